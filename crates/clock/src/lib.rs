@@ -1,0 +1,21 @@
+//! Causality: who wrote, what was seen, and when.
+//!
+//! A [`Dot`] names one write for ever; a [`VersionVector`] and a [`CausalContext`] say which dots
+//! have been seen; a [`Stamp`] of the hybrid logical clock orders register writes; a
+//! [`ContextToken`] carries a context to a client and back unforged.
+//!
+//! This crate reads no clock and draws no randomness: both come in as arguments.
+
+mod actor;
+mod codec;
+mod context;
+mod hybrid;
+mod token;
+mod version_vector;
+
+pub use actor::{Actor, Dot, Epoch, NodeId};
+pub use codec::{DecodeError, decode, encode};
+pub use context::CausalContext;
+pub use hybrid::{HybridClock, Stamp};
+pub use token::{ClusterSecret, ContextToken, TokenClaims, TokenError, TokenScope};
+pub use version_vector::{Ordering, VersionVector};

@@ -1,0 +1,113 @@
+//! The two seams under the engine: an ordered transactional index, and files.
+//!
+//! Each has a real implementation (crate `storage-lmdb`) and a simulated double here, and both
+//! must pass `conformance`. The engine writes through them only in batches,
+//! on an I/O thread; it reads the index from its event loop.
+
+use std::ops::ControlFlow;
+
+/// Why the disk did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SeamError {
+    /// No room on the device. Nothing of the batch was applied; reads go on.
+    #[error("the disk is full: free some space, the node goes on by itself")]
+    Full,
+    /// The device or file system refuses writes. Nothing of the batch was applied.
+    #[error("the data directory cannot be written: {0}")]
+    ReadOnly(String),
+    /// What was read is not what was written.
+    #[error("damaged: {0}")]
+    Corrupt(String),
+    /// Anything else the operating system said. Whether the batch was applied is unknown until
+    /// the index is opened again.
+    #[error("input/output: {0}")]
+    Io(String),
+}
+
+/// A table of the index. Tables are ordered maps of their own, changed together in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Facts about the index itself (its stamp).
+    Meta = 0,
+    /// One row per key: every type tag's header or whole state.
+    Header = 1,
+    /// One row per element of a collection.
+    Element = 2,
+    /// One row per (owner, key): the merged delta that the owner has not acknowledged.
+    Outbox = 3,
+}
+
+impl Table {
+    /// Every table, in order.
+    pub const ALL: [Self; 4] = [Self::Meta, Self::Header, Self::Element, Self::Outbox];
+}
+
+/// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.
+pub const ROW_KEY_MAX: usize = 511;
+
+/// One change of one row: a new value, or none to delete it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// The table of the row.
+    pub table: Table,
+    /// The row's key: 1 to [`ROW_KEY_MAX`] bytes.
+    pub key: Vec<u8>,
+    /// The row's new value, or `None` to delete the row (also when it is absent).
+    pub value: Option<Vec<u8>>,
+}
+
+/// Reads of the committed state. Cheap to call; values are copied out or looked at in place, and
+/// no borrow of the index escapes.
+pub trait IndexRead {
+    /// Looks at the value of `key` in place; `None` if there is no such row.
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, SeamError>;
+
+    /// Visits the rows with `from <= key` in ascending order of key, until `visit` breaks or the
+    /// rows end. One consistent snapshot.
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), SeamError>;
+}
+
+/// The one writer of an index.
+pub trait IndexWrite {
+    /// Applies all changes in order, or none. Once this returns `Ok` they survive a crash of the
+    /// process and of the machine. On `Full`, `ReadOnly` and `Corrupt` nothing was applied.
+    fn commit(&mut self, changes: &[RowChange]) -> Result<(), SeamError>;
+}
+
+/// Named append-only files in one flat directory.
+///
+/// What was appended reaches the disk for certain only at [`sync`](Files::sync), a creation,
+/// removal or renaming only at [`sync_directory`](Files::sync_directory): until then a crash may
+/// keep any part of it.
+pub trait Files {
+    /// Names of all files, ascending.
+    fn list(&self) -> Result<Vec<String>, SeamError>;
+    /// Length of `name` in bytes, or `None` if there is no such file.
+    fn length(&self, name: &str) -> Result<Option<u64>, SeamError>;
+    /// Reads up to `length` bytes of `name` from `offset`; fewer at the end of the file.
+    fn read(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>, SeamError>;
+    /// Appends to `name`, creating it when absent.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError>;
+    /// Cuts `name` to `length` bytes.
+    fn truncate(&mut self, name: &str, length: u64) -> Result<(), SeamError>;
+    /// Makes the contents of `name` durable (fdatasync).
+    fn sync(&mut self, name: &str) -> Result<(), SeamError>;
+    /// Renames `from` to `to`, replacing `to` atomically.
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), SeamError>;
+    /// Removes `name`; nothing happens when it is absent.
+    fn remove(&mut self, name: &str) -> Result<(), SeamError>;
+    /// Makes creations, removals and renamings durable (fsync of the directory).
+    fn sync_directory(&mut self) -> Result<(), SeamError>;
+}
