@@ -1,1 +1,5 @@
-//! To be written.
+//! The `Datastore` facade and the native client. (Being written.)
+
+mod datastore;
+
+pub use datastore::Datastore;

@@ -94,8 +94,7 @@ impl ContextToken {
         scope: TokenScope<'_>,
     ) -> Result<TokenClaims, TokenError> {
         let bytes = self.bytes()?;
-        let (claims, mac) =
-            bytes.split_last_chunk::<MAC_BYTES>().ok_or(TokenError::Malformed)?;
+        let (claims, mac) = bytes.split_last_chunk::<MAC_BYTES>().ok_or(TokenError::Malformed)?;
         let expected = Self::mac(secret, scope, claims);
         // Constant time: every byte is looked at whatever the first difference.
         let difference = expected.iter().zip(mac).fold(0, |all, (a, b)| all | (a ^ b));
@@ -120,10 +119,8 @@ impl ContextToken {
     }
 
     fn mac(secret: &ClusterSecret, scope: TokenScope<'_>, claims: &[u8]) -> [u8; MAC_BYTES] {
-        let full = secret.mac(
-            "merganser context token",
-            &[scope.bucket, scope.key, &[scope.tag], claims],
-        );
+        let full =
+            secret.mac("merganser context token", &[scope.bucket, scope.key, &[scope.tag], claims]);
         *full.first_chunk().expect("32 bytes hold 16")
     }
 

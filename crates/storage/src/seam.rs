@@ -62,12 +62,8 @@ pub struct RowChange {
 /// no borrow of the index escapes.
 pub trait IndexRead {
     /// Looks at the value of `key` in place; `None` if there is no such row.
-    fn get(
-        &self,
-        table: Table,
-        key: &[u8],
-        look: &mut dyn FnMut(&[u8]),
-    ) -> Result<bool, SeamError>;
+    fn get(&self, table: Table, key: &[u8], look: &mut dyn FnMut(&[u8]))
+    -> Result<bool, SeamError>;
 
     /// Visits the rows with `from <= key` in ascending order of key, until `visit` breaks or the
     /// rows end. One consistent snapshot.

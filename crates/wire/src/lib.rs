@@ -1,1 +1,5 @@
-//! To be written.
+//! Frames and messages between nodes and to native clients. (Being written.)
+
+mod call;
+
+pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};

@@ -1,0 +1,39 @@
+//! The facade that gateways, demos and applications speak to.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use values::Key;
+use wire::ClusterStatus;
+
+/// A datastore: a node from within, a cluster through the native client, or a replica in memory
+/// for tests.
+#[async_trait]
+pub trait Datastore: Send + Sync {
+    /// Does requests side by side, those on one key in the order given. One result each, in order.
+    async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>>;
+
+    /// A page of the keys of a bucket.
+    async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError>;
+
+    /// The number of live keys of a bucket.
+    async fn count(&self, bucket: Bytes) -> Result<u64, RequestError>;
+
+    /// How a key stands: owners, what each holds, what their merge shows.
+    async fn explain(&self, key: Key) -> Result<Explanation, RequestError>;
+
+    /// How the cluster looks from the node that answers.
+    async fn status(&self) -> Result<ClusterStatus, RequestError>;
+
+    /// Cuts or restores the links between a member and all others: on development clusters, to see
+    /// replicas diverge and converge.
+    async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError>;
+
+    /// Does one request.
+    async fn request(&self, request: Request) -> Result<Answer, RequestError> {
+        self.execute(vec![request])
+            .await
+            .pop()
+            .unwrap_or_else(|| Err(RequestError::Disconnected("no answer came".into())))
+    }
+}

@@ -1,0 +1,167 @@
+//! What goes into a core and what comes out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clock::{ClusterSecret, NodeId};
+use storage::Ticket;
+use values::Key;
+
+use crate::{Answer, Explanation, Message, Request, RequestError, ScanPage, ScanRequest};
+
+/// The present, as the shell sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back; its origin does not matter.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970 of a clock that may jump.
+    pub wall_ms: u64,
+}
+
+/// Names a client's call within a core, so that its reply finds it. Drawn by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What a client calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A request on a key.
+    Request(Request),
+    /// A page of keys.
+    Scan(ScanRequest),
+    /// The number of live keys of a bucket.
+    Count {
+        /// Which bucket.
+        bucket: Bytes,
+    },
+    /// How a key stands.
+    Explain(Key),
+}
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Of [`Call::Request`].
+    Answer(Answer),
+    /// Of [`Call::Scan`].
+    Page(ScanPage),
+    /// Of [`Call::Count`].
+    Count(u64),
+    /// Of [`Call::Explain`].
+    Explanation(Box<Explanation>),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client called.
+    Call {
+        /// To reply under.
+        id: CallId,
+        /// What for.
+        call: Call,
+    },
+    /// A message came from another node.
+    Received {
+        /// From whom.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// The engine answered a command.
+    Storage {
+        /// Which command.
+        ticket: Ticket,
+        /// With what.
+        answer: storage::Answer,
+    },
+    /// Messages to this node can be sent now.
+    LinkUp(NodeId),
+    /// Messages to this node cannot be sent now; those under way may be lost.
+    LinkDown(NodeId),
+    /// The time of [`Core::next_timeout`] has come.
+    Tick,
+}
+
+/// What must now happen, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a message; it may be lost.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Give a command to the engine.
+    Storage {
+        /// To be answered under.
+        ticket: Ticket,
+        /// What to do.
+        command: storage::Command,
+    },
+    /// Reply to a client.
+    Reply {
+        /// Which call.
+        id: CallId,
+        /// With what.
+        reply: Result<Reply, RequestError>,
+    },
+}
+
+/// Whether a write is accepted when fewer than w owners can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// Accepted on what is left, down to one node; the answer says how many copies there are.
+    #[default]
+    Always,
+    /// Refused, before anything is written where that is known.
+    Quorum,
+}
+
+/// A bucket's policy. Checked: 1 <= r, w <= n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketPolicy {
+    /// Owners of each key.
+    pub n: u8,
+    /// Replicas that must answer a read.
+    pub r: u8,
+    /// Owners on which a write must be durable.
+    pub w: u8,
+    /// What to do when w cannot be met.
+    pub availability: Availability,
+}
+
+impl Default for BucketPolicy {
+    /// n=3, r=2, w=2 (Dynamo §6: the common configuration), always writeable.
+    fn default() -> Self {
+        Self { n: 3, r: 2, w: 2, availability: Availability::Always }
+    }
+}
+
+/// What a core is told at its start.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Which of the node's cores this is.
+    pub core: u8,
+    /// Names of all members, for explanations.
+    pub names: BTreeMap<NodeId, String>,
+    /// Keys the MAC of context tokens.
+    pub secret: ClusterSecret,
+    /// Policy of buckets without one of their own.
+    pub default_policy: BucketPolicy,
+    /// Policies by bucket.
+    pub policies: BTreeMap<Bytes, BucketPolicy>,
+    /// Time limit of a request that names none, in milliseconds.
+    pub timeout_ms: u32,
+    /// After this long without an answer an owner's delta goes to the outbox and a read goes on
+    /// without it, in milliseconds.
+    pub cover_ms: u32,
+    /// Most calls and forwarded requests under way at once; one more is answered `Overloaded`.
+    pub requests_max: usize,
+    /// Most deltas of the outbox under way to one owner at once.
+    pub deliveries_max: usize,
+}

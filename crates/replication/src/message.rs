@@ -1,0 +1,125 @@
+//! Messages between the cores of two nodes.
+
+use bytes::Bytes;
+use clock::{NodeId, Stamp};
+use ring::Partition;
+use serde::{Deserialize, Serialize};
+use storage::{ListPosition, Listed, StorageError};
+use values::{Delta, Key, Scope, View};
+
+use crate::{Answer, Request, RequestError};
+
+/// Names a request of one core of one node, so that its reply finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// Which of the sender's cores asks (a node runs one core per event loop).
+    pub core: u8,
+    /// Unique among the requests of that core's process.
+    pub number: u64,
+}
+
+/// One message. A [`Body`] that asks is answered under the same id by one that answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The exchange that it belongs to.
+    pub id: RequestId,
+    /// Latest hybrid time of the sender: travels in every message.
+    pub time: Stamp,
+    /// Milliseconds that the sender still waits for an answer; 0 for none.
+    pub budget_ms: u32,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Asks a replica of the key to coordinate a client's request.
+    Forward(Request),
+    /// Answers [`Body::Forward`].
+    Forwarded(Result<Answer, RequestError>),
+    /// Asks what a replica holds of a key.
+    Read {
+        /// Which key.
+        key: Key,
+        /// Which part of it.
+        scope: Scope,
+    },
+    /// Answers [`Body::Read`].
+    Shown(Result<View, StorageError>),
+    /// Asks a replica to merge a delta and to say when it is durable.
+    Merge {
+        /// Which key.
+        key: Key,
+        /// What to merge.
+        delta: Delta,
+        /// What to show of the key after the merge.
+        show: Option<Scope>,
+    },
+    /// Answers [`Body::Merge`], once durable.
+    Merged(Result<Option<View>, StorageError>),
+    /// Asks for live keys of a partition.
+    List {
+        /// Which partition.
+        partition: Partition,
+        /// Which bucket.
+        bucket: Bytes,
+        /// Where to go on.
+        after: Option<ListPosition>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Answers [`Body::List`].
+    Listed(Result<Vec<Listed>, StorageError>),
+    /// Asks for the number of live keys of a bucket in partitions.
+    Count {
+        /// Which bucket.
+        bucket: Bytes,
+        /// Which partitions.
+        partitions: Vec<Partition>,
+    },
+    /// Answers [`Body::Count`].
+    Counted(Result<u64, StorageError>),
+    /// Asks what a replica holds of a key, and for whom it holds pending deltas of it.
+    Explain {
+        /// Which key.
+        key: Key,
+    },
+    /// Answers [`Body::Explain`].
+    Explained {
+        /// What the replica holds.
+        view: Result<View, StorageError>,
+        /// Owners for which it holds pending deltas of the key.
+        pending_for: Vec<NodeId>,
+    },
+}
+
+impl Body {
+    /// The operation's name, for frame headers, logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Forward(_) => "forward",
+            Self::Forwarded(_) => "forwarded",
+            Self::Read { .. } => "read",
+            Self::Shown(_) => "shown",
+            Self::Merge { .. } => "merge",
+            Self::Merged(_) => "merged",
+            Self::List { .. } => "list",
+            Self::Listed(_) => "listed",
+            Self::Count { .. } => "count",
+            Self::Counted(_) => "counted",
+            Self::Explain { .. } => "explain",
+            Self::Explained { .. } => "explained",
+        }
+    }
+
+    /// The partition-routing key of a request body (`None` for answers and for bodies that name
+    /// partitions themselves).
+    pub const fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Forward(request) => Some(&request.key),
+            Self::Read { key, .. } | Self::Merge { key, .. } | Self::Explain { key } => Some(key),
+            _ => None,
+        }
+    }
+}

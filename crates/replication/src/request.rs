@@ -1,0 +1,256 @@
+//! What clients ask and what they are answered: the types of the `Datastore` facade, of forwarding
+//! between nodes and of the native protocol alike.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clock::{CausalContext, ContextToken, NodeId, Stamp};
+use serde::{Deserialize, Serialize};
+use storage::{ListPosition, StorageError};
+use values::{InvalidKey, Key, Operation, Scope, Tag, UpdateError, View};
+
+/// How many replicas a request involves. `None` takes the bucket's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Replicas that must answer a read.
+    pub r: Option<u8>,
+    /// Owners on which a write must be durable.
+    pub w: Option<u8>,
+    /// Must equal the bucket's n where given: n is not a request's to choose.
+    pub n: Option<u8>,
+}
+
+/// What a request does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Reads.
+    Get(Scope),
+    /// Writes.
+    Update(Operation),
+}
+
+/// One request on one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Which key.
+    pub key: Key,
+    /// What to do.
+    pub action: Action,
+    /// The context token of an earlier answer, if the client has one.
+    pub context: Option<ContextToken>,
+    /// Replicas involved.
+    pub level: Level,
+    /// Time limit in milliseconds; `None` for the node's default. At most one minute counts.
+    pub timeout_ms: Option<u32>,
+    /// Whether the answer is to carry context tokens (they cost a MAC each).
+    pub want_context: bool,
+}
+
+impl Request {
+    /// A read of `scope` with the bucket's defaults.
+    pub fn get(key: Key, scope: Scope) -> Self {
+        Self::new(key, Action::Get(scope))
+    }
+
+    /// A write with the bucket's defaults.
+    pub fn update(key: Key, operation: Operation) -> Self {
+        Self::new(key, Action::Update(operation))
+    }
+
+    fn new(key: Key, action: Action) -> Self {
+        Self {
+            key,
+            action,
+            context: None,
+            level: Level::default(),
+            timeout_ms: None,
+            want_context: false,
+        }
+    }
+}
+
+/// How many copies an answer rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acks {
+    /// The bucket's n, or the number of members where there are fewer.
+    pub owners: u8,
+    /// r of a read, w of a write, never more than `owners`.
+    pub needed: u8,
+    /// Owners that answered a read; owners on which a write is durable.
+    pub answered: u8,
+    /// Owners for which the write waits, durable, in an outbox.
+    pub hinted: u8,
+}
+
+impl Acks {
+    /// Whether the promised number of owners answered. If so and r + w > n, a read after a write
+    /// sees it.
+    pub const fn is_met(&self) -> bool {
+        self.answered >= self.needed
+    }
+}
+
+/// A request done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The key within the request's scope; of a write, after it.
+    pub view: View,
+    /// Of a write: how many things changed, as Redis counts.
+    pub changed: u64,
+    /// Copies involved.
+    pub acks: Acks,
+    /// Of a removal: whether fewer than r replicas showed what they hold of the thing removed.
+    pub partly_observed: bool,
+    /// Context tokens by type, where the request wanted them (`bytes` always among them).
+    pub contexts: BTreeMap<Tag, ContextToken>,
+    /// Hybrid time of the coordinator after the request.
+    pub time: Stamp,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The operation was refused. Nothing was written.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// r, w or n make no sense for the bucket. Nothing was done.
+    #[error("{what}={asked} is not possible in this bucket: n={n}; use 1 to {n}, and no other n")]
+    Level {
+        /// Which of r, w and n.
+        what: char,
+        /// What was asked.
+        asked: u8,
+        /// The bucket's n.
+        n: u8,
+    },
+    /// The key is out of bounds. Nothing was done.
+    #[error("{0}")]
+    Key(String),
+    /// The context token was refused. Nothing was done.
+    #[error("{0}")]
+    Context(String),
+    /// Too few owners can be reached for a bucket with `availability = quorum`. Nothing was
+    /// written.
+    #[error("{reachable} of {needed} needed replicas can be reached; nothing was written")]
+    Unavailable {
+        /// Owners in reach.
+        reachable: u8,
+        /// Owners needed.
+        needed: u8,
+    },
+    /// Too few replicas acknowledged in time. The write may still become visible.
+    #[error(
+        "outcome unknown: {acked} of {needed} replicas acknowledged in time; the write may still become visible"
+    )]
+    Unknown {
+        /// Owners on which it is durable for certain.
+        acked: u8,
+        /// Owners needed.
+        needed: u8,
+    },
+    /// No replica answered a read in time.
+    #[error("no replica answered in time")]
+    Timeout,
+    /// The node, or the replica it forwarded to, has too much to do. Nothing was done.
+    #[error("overloaded: try again later")]
+    Overloaded,
+    /// The disk failed on the only replica that could be asked.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node is stopping, or not connected to anything that could serve.
+    #[error("node is stopping: use another one")]
+    Stopping,
+    /// The connection to the node failed; whether the request was done is unknown.
+    #[error("connection lost: {0}; the outcome is unknown")]
+    Disconnected(String),
+    /// Not possible on this kind of datastore.
+    #[error("not supported here: {0}")]
+    Unsupported(String),
+}
+
+impl From<InvalidKey> for RequestError {
+    fn from(error: InvalidKey) -> Self {
+        Self::Key(error.to_string())
+    }
+}
+
+/// Where a listing of all keys of a bucket goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ScanCursor {
+    /// The partition to go on in.
+    pub partition: u32,
+    /// The place within it; `None` at its start.
+    pub after: Option<ListPosition>,
+}
+
+/// Asks for a page of the keys of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanRequest {
+    /// Which bucket.
+    pub bucket: Bytes,
+    /// Where to go on; `None` from the start.
+    pub cursor: Option<ScanCursor>,
+    /// About how many keys to return; at least 1, at most 10,000.
+    pub limit: u32,
+}
+
+/// A page of keys. A key that exists during the whole scan is returned at least once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanPage {
+    /// Keys with their live types.
+    pub keys: Vec<(Key, Vec<Tag>)>,
+    /// Where to go on, or `None` at the end.
+    pub next: Option<ScanCursor>,
+    /// Whether some partition could not be asked, so that keys may be missing.
+    pub incomplete: bool,
+}
+
+/// What one replica holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// Which node.
+    pub node: NodeId,
+    /// What it shows, or why it shows nothing.
+    pub view: Result<View, String>,
+    /// Owners for which this replica holds a pending delta of the key.
+    pub pending_for: Vec<NodeId>,
+}
+
+/// How a key stands: who owns it, what each replica holds, and what their merge shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Which key.
+    pub key: Key,
+    /// Its partition.
+    pub partition: u32,
+    /// Names of all members.
+    pub names: BTreeMap<NodeId, String>,
+    /// The preference list: the first `n` are the owners.
+    pub preference_list: Vec<NodeId>,
+    /// The bucket's n.
+    pub n: u8,
+    /// What each owner holds.
+    pub replicas: Vec<ReplicaView>,
+    /// What a merge of them shows.
+    pub merged: View,
+}
+
+/// Sums a context up for people, as the Dynamo paper writes it: per node the number of its writes
+/// seen, `{A:2, B:1}`, under the names of `names` where they are known. Never parsed back.
+pub fn summarize(context: &CausalContext, names: &BTreeMap<NodeId, String>) -> String {
+    let mut writes = BTreeMap::<NodeId, u64>::new();
+    for (actor, first, last) in context.ranges() {
+        let seen = writes.entry(actor.replica).or_default();
+        *seen = seen.saturating_add(last.saturating_sub(first).saturating_add(1));
+    }
+    let mut entries: Vec<String> = writes
+        .into_iter()
+        .map(|(node, count)| match names.get(&node) {
+            Some(name) => format!("{name}:{count}"),
+            None => format!("{node:?}:{count}"),
+        })
+        .collect();
+    entries.sort();
+    format!("{{{}}}", entries.join(", "))
+}

@@ -1,0 +1,178 @@
+//! What a replica is asked to do, and what it answers: plain data, so that the coordinators emit
+//! commands as effects and receive answers as events, and never see the engine.
+
+use bytes::Bytes;
+use clock::{CausalContext, NodeId, Stamp};
+use ring::Partition;
+use serde::{Deserialize, Serialize};
+use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
+
+/// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
+/// among the commands under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One thing to do to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Reads a key. Sees every command given before, durable or not.
+    Read {
+        /// Which key.
+        key: Key,
+        /// Which part of it.
+        scope: Scope,
+    },
+    /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
+    /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by
+    /// [`Answer::Durable`] or [`Answer::Failed`].
+    Update {
+        /// Which key.
+        key: Key,
+        /// What to do.
+        operation: Operation,
+        /// The context that the client presented; empty for none.
+        observed: CausalContext,
+        /// Hybrid time of the write.
+        stamp: Stamp,
+    },
+    /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
+    Merge {
+        /// Which key.
+        key: Key,
+        /// What to merge.
+        delta: Delta,
+        /// What to show of the key after the merge, if anything.
+        show: Option<Scope>,
+    },
+    /// Keeps a delta for an owner that could not be reached: merges it into the pending delta of
+    /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
+    Defer {
+        /// For whom.
+        owner: NodeId,
+        /// Which key.
+        key: Key,
+        /// What the owner lacks.
+        delta: Delta,
+    },
+    /// Lists pending deltas for an owner, in a fixed order.
+    Outbox {
+        /// For whom.
+        owner: NodeId,
+        /// Go on after this position; `None` from the start.
+        after: Option<OutboxPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// Deletes a pending delta that the owner acknowledged, unless it has grown since it was
+    /// listed with `version`. Answered by [`Answer::Durable`].
+    Delivered {
+        /// Who acknowledged.
+        owner: NodeId,
+        /// Which key.
+        key: Key,
+        /// The version that was delivered.
+        version: u128,
+    },
+    /// Lists live keys of a partition, in a fixed order.
+    List {
+        /// Which partition.
+        partition: Partition,
+        /// Keys of this bucket only.
+        bucket: Bytes,
+        /// Go on after this position; `None` from the start.
+        after: Option<ListPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// Counts the live keys of a bucket in each of the given partitions.
+    Count {
+        /// Which partitions.
+        partitions: Vec<Partition>,
+        /// Which bucket.
+        bucket: Bytes,
+    },
+}
+
+/// A place in the order of an owner's pending deltas. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OutboxPosition(pub Bytes);
+
+/// A place in the order of a partition's keys. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListPosition(pub Bytes);
+
+/// One pending delta of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Where it stands.
+    pub position: OutboxPosition,
+    /// Which key.
+    pub key: Key,
+    /// What the owner lacks.
+    pub delta: Delta,
+    /// Digest of the delta: another one once more was merged into it.
+    pub version: u128,
+}
+
+/// One live key of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Where it stands.
+    pub position: ListPosition,
+    /// The key.
+    pub key: Key,
+    /// Its live types.
+    pub tags: Vec<Tag>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What a [`Command::Read`] found.
+    View(View),
+    /// An operation's delta was made and merged; it is not durable yet.
+    Prepared {
+        /// To be merged at every other replica.
+        delta: Delta,
+        /// How many things changed, as Redis counts.
+        changed: u64,
+        /// The key after the merge, within the operation's scope.
+        view: View,
+    },
+    /// The operation was refused and nothing was written.
+    Refused(UpdateError),
+    /// What the command wrote survives a crash.
+    Durable,
+    /// What [`Command::Merge`] merged survives a crash.
+    Merged(Option<View>),
+    /// Pending deltas.
+    Outbox(Vec<Pending>),
+    /// Live keys; fewer than the limit at the end of the partition.
+    Listed(Vec<Listed>),
+    /// Number of live keys.
+    Count(u64),
+    /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
+    /// visible here any more.
+    Failed(StorageError),
+}
+
+/// Why the engine could not do something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// No room on the device.
+    #[error("the disk is full: free some space, the node goes on by itself")]
+    Full,
+    /// The device refuses writes.
+    #[error("the data directory cannot be written: {0}")]
+    ReadOnly(String),
+    /// A record of this key is damaged. Other replicas may have it whole.
+    #[error("a record of the key is damaged: {0}")]
+    Corrupt(String),
+    /// Anything else.
+    #[error("input/output: {0}")]
+    Io(String),
+    /// Too much waits for the disk. Nothing was written.
+    #[error("overloaded: {0} bytes wait for the disk")]
+    Overloaded(usize),
+}

@@ -1,0 +1,107 @@
+//! Deltas: small states, and the names of the elements that they take away.
+//!
+//! A delta's context holds exactly the dots that it speaks of. A removal leaves no entry behind,
+//! so it names the element it removed from: that is how the element's row is found. A delta that
+//! speaks of elements without naming them (a cleared collection) says that it touches everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Blob, State, Tag, Value};
+
+/// Which elements of one tag a delta touches beyond those it holds entries of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Touch {
+    /// Elements from which dots were removed.
+    pub elements: BTreeSet<Blob>,
+    /// Whether any element may hold a dot of the delta's context.
+    pub everything: bool,
+}
+
+/// A small state to merge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Delta {
+    /// The state.
+    pub value: Value,
+    /// What it touches beyond its entries.
+    pub touch: BTreeMap<Tag, Touch>,
+}
+
+impl Delta {
+    /// A delta of one tag that touches only what it holds.
+    pub fn of(tag: Tag, state: State) -> Self {
+        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::new() }
+    }
+
+    /// A delta of one tag that also removed from `elements`.
+    pub fn touching(tag: Tag, state: State, elements: impl IntoIterator<Item = Blob>) -> Self {
+        let touch = Touch { elements: elements.into_iter().collect(), everything: false };
+        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::from([(tag, touch)]) }
+    }
+
+    /// A delta of one tag that removed dots from no matter which elements.
+    pub fn sweeping(tag: Tag, state: State) -> Self {
+        let touch = Touch { elements: BTreeSet::new(), everything: true };
+        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::from([(tag, touch)]) }
+    }
+
+    /// The whole of `value` as a delta.
+    pub fn whole(value: Value) -> Self {
+        let everything = Touch { elements: BTreeSet::new(), everything: true };
+        let touch = value.0.keys().map(|&tag| (tag, everything.clone())).collect();
+        Self { value, touch }
+    }
+
+    /// Joins another delta: merging the result equals merging both, in any order.
+    pub fn merge(&mut self, other: &Self) {
+        // What a join drops from the entries must stay named.
+        for (&tag, state) in &self.value.0 {
+            if other.value.0.contains_key(&tag) {
+                let touch = self.touch.entry(tag).or_default();
+                touch.elements.extend(state.elements());
+            }
+        }
+        for (&tag, state) in &other.value.0 {
+            let touch = self.touch.entry(tag).or_default();
+            touch.elements.extend(state.elements());
+            if let Some(theirs) = other.touch.get(&tag) {
+                touch.elements.extend(theirs.elements.iter().cloned());
+                touch.everything |= theirs.everything;
+            }
+        }
+        self.value.merge(&other.value);
+    }
+
+    /// Whether rows that the delta does not name must be visited.
+    pub fn touches_everything(&self, tag: Tag) -> bool {
+        self.touch.get(&tag).is_some_and(|touch| touch.everything)
+    }
+
+    /// The elements of `tag` that the delta names, each once, in order.
+    pub fn named_elements(&self, tag: Tag) -> BTreeSet<Blob> {
+        let mut elements =
+            self.value.state(tag).map_or_else(BTreeSet::new, |state| state.elements().collect());
+        if let Some(touch) = self.touch.get(&tag) {
+            elements.extend(touch.elements.iter().cloned());
+        }
+        elements
+    }
+
+    /// Whether merging it changes nothing anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.value.0.is_empty()
+    }
+}
+
+impl State {
+    /// The elements held, of a collection; none of another type.
+    pub(crate) fn elements(&self) -> Box<dyn Iterator<Item = Blob> + '_> {
+        match self {
+            Self::Gset(state) | Self::Orset(state) => Box::new(state.store.0.keys().cloned()),
+            Self::Cart(state) => Box::new(state.store.0.keys().cloned()),
+            Self::Map(state) => Box::new(state.store.0.keys().cloned()),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+}

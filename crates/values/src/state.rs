@@ -1,0 +1,176 @@
+//! The state of one type tag, and of a key: one state per tag, joined tag by tag.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::{CausalContext, Stamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Field, Register, Tag, Tally};
+
+/// One of the concurrent values of a `bytes` key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sibling {
+    /// The value put.
+    pub value: Blob,
+    /// When, in hybrid time: shown to people, decides nothing.
+    pub stamp: Stamp,
+}
+
+/// State of the `counter` type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CounterState {
+    /// What was counted.
+    pub tally: Tally,
+    /// Every write seen.
+    pub context: CausalContext,
+}
+
+/// The state of one type tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// `bytes`: dots with a sibling each (a multi-value register).
+    Bytes(Causal<DotFun<Sibling>>),
+    /// `lww`.
+    Register(Register),
+    /// `gset`: each element under the dots of its adds.
+    Gset(Causal<DotMap<DotSet>>),
+    /// `counter`.
+    Counter(CounterState),
+    /// `orset`: each element under the dots of its adds.
+    Orset(Causal<DotMap<DotSet>>),
+    /// `cart`: each item under the dots of its adds, each with its quantity.
+    Cart(Causal<DotMap<DotFun<u64>>>),
+    /// `map`.
+    Map(Causal<DotMap<Field>>),
+    /// A type that this build does not know: every encoding of it that came in, to be merged by a
+    /// node that knows it.
+    Opaque(BTreeSet<Blob>),
+}
+
+static NOTHING: std::sync::LazyLock<CausalContext> = std::sync::LazyLock::new(Default::default);
+
+impl State {
+    /// The state of `tag` before any write.
+    pub fn bottom(tag: Tag) -> Self {
+        match tag {
+            Tag::BYTES => Self::Bytes(Causal::default()),
+            Tag::LWW => Self::Register(Register::default()),
+            Tag::GSET => Self::Gset(Causal::default()),
+            Tag::COUNTER => Self::Counter(CounterState::default()),
+            Tag::ORSET => Self::Orset(Causal::default()),
+            Tag::CART => Self::Cart(Causal::default()),
+            Tag::MAP => Self::Map(Causal::default()),
+            _ => Self::Opaque(BTreeSet::new()),
+        }
+    }
+
+    /// Every dot seen of this tag.
+    pub fn context(&self) -> &CausalContext {
+        match self {
+            Self::Bytes(state) => &state.context,
+            Self::Register(state) => &state.context,
+            Self::Gset(state) | Self::Orset(state) => &state.context,
+            Self::Counter(state) => &state.context,
+            Self::Cart(state) => &state.context,
+            Self::Map(state) => &state.context,
+            Self::Opaque(_) => &NOTHING,
+        }
+    }
+
+    /// Whether a reader of the whole state sees something. For a collection whose elements are
+    /// not all here (a view) ask [`View::is_live`](crate::View::is_live).
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Bytes(state) => state.store.is_live(),
+            Self::Register(state) => state.read().is_some(),
+            Self::Gset(state) | Self::Orset(state) => state.store.is_live(),
+            Self::Counter(state) => state.tally.is_live(),
+            Self::Cart(state) => state.store.is_live(),
+            Self::Map(state) => state.store.is_live(),
+            Self::Opaque(encodings) => !encodings.is_empty(),
+        }
+    }
+
+    /// The least upper bound: commutative, associative, idempotent, total. Visits every element of
+    /// both sides; a delta is cheaper to [`Value::apply`].
+    ///
+    /// Two states of different kinds never stand under one tag; should a peer send such, ours is
+    /// kept.
+    pub fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Bytes(mine), Self::Bytes(theirs)) => mine.merge(theirs),
+            (Self::Register(mine), Self::Register(theirs)) => mine.merge(theirs),
+            (Self::Gset(mine), Self::Gset(theirs)) | (Self::Orset(mine), Self::Orset(theirs)) => {
+                mine.merge(theirs)
+            }
+            (Self::Counter(mine), Self::Counter(theirs)) => {
+                mine.tally.merge(&theirs.tally);
+                mine.context.merge(&theirs.context);
+            }
+            (Self::Cart(mine), Self::Cart(theirs)) => mine.merge(theirs),
+            (Self::Map(mine), Self::Map(theirs)) => mine.merge(theirs),
+            (Self::Opaque(mine), Self::Opaque(theirs)) => {
+                mine.extend(theirs.iter().cloned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A key's state: one state per tag.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Value(pub BTreeMap<Tag, State>);
+
+impl Value {
+    /// The state of `tag`, if there ever was one.
+    pub fn state(&self, tag: Tag) -> Option<&State> {
+        self.0.get(&tag)
+    }
+
+    /// What was seen of `tag`.
+    pub fn context(&self, tag: Tag) -> &CausalContext {
+        self.state(tag).map_or_else(|| &*NOTHING, State::context)
+    }
+
+    /// The least upper bound, tag by tag. Both must be whole, or views within one scope.
+    pub fn merge(&mut self, other: &Self) {
+        for (&tag, theirs) in &other.0 {
+            self.0.entry(tag).or_insert_with(|| State::bottom(tag)).merge(theirs);
+        }
+    }
+
+    /// Merges a delta, visiting only the elements that it names.
+    pub fn apply(&mut self, delta: &Delta) {
+        for (&tag, theirs) in &delta.value.0 {
+            let mine = self.0.entry(tag).or_insert_with(|| State::bottom(tag));
+            if delta.touches_everything(tag) {
+                mine.merge(theirs);
+                continue;
+            }
+            match (mine, theirs) {
+                (State::Gset(mine), State::Gset(theirs))
+                | (State::Orset(mine), State::Orset(theirs)) => {
+                    apply_elements(mine, theirs, delta, tag);
+                }
+                (State::Cart(mine), State::Cart(theirs)) => {
+                    apply_elements(mine, theirs, delta, tag);
+                }
+                (State::Map(mine), State::Map(theirs)) => apply_elements(mine, theirs, delta, tag),
+                (mine, theirs) => mine.merge(theirs),
+            }
+        }
+    }
+}
+
+fn apply_elements<E: DotStore>(
+    mine: &mut Causal<DotMap<E>>,
+    theirs: &Causal<DotMap<E>>,
+    delta: &Delta,
+    tag: Tag,
+) {
+    for element in delta.named_elements(tag) {
+        mine.store.join_element(&element, &mine.context, &theirs.store, &theirs.context);
+    }
+    mine.context.merge(&theirs.context);
+}

@@ -1,0 +1,53 @@
+//! Type tags: which kind of value a state is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a value type. A number that this build does not know is carried opaquely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tag(pub u8);
+
+impl Tag {
+    /// Opaque value with siblings.
+    pub const BYTES: Self = Self(1);
+    /// Last-writer-wins register with increments.
+    pub const LWW: Self = Self(2);
+    /// Grow-only set.
+    pub const GSET: Self = Self(3);
+    /// PN-counter.
+    pub const COUNTER: Self = Self(4);
+    /// Observed-remove set.
+    pub const ORSET: Self = Self(5);
+    /// Shopping cart.
+    pub const CART: Self = Self(6);
+    /// Map of fields.
+    pub const MAP: Self = Self(7);
+
+    /// Every tag that this build knows.
+    pub const KNOWN: [Self; 7] =
+        [Self::BYTES, Self::LWW, Self::GSET, Self::COUNTER, Self::ORSET, Self::CART, Self::MAP];
+
+    /// The type's name, as users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BYTES => "bytes",
+            Self::LWW => "lww",
+            Self::GSET => "gset",
+            Self::COUNTER => "counter",
+            Self::ORSET => "orset",
+            Self::CART => "cart",
+            Self::MAP => "map",
+            _ => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            "unknown" => write!(f, "unknown type {}", self.0),
+            name => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a native client asks of a node, and what it is told.
+
+use bytes::Bytes;
+use clock::NodeId;
+use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use serde::{Deserialize, Serialize};
+use values::Key;
+
+/// A client's call. The id is the client's, unique among its calls under way on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCall {
+    /// To be answered under.
+    pub id: u64,
+    /// What for.
+    pub body: CallBody,
+}
+
+/// What a client calls for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallBody {
+    /// Requests, done side by side; those on one key in order.
+    Execute(Vec<Request>),
+    /// A page of keys.
+    Scan(ScanRequest),
+    /// The number of live keys of a bucket.
+    Count(Bytes),
+    /// How a key stands.
+    Explain(Key),
+    /// How the cluster looks from the node.
+    Status,
+    /// Cuts or restores the links between the named member and all others (development clusters
+    /// only).
+    Links {
+        /// Which member.
+        member: String,
+        /// Whether to cut.
+        cut: bool,
+    },
+}
+
+/// The answer to a call, under its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientReply {
+    /// The call's id.
+    pub id: u64,
+    /// What came of it.
+    pub body: ReplyBody,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplyBody {
+    /// One result per request, in order.
+    Executed(Vec<Result<Answer, RequestError>>),
+    /// A page of keys.
+    Page(Result<ScanPage, RequestError>),
+    /// A number of keys.
+    Count(Result<u64, RequestError>),
+    /// How a key stands.
+    Explanation(Box<Result<Explanation, RequestError>>),
+    /// How the cluster looks.
+    Status(Box<Result<ClusterStatus, RequestError>>),
+    /// Links are cut or restored.
+    Links(Result<(), RequestError>),
+}
+
+/// How the cluster looks from one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The answering node's name.
+    pub node: String,
+    /// The answering node's build.
+    pub version: String,
+    /// Version of its ring.
+    pub ring_version: u64,
+    /// Number of partitions, Q.
+    pub partitions: u32,
+    /// Owner of every partition, as an index into `members`.
+    pub owners: Vec<u16>,
+    /// Milliseconds since the node started.
+    pub uptime_ms: u64,
+    /// Live keys that the node holds, all buckets.
+    pub keys: u64,
+    /// All members, in order of id.
+    pub members: Vec<MemberStatus>,
+    /// Counters since the start, by name: `requests_total` and the like.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// How one member looks from the answering node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_address: String,
+    /// Whether the answering node is connected to it (to itself it always is).
+    pub connected: bool,
+    /// Whether its links are cut on purpose (development clusters only).
+    pub cut: bool,
+    /// Partitions that it owns.
+    pub partitions: u32,
+    /// Deltas that wait for it in the answering node's outbox.
+    pub pending: u64,
+}
