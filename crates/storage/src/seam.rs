@@ -90,6 +90,9 @@ pub struct RowChange {
     pub value: Option<Vec<u8>>,
 }
 
+/// What a scan does with each key and value; breaking ends it.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads of the committed state. Cheap to call; values are copied out or looked at in place, and
 /// no borrow of the index escapes. A read may be made from inside another.
 pub trait IndexRead {
@@ -102,12 +105,7 @@ pub trait IndexRead {
     ///
     /// Long walks are made in pages: the index cannot reclaim what was replaced, nor grow its
     /// map, while a scan stands in the middle.
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SeamError>;
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError>;
 }
 
 /// The one writer of an index.
