@@ -134,7 +134,7 @@ pub trait Files {
     /// Reads up to `length` bytes of `name` from `offset`; fewer at the end of the file.
     fn read(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>, SeamError>;
     /// Appends to `name`, creating it when absent (also with no bytes). All of `bytes`, or on an
-    /// error none.
+    /// error none; a file that was to be created may then be there, empty.
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError>;
     /// Cuts `name` to `length` bytes; an error if it is absent or shorter. Durable at the next
     /// [`sync`](Files::sync), like an append.
