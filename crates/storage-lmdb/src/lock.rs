@@ -20,9 +20,23 @@ static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// The right to use a directory, until it is dropped.
 #[derive(Debug)]
 pub struct DirectoryLock {
+    /// Unlocked before the claim below is given up.
+    _file: LockFile,
     dir: Claim,
-    /// Held for its lock. Dropped before the claim of the registry.
-    _file: File,
+}
+
+/// A locked file.
+#[derive(Debug)]
+struct LockFile(File);
+
+impl Drop for LockFile {
+    /// Closing would not do: a child process that is just being started has the open file too,
+    /// and with it the lock, until it runs its own program.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "a directory stays locked until this process ends");
+        }
+    }
 }
 
 /// An entry of the registry.
@@ -71,7 +85,7 @@ impl DirectoryLock {
         {
             tracing::debug!(dir = %dir.display(), %error, "the lock file stays without process id");
         }
-        Ok(Self { dir: claim, _file: file })
+        Ok(Self { _file: LockFile(file), dir: claim })
     }
 
     /// The directory, as an absolute path without links.

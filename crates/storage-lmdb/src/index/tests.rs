@@ -52,6 +52,14 @@ fn lmdb_keeps_the_contract_of_an_index() {
 }
 
 #[test]
+fn readers_are_shared_between_threads_and_the_writer_moves_to_one() {
+    fn shared<T: Clone + Send + Sync>() {}
+    fn moved<T: Send>() {}
+    shared::<LmdbReader>();
+    moved::<LmdbWriter>();
+}
+
+#[test]
 fn what_was_committed_is_there_when_it_is_opened_again() {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
