@@ -1,6 +1,8 @@
 //! What only other processes and other file systems can show: locks, kill -9, full and read-only
 //! disks. Each test starts this program again as a child in one of the roles at the end.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
