@@ -6,6 +6,10 @@
 //! default map of 64 GiB of address space that is once in 64 GiB of data. So no reader ever
 //! stands on a map that goes away, and the types say so: the environment lives inside the lock.
 //!
+//! **A read is a transaction of its own.** Beginning and ending one takes 90 ns, renewing a kept
+//! one 15, beside 1.3 µs for finding a row among 200,000 (measured on two shared cores). Keeping
+//! one per thread would need `unsafe` and hold old pages; 75 ns do not earn that.
+//!
 //! **A commit is one fully synced write transaction.** No flag that weakens that is ever set.
 
 mod environment;
@@ -79,7 +83,8 @@ pub struct LmdbWriter {
 
 #[derive(Debug)]
 struct Shared {
-    /// Empty only after an environment was closed to grow and could not be opened again.
+    /// Empty only after an environment was closed to grow and could not be opened again; each
+    /// commit then tries to.
     gate: RwLock<Option<Arc<Opened>>>,
     /// Dropped after the environment is closed.
     lock: DirectoryLock,
@@ -131,6 +136,11 @@ impl Shared {
         Ok(use_it(opened))
     }
 
+    /// Whether an environment that was closed could not be opened again.
+    fn is_closed(&self) -> bool {
+        self.held().is_none() && self.gate.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Closes the environment and opens it with a map of `map_size`, or of `fallback` if that
     /// fails, which is then the error.
     fn reopen(&self, map_size: usize, fallback: usize) -> Result<(), SeamError> {
@@ -156,7 +166,7 @@ impl Shared {
 }
 
 fn closed() -> SeamError {
-    SeamError::Io("the index could not be opened again: start the node again".into())
+    SeamError::Io("the index could not be opened again after its map was full".into())
 }
 
 impl IndexRead for LmdbReader {
@@ -182,6 +192,9 @@ impl IndexWrite for LmdbWriter {
         }
         if changes.is_empty() {
             return Ok(());
+        }
+        if self.shared.is_closed() {
+            self.shared.reopen(self.map_size, self.map_size)?;
         }
         loop {
             let (before, written) =

@@ -118,6 +118,27 @@ fn a_map_at_its_limit_refuses_writes_with_a_clear_error_and_reads_on() {
     assert_eq!(get(&reader, b"k").as_deref(), Some(&b"small"[..]));
 }
 
+#[test]
+fn an_index_that_cannot_be_opened_again_to_grow_goes_on_once_it_can() {
+    let temp = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
+    writer.commit(&[put(Table::Header, b"kept", b"v")]).unwrap();
+    let (data, away) = (temp.path().join(DATA_FILE), temp.path().join("away"));
+    fs::rename(&data, &away).unwrap();
+    fs::write(&data, [1; 10_000]).unwrap();
+    let large = [put(Table::Header, b"large", &vec![0; 2 * MIB])];
+    for _ in 0..2 {
+        let error = writer.commit(&large).unwrap_err();
+        assert!(error.to_string().contains("nothing was applied"), "{error}");
+        assert!(error.to_string().contains("is not an LMDB file"), "{error}");
+        reader.get(Table::Header, b"kept", &mut |_| ()).unwrap_err();
+    }
+    fs::rename(&away, &data).unwrap();
+    writer.commit(&large).unwrap();
+    assert_eq!(get(&reader, b"kept").as_deref(), Some(&b"v"[..]));
+    assert_eq!(rows(&reader, Table::Header).unwrap().len(), 2);
+}
+
 /// Readers stand inside scans, on borrowed rows, while the writer makes the map grow again and
 /// again. Were the map resized under them (as lmdb-rkv's `set_map_size` does), this would not
 /// fail but die of SIGBUS or SIGSEGV.
