@@ -15,6 +15,18 @@ use crate::{Partition, PartitionCount, Token};
 pub(crate) const MEMBERS_MAX: usize = 65_535;
 
 /// A versioned assignment of all partitions to members.
+///
+/// ```
+/// use clock::NodeId;
+/// use ring::{PartitionCount, Ring, Token};
+///
+/// let members = [NodeId(1), NodeId(2), NodeId(3), NodeId(4)];
+/// let ring = Ring::place(&members, PartitionCount::default(), 3, None)?;
+/// let partition = ring.partition(Token::of(b"carts", b"ann"));
+/// let owners: Vec<NodeId> = ring.owners(partition, 3).collect();
+/// assert_eq!(owners, ring.preference_list(partition)[..3]);
+/// # Ok::<(), ring::PlacementError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Ring {

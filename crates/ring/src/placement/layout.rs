@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use clock::NodeId;
 
+use super::ripple::STATES_MAX;
+
 /// Partitions, cyclic, some still without an owner. Members are indices, ascending by id.
 pub(super) struct Layout<'a> {
     members: &'a [NodeId],
@@ -19,6 +21,8 @@ pub(super) struct Layout<'a> {
     pub(super) owners: Vec<Option<u16>>,
     loads: Vec<usize>,
     quotas: Vec<usize>,
+    /// How much searching is still allowed.
+    pub(super) states_left: usize,
 }
 
 impl<'a> Layout<'a> {
@@ -31,6 +35,7 @@ impl<'a> Layout<'a> {
             owners: vec![None; before.len()],
             loads: vec![0; members.len()],
             quotas: Vec::new(),
+            states_left: STATES_MAX,
             before,
         };
         for position in 0..layout.owners.len() {
@@ -43,6 +48,19 @@ impl<'a> Layout<'a> {
 
     /// Completes the placement: per partition the index of its owner.
     pub(super) fn settle(mut self) -> Vec<u16> {
+        self.complete();
+        if self.is_lopsided() {
+            // What was kept stands too close to leave the others their share.
+            for position in 0..self.owners.len() {
+                self.assign(position, None);
+            }
+            self.complete();
+        }
+        self.owners.iter().map(|owner| owner.expect("every gap was filled")).collect()
+    }
+
+    /// Fills all gaps and evens out.
+    fn complete(&mut self) {
         let filled = (0..self.owners.len())
             .all(|position| self.owners[position].is_some() || self.fill(position));
         if !filled {
@@ -55,17 +73,24 @@ impl<'a> Layout<'a> {
             self.take_anywhere(member);
         }
         self.level();
-        self.owners.iter().map(|owner| owner.expect("every gap was filled")).collect()
+    }
+
+    /// Whether somebody is more than two per cent and one partition above quota: well within the
+    /// five per cent promised, and more than evening out ever leaves except in rings of hardly
+    /// more members than `spread`.
+    fn is_lopsided(&self) -> bool {
+        self.indices()
+            .any(|member| self.surplus(member) > 1 + self.quotas[usize::from(member)] / 50)
     }
 
     /// Gives a partition to the member furthest below its quota; where the neighbours admit
     /// nobody, rearranges the partitions clockwise from it. False if that failed.
     fn fill(&mut self, position: usize) -> bool {
         let near: Vec<u16> = self.nearby(position).collect();
-        let best = self
-            .indices()
-            .filter(|member| !near.contains(member))
-            .min_by_key(|&member| (Reverse(self.missing(member)), self.tie(member, position)));
+        let best = self.indices().filter(|member| !near.contains(member)).min_by_key(|&member| {
+            let moves = self.before[position] != Some(member);
+            (Reverse(self.missing(member)), moves, self.tie(member, position))
+        });
         match best {
             Some(member) => {
                 self.assign(position, Some(member));
@@ -248,4 +273,45 @@ fn quotas(count: usize, loads: &[usize]) -> Vec<usize> {
         quotas[member] += 1;
     }
     quotas
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::NodeId;
+
+    use super::super::feasible_spread;
+    use super::Layout;
+
+    fn repeats(layout: &Layout) -> bool {
+        (0..layout.owners.len())
+            .any(|at| layout.owners[at].is_none_or(|owner| !layout.admits(at, owner)))
+    }
+
+    #[test]
+    fn rounds_keep_the_spread_wherever_it_is_feasible() {
+        for (count, members) in [(8, 4), (16, 5), (64, 7), (64, 11), (4096, 11), (4096, 100)] {
+            let members: Vec<NodeId> = (0..members).map(NodeId).collect();
+            for wanted in 1..members.len() {
+                let spread = feasible_spread(wanted, members.len(), count);
+                let mut layout = Layout::new(&members, spread, vec![None; count]);
+                layout.lay_in_rounds();
+                assert!(!repeats(&layout), "{count} partitions, {} members", members.len());
+            }
+        }
+    }
+
+    /// All that member 0 has lies beside member 3, who lacks one: a third must take and give.
+    #[test]
+    fn a_chain_evens_out_what_no_single_gift_can() {
+        let members: Vec<NodeId> = (0..5).map(NodeId).collect();
+        let owners = [0, 3, 0, 1, 0, 3, 0, 1, 2, 4, 2, 4, 2, 4, 2, 1];
+        let mut layout = Layout::new(&members, 2, owners.map(Some).to_vec());
+        assert_eq!(layout.loads, [4, 3, 4, 2, 3]);
+        layout.quotas = vec![3, 3, 4, 3, 3];
+        layout.take_anywhere(3);
+        assert_eq!(layout.loads, [4, 3, 4, 2, 3], "no single gift");
+        layout.level();
+        assert_eq!(layout.loads, layout.quotas);
+        assert!(!repeats(&layout));
+    }
 }
