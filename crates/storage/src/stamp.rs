@@ -374,7 +374,6 @@ mod tests {
             files.crash(&mut random);
             assert_eq!(check_or_write(&mut files, &stamp()), Ok(stamp()), "seed {seed}");
             files.crash(&mut random);
-            files.read_only(false);
             assert_eq!(check_or_write(&mut files, &stamp()), Ok(stamp()), "seed {seed}");
         }
     }
