@@ -91,6 +91,11 @@ pub enum Command {
         /// Which bucket.
         bucket: Bytes,
     },
+    /// Reads the whole of a key, and for whom deltas of it are pending here.
+    Explain {
+        /// Which key.
+        key: Key,
+    },
 }
 
 /// A place in the order of an owner's pending deltas. Opaque.
@@ -151,6 +156,13 @@ pub enum Answer {
     Listed(Vec<Listed>),
     /// Number of live keys.
     Count(u64),
+    /// What a [`Command::Explain`] found.
+    Explained {
+        /// The whole key.
+        view: View,
+        /// Owners for whom the outbox holds a delta of the key, in order.
+        pending_for: Vec<NodeId>,
+    },
     /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
     /// visible here any more.
     Failed(StorageError),
