@@ -17,7 +17,7 @@ fn node(number: u64) -> NodeId {
 }
 
 fn place(members: &[NodeId], previous: Option<&Ring>) -> Ring {
-    Ring::place(members, PartitionCount::default(), SPREAD, previous).unwrap()
+    Ring::place(members, PartitionCount::default(), SPREAD, previous).expect("members are distinct")
 }
 
 /// Rings of 1, 2, … `last` members, joining one by one.
@@ -63,7 +63,8 @@ fn repetitions(ring: &Ring, spread: usize) -> usize {
 /// Largest load less smallest load.
 fn unevenness(ring: &Ring) -> usize {
     let loads: Vec<usize> = ring.loads().into_iter().map(|(_, load)| load).collect();
-    loads.iter().max().unwrap() - loads.iter().min().unwrap()
+    let most = loads.iter().max().expect("a ring has members");
+    most - loads.iter().min().expect("a ring has members")
 }
 
 /// What is due to indivisibility alone. Four members at a spread of three leave so little choice
@@ -79,7 +80,7 @@ fn heaviest(ring: &Ring) -> f64 {
         *held.entry(member).or_default() += 1;
     }
     let all: usize = held.values().sum();
-    let heaviest = *held.values().max().unwrap();
+    let heaviest = *held.values().max().expect("somebody holds every replica");
     heaviest as f64 * ring.members().len() as f64 / all as f64
 }
 

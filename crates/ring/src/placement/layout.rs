@@ -274,3 +274,44 @@ fn quotas(count: usize, loads: &[usize]) -> Vec<usize> {
     }
     quotas
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::NodeId;
+
+    use super::super::feasible_spread;
+    use super::Layout;
+
+    fn repeats(layout: &Layout) -> bool {
+        (0..layout.owners.len())
+            .any(|at| layout.owners[at].is_none_or(|owner| !layout.admits(at, owner)))
+    }
+
+    #[test]
+    fn rounds_keep_the_spread_wherever_it_is_feasible() {
+        for (count, members) in [(8, 4), (16, 5), (64, 7), (64, 11), (4096, 11), (4096, 100)] {
+            let members: Vec<NodeId> = (0..members).map(NodeId).collect();
+            for wanted in 1..members.len() {
+                let spread = feasible_spread(wanted, members.len(), count);
+                let mut layout = Layout::new(&members, spread, vec![None; count]);
+                layout.lay_in_rounds();
+                assert!(!repeats(&layout), "{count} partitions, {} members", members.len());
+            }
+        }
+    }
+
+    /// All that member 0 has lies beside member 3, who lacks one: a third must take and give.
+    #[test]
+    fn a_chain_evens_out_what_no_single_gift_can() {
+        let members: Vec<NodeId> = (0..5).map(NodeId).collect();
+        let owners = [0, 3, 0, 1, 0, 3, 0, 1, 2, 4, 2, 4, 2, 4, 2, 1];
+        let mut layout = Layout::new(&members, 2, owners.map(Some).to_vec());
+        assert_eq!(layout.loads, [4, 3, 4, 2, 3]);
+        layout.quotas = vec![3, 3, 4, 3, 3];
+        layout.take_anywhere(3);
+        assert_eq!(layout.loads, [4, 3, 4, 2, 3], "no single gift");
+        layout.level();
+        assert_eq!(layout.loads, layout.quotas);
+        assert!(!repeats(&layout));
+    }
+}
