@@ -73,13 +73,16 @@ pub enum Command {
         /// The version that was delivered.
         version: u128,
     },
-    /// Lists live keys of a partition, in a fixed order.
+    /// Lists live keys of a range of partitions, ascending by partition and within it in a fixed
+    /// order.
     List {
-        /// Which partition.
-        partition: Partition,
+        /// The first partition.
+        first: Partition,
+        /// The last partition, included.
+        last: Partition,
         /// Keys of this bucket only.
         bucket: Bytes,
-        /// Go on after this position; `None` from the start.
+        /// Go on after this position of the first partition; `None` from its start.
         after: Option<ListPosition>,
         /// At most so many, at least 1.
         limit: usize,
@@ -102,7 +105,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OutboxPosition(pub Bytes);
 
-/// A place in the order of a partition's keys. Opaque.
+/// A place in the order of a partition's keys, the same at every replica. Opaque.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListPosition(pub Bytes);
 
@@ -152,7 +155,7 @@ pub enum Answer {
     Merged(Option<View>),
     /// Pending deltas.
     Outbox(Vec<Pending>),
-    /// Live keys; fewer than the limit at the end of the partition.
+    /// Live keys; fewer than the limit at the end of the range.
     Listed(Vec<Listed>),
     /// Number of live keys.
     Count(u64),
