@@ -1,0 +1,257 @@
+//! A datastore of one replica in memory: for tests of gateways and of applications.
+//!
+//! The values, merges, type checks, contexts and tokens are the real ones; there is no cluster, no
+//! disk and nothing to wait for.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clock::{
+    Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
+};
+use replication::{
+    Acks, Action, Answer, Explanation, ReplicaView, Request, RequestError, ScanCursor, ScanPage,
+    ScanRequest,
+};
+use storage::ListPosition;
+use values::{Blob, Causal, DotMap, Key, Limits, Mint, Scope, State, Tag, Value, View};
+use wire::{ClusterStatus, MemberStatus};
+
+use crate::Datastore;
+
+const NODE: NodeId = NodeId(1);
+
+/// One replica in memory.
+#[derive(Debug)]
+pub struct MemoryDatastore {
+    replica: Mutex<Replica>,
+    secret: ClusterSecret,
+}
+
+#[derive(Debug, Default)]
+struct Replica {
+    values: BTreeMap<Key, Value>,
+    clock: HybridClock,
+}
+
+impl Default for MemoryDatastore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryDatastore {
+    /// An empty datastore.
+    pub fn new() -> Self {
+        Self { replica: Mutex::default(), secret: ClusterSecret::new(*b"in memory") }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Replica) -> T) -> T {
+        // A test that panicked while it held the lock must not hide the next one's failure.
+        work(&mut self.replica.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn do_request(&self, replica: &mut Replica, request: &Request) -> Result<Answer, RequestError> {
+        let level = request.level;
+        for (what, asked) in [('r', level.r), ('w', level.w), ('n', level.n)] {
+            if let Some(asked) = asked
+                && asked != 1
+            {
+                return Err(RequestError::Level { what, asked, n: 1 });
+            }
+        }
+        let observed = self.observed(replica, request)?;
+        let stamp = replica.clock.tick(wall_ms());
+        let mut changed = 0;
+        let scope = match &request.action {
+            Action::Get(scope) => scope.clone(),
+            Action::Update(operation) => {
+                let value = replica.values.entry(request.key.clone()).or_default();
+                let mint = Mint { actor: Actor::new(NODE, 1, 1), stamp };
+                let view = View::of(value.clone());
+                let prepared = operation.prepare(&view, &observed, mint, &Limits::default())?;
+                value.apply(&prepared.delta);
+                changed = prepared.changed;
+                operation.scope()
+            }
+        };
+        let value = replica.values.get(&request.key).cloned().unwrap_or_default();
+        let contexts = if request.want_context {
+            self.contexts(&request.key, &value, replica)
+        } else {
+            BTreeMap::new()
+        };
+        Ok(Answer {
+            view: within(View::of(value), &scope),
+            changed,
+            acks: Acks { owners: 1, needed: 1, answered: 1, hinted: 0 },
+            partly_observed: false,
+            contexts,
+            time: replica.clock.latest(),
+        })
+    }
+
+    fn observed(
+        &self,
+        replica: &mut Replica,
+        request: &Request,
+    ) -> Result<CausalContext, RequestError> {
+        let Some(token) = &request.context else { return Ok(CausalContext::default()) };
+        let tag = match &request.action {
+            Action::Update(operation) => operation.tag().unwrap_or(Tag::BYTES),
+            Action::Get(_) => Tag::BYTES,
+        };
+        let claims = token
+            .open(&self.secret, scope_of(&request.key, tag))
+            .map_err(|error| RequestError::Context(error.to_string()))?;
+        replica.clock.observe(claims.time);
+        Ok(claims.context)
+    }
+
+    fn contexts(&self, key: &Key, value: &Value, replica: &Replica) -> BTreeMap<Tag, ContextToken> {
+        value
+            .0
+            .keys()
+            .copied()
+            .chain([Tag::BYTES])
+            .map(|tag| {
+                let context = value.context(tag).clone();
+                let claims = TokenClaims { context, time: replica.clock.latest() };
+                (tag, ContextToken::seal(&self.secret, scope_of(key, tag), &claims))
+            })
+            .collect()
+    }
+}
+
+fn scope_of(key: &Key, tag: Tag) -> TokenScope<'_> {
+    TokenScope { bucket: key.bucket(), key: key.key(), tag: tag.0 }
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Cuts a whole view down to `scope`.
+fn within(mut view: View, scope: &Scope) -> View {
+    for (&tag, state) in &mut view.value.0 {
+        let next = match state {
+            State::Gset(state) | State::Orset(state) => cut(tag, state, scope),
+            State::Cart(state) => cut(tag, state, scope),
+            State::Map(state) => cut(tag, state, scope),
+            _ => None,
+        };
+        view.next = view.next.take().or(next);
+    }
+    view
+}
+
+fn cut<E>(tag: Tag, state: &mut Causal<DotMap<E>>, scope: &Scope) -> Option<Blob> {
+    let entries = &mut state.store.0;
+    match scope {
+        Scope::Whole | Scope::Removal => None,
+        Scope::Elements { tag: wanted, elements } if *wanted == tag => {
+            entries.retain(|element, _| elements.contains(element));
+            None
+        }
+        Scope::Range { tag: wanted, after, limit } if *wanted == tag => {
+            let from = after.clone().map_or(Bound::Unbounded, Bound::Excluded);
+            let page: Vec<Blob> =
+                entries.range((from, Bound::Unbounded)).map(|(e, _)| e.clone()).collect();
+            let limit = (*limit).max(1) as usize;
+            let last = page.get(limit - 1).cloned().filter(|_| page.len() > limit);
+            entries.retain(|element, _| page.binary_search(element).is_ok_and(|at| at < limit));
+            last
+        }
+        _ => {
+            entries.clear();
+            None
+        }
+    }
+}
+
+#[async_trait]
+impl Datastore for MemoryDatastore {
+    async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        self.with(|replica| {
+            requests.iter().map(|request| self.do_request(replica, request)).collect()
+        })
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {
+        let after = request.cursor.and_then(|cursor| cursor.after).map(|position| position.0);
+        let limit = request.limit.clamp(1, 10_000) as usize;
+        self.with(|replica| {
+            let mut page = ScanPage::default();
+            for (key, value) in &replica.values {
+                let past = after.as_ref().is_none_or(|after| key.key() > after);
+                let tags = View::of(value.clone()).live_tags();
+                if *key.bucket() != request.bucket || !past || tags.is_empty() {
+                    continue;
+                }
+                if page.keys.len() == limit {
+                    let last = page.keys.last().map(|(key, _)| ListPosition(key.key().clone()));
+                    page.next = Some(ScanCursor { partition: 0, after: last });
+                    break;
+                }
+                page.keys.push((key.clone(), tags));
+            }
+            Ok(page)
+        })
+    }
+
+    async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
+        self.with(|replica| {
+            let keys = replica.values.iter().filter(|(key, value)| {
+                *key.bucket() == bucket && !View::of((*value).clone()).live_tags().is_empty()
+            });
+            Ok(keys.count() as u64)
+        })
+    }
+
+    async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
+        let value = self.with(|replica| replica.values.get(&key).cloned().unwrap_or_default());
+        let view = View::of(value);
+        let replica = ReplicaView { node: NODE, view: Ok(view.clone()), pending_for: Vec::new() };
+        Ok(Explanation {
+            key,
+            partition: 0,
+            names: BTreeMap::from([(NODE, "memory".to_owned())]),
+            preference_list: vec![NODE],
+            n: 1,
+            replicas: vec![replica],
+            merged: view,
+        })
+    }
+
+    async fn status(&self) -> Result<ClusterStatus, RequestError> {
+        Ok(ClusterStatus {
+            cluster: "memory".into(),
+            node: "memory".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ring_version: 1,
+            partitions: 1,
+            owners: vec![0],
+            uptime_ms: 0,
+            keys: self.with(|replica| replica.values.len() as u64),
+            members: vec![MemberStatus {
+                node: NODE,
+                name: "memory".into(),
+                peer_address: String::new(),
+                connected: true,
+                cut: false,
+                partitions: 1,
+                pending: 0,
+            }],
+            counters: Vec::new(),
+        })
+    }
+
+    async fn cut_links(&self, _member: &str, _cut: bool) -> Result<(), RequestError> {
+        Err(RequestError::Unsupported("one replica in memory has no links".into()))
+    }
+}
