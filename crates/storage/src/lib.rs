@@ -10,6 +10,7 @@ pub use command::{
 };
 pub use seam::{
     FILE_NAME_MAX, Files, IndexRead, IndexSnapshot, IndexWrite, ROW_KEY_MAX, RowChange, SeamError,
-    SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, check_file_name, check_row_key,
+    SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
+    check_row_key,
 };
 pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};

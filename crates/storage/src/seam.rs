@@ -90,6 +90,9 @@ pub struct RowChange {
     pub value: Option<Vec<u8>>,
 }
 
+/// What a scan does with each key and value; breaking ends it.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads of the committed state. Cheap to call; values are copied out or looked at in place, and
 /// no borrow of the index escapes. A read may be made from inside another.
 pub trait IndexRead {
@@ -102,12 +105,7 @@ pub trait IndexRead {
     ///
     /// Long walks are made in pages: the index cannot reclaim what was replaced, nor grow its
     /// map, while a scan stands in the middle.
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SeamError>;
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError>;
 }
 
 /// The one writer of an index.
@@ -136,7 +134,7 @@ pub trait Files {
     /// Reads up to `length` bytes of `name` from `offset`; fewer at the end of the file.
     fn read(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>, SeamError>;
     /// Appends to `name`, creating it when absent (also with no bytes). All of `bytes`, or on an
-    /// error none.
+    /// error none; a file that was to be created may then be there, empty.
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError>;
     /// Cuts `name` to `length` bytes; an error if it is absent or shorter. Durable at the next
     /// [`sync`](Files::sync), like an append.

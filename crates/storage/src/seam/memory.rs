@@ -6,10 +6,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::rc::Rc;
 
-use super::{IndexRead, IndexWrite, RowChange, SeamError, Table, check_row_key};
+use super::{IndexRead, IndexWrite, RowChange, SeamError, Table, Visit, check_row_key};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -178,12 +178,7 @@ impl IndexRead for SimIndexReader {
         Ok(value.is_some())
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SeamError> {
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError> {
         let rows = self.rows(table);
         for (key, value) in rows.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {
             if visit(key, value).is_break() {
