@@ -16,6 +16,7 @@ pub use command::{
 };
 pub use engine::{Engine, EngineConfig};
 pub use memtable::{Batch, BatchId};
+pub use row_key::row_token;
 pub use seam::{
     FILE_NAME_MAX, Files, IndexRead, IndexSnapshot, IndexWrite, ROW_KEY_MAX, RowChange, SeamError,
     SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,

@@ -22,7 +22,7 @@ use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
 use values::{Blob, Key, Tag};
 
-use crate::ROW_KEY_MAX;
+use crate::{ROW_KEY_MAX, Table};
 
 const TOKEN_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
@@ -182,9 +182,31 @@ pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u
     u128::from(partition.0).checked_shl(width).unwrap_or(0).to_be_bytes()
 }
 
+/// The token of the key that a row is about, for whoever divides an index among several engines.
+/// `None` for what is no row of a key.
+pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
+    let at = match table {
+        Table::Header | Table::Element => row_key,
+        Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
+        Table::Meta => row_key.strip_prefix(SWEEP)?.get(1..)?,
+    };
+    at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_row_of_a_key_tells_its_token() {
+        let at = RowKey::of(&key("cart", "ann"));
+        let token = Some(Token::of(b"cart", b"ann"));
+        assert_eq!(row_token(Table::Header, at.as_bytes()), token);
+        assert_eq!(row_token(Table::Element, &at.element(Tag::CART, b"book")), token);
+        assert_eq!(row_token(Table::Outbox, &at.outbox(clock::NodeId(7))), token);
+        assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
+        assert_eq!(row_token(Table::Meta, b"something else"), None);
+    }
 
     fn key(bucket: &str, name: &str) -> Key {
         Key::new(bucket.to_owned(), name.to_owned()).unwrap()

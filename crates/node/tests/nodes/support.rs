@@ -25,7 +25,7 @@ pub(crate) fn set_key(key: &str) -> Key {
 
 /// Adding `element` to the set `key`.
 pub(crate) fn adding(key: &str, element: &str) -> Request {
-    let elements = BTreeSet::from([Bytes::from(element.to_owned())]);
+    let elements = vec![Bytes::from(element.to_owned())];
     Request::update(set_key(key), Operation::Orset(OrsetOp::Add(elements)))
 }
 
@@ -48,8 +48,9 @@ pub(crate) fn elements(view: &View) -> Vec<String> {
     match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => set
             .store
-            .iter()
-            .map(|(element, _)| String::from_utf8(element.to_vec()).unwrap())
+            .0
+            .keys()
+            .map(|element| String::from_utf8(element.to_vec()).unwrap())
             .collect(),
         _ => Vec::new(),
     }
