@@ -8,7 +8,9 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::RequestError;
 use tokio::net::TcpStream;
-use wire::{CallBody, ClientCall, ClientReply, FRAME_BYTES_MAX, FrameError, FrameStream, ReplyBody};
+use wire::{
+    CallBody, ClientCall, ClientReply, FRAME_BYTES_MAX, FrameError, FrameStream, ReplyBody,
+};
 
 use crate::datastore::NodeDatastore;
 use crate::shared::Shared;

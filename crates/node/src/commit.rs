@@ -37,11 +37,7 @@ pub(crate) fn queue() -> (Sender<CommitJob>, Receiver<CommitJob>) {
     channel()
 }
 
-fn commit(
-    writer: &mut impl IndexWrite,
-    jobs: impl Iterator<Item = CommitJob>,
-    routes: &Routes,
-) {
+fn commit(writer: &mut impl IndexWrite, jobs: impl Iterator<Item = CommitJob>, routes: &Routes) {
     let mut changes: Vec<RowChange> = Vec::new();
     let mut parts = Vec::new();
     for CommitJob { owner, batch } in jobs {
@@ -58,7 +54,8 @@ fn commit(
     }
     for (owner, batch) in parts {
         // A loop that is gone has nobody left to tell.
-        let _ = routes.handle(owner).urgent.send(Urgent::Committed { batch, result: result.clone() });
+        let _ =
+            routes.handle(owner).urgent.send(Urgent::Committed { batch, result: result.clone() });
     }
 }
 

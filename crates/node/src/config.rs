@@ -114,8 +114,9 @@ impl Settings {
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        toml::from_str(&text).map_err(|source| {
-            ConfigError::Malformed { path: path.into(), source: Box::new(source) }
+        toml::from_str(&text).map_err(|source| ConfigError::Malformed {
+            path: path.into(),
+            source: Box::new(source),
         })
     }
 

@@ -10,14 +10,16 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Now, Reply, RequestError};
-use storage::{Answer, Engine, Ticket};
+use replication::{Core, Effect, Event, Now, RequestError};
+use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::calls::Calls;
 use crate::commit::CommitJob;
+use crate::gather::{Gatherings, concerns_all_loops};
 use crate::links::{Link, Outgoing};
+use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
 use crate::work::{CallGroup, LoopReport, MessageBatch, SingleCall, Urgent, Work};
@@ -40,6 +42,7 @@ pub(crate) struct CoreTask {
     pub(crate) engine: Engine<ShardReader>,
     pub(crate) outgoing: Outgoing,
     pub(crate) links: Vec<Arc<Link>>,
+    pub(crate) routes: Routes,
     pub(crate) commits: Sender<CommitJob>,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
@@ -61,6 +64,7 @@ struct Scratch {
 struct Running {
     task: CoreTask,
     calls: Calls,
+    gatherings: Gatherings,
     scratch: Scratch,
     now: Now,
     sweeping: bool,
@@ -75,6 +79,7 @@ impl CoreTask {
         let mut running = Running {
             task: self,
             calls: Calls::default(),
+            gatherings: Gatherings::default(),
             scratch: Scratch::default(),
             now,
             sweeping: true,
@@ -154,6 +159,20 @@ impl Running {
             }
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Ask { asker, ticket, command } => {
+                let mut answers = Vec::new();
+                self.task.engine.execute(ticket, command, &mut answers);
+                for (ticket, answer) in answers {
+                    // A loop that is gone does not wait any more.
+                    let _ =
+                        self.task.routes.handle(asker).urgent.send(Urgent::Told { ticket, answer });
+                }
+            }
+            Urgent::Told { ticket, answer } => {
+                if let Some(answer) = self.gatherings.add(ticket, answer) {
+                    self.step(Event::Storage { ticket, answer });
+                }
+            }
             Urgent::Stop => {
                 self.task.work.close();
                 self.stopping.get_or_insert(Instant::now() + self.task.stop_limit);
@@ -206,6 +225,11 @@ impl Running {
                 Effect::Send { to, message } => {
                     self.task.outgoing.push(to, message, self.now.monotonic_ms);
                 }
+                Effect::Storage { ticket, command }
+                    if self.task.routes.loops().len() > 1 && concerns_all_loops(&command) =>
+                {
+                    self.ask_all(ticket, command);
+                }
                 Effect::Storage { ticket, command } => {
                     self.task.engine.execute(ticket, command, &mut answers);
                     for (ticket, answer) in answers.drain(..) {
@@ -214,13 +238,25 @@ impl Running {
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
                     }
                 }
-                Effect::Reply { id, reply } => self.reply(id, reply),
+                Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
         }
     }
 
-    fn reply(&mut self, id: replication::CallId, reply: Result<Reply, RequestError>) {
-        self.calls.reply(id, reply);
+    /// Asks every loop, this one included, for its part of a listing or count.
+    fn ask_all(&mut self, ticket: Ticket, command: Command) {
+        let loops = self.task.routes.loops();
+        self.gatherings.begin(ticket, &command, loops.len());
+        let asker = self.task.loop_index;
+        for handle in loops {
+            let ask = Urgent::Ask { asker, ticket, command: command.clone() };
+            if handle.urgent.send(ask).is_err() {
+                // Loops end together; this one is about to.
+                let error = StorageError::Io("the node is stopping".into());
+                let told = Urgent::Told { ticket, answer: Answer::Failed(error) };
+                let _ = loops[asker].urgent.send(told);
+            }
+        }
     }
 
     /// Whether the loop may end: it is to, and either all is done or time is up.

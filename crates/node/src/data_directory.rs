@@ -74,8 +74,7 @@ pub(crate) fn own_secret(dir: &Path) -> Result<ClusterSecret, StartError> {
         Err(error) if error.kind() == ErrorKind::NotFound => (),
         Err(error) => return Err(failed(&path, error.to_string())),
     }
-    let secret: String =
-        random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
     keep(dir, &path, &secret).map_err(|error| failed(&path, error.to_string()))?;
     Ok(ClusterSecret::new(secret))
 }

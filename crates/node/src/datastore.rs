@@ -5,9 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::Datastore;
-use replication::{
-    Answer, Call, Explanation, Reply, Request, RequestError, ScanPage, ScanRequest,
-};
+use replication::{Answer, Call, Explanation, Reply, Request, RequestError, ScanPage, ScanRequest};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use values::Key;

@@ -91,10 +91,10 @@ impl DevCluster {
         let DevOptions { nodes: count, dir, port_base } = options;
         let temporary = match &dir {
             Some(_) => None,
-            None => Some(tempfile::tempdir().map_err(|source| DevError::Directory {
-                dir: std::env::temp_dir(),
-                source,
-            })?),
+            None => Some(
+                tempfile::tempdir()
+                    .map_err(|source| DevError::Directory { dir: std::env::temp_dir(), source })?,
+            ),
         };
         let dir = dir.or_else(|| Some(temporary.as_ref()?.path().to_owned())).expect("either");
         std::fs::create_dir_all(&dir)

@@ -1,7 +1,8 @@
 //! The outgoing link to one peer: dialled, kept alive, written to, dialled again.
 //!
 //! Messages to a peer go over the connection that this node opened, and nothing but pongs comes
-//! back over it. Up means: the peer has proven itself and has answered lately.
+//! back over it. The link is up when the peer's own connection to this node works as well: what
+//! asks is answered over that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use crate::backoff::Backoff;
 use crate::identity::random_bytes;
 use crate::links::{Chunk, Link, LinkQueue};
 use crate::shared::Shared;
-use crate::work::Urgent;
 
 /// Time between two pings.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
@@ -60,13 +60,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
             Ok(stream) => {
                 backoff = Backoff::new();
                 last_error.clear();
-                tracing::info!(peer = %link.member.name, "link up");
                 // What was queued for the connection before is lost, as the cores were told.
                 while queue.next_waiting().is_some() {}
-                set_up(&shared, &link, true);
+                link.set_outgoing(true, |up| shared.announce(&link, up));
                 let error = carry(&shared, stream, &mut queue).await;
-                set_up(&shared, &link, false);
-                tracing::info!(peer = %link.member.name, %error, "link down");
+                link.set_outgoing(false, |up| shared.announce(&link, up));
                 error
             }
             Err(error) => error,
@@ -77,15 +75,6 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
             last_error = text;
         }
         sleep(backoff.next()).await;
-    }
-}
-
-/// Tells the loops, if that is news.
-fn set_up(shared: &Shared, link: &Link, up: bool) {
-    if link.is_up() != up {
-        link.set_up(up);
-        shared.routes.tell_all(|| Urgent::Link { node: link.member.node, up });
-        shared.links_changed.send_modify(|count| *count += 1);
     }
 }
 
@@ -128,11 +117,7 @@ async fn listen(reader: OwnedReadHalf) -> LinkError {
     }
 }
 
-async fn write(
-    shared: &Shared,
-    writer: &mut OwnedWriteHalf,
-    queue: &mut LinkQueue,
-) -> LinkError {
+async fn write(shared: &Shared, writer: &mut OwnedWriteHalf, queue: &mut LinkQueue) -> LinkError {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clock::NodeId;
 use futures_util::{SinkExt, StreamExt};
 use replication::Message;
 use tokio::net::TcpStream;
@@ -89,11 +88,15 @@ async fn serve_inner(
         (Role::Peer(peer), Some(mut seat)) => {
             // A stop waits for clients, and they may need what peers bring.
             drop(permit);
+            let number = seat.number();
             let ended = tokio::select! {
-                ended = read_messages(shared, peer.node, peer.incarnation, stream) => ended,
+                ended = read_messages(shared, &peer, number, stream) => ended,
                 () = seat.taken() => Err(InboundError::Superseded),
                 () = shared.switch.wait_for(true) => Err(InboundError::Cut),
             };
+            if let Some(link) = shared.link(peer.node) {
+                link.clear_incoming(number, |up| shared.announce(link, up));
+            }
             shared.inbound.leave(peer.node, &seat);
             ended
         }
@@ -115,15 +118,23 @@ fn admit(shared: &Shared, peer: &PeerHello) -> Result<Seat, Refusal> {
 /// Reads a peer's messages and hands them to the loops; answers pings.
 async fn read_messages(
     shared: &Shared,
-    from: NodeId,
-    incarnation: u64,
+    peer: &PeerHello,
+    seat: u64,
     stream: FrameStream<TcpStream>,
 ) -> Result<(), InboundError> {
     let (mut pongs, frames) = StreamExt::split::<Bytes>(stream);
     let mut frames = frames.ready_chunks(FRAMES_MAX);
     let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
+    let from = peer.node;
+    let mut greeted = false;
     loop {
         let ready = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
+        // The first frame, a ping, says that the peer is ready for answers to what it will ask.
+        if !std::mem::replace(&mut greeted, true)
+            && let Some(link) = shared.link(from)
+        {
+            link.set_incoming(seat, |up| shared.announce(link, up));
+        }
         let received_ms = shared.clock.monotonic_ms();
         for bytes in ready.ok_or(FrameError::Closed)? {
             let bytes = bytes.map_err(FrameError::Io)?;
@@ -132,7 +143,7 @@ async fn read_messages(
                     if header.version != MESSAGE_VERSION {
                         return Err(InboundError::Version(header.version));
                     }
-                    if (header.sender, header.incarnation) != (from, incarnation) {
+                    if (header.sender, header.incarnation) != (from, peer.incarnation) {
                         return Err(InboundError::Sender);
                     }
                     match shared.routes.of_message(&message) {

@@ -16,6 +16,7 @@ mod datastore;
 mod dev;
 mod dial;
 mod event_loop;
+mod gather;
 mod identity;
 mod inbound;
 mod links;

@@ -5,8 +5,8 @@
 //! down, when its queue is full, when its deadline passed while it waited.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
@@ -31,10 +31,21 @@ pub(crate) struct Chunk {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) member: Member,
+    /// What `directions` comes to, for the loops to look at without the lock.
     up: AtomicBool,
+    /// A lock, because links change seldom; held while the change is announced, so that what is
+    /// announced last is how it is.
+    directions: Mutex<Directions>,
     queued_bytes: AtomicUsize,
     dropped: AtomicU64,
     chunks: mpsc::UnboundedSender<Chunk>,
+}
+
+/// Both must work before anything is sent: answers come the other way.
+#[derive(Debug, Default)]
+struct Directions {
+    outgoing: bool,
+    incoming: Option<u64>,
 }
 
 /// The receiving end, for the link's task.
@@ -50,6 +61,7 @@ impl Link {
         let link = Arc::new(Self {
             member,
             up: AtomicBool::new(false),
+            directions: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             chunks: sender,
@@ -61,8 +73,34 @@ impl Link {
         self.up.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_up(&self, up: bool) {
-        self.up.store(up, Ordering::Release);
+    /// Takes note of this node's connection to the peer. Whether the link is up afterwards is
+    /// announced if that changed.
+    pub(crate) fn set_outgoing(&self, outgoing: bool, announce: impl FnOnce(bool)) {
+        self.change(announce, |directions| directions.outgoing = outgoing);
+    }
+
+    /// Takes note that the peer's connection number `seat` works.
+    pub(crate) fn set_incoming(&self, seat: u64, announce: impl FnOnce(bool)) {
+        self.change(announce, |directions| directions.incoming = Some(seat));
+    }
+
+    /// Takes note that the peer's connection number `seat` ended, unless another has its place.
+    pub(crate) fn clear_incoming(&self, seat: u64, announce: impl FnOnce(bool)) {
+        self.change(announce, |directions| {
+            if directions.incoming == Some(seat) {
+                directions.incoming = None;
+            }
+        });
+    }
+
+    fn change(&self, announce: impl FnOnce(bool), change: impl FnOnce(&mut Directions)) {
+        // Nothing in here panics half way.
+        let mut directions = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut directions);
+        let up = directions.outgoing && directions.incoming.is_some();
+        if self.up.swap(up, Ordering::AcqRel) != up {
+            announce(up);
+        }
     }
 
     /// Chunks dropped because too much waited.
@@ -144,7 +182,8 @@ impl Outgoing {
             return;
         }
         let deadline_ms = message.budget_ms;
-        let useful_until = if deadline_ms == 0 { u64::MAX } else { now_ms + u64::from(deadline_ms) };
+        let useful_until =
+            if deadline_ms == 0 { u64::MAX } else { now_ms + u64::from(deadline_ms) };
         peer.useful_until_ms = peer.useful_until_ms.max(useful_until);
         let HeaderBase { sender, incarnation, ring_version } = self.header;
         let header = FrameHeader {
@@ -199,7 +238,10 @@ mod tests {
     #[test]
     fn a_turns_messages_leave_as_one_chunk_that_is_useful_as_long_as_any_of_them() {
         let (mut outgoing, mut queue) = outgoing();
-        queue.link().set_up(true);
+        queue.link().set_outgoing(true, |_| panic!("one direction is not enough"));
+        let mut announced = Vec::new();
+        queue.link().set_incoming(5, |up| announced.push(up));
+        assert_eq!(announced, [true]);
         let node = queue.link().member.node;
         outgoing.push(node, message(50), 100);
         outgoing.push(node, message(20), 100);
@@ -211,6 +253,21 @@ mod tests {
         outgoing.push(node, message(0), 100);
         outgoing.flush();
         assert_eq!(queue.next_waiting().unwrap().useful_until_ms, u64::MAX);
+    }
+
+    #[test]
+    fn a_link_is_down_as_soon_as_either_direction_is() {
+        let (_, queue) = outgoing();
+        let link = queue.link();
+        let mut announced = Vec::new();
+        link.set_incoming(1, |up| announced.push(up));
+        link.set_outgoing(true, |up| announced.push(up));
+        link.set_incoming(2, |up| announced.push(up));
+        link.clear_incoming(1, |up| announced.push(up));
+        assert!(link.is_up());
+        link.clear_incoming(2, |up| announced.push(up));
+        link.set_outgoing(false, |up| announced.push(up));
+        assert_eq!(announced, [true, false]);
     }
 
     #[test]

@@ -52,8 +52,7 @@ impl Bound {
     ) {
         let facade: Arc<dyn Datastore> = Arc::clone(datastore) as _;
         let port = self.addresses.resp.port();
-        let info =
-            Arc::new(ServerInfo::new(&shared.config.name, env!("CARGO_PKG_VERSION"), port));
+        let info = Arc::new(ServerInfo::new(&shared.config.name, env!("CARGO_PKG_VERSION"), port));
         let resp = {
             let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
             move |stream, permit| -> Served {
@@ -85,7 +84,10 @@ impl Bound {
 /// A connection being served, in the loop it was dealt to.
 type Served = Pin<Box<dyn Future<Output = ()>>>;
 
-fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(
+    setting: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::Sender;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -161,6 +161,7 @@ impl Node {
                 engine,
                 outgoing: Outgoing::new(header, &shared.links),
                 links: shared.links.clone(),
+                routes: shared.routes.clone(),
                 commits: commits.clone(),
                 work,
                 urgent,

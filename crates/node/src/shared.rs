@@ -13,6 +13,7 @@ use crate::links::Link;
 use crate::routing::Routes;
 use crate::switchboard::Switch;
 use crate::time::NodeClock;
+use crate::work::Urgent;
 
 /// A running node, as its tasks see it.
 #[derive(Debug)]
@@ -42,6 +43,20 @@ impl Shared {
         let mut closing = self.closing.clone();
         // A sender that is gone has closed all the more.
         let _ = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+impl Shared {
+    /// Tells the loops, and whoever waits, that a link came or went.
+    pub(crate) fn announce(&self, link: &Link, up: bool) {
+        tracing::info!(node = %self.identity.name, peer = %link.member.name, up, "link");
+        self.routes.tell_all(|| Urgent::Link { node: link.member.node, up });
+        self.links_changed.send_modify(|count| *count += 1);
+    }
+
+    /// The link to a member.
+    pub(crate) fn link(&self, node: NodeId) -> Option<&Arc<Link>> {
+        self.links.iter().find(|link| link.member.node == node)
     }
 }
 
@@ -96,6 +111,11 @@ impl Inbound {
 }
 
 impl Seat {
+    /// Another one for every connection of a peer.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Wakes when another connection has taken the place.
     pub(crate) async fn taken(&mut self) {
         // Nothing is ever sent: only the sender's end is waited for.

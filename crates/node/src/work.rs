@@ -4,7 +4,7 @@ use std::fmt;
 
 use clock::NodeId;
 use replication::{Answer, Call, Message, Reply, Request, RequestError};
-use storage::{BatchId, SeamError};
+use storage::{BatchId, Command, SeamError, Ticket};
 use tokio::sync::oneshot;
 
 /// Results of a group of requests, one each, in order.
@@ -52,6 +52,10 @@ pub(crate) enum Urgent {
     Committed { batch: BatchId, result: Result<(), SeamError> },
     /// Messages to a node can be sent now, or no longer.
     Link { node: NodeId, up: bool },
+    /// Another loop asks for this one's part of a listing or count.
+    Ask { asker: usize, ticket: Ticket, command: Command },
+    /// The part that was asked for.
+    Told { ticket: Ticket, answer: storage::Answer },
     /// Finish what was accepted, then end.
     Stop,
 }

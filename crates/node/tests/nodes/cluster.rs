@@ -1,9 +1,9 @@
 //! Three nodes on loopback, with real sockets and LMDB on disk.
 
-use client::Datastore;
-use node::{DevCluster, DevOptions};
-use replication::RequestError;
 use crate::support::{add, eventually, members, set_key, three};
+use client::Datastore;
+use node::DevOptions;
+use replication::RequestError;
 
 #[tokio::test]
 async fn a_write_at_one_node_is_read_at_the_others() {
@@ -56,7 +56,7 @@ async fn both_sides_of_a_cut_take_writes_and_converge_once_it_heals_without_a_re
 async fn a_graceful_stop_and_a_start_keep_every_acknowledged_write() {
     let dir = tempfile::tempdir().unwrap();
     let options = || DevOptions { dir: Some(dir.path().into()), ..DevOptions::default() };
-    let cluster = DevCluster::start(options()).await.unwrap();
+    let cluster = crate::support::start(options(), 1).await;
     let datastore = cluster.nodes()[1].datastore();
     let adds = (0..100).map(|i| crate::support::adding("s", &format!("{i:02}")));
     for result in datastore.execute(adds.collect()).await {
@@ -65,7 +65,7 @@ async fn a_graceful_stop_and_a_start_keep_every_acknowledged_write() {
     cluster.stop().await;
     assert!(matches!(datastore.count("default".into()).await, Err(RequestError::Stopping)));
 
-    let cluster = DevCluster::start(options()).await.unwrap();
+    let cluster = crate::support::start(options(), 1).await;
     let expected: Vec<String> = (0..100).map(|i| format!("{i:02}")).collect();
     for node in cluster.nodes() {
         assert_eq!(members(&*node.datastore(), "s").await, expected);
@@ -75,16 +75,16 @@ async fn a_graceful_stop_and_a_start_keep_every_acknowledged_write() {
 
 #[tokio::test]
 async fn several_loops_share_one_index_and_count_list_and_serve_as_one() {
-    let settings = node::Settings { loops: Some(3), ..node::Settings::default() };
     let dir = tempfile::tempdir().unwrap();
     let start = async |nodes| {
         let dir = Some(dir.path().to_owned());
         let options = DevOptions { nodes, dir, ..DevOptions::default() };
-        DevCluster::start_configured(options, &settings).await.unwrap()
+        crate::support::start(options, 3).await
     };
     let cluster = start(2).await;
     let datastore = cluster.nodes()[0].datastore();
-    let requests: Vec<_> = (0..200).map(|i| crate::support::adding(&format!("k{i:03}"), "x")).collect();
+    let requests: Vec<_> =
+        (0..200).map(|i| crate::support::adding(&format!("k{i:03}"), "x")).collect();
     for result in datastore.execute(requests).await {
         assert_eq!(result.unwrap().acks.answered, 2);
     }

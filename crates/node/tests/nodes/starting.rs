@@ -17,6 +17,7 @@ fn alone(dir: &Path, name: &str, cluster: &str) -> NodeConfig {
         http: any,
         peer: any,
         loops: Some(1),
+        timeout_ms: Some(30_000),
         ..Settings::default()
     };
     settings.resolve().unwrap()
@@ -61,7 +62,10 @@ async fn a_data_directory_of_another_cluster_or_node_is_refused_and_left_alone()
     let dir = tempfile::tempdir().unwrap();
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
     let error = refusal(alone(dir.path(), "a", "geese")).await.to_string();
-    assert!(error.contains("belongs to cluster \"ducks\", this node is of cluster \"geese\""), "{error}");
+    assert!(
+        error.contains("belongs to cluster \"ducks\", this node is of cluster \"geese\""),
+        "{error}"
+    );
     let error = refusal(alone(dir.path(), "b", "ducks")).await.to_string();
     assert!(error.contains("belongs to node \"a\", this is node \"b\""), "{error}");
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;

@@ -34,8 +34,7 @@ async fn pipelined_calls_of_a_native_client_are_answered_under_their_ids_and_don
     }
     let mut answered = Vec::new();
     while answered.len() < usize::try_from(calls).unwrap() {
-        let reply: ClientReply =
-            ends("a reply", read_frame(&mut stream)).await.unwrap();
+        let reply: ClientReply = ends("a reply", read_frame(&mut stream)).await.unwrap();
         assert!(matches!(&reply.body, ReplyBody::Executed(results) if results[0].is_ok()));
         answered.push(reply.id);
     }
@@ -142,6 +141,8 @@ async fn a_node_that_is_restarted_is_linked_again() {
             members: Some(members.into()),
             secret: Some("the secret of this test".into()),
             loops: Some(1),
+            timeout_ms: Some(30_000),
+            cover_ms: Some(20_000),
             ..node::Settings::default()
         };
         node::Node::start(settings.resolve().unwrap()).await.unwrap()
@@ -156,7 +157,8 @@ async fn a_node_that_is_restarted_is_linked_again() {
     ends("links", async { tokio::join!(first.linked(), second.linked()) }).await;
     eventually("the restarted node got what it missed", async || {
         let explained = second.datastore().explain(set_key("s")).await.unwrap();
-        let own = explained.replicas.into_iter().find(|replica| replica.node == NodeId(second.id().0))?;
+        let own =
+            explained.replicas.into_iter().find(|replica| replica.node == NodeId(second.id().0))?;
         (elements(&own.view.ok()?) == ["alone"]).then_some(())
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::Datastore;
-use node::{DevCluster, DevOptions};
+use node::{DevCluster, DevOptions, Settings};
 use replication::{Answer, Request, RequestError, ScanRequest};
 use tokio::time::{Instant, timeout};
 use values::{Key, Operation, OrsetOp, Scope, State, Tag, View};
@@ -16,7 +16,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster of three with temporary data.
 pub(crate) async fn three() -> DevCluster {
-    DevCluster::start(DevOptions::default()).await.unwrap()
+    start(DevOptions::default(), 1).await
+}
+
+/// A cluster whose nodes have so many loops and more patience than the machine can be slow.
+pub(crate) async fn start(options: DevOptions, loops: u16) -> DevCluster {
+    let settings = Settings {
+        loops: Some(loops),
+        timeout_ms: Some(30_000),
+        cover_ms: Some(20_000),
+        ..Settings::default()
+    };
+    ends("the start", DevCluster::start_configured(options, &settings)).await.unwrap()
 }
 
 pub(crate) fn set_key(key: &str) -> Key {
@@ -46,12 +57,9 @@ pub(crate) async fn members(datastore: &dyn Datastore, key: &str) -> Vec<String>
 /// The elements of a view's set.
 pub(crate) fn elements(view: &View) -> Vec<String> {
     match view.value.state(Tag::ORSET) {
-        Some(State::Orset(set)) => set
-            .store
-            .0
-            .keys()
-            .map(|element| String::from_utf8(element.to_vec()).unwrap())
-            .collect(),
+        Some(State::Orset(set)) => {
+            set.store.0.keys().map(|element| String::from_utf8(element.to_vec()).unwrap()).collect()
+        }
         _ => Vec::new(),
     }
 }
