@@ -16,21 +16,21 @@ impl<R: IndexRead> Engine<R> {
     /// Live keys of `bucket` in `partition`. Damaged ones are passed over.
     pub(super) fn list(
         &self,
-        partition: Partition,
+        (first, last): (Partition, Partition),
         bucket: &Bytes,
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Vec<Listed>, StorageError> {
         let partitions = self.config.partitions;
         let mut listed = Vec::new();
-        if partition.0 >= partitions.get() {
+        if first.0 >= partitions.get() {
             return Ok(listed);
         }
-        // A position comes from a client: one outside the partition means its start or its end.
-        let start = partition_start(partition, partitions).to_vec();
+        // A position comes from a client: one outside the range means its start or its end.
+        let start = partition_start(first, partitions).to_vec();
         let from = after.map_or_else(Vec::new, |after| successor(&after.0)).max(start);
         self.rows.scan(Table::Header, &[], &from, |row_key, record| {
-            if RowKey::partition(row_key, partitions) != Some(partition) {
+            if RowKey::partition(row_key, partitions).is_none_or(|partition| partition > last) {
                 return ControlFlow::Break(());
             }
             if let Some((key, tags)) = live_key(row_key, record, bucket) {
