@@ -298,9 +298,11 @@ impl Model {
     /// Sum of the increments that count; `None` if none does.
     fn sum(&self, known: &Knowledge, tag: Tag, element: &Blob) -> Option<i128> {
         let live = self.increments(known, tag, element).into_iter();
-        live.filter(|id| !known.gone.contains(id)).fold(None, |sum, id| match self.events[id].what {
-            What::Increment(by) => Some(sum.unwrap_or(0) + i128::from(by)),
-            _ => sum,
+        live.filter(|id| !known.gone.contains(id)).fold(None, |sum, id| {
+            match self.events[id].what {
+                What::Increment(by) => Some(sum.unwrap_or(0) + i128::from(by)),
+                _ => sum,
+            }
         })
     }
 
@@ -391,7 +393,9 @@ pub(crate) fn read(value: &Value) -> Reading {
             State::Cart(cart) => {
                 let items = cart.store.0.iter();
                 reading.cart = items
-                    .map(|(item, adds)| (item.clone(), adds.0.values().map(|&q| u128::from(q)).sum()))
+                    .map(|(item, adds)| {
+                        (item.clone(), adds.0.values().map(|&q| u128::from(q)).sum())
+                    })
                     .collect();
             }
             State::Map(map) => {
