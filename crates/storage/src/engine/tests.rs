@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use clock::{CausalContext, Dot, NodeId, Stamp};
 use ring::PartitionCount;
 use values::{
-    Blob, BytesOp, CounterOp, Delta, Key, Limits, OrsetOp, Operation, RegisterOp, Scope, State,
+    Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
     Tag, UpdateError, Value, View,
 };
 
 use super::*;
-use crate::{MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter, IndexWrite};
+use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter};
 
 fn config(node: u64, process: u64) -> EngineConfig {
     EngineConfig {

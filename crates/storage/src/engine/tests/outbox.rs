@@ -106,8 +106,7 @@ fn list(
 #[test]
 fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
     let mut one = MemoryEngine::new(config(1, 1));
-    let names: Vec<String> =
-        (0..200).map(|n| n.to_string()).chain(["long".repeat(300)]).collect();
+    let names: Vec<String> = (0..200).map(|n| n.to_string()).chain(["long".repeat(300)]).collect();
     for name in &names {
         updated(&mut one, &key(name), count(1));
         updated(&mut one, &Key::new("other", name.clone()).unwrap(), count(1));
