@@ -5,6 +5,7 @@ mod command;
 pub mod conformance;
 mod engine;
 mod epochs;
+mod memory;
 mod memtable;
 mod record;
 mod row_key;
@@ -15,6 +16,7 @@ pub use command::{
     Answer, Command, ListPosition, Listed, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
+pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};
 pub use seam::{
     FILE_NAME_MAX, Files, IndexRead, IndexSnapshot, IndexWrite, ROW_KEY_MAX, RowChange, SeamError,
