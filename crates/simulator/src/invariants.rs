@@ -176,18 +176,20 @@ pub fn invariant_no_removed_element_returns(
         for (removal, removed) in done(history, key) {
             let Some(answer) = removal.answer() else { continue };
             for (put, operation) in maybe_done(history, key) {
-                let saw_quorum =
-                    put.is_met() && put.is_before(removal) && !answer.partly_observed;
+                let saw_quorum = put.is_met() && put.is_before(removal) && !answer.partly_observed;
                 if let Some((tag, names)) = puts(operation)
                     && tag != Tag::CART
                 {
                     let there = members(view, tag);
                     let is_gone = |name: &Blob| takes(removed, tag, name);
                     // Elements and fields are put once, so one that was removed is that one.
-                    if let Some(name) =
-                        names.iter().find(|name| saw_quorum && is_gone(name) && there.contains(*name))
+                    if let Some(name) = names
+                        .iter()
+                        .find(|name| saw_quorum && is_gone(name) && there.contains(*name))
                     {
-                        return Err(format!("{key:?}: {name:?} of {put:?} is back after {removal:?}"));
+                        return Err(format!(
+                            "{key:?}: {name:?} of {put:?} is back after {removal:?}"
+                        ));
                     }
                 }
                 if let (
@@ -240,7 +242,10 @@ pub fn invariant_counters_exact(history: &History, finals: &Finals) -> Result<()
 
 /// A read that r owners answered shows every update that w owners had before it began, provided
 /// r + w > n and nothing can have taken it away meanwhile.
-pub fn invariant_reads_see_quorum_writes(history: &History, r_plus_w_exceeds_n: bool) -> Result<(), String> {
+pub fn invariant_reads_see_quorum_writes(
+    history: &History,
+    r_plus_w_exceeds_n: bool,
+) -> Result<(), String> {
     if !r_plus_w_exceeds_n {
         return Ok(());
     }
@@ -298,9 +303,8 @@ pub fn invariant_replicas_equal_after_healing(
         let views: Vec<(usize, View)> =
             owners.into_iter().filter_map(|node| Some((node, sim.view(node, key)?))).collect();
         for pair in views.windows(2) {
-            let equal = if whole { pair[0].1 == pair[1].1 } else {
-                shown(&pair[0].1) == shown(&pair[1].1)
-            };
+            let equal =
+                if whole { pair[0].1 == pair[1].1 } else { shown(&pair[0].1) == shown(&pair[1].1) };
             if !equal {
                 let (a, b) = (&pair[0], &pair[1]);
                 return Err(format!("{key:?} differs:\n{a:?}\n{b:?}"));

@@ -348,7 +348,7 @@ impl Sim {
     }
 
     /// Sets a node's wall clock forward or back.
-    pub const fn jump_clock(&mut self, node: usize, by_ms: i64) {
+    pub fn jump_clock(&mut self, node: usize, by_ms: i64) {
         self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
     }
 
@@ -462,12 +462,7 @@ impl Sim {
             node: state.id,
             core: 0,
             incarnation: self.random.next(),
-            names: self
-                .ring
-                .members()
-                .iter()
-                .map(|&id| (id, format!("node{}", id.0)))
-                .collect(),
+            names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(*b"simulated"),
             default_policy: self.options.policy,
             policies: BTreeMap::new(),
@@ -576,10 +571,8 @@ impl Sim {
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
         }
-        let mut events: Vec<Event> = answers
-            .into_iter()
-            .map(|(ticket, answer)| Event::Storage { ticket, answer })
-            .collect();
+        let mut events: Vec<Event> =
+            answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
         self.run(node, &mut events);
     }
 
@@ -675,9 +668,10 @@ impl Sim {
     fn trace_event(&mut self, node: usize, event: &Event) {
         match event {
             Event::Received { from, message } => {
-                let name = message.body.name().bytes().fold(0_u64, |all, byte| {
-                    all.wrapping_mul(31).wrapping_add(u64::from(byte))
-                });
+                let name =
+                    message.body.name().bytes().fold(0_u64, |all, byte| {
+                        all.wrapping_mul(31).wrapping_add(u64::from(byte))
+                    });
                 self.trace(1, message.id.number ^ name, from.0 ^ message.time.0 ^ node as u64);
             }
             Event::Call { id, call } => {

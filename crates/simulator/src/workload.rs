@@ -11,9 +11,9 @@ use values::{
 
 use crate::{
     DiskFaults, History, NetworkFaults, Random, Record, Sim, SimOptions, Told,
-    invariant_counters_exact, invariant_dots_issued_once,
-    invariant_no_acknowledged_update_lost, invariant_no_removed_element_returns,
-    invariant_reads_see_quorum_writes, invariant_replicas_equal_after_healing,
+    invariant_counters_exact, invariant_dots_issued_once, invariant_no_acknowledged_update_lost,
+    invariant_no_removed_element_returns, invariant_reads_see_quorum_writes,
+    invariant_replicas_equal_after_healing,
 };
 
 /// What clients do, and which faults befall the cluster meanwhile.
@@ -261,9 +261,11 @@ impl Run {
         let some = Blob::from(format!("i{}", self.random.below(2)));
         let operation = match kind {
             Kind::Siblings => Operation::Bytes(BytesOp::Put(name.clone())),
-            Kind::Register => {
-                Operation::Register(RegisterOp::Set { value: name.clone(), at: None, replace: false })
-            }
+            Kind::Register => Operation::Register(RegisterOp::Set {
+                value: name.clone(),
+                at: None,
+                replace: false,
+            }),
             Kind::Number => {
                 let by = if removes { -(by as i64) } else { by as i64 };
                 Operation::Register(RegisterOp::Increment(by))

@@ -94,7 +94,7 @@ pub enum Command {
         /// Which bucket.
         bucket: Bytes,
     },
-    /// Reads everything of a key, and for whom the outbox holds something of it.
+    /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {
         /// Which key.
         key: Key,
@@ -163,7 +163,7 @@ pub enum Answer {
     Explained {
         /// The whole key.
         view: View,
-        /// Owners for which a delta of the key is pending.
+        /// Owners for whom the outbox holds a delta of the key, in order.
         pending_for: Vec<NodeId>,
     },
     /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
