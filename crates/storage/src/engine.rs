@@ -122,7 +122,7 @@ impl<R: IndexRead> Engine<R> {
                 })
             }
             Command::List { first, last, bucket, after, limit } => {
-                self.list((first, last), &bucket, after.as_ref(), limit).map(|listed| {
+                self.list(first..=last, &bucket, after.as_ref(), limit).map(|listed| {
                     answers.push((ticket, Answer::Listed(listed)));
                 })
             }

@@ -96,7 +96,8 @@ fn list(
     limit: usize,
 ) -> Vec<Listed> {
     let partition = ring::Partition(partition);
-    let command = Command::List { partition, bucket: "b".into(), after, limit };
+    let command =
+        Command::List { first: partition, last: partition, bucket: "b".into(), after, limit };
     match engine.execute_now(command).remove(0) {
         Answer::Listed(listed) => listed,
         other => panic!("{other:?}"),
