@@ -4,7 +4,7 @@
 //! context compressed to a version vector and a dot cloud. A delta's context holds exactly the
 //! dots that the delta speaks of, so it usually is all cloud; a replica's usually is all vector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,9 @@ use crate::{Actor, Dot, VersionVector};
 #[serde(from = "Parts")]
 pub struct CausalContext {
     vector: VersionVector,
-    /// Per actor, inclusive ranges of counters seen beyond a gap.
-    cloud: BTreeMap<Actor, Vec<(u64, u64)>>,
+    /// Per actor, inclusive ranges of counters seen beyond a gap: first → last. No actor without a
+    /// range. (A tree, because a removal of many scattered elements has as many ranges.)
+    cloud: BTreeMap<Actor, BTreeMap<u64, u64>>,
 }
 
 /// What comes in from outside, not yet canonical.
@@ -65,10 +66,7 @@ impl Extend<Dot> for CausalContext {
 impl CausalContext {
     /// Whether `dot` is in the set.
     pub fn contains(&self, dot: Dot) -> bool {
-        self.vector.contains(dot)
-            || self.cloud.get(&dot.actor).is_some_and(|ranges| {
-                ranges.iter().any(|&(first, last)| (first..=last).contains(&dot.counter))
-            })
+        self.contains_range(dot.actor, dot.counter, dot.counter)
     }
 
     /// Adds one dot. The counter 0 names no write and is ignored.
@@ -78,33 +76,63 @@ impl CausalContext {
 
     /// Adds the dots of `actor` from `first` to `last`, both included.
     pub fn insert_range(&mut self, actor: Actor, first: u64, last: u64) {
-        let first = first.max(1);
+        let mut first = first.max(1);
+        let mut last = last;
         if first > last {
             return;
         }
         let seen = self.vector.get(actor);
-        if first <= seen.saturating_add(1) && !self.cloud.contains_key(&actor) {
-            self.vector.advance(actor, last);
+        if last <= seen {
             return;
         }
-        let mut ranges = self.cloud.remove(&actor).unwrap_or_default();
-        ranges.push((first, last));
-        ranges.sort_unstable();
-        let mut upto = seen;
-        let mut apart: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
-        for (first, last) in ranges {
-            match apart.last_mut() {
-                Some(previous) if first <= previous.1.saturating_add(1) => {
-                    previous.1 = previous.1.max(last);
-                }
-                None if first <= upto.saturating_add(1) => upto = upto.max(last),
-                _ => apart.push((first, last)),
+        let Some(ranges) = self.cloud.get_mut(&actor) else {
+            if first <= seen.saturating_add(1) {
+                self.vector.advance(actor, last);
+            } else {
+                self.cloud.insert(actor, BTreeMap::from([(first, last)]));
+            }
+            return;
+        };
+        // Swallow every range that the new one touches, from the right to the left.
+        while let Some((&from, &to)) = ranges.range(..=last.saturating_add(1)).next_back() {
+            if to.saturating_add(1) < first {
+                break;
+            }
+            first = first.min(from);
+            last = last.max(to);
+            ranges.remove(&from);
+        }
+        if first <= seen.saturating_add(1) {
+            self.vector.advance(actor, last);
+        } else {
+            ranges.insert(first, last);
+        }
+        if ranges.is_empty() {
+            self.cloud.remove(&actor);
+        }
+    }
+
+    /// The set without `dots`.
+    #[must_use]
+    pub fn without(&self, dots: impl IntoIterator<Item = Dot>) -> Self {
+        let mut missing = BTreeMap::<Actor, BTreeSet<u64>>::new();
+        for dot in dots {
+            missing.entry(dot.actor).or_default().insert(dot.counter);
+        }
+        let mut rest = Self::default();
+        for (actor, first, last) in self.ranges() {
+            let mut from = first;
+            for &hole in missing.get(&actor).into_iter().flat_map(|holes| holes.range(first..=last))
+            {
+                rest.insert_range(actor, from, hole - 1);
+                from = hole.saturating_add(1);
+            }
+            // The last counter of all has none after it: a hole there leaves nothing to add.
+            if missing.get(&actor).is_none_or(|holes| !holes.contains(&last)) {
+                rest.insert_range(actor, from, last);
             }
         }
-        self.vector.advance(actor, upto);
-        if !apart.is_empty() {
-            self.cloud.insert(actor, apart);
-        }
+        rest
     }
 
     /// The union. Commutative, associative, idempotent.
@@ -120,18 +148,20 @@ impl CausalContext {
     }
 
     fn contains_range(&self, actor: Actor, first: u64, last: u64) -> bool {
+        // Canonical ranges do not touch, so one of them must hold it all (what the vector holds
+        // of it cannot touch a range either).
         self.vector.get(actor) >= last
-            || self.cloud.get(&actor).is_some_and(|ranges| {
-                // Canonical ranges do not touch, so one of them must hold it all (what the
-                // vector holds of it cannot touch a range either).
-                ranges.iter().any(|&(from, to)| from <= first && last <= to)
-            })
+            || self
+                .cloud
+                .get(&actor)
+                .and_then(|ranges| ranges.range(..=first).next_back())
+                .is_some_and(|(_, &to)| last <= to)
     }
 
     /// The largest counter of `actor` in the set, gaps below it notwithstanding; 0 if none.
     pub fn highest(&self, actor: Actor) -> u64 {
-        match self.cloud.get(&actor).and_then(|ranges| ranges.last()) {
-            Some(&(_, last)) => last,
+        match self.cloud.get(&actor).and_then(BTreeMap::last_key_value) {
+            Some((_, &last)) => last,
             None => self.vector.get(actor),
         }
     }
@@ -145,7 +175,7 @@ impl CausalContext {
     pub fn ranges(&self) -> impl Iterator<Item = (Actor, u64, u64)> + '_ {
         let vector = self.vector.iter().map(|(actor, last)| (actor, 1, last));
         let cloud = self.cloud.iter().flat_map(|(&actor, ranges)| {
-            ranges.iter().map(move |&(first, last)| (actor, first, last))
+            ranges.iter().map(move |(&first, &last)| (actor, first, last))
         });
         vector.chain(cloud)
     }
@@ -157,7 +187,7 @@ impl CausalContext {
 
     /// Number of ranges beyond the vector: what a bound on gaps counts.
     pub fn gap_count(&self) -> usize {
-        self.cloud.values().map(Vec::len).sum()
+        self.cloud.values().map(BTreeMap::len).sum()
     }
 
     /// Whether the set is empty.

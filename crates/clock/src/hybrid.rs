@@ -8,6 +8,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The last millisecond that a stamp can hold.
+const MILLIS_MAX: u64 = (1 << 48) - 1;
+
 /// A point of hybrid time. Larger is later; a write that follows another is stamped larger.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -15,9 +18,11 @@ use serde::{Deserialize, Serialize};
 pub struct Stamp(pub u64);
 
 impl Stamp {
-    /// The first stamp of wall-clock millisecond `ms` (since 1970; the low 48 bits count).
+    /// The first stamp of wall-clock millisecond `ms` since 1970. Time that 48 bits cannot hold
+    /// (after the year 10,889) is held to be the last millisecond they can: a clock or a client
+    /// from the far future must not wrap round into the past.
     pub const fn from_millis(ms: u64) -> Self {
-        Self(ms << 16)
+        if ms > MILLIS_MAX { Self(MILLIS_MAX << 16) } else { Self(ms << 16) }
     }
 
     /// Wall-clock milliseconds since 1970.

@@ -1,0 +1,106 @@
+//! Raw values with siblings: get, reconcile, put back with the context.
+
+use clock::{ContextToken, Dot, Stamp};
+use replication::{Action, Answer, RequestError};
+use values::{Blob, BytesOp, Operation, Scope, State, Tag};
+
+use super::{Handle, check};
+
+/// How often [`RawHandle::update`] reads and writes before it gives up on other writers.
+const UPDATE_ROUNDS_MAX: usize = 8;
+
+/// A raw value: opaque bytes, with siblings where writes were concurrent.
+#[derive(Clone)]
+pub struct RawHandle(pub(super) Handle);
+
+/// One sibling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawValue {
+    /// The bytes put.
+    pub value: Blob,
+    /// The write that put them.
+    pub dot: Dot,
+    /// When, in hybrid time.
+    pub stamp: Stamp,
+}
+
+/// What a get found: no sibling (never written, or deleted), one, or several concurrent ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Siblings {
+    /// The siblings, equal ones shown once, in order of dot.
+    pub values: Vec<RawValue>,
+    /// What was seen: to be presented by the put that supersedes it.
+    pub context: Option<ContextToken>,
+}
+
+impl Siblings {
+    /// Reads the siblings out of an answer.
+    pub fn of(answer: &Answer) -> Self {
+        let mut values: Vec<RawValue> = Vec::new();
+        if let Some(State::Bytes(state)) = answer.view.value.state(Tag::BYTES) {
+            for (&dot, sibling) in &state.store.0 {
+                if values.iter().all(|shown| shown.value != sibling.value) {
+                    let (value, stamp) = (sibling.value.clone(), sibling.stamp);
+                    values.push(RawValue { value, dot, stamp });
+                }
+            }
+        }
+        Self { values, context: answer.contexts.get(&Tag::BYTES).cloned() }
+    }
+}
+
+impl RawHandle {
+    /// Reads all siblings and the context.
+    pub async fn get(&self) -> Result<Siblings, RequestError> {
+        let mut request = self.0.request(Action::Get(Scope::Headers));
+        request.want_context = true;
+        let answer = self.0.send(request).await?;
+        check(&answer, Tag::BYTES)?;
+        Ok(Siblings::of(&answer))
+    }
+
+    /// Puts a value, superseding what `context` has seen; without a context, beside what is there.
+    /// The answer's context has seen this put.
+    pub async fn put(
+        &self,
+        value: impl Into<Blob>,
+        context: Option<ContextToken>,
+    ) -> Result<Answer, RequestError> {
+        self.write(BytesOp::Put(value.into()), context).await
+    }
+
+    /// Deletes the siblings that `context` has seen; a concurrent put survives.
+    pub async fn delete(&self, context: ContextToken) -> Result<Answer, RequestError> {
+        self.write(BytesOp::Delete, Some(context)).await
+    }
+
+    /// Reads the siblings, lets `resolve` reconcile them into one value, and puts it back with
+    /// their context. Where others wrote meanwhile and siblings remain, does so again, a few times.
+    /// Nothing is lost if it gives up: the siblings stay for the next reader.
+    pub async fn update<F>(&self, mut resolve: F) -> Result<Answer, RequestError>
+    where
+        F: FnMut(&[RawValue]) -> Blob + Send,
+    {
+        let mut siblings = self.get().await?;
+        let mut rounds = 1;
+        loop {
+            let answer = self.put(resolve(&siblings.values), siblings.context).await?;
+            siblings = Siblings::of(&answer);
+            if siblings.values.len() <= 1 || rounds == UPDATE_ROUNDS_MAX {
+                return Ok(answer);
+            }
+            rounds += 1;
+        }
+    }
+
+    async fn write(
+        &self,
+        op: BytesOp,
+        context: Option<ContextToken>,
+    ) -> Result<Answer, RequestError> {
+        let mut request = self.0.request(Action::Update(Operation::Bytes(op)));
+        request.context = context;
+        request.want_context = true;
+        self.0.send(request).await
+    }
+}
