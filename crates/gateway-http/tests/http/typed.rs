@@ -173,9 +173,9 @@ async fn registers_are_set_and_incremented() {
         done(&app, "registers", r#"{"increment":6}"#).await,
         json!({ "type": "lww", "changed": 1, "value": "11" })
     );
-    // An old timestamp loses.
+    // A set with an old timestamp loses, and takes no increments away.
     done(&app, "registers", r#"{"set":"old","timestamp_ms":1000}"#).await;
-    assert_eq!(read(&app, "registers", "").await["value"], "5");
+    assert_eq!(read(&app, "registers", "").await["value"], "11");
     let future = post(&app, "registers", r#"{"set":"x","timestamp_ms":281474976710655}"#).await;
     assert_eq!((future.status, future.problem().as_str()), (422, "refused"));
     assert!(future.detail().ends_with("at most 60000 are allowed; nothing was written"));
