@@ -27,6 +27,8 @@ pub(crate) enum Waiter {
     Request { slot: Slot, part: Part },
     /// Delivery of the outbox to this owner.
     Delivery(NodeId),
+    /// Delivery, for the deletion of what this owner acknowledged.
+    Delivered(NodeId),
     /// A peer that asked under this id.
     Peer { from: NodeId, id: RequestId, question: Question },
     /// Nobody: what is merged in the background is merged, or will be by someone else.

@@ -38,7 +38,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         ..SimOptions::default()
     };
     let workload = Workload {
-        requests: 120,
+        requests: 90,
         clients: random.between(1, 8) as usize,
         pause_ms: *random.pick(&[5, 40, 200]),
         cuts: random.chance(700),
