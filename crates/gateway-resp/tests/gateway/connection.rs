@@ -40,10 +40,25 @@ impl Datastore for Probe {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.permits.acquire().await.unwrap().forget();
-        match &self.error {
-            Some(error) => requests.iter().map(|_| Err(error.clone())).collect(),
-            None => self.memory.execute(requests).await,
+        if let Some(error) = &self.error {
+            return requests.iter().map(|_| Err(error.clone())).collect();
         }
+        let mut answers = Vec::new();
+        for request in requests {
+            // The key "both" holds what "a" and "b" hold, as after concurrent writes.
+            if request.key.key() == "both" {
+                let part = |name: &'static str| {
+                    let key = Key::new("default", name).unwrap();
+                    self.memory.request(Request { key, ..request.clone() })
+                };
+                let (mut a, b) = (part("a").await.unwrap(), part("b").await.unwrap());
+                a.view.merge(&b.view);
+                answers.push(Ok(a));
+            } else {
+                answers.push(self.memory.request(request).await);
+            }
+        }
+        answers
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {
@@ -196,6 +211,24 @@ async fn a_failed_request_is_answered_in_its_place_under_its_word() {
         )
         .await;
     client.expect_start("SCAN 0", "-UNAVAILABLE some partitions cannot be reached now").await;
+}
+
+#[tokio::test]
+async fn a_key_of_two_types_is_read_by_each_and_its_type_is_a_conflict() {
+    let server = Server::start_with(Probe::new(100, None), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    client.expect("SET a v\r\nSADD b x", "+OK\r\n:1\r\n").await;
+    client
+        .expect(
+            "TYPE both",
+            "-TYPECONFLICT key holds string and set; read each with its own commands, \
+             MG.EXPLAIN shows all\r\n",
+        )
+        .await;
+    client.expect("GET both", "$1\r\nv\r\n").await;
+    client.expect("SMEMBERS both", "*1\r\n$1\r\nx\r\n").await;
+    client.expect_start("HGETALL both", "-WRONGTYPE ").await;
+    client.expect("EXISTS both", ":1\r\n").await;
 }
 
 #[tokio::test]
