@@ -25,6 +25,9 @@ use crate::server::{Counters, ServerInfo};
 /// Most commands, and about the most requests, of one round: a guess at where larger batches stop
 /// paying.
 const ROUND_MAX: usize = 1024;
+/// Commands of a connection's first round. Later rounds double while replies stay small, so a
+/// batch of large values is met with few requests under way.
+const ROUND_FIRST: usize = 64;
 /// Fewest commands to which large replies shrink a round.
 const ROUND_MIN: usize = 8;
 /// Replies beyond which they are sent before the rest of the round is executed, and the next round
@@ -33,8 +36,9 @@ const OUTPUT_BYTES: usize = 1 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Serves one client until it leaves, breaks the protocol, or `shutdown` turns true (what was
-/// read by then is answered first). Errors are those of the socket.
+/// Serves one client until it leaves, breaks the protocol, or `shutdown` turns true. What was read
+/// by then is answered first, so a client that does not receive holds its task up: whoever stops
+/// the server drops the tasks that take too long. Errors are those of the socket.
 pub async fn serve_connection(
     stream: TcpStream,
     datastore: Arc<dyn Datastore>,
@@ -51,7 +55,7 @@ pub async fn serve_connection(
         parser: Parser::new(info.limits),
         input: BytesMut::new(),
         output: Output::default(),
-        round_max: ROUND_MAX,
+        round_max: ROUND_FIRST,
     };
     connection.serve(&mut shutdown).await
 }

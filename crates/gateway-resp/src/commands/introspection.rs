@@ -63,9 +63,9 @@ fn docs(spec: &CommandSpec) -> (Reply, Reply) {
         ("group".into(), spec.group.name().into()),
     ];
     if !spec.syntax.is_empty() {
-        // One argument that is displayed as the whole syntax: hints need no more.
+        // One argument that stands for the whole syntax: hints need no more.
         let argument = vec![
-            ("name".into(), "arguments".into()),
+            ("name".into(), spec.syntax.into()),
             ("type".into(), "string".into()),
             ("display_text".into(), spec.syntax.into()),
         ];
