@@ -33,11 +33,10 @@ impl<S: Sync> FromRequestParts<S> for Target {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let segments: Vec<&str> = parts.uri.path().split('/').collect();
-        let (bucket, key) = match segments[..] {
-            ["", "v1", "buckets", bucket, _, key] | ["", "v1", "explain", bucket, key] => {
-                (bucket, key)
-            }
-            _ => return Err(Problem::no_such_path(parts.uri.path())),
+        let (["", "v1", "buckets", bucket, _, key] | ["", "v1", "explain", bucket, key]) =
+            segments[..]
+        else {
+            return Err(Problem::no_such_path(parts.uri.path()));
         };
         let key = Key::new(decode(bucket, false)?, decode(key, false)?);
         Ok(Self(key.map_err(|error| invalid(&error.to_string()))?))

@@ -26,7 +26,7 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let cursor = parameters.take("cursor");
     let count = parameters.flag("count")?;
-    let limit = parameters.limit("limit", PAGE, PAGE_MAX)?;
+    let limit = parameters.limit("limit", PAGE_MAX)?.unwrap_or(PAGE);
     parameters.finish()?;
     if count {
         let count = gateway.datastore.count(bucket).await.map_err(Problem::of)?;

@@ -71,17 +71,13 @@ impl Parameters {
         }
     }
 
-    /// The value of `name` as a number from 1 to `most`, or `default`.
-    pub(crate) fn limit(
-        &mut self,
-        name: &'static str,
-        default: u32,
-        most: u32,
-    ) -> Result<u32, Problem> {
+    /// The value of `name` as a number from 1 to `most`.
+    pub(crate) fn limit(&mut self, name: &'static str, most: u32) -> Result<Option<u32>, Problem> {
         match self.number(name)? {
-            None => Ok(default),
-            Some(limit) if (1..=most).contains(&limit) => Ok(limit),
-            Some(limit) => Err(refused(format!("{name}={limit}; use 1 to {most}"))),
+            Some(limit) if !(1..=most).contains(&limit) => {
+                Err(refused(format!("{name}={limit}; use 1 to {most}")))
+            }
+            limit => Ok(limit),
         }
     }
 

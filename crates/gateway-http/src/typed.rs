@@ -110,15 +110,12 @@ impl Part {
         let element = parameters.take(name);
         let size = parameters.flag("count")?;
         let after = parameters.take("after");
-        let limit: Option<u32> = parameters.number("limit")?;
+        let limit = parameters.limit("limit", PAGE_MAX)?;
         let paged = after.is_some() || limit.is_some();
         match element {
             Some(element) if !size && !paged => Ok(Self::Element(name, element)),
             None if size && !paged => Ok(Self::Size),
-            None if !size => match limit.unwrap_or(PAGE) {
-                limit @ 1..=PAGE_MAX => Ok(Self::Page { after, limit }),
-                limit => Err(refused(format!("limit={limit}; use 1 to {PAGE_MAX}"))),
-            },
+            None if !size => Ok(Self::Page { after, limit: limit.unwrap_or(PAGE) }),
             _ => Err(refused(format!(
                 "use one of {name}=…, count=true, and paging with after=… and limit=…"
             ))),

@@ -100,6 +100,11 @@ impl<'a> Args<'a> {
         Self { bytes: self.bytes, ranges: self.ranges.get(from..).unwrap_or_default() }
     }
 
+    /// The first `count` arguments.
+    pub fn first(&self, count: usize) -> Self {
+        Self { bytes: self.bytes, ranges: &self.ranges[..count.min(self.ranges.len())] }
+    }
+
     /// Every argument, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes;
@@ -272,9 +277,7 @@ fn length_line(bytes: &[u8]) -> Line {
             b'\r' if at > start => {
                 return match bytes.get(at + 1) {
                     None => Line::Incomplete,
-                    Some(b'\n') => {
-                        Line::Length(if is_negative { -number } else { number }, at + 2)
-                    }
+                    Some(b'\n') => Line::Length(if is_negative { -number } else { number }, at + 2),
                     Some(_) => Line::Invalid,
                 };
             }

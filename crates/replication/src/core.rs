@@ -188,7 +188,7 @@ impl Core {
                         self.delivery.merged(owner, id.number, merged, &mut turn);
                     }
                 }
-                Some(Waiter::Peer { .. } | Waiter::Nobody) | None => {}
+                Some(Waiter::Delivered(_) | Waiter::Peer { .. } | Waiter::Nobody) | None => {}
             },
         }
     }
@@ -239,6 +239,10 @@ impl Core {
                 };
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.listed(owner, page, &mut turn);
+            }
+            Some(Waiter::Delivered(owner)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.delivery.delivered(owner, &answer, &mut turn);
             }
             Some(Waiter::Peer { from, id, question }) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);

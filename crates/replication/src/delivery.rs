@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use clock::NodeId;
-use storage::{Command, OutboxPosition, Pending, StorageError};
+use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
 use values::{Key, View};
 
 use crate::{
@@ -81,6 +81,13 @@ impl Delivery {
         turn.shared.clear_timer(Timer::Delivery(owner));
     }
 
+    /// What the owner acknowledged could not be deleted: it is listed again.
+    pub(crate) fn delivered(&mut self, owner: NodeId, answer: &Answer, turn: &mut Turn<'_>) {
+        if let Answer::Failed(_) = answer {
+            self.deferred(owner, turn);
+        }
+    }
+
     /// A delta was put into the owner's outbox.
     pub(crate) fn deferred(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let lane = self.lane(owner);
@@ -142,7 +149,7 @@ impl Delivery {
         match merged {
             Ok(_) => {
                 turn.shared.counters.deliveries += 1;
-                turn.store(Waiter::Nobody, Command::Delivered { owner, key, version });
+                turn.store(Waiter::Delivered(owner), Command::Delivered { owner, key, version });
             }
             Err(_) => lane.failed = true,
         }

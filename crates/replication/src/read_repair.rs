@@ -14,19 +14,7 @@ pub(crate) fn repairs(
     shown
         .iter()
         .filter(|(node, _)| owners.contains(node))
-        .filter_map(|(&node, view)| {
-            // A page that ends early says nothing of what comes after it: what the replica showed
-            // beyond that must not be taken for something that the others had seen removed.
-            let delta = match &merged.next {
-                Some(end) => {
-                    let mut page = view.clone();
-                    page.merge(&View { next: Some(end.clone()), ..View::default() });
-                    merged.repair(&page)
-                }
-                None => merged.repair(view),
-            };
-            Some((node, delta?))
-        })
+        .filter_map(|(&node, view)| Some((node, merged.repair(view)?)))
         .collect()
 }
 

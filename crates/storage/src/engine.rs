@@ -121,8 +121,8 @@ impl<R: IndexRead> Engine<R> {
                     self.settle(ticket, Answer::Durable, answers);
                 })
             }
-            Command::List { partition, bucket, after, limit } => {
-                self.list(partition, &bucket, after.as_ref(), limit).map(|listed| {
+            Command::List { first, last, bucket, after, limit } => {
+                self.list(first..=last, &bucket, after.as_ref(), limit).map(|listed| {
                     answers.push((ticket, Answer::Listed(listed)));
                 })
             }

@@ -5,6 +5,7 @@ mod command;
 pub mod conformance;
 mod engine;
 mod epochs;
+mod memory;
 mod memtable;
 mod record;
 mod row_key;
@@ -15,6 +16,7 @@ pub use command::{
     Answer, Command, ListPosition, Listed, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
+pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};
 pub use row_key::row_token;
 pub use seam::{

@@ -40,7 +40,8 @@ enum Hint {
     None,
     Waiting,
     Durable,
-    Failed,
+    /// There is none and will be none: the disk failed, or there is nothing to keep.
+    Absent,
 }
 
 /// One of the other owners.
@@ -54,7 +55,7 @@ impl Peer {
     const UNSENT: Self = Self { acked: false, hint: Hint::None };
 
     const fn is_settled(self) -> bool {
-        self.acked || matches!(self.hint, Hint::Durable | Hint::Failed)
+        self.acked || matches!(self.hint, Hint::Durable | Hint::Absent)
     }
 }
 
@@ -188,7 +189,7 @@ impl Update {
         use storage::Answer as Stored;
         if part.kind == PartKind::Defer {
             if let Some(peer) = self.peers.get_mut(&part.node) {
-                peer.hint = if answer == Stored::Durable { Hint::Durable } else { Hint::Failed };
+                peer.hint = if answer == Stored::Durable { Hint::Durable } else { Hint::Absent };
             }
             return None;
         }
@@ -274,6 +275,10 @@ impl Update {
     fn cover(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         if peer.acked || peer.hint != Hint::None {
+            return;
+        }
+        if self.delta.is_empty() {
+            peer.hint = Hint::Absent;
             return;
         }
         peer.hint = Hint::Waiting;

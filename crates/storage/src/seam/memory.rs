@@ -4,26 +4,25 @@
 //! began, whatever is committed meanwhile; what [`IndexWrite::commit`] acknowledged stays until
 //! [`SimIndex::restore`] or [`SimIndex::wipe`] (there is no crash that loses it).
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{IndexRead, IndexWrite, RowChange, SeamError, Table, Visit, check_row_key};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// All tables. Each stands behind its own `Rc`: a scan keeps the one it walks, and a commit
+/// All tables. Each stands behind its own `Arc`: a scan keeps the one it walks, and a commit
 /// meanwhile copies that table instead of changing it underneath.
 #[derive(Clone, Debug, Default)]
 struct Tables {
-    rows: [Rc<Rows>; Table::ALL.len()],
+    rows: [Arc<Rows>; Table::ALL.len()],
     /// Bytes of all keys and values.
     size: u64,
 }
 
 impl Tables {
-    fn of(&self, table: Table) -> &Rc<Rows> {
+    fn of(&self, table: Table) -> &Arc<Rows> {
         &self.rows[table as usize]
     }
 }
@@ -49,22 +48,28 @@ struct State {
     commits: u64,
 }
 
+/// Locked only for the moment of one call, and never while a caller looks at a row. `Arc` and not
+/// `Rc` so that an engine over it can live in any thread.
+fn held(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("no call panics while it holds the state")
+}
+
 /// A simulated index: the handle through which a test sets faults and takes the disk away.
 #[derive(Clone, Debug, Default)]
 pub struct SimIndex {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
 }
 
 /// Reads a [`SimIndex`].
 #[derive(Clone, Debug)]
 pub struct SimIndexReader {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
 }
 
 /// Writes a [`SimIndex`].
 #[derive(Debug)]
 pub struct SimIndexWriter {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
 }
 
 /// Everything a [`SimIndex`] held at one moment: a backup of its disk.
@@ -81,73 +86,73 @@ impl SimIndex {
 
     /// A handle that reads it.
     pub fn reader(&self) -> SimIndexReader {
-        SimIndexReader { state: Rc::clone(&self.state) }
+        SimIndexReader { state: Arc::clone(&self.state) }
     }
 
     /// A handle that writes it. A second writer stands for the process started anew, never for
     /// one beside the first.
     pub fn writer(&self) -> SimIndexWriter {
-        SimIndexWriter { state: Rc::clone(&self.state) }
+        SimIndexWriter { state: Arc::clone(&self.state) }
     }
 
     /// Makes the next commit fail with `error` and apply nothing.
     pub fn fail_next(&self, error: SeamError) {
-        self.state.borrow_mut().fault = Fault::Refuse(error);
+        held(&self.state).fault = Fault::Refuse(error);
     }
 
     /// Makes the next commit fail with `error` although it was applied: the unknown outcome that
     /// [`SeamError::Io`] speaks of.
     pub fn apply_and_fail_next(&self, error: SeamError) {
-        self.state.borrow_mut().fault = Fault::ApplyAndReport(error);
+        held(&self.state).fault = Fault::ApplyAndReport(error);
     }
 
     /// Whether the device is full: every commit that is not empty fails with
     /// [`SeamError::Full`].
     pub fn full(&self, full: bool) {
-        self.state.borrow_mut().full = full;
+        held(&self.state).full = full;
     }
 
     /// Whether the device refuses writes with [`SeamError::ReadOnly`].
     pub fn read_only(&self, read_only: bool) {
-        self.state.borrow_mut().read_only = read_only;
+        held(&self.state).read_only = read_only;
     }
 
     /// Limits the bytes of all keys and values; a commit that would leave more, and more than
     /// there was, fails with [`SeamError::Full`].
     pub fn capacity(&self, bytes: Option<u64>) {
-        self.state.borrow_mut().capacity = bytes;
+        held(&self.state).capacity = bytes;
     }
 
     /// Bytes of all keys and values.
     pub fn size(&self) -> u64 {
-        self.state.borrow().tables.size
+        held(&self.state).tables.size
     }
 
     /// How many commits were applied that were not empty.
     pub fn commit_count(&self) -> u64 {
-        self.state.borrow().commits
+        held(&self.state).commits
     }
 
     /// A copy of the committed state.
     pub fn snapshot(&self) -> IndexSnapshot {
-        IndexSnapshot { tables: self.state.borrow().tables.clone() }
+        IndexSnapshot { tables: held(&self.state).tables.clone() }
     }
 
     /// Puts a snapshot back in place of the state: a disk restored from a backup.
     pub fn restore(&self, snapshot: &IndexSnapshot) {
-        self.state.borrow_mut().tables = snapshot.tables.clone();
+        held(&self.state).tables = snapshot.tables.clone();
     }
 
     /// Loses everything: a disk replaced by an empty one.
     pub fn wipe(&self) {
-        self.state.borrow_mut().tables = Tables::default();
+        held(&self.state).tables = Tables::default();
     }
 
     /// Changes one byte of the value of a row, as a failing disk would; `false` if there is no
     /// such byte.
     pub fn corrupt(&self, table: Table, key: &[u8], offset: usize) -> bool {
-        let mut state = self.state.borrow_mut();
-        let rows = Rc::make_mut(&mut state.tables.rows[table as usize]);
+        let mut state = held(&self.state);
+        let rows = Arc::make_mut(&mut state.tables.rows[table as usize]);
         let Some(byte) = rows.get_mut(key).and_then(|value| value.get_mut(offset)) else {
             return false;
         };
@@ -157,8 +162,8 @@ impl SimIndex {
 }
 
 impl SimIndexReader {
-    fn rows(&self, table: Table) -> Rc<Rows> {
-        Rc::clone(self.state.borrow().tables.of(table))
+    fn rows(&self, table: Table) -> Arc<Rows> {
+        Arc::clone(held(&self.state).tables.of(table))
     }
 }
 
@@ -197,7 +202,7 @@ impl IndexWrite for SimIndexWriter {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut state = self.state.borrow_mut();
+        let mut state = held(&self.state);
         let fault = std::mem::take(&mut state.fault);
         if let Fault::Refuse(error) = fault {
             return Err(error);
@@ -221,7 +226,7 @@ impl IndexWrite for SimIndexWriter {
             return Err(SeamError::Full);
         }
         for ((table, key), value) in last {
-            let rows = Rc::make_mut(&mut state.tables.rows[table as usize]);
+            let rows = Arc::make_mut(&mut state.tables.rows[table as usize]);
             match value {
                 Some(value) => rows.insert(key.to_vec(), value.clone()),
                 None => rows.remove(key),
