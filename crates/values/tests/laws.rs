@@ -19,7 +19,7 @@ use model::read;
 use proptest::prelude::*;
 use replica::show;
 use values::{
-    Blob, Delta, Scope, State, Tag, Value, View, cleared_by, empty_collection, entry_row,
+    Blob, Delta, DotStore, Scope, State, Tag, Value, View, cleared_by, empty_collection, entry_row,
     insert_row, is_collection, join_row,
 };
 
@@ -221,6 +221,7 @@ proptest! {
             let repaired = applied(stale, [&delta]);
             prop_assert_eq!(entries(&repaired, &scope, &merged.next),
                 entries(&join(stale, fresh), &scope, &merged.next), "{:?}", scope);
+            prop_assert!(claims_its_dots(&repaired), "{:?}", scope);
             let both = join(stale, fresh);
             prop_assert_eq!(&join(&both, &repaired), &both, "{:?}", scope);
             let deltas = world.deltas.iter().map(|(delta, _)| delta);
@@ -250,6 +251,19 @@ proptest! {
             prop_assert_eq!(&abc.next, &bca.next, "{:?}", scope);
         }
     }
+}
+
+/// Whether every live dot is in the context beside it, without which a join would duplicate it.
+fn claims_its_dots(value: &Value) -> bool {
+    value.0.values().all(|state| {
+        let dots = match state {
+            State::Gset(set) | State::Orset(set) => set.store.dots(),
+            State::Cart(cart) => cart.store.dots(),
+            State::Map(map) => map.store.dots(),
+            _ => Vec::new(),
+        };
+        dots.into_iter().all(|dot| state.context().contains(dot))
+    })
 }
 
 /// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
