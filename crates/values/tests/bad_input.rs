@@ -138,6 +138,15 @@ fn a_state_under_the_tag_of_another_type_is_refused() {
 }
 
 #[test]
+fn a_delta_of_nothing_leaves_no_trace() {
+    let nothing = Value(BTreeMap::from([(Tag::ORSET, State::bottom(Tag::ORSET))]));
+    let mut value = Value::default();
+    value.apply(&Delta { value: nothing.clone(), ..Delta::default() });
+    value.merge(&nothing);
+    assert_eq!(value, Value::default());
+}
+
+#[test]
 fn a_type_of_a_later_version_is_carried_and_joined_unread() {
     let carried = |bytes: &'static [u8]| {
         Value(BTreeMap::from([(Tag(200), State::Opaque([Blob::from_static(bytes)].into()))]))

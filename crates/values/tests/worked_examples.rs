@@ -41,7 +41,8 @@ fn srem(name: &str) -> Operation {
 fn siblings(value: &Value) -> Vec<String> {
     let view = View::of(value.clone());
     let texts = view.siblings().into_iter().map(|(_, sibling)| sibling.value.to_vec());
-    let mut texts: Vec<_> = texts.map(|text| String::from_utf8(text).unwrap()).collect();
+    let mut texts: Vec<_> =
+        texts.map(|text| String::from_utf8(text).expect("texts were put")).collect();
     texts.sort();
     texts
 }

@@ -1,6 +1,6 @@
 //! What is refused when a delta is made, and when an operation counts as done.
 
-use clock::NodeId;
+use clock::{Dot, NodeId};
 
 use super::*;
 use crate::Value;

@@ -1,0 +1,424 @@
+//! How each type's delta is made.
+//!
+//! A delta's context holds the dots that it mints and the dots that it takes away, no others: what
+//! it does not speak of it must not claim to have seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::{Actor, CausalContext, Dot, Stamp};
+
+use super::{Limits, Prepared, UpdateError};
+use crate::{
+    Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
+    DotStore, ELEMENT_BYTES_MAX, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag,
+    Tally, View, Write, register,
+};
+
+/// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
+pub(super) struct Dots {
+    actor: Actor,
+    last: u64,
+}
+
+impl Dots {
+    pub(super) fn new(view: &View, tag: Tag, actor: Actor) -> Self {
+        Self { actor, last: view.value.context(tag).highest(actor) }
+    }
+
+    fn mint(&mut self) -> Result<Dot, UpdateError> {
+        self.last = self.last.checked_add(1).ok_or(UpdateError::ActorDoubted)?;
+        Ok(Dot::new(self.actor, self.last))
+    }
+}
+
+fn check_value(value: &Blob, limits: &Limits) -> Result<(), UpdateError> {
+    let limit = limits.value_bytes;
+    if value.len() > limit {
+        return Err(UpdateError::ValueTooLong { bytes: value.len(), limit });
+    }
+    Ok(())
+}
+
+fn check_elements<'a>(
+    names: impl ExactSizeIterator<Item = &'a Blob>,
+    limits: &Limits,
+) -> Result<(), UpdateError> {
+    let count = names.len();
+    if count == 0 || count > limits.elements_per_operation {
+        return Err(UpdateError::ElementCount(count));
+    }
+    match names.map(|name| name.len()).max() {
+        Some(longest) if longest > ELEMENT_BYTES_MAX => Err(UpdateError::ElementTooLong(longest)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `by` may be added to something that shows `present`.
+fn check_sum(present: i128, by: i64) -> Result<(), UpdateError> {
+    match present.checked_add(i128::from(by)).map(i64::try_from) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(UpdateError::Overflow),
+    }
+}
+
+/// `bytes` replicates its whole sibling set: its delta is its whole new state.
+pub(super) fn prepare_bytes(
+    op: &BytesOp,
+    view: &View,
+    observed: &CausalContext,
+    dots: &mut Dots,
+    stamp: Stamp,
+    limits: &Limits,
+) -> Result<Prepared, UpdateError> {
+    let mut state = match view.value.state(Tag::BYTES) {
+        Some(State::Bytes(state)) => state.clone(),
+        _ => Causal::default(),
+    };
+    if observed.highest(dots.actor) > dots.last {
+        // A dot minted now may be one that the client has seen, and superseded, before.
+        return Err(UpdateError::ActorDoubted);
+    }
+    let before = state.store.0.len();
+    state.context.merge(observed);
+    state.store.remove(observed);
+    let removed = (before - state.store.0.len()) as u64;
+    let changed = match op {
+        BytesOp::Delete => removed,
+        BytesOp::Put(value) => {
+            check_value(value, limits)?;
+            // A put repeated after an unknown outcome is not its own sibling.
+            state.store.0.retain(|_, sibling| sibling.value != *value);
+            if state.store.0.len() >= limits.siblings {
+                return Err(UpdateError::TooManySiblings(state.store.0.len()));
+            }
+            let dot = dots.mint()?;
+            state.context.insert(dot);
+            state.store.0.insert(dot, Sibling { value: value.clone(), stamp });
+            1
+        }
+    };
+    Ok(Prepared { delta: Delta::of(Tag::BYTES, State::Bytes(state)), changed })
+}
+
+pub(super) fn prepare_register(
+    op: &RegisterOp,
+    view: &View,
+    dots: &mut Dots,
+    stamp: Stamp,
+    limits: &Limits,
+) -> Result<Prepared, UpdateError> {
+    let bottom = Register::default();
+    let register = match view.value.state(Tag::LWW) {
+        Some(State::Register(register)) => register,
+        _ => &bottom,
+    };
+    let dot = dots.mint()?;
+    let mut delta = Register { context: [dot].into_iter().collect(), ..Register::default() };
+    let mut others = Delta::default();
+    match op {
+        RegisterOp::Set { value, at, replace } => {
+            check_value(value, limits)?;
+            let stamp = match at {
+                Some(at) => {
+                    let ahead_ms = at.millis().saturating_sub(stamp.millis());
+                    let limit_ms = limits.future_ms;
+                    if ahead_ms > limit_ms {
+                        return Err(UpdateError::FutureStamp { ahead_ms, limit_ms });
+                    }
+                    *at
+                }
+                None => later_than(register, stamp)?,
+            };
+            delta.base = Some(Base { stamp, dot, value: Some(value.clone()) });
+            // A set that loses against what it observed replaces nothing.
+            if register.base < delta.base {
+                delta.tally = register.tally.reset();
+            }
+            if *replace {
+                let tags: Vec<Tag> =
+                    view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
+                others = removal(view, &tags, dots, stamp)?;
+            }
+        }
+        RegisterOp::Increment(by) => {
+            let present = match register.read() {
+                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
+                None => 0,
+            };
+            check_sum(i128::from(present), *by)?;
+            delta.tally = register.tally.incremented(dot, i128::from(*by));
+        }
+    }
+    others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
+    Ok(Prepared { delta: others, changed: 1 })
+}
+
+/// A stamp that wins over the register's present one: a write over a stamp from the future takes
+/// that stamp plus one.
+fn later_than(register: &Register, stamp: Stamp) -> Result<Stamp, UpdateError> {
+    let Some(base) = &register.base else { return Ok(stamp) };
+    let stamp = stamp.max(base.stamp.next());
+    if stamp > base.stamp { Ok(stamp) } else { Err(UpdateError::StampExhausted) }
+}
+
+pub(super) fn prepare_counter(
+    op: &CounterOp,
+    view: &View,
+    dots: &mut Dots,
+) -> Result<Prepared, UpdateError> {
+    let bottom = Tally::default();
+    let tally = match view.value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => &counter.tally,
+        _ => &bottom,
+    };
+    let mut delta = CounterState::default();
+    let changed = match op {
+        CounterOp::Add(by) => {
+            check_sum(tally.value(), *by)?;
+            let dot = dots.mint()?;
+            delta.context.insert(dot);
+            delta.tally = tally.incremented(dot, i128::from(*by));
+            1
+        }
+        CounterOp::Reset => {
+            delta.tally = tally.reset();
+            u64::from(tally.is_live())
+        }
+    };
+    Ok(Prepared { delta: Delta::of(Tag::COUNTER, State::Counter(delta)), changed })
+}
+
+/// Adds `names`, each under a dot of its own that replaces the dots seen of it. An element already
+/// there is added anew all the same, so that it survives a concurrent removal.
+pub(super) fn add_elements(
+    set: Option<&Causal<DotMap<DotSet>>>,
+    names: &[Blob],
+    dots: &mut Dots,
+    limits: &Limits,
+) -> Result<(Causal<DotMap<DotSet>>, u64), UpdateError> {
+    check_elements(names.iter(), limits)?;
+    let mut delta = Causal::<DotMap<DotSet>>::default();
+    let mut changed = 0;
+    for name in names.iter().collect::<BTreeSet<_>>() {
+        match set.and_then(|set| set.store.0.get(name)) {
+            Some(seen) => delta.context.extend(seen.dots()),
+            None => changed += 1,
+        }
+        let dot = dots.mint()?;
+        delta.context.insert(dot);
+        delta.store.0.insert(name.clone(), DotFun([(dot, ())].into()));
+    }
+    Ok((delta, changed))
+}
+
+pub(super) fn prepare_orset(
+    op: &OrsetOp,
+    view: &View,
+    dots: &mut Dots,
+    limits: &Limits,
+) -> Result<Prepared, UpdateError> {
+    let set = match view.value.state(Tag::ORSET) {
+        Some(State::Orset(set)) => Some(set),
+        _ => None,
+    };
+    match op {
+        OrsetOp::Add(names) => {
+            let (delta, changed) = add_elements(set, names, dots, limits)?;
+            Ok(Prepared { delta: Delta::of(Tag::ORSET, State::Orset(delta)), changed })
+        }
+        OrsetOp::Remove(names) => {
+            check_elements(names.iter(), limits)?;
+            let mut delta = Causal::<DotMap<DotSet>>::default();
+            let mut gone = BTreeSet::new();
+            for name in names {
+                if let Some(seen) = set.and_then(|set| set.store.0.get(name)) {
+                    delta.context.extend(seen.dots());
+                    gone.insert(name.clone());
+                }
+            }
+            let changed = gone.len() as u64;
+            let delta = Delta::touching(Tag::ORSET, State::Orset(delta), gone);
+            Ok(Prepared { delta, changed })
+        }
+    }
+}
+
+pub(super) fn cart_item<'a>(view: &'a View, item: &Blob) -> Option<&'a DotFun<u64>> {
+    match view.value.state(Tag::CART) {
+        Some(State::Cart(cart)) => cart.store.0.get(item),
+        _ => None,
+    }
+}
+
+pub(super) fn prepare_cart(
+    op: &CartOp,
+    view: &View,
+    dots: &mut Dots,
+    limits: &Limits,
+) -> Result<Prepared, UpdateError> {
+    let (item, quantity, replaces) = match op {
+        CartOp::Add { quantity: 0, .. } => return Err(UpdateError::ZeroQuantity),
+        CartOp::Add { item, quantity } => (item, *quantity, false),
+        CartOp::Remove(item) => (item, 0, true),
+        CartOp::SetQuantity { item, quantity } => (item, *quantity, true),
+    };
+    check_elements(std::iter::once(item), limits)?;
+    let seen = cart_item(view, item);
+    let mut delta = Causal::<DotMap<DotFun<u64>>>::default();
+    let kept = if replaces { None } else { seen };
+    let sum = kept.map_or(0, |adds| adds.0.values().copied().map(u128::from).sum::<u128>());
+    if i64::try_from(sum.saturating_add(u128::from(quantity))).is_err() {
+        return Err(UpdateError::Overflow);
+    }
+    if let Some(adds) = kept
+        && adds.0.len() >= limits.adds_per_item
+    {
+        return Err(UpdateError::TooManyAdds(adds.0.len()));
+    }
+    if replaces && let Some(adds) = seen {
+        delta.context.extend(adds.dots());
+    }
+    if quantity > 0 {
+        let dot = dots.mint()?;
+        delta.context.insert(dot);
+        delta.store.0.insert(item.clone(), DotFun([(dot, quantity)].into()));
+    }
+    let changed = match op {
+        CartOp::Remove(_) => u64::from(seen.is_some()),
+        _ => u64::from(seen.is_none() && quantity > 0),
+    };
+    let delta = Delta::touching(Tag::CART, State::Cart(delta), [item.clone()]);
+    Ok(Prepared { delta, changed })
+}
+
+/// Each field once: where one is named twice, the last value counts.
+pub(super) fn last_values(fields: &[(Blob, Blob)]) -> BTreeMap<&Blob, &Blob> {
+    fields.iter().map(|(name, value)| (name, value)).collect()
+}
+
+pub(super) fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
+    match view.value.state(Tag::MAP) {
+        Some(State::Map(map)) => map.store.0.get(field),
+        _ => None,
+    }
+}
+
+pub(super) fn prepare_map(
+    op: &MapOp,
+    view: &View,
+    dots: &mut Dots,
+    stamp: Stamp,
+    limits: &Limits,
+) -> Result<Prepared, UpdateError> {
+    let mut delta = Causal::<DotMap<Field>>::default();
+    let mut named = BTreeSet::new();
+    let mut changed = 0;
+    match op {
+        MapOp::Set(fields) => {
+            check_elements(fields.iter().map(|(name, _)| name), limits)?;
+            for (name, value) in last_values(fields) {
+                check_value(value, limits)?;
+                let seen = map_field(view, name);
+                changed += u64::from(!seen.is_some_and(DotStore::is_live));
+                let mut field = Field::default();
+                let mut stamp = stamp;
+                if let Some(seen) = seen {
+                    delta.context.extend(seen.writes.dots());
+                    field.tally = seen.tally.reset();
+                    if let Some((_, latest)) = seen.winner() {
+                        stamp = stamp.max(latest.stamp.next());
+                    }
+                }
+                let dot = dots.mint()?;
+                delta.context.insert(dot);
+                field.writes.0.insert(dot, Write { stamp, value: value.clone() });
+                delta.store.0.insert(name.clone(), field);
+            }
+        }
+        MapOp::Increment { field: name, by } => {
+            check_elements(std::iter::once(name), limits)?;
+            let bottom = Field::default();
+            let seen = map_field(view, name).unwrap_or(&bottom);
+            let present = match seen.read() {
+                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
+                None => 0,
+            };
+            check_sum(i128::from(present), *by)?;
+            changed = u64::from(!seen.is_live());
+            let dot = dots.mint()?;
+            delta.context.insert(dot);
+            let tally = seen.tally.incremented(dot, i128::from(*by));
+            delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
+        }
+        MapOp::Remove(names) => {
+            check_elements(names.iter(), limits)?;
+            for name in names.iter().collect::<BTreeSet<_>>() {
+                let Some(seen) = map_field(view, name) else { continue };
+                changed += u64::from(seen.is_live());
+                remove_field(&mut delta, name, seen);
+                named.insert(name.clone());
+            }
+        }
+    }
+    Ok(Prepared { delta: Delta::touching(Tag::MAP, State::Map(delta), named), changed })
+}
+
+fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
+    delta.context.extend(seen.writes.dots());
+    let tally = seen.tally.reset();
+    if !tally.is_empty() {
+        delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
+    }
+}
+
+/// The delta that removes what `view` shows of `tags`. A collection is cleared by its context
+/// alone; a map also names the fields whose increments are reset.
+pub(super) fn removal(
+    view: &View,
+    tags: &[Tag],
+    dots: &mut Dots,
+    stamp: Stamp,
+) -> Result<Delta, UpdateError> {
+    let mut delta = Delta::default();
+    for (&tag, state) in view.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
+        let context = state.context().clone();
+        let part = match state {
+            State::Bytes(_) => {
+                Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
+            }
+            State::Register(register) => {
+                let stamp = later_than(register, stamp)?;
+                let dot = dots.mint()?;
+                let base = Some(Base { stamp, dot, value: None });
+                let tally = register.tally.reset();
+                let context = [dot].into_iter().collect();
+                Delta::of(tag, State::Register(Register { base, tally, context }))
+            }
+            State::Counter(counter) => {
+                let tally = counter.tally.reset();
+                let context = CausalContext::default();
+                Delta::of(tag, State::Counter(CounterState { tally, context }))
+            }
+            State::Gset(_) => {
+                Delta::sweeping(tag, State::Gset(Causal { store: DotMap::default(), context }))
+            }
+            State::Orset(_) => {
+                Delta::sweeping(tag, State::Orset(Causal { store: DotMap::default(), context }))
+            }
+            State::Cart(_) => {
+                Delta::sweeping(tag, State::Cart(Causal { store: DotMap::default(), context }))
+            }
+            State::Map(map) => {
+                let mut part = Causal { store: DotMap::default(), context };
+                for (name, field) in map.store.0.iter().filter(|(_, f)| f.tally.is_live()) {
+                    remove_field(&mut part, name, field);
+                }
+                Delta::sweeping(tag, State::Map(part))
+            }
+            // What this build does not know it cannot remove.
+            State::Opaque(_) => continue,
+        };
+        delta.merge(&part);
+    }
+    Ok(delta)
+}
