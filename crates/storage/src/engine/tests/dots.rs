@@ -316,7 +316,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// Replica 3 is a clone of replica 0. Deltas reach anybody in any order, or nobody, until the
     /// end; then all of them together must show every write that no other write had seen.
