@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use clock::{ClusterSecret, NodeId, Stamp};
+use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Partition, PartitionCount, Ring};
 use storage::{Answer, Command, StorageError, Ticket};
-use values::{BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, Scope, View};
+use values::{
+    BytesOp, CounterOp, CounterState, Delta, Key, Operation, OrsetOp, Scope, State, Tag, Tally,
+    View,
+};
 
 use super::Core;
 use crate::{
@@ -82,7 +85,10 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
     let [Effect::Storage { ticket, command: Command::Update { .. } }] = effects[..] else {
         panic!("{effects:?}")
     };
-    let delta = Delta::of(values::Tag::COUNTER, values::State::bottom(values::Tag::COUNTER));
+    let dot = Dot::new(Actor::new(ME, 7, 0), 1);
+    let tally = Tally::default().incremented(dot, 1);
+    let context = [dot].into_iter().collect();
+    let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
     let prepared = Answer::Prepared { delta, changed: 1, view: View::default() };
     let sent = stored(core, at(0), ticket, prepared);
     let sent = sent.iter().map(|effect| match effect {
@@ -196,7 +202,7 @@ fn any_key() -> impl Strategy<Value = Key> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(|name| Key::new("default", name).unwrap())
 }
 
-fn any_failure<T: std::fmt::Debug + Clone>(
+fn any_failure<T: std::fmt::Debug + Clone + 'static>(
     good: T,
 ) -> impl Strategy<Value = Result<T, StorageError>> {
     prop::sample::select(vec![Ok(good), Err(StorageError::Full)])
