@@ -12,7 +12,7 @@ use values::{
 const SEED: u64 = 1;
 
 fn key(name: &'static str) -> Key {
-    Key::new("default", name).unwrap()
+    Key::new("default", name).expect("within the bounds of a key")
 }
 
 fn policy(r: u8, w: u8, availability: Availability) -> BucketPolicy {
@@ -87,7 +87,7 @@ fn update_with(
     let tag = operation.tag().unwrap_or(Tag::BYTES);
     let mut request = Request::update(key.clone(), operation);
     request.context = read.contexts.get(&tag).cloned();
-    sim.request(node, request).unwrap()
+    sim.request(node, request).expect("an update with the context of a read is done")
 }
 
 /// Lets a node's links go down for all to see.
@@ -291,7 +291,8 @@ fn write_at_one(sim: &mut Sim, node: usize, key: &Key, operation: Operation) {
     sim.set_network(NetworkFaults { loss: 1000, ..NetworkFaults::default() });
     let mut request = Request::update(key.clone(), operation);
     request.level = Level { w: Some(1), ..Level::default() };
-    assert_eq!(sim.request(node, request).unwrap().acks.answered, 1);
+    let answer = sim.request(node, request).expect("one copy is enough");
+    assert_eq!(answer.acks.answered, 1);
     sim.crash(node);
     sim.set_network(NetworkFaults::default());
     sim.restart(node);
