@@ -22,8 +22,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         Command::Dev(dev) => serve::dev(dev),
         Command::Demo(DemoCommand::Carts { data, strategy, no_cut, shoppers, connect }) => {
             serve::log_to_stderr("warn");
-            let carts =
-                CartsOptions { data, strategy, cut: !no_cut, shoppers, nodes: connect };
+            let carts = CartsOptions { data, strategy, cut: !no_cut, shoppers, nodes: connect };
             runtime()?.block_on(demo::run_carts(carts))?;
             Ok(ExitCode::SUCCESS)
         }

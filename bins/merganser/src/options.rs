@@ -13,8 +13,14 @@ use crate::demo::StrategyName;
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Options {
     /// The node to talk to: its peer address.
-    #[arg(long, global = true, env = "MERGANSER_NODE", default_value = "127.0.0.1:7381",
-        value_name = "HOST:PORT", help_heading = "Client options")]
+    #[arg(
+        long,
+        global = true,
+        env = "MERGANSER_NODE",
+        default_value = "127.0.0.1:7381",
+        value_name = "HOST:PORT",
+        help_heading = "Client options"
+    )]
     pub(crate) node: String,
     /// The bucket of the key.
     #[arg(long, global = true, default_value = "default", help_heading = "Client options")]
@@ -114,7 +120,9 @@ pub(crate) enum Command {
 }
 
 #[derive(Args)]
-#[command(after_help = "A flag wins over its environment variable, that over the file, that over the default.")]
+#[command(
+    after_help = "A flag wins over its environment variable, that over the file, that over the default."
+)]
 pub(crate) struct StartOptions {
     /// A TOML file of settings.
     #[arg(long, env = "MERGANSER_CONFIG", value_name = "FILE")]
@@ -183,138 +191,208 @@ pub(crate) enum DemoCommand {
 #[derive(Subcommand)]
 pub(crate) enum RegisterCommand {
     /// Read it.
-    Get { /// The key.
-        key: String },
+    Get {
+        /// The key.
+        key: String,
+    },
     /// Set it.
-    Set { /// The key.
-        key: String, /// The value.
-        value: String },
+    Set {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
     /// Add to an integer.
-    Incr { /// The key.
+    Incr {
+        /// The key.
         key: String,
         /// By how much.
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64 },
+        by: i64,
+    },
     /// Delete it as observed.
-    Del { /// The key.
-        key: String },
+    Del {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum CounterCommand {
     /// Read it.
-    Get { /// The key.
-        key: String },
+    Get {
+        /// The key.
+        key: String,
+    },
     /// Add to it; negative takes away.
-    Add { /// The key.
+    Add {
+        /// The key.
         key: String,
         /// By how much.
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64 },
+        by: i64,
+    },
     /// Take away exactly what is observed.
-    Reset { /// The key.
-        key: String },
+    Reset {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum SetCommand {
     /// Add elements.
-    Add { /// The key.
-        key: String, /// The elements.
+    Add {
+        /// The key.
+        key: String,
+        /// The elements.
         #[arg(required = true)]
-        elements: Vec<String> },
+        elements: Vec<String>,
+    },
     /// Remove elements as observed.
-    Remove { /// The key.
-        key: String, /// The elements.
+    Remove {
+        /// The key.
+        key: String,
+        /// The elements.
         #[arg(required = true)]
-        elements: Vec<String> },
+        elements: Vec<String>,
+    },
     /// List all elements.
-    Members { /// The key.
-        key: String },
+    Members {
+        /// The key.
+        key: String,
+    },
     /// Say whether an element is in it (exit code 1 if not).
-    Contains { /// The key.
-        key: String, /// The element.
-        element: String },
+    Contains {
+        /// The key.
+        key: String,
+        /// The element.
+        element: String,
+    },
     /// Count the elements.
-    Size { /// The key.
-        key: String },
+    Size {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum GsetCommand {
     /// Add elements.
-    Add { /// The key.
-        key: String, /// The elements.
+    Add {
+        /// The key.
+        key: String,
+        /// The elements.
         #[arg(required = true)]
-        elements: Vec<String> },
+        elements: Vec<String>,
+    },
     /// List all elements.
-    Members { /// The key.
-        key: String },
+    Members {
+        /// The key.
+        key: String,
+    },
     /// Say whether an element is in it (exit code 1 if not).
-    Contains { /// The key.
-        key: String, /// The element.
-        element: String },
+    Contains {
+        /// The key.
+        key: String,
+        /// The element.
+        element: String,
+    },
     /// Count the elements.
-    Size { /// The key.
-        key: String },
+    Size {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum CartCommand {
     /// Add an item.
-    Add { /// The key.
-        key: String, /// The item.
-        item: String, /// How many.
+    Add {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+        /// How many.
         #[arg(default_value_t = 1)]
-        quantity: u64 },
+        quantity: u64,
+    },
     /// Remove an item as observed.
-    Remove { /// The key.
-        key: String, /// The item.
-        item: String },
+    Remove {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+    },
     /// Set the quantity of an item.
-    Set { /// The key.
-        key: String, /// The item.
-        item: String, /// How many there are to be.
-        quantity: u64 },
+    Set {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+        /// How many there are to be.
+        quantity: u64,
+    },
     /// List items with quantities.
-    Items { /// The key.
-        key: String },
+    Items {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum MapCommand {
     /// Set a field.
-    Set { /// The key.
-        key: String, /// The field.
-        field: String, /// The value.
-        value: String },
+    Set {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+        /// The value.
+        value: String,
+    },
     /// Add to an integer field.
-    Incr { /// The key.
-        key: String, /// The field.
+    Incr {
+        /// The key.
+        key: String,
+        /// The field.
         field: String,
         /// By how much.
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64 },
+        by: i64,
+    },
     /// Remove fields as observed.
-    Remove { /// The key.
-        key: String, /// The fields.
+    Remove {
+        /// The key.
+        key: String,
+        /// The fields.
         #[arg(required = true)]
-        fields: Vec<String> },
+        fields: Vec<String>,
+    },
     /// Read one field.
-    Get { /// The key.
-        key: String, /// The field.
-        field: String },
+    Get {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+    },
     /// List all fields.
-    Fields { /// The key.
-        key: String },
+    Fields {
+        /// The key.
+        key: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum LinksCommand {
     /// Cut them.
-    Cut { /// The member's name.
-        member: String },
+    Cut {
+        /// The member's name.
+        member: String,
+    },
     /// Restore them.
-    Heal { /// The member's name.
-        member: String },
+    Heal {
+        /// The member's name.
+        member: String,
+    },
 }

@@ -1,1 +1,20 @@
-//! To be written.
+//! The Redis protocol over the [`Datastore`](client::Datastore) facade: RESP2 and RESP3,
+//! pipelined, with Redis's own error words, and `MG.` commands for what Redis lacks.
+//!
+//! [`serve_connection`] serves one accepted socket; [`Parser`] is its reading half, public for
+//! benchmarks.
+
+mod codec;
+mod commands;
+mod connection;
+mod cursor;
+mod dispatch;
+mod glob;
+mod plan;
+mod reply;
+mod server;
+mod table;
+
+pub use codec::{Args, Parsed, Parser, ParserLimits, ProtocolError};
+pub use connection::serve_connection;
+pub use server::ServerInfo;

@@ -1,1 +1,36 @@
-//! To be written.
+//! The shell of a node: it moves bytes and time between sockets, disk and the pure core.
+//!
+//! [`Settings`] become a [`NodeConfig`]; [`Node::start`] assembles a node from it; a
+//! [`DevCluster`] is several of them in one process. Inside, event loops own the storage shards
+//! and their coordinators, one thread commits for all of them, and everything between threads goes
+//! by message: no lock lies on the path of data.
+
+mod backoff;
+mod calls;
+mod client_port;
+mod commit;
+mod config;
+mod core_task;
+mod data_directory;
+mod datastore;
+mod dev;
+mod dial;
+mod event_loop;
+mod identity;
+mod inbound;
+mod links;
+mod listen;
+mod node;
+mod routing;
+mod shard_reader;
+mod shared;
+mod start_error;
+mod switchboard;
+mod time;
+mod work;
+
+pub use config::{BucketSettings, ConfigError, Listeners, Member, NodeConfig, Settings, Timeouts};
+pub use dev::{DevCluster, DevError, DevOptions};
+pub use identity::node_id;
+pub use node::Node;
+pub use start_error::StartError;

@@ -9,7 +9,7 @@ use clock::NodeId;
 use ring::{Partition, PartitionCount};
 
 use crate::memtable::Memtable;
-use crate::record::{Header, live_tags_unchecked};
+use crate::record::live_tags_unchecked;
 use crate::row_key::{Parsed, RowKey, outbox_owner};
 use crate::{IndexRead, StorageError, Table};
 
@@ -119,9 +119,7 @@ pub(crate) fn counted_key(
     if live_tags_unchecked(record).is_empty() {
         return None;
     }
-    let bucket = match RowKey::parse(key)? {
-        Parsed::Short(bucket, _) => Bytes::copy_from_slice(bucket),
-        Parsed::Long => Header::decode(key, record).ok()?.1?.bucket().clone(),
-    };
+    let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
+    let bucket = Bytes::copy_from_slice(bucket);
     Some(Counted::Key(bucket, RowKey::partition(key, partitions)?))
 }

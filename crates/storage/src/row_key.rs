@@ -7,7 +7,7 @@
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
-//!          0x01 ‖ SHA-256 of the same                     otherwise
+//!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
 //! element  the element                                    if it is at most ELEMENT_INLINE_MAX bytes
 //!          its first ELEMENT_INLINE_MAX bytes ‖ SHA-256   otherwise
 //! ```
@@ -43,8 +43,8 @@ pub(crate) struct RowKey {
 pub(crate) enum Parsed<'a> {
     /// Bucket and key.
     Short(&'a [u8], &'a [u8]),
-    /// They stand in the record.
-    Long,
+    /// Bucket; the key stands in the record.
+    Long(&'a [u8]),
 }
 
 impl RowKey {
@@ -55,18 +55,13 @@ impl RowKey {
         let mut bytes =
             Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
         bytes.extend_from_slice(&Token::of(bucket, name).0.to_be_bytes());
-        if 2 + bucket.len() + name.len() <= FORM_MAX {
-            bytes.extend_from_slice(&[0, bucket_length]);
-            bytes.extend_from_slice(bucket);
+        let is_short = 2 + bucket.len() + name.len() <= FORM_MAX;
+        bytes.extend_from_slice(&[u8::from(!is_short), bucket_length]);
+        bytes.extend_from_slice(bucket);
+        if is_short {
             bytes.extend_from_slice(name);
         } else {
-            let digest = Sha256::new()
-                .chain_update([0, bucket_length])
-                .chain_update(bucket)
-                .chain_update(name)
-                .finalize();
-            bytes.push(1);
-            bytes.extend_from_slice(&digest);
+            bytes.extend_from_slice(&Sha256::digest(name));
         }
         Self { bytes }
     }
@@ -78,12 +73,11 @@ impl RowKey {
 
     /// Takes the key of a header row apart.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
-        match bytes.get(TOKEN_BYTES..)? {
-            [0, length, rest @ ..] if rest.len() >= usize::from(*length) => {
-                let (bucket, key) = rest.split_at(usize::from(*length));
-                Some(Parsed::Short(bucket, key))
-            }
-            [1, digest @ ..] if digest.len() == DIGEST_BYTES => Some(Parsed::Long),
+        let [form, length, rest @ ..] = bytes.get(TOKEN_BYTES..)? else { return None };
+        let (bucket, key) = rest.split_at_checked(usize::from(*length))?;
+        match form {
+            0 => Some(Parsed::Short(bucket, key)),
+            1 if key.len() == DIGEST_BYTES => Some(Parsed::Long(bucket)),
             _ => None,
         }
     }
@@ -94,7 +88,7 @@ impl RowKey {
             Parsed::Short(bucket, key) => {
                 Key::new(Blob::copy_from_slice(bucket), Blob::copy_from_slice(key)).ok()
             }
-            Parsed::Long => None,
+            Parsed::Long(_) => None,
         }
     }
 

@@ -176,3 +176,62 @@ impl<S: DotStore> Causal<S> {
         self.context.merge(&other.context);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::{Actor, NodeId};
+
+    use super::*;
+
+    const A: Actor = Actor::new(NodeId(1), 10, 0);
+
+    fn adds(entries: &[(u64, u64)]) -> Causal<DotFun<u64>> {
+        let dots = entries.iter().map(|&(counter, payload)| (Dot::new(A, counter), payload));
+        let store = DotFun(dots.collect());
+        Causal { context: store.dots().into_iter().collect(), store }
+    }
+
+    #[test]
+    fn a_dot_seen_and_no_longer_held_is_gone_from_the_join() {
+        let (mut mine, mut theirs) = (adds(&[(1, 10), (2, 20)]), adds(&[(1, 10), (2, 20)]));
+        theirs.store.remove(&[Dot::new(A, 1)].into_iter().collect());
+        mine.merge(&theirs);
+        assert_eq!(mine, theirs);
+        assert_eq!(mine.store, adds(&[(2, 20)]).store);
+    }
+
+    #[test]
+    fn a_dot_that_only_one_side_has_seen_survives() {
+        let mut mine = adds(&[(1, 10)]);
+        mine.merge(&adds(&[(3, 30)]));
+        assert_eq!(mine, adds(&[(1, 10), (3, 30)]));
+        assert_eq!(mine.context.gap_count(), 1);
+    }
+
+    /// It cannot happen while dots name one write each; should it, all replicas agree.
+    #[test]
+    fn of_two_payloads_under_one_dot_the_larger_stays_whoever_merges() {
+        let (small, large) = (adds(&[(1, 10)]), adds(&[(1, 11)]));
+        let (mut one, mut other) = (small.clone(), large.clone());
+        one.merge(&large);
+        other.merge(&small);
+        assert_eq!(one, large);
+        assert_eq!(other, large);
+    }
+
+    #[test]
+    fn an_element_without_dots_is_no_element() {
+        let name = Blob::from_static(b"x");
+        let held = |entries| {
+            let Causal { store, context } = adds(entries);
+            Causal { store: DotMap(BTreeMap::from([(name.clone(), store)])), context }
+        };
+        let mut mine = held(&[(1, 10)]);
+        let removal = Causal { store: DotMap::default(), context: mine.context.clone() };
+        mine.merge(&removal);
+        assert_eq!(mine.store, DotMap::default());
+        let mut again = held(&[(1, 10)]);
+        again.store.join_element(&name, &mine.context, &removal.store, &removal.context);
+        assert_eq!(again.store, DotMap::default());
+    }
+}

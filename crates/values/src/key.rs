@@ -69,3 +69,27 @@ impl From<Key> for (Bytes, Bytes) {
         (key.bucket, key.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_within_their_limits_and_no_others_are_made() {
+        assert!(Key::new("b", "").is_ok());
+        assert!(Key::new(vec![b'b'; BUCKET_BYTES_MAX], vec![0; KEY_BYTES_MAX]).is_ok());
+        assert_eq!(Key::new("", "k"), Err(InvalidKey::NoBucket));
+        let long = vec![b'b'; BUCKET_BYTES_MAX + 1];
+        assert_eq!(Key::new(long, "k"), Err(InvalidKey::LongBucket(129)));
+        let long = vec![b'k'; KEY_BYTES_MAX + 1];
+        assert_eq!(Key::new("b", long), Err(InvalidKey::LongKey(65_537)));
+    }
+
+    #[test]
+    fn decoding_refuses_a_key_beyond_its_limits() {
+        let key = Key::new("default", "cart").unwrap();
+        assert_eq!(clock::decode(&clock::encode(&key)), Ok(key));
+        let oversize = (Bytes::new(), Bytes::from_static(b"k"));
+        assert!(clock::decode::<Key>(&clock::encode(&oversize)).is_err());
+    }
+}

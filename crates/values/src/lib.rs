@@ -9,6 +9,29 @@
 //! ([`Causal`] over a [`DotStore`]); `lww`, `counter` and the fields of a `map` share one counter
 //! with exact observed reset ([`Tally`]).
 //!
+//! ```
+//! use clock::{Actor, CausalContext, NodeId, Stamp};
+//! use values::{CounterOp, Limits, Mint, Operation, State, Tag, Value, View};
+//!
+//! let (mut at_a, mut at_b) = (Value::default(), Value::default());
+//! let none = CausalContext::default();
+//!
+//! // Two replicas count the same key without hearing of one another.
+//! for (node, by, value) in [(1, 5, &mut at_a), (2, -2, &mut at_b)] {
+//!     let mint = Mint { actor: Actor::new(NodeId(node), node, 0), stamp: Stamp::from_millis(1) };
+//!     let operation = Operation::Counter(CounterOp::Add(by));
+//!     let view = View::of(value.clone());
+//!     value.apply(&operation.prepare(&view, &none, mint, &Limits::default())?.delta);
+//! }
+//!
+//! at_a.merge(&at_b);
+//! at_b.merge(&at_a);
+//! assert_eq!(clock::encode(&at_a), clock::encode(&at_b));
+//! let Some(State::Counter(counter)) = at_a.state(Tag::COUNTER) else { panic!("a counter") };
+//! assert_eq!(counter.tally.value(), 3);
+//! # Ok::<(), values::UpdateError>(())
+//! ```
+//!
 //! This crate knows nothing of nodes, networks, clocks or disks.
 
 mod causal;

@@ -708,3 +708,6 @@ fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
     }
     Ok(delta)
 }
+
+#[cfg(test)]
+mod tests;

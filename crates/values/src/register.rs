@@ -127,3 +127,87 @@ fn shown(base: Option<&Blob>, tally: &Tally) -> Option<Blob> {
         Some(base) => Some(base.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::{Actor, NodeId};
+
+    use super::*;
+
+    const A: Actor = Actor::new(NodeId(1), 10, 0);
+    const B: Actor = Actor::new(NodeId(2), 20, 0);
+
+    /// What Redis's `string2ll` takes, and nothing else.
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        let taken = ["0", "-1", "5", "9223372036854775807", "-9223372036854775808"];
+        for text in taken {
+            assert_eq!(integer(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        let refused = [
+            "",
+            "-",
+            "-0",
+            "+1",
+            "00",
+            "01",
+            " 1",
+            "1 ",
+            "1\n",
+            "1.0",
+            "1e3",
+            "0x1",
+            "٣",
+            "9223372036854775808",
+            "-9223372036854775809",
+        ];
+        for text in refused {
+            assert_eq!(integer(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(integer(&[0xff, b'1']), None);
+    }
+
+    fn base(stamp: u64, actor: Actor, value: &'static str) -> Register {
+        let base = Base { stamp: Stamp(stamp), dot: Dot::new(actor, 1), value: Some(value.into()) };
+        Register { base: Some(base), ..Register::default() }
+    }
+
+    fn joined(one: &Register, other: &Register) -> Register {
+        let mut joined = one.clone();
+        joined.merge(other);
+        joined
+    }
+
+    #[test]
+    fn the_later_stamp_wins_and_the_dot_breaks_ties_the_same_way_everywhere() {
+        let (early, late) = (base(1, B, "early"), base(2, A, "late"));
+        assert_eq!(joined(&early, &late).read(), Some("late".into()));
+        assert_eq!(joined(&late, &early).read(), Some("late".into()));
+        let (of_a, of_b) = (base(2, A, "z"), base(2, B, "a"));
+        assert_eq!(joined(&of_a, &of_b).read(), Some("a".into()));
+        assert_eq!(joined(&of_b, &of_a).read(), Some("a".into()));
+    }
+
+    #[test]
+    fn a_base_that_is_no_integer_hides_the_increments_and_one_that_is_shows_the_sum() {
+        let tally = Tally::default().incremented(Dot::new(B, 1), 3);
+        let beside = |value| Register { tally: tally.clone(), ..base(1, A, value) }.read();
+        assert_eq!(beside("x"), Some("x".into()));
+        assert_eq!(beside("5"), Some("8".into()));
+        assert_eq!(beside("05"), Some("05".into()));
+        assert_eq!(beside("9223372036854775807"), Some("9223372036854775810".into()));
+        let alone = Register { tally, ..Register::default() };
+        assert_eq!(alone.read(), Some("3".into()));
+    }
+
+    #[test]
+    fn of_concurrent_sets_of_a_field_the_latest_is_shown() {
+        let mut field = Field::default();
+        for (counter, stamp, value) in [(1, 5, "first"), (2, 9, "latest"), (3, 7, "between")] {
+            let write = Write { stamp: Stamp(stamp), value: value.into() };
+            field.writes.0.insert(Dot::new(A, counter), write);
+        }
+        assert_eq!(field.read(), Some("latest".into()));
+        assert_eq!(field.winner().map(|(dot, _)| dot.counter), Some(2));
+    }
+}

@@ -128,3 +128,77 @@ impl Tally {
             .map(|(actor, entry)| Dot::new(actor, entry.upto()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::NodeId;
+
+    use super::*;
+
+    const A: Actor = Actor::new(NodeId(1), 10, 0);
+    const B: Actor = Actor::new(NodeId(2), 20, 0);
+
+    fn joined(parts: &[&Tally]) -> Tally {
+        let mut all = Tally::default();
+        parts.iter().for_each(|part| all.merge(part));
+        all
+    }
+
+    #[test]
+    fn a_reset_that_arrives_before_the_increments_has_taken_them_away() {
+        let one = Tally::default().incremented(Dot::new(A, 1), 5);
+        let two = one.incremented(Dot::new(A, 2), 3);
+        let reset = two.reset();
+        assert_eq!(joined(&[&reset]).value(), 0);
+        assert_eq!(joined(&[&reset, &one, &two]), joined(&[&two, &one, &reset]));
+        assert!(!joined(&[&reset, &one]).is_live());
+    }
+
+    #[test]
+    fn a_reset_takes_away_what_it_observed_and_not_what_the_same_actor_added_meanwhile() {
+        let five = Tally::default().incremented(Dot::new(A, 1), 5);
+        let reset = five.reset();
+        let nine = five.incremented(Dot::new(A, 2), 4);
+        assert_eq!(joined(&[&nine, &reset]).value(), 4);
+        // What goes on from a reset counts from there.
+        let after = joined(&[&nine, &reset]).incremented(Dot::new(A, 3), -1);
+        assert_eq!(joined(&[&after, &nine, &reset]).value(), 3);
+    }
+
+    /// In a map an actor's dots go to many fields: each field sees only some of its counters.
+    #[test]
+    fn gaps_between_an_actors_counters_do_not_matter() {
+        let early = Tally::default().incremented(Dot::new(A, 3), 2);
+        let late = early.incremented(Dot::new(A, 90), 2);
+        assert_eq!(joined(&[&late]).value(), 4);
+        assert_eq!(joined(&[&late, &early]), joined(&[&late]));
+        assert_eq!(late.live_dots().collect::<Vec<_>>(), [Dot::new(A, 90)]);
+    }
+
+    #[test]
+    fn increments_that_cancel_out_are_live_with_the_value_0() {
+        let none = Tally::default();
+        let zero =
+            joined(&[&none.incremented(Dot::new(A, 1), 7), &none.incremented(Dot::new(B, 1), -7)]);
+        assert!(zero.is_live());
+        assert_eq!(zero.value(), 0);
+        assert!(!joined(&[&zero, &zero.reset()]).is_live());
+        assert!(none.incremented(Dot::new(A, 1), 0).is_live());
+    }
+
+    #[test]
+    fn sums_are_wide_and_saturate_at_the_end() {
+        let none = Tally::default();
+        let large = none.incremented(Dot::new(A, 1), i128::MAX);
+        let larger = large.incremented(Dot::new(A, 2), i128::MAX).incremented(Dot::new(A, 3), 9);
+        assert_eq!(larger.value(), i128::MAX);
+        let less = none.incremented(Dot::new(B, 1), i128::MIN);
+        assert_eq!(joined(&[&larger, &less]).value(), 0);
+        let two = i128::from(i64::MAX) * 2;
+        let wide = joined(&[
+            &none.incremented(Dot::new(A, 1), i128::from(i64::MAX)),
+            &none.incremented(Dot::new(B, 1), i128::from(i64::MAX)),
+        ]);
+        assert_eq!(wide.value(), two);
+    }
+}

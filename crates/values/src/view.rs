@@ -273,3 +273,111 @@ fn repair_elements<E: DotStore>(
     }
     (!part.store.0.is_empty() || !names.is_empty()).then_some((part, names))
 }
+
+#[cfg(test)]
+mod tests {
+    use clock::{Actor, NodeId, Stamp};
+
+    use super::*;
+    use crate::{Limits, Mint, Operation, OrsetOp};
+
+    fn set(node: u64, names: &[&'static str]) -> (Actor, Value) {
+        let actor = Actor::new(NodeId(node), node, 0);
+        let mut value = Value::default();
+        write(&mut value, actor, &Operation::Orset(OrsetOp::Add(blobs(names))));
+        (actor, value)
+    }
+
+    fn blobs(names: &[&'static str]) -> Vec<Blob> {
+        names.iter().map(|name| Blob::from_static(name.as_bytes())).collect()
+    }
+
+    fn write(value: &mut Value, actor: Actor, operation: &Operation) {
+        let mint = Mint { actor, stamp: Stamp(1) };
+        let view = View::of(value.clone());
+        let none = CausalContext::default();
+        let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
+        value.apply(&prepared.delta);
+    }
+
+    /// The view of the elements up to `last`, as a page that may not be the last one.
+    fn page(value: &Value, last: &'static str) -> View {
+        let mut view = View::of(value.clone());
+        let last = Blob::from_static(last.as_bytes());
+        view.value.0.values_mut().for_each(|state| cut_state(state, &last));
+        view.next = Some(last);
+        view
+    }
+
+    fn names(view: &View) -> Vec<Blob> {
+        Delta::whole(view.value.clone()).named_elements(Tag::ORSET).into_iter().collect()
+    }
+
+    #[test]
+    fn merged_pages_end_where_the_shorter_one_does() {
+        let ((_, one), (_, other)) = (set(1, &["a", "c", "e"]), set(2, &["b", "d", "f"]));
+        let mut merged = page(&one, "c");
+        merged.merge(&page(&other, "d"));
+        assert_eq!(names(&merged), blobs(&["a", "b", "c"]));
+        assert_eq!(merged.next, Some(Blob::from_static(b"c")));
+    }
+
+    #[test]
+    fn repair_leaves_alone_what_lies_beyond_the_end_of_the_page() {
+        let ((_, long), (_, short)) = (set(1, &["a", "x", "z"]), set(2, &["b"]));
+        let whole = View::of(long.clone());
+        let mut merged = whole.clone();
+        merged.merge(&page(&short, "b"));
+        let mut repaired = long;
+        repaired.apply(&merged.repair(&whole).expect("it lacks b"));
+        assert_eq!(names(&View::of(repaired)), blobs(&["a", "b", "x", "z"]));
+    }
+
+    #[test]
+    fn repair_of_what_lacks_nothing_is_nothing() {
+        let (_, value) = set(1, &["a"]);
+        let view = View::of(value);
+        assert_eq!(view.repair(&view), None);
+    }
+
+    #[test]
+    fn a_stale_replica_does_not_make_a_deleted_collection_look_alive() {
+        let (actor, stale) = set(1, &["a"]);
+        let mut deleted = stale.clone();
+        write(&mut deleted, actor, &Operation::Delete(None));
+        // As a header shows them: without elements.
+        let header = |value: &Value| {
+            let mut view = View::of(value.clone());
+            view.value.0.values_mut().for_each(|state| cut_state(state, &Blob::new()));
+            view
+        };
+        for (one, other) in [(&stale, &deleted), (&deleted, &stale)] {
+            let mut merged = header(one);
+            merged.merge(&header(other));
+            assert_eq!(merged.live_tags(), []);
+            assert!(merged.check_type(Tag::LWW).is_ok());
+        }
+        // What the deleter had not seen is not deleted.
+        let (_, unseen) = set(2, &["b"]);
+        let mut merged = header(&deleted);
+        merged.merge(&header(&unseen));
+        assert_eq!(merged.live_tags(), [Tag::ORSET]);
+    }
+
+    #[test]
+    fn a_summary_is_exact_where_all_agree_or_have_never_heard_of_the_collection() {
+        let (_, value) = set(1, &["a", "b"]);
+        let view = View::of(value);
+        for (one, other) in [(&view, &View::default()), (&View::default(), &view), (&view, &view)] {
+            let mut merged = one.clone();
+            merged.merge(other);
+            let exact = CollectionSummary { live: 2, digest: 0, exact: true };
+            assert_eq!(merged.collections[&Tag::ORSET], exact);
+        }
+        let (_, other) = set(2, &["c"]);
+        let mut merged = view;
+        merged.merge(&View::of(other));
+        let joined = CollectionSummary { live: 3, digest: 0, exact: false };
+        assert_eq!(merged.collections[&Tag::ORSET], joined);
+    }
+}

@@ -71,8 +71,12 @@ pub(crate) async fn ring(
         );
         if let (Some(found), Some(list)) = (&lookup, &list) {
             let (owners, fallbacks) = list.split_at(usize::from(found.n).min(list.len()));
-            text += &format!("\nkey {} is in partition {}; owners {}", text_bytes(found.key.key()),
-                found.partition, owners.join(", "));
+            text += &format!(
+                "\nkey {} is in partition {}; owners {}",
+                text_bytes(found.key.key()),
+                found.partition,
+                owners.join(", ")
+            );
             if !fallbacks.is_empty() {
                 text += &format!("; fallbacks {}", fallbacks.join(", "));
             }
@@ -125,7 +129,11 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         });
         format!(
             "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}",
-            status.cluster, status.node, status.keys, status.uptime_ms / 1000, status.version,
+            status.cluster,
+            status.node,
+            status.keys,
+            status.uptime_ms / 1000,
+            status.version,
             table(["member", "address", "link", "partitions", "waiting for it"], rows.collect())
         )
     });

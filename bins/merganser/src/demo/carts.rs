@@ -44,7 +44,8 @@ pub(crate) struct CartsOptions {
 pub(crate) async fn run(options: CartsOptions) -> Result<()> {
     let shoppers = match &options.data {
         Some(path) => {
-            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            let file =
+                File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
             invoices::read(file).with_context(|| format!("in {}", path.display()))?
         }
         None => invoices::read(invoices::BUNDLED.as_bytes())?,
@@ -98,10 +99,14 @@ async fn replay(
     nodes: Vec<Arc<dyn Datastore>>,
 ) -> Result<()> {
     ensure!(options.shoppers > 0, "--shoppers must be at least 1");
-    ensure!(!options.cut || nodes.len() > 1, "cutting links takes at least two nodes; use --no-cut");
+    ensure!(
+        !options.cut || nodes.len() > 1,
+        "cutting links takes at least two nodes; use --no-cut"
+    );
     let lines: usize = shoppers.iter().flat_map(|shopper| &shopper.sessions).map(Vec::len).sum();
     let sessions: usize = shoppers.iter().map(|shopper| shopper.sessions.len()).sum();
-    let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} lines {per_sec} {eta}")?;
+    let style =
+        ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} lines {per_sec} {eta}")?;
     let cut_member = nodes.last().context("a cluster has nodes")?.status().await?.node;
     let run = Arc::new(Run {
         bucket: format!("carts-{:016x}", getrandom::u64()?),
@@ -117,11 +122,9 @@ async fn replay(
         unknown: AtomicU64::new(0),
     });
     let started = Instant::now();
-    let links = options
-        .cut
-        .then(|| tokio::spawn(cut_and_heal(run.clone(), cut_member.clone(), lines)));
-    let workers: Vec<_> =
-        (0..options.shoppers).map(|_| tokio::spawn(shop(run.clone()))).collect();
+    let links =
+        options.cut.then(|| tokio::spawn(cut_and_heal(run.clone(), cut_member.clone(), lines)));
+    let workers: Vec<_> = (0..options.shoppers).map(|_| tokio::spawn(shop(run.clone()))).collect();
     let mut histories = BTreeMap::new();
     let mut updates = 0;
     let mut latency_us = histogram()?;
@@ -150,15 +153,26 @@ async fn replay(
     }
     let file = invoices::totals(&run.shoppers);
     let units = |totals: &BTreeMap<String, u64>| totals.values().sum::<u64>();
-    let unequal: Vec<&String> =
-        file.iter().filter(|&(name, totals)| carts[name].totals() != *totals).map(|(n, _)| n).collect();
+    let unequal: Vec<&String> = file
+        .iter()
+        .filter(|&(name, totals)| carts[name].totals() != *totals)
+        .map(|(n, _)| n)
+        .collect();
     let in_file: u64 = file.values().map(units).sum();
     let in_carts: u64 = carts.values().map(|cart| units(&cart.totals())).sum();
     let ms = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
 
-    println!("strategy {:?}, {} nodes, {} shoppers at once{}", options.strategy, run.nodes.len(),
+    println!(
+        "strategy {:?}, {} nodes, {} shoppers at once{}",
+        options.strategy,
+        run.nodes.len(),
         options.shoppers,
-        if options.cut { format!(", links of {cut_member} cut in the middle") } else { String::new() });
+        if options.cut {
+            format!(", links of {cut_member} cut in the middle")
+        } else {
+            String::new()
+        }
+    );
     println!("sessions {sessions}");
     println!("updates {updates}");
     println!("accepted with fewer than w copies {}", run.reduced.load(Ordering::Relaxed));
@@ -171,14 +185,20 @@ async fn replay(
         [] => println!("totals equal to the file's: all {} carts", file.len()),
         some => println!(
             "totals equal to the file's: {} of {} carts, not {}",
-            file.len() - some.len(), file.len(),
+            file.len() - some.len(),
+            file.len(),
             some.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
         ),
     }
     println!("converged {:.3} s after the last link was whole", converged.as_secs_f64());
     println!("throughput {:.0} updates a second", updates as f64 / elapsed.as_secs_f64());
-    println!("latency p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
-        ms(0.5), ms(0.99), ms(0.999), ms(1.0));
+    println!(
+        "latency p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0)
+    );
     if options.strategy == StrategyName::Crdt {
         ensure!(
             difference.lost == 0 && difference.resurrected == 0,
@@ -263,9 +283,7 @@ async fn follow(
     let units = line.quantity.unsigned_abs();
     let done = match line.quantity {
         0 => None,
-        1.. => {
-            Some(run.strategy.add(bucket, &shopper.name, &line.item, units, history).await?)
-        }
+        1.. => Some(run.strategy.add(bucket, &shopper.name, &line.item, units, history).await?),
         _ => run.strategy.take(bucket, &shopper.name, &line.item, units, history).await?,
     };
     Ok(done.map(|(recorded, answer)| {
@@ -285,7 +303,8 @@ async fn converge(
     loop {
         let mut pending = 0;
         for node in &run.nodes {
-            pending += node.status().await?.members.iter().map(|member| member.pending).sum::<u64>();
+            pending +=
+                node.status().await?.members.iter().map(|member| member.pending).sum::<u64>();
         }
         if pending == 0 {
             let mut views = Vec::new();

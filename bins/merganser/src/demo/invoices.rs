@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_malformed_line_is_named() {
-        let error = read("invoice,stock_code,quantity,customer\n1,a,many,x\n".as_bytes()).unwrap_err();
+        let error =
+            read("invoice,stock_code,quantity,customer\n1,a,many,x\n".as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "line 2");
     }
 }

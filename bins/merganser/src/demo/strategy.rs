@@ -277,8 +277,7 @@ impl Strategy for Reconciled {
     }
 
     async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError> {
-        let Siblings { values, .. } =
-            bucket.raw(cart.to_owned()).map_err(invalid)?.get().await?;
+        let Siblings { values, .. } = bucket.raw(cart.to_owned()).map_err(invalid)?.get().await?;
         Ok(reconciled(values.iter().map(|sibling| &sibling.value[..])))
     }
 }

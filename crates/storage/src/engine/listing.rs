@@ -48,11 +48,9 @@ impl<R: IndexRead> Engine<R> {
 /// The key of a header row and its live tags, if it is of `bucket` and has any.
 fn live_key(row_key: &[u8], record: &[u8], bucket: &Bytes) -> Option<(Key, Vec<values::Tag>)> {
     let key = match RowKey::parse(row_key)? {
-        Parsed::Short(name, _) if name != bucket => return None,
+        Parsed::Short(name, _) | Parsed::Long(name) if name != bucket => return None,
         Parsed::Short(_, key) => Key::new(bucket.clone(), Bytes::copy_from_slice(key)).ok()?,
-        Parsed::Long => {
-            Header::decode(row_key, record).ok()?.1.filter(|key| key.bucket() == bucket)?
-        }
+        Parsed::Long(_) => Header::decode(row_key, record).ok()?.1?,
     };
     let tags = live_tags(row_key, record).filter(|tags| !tags.is_empty())?;
     Some((key, tags))

@@ -9,7 +9,7 @@ mod sweep;
 
 use std::collections::BTreeSet;
 
-use clock::{CausalContext, Dot, NodeId, Stamp};
+use clock::{CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
 use values::{
     Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,

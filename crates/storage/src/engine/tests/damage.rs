@@ -1,1 +1,225 @@
-//! x
+//! Damaged records: reported, never confused, never a panic, and healed by merges.
+
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+use values::MapOp;
+
+use super::*;
+use crate::{IndexRead, RowChange, Table};
+
+fn rows(index: &SimIndex, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    index
+        .reader()
+        .scan(table, &[], &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    rows
+}
+
+fn corrupt_all(index: &SimIndex, table: Table) {
+    for (key, value) in rows(index, table) {
+        assert!(index.corrupt(table, &key, value.len() - 1));
+    }
+}
+
+fn long() -> String {
+    "k".repeat(1000)
+}
+
+const OWNER: NodeId = NodeId(9);
+
+/// A replica with something in every table, and a twin that holds the same.
+fn twins() -> (MemoryEngine, MemoryEngine) {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    let increment = Operation::Map(MapOp::Increment { field: blob("f"), by: 3 });
+    let writes = [
+        (key("set"), add(&["x", "y", &"e".repeat(300)])),
+        (key(&long()), add(&["x", "y"])),
+        (key("cleared"), add(&["x", "y"])),
+        (key("cleared"), Operation::Delete(None)),
+        (key("map"), increment),
+        (key("count"), count(7)),
+        (key("raw"), put("1")),
+    ];
+    for (key, operation) in writes {
+        let delta = updated(&mut one, &key, operation);
+        merged(&mut two, &key, &delta);
+        let defer = Command::Defer { owner: OWNER, key, delta };
+        assert_eq!(one.execute_now(defer), [Answer::Durable]);
+    }
+    (one, two)
+}
+
+fn keys() -> Vec<Key> {
+    let long = long();
+    ["set", &long, "cleared", "map", "count", "raw"].map(key).into()
+}
+
+#[test]
+fn a_damaged_key_is_reported_until_a_merge_makes_it_whole() {
+    for table in [Table::Header, Table::Element] {
+        let (mut one, mut two) = twins();
+        corrupt_all(one.index(), table);
+        let answer = one.execute_now(read(&key("set"), Scope::Whole)).remove(0);
+        assert!(matches!(answer, Answer::Failed(StorageError::Corrupt(_))), "{answer:?}");
+        let answer = one.execute_now(update(&key("set"), add(&["x"]))).remove(0);
+        assert!(matches!(answer, Answer::Failed(StorageError::Corrupt(_))), "{answer:?}");
+        assert_eq!(one.engine().damaged_count(), 2);
+        for key in keys() {
+            let value = whole(&mut two, &key);
+            merged(&mut one, &key, &Delta::whole(value.clone()));
+            assert_eq!(whole(&mut one, &key), value);
+            let view = viewed(&mut one, &key, Scope::Headers);
+            assert_eq!(view, viewed(&mut two, &key, Scope::Headers));
+        }
+        let live = one.engine().live_keys();
+        let again = MemoryEngine::open(one.index().clone(), config(1, 3)).unwrap();
+        assert_eq!((live, again.engine().live_keys()), (5, 5));
+    }
+}
+
+/// A context that still claimed the dots of a lost row would remove them everywhere.
+#[test]
+fn what_a_damaged_row_held_is_not_taken_from_others() {
+    let (mut one, mut two) = twins();
+    let before = elements(&whole(&mut two, &key("set")));
+    corrupt_all(one.index(), Table::Element);
+    // Names the damaged row.
+    let delta = updated(&mut two, &key("set"), add(&["x"]));
+    merged(&mut one, &key("set"), &delta);
+    assert_eq!(elements(&whole(&mut one, &key("set"))), [blob("x")].into());
+    let claimed = Delta::whole(whole(&mut one, &key("set")));
+    merged(&mut two, &key("set"), &claimed);
+    assert_eq!(elements(&whole(&mut two, &key("set"))), before);
+}
+
+#[test]
+fn elements_outlive_their_damaged_header() {
+    let (mut one, mut two) = twins();
+    corrupt_all(one.index(), Table::Header);
+    let delta = updated(&mut two, &key("set"), add(&["z"]));
+    merged(&mut one, &key("set"), &delta);
+    assert_eq!(elements(&whole(&mut one, &key("set"))), elements(&whole(&mut two, &key("set"))));
+    let summary = |engine: &mut MemoryEngine| {
+        viewed(engine, &key("set"), Scope::Headers).collections[&Tag::ORSET]
+    };
+    assert_eq!(summary(&mut one), summary(&mut two));
+}
+
+#[test]
+fn after_damage_no_actor_drawn_before_goes_on() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let first = updated(&mut one, &key("c"), count(1));
+    updated(&mut one, &key("c"), count(1));
+    corrupt_all(one.index(), Table::Header);
+    merged(&mut one, &key("c"), &first);
+    let third = updated(&mut one, &key("c"), count(1));
+    let actors = |delta: &Delta| -> Vec<_> { delta.value.context(Tag::COUNTER).actors().collect() };
+    assert_ne!(actors(&first), actors(&third));
+}
+
+#[test]
+fn a_damaged_pending_delta_is_passed_over_and_replaced() {
+    let (mut one, _) = twins();
+    assert_eq!(one.engine().pending_for(OWNER), 6);
+    corrupt_all(one.index(), Table::Outbox);
+    let list = Command::Outbox { owner: OWNER, after: None, limit: 10 };
+    assert_eq!(one.execute_now(list.clone()), [Answer::Outbox(Vec::new())]);
+    let delta = updated(&mut one, &key("set"), add(&["x"]));
+    let defer = Command::Defer { owner: OWNER, key: key("set"), delta: delta.clone() };
+    assert_eq!(one.execute_now(defer), [Answer::Durable]);
+    match one.execute_now(list).remove(0) {
+        Answer::Outbox(pending) => {
+            assert_eq!(pending.len(), 1);
+            assert_eq!(pending[0].delta, delta);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(one.engine().pending_for(OWNER), 6);
+}
+
+/// A row read back under another key than it was written under is damaged too.
+#[test]
+fn a_whole_record_in_the_wrong_place_is_damaged() {
+    let (mut one, _) = twins();
+    let record = |name: &str| {
+        let at = RowKey::of(&key(name));
+        let mut record = None;
+        let look = &mut |bytes: &[u8]| record = Some(bytes.to_vec());
+        assert_eq!(one.index().reader().get(Table::Header, at.as_bytes(), look), Ok(true));
+        (at.as_bytes().to_vec(), record)
+    };
+    let ((place, _), (_, other)) = (record("count"), record("raw"));
+    let change = RowChange { table: Table::Header, key: place, value: other };
+    one.index().writer().commit(&[change]).unwrap();
+    let answer = one.execute_now(read(&key("count"), Scope::Headers)).remove(0);
+    assert!(matches!(answer, Answer::Failed(StorageError::Corrupt(_))), "{answer:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Any bytes in any row: every command is answered, what is not reported as damaged is right,
+    /// and merging what the twin holds brings everything back.
+    #[test]
+    fn no_bytes_on_disk_make_the_engine_panic_or_tell_a_lie(
+        hits in prop::collection::vec(
+            (0..4usize, any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40),
+             any::<prop::sample::Index>()),
+            1..6,
+        ),
+        replace in any::<bool>(),
+    ) {
+        let (one, mut two) = twins();
+        for (table, row, bytes, offset) in hits {
+            let table = Table::ALL[table];
+            let stored = rows(one.index(), table);
+            if stored.is_empty() {
+                continue;
+            }
+            let (key, value) = row.get(&stored);
+            if replace {
+                let change = RowChange { table, key: key.clone(), value: Some(bytes) };
+                one.index().writer().commit(&[change]).unwrap();
+            } else {
+                one.index().corrupt(table, key, offset.index(value.len()));
+            }
+        }
+        let index = one.index().clone();
+        let mut one = MemoryEngine::open(index, config(1, 3)).unwrap();
+        for key in keys() {
+            for scope in [
+                Scope::Headers,
+                Scope::Whole,
+                Scope::Removal,
+                Scope::Elements { tag: Tag::ORSET, elements: [blob("x")].into() },
+                Scope::Range { tag: Tag::ORSET, after: None, limit: 1 },
+            ] {
+                let expected = viewed(&mut two, &key, scope.clone());
+                match one.execute_now(read(&key, scope)).remove(0) {
+                    Answer::View(view) => prop_assert_eq!(view, expected),
+                    Answer::Failed(StorageError::Corrupt(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            one.execute_now(Command::Explain { key: key.clone() });
+        }
+        one.execute_now(Command::Outbox { owner: OWNER, after: None, limit: 10 });
+        for partition in (0..16).map(ring::Partition) {
+            let bucket = blob("b");
+            let partitions = vec![partition];
+            one.execute_now(Command::Count { partitions, bucket: bucket.clone() });
+            one.execute_now(Command::List { partition, bucket, after: None, limit: 10 });
+        }
+        while one.sweep(1) {}
+        for key in keys() {
+            let value = whole(&mut two, &key);
+            merged(&mut one, &key, &Delta::whole(value.clone()));
+            prop_assert_eq!(whole(&mut one, &key), value);
+        }
+    }
+}

@@ -262,3 +262,23 @@ fn a_removal_is_shown_the_fields_with_increments_only() {
     assert_eq!(viewed(&mut one, &key("k"), Scope::Headers).live_tags(), []);
     assert_eq!(one.engine().live_keys(), 0);
 }
+
+#[test]
+fn pages_of_long_elements_that_begin_alike_are_in_order_and_lack_nothing() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let names: Vec<String> = (0..9).map(|n| format!("{}{n}", "m".repeat(250))).collect();
+    let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.extend(["a", "z"]);
+    updated(&mut one, &key("k"), add(&all));
+    all.sort_unstable();
+    let (mut after, mut paged) = (None, Vec::new());
+    loop {
+        let page = viewed(&mut one, &key("k"), Scope::Range { tag: Tag::ORSET, after, limit: 2 });
+        paged.extend(elements(&page.value));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, all.into_iter().map(blob).collect::<Vec<_>>());
+}

@@ -1,0 +1,243 @@
+//! Plans: what a run of commands asks of the datastore, and how each is answered.
+//!
+//! Commands are not executed one by one. Each is translated into requests and a way to render
+//! their answers; what stands side by side in a pipeline goes to the datastore as one batch, and
+//! the replies are written in the order of the commands.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use client::Datastore;
+use replication::{Answer, Level, Request, RequestError};
+use values::{Key, Operation, Scope};
+
+use crate::codec::Args;
+use crate::reply::{Protocol, Reply};
+use crate::server::ServerInfo;
+
+/// The bucket of every key of the Redis protocol.
+pub(crate) const BUCKET: &str = "default";
+
+/// Most requests that one command may become: keys of MGET, pairs of MSET.
+pub(crate) const REQUESTS_MAX: usize = 65_536;
+/// Most commands, and requests, that a transaction may queue.
+pub(crate) const QUEUED_MAX: usize = 65_536;
+/// Most bytes of arguments that a transaction may queue.
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+pub(crate) type Outcome = Result<Answer, RequestError>;
+type RenderOne = Box<dyn FnOnce(Outcome) -> Reply + Send>;
+type RenderMany = Box<dyn FnOnce(Vec<Answer>) -> Reply + Send>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Call = Box<dyn FnOnce(Arc<dyn Datastore>) -> BoxFuture<Reply> + Send>;
+
+/// How one reply comes about. (A box around a function that captures nothing allocates nothing.)
+pub(crate) enum Step {
+    /// It is known already.
+    Ready(Reply),
+    /// From the answer to the next request.
+    One(RenderOne),
+    /// From the answers to the next requests, if none of them failed.
+    Many(usize, RenderMany),
+    /// From asking the datastore something else: breaks the batch.
+    Call(Call),
+    /// Not a reply of its own: the array of the next replies.
+    Header(usize),
+    /// Known, and written like all after it in another protocol.
+    Switch(Protocol, Reply),
+}
+
+impl Step {
+    /// How many requests the reply rests on.
+    pub(crate) const fn request_count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(count, _) => *count,
+            Self::Ready(_) | Self::Call(_) | Self::Header(_) | Self::Switch(..) => 0,
+        }
+    }
+}
+
+/// Commands translated but not executed.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Commands between MULTI and EXEC.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub(crate) plan: Plan,
+    /// Whether a command was refused, so that EXEC must be.
+    pub(crate) is_broken: bool,
+    bytes: usize,
+}
+
+impl Transaction {
+    /// Whether a command of these arguments still fits; counts it.
+    pub(crate) fn admits(&mut self, args: &Args<'_>) -> bool {
+        self.bytes += args.iter().map(<[u8]>::len).sum::<usize>();
+        self.bytes <= QUEUED_BYTES_MAX
+            && self.plan.steps.len() < QUEUED_MAX
+            && self.plan.requests.len() < QUEUED_MAX
+    }
+}
+
+/// What a connection remembers between commands.
+#[derive(Default)]
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    /// Replicas that each request involves.
+    pub(crate) level: Level,
+    /// The protocol after the commands planned so far.
+    pub(crate) protocol: Protocol,
+    pub(crate) transaction: Option<Transaction>,
+    /// Whether the connection ends after the replies planned so far.
+    pub(crate) is_closing: bool,
+}
+
+/// What a command works with.
+pub(crate) struct Context<'a> {
+    pub(crate) session: &'a mut Session,
+    pub(crate) info: &'a Arc<ServerInfo>,
+    pub(crate) plan: &'a mut Plan,
+}
+
+/// Why a command is answered with an error and nothing is asked of the datastore.
+pub(crate) type Refusal = Reply;
+/// What a command's handler returns.
+pub(crate) type Planned = Result<(), Refusal>;
+
+impl Context<'_> {
+    /// Answers at once.
+    pub(crate) fn reply(&mut self, reply: impl Into<Reply>) -> Planned {
+        self.plan.steps.push(Step::Ready(reply.into()));
+        Ok(())
+    }
+
+    /// Asks one thing of one key; an error is answered as such.
+    pub(crate) fn one(
+        &mut self,
+        request: Request,
+        render: impl FnOnce(Answer) -> Reply + Send + 'static,
+    ) -> Planned {
+        self.outcome(request, move |outcome| match outcome {
+            Ok(answer) => render(answer),
+            Err(error) => Reply::failed(&error),
+        })
+    }
+
+    /// Asks one thing of one key, and renders an error too.
+    pub(crate) fn outcome(
+        &mut self,
+        mut request: Request,
+        render: impl FnOnce(Outcome) -> Reply + Send + 'static,
+    ) -> Planned {
+        request.level = self.session.level;
+        self.plan.requests.push(request);
+        self.plan.steps.push(Step::One(Box::new(render)));
+        Ok(())
+    }
+
+    /// Asks several things; the first error, if any, is the answer.
+    pub(crate) fn many(
+        &mut self,
+        requests: impl ExactSizeIterator<Item = Result<Request, Refusal>>,
+        render: impl FnOnce(Vec<Answer>) -> Reply + Send + 'static,
+    ) -> Planned {
+        let count = requests.len();
+        if count > REQUESTS_MAX {
+            let text = format!("{count} keys in one command, at most {REQUESTS_MAX} are allowed");
+            return Err(Reply::error("ERR", text));
+        }
+        let before = self.plan.requests.len();
+        for request in requests {
+            match request {
+                Ok(mut request) => {
+                    request.level = self.session.level;
+                    self.plan.requests.push(request);
+                }
+                Err(refusal) => {
+                    self.plan.requests.truncate(before);
+                    return Err(refusal);
+                }
+            }
+        }
+        self.plan.steps.push(Step::Many(count, Box::new(render)));
+        Ok(())
+    }
+
+    /// Asks the datastore something else than requests, after all that was planned before.
+    pub(crate) fn call<F>(
+        &mut self,
+        call: impl FnOnce(Arc<dyn Datastore>) -> F + Send + 'static,
+    ) -> Planned
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        self.plan.steps.push(Step::Call(Box::new(move |datastore| Box::pin(call(datastore)))));
+        Ok(())
+    }
+}
+
+/// The key that an argument names.
+pub(crate) fn key(name: &[u8]) -> Result<Key, Refusal> {
+    Key::new(Bytes::from_static(BUCKET.as_bytes()), Bytes::copy_from_slice(name))
+        .map_err(|error| Reply::error("ERR", error))
+}
+
+/// A read of part of the key that an argument names.
+pub(crate) fn read(name: &[u8], scope: Scope) -> Result<Request, Refusal> {
+    Ok(Request::get(key(name)?, scope))
+}
+
+/// A write to the key that an argument names.
+pub(crate) fn write(name: &[u8], operation: Operation) -> Result<Request, Refusal> {
+    Ok(Request::update(key(name)?, operation))
+}
+
+/// A copy of each argument.
+pub(crate) fn blobs(args: Args<'_>) -> Vec<Bytes> {
+    args.iter().map(Bytes::copy_from_slice).collect()
+}
+
+/// An argument that must be a 64-bit decimal integer, written as Redis writes it.
+pub(crate) fn integer(argument: &[u8]) -> Result<i64, Refusal> {
+    // No plus sign, no leading zeros, no minus zero.
+    let is_canonical = matches!(argument, b"0" | [b'-', b'1'..=b'9', ..] | [b'1'..=b'9', ..]);
+    std::str::from_utf8(argument)
+        .ok()
+        .filter(|_| is_canonical)
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Reply::Error("ERR value is not an integer or out of range".into()))
+}
+
+/// The refusal of arguments that make no sense together.
+pub(crate) fn syntax_error() -> Refusal {
+    Reply::Error("ERR syntax error".into())
+}
+
+/// The refusal of a wrong number of arguments. `command` is in lower case, a subcommand behind
+/// `|`.
+pub(crate) fn wrong_arity(command: &str) -> Refusal {
+    Reply::Error(format!("ERR wrong number of arguments for '{command}' command"))
+}
+
+/// The refusal of a subcommand that does not exist.
+pub(crate) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Refusal {
+    let shown = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
+    Reply::Error(format!("ERR unknown subcommand '{shown}'. Try COMMAND DOCS {command}."))
+}
+
+/// Checks that a subcommand got between `least` and `most` arguments, counted with both names.
+pub(crate) fn check_arity(
+    args: &Args<'_>,
+    command: &str,
+    least: usize,
+    most: usize,
+) -> Result<(), Refusal> {
+    if (least..=most).contains(&args.len()) { Ok(()) } else { Err(wrong_arity(command)) }
+}

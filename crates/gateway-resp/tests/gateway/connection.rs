@@ -1,0 +1,284 @@
+//! What a connection promises whatever the commands: order, limits, backpressure, a clean end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{Datastore, MemoryDatastore};
+use gateway_resp::ParserLimits;
+use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Semaphore, watch};
+use values::Key;
+use wire::ClusterStatus;
+
+use crate::support::Server;
+
+/// A datastore in memory that counts the batches, and can be made to wait or to fail.
+struct Probe {
+    memory: MemoryDatastore,
+    batches: AtomicU64,
+    permits: Semaphore,
+    error: Option<RequestError>,
+}
+
+impl Probe {
+    fn new(permits: usize, error: Option<RequestError>) -> Arc<Self> {
+        let memory = MemoryDatastore::new();
+        Arc::new(Self {
+            memory,
+            batches: AtomicU64::new(0),
+            permits: Semaphore::new(permits),
+            error,
+        })
+    }
+}
+
+#[async_trait]
+impl Datastore for Probe {
+    async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.permits.acquire().await.unwrap().forget();
+        if let Some(error) = &self.error {
+            return requests.iter().map(|_| Err(error.clone())).collect();
+        }
+        let mut answers = Vec::new();
+        for request in requests {
+            // The key "both" holds what "a" and "b" hold, as after concurrent writes.
+            if request.key.key() == "both" {
+                let part = |name: &'static str| {
+                    let key = Key::new("default", name).unwrap();
+                    self.memory.request(Request { key, ..request.clone() })
+                };
+                let (mut a, b) = (part("a").await.unwrap(), part("b").await.unwrap());
+                a.view.merge(&b.view);
+                answers.push(Ok(a));
+            } else {
+                answers.push(self.memory.request(request).await);
+            }
+        }
+        answers
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {
+        let page = self.memory.scan(request).await?;
+        Ok(ScanPage { incomplete: self.error.is_some(), ..page })
+    }
+
+    async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
+        self.memory.count(bucket).await
+    }
+
+    async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
+        self.memory.explain(key).await
+    }
+
+    async fn status(&self) -> Result<ClusterStatus, RequestError> {
+        self.memory.status().await
+    }
+
+    async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError> {
+        self.memory.cut_links(member, cut).await
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_is_answered_in_order_from_one_batch() {
+    let probe = Probe::new(100, None);
+    let server = Server::start_with(probe.clone(), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    client
+        .expect(
+            "SET a 1\r\nPING\r\nINCR a\r\nnope\r\nGET a\r\nMGET a b\r\nECHO x",
+            "+OK\r\n+PONG\r\n:2\r\n-ERR unknown command 'nope', with args beginning with: \r\n\
+             $1\r\n2\r\n*2\r\n$1\r\n2\r\n$-1\r\n$1\r\nx\r\n",
+        )
+        .await;
+    assert_eq!(probe.batches.load(Ordering::Relaxed), 1);
+    // What asks something else than requests sees what stands before it, and not what follows.
+    client.expect("DEL a\r\nDBSIZE\r\nSET a 1\r\nDBSIZE", ":1\r\n:0\r\n+OK\r\n:1\r\n").await;
+    assert_eq!(probe.batches.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn more_commands_than_a_round_takes_are_all_answered_in_order() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let commands: Vec<String> = (0..5_000).map(|n| format!("ECHO {n}\r\nINCR k")).collect();
+    let expected: String =
+        (0..5_000).map(|n| format!("${}\r\n{n}\r\n:{}\r\n", n.to_string().len(), n + 1)).collect();
+    client.expect(&commands.join("\r\n"), &expected).await;
+}
+
+#[tokio::test]
+async fn replies_larger_than_the_output_buffer_come_whole() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let value = "x".repeat(300_000);
+    let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$300000\r\n{value}\r\n");
+    client.send(set.as_bytes()).await;
+    client.expect("", "+OK\r\n").await;
+    let commands = vec!["GET k"; 40].join("\r\n");
+    client.expect(&commands, &format!("$300000\r\n{value}\r\n").repeat(40)).await;
+}
+
+#[tokio::test]
+async fn commands_that_come_byte_by_byte_are_answered() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    for byte in b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\n\r\n\r\nGET k\r\n" {
+        client.send(&[*byte]).await;
+        client.0.flush().await.unwrap();
+    }
+    client.expect("", "+OK\r\n$2\r\n\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn broken_protocol_is_answered_after_what_came_before_and_ends_the_connection() {
+    let limits = ParserLimits { command_bytes: 1000, ..ParserLimits::default() };
+    for (bytes, error) in [
+        ("*1\r\n:1\r\n", "expected '$', got ':'"),
+        ("*1\r\n$-5\r\n", "invalid bulk length"),
+        ("*1048577\r\n", "invalid multibulk length"),
+        ("*1\r\n$2000\r\n", "too big command, at most 1000 bytes are allowed"),
+        ("SET \"k\r\n", "unbalanced quotes in request"),
+    ] {
+        let server = Server::start_with(Arc::new(MemoryDatastore::new()), limits).await;
+        let mut client = server.connect().await;
+        client.send(format!("SET k 1\r\n{bytes}GET k\r\n").as_bytes()).await;
+        let expected = format!("+OK\r\n-ERR Protocol error: {error}\r\n");
+        assert_eq!(client.read_to_end().await, expected, "{bytes:?}");
+        assert!(server.connect().await.ask("INFO stats").await.contains("protocol_errors:1\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn quit_is_the_last_command_that_is_answered() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send(b"PING\r\nQUIT\r\nPING\r\n").await;
+    assert_eq!(client.read_to_end().await, "+PONG\r\n+OK\r\n");
+}
+
+#[tokio::test]
+async fn a_stopping_server_answers_what_it_read_and_closes() {
+    let probe = Probe::new(0, None);
+    let server = Server::start_with(probe.clone(), ParserLimits::default()).await;
+    let (mut busy, mut idle) = (server.connect().await, server.connect().await);
+    idle.expect("PING", "+PONG\r\n").await;
+    busy.send(b"SET k v\r\n").await;
+    while probe.batches.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.shutdown.send_replace(true);
+    assert_eq!(idle.read_to_end().await, "");
+    probe.permits.add_permits(1);
+    assert_eq!(busy.read_to_end().await, "+OK\r\n");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_leaves_the_list() {
+    let server = Server::start().await;
+    let mut stays = server.connect().await;
+    stays.expect("PING", "+PONG\r\n").await;
+    let mut leaves = server.connect().await;
+    leaves.expect("CLIENT ID", ":2\r\n").await;
+    assert_eq!(server.info.connected(), 2);
+    drop(leaves);
+    while server.info.connected() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!stays.ask("CLIENT LIST").await.contains("id=2"));
+}
+
+#[tokio::test]
+async fn a_failed_request_is_answered_in_its_place_under_its_word() {
+    let unknown = RequestError::Unknown { acked: 1, needed: 2 };
+    let server = Server::start_with(Probe::new(100, Some(unknown)), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let no_quorum = "-NOQUORUM 1 of 2 replicas acknowledged in time; the write may still apply\r\n";
+    client
+        .expect(
+            "SET a 1\r\nPING\r\nMSET a 1 b 2\r\nHINCRBY h f 1\r\nMG.PUT k v",
+            &format!("{no_quorum}+PONG\r\n{no_quorum}{no_quorum}{no_quorum}"),
+        )
+        .await;
+    client
+        .expect(
+            "MULTI\r\nSET a 1\r\nPING\r\nEXEC",
+            &format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n{no_quorum}+PONG\r\n"),
+        )
+        .await;
+    client.expect_start("SCAN 0", "-UNAVAILABLE some partitions cannot be reached now").await;
+}
+
+#[tokio::test]
+async fn a_key_of_two_types_is_read_by_each_and_its_type_is_a_conflict() {
+    let server = Server::start_with(Probe::new(100, None), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    client.expect("SET a v\r\nSADD b x", "+OK\r\n:1\r\n").await;
+    client
+        .expect(
+            "TYPE both",
+            "-TYPECONFLICT key holds string and set; read each with its own commands, \
+             MG.EXPLAIN shows all\r\n",
+        )
+        .await;
+    client.expect("GET both", "$1\r\nv\r\n").await;
+    client.expect("SMEMBERS both", "*1\r\n$1\r\nx\r\n").await;
+    client.expect_start("HGETALL both", "-WRONGTYPE ").await;
+    client.expect("EXISTS both", ":1\r\n").await;
+}
+
+#[tokio::test]
+async fn commands_that_name_too_many_keys_are_refused() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let command = |count: usize| {
+        let mut bytes = format!("*{}\r\n$6\r\nEXISTS\r\n", count + 1).into_bytes();
+        bytes.extend(b"$1\r\nk\r\n".repeat(count));
+        bytes
+    };
+    client.send(&command(65_536)).await;
+    client.expect("", ":0\r\n").await;
+    client.send(&command(65_537)).await;
+    client.expect("", "-ERR 65537 keys in one command, at most 65536 are allowed\r\n").await;
+    let long_key = "k".repeat(65_537);
+    client.send(format!("*2\r\n$3\r\nGET\r\n$65537\r\n{long_key}\r\n").as_bytes()).await;
+    client.expect("", "-ERR key of 65537 bytes, at most 65536 are allowed\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_receive_is_not_read_from_either() {
+    let probe = Probe::new(1_000_000, None);
+    let server = Server::start_with(probe.clone(), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let value = "x".repeat(1 << 20);
+    client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n{value}\r\n").as_bytes()).await;
+    // 100 GB of replies are asked for. Once the sockets are full the server stops reading, so the
+    // sender cannot go on: this write never completes.
+    let (stop, mut stopped) = watch::channel(());
+    let (mut receiver, mut sender) = client.0.into_split();
+    let writing = tokio::spawn(async move {
+        let commands = b"GET k\r\n".repeat(100_000);
+        tokio::select! {
+            _ = sender.write_all(&commands) => true,
+            _ = stopped.changed() => false,
+        }
+    });
+    let first = {
+        let mut reply = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut receiver, &mut reply).await.unwrap();
+        reply
+    };
+    assert_eq!(&first, b"+OK\r\n");
+    // Each round ends only when its replies are with the sockets, which hold a few of them.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let batches = probe.batches.load(Ordering::Relaxed);
+    assert!(batches < 20, "{batches} rounds executed for a client that does not receive");
+    stop.send_replace(());
+    writing.await.unwrap();
+}

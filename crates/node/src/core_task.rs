@@ -1,0 +1,247 @@
+//! The task that owns a loop's core and engine and drives them: what happened goes in, what must
+//! now be done is done, in order.
+//!
+//! A turn takes all the work that waits, so that frames, acknowledgements and the batch for the
+//! disk leave together: the more there is to do, the less each thing costs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use clock::NodeId;
+use replication::{Core, Effect, Event, Now, Reply, RequestError};
+use storage::{Answer, Engine, Ticket};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::calls::Calls;
+use crate::commit::CommitJob;
+use crate::links::{Link, Outgoing};
+use crate::shard_reader::ShardReader;
+use crate::time::NodeClock;
+use crate::work::{CallGroup, LoopReport, MessageBatch, SingleCall, Urgent, Work};
+
+/// Pieces of work taken in one turn. A guess: large enough to share a sync, small enough that the
+/// loop's connections get theirs.
+const TURN_MAX: usize = 256;
+
+/// Rows of dead collections looked at in a turn.
+const SWEEP_ROWS: usize = 64;
+
+/// While dead rows are left, a quiet loop looks at some more after this long.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// A loop's core and engine, and how they reach the rest of the node.
+pub(crate) struct CoreTask {
+    pub(crate) loop_index: usize,
+    pub(crate) clock: NodeClock,
+    pub(crate) core: Core,
+    pub(crate) engine: Engine<ShardReader>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) links: Vec<Arc<Link>>,
+    pub(crate) commits: Sender<CommitJob>,
+    pub(crate) work: mpsc::Receiver<Work>,
+    pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// How long a request may have waited in the queue, in milliseconds.
+    pub(crate) wait_max_ms: u64,
+    /// How long a stop waits for what was accepted.
+    pub(crate) stop_limit: Duration,
+}
+
+/// What a turn works with; empty between turns.
+#[derive(Default)]
+struct Scratch {
+    effects: Vec<Effect>,
+    queue: VecDeque<Effect>,
+    answers: Vec<(Ticket, Answer)>,
+}
+
+/// A core task under way.
+struct Running {
+    task: CoreTask,
+    calls: Calls,
+    scratch: Scratch,
+    now: Now,
+    sweeping: bool,
+    /// Set once the loop is to end: when it does so at the latest.
+    stopping: Option<Instant>,
+}
+
+impl CoreTask {
+    /// Runs until [`Urgent::Stop`] and until what was accepted is finished, or the limit passed.
+    pub(crate) async fn run(self) {
+        let now = self.clock.now();
+        let mut running = Running {
+            task: self,
+            calls: Calls::default(),
+            scratch: Scratch::default(),
+            now,
+            sweeping: true,
+            stopping: None,
+        };
+        let (mut work, mut urgent) = (Vec::new(), Vec::new());
+        while !running.is_done() {
+            running.wait(&mut work, &mut urgent).await;
+            running.turn(&mut work, &mut urgent);
+        }
+    }
+}
+
+impl Running {
+    /// Waits until there is something to do, and takes it.
+    async fn wait(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>) {
+        let deadline = self.deadline();
+        let accepting = !(self.task.work.is_closed() && self.task.work.is_empty());
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.task.urgent.recv_many(urgent, TURN_MAX) => {
+                while work.len() < TURN_MAX && let Ok(more) = self.task.work.try_recv() {
+                    work.push(more);
+                }
+            }
+            _ = self.task.work.recv_many(work, TURN_MAX), if accepting => (),
+            () = timer => (),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
+        let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
+        [core, sweep, self.stopping].into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>) {
+        self.now = self.task.clock.now();
+        for event in urgent.drain(..) {
+            self.take_urgent(event);
+        }
+        for work in work.drain(..) {
+            self.take(work);
+        }
+        if self.task.core.next_timeout().is_some_and(|due| due <= self.now.monotonic_ms) {
+            self.step(Event::Tick);
+        }
+        if self.sweeping {
+            self.sweeping = self.task.engine.sweep(SWEEP_ROWS);
+        }
+        self.task.outgoing.flush();
+        if let Some(batch) = self.task.engine.take_batch() {
+            // Dead rows come from clearing, and clearing is a write.
+            self.sweeping = true;
+            let job = CommitJob { owner: self.task.loop_index, batch };
+            // The commit thread outlives the loops: they hold the senders that keep it going.
+            let sent = self.task.commits.send(job);
+            assert!(sent.is_ok(), "the commit thread has died; nothing can be made durable");
+        }
+    }
+
+    fn take_urgent(&mut self, event: Urgent) {
+        match event {
+            Urgent::Committed { batch, result } => {
+                let mut answers = std::mem::take(&mut self.scratch.answers);
+                self.task.engine.committed(batch, result, &mut answers);
+                for (ticket, answer) in answers.drain(..) {
+                    self.step(Event::Storage { ticket, answer });
+                }
+                self.scratch.answers = answers;
+            }
+            Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
+            Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Stop => {
+                self.task.work.close();
+                self.stopping.get_or_insert(Instant::now() + self.task.stop_limit);
+            }
+        }
+    }
+
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Group(group) => self.take_group(group),
+            Work::Single(SingleCall { call, reply }) => {
+                let id = self.calls.enter_single(reply);
+                self.step(Event::Call { id, call });
+            }
+            Work::Messages(MessageBatch { from, messages, received_ms }) => {
+                let waited = self.now.monotonic_ms.saturating_sub(received_ms);
+                for message in messages {
+                    let limit = u64::from(message.budget_ms);
+                    if limit == 0 || waited < limit {
+                        self.step(Event::Received { from, message });
+                    }
+                }
+            }
+            // Whoever asked may have left.
+            Work::Report(reply) => drop(reply.send(self.report())),
+        }
+    }
+
+    fn take_group(&mut self, CallGroup { requests, reply, queued_ms }: CallGroup) {
+        if self.now.monotonic_ms.saturating_sub(queued_ms) > self.task.wait_max_ms {
+            // The callers have given up or will have; to do it now would only make others wait.
+            let results = vec![Err(RequestError::Overloaded); requests.len()];
+            return drop(reply.send(results));
+        }
+        let first = self.calls.enter_group(requests.len(), reply);
+        for (place, request) in (0..).zip(requests) {
+            let id = replication::CallId(first.0 + place);
+            self.step(Event::Call { id, call: replication::Call::Request(request) });
+        }
+    }
+
+    /// One event into the core, and all that follows from it until nothing more does.
+    fn step(&mut self, event: Event) {
+        let Scratch { effects, queue, .. } = &mut self.scratch;
+        self.task.core.step(self.now, event, effects);
+        queue.extend(effects.drain(..));
+        let mut answers = Vec::new();
+        while let Some(effect) = self.scratch.queue.pop_front() {
+            match effect {
+                Effect::Send { to, message } => {
+                    self.task.outgoing.push(to, message, self.now.monotonic_ms);
+                }
+                Effect::Storage { ticket, command } => {
+                    self.task.engine.execute(ticket, command, &mut answers);
+                    for (ticket, answer) in answers.drain(..) {
+                        let event = Event::Storage { ticket, answer };
+                        self.task.core.step(self.now, event, &mut self.scratch.effects);
+                        self.scratch.queue.extend(self.scratch.effects.drain(..));
+                    }
+                }
+                Effect::Reply { id, reply } => self.reply(id, reply),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: replication::CallId, reply: Result<Reply, RequestError>) {
+        self.calls.reply(id, reply);
+    }
+
+    /// Whether the loop may end: it is to, and either all is done or time is up.
+    fn is_done(&self) -> bool {
+        self.stopping.is_some_and(|limit| {
+            let settled = self.calls.is_empty()
+                && self.task.engine.is_settled()
+                && self.task.core.under_way() == 0
+                && self.task.work.is_empty();
+            settled || Instant::now() >= limit
+        })
+    }
+
+    fn report(&self) -> LoopReport {
+        let pending = |node: NodeId| self.task.engine.pending_for(node);
+        let mut counters: Vec<(&'static str, u64)> = self.task.core.counters().named().into();
+        counters.push(("damaged_records", self.task.engine.damaged_count()));
+        LoopReport {
+            live_keys: self.task.engine.live_keys(),
+            pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
+            counters,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The data directory: locked, stamped, with the index and, for a cluster of one, its secret.
+//!
+//! ```text
+//! stamp      whose data this is (crate storage)
+//! .lock      held while a process uses the directory
+//! .secret    of a cluster that was given none, readable by its owner only
+//! index/     LMDB
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use clock::ClusterSecret;
+use storage::{DIRECTORY_FORMAT, DirectoryStamp, check_or_write};
+use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+
+use crate::config::NodeConfig;
+use crate::identity::random_bytes;
+use crate::routing::SHARDS;
+use crate::start_error::StartError;
+
+/// A data directory in use.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    pub(crate) reader: LmdbReader,
+    pub(crate) writer: LmdbWriter,
+    pub(crate) secret: ClusterSecret,
+    pub(crate) lock: DirectoryLock,
+}
+
+impl DataDirectory {
+    pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
+        let lock = DirectoryLock::acquire(&config.data)?;
+        let dir = lock.dir().to_owned();
+        let wanted = DirectoryStamp {
+            format: DIRECTORY_FORMAT,
+            cluster: config.cluster.clone(),
+            node: config.node(),
+            node_name: config.name.clone(),
+            partitions: config.partitions.get(),
+            shards: SHARDS,
+        };
+        check_or_write(&mut DiskFiles::open(&dir)?, &wanted)
+            .map_err(|source| StartError::Stamp { dir: dir.clone(), source })?;
+        let secret = match &config.secret {
+            Some(secret) => secret.clone(),
+            None => own_secret(&dir)?,
+        };
+        let (reader, writer) = LmdbIndex::open(&dir.join("index"), &LmdbOptions::default())?;
+        Ok(Self { reader, writer, secret, lock })
+    }
+}
+
+/// The secret kept in `dir`, drawn if there is none yet.
+pub(crate) fn own_secret(dir: &Path) -> Result<ClusterSecret, StartError> {
+    let path = dir.join(".secret");
+    let failed = |path: &PathBuf, reason: String| StartError::Secret { path: path.clone(), reason };
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            let reason = "others than its owner may use it: chmod 600".into();
+            return Err(failed(&path, reason));
+        }
+        Ok(_) => {
+            let secret = fs::read(&path).map_err(|error| failed(&path, error.to_string()))?;
+            if secret.len() != 64 {
+                let reason = "it is damaged: restore it, or remove it to draw another; \
+                              context tokens given out before are then refused";
+                return Err(failed(&path, reason.into()));
+            }
+            return Ok(ClusterSecret::new(secret));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(error) => return Err(failed(&path, error.to_string())),
+    }
+    let secret: String =
+        random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+    keep(dir, &path, &secret).map_err(|error| failed(&path, error.to_string()))?;
+    Ok(ClusterSecret::new(secret))
+}
+
+/// Writes the secret so that a crash leaves it whole or not at all.
+fn keep(dir: &Path, path: &Path, secret: &str) -> std::io::Result<()> {
+    let draft = dir.join(".secret.new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_drawn_once_and_kept_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = own_secret(dir.path()).unwrap().mac("test", &[]);
+        assert_eq!(own_secret(dir.path()).unwrap().mac("test", &[]), first);
+        let path = dir.path().join(".secret");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = own_secret(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("chmod 600"), "{error}");
+    }
+}

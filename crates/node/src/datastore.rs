@@ -1,0 +1,243 @@
+//! The node as a [`Datastore`]: requests are grouped by loop and handed over, a group at a time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::Datastore;
+use replication::{
+    Answer, Call, Explanation, Reply, Request, RequestError, ScanPage, ScanRequest,
+};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+use values::Key;
+use wire::{ClusterStatus, MemberStatus};
+
+use crate::calls::GROUP_MAX;
+use crate::shared::Shared;
+use crate::switchboard::Switchboard;
+use crate::work::{CallGroup, Results, SingleCall, Work};
+
+/// A node from within.
+#[derive(Debug)]
+pub(crate) struct NodeDatastore {
+    shared: Arc<Shared>,
+    /// On development clusters: everybody's switches.
+    switchboard: Option<Switchboard>,
+}
+
+impl NodeDatastore {
+    pub(crate) fn new(shared: Arc<Shared>, switchboard: Option<Switchboard>) -> Self {
+        Self { shared, switchboard }
+    }
+
+    /// Hands requests of one loop over. Nothing is done of them on an error.
+    fn submit(
+        &self,
+        index: usize,
+        requests: Vec<Request>,
+    ) -> Result<oneshot::Receiver<Results>, RequestError> {
+        let (reply, answers) = oneshot::channel();
+        let queued_ms = self.shared.clock.monotonic_ms();
+        self.offer(index, Work::Group(CallGroup { requests, reply, queued_ms }))?;
+        Ok(answers)
+    }
+
+    fn offer(&self, index: usize, work: Work) -> Result<(), RequestError> {
+        self.shared.routes.handle(index).work.try_send(work).map_err(|error| match error {
+            TrySendError::Full(_) => RequestError::Overloaded,
+            TrySendError::Closed(_) => RequestError::Stopping,
+        })
+    }
+
+    /// Does requests that are no more than a group holds.
+    async fn execute_group(&self, requests: Vec<Request>) -> Results {
+        let owners = self.shared.routes.owners();
+        let count = requests.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        // The usual case, always so with one loop: everything goes to the same place.
+        let first = owners.of_key(&requests[0].key);
+        if owners.count() == 1 || count == 1 {
+            return collect(self.submit(first, requests), count).await;
+        }
+        let mut places = Vec::with_capacity(count);
+        let mut groups: Vec<Vec<Request>> = vec![Vec::new(); owners.count()];
+        for request in requests {
+            let index = owners.of_key(&request.key);
+            places.push(index);
+            groups[index].push(request);
+        }
+        let submitted: Vec<_> = groups
+            .into_iter()
+            .enumerate()
+            .map(|(index, group)| {
+                let count = group.len();
+                (count > 0).then(|| (self.submit(index, group), count))
+            })
+            .collect();
+        let mut results = Vec::with_capacity(submitted.len());
+        for group in submitted {
+            let answers = match group {
+                Some((submitted, count)) => collect(submitted, count).await,
+                None => Vec::new(),
+            };
+            results.push(answers.into_iter());
+        }
+        places
+            .into_iter()
+            .map(|index| results[index].next().unwrap_or_else(|| Err(lost())))
+            .collect()
+    }
+
+    async fn call(&self, index: usize, call: Call) -> Result<Reply, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.offer(index, Work::Single(SingleCall { call, reply }))?;
+        answer.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// The results of a group, however it went.
+async fn collect(
+    submitted: Result<oneshot::Receiver<Results>, RequestError>,
+    count: usize,
+) -> Results {
+    match submitted {
+        Ok(answers) => answers.await.unwrap_or_else(|_| vec![Err(lost()); count]),
+        Err(error) => vec![Err(error); count],
+    }
+}
+
+/// The loop ended before it answered.
+fn lost() -> RequestError {
+    RequestError::Disconnected("the node stopped before it was done".into())
+}
+
+fn unexpected() -> RequestError {
+    RequestError::Unsupported("another kind of reply".into())
+}
+
+#[async_trait]
+impl Datastore for NodeDatastore {
+    async fn execute(&self, mut requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        if requests.len() <= GROUP_MAX {
+            return self.execute_group(requests).await;
+        }
+        let mut results = Vec::with_capacity(requests.len());
+        while !requests.is_empty() {
+            let rest = requests.split_off(requests.len().min(GROUP_MAX));
+            results.extend(self.execute_group(requests).await);
+            requests = rest;
+        }
+        results
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {
+        match self.call(self.shared.routes.next(), Call::Scan(request)).await? {
+            Reply::Page(page) => Ok(page),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
+        match self.call(self.shared.routes.next(), Call::Count { bucket }).await? {
+            Reply::Count(count) => Ok(count),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
+        let index = self.shared.routes.owners().of_key(&key);
+        match self.call(index, Call::Explain(key)).await? {
+            Reply::Explanation(explanation) => Ok(*explanation),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn status(&self) -> Result<ClusterStatus, RequestError> {
+        let shared = &self.shared;
+        let mut reports = Vec::new();
+        for index in 0..shared.routes.loops().len() {
+            let (reply, report) = oneshot::channel();
+            self.offer(index, Work::Report(reply))?;
+            reports.push(report.await.map_err(|_| lost())?);
+        }
+        let mut counters: Vec<(String, u64)> = Vec::new();
+        for (place, (name, _)) in reports[0].counters.iter().enumerate() {
+            let total = reports.iter().map(|report| report.counters[place].1).sum();
+            counters.push(((*name).to_owned(), total));
+        }
+        let dropped = shared.links.iter().map(|link| link.dropped()).sum();
+        counters.push(("dropped_chunks".into(), dropped));
+
+        let ring = &shared.ring;
+        let loads: std::collections::BTreeMap<_, _> = ring.loads().into_iter().collect();
+        let member = |node, name: &str, peer_address: String, connected, pending| MemberStatus {
+            node,
+            name: name.to_owned(),
+            peer_address,
+            connected,
+            cut: self.is_cut(name),
+            partitions: loads.get(&node).map_or(0, |&load| u32::try_from(load).unwrap_or(u32::MAX)),
+            pending,
+        };
+        let config = &shared.config;
+        let mut members =
+            vec![member(config.node(), &config.name, config.listen.peer.to_string(), true, 0)];
+        for (place, link) in shared.links.iter().enumerate() {
+            let pending = reports.iter().map(|report| report.pending[place]).sum();
+            let peer = &link.member;
+            members.push(member(
+                peer.node,
+                &peer.name,
+                peer.address.clone(),
+                link.is_up(),
+                pending,
+            ));
+        }
+        members.sort_by_key(|member| member.node);
+        let owners = ring.partition_count().iter().map(|partition| {
+            let owner = ring.owner(partition);
+            let index = members.iter().position(|member| member.node == owner);
+            u16::try_from(index.expect("owners are members")).expect("members are few")
+        });
+        Ok(ClusterStatus {
+            cluster: config.cluster.clone(),
+            node: config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ring_version: ring.version(),
+            partitions: ring.partition_count().get(),
+            owners: owners.collect(),
+            uptime_ms: shared.clock.monotonic_ms(),
+            keys: reports.iter().map(|report| report.live_keys).sum(),
+            members,
+            counters,
+        })
+    }
+
+    async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError> {
+        let Some(switchboard) = &self.switchboard else {
+            return Err(RequestError::Unsupported(
+                "links are cut on development clusters only (`merganser dev`)".into(),
+            ));
+        };
+        let Some(switch) = switchboard.get(member) else {
+            let names: Vec<&str> = switchboard.keys().map(String::as_str).collect();
+            return Err(RequestError::Unsupported(format!(
+                "no member {member:?}; there are {}",
+                names.join(", ")
+            )));
+        };
+        tracing::info!(member, cut, "links switched");
+        switch.set(cut);
+        Ok(())
+    }
+}
+
+impl NodeDatastore {
+    fn is_cut(&self, member: &str) -> bool {
+        let switch = self.switchboard.as_ref().and_then(|switches| switches.get(member));
+        switch.is_some_and(|switch| switch.is_cut())
+    }
+}

@@ -1,0 +1,180 @@
+//! The outgoing link to one peer: dialled, kept alive, written to, dialled again.
+//!
+//! Messages to a peer go over the connection that this node opened, and nothing but pongs comes
+//! back over it. Up means: the peer has proven itself and has answered lately.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use wire::{
+    FrameError, FrameStream, HandshakeError, PeerFrame, append_frame, connect_peer, read_frame,
+};
+
+use crate::backoff::Backoff;
+use crate::identity::random_bytes;
+use crate::links::{Chunk, Link, LinkQueue};
+use crate::shared::Shared;
+use crate::work::Urgent;
+
+/// Time between two pings.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Silence after which a link is down: four pings unanswered.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// Time limit of opening a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Chunks are gathered into one write up to this many bytes.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Why a connection to a peer ended or did not begin.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("no connection within {} seconds", CONNECT_LIMIT.as_secs())]
+    Slow,
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("no answer for {} seconds", SILENCE_MAX.as_secs())]
+    Silent,
+    #[error("cannot write: {0}")]
+    Write(std::io::Error),
+    #[error("cut on purpose")]
+    Cut,
+}
+
+/// Keeps the link of `queue`, as long as its loop runs.
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
+    let link = Arc::clone(queue.link());
+    let mut backoff = Backoff::new();
+    let mut last_error = String::new();
+    loop {
+        shared.switch.wait_for(false).await;
+        let error = match open(&shared, &link).await {
+            Ok(stream) => {
+                backoff = Backoff::new();
+                last_error.clear();
+                tracing::info!(peer = %link.member.name, "link up");
+                // What was queued for the connection before is lost, as the cores were told.
+                while queue.next_waiting().is_some() {}
+                set_up(&shared, &link, true);
+                let error = carry(&shared, stream, &mut queue).await;
+                set_up(&shared, &link, false);
+                tracing::info!(peer = %link.member.name, %error, "link down");
+                error
+            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        if text != last_error {
+            tracing::warn!(peer = %link.member.name, address = %link.member.address, %error, "no link");
+            last_error = text;
+        }
+        sleep(backoff.next()).await;
+    }
+}
+
+/// Tells the loops, if that is news.
+fn set_up(shared: &Shared, link: &Link, up: bool) {
+    if link.is_up() != up {
+        link.set_up(up);
+        shared.routes.tell_all(|| Urgent::Link { node: link.member.node, up });
+        shared.links_changed.send_modify(|count| *count += 1);
+    }
+}
+
+async fn open(shared: &Shared, link: &Link) -> Result<FrameStream<TcpStream>, LinkError> {
+    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(link.member.address.as_str()))
+        .await
+        .map_err(|_| LinkError::Slow)?
+        .map_err(LinkError::Connect)?;
+    stream.set_nodelay(true).map_err(LinkError::Connect)?;
+    let (us, secret) = (&shared.identity, &shared.secret);
+    let (stream, _) = connect_peer(stream, us, secret, &link.member.name, random_bytes()).await?;
+    if shared.switch.is_cut() { Err(LinkError::Cut) } else { Ok(stream) }
+}
+
+/// Writes what is queued and listens for pongs until something fails.
+async fn carry(
+    shared: &Shared,
+    stream: FrameStream<TcpStream>,
+    queue: &mut LinkQueue,
+) -> LinkError {
+    // Nothing can have been read beyond the handshake: pongs come after pings.
+    let (reader, mut writer) = stream.into_inner().into_split();
+    tokio::select! {
+        error = listen(reader) => error,
+        error = write(shared, &mut writer, queue) => error,
+        () = shared.switch.wait_for(true) => LinkError::Cut,
+    }
+}
+
+/// Ends when the peer says nothing for too long, or something wrong.
+async fn listen(reader: OwnedReadHalf) -> LinkError {
+    let mut frames = wire::frames(tokio::io::join(reader, tokio::io::sink()));
+    loop {
+        match timeout(SILENCE_MAX, read_frame::<PeerFrame, _>(&mut frames)).await {
+            Ok(Ok(PeerFrame::Pong(_))) => (),
+            Ok(Ok(_)) => return LinkError::Handshake(HandshakeError::Broken("no pong")),
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return LinkError::Silent,
+        }
+    }
+}
+
+async fn write(
+    shared: &Shared,
+    writer: &mut OwnedWriteHalf,
+    queue: &mut LinkQueue,
+) -> LinkError {
+    let mut pings = interval(PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number = 0;
+    let mut buffer = BytesMut::new();
+    loop {
+        tokio::select! {
+            chunk = queue.next() => match chunk {
+                Some(chunk) => gather(shared, chunk, queue, &mut buffer),
+                None => return LinkError::Cut,
+            },
+            _ = pings.tick() => {
+                number += 1;
+                let ping = append_frame(&mut buffer, &PeerFrame::Ping(number));
+                ping.expect("a ping is small");
+            }
+        }
+        if let Err(error) = flush(writer, &mut buffer).await {
+            return LinkError::Write(error);
+        }
+    }
+}
+
+/// Takes the first chunk and those that wait behind it into one write, without those whose time
+/// has passed.
+fn gather(shared: &Shared, first: Chunk, queue: &mut LinkQueue, buffer: &mut BytesMut) {
+    let now_ms = shared.clock.monotonic_ms();
+    let mut next = Some(first);
+    while let Some(chunk) = next {
+        if chunk.useful_until_ms > now_ms {
+            if buffer.is_empty() {
+                // The common case: one chunk, not copied if nobody else holds it.
+                *buffer = BytesMut::from(chunk.bytes);
+            } else {
+                buffer.extend_from_slice(&chunk.bytes);
+            }
+        }
+        next = if buffer.len() < WRITE_BYTES { queue.next_waiting() } else { None };
+    }
+}
+
+async fn flush(writer: &mut OwnedWriteHalf, buffer: &mut BytesMut) -> std::io::Result<()> {
+    writer.write_all(buffer).await?;
+    buffer.clear();
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Connections to the peer port: a handshake, then a peer's messages or a client's calls.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clock::NodeId;
+use futures_util::{SinkExt, StreamExt};
+use replication::Message;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use wire::{
+    Accepted, Admission, FrameError, FrameStream, HandshakeError, MESSAGE_VERSION, PeerFrame,
+    PeerHello, Refusal, Role, accept,
+};
+
+use crate::client_port;
+use crate::datastore::NodeDatastore;
+use crate::dial::SILENCE_MAX;
+use crate::identity::random_bytes;
+use crate::shared::{Seat, Shared};
+use crate::work::{MessageBatch, Work};
+
+/// Frames taken from a connection at once.
+const FRAMES_MAX: usize = 256;
+
+/// Why a connection to the peer port ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InboundError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("nothing came for {} seconds", SILENCE_MAX.as_secs())]
+    Silent,
+    #[error("message version {0}, this node reads version {MESSAGE_VERSION}")]
+    Version(u16),
+    #[error("a frame in another node's name")]
+    Sender,
+    #[error("a frame that peers do not send here")]
+    Unexpected,
+    #[error("a later connection of the same peer took its place")]
+    Superseded,
+    #[error("links are cut on purpose")]
+    Cut,
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    datastore: Arc<NodeDatastore>,
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+) {
+    let remote = stream.peer_addr().ok();
+    match serve_inner(&shared, datastore, stream, permit).await {
+        Ok(()) => (),
+        Err(error @ (InboundError::Frame(FrameError::Closed) | InboundError::Stopping)) => {
+            tracing::debug!(?remote, %error, "connection to the peer port ended");
+        }
+        Err(error) => tracing::warn!(?remote, %error, "connection to the peer port closed"),
+    }
+}
+
+async fn serve_inner(
+    shared: &Arc<Shared>,
+    datastore: Arc<NodeDatastore>,
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), InboundError> {
+    // A socket that refuses this is broken, and will say so when it is read.
+    let _ = stream.set_nodelay(true);
+    let mut seat = None;
+    let admission = Admission { us: &shared.identity, secret: &shared.secret };
+    let handshake = accept(stream, admission, random_bytes(), |role| match role {
+        Role::Client(_) => Ok(()),
+        Role::Peer(peer) => {
+            seat = Some(admit(shared, peer)?);
+            Ok(())
+        }
+    });
+    let (stream, Accepted { role, .. }) = tokio::select! {
+        accepted = handshake => accepted?,
+        () = shared.closed() => return Err(InboundError::Stopping),
+    };
+    match (role, seat) {
+        (Role::Peer(peer), Some(mut seat)) => {
+            // A stop waits for clients, and they may need what peers bring.
+            drop(permit);
+            let ended = tokio::select! {
+                ended = read_messages(shared, peer.node, peer.incarnation, stream) => ended,
+                () = seat.taken() => Err(InboundError::Superseded),
+                () = shared.switch.wait_for(true) => Err(InboundError::Cut),
+            };
+            shared.inbound.leave(peer.node, &seat);
+            ended
+        }
+        _ => Ok(client_port::serve(shared, datastore, stream).await?),
+    }
+}
+
+fn admit(shared: &Shared, peer: &PeerHello) -> Result<Seat, Refusal> {
+    let known = shared.links.iter().map(|link| &link.member);
+    if !known.into_iter().any(|member| member.node == peer.node && member.name == peer.name) {
+        return Err(Refusal::UnknownMember(peer.name.clone()));
+    }
+    if shared.switch.is_cut() {
+        return Err(Refusal::Cut);
+    }
+    shared.inbound.seat(peer.node, peer.incarnation).ok_or(Refusal::Superseded)
+}
+
+/// Reads a peer's messages and hands them to the loops; answers pings.
+async fn read_messages(
+    shared: &Shared,
+    from: NodeId,
+    incarnation: u64,
+    stream: FrameStream<TcpStream>,
+) -> Result<(), InboundError> {
+    let (mut pongs, frames) = StreamExt::split::<Bytes>(stream);
+    let mut frames = frames.ready_chunks(FRAMES_MAX);
+    let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
+    loop {
+        let ready = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
+        let received_ms = shared.clock.monotonic_ms();
+        for bytes in ready.ok_or(FrameError::Closed)? {
+            let bytes = bytes.map_err(FrameError::Io)?;
+            match clock::decode(&bytes).map_err(FrameError::Malformed)? {
+                PeerFrame::Message(header, message) => {
+                    if header.version != MESSAGE_VERSION {
+                        return Err(InboundError::Version(header.version));
+                    }
+                    if (header.sender, header.incarnation) != (from, incarnation) {
+                        return Err(InboundError::Sender);
+                    }
+                    match shared.routes.of_message(&message) {
+                        Some(index) => batches[index].push(message),
+                        // An answer to a loop of an earlier start.
+                        None => tracing::debug!(%from, "a message for a loop that does not exist"),
+                    }
+                }
+                PeerFrame::Ping(number) => {
+                    let pong = clock::encode(&PeerFrame::Pong(number));
+                    pongs.send(pong.into()).await.map_err(FrameError::Io)?;
+                }
+                PeerFrame::Pong(_) => return Err(InboundError::Unexpected),
+            }
+        }
+        for (index, batch) in batches.iter_mut().enumerate() {
+            if batch.is_empty() {
+                continue;
+            }
+            let messages = std::mem::take(batch);
+            let work = Work::Messages(MessageBatch { from, messages, received_ms });
+            // Waiting here holds the peer back.
+            if shared.routes.handle(index).work.send(work).await.is_err() {
+                return Err(InboundError::Stopping);
+            }
+        }
+    }
+}

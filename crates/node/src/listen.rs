@@ -1,0 +1,186 @@
+//! The three ports: bound at once when the node starts, served in its loops.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Datastore;
+use gateway_http::HttpOptions;
+use gateway_resp::ServerInfo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::spawn_local;
+
+use crate::config::Listeners;
+use crate::datastore::NodeDatastore;
+use crate::inbound;
+use crate::shared::Shared;
+use crate::start_error::StartError;
+use crate::work::Job;
+
+/// After an accept failed for want of something (file descriptors, most often).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The ports, bound and not served yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    resp: TcpListener,
+    http: TcpListener,
+    peer: TcpListener,
+    /// Where they listen; ports that were 0 are known now.
+    pub(crate) addresses: Listeners,
+}
+
+impl Bound {
+    pub(crate) fn new(wanted: Listeners) -> Result<Self, StartError> {
+        let (resp, resp_at) = bind("resp", wanted.resp)?;
+        let (http, http_at) = bind("http", wanted.http)?;
+        let (peer, peer_at) = bind("peer", wanted.peer)?;
+        let addresses = Listeners { resp: resp_at, http: http_at, peer: peer_at };
+        Ok(Self { resp, http, peer, addresses })
+    }
+
+    /// Starts to serve. The ports close when the node's connections are to end.
+    pub(crate) fn serve(
+        self,
+        shared: &Arc<Shared>,
+        datastore: &Arc<NodeDatastore>,
+        ready: watch::Receiver<bool>,
+    ) {
+        let facade: Arc<dyn Datastore> = Arc::clone(datastore) as _;
+        let port = self.addresses.resp.port();
+        let info =
+            Arc::new(ServerInfo::new(&shared.config.name, env!("CARGO_PKG_VERSION"), port));
+        let resp = {
+            let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
+            move |stream, permit| -> Served {
+                let (facade, info) = (Arc::clone(&facade), Arc::clone(&info));
+                let closing = shared.closing.clone();
+                Box::pin(async move {
+                    let _permit: OwnedSemaphorePermit = permit;
+                    let served =
+                        gateway_resp::serve_connection(stream, facade, info, closing).await;
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "Redis connection failed");
+                    }
+                })
+            }
+        };
+        let peer = {
+            let (shared, datastore) = (Arc::clone(shared), Arc::clone(datastore));
+            move |stream, permit| -> Served {
+                let (shared, datastore) = (Arc::clone(&shared), Arc::clone(&datastore));
+                Box::pin(inbound::serve(shared, datastore, stream, permit))
+            }
+        };
+        accept(shared, "resp", self.resp, resp);
+        accept(shared, "peer", self.peer, peer);
+        serve_http(shared, self.http, facade, ready);
+    }
+}
+
+/// A connection being served, in the loop it was dealt to.
+type Served = Pin<Box<dyn Future<Output = ()>>>;
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { setting, address },
+        _ => StartError::Listen { setting, address, source },
+    })
+}
+
+/// Accepts in the first loop and deals the connections to all.
+fn accept(
+    shared: &Arc<Shared>,
+    setting: &'static str,
+    listener: TcpListener,
+    serve: impl Fn(TcpStream, OwnedSemaphorePermit) -> Served + Send + Clone + 'static,
+) {
+    let shared = Arc::clone(shared);
+    let task = Arc::clone(&shared);
+    let job = Job::new(move || {
+        spawn_local(async move {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(setting, %error, "cannot listen"),
+            };
+            tokio::select! {
+                () = accept_all(&task, setting, &listener, serve) => (),
+                () = task.closed() => (),
+            }
+        });
+    });
+    start(&shared, 0, job);
+}
+
+async fn accept_all(
+    shared: &Shared,
+    setting: &'static str,
+    listener: &tokio::net::TcpListener,
+    serve: impl Fn(TcpStream, OwnedSemaphorePermit) -> Served + Send + Clone + 'static,
+) {
+    loop {
+        let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(setting, %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
+            tracing::warn!(setting, "a connection was closed: there are too many");
+            continue;
+        };
+        let serve = serve.clone();
+        let job = Job::new(move || match TcpStream::from_std(stream) {
+            Ok(stream) => drop(spawn_local(serve(stream, permit))),
+            Err(error) => tracing::warn!(setting, %error, "a connection could not be served"),
+        });
+        start(shared, shared.routes.next(), job);
+    }
+}
+
+fn serve_http(
+    shared: &Arc<Shared>,
+    listener: TcpListener,
+    facade: Arc<dyn Datastore>,
+    ready: watch::Receiver<bool>,
+) {
+    let shared = Arc::clone(shared);
+    let task = Arc::clone(&shared);
+    let job = Job::new(move || {
+        spawn_local(async move {
+            // Held until the last answer is out, so that a stop waits for it.
+            let Ok(_permit) = Arc::clone(&task.connections).acquire_owned().await else { return };
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "cannot listen for http"),
+            };
+            let options = HttpOptions {
+                body_bytes_max: task.config.limits.value_bytes + (64 << 10),
+                ..HttpOptions::new(ready)
+            };
+            let router = gateway_http::router(facade, options);
+            let closing = Arc::clone(&task);
+            let closed = async move { closing.closed().await };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(closed).await {
+                tracing::error!(%error, "http failed");
+            }
+        });
+    });
+    start(&shared, shared.routes.loops().len() - 1, job);
+}
+
+/// Starts a job in a loop. One that is gone needs no more connections.
+fn start(shared: &Shared, index: usize, job: Job) {
+    let _ = shared.routes.handle(index).jobs.send(job);
+}

@@ -1,0 +1,305 @@
+//! One node, assembled: data directory, loops, commit thread, links, ports; and taken apart again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use client::Datastore;
+use replication::{Core, CoreConfig};
+use ring::Ring;
+use storage::{Engine, EngineConfig};
+use storage_lmdb::{DirectoryLock, LmdbReader};
+use tokio::sync::{Semaphore, mpsc, watch};
+use wire::Identity;
+
+use crate::commit::{self, CommitJob};
+use crate::config::{Listeners, NodeConfig};
+use crate::core_task::CoreTask;
+use crate::data_directory::DataDirectory;
+use crate::datastore::NodeDatastore;
+use crate::identity::{draw_incarnation, random_u64};
+use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
+use crate::listen::Bound;
+use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
+use crate::shard_reader::ShardReader;
+use crate::shared::{Inbound, Shared};
+use crate::start_error::StartError;
+use crate::switchboard::{Switch, Switchboard};
+use crate::time::NodeClock;
+use crate::work::{Job, Urgent, Work};
+use crate::{dial, event_loop};
+
+/// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
+/// 5 without a node holding two copies of a partition.
+const SPREAD: usize = 5;
+/// Requests under way in one loop before it answers `Overloaded`. A guess.
+const REQUESTS_MAX: usize = 16_384;
+/// Deltas of the outbox under way to one owner from one loop. A guess.
+const DELIVERIES_MAX: usize = 64;
+/// Bytes of one loop that wait for the disk before writes are refused. A guess.
+const PENDING_BYTES_MAX: usize = 256 << 20;
+
+/// A running node. Dropped without [`Node::stop`] it stops all the same, but nobody waits.
+pub struct Node {
+    shared: Arc<Shared>,
+    datastore: Arc<NodeDatastore>,
+    addresses: Listeners,
+    closing: watch::Sender<bool>,
+    ready: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held for its lock on the data directory.
+    lock: Option<DirectoryLock>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { addresses, .. } = self;
+        f.debug_struct("Node").field("name", &self.name()).field("addresses", addresses).finish()
+    }
+}
+
+impl Node {
+    /// Starts a node. It serves when this returns; [`Node::linked`] waits for the other members.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let bound = Bound::new(config.listen)?;
+        Self::start_bound(config, bound, None)
+    }
+
+    /// Starts a node on ports that are bound; `switchboard` makes it one of a development cluster.
+    pub(crate) fn start_bound(
+        mut config: NodeConfig,
+        bound: Bound,
+        switchboard: Option<Switchboard>,
+    ) -> Result<Self, StartError> {
+        config.listen = bound.addresses;
+        let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?;
+        let DataDirectory { reader, writer, secret, lock } = DataDirectory::open(&config)?;
+        let owners = LoopOwners::new(config.partitions, config.loops.into());
+        let (handles, ends): (Vec<_>, Vec<_>) =
+            (0..owners.count()).map(|_| LoopEnds::new()).unzip();
+        let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
+        let (closing, closing_seen) = watch::channel(false);
+        let (ready, ready_seen) = watch::channel(false);
+        let switch = switchboard
+            .as_ref()
+            .and_then(|switches| switches.get(&config.name).cloned())
+            .unwrap_or_else(Switch::new);
+        let shared = Arc::new(Shared {
+            identity: Identity {
+                cluster: config.cluster.clone(),
+                node: config.node(),
+                name: config.name.clone(),
+                incarnation: draw_incarnation(),
+            },
+            secret,
+            ring,
+            clock: NodeClock::start(),
+            routes: Routes::new(handles, owners),
+            links,
+            links_changed: watch::Sender::new(0),
+            switch,
+            closing: closing_seen,
+            connections: Arc::new(Semaphore::new(config.connections_max + 1)),
+            inbound: Inbound::default(),
+            config,
+        });
+        let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
+        let mut node = Self {
+            addresses: bound.addresses,
+            datastore,
+            closing,
+            ready,
+            threads: Vec::new(),
+            lock: Some(lock),
+            shared,
+        };
+        // If a thread cannot be started, dropping the node ends those that were.
+        let (commits, jobs) = commit::queue();
+        let name = node.name().to_owned();
+        node.threads.push(commit::start(writer, &name, node.shared.routes.clone(), jobs)?);
+        node.start_loops(&reader, &commits, ends)?;
+        node.start_links(queues);
+        bound.serve(&node.shared, &node.datastore, ready_seen);
+        node.ready.send_replace(true);
+        tracing::info!(node = name, resp = %node.addresses.resp, http = %node.addresses.http,
+            peer = %node.addresses.peer, loops = owners.count(), "node serves");
+        Ok(node)
+    }
+
+    fn start_loops(
+        &mut self,
+        reader: &LmdbReader,
+        commits: &Sender<CommitJob>,
+        ends: Vec<LoopEnds>,
+    ) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let (config, owners) = (&shared.config, shared.routes.owners());
+        // Engines count what they hold: all of it is read here, before anything is served.
+        let mut tasks = Vec::new();
+        for (loop_index, LoopEnds { work, urgent, jobs }) in ends.into_iter().enumerate() {
+            let reader = ShardReader::new(reader.clone(), config.partitions, owners, loop_index);
+            let engine_config = EngineConfig {
+                node: config.node(),
+                process: random_u64(),
+                partitions: config.partitions,
+                limits: config.limits.clone(),
+                pending_bytes_max: PENDING_BYTES_MAX,
+            };
+            let engine = Engine::open(reader, engine_config)?;
+            let header = HeaderBase {
+                sender: config.node(),
+                incarnation: shared.identity.incarnation,
+                ring_version: shared.ring.version(),
+            };
+            let task = CoreTask {
+                loop_index,
+                clock: shared.clock,
+                core: Core::new(core_config(shared, loop_index), shared.ring.clone()),
+                engine,
+                outgoing: Outgoing::new(header, &shared.links),
+                links: shared.links.clone(),
+                commits: commits.clone(),
+                work,
+                urgent,
+                wait_max_ms: config.timeouts.request_ms.into(),
+                stop_limit: config.timeouts.stop,
+            };
+            tasks.push((task, jobs));
+        }
+        for (index, (task, jobs)) in tasks.into_iter().enumerate() {
+            let name = format!("{}-loop{index}", config.name);
+            self.threads.push(event_loop::start(name, task, jobs)?);
+        }
+        Ok(())
+    }
+
+    /// Links are dealt to the loops one by one.
+    fn start_links(&self, queues: Vec<LinkQueue>) {
+        for queue in queues {
+            let shared = Arc::clone(&self.shared);
+            let job = Job::new(move || drop(tokio::task::spawn_local(dial::run(shared, queue))));
+            // A loop that ended already takes nothing more.
+            let _ = self.shared.routes.handle(self.shared.routes.next()).jobs.send(job);
+        }
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.shared.config.name
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> clock::NodeId {
+        self.shared.identity.node
+    }
+
+    /// Where the node listens; ports that were configured as 0 are known here.
+    pub fn addresses(&self) -> Listeners {
+        self.addresses
+    }
+
+    /// The node's data directory.
+    pub fn data(&self) -> &Path {
+        &self.shared.config.data
+    }
+
+    /// The node from within: what gateways speak to.
+    pub fn datastore(&self) -> Arc<dyn Datastore> {
+        Arc::clone(&self.datastore) as _
+    }
+
+    /// Waits until the node is connected to every other member. For a time limit wrap it in one.
+    pub async fn linked(&self) {
+        self.links_follow(|_| false).await;
+    }
+
+    /// Waits until the node's links are up or down as they must be, given whose are cut.
+    pub(crate) async fn links_follow(&self, is_cut: impl Fn(&str) -> bool) {
+        let mut changed = self.shared.links_changed.subscribe();
+        let all = |_: &u64| {
+            let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
+            self.shared.links.iter().all(|link| link.is_up() == up(link))
+        };
+        // The sender lives as long as `self`.
+        let _ = changed.wait_for(all).await;
+    }
+
+    /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
+    /// limit), makes it durable, closes the index and gives the directory back.
+    pub async fn stop(mut self) {
+        self.ready.send_replace(false);
+        self.closing.send_replace(true);
+        let limit = self.shared.config.timeouts.stop;
+        let permits = u32::try_from(self.shared.config.connections_max + 1).unwrap_or(u32::MAX);
+        let connections = self.shared.connections.acquire_many(permits);
+        if tokio::time::timeout(limit, connections).await.is_err() {
+            tracing::warn!("some connections did not end in time; they are cut off");
+        }
+        self.shared.routes.tell_all(|| Urgent::Stop);
+        let threads = std::mem::take(&mut self.threads);
+        let (joined, all_joined) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread of the node had panicked");
+                }
+            }
+            // Whoever waited may have given up.
+            let _ = joined.send(());
+        });
+        // The threads have limits of their own; this one is for a disk that does not answer.
+        let limit = limit + Duration::from_secs(10);
+        if tokio::time::timeout(limit, all_joined).await.is_err() {
+            tracing::error!("the node's threads did not end in time");
+        }
+        drop(self.lock.take());
+        tracing::info!(node = self.name(), "node stopped");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.closing.send_replace(true);
+        self.shared.routes.tell_all(|| Urgent::Stop);
+    }
+}
+
+fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
+    let config = &shared.config;
+    let mut names: BTreeMap<_, _> =
+        config.peers.iter().map(|peer| (peer.node, peer.name.clone())).collect();
+    names.insert(config.node(), config.name.clone());
+    CoreConfig {
+        node: config.node(),
+        core: u8::try_from(loop_index).expect("loops are limited to 64"),
+        incarnation: random_u64(),
+        names,
+        secret: shared.secret.clone(),
+        default_policy: config.default_policy,
+        policies: config.policies.clone(),
+        timeout_ms: config.timeouts.request_ms,
+        cover_ms: config.timeouts.cover_ms,
+        requests_max: REQUESTS_MAX,
+        deliveries_max: DELIVERIES_MAX,
+    }
+}
+
+/// The receiving ends of a loop's channels.
+struct LoopEnds {
+    work: mpsc::Receiver<Work>,
+    urgent: mpsc::UnboundedReceiver<Urgent>,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+impl LoopEnds {
+    fn new() -> (LoopHandle, Self) {
+        let (work_sender, work) = mpsc::channel(WORK_MAX);
+        let (urgent_sender, urgent) = mpsc::unbounded_channel();
+        let (jobs_sender, jobs) = mpsc::unbounded_channel();
+        let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs: jobs_sender };
+        (handle, Self { work, urgent, jobs })
+    }
+}

@@ -1,0 +1,11 @@
+//! Nodes with real sockets on loopback and LMDB on disk. The only tests of the shell that use real
+//! time, and only to wait for conditions.
+
+#[path = "nodes/cluster.rs"]
+mod cluster;
+#[path = "nodes/starting.rs"]
+mod starting;
+#[path = "nodes/strangers.rs"]
+mod strangers;
+#[path = "nodes/support.rs"]
+mod support;
