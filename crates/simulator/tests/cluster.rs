@@ -460,3 +460,21 @@ fn too_many_calls_at_once_are_answered_overloaded_at_once() {
         assert!(sim.run_until_answered(*id).is_ok());
     }
 }
+
+#[test]
+fn a_silent_replica_holds_up_no_read_that_others_answer_and_keeps_none_under_way() {
+    let options = SimOptions { requests_max: 4, ..SimOptions::default() };
+    let mut sim = Sim::new(SEED, options);
+    let key = key("silent");
+    sim.update(0, &key, incr(1)).unwrap();
+    sim.run_until_quiet();
+    // The links stay up, as with a process that is stopped: nothing is noticed.
+    sim.set_network(NetworkFaults { notice_ms: 3_600_000, ..NetworkFaults::default() });
+    sim.isolate(2);
+    for _ in 0..20 {
+        let start = sim.now_ms();
+        assert_eq!(counter(&sim.get(0, &key).unwrap().view), 1);
+        assert!(sim.now_ms() - start <= 2);
+        sim.advance(50);
+    }
+}
