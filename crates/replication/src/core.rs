@@ -4,6 +4,9 @@
 //! order. Given the same events it does the same. It never blocks, and nothing that a peer may send
 //! makes it panic: an answer that nobody waits for is ignored, everything asked is answered.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use clock::NodeId;

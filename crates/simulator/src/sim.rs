@@ -25,6 +25,9 @@ use crate::{NetworkFaults, Random, network::Network, oracle::DotOracle, random::
 /// clocks to be set back.
 const WALL_START_MS: u64 = 1_700_000_000_000;
 
+/// Rows of cleared collections that an engine looks at after each commit.
+const SWEEP_ROWS: usize = 8;
+
 /// What disks do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskFaults {
@@ -570,6 +573,7 @@ impl Sim {
         let mut answers = Vec::new();
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
+            process.engine.sweep(SWEEP_ROWS);
         }
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
@@ -591,7 +595,7 @@ impl Sim {
             self.trace_event(node, &event);
             let Some(process) = &mut self.nodes[node].process else { return };
             process.core.step(now, event, &mut effects);
-            for effect in effects.drain(..).collect::<Vec<_>>() {
+            for effect in std::mem::take(&mut effects) {
                 self.perform(node, effect, &mut queue);
             }
         }

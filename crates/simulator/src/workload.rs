@@ -82,13 +82,14 @@ pub fn run_history(
         history: History { records: Vec::new(), lost_state: has_disk_faults },
         named: 0,
         put: BTreeMap::new(),
+        last_done: None,
         sim,
     };
     for _ in 0..workload.requests {
         let pause_ms = run.random.below(workload.pause_ms + 1);
         run.sim.advance(pause_ms);
-        run.disturb(workload);
         run.collect();
+        run.disturb(workload);
         run.ask();
     }
     run.mend();
@@ -170,6 +171,9 @@ struct Run {
     named: u64,
     /// What was put into which key, for removals to choose from.
     put: BTreeMap<Key, Vec<Blob>>,
+    /// The node that last said that an update was done: crashed at once, it must not have said so
+    /// too early.
+    last_done: Option<usize>,
 }
 
 impl Run {
@@ -187,6 +191,10 @@ impl Run {
                 self.sim.crash(a);
             }
             8..=13 if workload.crashes => self.sim.restart(a),
+            15..=18 if workload.crashes && self.last_done.is_some() => {
+                self.history.lost_state = true;
+                self.sim.crash(self.last_done.take().unwrap_or(a));
+            }
             14 if workload.jumps => {
                 let by_ms = self.random.below(240_000) as i64 - 120_000;
                 self.sim.jump_clock(a, by_ms);
@@ -216,6 +224,9 @@ impl Run {
             {
                 let seen = siblings(&answer.view);
                 client.contexts.insert(record.key.clone(), (token.clone(), seen));
+            }
+            if record.is_done() && record.operation.is_some() {
+                self.last_done = Some(record.node);
             }
             self.history.records.push(record);
         }

@@ -86,7 +86,9 @@ impl Get {
             _ => return Progress::Waiting,
         }
         self.reply_if(false, turn);
-        if self.replied && self.pending.is_empty() {
+        // A replica that stays silent must not keep reads under way that were replied to: with many
+        // of them there would be no room for others.
+        if self.replied && (self.covered || self.pending.is_empty()) {
             self.repair(turn);
             return Progress::Done;
         }
