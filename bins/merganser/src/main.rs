@@ -1,1 +1,21 @@
-fn main() {}
+//! `merganser`: a node, a development cluster, and the command line of both.
+
+mod commands;
+mod demo;
+mod options;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let options = options::Options::parse();
+    match commands::run(options) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("merganser: {error:#}");
+            commands::exit_code(&error)
+        }
+    }
+}

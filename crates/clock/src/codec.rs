@@ -42,3 +42,62 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, rest) = postcard::take_from_bytes(rest).map_err(DecodeError::Malformed)?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::Trailing(rest.len())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{CausalContext, ContextToken, TokenClaims, VersionVector};
+
+    #[test]
+    fn an_encoding_is_a_version_byte_and_postcard() {
+        assert_eq!(encode(&(300_u64, "ab")), [1, 0xac, 0x02, 2, b'a', b'b']);
+        assert_eq!(decode(&[1, 0xac, 0x02, 2, b'a', b'b']), Ok((300_u64, "ab".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_exactly_one_value_of_this_version_is_refused() {
+        assert_eq!(decode::<u64>(&[]), Err(DecodeError::Empty));
+        assert_eq!(decode::<u64>(&[2, 7]), Err(DecodeError::Version(2)));
+        assert_eq!(decode::<u64>(&[1, 7, 0, 0]), Err(DecodeError::Trailing(2)));
+        assert_eq!(
+            decode::<u64>(&[1, 0xff]),
+            Err(DecodeError::Malformed(postcard::Error::DeserializeUnexpectedEnd))
+        );
+        assert_eq!(
+            DecodeError::Version(2).to_string(),
+            "unknown encoding version 2, this build reads version 1"
+        );
+    }
+
+    /// A length prefix is a claim, not a reason to reserve memory.
+    #[test]
+    fn a_huge_length_prefix_is_refused_without_reserving_its_memory() {
+        let huge = [1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 1];
+        for refused in [
+            decode::<VersionVector>(&huge).err(),
+            decode::<CausalContext>(&huge).err(),
+            decode::<Vec<(u64, u64)>>(&huge).err(),
+            decode::<bytes::Bytes>(&huge).err(),
+            decode::<String>(&huge).err(),
+            decode::<BTreeMap<u8, Vec<u8>>>(&huge).err(),
+        ] {
+            assert!(matches!(refused, Some(DecodeError::Malformed(_))), "{refused:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_decoding_panic(mut bytes: Vec<u8>) {
+            if let Some(version) = bytes.first_mut() {
+                *version = VERSION;
+            }
+            let _ = decode::<CausalContext>(&bytes);
+            let _ = decode::<TokenClaims>(&bytes);
+            let _ = decode::<ContextToken>(&bytes);
+        }
+    }
+}

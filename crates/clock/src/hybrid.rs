@@ -8,6 +8,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The last millisecond that a stamp can hold.
+const MILLIS_MAX: u64 = (1 << 48) - 1;
+
 /// A point of hybrid time. Larger is later; a write that follows another is stamped larger.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -15,9 +18,11 @@ use serde::{Deserialize, Serialize};
 pub struct Stamp(pub u64);
 
 impl Stamp {
-    /// The first stamp of wall-clock millisecond `ms` (since 1970; the low 48 bits count).
+    /// The first stamp of wall-clock millisecond `ms` since 1970. Time that 48 bits cannot hold
+    /// (after the year 10,889) is held to be the last millisecond they can: a clock or a client
+    /// from the far future must not wrap round into the past.
     pub const fn from_millis(ms: u64) -> Self {
-        Self(ms << 16)
+        if ms > MILLIS_MAX { Self(MILLIS_MAX << 16) } else { Self(ms << 16) }
     }
 
     /// Wall-clock milliseconds since 1970.
@@ -60,5 +65,51 @@ impl HybridClock {
     /// The latest stamp given or observed.
     pub const fn latest(&self) -> Stamp {
         self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_whatever_the_wall_clock_does() {
+        let mut clock = HybridClock::default();
+        let walls = [1_000, 1_000, 5_000, 20, 0, 5_000, 5_001, u64::MAX, 3];
+        let stamps: Vec<Stamp> = walls.map(|wall_ms| clock.tick(wall_ms)).to_vec();
+        assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+        assert_eq!(stamps[2], Stamp::from_millis(5_000));
+        // Behind by five seconds: the counter goes on, the milliseconds stay.
+        assert_eq!(stamps[4], Stamp(Stamp::from_millis(5_000).0 + 2));
+        assert_eq!(stamps[6], Stamp::from_millis(5_001));
+    }
+
+    #[test]
+    fn what_follows_a_stamp_from_a_clock_ahead_is_later() {
+        let mut behind = HybridClock::default();
+        let ahead = Stamp::from_millis(11_000);
+        behind.observe(ahead);
+        assert_eq!(behind.tick(1_000), Stamp(ahead.0 + 1));
+        behind.observe(Stamp::from_millis(5));
+        assert_eq!(behind.latest(), Stamp(ahead.0 + 1));
+    }
+
+    #[test]
+    fn a_counter_that_runs_over_carries_into_the_milliseconds() {
+        let mut clock = HybridClock::default();
+        clock.observe(Stamp(Stamp::from_millis(7).0 | 0xffff));
+        assert_eq!(clock.tick(7), Stamp::from_millis(8));
+    }
+
+    #[test]
+    fn milliseconds_beyond_48_bits_are_the_last_there_are_and_do_not_wrap_round() {
+        assert_eq!(Stamp::from_millis(1 << 48), Stamp::from_millis((1 << 48) - 1));
+        assert_eq!(Stamp::from_millis(u64::MAX).millis(), (1 << 48) - 1);
+        assert_eq!(Stamp(u64::MAX).next(), Stamp(u64::MAX));
+    }
+
+    #[test]
+    fn people_read_seconds_milliseconds_and_the_counter() {
+        assert_eq!(Stamp(Stamp::from_millis(12_034).0 + 5).to_string(), "12.034+5");
     }
 }

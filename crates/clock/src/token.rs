@@ -141,3 +141,109 @@ impl std::fmt::Display for ContextToken {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Actor, NodeId};
+
+    const SCOPE: TokenScope<'_> = TokenScope { bucket: b"default", key: b"cart", tag: 1 };
+
+    fn claims(actor_count: u64) -> TokenClaims {
+        let mut context = CausalContext::default();
+        for number in 0..actor_count {
+            let actor = Actor::new(NodeId(u64::MAX - number), u64::MAX - number, 7);
+            context.insert_range(actor, 1, 1_000_000);
+        }
+        TokenClaims { context, time: Stamp::from_millis(1_700_000_000_000) }
+    }
+
+    fn secret() -> ClusterSecret {
+        ClusterSecret::new("a cluster's secret")
+    }
+
+    #[test]
+    fn a_token_opens_to_what_was_sealed_and_survives_as_text() {
+        let token = ContextToken::seal(&secret(), SCOPE, &claims(3));
+        let text = token.to_string();
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        assert_eq!(ContextToken::from(text).open(&secret(), SCOPE), Ok(claims(3)));
+        assert_eq!(token.peek(), Ok(claims(3)));
+    }
+
+    #[test]
+    fn a_token_for_another_bucket_key_type_or_cluster_is_forged() {
+        let token = ContextToken::seal(&secret(), SCOPE, &claims(1));
+        for scope in [
+            TokenScope { bucket: b"other", ..SCOPE },
+            TokenScope { key: b"carts", ..SCOPE },
+            TokenScope { tag: 2, ..SCOPE },
+            // The same bytes, divided otherwise between bucket and key.
+            TokenScope { bucket: b"defaultc", key: b"art", ..SCOPE },
+        ] {
+            assert_eq!(token.open(&secret(), scope), Err(TokenError::Forged), "{scope:?}");
+        }
+        let other = ClusterSecret::new("another cluster's");
+        assert_eq!(token.open(&other, SCOPE), Err(TokenError::Forged));
+        assert_eq!(token.peek(), Ok(claims(1)), "people may read it all the same");
+    }
+
+    #[test]
+    fn a_token_cut_short_anywhere_is_refused() {
+        let token = ContextToken::seal(&secret(), SCOPE, &claims(2));
+        for length in 0..token.as_str().len() {
+            let cut = ContextToken::from(token.as_str()[..length].to_owned());
+            assert!(cut.open(&secret(), SCOPE).is_err(), "cut to {length} characters");
+        }
+    }
+
+    #[test]
+    fn a_token_with_any_bit_flipped_is_refused() {
+        let token = ContextToken::seal(&secret(), SCOPE, &claims(2));
+        let bytes = token.bytes().unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let flipped = ContextToken(URL_SAFE_NO_PAD.encode(flipped));
+            assert_eq!(flipped.open(&secret(), SCOPE), Err(TokenError::Forged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed_also_where_it_is_oversize() {
+        for text in ["", "A", "%%%%", "{A:2, B:1}", "AAAA", "ünïcödé"] {
+            let token = ContextToken::from(text.to_owned());
+            assert_eq!(token.open(&secret(), SCOPE), Err(TokenError::Malformed), "{text:?}");
+            assert_eq!(token.peek(), Err(TokenError::Malformed), "{text:?}");
+        }
+        let oversize = ContextToken::from("A".repeat(LENGTH_MAX + 4));
+        assert_eq!(oversize.open(&secret(), SCOPE), Err(TokenError::Malformed));
+    }
+
+    #[test]
+    fn tokens_of_many_actors_stay_within_the_bound() {
+        let of_64 = ContextToken::seal(&secret(), SCOPE, &claims(64));
+        assert!(of_64.as_str().len() < 3 * 1024, "{} characters", of_64.as_str().len());
+        let of_400 = ContextToken::seal(&secret(), SCOPE, &claims(400));
+        assert_eq!(of_400.open(&secret(), SCOPE), Ok(claims(400)));
+    }
+
+    #[test]
+    fn one_use_of_the_secret_does_not_stand_in_for_another() {
+        let secret = secret();
+        assert_ne!(secret.mac("one", &[b"ab", b"c"]), secret.mac("two", &[b"ab", b"c"]));
+        assert_ne!(secret.mac("one", &[b"ab", b"c"]), secret.mac("one", &[b"a", b"bc"]));
+        assert_eq!(format!("{secret:?}"), "ClusterSecret(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_opening_panic(text: String) {
+            let token = ContextToken::from(text);
+            prop_assert!(token.open(&secret(), SCOPE).is_err());
+            let _ = token.peek();
+        }
+    }
+}

@@ -96,3 +96,61 @@ impl VersionVector {
         self.0.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    const A: Actor = Actor::new(NodeId(1), 10, 0);
+    const B: Actor = Actor::new(NodeId(2), 20, 0);
+
+    fn vector<const N: usize>(entries: [(Actor, u64); N]) -> VersionVector {
+        entries.into_iter().collect()
+    }
+
+    /// Dynamo §4.4: changes on parallel branches are in conflict.
+    #[test]
+    fn a2_b1_and_a1_b2_are_concurrent() {
+        let (left, right) = (vector([(A, 2), (B, 1)]), vector([(A, 1), (B, 2)]));
+        assert_eq!(left.compare(&right), Ordering::Concurrent);
+        let mut merged = left.clone();
+        merged.merge(&right);
+        assert_eq!(merged, vector([(A, 2), (B, 2)]));
+        assert_eq!(merged.compare(&left), Ordering::Descends);
+        assert_eq!(right.compare(&merged), Ordering::Precedes);
+    }
+
+    #[test]
+    fn an_absent_entry_counts_as_none_seen() {
+        let (empty, one) = (VersionVector::default(), vector([(A, 1)]));
+        assert_eq!(empty.compare(&one), Ordering::Precedes);
+        assert_eq!(one.compare(&empty), Ordering::Descends);
+        assert_eq!(empty.compare(&empty), Ordering::Equal);
+        assert_eq!(vector([(A, 1)]).compare(&vector([(B, 1)])), Ordering::Concurrent);
+    }
+
+    #[test]
+    fn an_epoch_is_another_actor() {
+        let reborn = Actor::new(NodeId(1), 10, 1);
+        assert_eq!(vector([(A, 5)]).compare(&vector([(reborn, 1)])), Ordering::Concurrent);
+    }
+
+    #[test]
+    fn zeroes_are_never_kept_so_equal_histories_are_equal_values() {
+        let mut advanced = vector([(A, 0)]);
+        advanced.advance(B, 0);
+        assert_eq!(advanced, VersionVector::default());
+        let encoded = crate::encode(&BTreeMap::from([(A, 0_u64), (B, 3)]));
+        assert_eq!(crate::decode::<VersionVector>(&encoded), Ok(vector([(B, 3)])));
+    }
+
+    #[test]
+    fn advancing_never_goes_back() {
+        let mut advanced = vector([(A, 5)]);
+        advanced.advance(A, 3);
+        assert_eq!(advanced.get(A), 5);
+        assert!(advanced.contains(Dot::new(A, 5)));
+        assert!(!advanced.contains(Dot::new(A, 6)));
+    }
+}

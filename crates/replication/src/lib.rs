@@ -1,9 +1,26 @@
-//! Coordinators, quorums, outbox delivery and read repair as pure state machines. (Being written.)
+//! Replication: coordinators, quorums, outbox delivery and read repair as one pure state machine.
+//!
+//! Source: DeCandia et al., "Dynamo: Amazon's Highly Available Key-value Store" (2007), §4.5, §4.6
+//! and §5, over values that are joined instead of versions that are compared.
+//!
+//! A [`Core`] decides; a shell moves bytes. [`Event`]s come in, [`Effect`]s go out; cores of
+//! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
+mod coordinator;
+mod core;
+mod counters;
+mod delivery;
 mod event;
+mod forwards;
 mod message;
+mod quorum;
+mod read_repair;
+mod replica;
 mod request;
+mod turn;
 
+pub use self::core::Core;
+pub use counters::Counters;
 pub use event::{Availability, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Now, Reply};
 pub use message::{Body, Message, RequestId};
 pub use request::{

@@ -58,13 +58,15 @@ pub enum Body {
     },
     /// Answers [`Body::Merge`], once durable.
     Merged(Result<Option<View>, StorageError>),
-    /// Asks for live keys of a partition.
+    /// Asks for live keys of a range of partitions.
     List {
-        /// Which partition.
-        partition: Partition,
+        /// The first partition.
+        first: Partition,
+        /// The last partition, included.
+        last: Partition,
         /// Which bucket.
         bucket: Bytes,
-        /// Where to go on.
+        /// Where to go on in the first partition.
         after: Option<ListPosition>,
         /// At most so many.
         limit: u32,

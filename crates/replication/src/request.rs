@@ -161,6 +161,9 @@ pub enum RequestError {
     /// The node is stopping, or not connected to anything that could serve.
     #[error("node is stopping: use another one")]
     Stopping,
+    /// No connection to a node could be opened. Nothing was done.
+    #[error("{0}")]
+    Unreachable(String),
     /// The connection to the node failed; whether the request was done is unknown.
     #[error("connection lost: {0}; the outcome is unknown")]
     Disconnected(String),

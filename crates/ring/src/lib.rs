@@ -1,6 +1,17 @@
-//! stub until merged
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-/// stub
-pub struct Partition(pub u32);
+//! The ring: where a key lies, which node owns its partition, who stands in when owners are away.
+//!
+//! Source: DeCandia et al., "Dynamo: Amazon's Highly Available Key-value Store" (2007), §4.2, §4.3
+//! and §6.2, strategy 3: Q equal partitions, placed on nodes independently of the hash.
+//!
+//! Everything here is a pure function of its arguments. The crate knows nodes by id only: not
+//! whether they are reachable, nor what values are.
+
+mod placement;
+mod ring;
+mod shards;
+mod token;
+
+pub use placement::PlacementError;
+pub use ring::{InvalidRing, Move, Ring};
+pub use shards::{SHARD_COUNT, Shards};
+pub use token::{InvalidPartitionCount, Partition, PartitionCount, Token};

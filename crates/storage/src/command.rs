@@ -73,13 +73,16 @@ pub enum Command {
         /// The version that was delivered.
         version: u128,
     },
-    /// Lists live keys of a partition, in a fixed order.
+    /// Lists live keys of a range of partitions, ascending by partition and within it in a fixed
+    /// order.
     List {
-        /// Which partition.
-        partition: Partition,
+        /// The first partition.
+        first: Partition,
+        /// The last partition, included.
+        last: Partition,
         /// Keys of this bucket only.
         bucket: Bytes,
-        /// Go on after this position; `None` from the start.
+        /// Go on after this position of the first partition; `None` from its start.
         after: Option<ListPosition>,
         /// At most so many, at least 1.
         limit: usize,
@@ -91,13 +94,18 @@ pub enum Command {
         /// Which bucket.
         bucket: Bytes,
     },
+    /// Reads the whole of a key, and for whom deltas of it are pending here.
+    Explain {
+        /// Which key.
+        key: Key,
+    },
 }
 
 /// A place in the order of an owner's pending deltas. Opaque.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OutboxPosition(pub Bytes);
 
-/// A place in the order of a partition's keys. Opaque.
+/// A place in the order of a partition's keys, the same at every replica. Opaque.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListPosition(pub Bytes);
 
@@ -147,10 +155,17 @@ pub enum Answer {
     Merged(Option<View>),
     /// Pending deltas.
     Outbox(Vec<Pending>),
-    /// Live keys; fewer than the limit at the end of the partition.
+    /// Live keys; fewer than the limit at the end of the range.
     Listed(Vec<Listed>),
     /// Number of live keys.
     Count(u64),
+    /// What a [`Command::Explain`] found.
+    Explained {
+        /// The whole key.
+        view: View,
+        /// Owners for whom the outbox holds a delta of the key, in order.
+        pending_for: Vec<NodeId>,
+    },
     /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
     /// visible here any more.
     Failed(StorageError),

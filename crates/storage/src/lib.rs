@@ -1,9 +1,26 @@
-//! One replica's storage engine, pure over two seams. (Being written.)
+//! One replica's storage engine, pure over two seams.
 
+mod census;
 mod command;
+pub mod conformance;
+mod engine;
+mod epochs;
+mod memory;
+mod memtable;
+mod record;
+mod row_key;
 mod seam;
+mod stamp;
 
 pub use command::{
     Answer, Command, ListPosition, Listed, OutboxPosition, Pending, StorageError, Ticket,
 };
-pub use seam::{Files, IndexRead, IndexWrite, ROW_KEY_MAX, RowChange, SeamError, Table};
+pub use engine::{Engine, EngineConfig};
+pub use memory::MemoryEngine;
+pub use memtable::{Batch, BatchId};
+pub use seam::{
+    FILE_NAME_MAX, Files, IndexRead, IndexSnapshot, IndexWrite, ROW_KEY_MAX, RowChange, SeamError,
+    SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
+    check_row_key,
+};
+pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};

@@ -4,6 +4,12 @@
 //! must pass `conformance`. The engine writes through them only in batches,
 //! on an I/O thread; it reads the index from its event loop.
 
+mod files;
+mod memory;
+
+pub use files::SimFiles;
+pub use memory::{IndexSnapshot, SimIndex, SimIndexReader, SimIndexWriter};
+
 use std::ops::ControlFlow;
 
 /// Why the disk did not do what was asked.
@@ -47,6 +53,32 @@ impl Table {
 /// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.
 pub const ROW_KEY_MAX: usize = 511;
 
+/// Refuses a key that no index takes: an empty one, or one longer than [`ROW_KEY_MAX`].
+///
+/// Every implementation asks this first, so that all refuse the same keys with the same words.
+pub fn check_row_key(key: &[u8]) -> Result<(), SeamError> {
+    if (1..=ROW_KEY_MAX).contains(&key.len()) {
+        return Ok(());
+    }
+    Err(SeamError::Io(format!("key of {} bytes: a row's key has 1 to {ROW_KEY_MAX}", key.len())))
+}
+
+/// Longest name of a file, in bytes.
+pub const FILE_NAME_MAX: usize = 128;
+
+/// Refuses a name that is not 1 to [`FILE_NAME_MAX`] letters, digits, `.`, `_` or `-` of ASCII,
+/// or that begins with a dot (a name with a dot belongs to the directory itself: its lock).
+pub fn check_file_name(name: &str) -> Result<(), SeamError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=FILE_NAME_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(legal)
+    {
+        return Ok(());
+    }
+    Err(SeamError::Io(format!("{name:?} is no name of a file here")))
+}
+
 /// One change of one row: a new value, or none to delete it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowChange {
@@ -58,27 +90,29 @@ pub struct RowChange {
     pub value: Option<Vec<u8>>,
 }
 
+/// What a scan does with each key and value; breaking ends it.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads of the committed state. Cheap to call; values are copied out or looked at in place, and
-/// no borrow of the index escapes.
+/// no borrow of the index escapes. A read may be made from inside another.
 pub trait IndexRead {
-    /// Looks at the value of `key` in place; `None` if there is no such row.
+    /// Looks at the value of `key` in place, once; `false` (and no look) if there is no such row.
     fn get(&self, table: Table, key: &[u8], look: &mut dyn FnMut(&[u8]))
     -> Result<bool, SeamError>;
 
     /// Visits the rows with `from <= key` in ascending order of key, until `visit` breaks or the
-    /// rows end. One consistent snapshot.
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), SeamError>;
+    /// rows end. One consistent snapshot. `from` may be empty (every row) or of any length.
+    ///
+    /// Long walks are made in pages: the index cannot reclaim what was replaced, nor grow its
+    /// map, while a scan stands in the middle.
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError>;
 }
 
 /// The one writer of an index.
 pub trait IndexWrite {
     /// Applies all changes in order, or none. Once this returns `Ok` they survive a crash of the
-    /// process and of the machine. On `Full`, `ReadOnly` and `Corrupt` nothing was applied.
+    /// process and of the machine. On `Full`, `ReadOnly` and `Corrupt` nothing was applied, nor
+    /// when a key is refused ([`check_row_key`]).
     fn commit(&mut self, changes: &[RowChange]) -> Result<(), SeamError>;
 }
 
@@ -86,7 +120,12 @@ pub trait IndexWrite {
 ///
 /// What was appended reaches the disk for certain only at [`sync`](Files::sync), a creation,
 /// removal or renaming only at [`sync_directory`](Files::sync_directory): until then a crash may
-/// keep any part of it.
+/// keep any part of it. Names obey [`check_file_name`].
+///
+/// A failed [`sync`](Files::sync) puts the whole tail of that file in doubt (the operating
+/// system may forget what it could not write and then report success): from then on the file
+/// refuses appends and syncs until it is cut back to what an earlier sync covered, replaced or
+/// removed.
 pub trait Files {
     /// Names of all files, ascending.
     fn list(&self) -> Result<Vec<String>, SeamError>;
@@ -94,13 +133,15 @@ pub trait Files {
     fn length(&self, name: &str) -> Result<Option<u64>, SeamError>;
     /// Reads up to `length` bytes of `name` from `offset`; fewer at the end of the file.
     fn read(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>, SeamError>;
-    /// Appends to `name`, creating it when absent.
+    /// Appends to `name`, creating it when absent (also with no bytes). All of `bytes`, or on an
+    /// error none; a file that was to be created may then be there, empty.
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError>;
-    /// Cuts `name` to `length` bytes.
+    /// Cuts `name` to `length` bytes; an error if it is absent or shorter. Durable at the next
+    /// [`sync`](Files::sync), like an append.
     fn truncate(&mut self, name: &str, length: u64) -> Result<(), SeamError>;
-    /// Makes the contents of `name` durable (fdatasync).
+    /// Makes the contents of `name` durable (fdatasync); an error if it is absent.
     fn sync(&mut self, name: &str) -> Result<(), SeamError>;
-    /// Renames `from` to `to`, replacing `to` atomically.
+    /// Renames `from` to `to`, replacing `to` atomically; an error if `from` is absent.
     fn rename(&mut self, from: &str, to: &str) -> Result<(), SeamError>;
     /// Removes `name`; nothing happens when it is absent.
     fn remove(&mut self, name: &str) -> Result<(), SeamError>;

@@ -165,6 +165,11 @@ pub struct Causal<S> {
 }
 
 impl<S: DotStore> Causal<S> {
+    /// Whether nothing was ever written.
+    pub fn is_bottom(&self) -> bool {
+        self.store.is_bottom() && self.context.is_empty()
+    }
+
     /// The least upper bound of both.
     pub fn merge(&mut self, other: &Self) {
         self.store.join(&self.context, &other.store, &other.context);

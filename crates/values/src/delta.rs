@@ -29,21 +29,32 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// A delta of one tag that touches only what it holds.
+    /// A delta of one tag that touches only what it holds. Like the other constructors, empty if
+    /// `state` is bottom.
     pub fn of(tag: Tag, state: State) -> Self {
+        if state.is_bottom() {
+            return Self::default();
+        }
         Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::new() }
     }
 
     /// A delta of one tag that also removed from `elements`.
     pub fn touching(tag: Tag, state: State, elements: impl IntoIterator<Item = Blob>) -> Self {
         let touch = Touch { elements: elements.into_iter().collect(), everything: false };
-        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::from([(tag, touch)]) }
+        Self::with_touch(tag, state, touch)
     }
 
     /// A delta of one tag that removed dots from no matter which elements.
     pub fn sweeping(tag: Tag, state: State) -> Self {
-        let touch = Touch { elements: BTreeSet::new(), everything: true };
-        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::from([(tag, touch)]) }
+        Self::with_touch(tag, state, Touch { elements: BTreeSet::new(), everything: true })
+    }
+
+    fn with_touch(tag: Tag, state: State, touch: Touch) -> Self {
+        let mut delta = Self::of(tag, state);
+        if !delta.is_empty() && touch != Touch::default() {
+            delta.touch.insert(tag, touch);
+        }
+        delta
     }
 
     /// The whole of `value` as a delta.

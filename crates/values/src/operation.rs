@@ -4,7 +4,7 @@
 //! and never fails. Removals act on what the given view shows (observed remove); a coordinator
 //! shows them what enough replicas have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,10 @@ pub enum UpdateError {
         /// The limit.
         limit_ms: u64,
     },
+    /// What was observed has seen writes of this actor that its own replica has not: it lost some,
+    /// or has no counter left. Draw a new epoch for the actor and prepare again.
+    #[error("the actor has lost writes of its own; a new epoch is needed")]
+    ActorDoubted,
     /// No stamp larger than the key's present one exists.
     #[error("the register's timestamp is the last there is; delete nothing, write another key")]
     StampExhausted,
@@ -219,12 +223,15 @@ impl Operation {
         let value = &view.value;
         match self {
             Self::Register(RegisterOp::Set { value: wanted, replace, at: None }) => {
-                let shown = match value.state(Tag::LWW) {
-                    Some(State::Register(register)) => register.read(),
-                    _ => None,
+                // Live increments beside the base were not observed, even if they cancel out or
+                // hide behind a base that is no integer.
+                let is_set = match value.state(Tag::LWW) {
+                    Some(State::Register(Register { base: Some(base), tally, .. })) => {
+                        base.value.as_ref() == Some(wanted) && !tally.is_live()
+                    }
+                    _ => false,
                 };
-                shown.as_ref() == Some(wanted)
-                    && (!replace || view.live_tags().iter().all(|&tag| tag == Tag::LWW))
+                is_set && (!replace || view.live_tags().iter().all(|&tag| tag == Tag::LWW))
             }
             Self::Counter(CounterOp::Reset) => !view.is_live(Tag::COUNTER),
             Self::Orset(OrsetOp::Remove(names)) => match value.state(Tag::ORSET) {
@@ -238,10 +245,11 @@ impl Operation {
                     == u128::from(*quantity)
             }
             Self::Map(MapOp::Set(fields)) => {
-                fields.iter().enumerate().all(|(at, (name, wanted))| {
-                    // Where a field is named twice, the last value counts.
-                    fields[at + 1..].iter().any(|(later, _)| later == name)
-                        || map_field(view, name).and_then(Field::read).as_ref() == Some(wanted)
+                last_values(fields).into_iter().all(|(name, wanted)| {
+                    map_field(view, name).is_some_and(|field| {
+                        field.winner().is_some_and(|(_, write)| write.value == *wanted)
+                            && !field.tally.is_live()
+                    })
                 })
             }
             Self::Map(MapOp::Remove(names)) => {
@@ -312,9 +320,9 @@ impl Dots {
         Self { actor, last: view.value.context(tag).highest(actor) }
     }
 
-    fn mint(&mut self) -> Dot {
-        self.last += 1;
-        Dot::new(self.actor, self.last)
+    fn mint(&mut self) -> Result<Dot, UpdateError> {
+        self.last = self.last.checked_add(1).ok_or(UpdateError::ActorDoubted)?;
+        Ok(Dot::new(self.actor, self.last))
     }
 }
 
@@ -361,6 +369,10 @@ fn prepare_bytes(
         Some(State::Bytes(state)) => state.clone(),
         _ => Causal::default(),
     };
+    if observed.highest(dots.actor) > dots.last {
+        // A dot minted now may be one that the client has seen, and superseded, before.
+        return Err(UpdateError::ActorDoubted);
+    }
     let before = state.store.0.len();
     state.context.merge(observed);
     state.store.remove(observed);
@@ -374,7 +386,7 @@ fn prepare_bytes(
             if state.store.0.len() >= limits.siblings {
                 return Err(UpdateError::TooManySiblings(state.store.0.len()));
             }
-            let dot = dots.mint();
+            let dot = dots.mint()?;
             state.context.insert(dot);
             state.store.0.insert(dot, Sibling { value: value.clone(), stamp });
             1
@@ -395,7 +407,7 @@ fn prepare_register(
         Some(State::Register(register)) => register,
         _ => &bottom,
     };
-    let dot = dots.mint();
+    let dot = dots.mint()?;
     let mut delta = Register { context: [dot].into_iter().collect(), ..Register::default() };
     let mut others = Delta::default();
     match op {
@@ -413,7 +425,10 @@ fn prepare_register(
                 None => later_than(register, stamp)?,
             };
             delta.base = Some(Base { stamp, dot, value: Some(value.clone()) });
-            delta.tally = register.tally.reset();
+            // A set that loses against what it observed replaces nothing.
+            if register.base < delta.base {
+                delta.tally = register.tally.reset();
+            }
             if *replace {
                 let tags: Vec<Tag> =
                     view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
@@ -451,7 +466,7 @@ fn prepare_counter(op: &CounterOp, view: &View, dots: &mut Dots) -> Result<Prepa
     let changed = match op {
         CounterOp::Add(by) => {
             check_sum(tally.value(), *by)?;
-            let dot = dots.mint();
+            let dot = dots.mint()?;
             delta.context.insert(dot);
             delta.tally = tally.incremented(dot, i128::from(*by));
             1
@@ -480,7 +495,7 @@ fn add_elements(
             Some(seen) => delta.context.extend(seen.dots()),
             None => changed += 1,
         }
-        let dot = dots.mint();
+        let dot = dots.mint()?;
         delta.context.insert(dot);
         delta.store.0.insert(name.clone(), DotFun([(dot, ())].into()));
     }
@@ -555,7 +570,7 @@ fn prepare_cart(
         delta.context.extend(adds.dots());
     }
     if quantity > 0 {
-        let dot = dots.mint();
+        let dot = dots.mint()?;
         delta.context.insert(dot);
         delta.store.0.insert(item.clone(), DotFun([(dot, quantity)].into()));
     }
@@ -565,6 +580,11 @@ fn prepare_cart(
     };
     let delta = Delta::touching(Tag::CART, State::Cart(delta), [item.clone()]);
     Ok(Prepared { delta, changed })
+}
+
+/// Each field once: where one is named twice, the last value counts.
+fn last_values(fields: &[(Blob, Blob)]) -> BTreeMap<&Blob, &Blob> {
+    fields.iter().map(|(name, value)| (name, value)).collect()
 }
 
 fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
@@ -587,10 +607,7 @@ fn prepare_map(
     match op {
         MapOp::Set(fields) => {
             check_elements(fields.iter().map(|(name, _)| name), limits)?;
-            // Where a field is named twice, the last value counts.
-            let fields: std::collections::BTreeMap<_, _> =
-                fields.iter().map(|(name, value)| (name, value)).collect();
-            for (name, value) in fields {
+            for (name, value) in last_values(fields) {
                 check_value(value, limits)?;
                 let seen = map_field(view, name);
                 changed += u64::from(!seen.is_some_and(DotStore::is_live));
@@ -603,7 +620,7 @@ fn prepare_map(
                         stamp = stamp.max(latest.stamp.next());
                     }
                 }
-                let dot = dots.mint();
+                let dot = dots.mint()?;
                 delta.context.insert(dot);
                 field.writes.0.insert(dot, Write { stamp, value: value.clone() });
                 delta.store.0.insert(name.clone(), field);
@@ -619,7 +636,7 @@ fn prepare_map(
             };
             check_sum(i128::from(present), *by)?;
             changed = u64::from(!seen.is_live());
-            let dot = dots.mint();
+            let dot = dots.mint()?;
             delta.context.insert(dot);
             let tally = seen.tally.incremented(dot, i128::from(*by));
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
@@ -657,7 +674,7 @@ fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
             }
             State::Register(register) => {
                 let stamp = later_than(register, stamp)?;
-                let dot = dots.mint();
+                let dot = dots.mint()?;
                 let base = Some(Base { stamp, dot, value: None });
                 let tally = register.tally.reset();
                 let context = [dot].into_iter().collect();

@@ -91,6 +91,20 @@ impl State {
         }
     }
 
+    /// Whether it is the state before any write. Never kept under a tag: a write that changes
+    /// nothing must not make equal values differ.
+    pub fn is_bottom(&self) -> bool {
+        match self {
+            Self::Bytes(state) => state.is_bottom(),
+            Self::Register(state) => *state == Register::default(),
+            Self::Gset(state) | Self::Orset(state) => state.is_bottom(),
+            Self::Counter(state) => *state == CounterState::default(),
+            Self::Cart(state) => state.is_bottom(),
+            Self::Map(state) => state.is_bottom(),
+            Self::Opaque(encodings) => encodings.is_empty(),
+        }
+    }
+
     /// The least upper bound: commutative, associative, idempotent, total. Visits every element of
     /// both sides; a delta is cheaper to [`Value::apply`].
     ///
@@ -117,10 +131,28 @@ impl State {
     }
 }
 
-/// A key's state: one state per tag.
+/// A key's state: one state per tag, of that tag's kind (decoding refuses any other).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "BTreeMap<Tag, State>")]
 pub struct Value(pub BTreeMap<Tag, State>);
+
+/// A state under the tag of another type. Nothing was decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a state of another type stands under {0}")]
+pub struct MisplacedState(Tag);
+
+impl TryFrom<BTreeMap<Tag, State>> for Value {
+    type Error = MisplacedState;
+
+    fn try_from(states: BTreeMap<Tag, State>) -> Result<Self, MisplacedState> {
+        let kind = std::mem::discriminant::<State>;
+        let misplaced = |(tag, state): &(&Tag, &State)| kind(state) != kind(&State::bottom(**tag));
+        match states.iter().find(misplaced) {
+            Some((&tag, _)) => Err(MisplacedState(tag)),
+            None => Ok(Self(states)),
+        }
+    }
+}
 
 impl Value {
     /// The state of `tag`, if there ever was one.
@@ -135,14 +167,14 @@ impl Value {
 
     /// The least upper bound, tag by tag. Both must be whole, or views within one scope.
     pub fn merge(&mut self, other: &Self) {
-        for (&tag, theirs) in &other.0 {
+        for (&tag, theirs) in other.0.iter().filter(|(_, theirs)| !theirs.is_bottom()) {
             self.0.entry(tag).or_insert_with(|| State::bottom(tag)).merge(theirs);
         }
     }
 
     /// Merges a delta, visiting only the elements that it names.
     pub fn apply(&mut self, delta: &Delta) {
-        for (&tag, theirs) in &delta.value.0 {
+        for (&tag, theirs) in delta.value.0.iter().filter(|(_, theirs)| !theirs.is_bottom()) {
             let mine = self.0.entry(tag).or_insert_with(|| State::bottom(tag));
             if delta.touches_everything(tag) {
                 mine.merge(theirs);

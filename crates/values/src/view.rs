@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clock::CausalContext;
+use clock::{CausalContext, Dot};
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Causal, Delta, DotMap, DotStore, State, Tag, Touch, Value, WrongType};
+use crate::{
+    Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, Touch, Value, WrongType,
+    is_collection,
+};
 
 /// Which part of a value is looked at. Every scope has all of `bytes`, `lww` and `counter`, and the
 /// context and summary of every collection; they differ in the elements.
@@ -43,7 +46,7 @@ pub struct CollectionSummary {
     /// Order-independent digest of all rows: equal summaries mean equal elements.
     pub digest: u128,
     /// Whether this is the summary of one replica, or of several that agree. If not, `live` is
-    /// only the largest that any of them showed.
+    /// only the largest that any of them showed (0 where one of them has seen all removed).
     pub exact: bool,
 }
 
@@ -61,18 +64,44 @@ pub struct View {
 impl View {
     /// The view of a whole value (summaries counted, digests left at 0).
     pub fn of(value: Value) -> Self {
-        let summary = |state: &State| {
-            let live = match state {
-                State::Gset(state) | State::Orset(state) => live_count(&state.store),
-                State::Cart(state) => live_count(&state.store),
-                State::Map(state) => live_count(&state.store),
-                _ => return None,
-            };
-            Some(CollectionSummary { live, digest: 0, exact: true })
+        let summary = |state: &State| CollectionSummary {
+            live: state.live_elements(),
+            digest: 0,
+            exact: true,
         };
-        let collections =
-            value.0.iter().filter_map(|(&tag, state)| Some((tag, summary(state)?))).collect();
+        let collections = value.0.iter().filter(|(tag, _)| is_collection(**tag));
+        let collections = collections.map(|(&tag, state)| (tag, summary(state))).collect();
         Self { value, collections, next: None }
+    }
+
+    /// The siblings of a `bytes` key, each value once (under its latest dot): a put repeated
+    /// through another coordinator is not its own sibling.
+    pub fn siblings(&self) -> Vec<(Dot, &Sibling)> {
+        let Some(State::Bytes(state)) = self.value.state(Tag::BYTES) else { return Vec::new() };
+        let mut latest = BTreeMap::<&Blob, (Dot, &Sibling)>::new();
+        for (&dot, sibling) in &state.store.0 {
+            let known = latest.entry(&sibling.value).or_insert((dot, sibling));
+            if (known.1.stamp, known.0) < (sibling.stamp, dot) {
+                *known = (dot, sibling);
+            }
+        }
+        let mut siblings: Vec<_> = latest.into_values().collect();
+        siblings.sort_unstable_by_key(|&(dot, _)| dot);
+        siblings
+    }
+
+    /// What the writer of a put has seen once the put is done and this is the view after it: all
+    /// but the siblings that it was not shown. A later put with this context supersedes its
+    /// own write and what `observed` had seen, and nobody else's. To be returned where the answer
+    /// to a put does not carry the siblings themselves.
+    pub fn context_of_put(&self, observed: &CausalContext, put: &Blob) -> CausalContext {
+        let Some(State::Bytes(state)) = self.value.state(Tag::BYTES) else {
+            return observed.clone();
+        };
+        let unseen = state.store.0.iter().filter_map(|(&dot, sibling)| {
+            (sibling.value != *put && !observed.contains(dot)).then_some(dot)
+        });
+        state.context.without(unseen)
     }
 
     /// Whether the key has something of type `tag`.
@@ -101,31 +130,34 @@ impl View {
     /// Merges another replica's view within the same scope.
     pub fn merge(&mut self, other: &Self) {
         for (&tag, theirs) in &other.collections {
-            let known = self.value.0.contains_key(&tag);
-            let mine = self
-                .collections
-                .entry(tag)
-                .or_insert(CollectionSummary { exact: !known, ..CollectionSummary::default() });
-            if *mine != *theirs {
-                let live = mine.live.max(theirs.live);
-                *mine = CollectionSummary { live, digest: 0, exact: false };
+            // A replica that never heard of the collection adds nothing to the other's summary.
+            let Some(mine) = self.collections.get_mut(&tag) else {
+                self.collections.insert(tag, *theirs);
+                continue;
+            };
+            if *mine == *theirs {
+                continue;
             }
+            // A side that shows nothing and has seen all that the other one has, has seen it
+            // removed: a stale replica must not make a deleted key look alive.
+            let (my_context, their_context) = (self.value.context(tag), other.value.context(tag));
+            let emptied = mine.live == 0 && my_context.descends(their_context)
+                || theirs.live == 0 && their_context.descends(my_context);
+            let live = if emptied { 0 } else { mine.live.max(theirs.live) };
+            *mine = CollectionSummary { live, digest: 0, exact: false };
         }
         self.value.merge(&other.value);
+        for (tag, summary) in self.collections.iter_mut().filter(|(_, summary)| !summary.exact) {
+            let shown = self.value.state(*tag).map_or(0, State::live_elements);
+            summary.live = summary.live.max(shown);
+        }
         self.next = match (self.next.take(), &other.next) {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs.clone())),
             (mine, theirs) => mine.or_else(|| theirs.clone()),
         };
         if let Some(next) = &self.next {
             // Beyond the shorter page one side has not looked.
-            for state in self.value.0.values_mut() {
-                match state {
-                    State::Gset(state) | State::Orset(state) => cut(state, next),
-                    State::Cart(state) => cut(state, next),
-                    State::Map(state) => cut(state, next),
-                    _ => {}
-                }
-            }
+            self.value.0.values_mut().for_each(|state| cut_state(state, next));
         }
     }
 
@@ -135,7 +167,18 @@ impl View {
     pub fn repair(&self, stale: &Self) -> Option<Delta> {
         let mut delta = Delta::default();
         for (&tag, state) in &self.value.0 {
-            let theirs = stale.value.state(tag);
+            // Where this view's page ends before the stale one's, what lies beyond is not absent
+            // from it but not looked at.
+            let page;
+            let theirs = match (stale.value.state(tag), &self.next) {
+                (Some(theirs), Some(next)) => {
+                    let mut theirs = theirs.clone();
+                    cut_state(&mut theirs, next);
+                    page = theirs;
+                    Some(&page)
+                }
+                (theirs, _) => theirs,
+            };
             if theirs == Some(state) {
                 continue;
             }
@@ -173,8 +216,30 @@ impl View {
     }
 }
 
+impl State {
+    /// Number of elements held that a reader sees; 0 for what is no collection.
+    fn live_elements(&self) -> u64 {
+        match self {
+            Self::Gset(state) | Self::Orset(state) => live_count(&state.store),
+            Self::Cart(state) => live_count(&state.store),
+            Self::Map(state) => live_count(&state.store),
+            _ => 0,
+        }
+    }
+}
+
 fn live_count<E: DotStore>(store: &DotMap<E>) -> u64 {
     store.0.values().filter(|entry| entry.is_live()).count() as u64
+}
+
+/// Drops the elements after `next`.
+fn cut_state(state: &mut State, next: &Blob) {
+    match state {
+        State::Gset(state) | State::Orset(state) => cut(state, next),
+        State::Cart(state) => cut(state, next),
+        State::Map(state) => cut(state, next),
+        _ => {}
+    }
 }
 
 fn cut<E>(state: &mut Causal<DotMap<E>>, next: &Blob) {

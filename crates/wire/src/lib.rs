@@ -1,5 +1,23 @@
-//! Frames and messages between nodes and to native clients. (Being written.)
+//! Frames and messages between nodes and to native clients.
+//!
+//! A connection begins with a handshake ([`connect_peer`], [`connect_client`], [`accept`]) of
+//! small frames under a time limit; then a peer's connection carries [`PeerFrame`]s, a client's
+//! [`ClientCall`]s one way and [`ClientReply`]s the other. Every frame is a 4-byte big-endian
+//! length and one value in the project's one encoding; whatever is malformed ends the connection.
 
 mod call;
+mod frame;
+mod handshake;
+mod operation_name;
 
 pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};
+pub use frame::{
+    FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
+    OversizeFrame, PeerFrame, append_frame, frames, read_frame, write_frame,
+};
+pub use handshake::{
+    Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,
+    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Refusal, Role, Welcome, accept,
+    connect_client, connect_peer,
+};
+pub use operation_name::OperationName;

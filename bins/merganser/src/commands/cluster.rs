@@ -1,0 +1,286 @@
+//! Commands on the cluster: ring, status, explain, contexts, links.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use client::{Client, Datastore};
+use clock::{ContextToken, Dot, NodeId};
+use replication::{Explanation, summarize};
+use serde_json::{Value, json};
+use values::{DotStore, Key, State, View};
+
+use crate::options::LinksCommand;
+use crate::output::{Printer, json_bytes, table, text_bytes};
+
+/// Shows what a context token says. Names of nodes are asked of a node, if one is in reach.
+pub(crate) async fn context(printer: &Printer, node: &str, token: String) -> Result<ExitCode> {
+    let claims = ContextToken::from(token).peek()?;
+    let names = match Client::connect(node).await {
+        Ok(client) => client.status().await.map(|status| {
+            status.members.into_iter().map(|member| (member.node, member.name)).collect()
+        }),
+        Err(_) => Ok(BTreeMap::new()),
+    };
+    let summary = summarize(&claims.context, &names.unwrap_or_default());
+    let json = json!({ "context": summary, "time_ms": claims.time.millis() });
+    printer.show(&json, || summary.clone());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows who owns how much, and the preference list of a key.
+pub(crate) async fn ring(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    bucket: &str,
+    key: Option<String>,
+) -> Result<ExitCode> {
+    let status = datastore.status().await?;
+    let lookup = match key {
+        Some(key) => {
+            let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
+            Some(datastore.explain(key).await?)
+        }
+        None => None,
+    };
+    let q = f64::from(status.partitions);
+    let share = |owned: u32| format!("{:.2} %", 100.0 * f64::from(owned) / q);
+    let list = lookup.as_ref().map(|found| {
+        let name = |node: &NodeId| named(*node, &found.names);
+        found.preference_list.iter().map(name).collect::<Vec<_>>()
+    });
+    let json = json!({
+        "version": status.ring_version,
+        "partitions": status.partitions,
+        "members": status.members.iter().map(|m| json!({ "name": m.name, "partitions": m.partitions }))
+            .collect::<Vec<_>>(),
+        "key": lookup.as_ref().map(|found| json!({ "partition": found.partition,
+            "owners": found.n, "preference_list": list })),
+    });
+    printer.show(&json, || {
+        let rows = status
+            .members
+            .iter()
+            .map(|m| [m.name.clone(), m.partitions.to_string(), share(m.partitions)]);
+        let mut text = format!(
+            "ring version {}, {} partitions\n{}\n{}",
+            status.ring_version,
+            status.partitions,
+            drawn(&status.owners, status.members.len()),
+            table(["member", "partitions", "share"], rows.collect())
+        );
+        if let (Some(found), Some(list)) = (&lookup, &list) {
+            let (owners, fallbacks) = list.split_at(usize::from(found.n).min(list.len()));
+            text += &format!(
+                "\nkey {} is in partition {}; owners {}",
+                text_bytes(found.key.key()),
+                found.partition,
+                owners.join(", ")
+            );
+            if !fallbacks.is_empty() {
+                text += &format!("; fallbacks {}", fallbacks.join(", "));
+            }
+        }
+        text
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The ring as one line of 64 letters: who owns the partition at each 64th of it.
+fn drawn(owners: &[u16], members: usize) -> String {
+    if owners.is_empty() {
+        return String::new();
+    }
+    let letter = |owner: u16| char::from(b'A' + u8::try_from(owner % 26).unwrap_or(0));
+    let width = owners.len().min(64);
+    let ring: String = (0..width).map(|at| letter(owners[at * owners.len() / width])).collect();
+    let legend = if members > 26 { " (letters repeat)" } else { "" };
+    format!("[{ring}]{legend}")
+}
+
+/// Shows members, links and pending deltas.
+pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCode> {
+    let status = datastore.status().await?;
+    let json = json!({
+        "cluster": status.cluster, "node": status.node, "version": status.version,
+        "uptime_ms": status.uptime_ms, "keys": status.keys,
+        "members": status.members.iter().map(|m| json!({
+            "name": m.name, "id": m.node.to_string(), "peer_address": m.peer_address,
+            "connected": m.connected, "cut": m.cut, "partitions": m.partitions,
+            "pending": m.pending })).collect::<Vec<_>>(),
+        "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
+    });
+    printer.show(&json, || {
+        let rows = status.members.iter().map(|m| {
+            let link = match (m.name == status.node, m.cut, m.connected) {
+                (true, true, _) => "this node, cut off",
+                (true, ..) => "this node",
+                (_, true, _) => "cut",
+                (_, _, true) => "connected",
+                (_, _, false) => "not connected",
+            };
+            [
+                m.name.clone(),
+                m.peer_address.clone(),
+                link.to_owned(),
+                m.partitions.to_string(),
+                m.pending.to_string(),
+            ]
+        });
+        format!(
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}",
+            status.cluster,
+            status.node,
+            status.keys,
+            status.uptime_ms / 1000,
+            status.version,
+            table(["member", "address", "link", "partitions", "waiting for it"], rows.collect())
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cuts or restores links.
+pub(crate) async fn links(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    command: LinksCommand,
+) -> Result<ExitCode> {
+    let (member, cut) = match command {
+        LinksCommand::Cut { member } => (member, true),
+        LinksCommand::Heal { member } => (member, false),
+    };
+    datastore.cut_links(&member, cut).await?;
+    printer.show(&json!({ "member": member, "cut": cut }), || {
+        format!("links of {member} are {}", if cut { "cut" } else { "whole" })
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how a key stands.
+pub(crate) async fn explain(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    bucket: &str,
+    key: String,
+) -> Result<ExitCode> {
+    let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
+    let found = datastore.explain(key).await?;
+    printer.show(&explanation_json(&found), || explanation_text(&found));
+    Ok(if found.merged.live_tags().is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn named(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
+    names.get(&node).cloned().unwrap_or_else(|| format!("{node:?}"))
+}
+
+fn explanation_text(found: &Explanation) -> String {
+    let names = &found.names;
+    let (owners, fallbacks) =
+        found.preference_list.split_at(usize::from(found.n).min(found.preference_list.len()));
+    let list = |nodes: &[NodeId]| {
+        nodes.iter().map(|&node| named(node, names)).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = vec![format!(
+        "key {} of bucket {}: partition {}, owners {}",
+        text_bytes(found.key.key()),
+        text_bytes(found.key.bucket()),
+        found.partition,
+        list(owners)
+    )];
+    if !fallbacks.is_empty() {
+        lines.push(format!("fallbacks {}", list(fallbacks)));
+    }
+    let tags = found.merged.live_tags();
+    lines.push(match tags.as_slice() {
+        [] => "holds nothing".into(),
+        [tag] => format!("holds a {tag}"),
+        tags => format!(
+            "type conflict: holds {}; each can be read by its type",
+            tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+        ),
+    });
+    lines.extend(view_lines(&found.merged, names));
+    for replica in &found.replicas {
+        let node = named(replica.node, names);
+        match &replica.view {
+            Ok(view) if *view == found.merged => lines.push(format!("replica {node}: the same")),
+            Ok(view) => {
+                lines.push(format!("replica {node}: differs"));
+                lines.extend(view_lines(view, names).into_iter().map(|line| format!("  {line}")));
+            }
+            Err(why) => lines.push(format!("replica {node}: {why}")),
+        }
+        if !replica.pending_for.is_empty() {
+            lines.push(format!("  has deltas waiting for {}", list(&replica.pending_for)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn explanation_json(found: &Explanation) -> Value {
+    let names = &found.names;
+    let name = |node: &NodeId| named(*node, names);
+    json!({
+        "bucket": json_bytes(found.key.bucket()),
+        "key": json_bytes(found.key.key()),
+        "partition": found.partition,
+        "preference_list": found.preference_list.iter().map(name).collect::<Vec<_>>(),
+        "n": found.n,
+        "types": found.merged.live_tags().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "merged": view_lines(&found.merged, names),
+        "replicas": found.replicas.iter().map(|replica| json!({
+            "node": name(&replica.node),
+            "view": replica.view.as_ref().ok().map(|view| view_lines(view, names)),
+            "error": replica.view.as_ref().err(),
+            "pending_for": replica.pending_for.iter().map(name).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// A view, line by line: each type's version vector, and its live dots with what hangs on them.
+fn view_lines(view: &View, names: &BTreeMap<NodeId, String>) -> Vec<String> {
+    let dot = |dot: Dot| format!("{}:{}", named(dot.actor.replica, names), dot.counter);
+    let dots = |all: Vec<Dot>| all.into_iter().map(dot).collect::<Vec<_>>().join(" ");
+    let mut lines = Vec::new();
+    for (tag, state) in &view.value.0 {
+        lines.push(format!("{tag} {}", summarize(state.context(), names)));
+        match state {
+            State::Bytes(state) => lines.extend(state.store.0.iter().map(|(&at, sibling)| {
+                format!("  {} = {} ({})", dot(at), text_bytes(&sibling.value), sibling.stamp)
+            })),
+            State::Register(register) => {
+                if let Some(base) = &register.base {
+                    let value = base.value.as_ref().map_or("(deleted)".into(), |v| text_bytes(v));
+                    lines.push(format!("  {} = {value} ({})", dot(base.dot), base.stamp));
+                }
+                for (actor, entry) in register.tally.entries().filter(|(_, e)| e.is_live()) {
+                    lines.push(format!("  {} adds {}", named(actor.replica, names), entry.value()));
+                }
+            }
+            State::Counter(counter) => {
+                for (actor, entry) in counter.tally.entries().filter(|(_, e)| e.is_live()) {
+                    lines.push(format!("  {} adds {}", named(actor.replica, names), entry.value()));
+                }
+            }
+            State::Gset(set) | State::Orset(set) => {
+                lines.extend(set.store.0.iter().map(|(element, adds)| {
+                    format!("  {} [{}]", text_bytes(element), dots(adds.dots()))
+                }));
+            }
+            State::Cart(cart) => lines.extend(cart.store.0.iter().map(|(item, adds)| {
+                let adds: Vec<String> =
+                    adds.0.iter().map(|(&at, units)| format!("{}={units}", dot(at))).collect();
+                format!("  {} [{}]", text_bytes(item), adds.join(" "))
+            })),
+            State::Map(map) => lines.extend(map.store.0.iter().map(|(name, field)| {
+                let value = field.read().map_or("(removed)".into(), |value| text_bytes(&value));
+                format!("  {} = {value} [{}]", text_bytes(name), dots(field.dots()))
+            })),
+            State::Opaque(encodings) => {
+                lines.push(format!("  {} encodings of a type unknown here", encodings.len()));
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,177 @@
+//! `merganser start` and `merganser dev`: nodes that run until they are asked to stop.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use node::{DevCluster, DevOptions, Node, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::runtime;
+use crate::options::{DevCommand, StartOptions};
+use crate::output::table;
+
+/// Sends logs to standard error: `RUST_LOG` says which, or else `default`; JSON where nobody reads
+/// along.
+pub(super) fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        logs.with_target(false).init();
+    } else {
+        logs.json().init();
+    }
+}
+
+/// Runs one node.
+pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
+    log_to_stderr("info");
+    let config = settings(options)?.resolve()?;
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let node = Node::start(config).await?;
+        let at = node.addresses();
+        println!("redis protocol {}", at.resp);
+        println!("http           http://{}/", at.http);
+        println!("peers, clients {}", at.peer);
+        println!("ready");
+        stop.await;
+        eprintln!("stopping: finishing what was accepted");
+        node.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What flags, environment and file say together.
+fn settings(options: StartOptions) -> Result<Settings> {
+    let address = |flag: &str, text: Option<String>| -> Result<Option<SocketAddr>> {
+        text.map(|text| {
+            text.parse().with_context(|| {
+                format!("{flag} {text}: give an address and a port, 127.0.0.1:7379")
+            })
+        })
+        .transpose()
+    };
+    let mut members = BTreeMap::new();
+    for member in &options.members {
+        let (name, at) = member
+            .split_once('=')
+            .ok_or_else(|| anyhow!("--member {member}: give NAME=HOST:PORT, for each member"))?;
+        ensure!(
+            members.insert(name.to_owned(), at.to_owned()).is_none(),
+            "--member {name} is given twice"
+        );
+    }
+    let flags = Settings {
+        name: options.name,
+        cluster: options.cluster,
+        data: options.data,
+        resp: address("--resp", options.resp)?,
+        http: address("--http", options.http)?,
+        peer: address("--peer", options.peer)?,
+        members: (!members.is_empty()).then_some(members),
+        secret: options.secret_file.as_deref().map(secret).transpose()?,
+        ..Settings::default()
+    };
+    Ok(match &options.config {
+        Some(path) => flags.or(Settings::from_file(path)?),
+        None => flags,
+    })
+}
+
+/// Reads a secret from a file that only its owner may read.
+fn secret(path: &Path) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    ensure!(
+        metadata.permissions().mode() & 0o077 == 0,
+        "{shown} can be read by others than its owner: chmod 600 {shown}"
+    );
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let secret = text.trim();
+    ensure!(!secret.is_empty(), "{shown} is empty: put a long random secret in it");
+    Ok(secret.to_owned())
+}
+
+/// Completes when the process is asked to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Runs a development cluster.
+pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
+    log_to_stderr("warn");
+    ensure!((1..=20).contains(&command.nodes), "--nodes takes 1 to 20");
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let kept = command.dir.clone();
+        let options = DevOptions {
+            nodes: command.nodes,
+            dir: command.dir,
+            port_base: Some(command.port_base),
+        };
+        let cluster = DevCluster::start(options).await?;
+        println!("{}", endpoints(&cluster));
+        match kept {
+            Some(dir) => println!("data is kept in {}", dir.display()),
+            None => println!("data is temporary; keep it with --dir DIR"),
+        }
+        println!("\n{}", things_to_try(&cluster));
+        println!("ready: {} nodes serve; Ctrl-C stops them", cluster.nodes().len());
+        stop.await;
+        eprintln!("stopping: finishing what was accepted");
+        cluster.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn endpoints(cluster: &DevCluster) -> String {
+    let rows = cluster.nodes().iter().map(|node| {
+        let at = node.addresses();
+        [
+            node.name().to_owned(),
+            at.resp.to_string(),
+            format!("http://{}/", at.http),
+            at.peer.to_string(),
+        ]
+    });
+    table(["node", "redis protocol", "http", "peers, merganser --node"], rows.collect())
+}
+
+fn things_to_try(cluster: &DevCluster) -> String {
+    let nodes = cluster.nodes();
+    let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
+    let resp = first.addresses().resp.port();
+    let mut text = String::from("try, in another terminal:\n");
+    let mut line = |command: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {command}");
+    };
+    line(format!("redis-cli -p {resp} sadd s a"));
+    line(format!("redis-cli -p {} smembers s", last.addresses().resp.port()));
+    line(format!("curl http://{}/v1/buckets/default/sets/s", last.addresses().http));
+    line(format!("redis-cli -p {resp} mg.cart add ada book 2"));
+    if nodes.len() > 1 {
+        line(format!(
+            "redis-cli -p {resp} mg.cut {}     # then write on both sides, and",
+            last.name()
+        ));
+        line(format!("redis-cli -p {resp} mg.heal {}    # see them converge:", last.name()));
+    }
+    line(format!("redis-cli -p {resp} mg.explain s"));
+    line("merganser status                  # or: cargo run --release -- status".into());
+    text
+}

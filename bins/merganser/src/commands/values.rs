@@ -1,0 +1,283 @@
+//! Commands on values: every type's operations through the typed handles.
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use client::{Bucket, CounterHandle, Siblings};
+use clock::ContextToken;
+use replication::{Answer, RequestError};
+use serde_json::{Value, json};
+use values::{InvalidKey, Tag};
+
+use crate::options::{
+    CartCommand, Command, CounterCommand, GsetCommand, MapCommand, RegisterCommand, SetCommand,
+};
+use crate::output::{Printer, json_bytes, table, text_bytes};
+
+/// Does a command on a value.
+pub(crate) async fn run(printer: &Printer, bucket: &Bucket, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Get { key } => get(printer, bucket, key).await,
+        Command::Put { key, value, context } => {
+            let value = match value.as_str() {
+                "-" => {
+                    let mut bytes = Vec::new();
+                    std::io::stdin().read_to_end(&mut bytes).context("cannot read the value")?;
+                    bytes
+                }
+                _ => value.into_bytes(),
+            };
+            let raw = bucket.raw(key).map_err(invalid)?;
+            let answer = raw.put(value, context.map(ContextToken::from)).await?;
+            Ok(written(printer, &answer))
+        }
+        Command::Del { key, context } => {
+            let raw = bucket.raw(key).map_err(invalid)?;
+            let seen = match context {
+                Some(context) => Some(ContextToken::from(context)),
+                None => {
+                    let siblings = raw.get().await?;
+                    siblings.context.filter(|_| !siblings.values.is_empty())
+                }
+            };
+            match seen {
+                Some(context) => Ok(written(printer, &raw.delete(context).await?)),
+                None => Ok(absent(printer)),
+            }
+        }
+        Command::Register(command) => register(printer, bucket, command).await,
+        Command::Counter(command) => counter(printer, bucket, command).await,
+        Command::Set(command) => set(printer, bucket, command).await,
+        Command::Gset(command) => gset(printer, bucket, command).await,
+        Command::Cart(command) => cart(printer, bucket, command).await,
+        Command::Map(command) => map(printer, bucket, command).await,
+        _ => unreachable!("commands on clusters are done elsewhere"),
+    }
+}
+
+fn invalid(error: InvalidKey) -> RequestError {
+    error.into()
+}
+
+fn absent(printer: &Printer) -> ExitCode {
+    printer.show(&Value::Null, || "(nothing there)".into());
+    ExitCode::FAILURE
+}
+
+/// How many copies an answer rests on, for people.
+fn copies(answer: &Answer) -> String {
+    let acks = answer.acks;
+    let mut text = format!("{} of {} owners have it", acks.answered, acks.owners);
+    if acks.hinted > 0 {
+        text += &format!(", {} will get it when they are back", acks.hinted);
+    }
+    if answer.partly_observed {
+        text += "; fewer than r replicas showed what they hold";
+    }
+    text
+}
+
+fn acks(answer: &Answer) -> Value {
+    let acks = answer.acks;
+    json!({ "owners": acks.owners, "needed": acks.needed, "acked": acks.answered,
+        "hinted": acks.hinted, "partly_observed": answer.partly_observed })
+}
+
+/// Reports a write: its copies, and the context where the answer carries one.
+fn written(printer: &Printer, answer: &Answer) -> ExitCode {
+    let context = answer.contexts.get(&Tag::BYTES).map(ContextToken::as_str);
+    printer.show(&json!({ "acks": acks(answer), "context": context }), || {
+        let mut text = copies(answer);
+        if let Some(context) = context {
+            text += &format!("\ncontext {context}");
+        }
+        text
+    });
+    ExitCode::SUCCESS
+}
+
+/// Reports an update that shows `value`.
+fn updated(printer: &Printer, answer: &Answer, value: &Value, text: String) -> ExitCode {
+    printer.show(&json!({ "value": value, "acks": acks(answer) }), || {
+        format!("{text} ({})", copies(answer))
+    });
+    ExitCode::SUCCESS
+}
+
+async fn get(printer: &Printer, bucket: &Bucket, key: String) -> Result<ExitCode> {
+    let Siblings { values, context } = bucket.raw(key).map_err(invalid)?.get().await?;
+    if values.is_empty() {
+        return Ok(absent(printer));
+    }
+    let context = context.as_ref().map(ContextToken::as_str);
+    let siblings: Vec<Value> = values.iter().map(|s| json_bytes(&s.value)).collect();
+    printer.show(&json!({ "siblings": siblings, "context": context }), || {
+        let mut lines: Vec<String> = values.iter().map(|s| text_bytes(&s.value)).collect();
+        if values.len() > 1 {
+            lines.push(format!(
+                "{} siblings: put the reconciled value with this context",
+                values.len()
+            ));
+        }
+        lines.push(format!("context {}", context.unwrap_or("(none)")));
+        lines.join("\n")
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn register(
+    printer: &Printer,
+    bucket: &Bucket,
+    command: RegisterCommand,
+) -> Result<ExitCode> {
+    let handle = |key: String| bucket.register(key).map_err(invalid);
+    match command {
+        RegisterCommand::Get { key } => match handle(key)?.get().await? {
+            Some(value) => {
+                printer.show(&json_bytes(&value), || text_bytes(&value));
+                Ok(ExitCode::SUCCESS)
+            }
+            None => Ok(absent(printer)),
+        },
+        RegisterCommand::Set { key, value } => {
+            Ok(written(printer, &handle(key)?.set(value).await?))
+        }
+        RegisterCommand::Incr { key, by } => {
+            let sum = handle(key)?.increment(by).await?.unwrap_or_default();
+            printer.show(&json_bytes(&sum), || text_bytes(&sum));
+            Ok(ExitCode::SUCCESS)
+        }
+        RegisterCommand::Del { key } => Ok(written(printer, &handle(key)?.delete().await?)),
+    }
+}
+
+async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) -> Result<ExitCode> {
+    let handle = |key: String| bucket.counter(key).map_err(invalid);
+    let value = match command {
+        CounterCommand::Get { key } => handle(key)?.value().await?,
+        CounterCommand::Add { key, by } => handle(key)?.add(by).await?,
+        CounterCommand::Reset { key } => {
+            let answer = handle(key)?.reset().await?;
+            let value = CounterHandle::read(&answer).to_string();
+            return Ok(updated(printer, &answer, &json!(value), value.clone()));
+        }
+    };
+    // Text in JSON: a merged counter may exceed what JSON readers take for a number.
+    printer.show(&json!(value.to_string()), || value.to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn elements(printer: &Printer, elements: &[values::Blob]) -> ExitCode {
+    printer.show(&elements.iter().map(|e| json_bytes(e)).collect(), || {
+        elements.iter().map(|e| text_bytes(e)).collect::<Vec<_>>().join("\n")
+    });
+    ExitCode::SUCCESS
+}
+
+fn truth(printer: &Printer, holds: bool) -> ExitCode {
+    printer.show(&json!(holds), || if holds { "yes".into() } else { "no".into() });
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn number(printer: &Printer, number: u64) -> ExitCode {
+    printer.show(&json!(number), || number.to_string());
+    ExitCode::SUCCESS
+}
+
+fn changed(printer: &Printer, answer: &Answer, what: &str) -> ExitCode {
+    let count = answer.changed;
+    updated(printer, answer, &json!(count), format!("{count} {what}"))
+}
+
+async fn set(printer: &Printer, bucket: &Bucket, command: SetCommand) -> Result<ExitCode> {
+    let handle = |key: String| bucket.set(key).map_err(invalid);
+    Ok(match command {
+        SetCommand::Add { key, elements } => {
+            changed(printer, &handle(key)?.add(elements).await?, "new")
+        }
+        SetCommand::Remove { key, elements } => {
+            changed(printer, &handle(key)?.remove(elements).await?, "removed")
+        }
+        SetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
+        SetCommand::Contains { key, element } => {
+            truth(printer, handle(key)?.contains(element).await?)
+        }
+        SetCommand::Size { key } => number(printer, handle(key)?.size().await?),
+    })
+}
+
+async fn gset(printer: &Printer, bucket: &Bucket, command: GsetCommand) -> Result<ExitCode> {
+    let handle = |key: String| bucket.gset(key).map_err(invalid);
+    Ok(match command {
+        GsetCommand::Add { key, elements } => {
+            changed(printer, &handle(key)?.add(elements).await?, "new")
+        }
+        GsetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
+        GsetCommand::Contains { key, element } => {
+            truth(printer, handle(key)?.contains(element).await?)
+        }
+        GsetCommand::Size { key } => number(printer, handle(key)?.size().await?),
+    })
+}
+
+async fn cart(printer: &Printer, bucket: &Bucket, command: CartCommand) -> Result<ExitCode> {
+    let handle = |key: String| bucket.cart(key).map_err(invalid);
+    Ok(match command {
+        CartCommand::Add { key, item, quantity } => {
+            written(printer, &handle(key)?.add(item, quantity).await?)
+        }
+        CartCommand::Remove { key, item } => {
+            changed(printer, &handle(key)?.remove(item).await?, "removed")
+        }
+        CartCommand::Set { key, item, quantity } => {
+            written(printer, &handle(key)?.set_quantity(item, quantity).await?)
+        }
+        CartCommand::Items { key } => {
+            let items = handle(key)?.items().await?;
+            let json = items
+                .iter()
+                .map(|(item, units)| json!({ "item": json_bytes(item), "quantity": units.to_string() }))
+                .collect();
+            printer.show(&json, || {
+                let rows = items.iter().map(|(item, n)| [text_bytes(item), n.to_string()]);
+                table(["item", "quantity"], rows.collect())
+            });
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+async fn map(printer: &Printer, bucket: &Bucket, command: MapCommand) -> Result<ExitCode> {
+    let handle = |key: String| bucket.map(key).map_err(invalid);
+    Ok(match command {
+        MapCommand::Set { key, field, value } => {
+            changed(printer, &handle(key)?.set([(field, value)]).await?, "new")
+        }
+        MapCommand::Incr { key, field, by } => {
+            written(printer, &handle(key)?.increment(field, by).await?)
+        }
+        MapCommand::Remove { key, fields } => {
+            changed(printer, &handle(key)?.remove(fields).await?, "removed")
+        }
+        MapCommand::Get { key, field } => match handle(key)?.get(field).await? {
+            Some(value) => {
+                printer.show(&json_bytes(&value), || text_bytes(&value));
+                ExitCode::SUCCESS
+            }
+            None => absent(printer),
+        },
+        MapCommand::Fields { key } => {
+            let fields = handle(key)?.fields().await?;
+            let json = fields
+                .iter()
+                .map(|(name, value)| json!({ "field": json_bytes(name), "value": json_bytes(value) }))
+                .collect();
+            printer.show(&json, || {
+                let rows = fields.iter().map(|(name, value)| [text_bytes(name), text_bytes(value)]);
+                table(["field", "value"], rows.collect())
+            });
+            ExitCode::SUCCESS
+        }
+    })
+}

@@ -1,0 +1,340 @@
+//! `merganser demo carts`: real purchases replayed by concurrent shoppers through every node, with
+//! one node's links cut in the middle, checked against an oracle.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use client::{Bucket, Client, Datastore};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use node::{DevCluster, DevOptions};
+use replication::{Answer, Level, RequestError};
+
+use super::contents::Contents;
+use super::invoices::{self, Shopper};
+use super::oracle::{Difference, History};
+use super::strategy::{self, Strategy, StrategyName};
+
+/// Longest wait for all replicas to show the same after the links are whole.
+const CONVERGENCE_MAX: Duration = Duration::from_secs(60);
+/// Updates done, in percent, when the links of one node are cut and when they are restored.
+const CUT_PERCENT: (usize, usize) = (35, 70);
+
+/// What the demonstration is asked to do.
+pub(crate) struct CartsOptions {
+    /// Purchases to replay; the bundled ones by default.
+    pub(crate) data: Option<PathBuf>,
+    /// How carts are kept.
+    pub(crate) strategy: StrategyName,
+    /// Whether to cut one node's links in the middle.
+    pub(crate) cut: bool,
+    /// Shoppers active at once.
+    pub(crate) shoppers: usize,
+    /// Nodes of a running development cluster (their peer addresses); a cluster of its own if
+    /// empty.
+    pub(crate) nodes: Vec<String>,
+}
+
+/// Replays, checks and reports. Fails if an update of the `crdt` strategy was lost or came back.
+pub(crate) async fn run(options: CartsOptions) -> Result<()> {
+    let shoppers = match &options.data {
+        Some(path) => {
+            let file =
+                File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            invoices::read(file).with_context(|| format!("in {}", path.display()))?
+        }
+        None => invoices::read(invoices::BUNDLED.as_bytes())?,
+    };
+    let (cluster, addresses) = if options.nodes.is_empty() {
+        let cluster = DevCluster::start(DevOptions::default()).await?;
+        let addresses = cluster.nodes().iter().map(|node| node.addresses().peer.to_string());
+        let addresses: Vec<String> = addresses.collect();
+        (Some(cluster), addresses)
+    } else {
+        (None, options.nodes.clone())
+    };
+    let mut nodes: Vec<Arc<dyn Datastore>> = Vec::new();
+    for address in &addresses {
+        let client = Client::connect(address).await;
+        nodes.push(Arc::new(client.with_context(|| format!("cannot reach a node at {address}"))?));
+    }
+    let outcome = replay(&options, shoppers, nodes).await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await;
+    }
+    outcome
+}
+
+/// What every shopper shares.
+struct Run {
+    nodes: Vec<Arc<dyn Datastore>>,
+    /// A bucket of this run alone, so that carts of an earlier run do not mix in.
+    bucket: String,
+    strategy: Box<dyn Strategy>,
+    shoppers: Vec<Shopper>,
+    next: AtomicUsize,
+    lines: AtomicUsize,
+    progress: ProgressBar,
+    finished: AtomicBool,
+    reduced: AtomicU64,
+    unmatched: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// What one worker saw.
+struct Observed {
+    histories: BTreeMap<String, History>,
+    updates: u64,
+    latency_us: Histogram<u64>,
+}
+
+async fn replay(
+    options: &CartsOptions,
+    shoppers: Vec<Shopper>,
+    nodes: Vec<Arc<dyn Datastore>>,
+) -> Result<()> {
+    ensure!(options.shoppers > 0, "--shoppers must be at least 1");
+    ensure!(
+        !options.cut || nodes.len() > 1,
+        "cutting links takes at least two nodes; use --no-cut"
+    );
+    let lines: usize = shoppers.iter().flat_map(|shopper| &shopper.sessions).map(Vec::len).sum();
+    let sessions: usize = shoppers.iter().map(|shopper| shopper.sessions.len()).sum();
+    let style =
+        ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} lines {per_sec} {eta}")?;
+    let cut_member = nodes.last().context("a cluster has nodes")?.status().await?.node;
+    let run = Arc::new(Run {
+        bucket: format!("carts-{:016x}", getrandom::u64()?),
+        strategy: strategy::named(options.strategy),
+        nodes,
+        shoppers,
+        next: AtomicUsize::new(0),
+        lines: AtomicUsize::new(0),
+        progress: ProgressBar::new(lines as u64).with_style(style).with_message("all connected"),
+        finished: AtomicBool::new(false),
+        reduced: AtomicU64::new(0),
+        unmatched: AtomicU64::new(0),
+        unknown: AtomicU64::new(0),
+    });
+    let started = Instant::now();
+    let links =
+        options.cut.then(|| tokio::spawn(cut_and_heal(run.clone(), cut_member.clone(), lines)));
+    let workers: Vec<_> = (0..options.shoppers).map(|_| tokio::spawn(shop(run.clone()))).collect();
+    let mut histories = BTreeMap::new();
+    let mut updates = 0;
+    let mut latency_us = histogram()?;
+    for worker in workers {
+        let observed = worker.await??;
+        histories.extend(observed.histories);
+        updates += observed.updates;
+        latency_us.add(&observed.latency_us)?;
+    }
+    let elapsed = started.elapsed();
+    run.finished.store(true, Ordering::Release);
+    let healed = match links {
+        Some(links) => links.await??,
+        None => Instant::now(),
+    };
+    run.progress.set_message("waiting for convergence");
+    let (carts, converged) = converge(&run, &histories, healed).await?;
+    run.progress.finish_and_clear();
+
+    let mut difference = Difference::default();
+    for (name, history) in &histories {
+        let found = history.difference(&carts[name]);
+        difference.lost += found.lost;
+        difference.resurrected += found.resurrected;
+        difference.unknown += found.unknown;
+    }
+    let file = invoices::totals(&run.shoppers);
+    let units = |totals: &BTreeMap<String, u64>| totals.values().sum::<u64>();
+    let unequal: Vec<&String> = file
+        .iter()
+        .filter(|&(name, totals)| carts[name].totals() != *totals)
+        .map(|(n, _)| n)
+        .collect();
+    let in_file: u64 = file.values().map(units).sum();
+    let in_carts: u64 = carts.values().map(|cart| units(&cart.totals())).sum();
+    let ms = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
+
+    println!(
+        "strategy {:?}, {} nodes, {} shoppers at once{}",
+        options.strategy,
+        run.nodes.len(),
+        options.shoppers,
+        if options.cut {
+            format!(", links of {cut_member} cut in the middle")
+        } else {
+            String::new()
+        }
+    );
+    println!("sessions {sessions}");
+    println!("updates {updates}");
+    println!("accepted with fewer than w copies {}", run.reduced.load(Ordering::Relaxed));
+    println!("outcome unknown {}", run.unknown.load(Ordering::Relaxed));
+    println!("unmatched lines {}", run.unmatched.load(Ordering::Relaxed));
+    println!("lost {}", difference.lost);
+    println!("resurrected {}", difference.resurrected);
+    println!("units in the carts {in_carts}, in the file's totals {in_file}");
+    match unequal.as_slice() {
+        [] => println!("totals equal to the file's: all {} carts", file.len()),
+        some => println!(
+            "totals equal to the file's: {} of {} carts, not {}",
+            file.len() - some.len(),
+            file.len(),
+            some.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+        ),
+    }
+    println!("converged {:.3} s after the last link was whole", converged.as_secs_f64());
+    println!("throughput {:.0} updates a second", updates as f64 / elapsed.as_secs_f64());
+    println!(
+        "latency p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0)
+    );
+    if options.strategy == StrategyName::Crdt {
+        ensure!(
+            difference.lost == 0 && difference.resurrected == 0,
+            "the store broke its promise: this is a bug, please report it with this output"
+        );
+    }
+    Ok(())
+}
+
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
+}
+
+/// Cuts the links of one node when a part of the lines is done, and restores them later. Returns
+/// when they were whole again.
+async fn cut_and_heal(run: Arc<Run>, member: String, lines: usize) -> Result<Instant> {
+    let reached = async |percent: usize| {
+        while run.lines.load(Ordering::Relaxed) * 100 < lines * percent
+            && !run.finished.load(Ordering::Acquire)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    reached(CUT_PERCENT.0).await;
+    run.nodes[0].cut_links(&member, true).await.context(
+        "cannot cut links: only development clusters (merganser dev) can; or use --no-cut",
+    )?;
+    run.progress.set_message(format!("{member} cut off"));
+    reached(CUT_PERCENT.1).await;
+    run.nodes[0].cut_links(&member, false).await?;
+    run.progress.set_message("links whole again");
+    Ok(Instant::now())
+}
+
+/// One worker: takes shopper after shopper and follows the sessions of each in order, every session
+/// through another node.
+async fn shop(run: Arc<Run>) -> Result<Observed> {
+    let mut observed =
+        Observed { histories: BTreeMap::new(), updates: 0, latency_us: histogram()? };
+    loop {
+        let at = run.next.fetch_add(1, Ordering::Relaxed);
+        let Some(shopper) = run.shoppers.get(at) else { return Ok(observed) };
+        let mut history = History::default();
+        for (session, lines) in shopper.sessions.iter().enumerate() {
+            let node = &run.nodes[(at + session) % run.nodes.len()];
+            let bucket = Bucket::new(node.clone(), run.bucket.clone());
+            for line in lines {
+                let begun = Instant::now();
+                let done = follow(&run, &bucket, shopper, line, &mut history).await;
+                match done {
+                    Ok(Some(answer)) => {
+                        observed.updates += 1;
+                        let took = begun.elapsed().as_micros();
+                        observed.latency_us.saturating_record(u64::try_from(took)?);
+                        if !answer.acks.is_met() {
+                            run.reduced.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    Ok(None) => {
+                        run.unmatched.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(RequestError::Unknown { .. } | RequestError::Disconnected(_)) => {
+                        run.unknown.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => bail!("cart {}: {error}", shopper.name),
+                }
+                run.lines.fetch_add(1, Ordering::Relaxed);
+                run.progress.inc(1);
+            }
+        }
+        observed.histories.insert(shopper.name.clone(), history);
+    }
+}
+
+async fn follow(
+    run: &Run,
+    bucket: &Bucket,
+    shopper: &Shopper,
+    line: &invoices::Line,
+    history: &mut History,
+) -> Result<Option<Answer>, RequestError> {
+    let units = line.quantity.unsigned_abs();
+    let done = match line.quantity {
+        0 => None,
+        1.. => Some(run.strategy.add(bucket, &shopper.name, &line.item, units, history).await?),
+        _ => run.strategy.take(bucket, &shopper.name, &line.item, units, history).await?,
+    };
+    Ok(done.map(|(recorded, answer)| {
+        history.record(&recorded);
+        answer
+    }))
+}
+
+/// Waits until no delta waits in any outbox and every node by itself shows every cart alike; returns
+/// the carts and how long it took since `healed`.
+async fn converge(
+    run: &Run,
+    histories: &BTreeMap<String, History>,
+    healed: Instant,
+) -> Result<(BTreeMap<String, Contents>, Duration)> {
+    let deadline = Instant::now() + CONVERGENCE_MAX;
+    loop {
+        let mut pending = 0;
+        for node in &run.nodes {
+            pending +=
+                node.status().await?.members.iter().map(|member| member.pending).sum::<u64>();
+        }
+        if pending == 0 {
+            let mut views = Vec::new();
+            for node in &run.nodes {
+                views.push(all_carts(run, node, histories).await?);
+            }
+            if views.iter().all(|view| *view == views[0]) {
+                return Ok((views.swap_remove(0), healed.elapsed()));
+            }
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the replicas do not agree after {} s: {pending} deltas wait in outboxes",
+            CONVERGENCE_MAX.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Every cart as one node shows it, asking one replica only.
+async fn all_carts(
+    run: &Run,
+    node: &Arc<dyn Datastore>,
+    histories: &BTreeMap<String, History>,
+) -> Result<BTreeMap<String, Contents>> {
+    let bucket = Bucket::new(node.clone(), run.bucket.clone());
+    let bucket = bucket.at(Level { r: Some(1), ..Level::default() });
+    let mut carts = BTreeMap::new();
+    for name in histories.keys() {
+        carts.insert(name.clone(), run.strategy.read(&bucket, name).await?);
+    }
+    Ok(carts)
+}

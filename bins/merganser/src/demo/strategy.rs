@@ -1,0 +1,283 @@
+//! Three ways to keep a shopping cart, under one interface.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use client::{Bucket, CartHandle, Siblings};
+use replication::{Answer, RequestError};
+use values::{State, Tag};
+
+use super::contents::{AddId, Contents};
+use super::oracle::{History, Recorded};
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StrategyName {
+    /// The store's cart type: every add has its own dot, a removal takes out what it observed.
+    Crdt,
+    /// One value per cart, last writer wins: read, modify, write.
+    Lww,
+    /// One opaque value per cart with siblings, reconciled by the application (Dynamo §4.4).
+    Siblings,
+}
+
+/// A way to keep carts. Each call is one acknowledged operation, or an error.
+#[async_trait]
+pub(crate) trait Strategy: Send + Sync {
+    /// Adds units of an item.
+    async fn add(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        history: &History,
+    ) -> Result<(Recorded, Answer), RequestError>;
+
+    /// Takes units of an item out: all of them, or down to the lower quantity. `None` where the
+    /// cart shows none of it.
+    async fn take(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        history: &History,
+    ) -> Result<Option<(Recorded, Answer)>, RequestError>;
+
+    /// Reads a cart.
+    async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError>;
+}
+
+/// The strategy of that name.
+pub(crate) fn named(name: StrategyName) -> Box<dyn Strategy> {
+    match name {
+        StrategyName::Crdt => Box::new(CartType),
+        StrategyName::Lww => Box::new(LastWriter { ids: AtomicU64::new(1) }),
+        StrategyName::Siblings => Box::new(Reconciled { ids: AtomicU64::new(1) }),
+    }
+}
+
+fn invalid(error: values::InvalidKey) -> RequestError {
+    error.into()
+}
+
+struct CartType;
+
+fn cart_contents(answer: &Answer) -> Contents {
+    let mut contents = Contents::default();
+    if let Some(State::Cart(cart)) = answer.view.value.state(Tag::CART) {
+        for (item, adds) in &cart.store.0 {
+            let adds = adds.0.iter().map(|(&dot, &units)| (AddId::Dot(dot), units)).collect();
+            contents.0.insert(String::from_utf8_lossy(item).into_owned(), adds);
+        }
+    }
+    contents
+}
+
+impl CartType {
+    fn handle(bucket: &Bucket, cart: &str) -> Result<CartHandle, RequestError> {
+        bucket.cart(cart.to_owned()).map_err(invalid)
+    }
+
+    /// What an acknowledged operation on `item` did: the dot that is new, and the known dots that
+    /// the answer's context has seen and its cart no longer holds.
+    fn recorded(answer: &Answer, item: &str, units: u64, history: &History) -> Recorded {
+        let after = cart_contents(answer);
+        let known: Vec<AddId> = history.adds_of(item).collect();
+        let held = after.ids(item);
+        let added = held
+            .iter()
+            .find(|id| !known.contains(id) && after.0[item][*id] == units)
+            .map(|&id| (id, item.to_owned(), units));
+        let context = answer.view.value.context(Tag::CART);
+        let removed = known
+            .into_iter()
+            .filter(|id| !held.contains(id))
+            .filter(|id| matches!(id, AddId::Dot(dot) if context.contains(*dot)))
+            .collect();
+        Recorded { added, removed }
+    }
+}
+
+#[async_trait]
+impl Strategy for CartType {
+    async fn add(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        history: &History,
+    ) -> Result<(Recorded, Answer), RequestError> {
+        let answer = Self::handle(bucket, cart)?.add(item.to_owned(), units).await?;
+        let recorded = Self::recorded(&answer, item, units, history);
+        // An add takes nothing out, whatever else was taken out before.
+        Ok((Recorded { removed: Vec::new(), ..recorded }, answer))
+    }
+
+    async fn take(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        history: &History,
+    ) -> Result<Option<(Recorded, Answer)>, RequestError> {
+        let handle = Self::handle(bucket, cart)?;
+        let held = cart_contents(&handle.get().await?).units(item);
+        let left = held.saturating_sub(units);
+        let answer = match (held, left) {
+            (0, _) => return Ok(None),
+            (_, 0) => handle.remove(item.to_owned()).await?,
+            (_, left) => handle.set_quantity(item.to_owned(), left).await?,
+        };
+        Ok(Some((Self::recorded(&answer, item, left, history), answer)))
+    }
+
+    async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError> {
+        Ok(cart_contents(&Self::handle(bucket, cart)?.get().await?))
+    }
+}
+
+/// Changes contents as an application does that keeps them in one value.
+fn change(contents: &mut Contents, item: &str, left: u64, id: AddId) -> Recorded {
+    let removed = contents.ids(item);
+    contents.0.remove(item);
+    let added = (left > 0).then(|| {
+        contents.0.insert(item.to_owned(), [(id, left)].into());
+        (id, item.to_owned(), left)
+    });
+    Recorded { added, removed }
+}
+
+fn insert(contents: &mut Contents, item: &str, units: u64, id: AddId) -> Recorded {
+    contents.0.entry(item.to_owned()).or_default().insert(id, units);
+    Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() }
+}
+
+struct LastWriter {
+    ids: AtomicU64,
+}
+
+impl LastWriter {
+    fn id(&self) -> AddId {
+        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[async_trait]
+impl Strategy for LastWriter {
+    async fn add(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        _: &History,
+    ) -> Result<(Recorded, Answer), RequestError> {
+        let mut contents = self.read(bucket, cart).await?;
+        let recorded = insert(&mut contents, item, units, self.id());
+        let register = bucket.register(cart.to_owned()).map_err(invalid)?;
+        Ok((recorded, register.set(contents.to_text()).await?))
+    }
+
+    async fn take(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        _: &History,
+    ) -> Result<Option<(Recorded, Answer)>, RequestError> {
+        let mut contents = self.read(bucket, cart).await?;
+        let held = contents.units(item);
+        if held == 0 {
+            return Ok(None);
+        }
+        let recorded = change(&mut contents, item, held.saturating_sub(units), self.id());
+        let register = bucket.register(cart.to_owned()).map_err(invalid)?;
+        Ok(Some((recorded, register.set(contents.to_text()).await?)))
+    }
+
+    async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError> {
+        let register = bucket.register(cart.to_owned()).map_err(invalid)?;
+        let text = register.get().await?.unwrap_or_default();
+        Ok(Contents::from_text(&text))
+    }
+}
+
+struct Reconciled {
+    ids: AtomicU64,
+}
+
+impl Reconciled {
+    fn id(&self) -> AddId {
+        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn reconciled<'a>(siblings: impl Iterator<Item = &'a [u8]>) -> Contents {
+    siblings.map(Contents::from_text).fold(Contents::default(), Contents::union)
+}
+
+#[async_trait]
+impl Strategy for Reconciled {
+    async fn add(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        _: &History,
+    ) -> Result<(Recorded, Answer), RequestError> {
+        let id = self.id();
+        let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
+        let answer = raw
+            .update(|siblings| {
+                let mut contents = reconciled(siblings.iter().map(|s| &s.value[..]));
+                insert(&mut contents, item, units, id);
+                contents.to_text().into()
+            })
+            .await?;
+        let recorded = Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() };
+        Ok((recorded, answer))
+    }
+
+    async fn take(
+        &self,
+        bucket: &Bucket,
+        cart: &str,
+        item: &str,
+        units: u64,
+        _: &History,
+    ) -> Result<Option<(Recorded, Answer)>, RequestError> {
+        let held = self.read(bucket, cart).await?.units(item);
+        if held == 0 {
+            return Ok(None);
+        }
+        let (id, left) = (self.id(), held.saturating_sub(units));
+        let done = Mutex::new(Recorded::default());
+        let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
+        let answer = raw
+            .update(|siblings| {
+                let mut contents = reconciled(siblings.iter().map(|s| &s.value[..]));
+                let recorded = change(&mut contents, item, left, id);
+                if let Ok(mut done) = done.lock() {
+                    // Each round took out what it saw.
+                    done.removed.extend(recorded.removed.into_iter().filter(|&seen| seen != id));
+                    done.added = recorded.added;
+                }
+                contents.to_text().into()
+            })
+            .await?;
+        let recorded = done.into_inner().unwrap_or_default();
+        Ok(Some((recorded, answer)))
+    }
+
+    async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError> {
+        let Siblings { values, .. } = bucket.raw(cart.to_owned()).map_err(invalid)?.get().await?;
+        Ok(reconciled(values.iter().map(|sibling| &sibling.value[..])))
+    }
+}

@@ -1,0 +1,398 @@
+//! The command line: what there is, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::demo::StrategyName;
+
+/// A replicated key-value store after Amazon's Dynamo, with CRDTs as first-class values.
+///
+/// `merganser dev` starts a three-node cluster on this machine and says what to try.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Options {
+    /// The node to talk to: its peer address.
+    #[arg(
+        long,
+        global = true,
+        env = "MERGANSER_NODE",
+        default_value = "127.0.0.1:7381",
+        value_name = "HOST:PORT",
+        help_heading = "Client options"
+    )]
+    pub(crate) node: String,
+    /// The bucket of the key.
+    #[arg(long, global = true, default_value = "default", help_heading = "Client options")]
+    pub(crate) bucket: String,
+    /// Replicas that must answer a read; the bucket's policy by default.
+    #[arg(long, short = 'r', global = true, help_heading = "Client options")]
+    pub(crate) r: Option<u8>,
+    /// Owners on which a write must be durable; the bucket's policy by default.
+    #[arg(long, short = 'w', global = true, help_heading = "Client options")]
+    pub(crate) w: Option<u8>,
+    /// Time limit of a request in milliseconds.
+    #[arg(long, global = true, value_name = "MS", help_heading = "Client options")]
+    pub(crate) timeout: Option<u32>,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, not a member); 2 wrong usage; \
+3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
+6 anything else.";
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start one node.
+    Start(StartOptions),
+    /// Start a development cluster on this machine: real nodes, sockets and disks, nothing to configure.
+    Dev(DevCommand),
+    /// Demonstrations on real input.
+    #[command(subcommand)]
+    Demo(DemoCommand),
+    /// Read a raw value: all its siblings, and the context.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Write a raw value, superseding what the context has seen; without one, beside what is there.
+    Put {
+        /// The key.
+        key: String,
+        /// The value; `-` reads standard input.
+        value: String,
+        /// The context of an earlier get or put.
+        #[arg(long)]
+        context: Option<String>,
+    },
+    /// Delete a raw value: what the context has seen, or without one what a get now sees.
+    Del {
+        /// The key.
+        key: String,
+        /// The context of an earlier get or put.
+        #[arg(long)]
+        context: Option<String>,
+    },
+    /// Registers: last writer wins, and increments add up.
+    #[command(subcommand)]
+    Register(RegisterCommand),
+    /// Counters.
+    #[command(subcommand)]
+    Counter(CounterCommand),
+    /// Sets: an add wins over a concurrent remove.
+    #[command(subcommand)]
+    Set(SetCommand),
+    /// Grow-only sets.
+    #[command(subcommand)]
+    Gset(GsetCommand),
+    /// Shopping carts.
+    #[command(subcommand)]
+    Cart(CartCommand),
+    /// Maps of fields.
+    #[command(subcommand)]
+    Map(MapCommand),
+    /// Show what a context token says; it is for reading only.
+    Context {
+        /// The token.
+        token: String,
+    },
+    /// Show who owns how much of the ring, and the preference list of a key.
+    Ring {
+        /// A key to look up.
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Show members, links and what waits for whom.
+    Status,
+    /// Show how a key stands: owners, what each holds, dots, version vectors, siblings.
+    Explain {
+        /// The key.
+        key: String,
+    },
+    /// Cut or restore all links of a member of a development cluster.
+    #[command(subcommand)]
+    Links(LinksCommand),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "A flag wins over its environment variable, that over the file, that over the default."
+)]
+pub(crate) struct StartOptions {
+    /// A TOML file of settings.
+    #[arg(long, env = "MERGANSER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The node's name, unique within the cluster.
+    #[arg(long, env = "MERGANSER_NAME")]
+    pub(crate) name: Option<String>,
+    /// The cluster's name.
+    #[arg(long, env = "MERGANSER_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+    /// The directory for its data.
+    #[arg(long, env = "MERGANSER_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where to answer the Redis protocol.
+    #[arg(long, env = "MERGANSER_RESP", value_name = "HOST:PORT")]
+    pub(crate) resp: Option<String>,
+    /// Where to answer HTTP.
+    #[arg(long, env = "MERGANSER_HTTP", value_name = "HOST:PORT")]
+    pub(crate) http: Option<String>,
+    /// Where to answer other nodes and native clients.
+    #[arg(long, env = "MERGANSER_PEER", value_name = "HOST:PORT")]
+    pub(crate) peer: Option<String>,
+    /// A member of the cluster, this node included, by name and peer address; give one for each.
+    #[arg(long = "member", value_name = "NAME=HOST:PORT")]
+    pub(crate) members: Vec<String>,
+    /// A file with the secret that all nodes of the cluster share (readable by its owner only).
+    #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct DevCommand {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) nodes: usize,
+    /// Keep data in this directory; by default in a temporary one that is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Node i answers the Redis protocol on this port + 10(i-1), HTTP on the next, peers on the one after.
+    #[arg(long, default_value_t = 7379)]
+    pub(crate) port_base: u16,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DemoCommand {
+    /// Replay real purchases by concurrent shoppers, cut a node off in the middle, check every cart.
+    Carts {
+        /// Purchases to replay instead of the bundled ones (same columns).
+        #[arg(long, value_name = "FILE")]
+        data: Option<PathBuf>,
+        /// How carts are kept.
+        #[arg(long, value_enum, default_value_t = StrategyName::Crdt)]
+        strategy: StrategyName,
+        /// Leave the links whole.
+        #[arg(long)]
+        no_cut: bool,
+        /// Shoppers active at once.
+        #[arg(long, default_value_t = 24)]
+        shoppers: usize,
+        /// Peer addresses of a running development cluster, instead of one of its own.
+        #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+        connect: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RegisterCommand {
+    /// Read it.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Set it.
+    Set {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Add to an integer.
+    Incr {
+        /// The key.
+        key: String,
+        /// By how much.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Delete it as observed.
+    Del {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CounterCommand {
+    /// Read it.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Add to it; negative takes away.
+    Add {
+        /// The key.
+        key: String,
+        /// By how much.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Take away exactly what is observed.
+    Reset {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SetCommand {
+    /// Add elements.
+    Add {
+        /// The key.
+        key: String,
+        /// The elements.
+        #[arg(required = true)]
+        elements: Vec<String>,
+    },
+    /// Remove elements as observed.
+    Remove {
+        /// The key.
+        key: String,
+        /// The elements.
+        #[arg(required = true)]
+        elements: Vec<String>,
+    },
+    /// List all elements.
+    Members {
+        /// The key.
+        key: String,
+    },
+    /// Say whether an element is in it (exit code 1 if not).
+    Contains {
+        /// The key.
+        key: String,
+        /// The element.
+        element: String,
+    },
+    /// Count the elements.
+    Size {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum GsetCommand {
+    /// Add elements.
+    Add {
+        /// The key.
+        key: String,
+        /// The elements.
+        #[arg(required = true)]
+        elements: Vec<String>,
+    },
+    /// List all elements.
+    Members {
+        /// The key.
+        key: String,
+    },
+    /// Say whether an element is in it (exit code 1 if not).
+    Contains {
+        /// The key.
+        key: String,
+        /// The element.
+        element: String,
+    },
+    /// Count the elements.
+    Size {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CartCommand {
+    /// Add an item.
+    Add {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+        /// How many.
+        #[arg(default_value_t = 1)]
+        quantity: u64,
+    },
+    /// Remove an item as observed.
+    Remove {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+    },
+    /// Set the quantity of an item.
+    Set {
+        /// The key.
+        key: String,
+        /// The item.
+        item: String,
+        /// How many there are to be.
+        quantity: u64,
+    },
+    /// List items with quantities.
+    Items {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MapCommand {
+    /// Set a field.
+    Set {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+        /// The value.
+        value: String,
+    },
+    /// Add to an integer field.
+    Incr {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+        /// By how much.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Remove fields as observed.
+    Remove {
+        /// The key.
+        key: String,
+        /// The fields.
+        #[arg(required = true)]
+        fields: Vec<String>,
+    },
+    /// Read one field.
+    Get {
+        /// The key.
+        key: String,
+        /// The field.
+        field: String,
+    },
+    /// List all fields.
+    Fields {
+        /// The key.
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LinksCommand {
+    /// Cut them.
+    Cut {
+        /// The member's name.
+        member: String,
+    },
+    /// Restore them.
+    Heal {
+        /// The member's name.
+        member: String,
+    },
+}

@@ -1,0 +1,108 @@
+//! The cluster and the node: ring, status, health, and the list of what there is.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use wire::{ClusterStatus, MemberStatus};
+
+use crate::gateway::{Shared, json_response};
+use crate::parameters::Parameters;
+use crate::problem::Problem;
+
+/// Who owns how many partitions; with `partitions=true` the owner of each.
+pub(crate) async fn ring(
+    State(gateway): Shared,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let each = parameters.flag("partitions")?;
+    parameters.finish()?;
+    let status = gateway.datastore.status().await.map_err(Problem::of)?;
+    let members: Vec<Value> = status
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "node": member.node.to_string(),
+                "name": member.name,
+                "partitions": member.partitions,
+            })
+        })
+        .collect();
+    let mut document = json!({
+        "version": status.ring_version,
+        "partitions": status.partitions,
+        "members": members,
+    });
+    if each {
+        document["owners"] = owners(&status);
+    }
+    Ok(json_response(StatusCode::OK, &document))
+}
+
+/// The owner of each partition, by name.
+fn owners(status: &ClusterStatus) -> Value {
+    let name = |&at: &u16| status.members.get(usize::from(at)).map(|member| member.name.as_str());
+    status.owners.iter().map(name).collect()
+}
+
+/// How the cluster looks from this node.
+pub(crate) async fn status(
+    State(gateway): Shared,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    parameters.finish()?;
+    let status = gateway.datastore.status().await.map_err(Problem::of)?;
+    let members: Vec<Value> = status.members.iter().map(member).collect();
+    let counters: Map<String, Value> =
+        status.counters.iter().map(|(name, count)| (name.clone(), (*count).into())).collect();
+    let document = json!({
+        "cluster": status.cluster,
+        "node": status.node,
+        "version": status.version,
+        "ready": *gateway.options.ready.borrow(),
+        "uptime_ms": status.uptime_ms,
+        "keys": status.keys,
+        "ring_version": status.ring_version,
+        "members": members,
+        "counters": counters,
+    });
+    Ok(json_response(StatusCode::OK, &document))
+}
+
+fn member(member: &MemberStatus) -> Value {
+    json!({
+        "node": member.node.to_string(),
+        "name": member.name,
+        "peer_address": member.peer_address,
+        "connected": member.connected,
+        "cut": member.cut,
+        "partitions": member.partitions,
+        "pending": member.pending,
+    })
+}
+
+/// The process runs.
+pub(crate) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// The node serves, or is starting or stopping.
+pub(crate) async fn readyz(State(gateway): Shared) -> Result<&'static str, Problem> {
+    if *gateway.options.ready.borrow() {
+        return Ok("ok\n");
+    }
+    Err(Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-ready",
+        "The node is not ready",
+        "the node is starting or stopping; use another one",
+    ))
+}
+
+/// What there is, for people.
+pub(crate) async fn index() -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, Html(include_str!("index.html"))).into_response()
+}

@@ -1,0 +1,108 @@
+//! What every handler shares: the facade, the names of nodes, the metrics, the options.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::FromRequest;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{Request as HttpRequest, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use client::Datastore;
+use clock::ContextToken;
+use replication::{Action, Answer, Request};
+use serde_json::Value;
+use values::Key;
+
+use crate::metrics::Metrics;
+use crate::names::Names;
+use crate::options::HttpOptions;
+use crate::parameters::Asked;
+use crate::problem::Problem;
+
+/// The state of the router.
+pub(crate) struct Gateway {
+    pub(crate) datastore: Arc<dyn Datastore>,
+    pub(crate) options: HttpOptions,
+    pub(crate) metrics: Metrics,
+    pub(crate) names: Names,
+}
+
+/// Handlers get it from axum so.
+pub(crate) type Shared = axum::extract::State<Arc<Gateway>>;
+
+impl Gateway {
+    pub(crate) fn new(datastore: Arc<dyn Datastore>, options: HttpOptions) -> Self {
+        Self { datastore, options, metrics: Metrics::default(), names: Names::default() }
+    }
+
+    /// Does one request on `key`.
+    pub(crate) async fn ask(
+        &self,
+        key: &Key,
+        action: Action,
+        asked: Asked,
+        context: Option<ContextToken>,
+    ) -> Result<Answer, Problem> {
+        let request = Request {
+            key: key.clone(),
+            action,
+            context,
+            level: asked.level,
+            timeout_ms: asked.timeout_ms,
+            want_context: true,
+        };
+        let answer = self.datastore.request(request).await;
+        answer.map_err(|error| Problem::of_request(error, key))
+    }
+}
+
+/// A request's body, whole and within the limit.
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl FromRequest<Arc<Gateway>> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(
+        request: HttpRequest<axum::body::Body>,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Self, Problem> {
+        let limit = gateway.options.body_bytes_max;
+        let announced = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit as u64) {
+            return Err(too_long(limit));
+        }
+        // The limit itself is a layer of the router.
+        match Bytes::from_request(request, gateway).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(BytesRejection::FailedToBufferBody(error))
+                if error.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+            {
+                Err(too_long(limit))
+            }
+            Err(error) => Err(Problem::bad_request(
+                "bad-body",
+                "The body could not be read",
+                &format!("{error}; send it whole, with its right length"),
+            )),
+        }
+    }
+}
+
+fn too_long(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-long",
+        "The body is too long",
+        format!("a body has at most {limit} bytes; store the value in parts under several keys"),
+    )
+}
+
+/// A JSON document with a line end, for terminals.
+pub(crate) fn json_response(status: StatusCode, document: &Value) -> Response {
+    let mut text = document.to_string();
+    text.push('\n');
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

@@ -1,0 +1,86 @@
+//! The headers that carry causality and figures: `Merganser-Context` and `Merganser-Acks`.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use clock::ContextToken;
+use replication::Answer;
+use values::Tag;
+
+use crate::problem::Problem;
+
+/// Context token of an answer, or presented with a request.
+pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("merganser-context");
+/// Copies that an answer rests on.
+pub(crate) const ACKS: HeaderName = HeaderName::from_static("merganser-acks");
+
+/// The context token presented with a request.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Option<ContextToken>, Problem> {
+    let mut values = headers.get_all(CONTEXT).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if values.next().is_none() => Ok(Some(ContextToken::from(text.to_owned()))),
+        _ => Err(Problem::bad_request(
+            "bad-context",
+            "The context was refused",
+            "Merganser-Context is one token, as it stood in the answer of a get of this key",
+        )),
+    }
+}
+
+/// Puts the context of `tag` and the figures of `answer` into `headers`.
+pub(crate) fn describe(headers: &mut HeaderMap, answer: &Answer, tag: Tag) {
+    if let Some(token) = answer.contexts.get(&tag)
+        && let Ok(value) = HeaderValue::from_str(token.as_str())
+    {
+        headers.insert(CONTEXT, value);
+    }
+    let acks = answer.acks;
+    let mut text = format!(
+        "acked={};needed={};hinted={};owners={}",
+        acks.answered, acks.needed, acks.hinted, acks.owners
+    );
+    if answer.partly_observed {
+        text.push_str(";observed=partly");
+    }
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert(ACKS, value);
+    }
+}
+
+/// Whether the client wants the bytes themselves: it lists `application/octet-stream` as
+/// acceptable and does not list `application/json`.
+pub(crate) fn wants_bytes(headers: &HeaderMap) -> bool {
+    let listed = |wanted: &str| {
+        let mut ranges = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        ranges.any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted))
+                && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })
+    };
+    listed("application/octet-stream") && !listed("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_for_those_who_ask_for_them_and_not_for_json() {
+        let asks = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            wants_bytes(&headers)
+        };
+        assert!(asks("application/octet-stream"));
+        assert!(asks("text/plain, Application/Octet-Stream;q=0.5, */*;q=0.1"));
+        assert!(!asks("*/*"));
+        assert!(!asks("application/json"));
+        assert!(!asks("application/json;q=0.2, application/octet-stream"));
+        assert!(!asks("application/octet-stream;q=0"));
+        assert!(!wants_bytes(&HeaderMap::new()));
+    }
+}

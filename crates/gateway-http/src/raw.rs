@@ -1,0 +1,194 @@
+//! Raw values: `GET|PUT|DELETE /v1/buckets/{bucket}/keys/{key}` (the type `bytes`).
+//!
+//! A put or delete removes the siblings that the presented context has seen. A put without a
+//! context has seen none and so adds a sibling; a delete without one would remove nothing, and is
+//! refused.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use clock::Dot;
+use replication::{Action, Answer};
+use serde_json::{Value, json};
+use values::{BytesOp, Key, Operation, Scope, Sibling, State as TypeState, Tag, View};
+
+use crate::address::Target;
+use crate::gateway::{Body, Gateway, Shared, json_response};
+use crate::headers::{describe, presented, wants_bytes};
+use crate::json::{encoded, time};
+use crate::names::{NameTable, dot_text};
+use crate::parameters::{Parameters, refused};
+use crate::problem::{Problem, types_with_urls};
+
+/// Reads all siblings.
+pub(crate) async fn get(
+    State(gateway): Shared,
+    Target(key): Target,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let bytes_only = match parameters.take("type").as_deref() {
+        None => false,
+        Some(b"bytes") => true,
+        Some(_) => {
+            return Err(refused(
+                "type is bytes here; other types have addresses of their own, such as \
+                 /v1/buckets/{bucket}/counters/{key}"
+                    .into(),
+            ));
+        }
+    };
+    let asked = parameters.asked()?;
+    parameters.finish()?;
+    let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None).await?;
+    let live = answer.view.live_tags();
+    if live.len() > 1 && !bytes_only {
+        let problem = Problem::conflict(
+            "type-conflict",
+            "The key has several types",
+            "the key was written as several types at once; read each at its own address, and \
+             delete those you do not want",
+            &key,
+            &live,
+        );
+        return Err(problem.with_answer(&answer, Tag::BYTES));
+    }
+    if !live.is_empty() && !live.contains(&Tag::BYTES) {
+        return Err(Problem::wrong_type(&key, Tag::BYTES, &live).with_answer(&answer, Tag::BYTES));
+    }
+    if live.is_empty() {
+        return Err(missing(&answer, Tag::BYTES));
+    }
+    let siblings = siblings_of(&answer.view);
+    if !wants_bytes(&headers) {
+        return Ok(listed(&gateway, &key, &answer, &siblings).await);
+    }
+    let [(_, only)] = siblings[..] else {
+        let problem = Problem::new(
+            StatusCode::CONFLICT,
+            "siblings",
+            "The key has several concurrent values",
+            "reconcile the siblings, and put the result with the context given here",
+        );
+        let shown = shown(&gateway, &siblings).await;
+        return Err(problem.member("siblings", shown).with_answer(&answer, Tag::BYTES));
+    };
+    let content_type = [(header::CONTENT_TYPE, "application/octet-stream")];
+    let mut response = (content_type, only.value.clone()).into_response();
+    describe(response.headers_mut(), &answer, Tag::BYTES);
+    Ok(response)
+}
+
+/// Writes a value: the body, whatever its content type.
+pub(crate) async fn put(
+    State(gateway): Shared,
+    Target(key): Target,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+    Body(value): Body,
+) -> Result<Response, Problem> {
+    let asked = parameters.asked()?;
+    parameters.finish()?;
+    let action = Action::Update(Operation::Bytes(BytesOp::Put(value)));
+    let answer = gateway.ask(&key, action, asked, presented(&headers)?).await?;
+    Ok(written(&answer, Tag::BYTES))
+}
+
+/// Removes the siblings that the context has seen.
+pub(crate) async fn delete(
+    State(gateway): Shared,
+    Target(key): Target,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let asked = parameters.asked()?;
+    parameters.finish()?;
+    let Some(context) = presented(&headers)? else {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "context-required",
+            "A delete needs a context",
+            "a delete removes what its context has seen; get the key and send the \
+             Merganser-Context of the answer",
+        ));
+    };
+    let action = Action::Update(Operation::Bytes(BytesOp::Delete));
+    let answer = gateway.ask(&key, action, asked, Some(context)).await?;
+    Ok(written(&answer, Tag::BYTES))
+}
+
+/// 204 where enough owners have the write, 202 where some of it waits in an outbox or is missing.
+pub(crate) fn written(answer: &Answer, tag: Tag) -> Response {
+    let status = if answer.acks.is_met() { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
+    let mut response = status.into_response();
+    describe(response.headers_mut(), answer, tag);
+    response
+}
+
+/// 404 with the context of what was deleted, if anything was.
+pub(crate) fn missing(answer: &Answer, tag: Tag) -> Problem {
+    let detail = if answer.acks.is_met() {
+        "the key has no value; write one, with the context given here if you are replacing a \
+         deleted one"
+            .to_owned()
+    } else {
+        format!(
+            "none of the {} replicas that answered ({} were to) has a value; try again to hear \
+             the others",
+            answer.acks.answered, answer.acks.needed
+        )
+    };
+    Problem::new(StatusCode::NOT_FOUND, "no-value", "The key has no value", detail)
+        .with_answer(answer, tag)
+}
+
+/// The siblings of a view, in order of their dots.
+pub(crate) fn siblings_of(view: &View) -> Vec<(Dot, &Sibling)> {
+    match view.value.state(Tag::BYTES) {
+        Some(TypeState::Bytes(state)) => state.store.0.iter().map(|(&dot, s)| (dot, s)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+async fn listed(
+    gateway: &Gateway,
+    key: &Key,
+    answer: &Answer,
+    siblings: &[(Dot, &Sibling)],
+) -> Response {
+    let context = answer.contexts.get(&Tag::BYTES).map(|token| token.as_str());
+    let mut document = json!({ "context": context, "siblings": shown(gateway, siblings).await });
+    note_doubts(&mut document, key, answer);
+    let mut response = json_response(StatusCode::OK, &document);
+    describe(response.headers_mut(), answer, Tag::BYTES);
+    response
+}
+
+/// Adds what keeps an answer to a read from being plain: that it rests on too few replicas
+/// (`incomplete`), that the key has several types (`conflict`).
+pub(crate) fn note_doubts(document: &mut Value, key: &Key, answer: &Answer) {
+    if !answer.acks.is_met() {
+        document["incomplete"] = true.into();
+    }
+    let live = answer.view.live_tags();
+    if live.len() > 1 {
+        document["conflict"] = types_with_urls(key, &live);
+    }
+}
+
+async fn shown(gateway: &Gateway, siblings: &[(Dot, &Sibling)]) -> Value {
+    let nodes = siblings.iter().map(|(dot, _)| dot.actor.replica);
+    let names = gateway.names.of(gateway.datastore.as_ref(), nodes).await;
+    siblings.iter().map(|(dot, sibling)| sibling_json(*dot, sibling, &names)).collect()
+}
+
+/// One sibling.
+pub(crate) fn sibling_json(dot: Dot, sibling: &Sibling, names: &NameTable) -> Value {
+    let (value, encoding) = encoded(&sibling.value);
+    json!({
+        "value": value,
+        "encoding": encoding,
+        "dot": dot_text(dot, names),
+        "time": time(sibling.stamp),
+    })
+}

@@ -1,0 +1,117 @@
+//! Calls under way in one loop: which caller waits for which reply of the core.
+//!
+//! A group of requests costs one entry and one channel however many it holds: the number of a call
+//! is the group's number and the request's place in it.
+
+use std::collections::HashMap;
+
+use replication::{CallId, Reply, RequestError};
+use tokio::sync::oneshot;
+
+use crate::work::Results;
+
+/// Bits of a call's number that say its place in the group.
+const PLACE_BITS: u32 = 20;
+
+/// Most requests of one group.
+pub(crate) const GROUP_MAX: usize = 1 << 14;
+
+const _: () = assert!(GROUP_MAX <= 1 << PLACE_BITS);
+
+/// The calls under way.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    last: u64,
+    waiting: HashMap<u64, Waiting>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Group { results: Results, missing: usize, reply: oneshot::Sender<Results> },
+    Single(oneshot::Sender<Result<Reply, RequestError>>),
+}
+
+impl Calls {
+    /// Enters a group of `count` requests, at least 1 and at most [`GROUP_MAX`]; its calls are
+    /// numbered from the returned id on.
+    pub(crate) fn enter_group(&mut self, count: usize, reply: oneshot::Sender<Results>) -> CallId {
+        assert!((1..=GROUP_MAX).contains(&count), "the datastore cuts groups to size");
+        // What stays so was never answered, which a core does not do; its caller is told the truth.
+        let results = vec![Err(RequestError::Timeout); count];
+        self.enter(Waiting::Group { results, missing: count, reply })
+    }
+
+    /// Enters a single call.
+    pub(crate) fn enter_single(
+        &mut self,
+        reply: oneshot::Sender<Result<Reply, RequestError>>,
+    ) -> CallId {
+        self.enter(Waiting::Single(reply))
+    }
+
+    fn enter(&mut self, waiting: Waiting) -> CallId {
+        self.last += 1;
+        self.waiting.insert(self.last, waiting);
+        CallId(self.last << PLACE_BITS)
+    }
+
+    /// Brings a reply to its caller, who may be gone by now.
+    pub(crate) fn reply(&mut self, id: CallId, reply: Result<Reply, RequestError>) {
+        let number = id.0 >> PLACE_BITS;
+        let place = usize::try_from(id.0 & ((1 << PLACE_BITS) - 1)).expect("20 bits");
+        if let Some(Waiting::Group { results, missing, .. }) = self.waiting.get_mut(&number) {
+            let answer = match reply {
+                Ok(Reply::Answer(answer)) => Ok(answer),
+                Ok(_) => Err(RequestError::Unsupported("another kind of reply".into())),
+                Err(error) => Err(error),
+            };
+            let Some(result) = results.get_mut(place) else { return };
+            *result = answer;
+            *missing -= 1;
+            if *missing > 0 {
+                return;
+            }
+            if let Some(Waiting::Group { results, reply, .. }) = self.waiting.remove(&number) {
+                // The caller gave up; nobody else is to be told.
+                let _ = reply.send(results);
+            }
+        } else if let Some(Waiting::Single(sender)) = self.waiting.remove(&number) {
+            // As above.
+            let _ = sender.send(reply);
+        }
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_answered_once_its_last_request_is_and_in_its_order() {
+        let mut calls = Calls::default();
+        let (sender, mut receiver) = oneshot::channel();
+        let CallId(first) = calls.enter_group(2, sender);
+        calls.reply(CallId(first + 1), Err(RequestError::Overloaded));
+        assert!(receiver.try_recv().is_err());
+        calls.reply(CallId(first), Err(RequestError::Stopping));
+        let expected = vec![Err(RequestError::Stopping), Err(RequestError::Overloaded)];
+        assert_eq!(receiver.try_recv().unwrap(), expected);
+        assert!(calls.is_empty());
+    }
+
+    #[test]
+    fn a_reply_to_nobody_is_dropped() {
+        let mut calls = Calls::default();
+        calls.reply(CallId(77 << PLACE_BITS), Ok(Reply::Count(1)));
+        let (sender, mut receiver) = oneshot::channel();
+        let id = calls.enter_single(sender);
+        calls.reply(id, Ok(Reply::Count(4)));
+        calls.reply(id, Ok(Reply::Count(5)));
+        assert_eq!(receiver.try_recv().unwrap(), Ok(Reply::Count(4)));
+    }
+}

@@ -1,0 +1,155 @@
+//! A node's configuration: what was said, layer over layer, and what follows from it, checked.
+//!
+//! [`Settings`] are what one layer says (flags, environment, file), everything optional;
+//! [`Settings::or`] lays one over another; [`Settings::resolve`] fills in the defaults, checks, and
+//! names the setting to change in every error.
+
+mod checked;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use replication::Availability;
+use serde::Deserialize;
+
+pub use checked::{Listeners, Member, NodeConfig, Timeouts};
+
+/// What one layer of configuration says. Field names are those of the TOML file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The node's name, unique in its cluster. Default `node1`.
+    pub name: Option<String>,
+    /// The cluster's name. Default `merganser`.
+    pub cluster: Option<String>,
+    /// The data directory. Has no default.
+    pub data: Option<PathBuf>,
+    /// Where Redis clients are answered. Default 127.0.0.1:7379.
+    pub resp: Option<SocketAddr>,
+    /// Where HTTP is answered. Default 127.0.0.1:7380.
+    pub http: Option<SocketAddr>,
+    /// Where peers and native clients are answered. Default 127.0.0.1:7381.
+    pub peer: Option<SocketAddr>,
+    /// The cluster's members and their peer addresses, this one included or not.
+    pub members: Option<BTreeMap<String, String>>,
+    /// The secret that all members share. A cluster of one makes its own.
+    pub secret: Option<String>,
+    /// Partitions of the ring, for ever. Default 4,096.
+    pub partitions: Option<u32>,
+    /// Event loops; 0 (the default) for one per core.
+    pub loops: Option<u16>,
+    /// Allows listening beyond loopback, without encryption and authentication of clients.
+    pub insecure_listen: Option<bool>,
+    /// Time limit of a request that names none, in milliseconds. Default 2,000.
+    pub timeout_ms: Option<u32>,
+    /// Wait for an owner before its write is kept for it, in milliseconds. Default 100.
+    pub cover_ms: Option<u32>,
+    /// How long a stop waits for what was accepted, in milliseconds. Default 5,000.
+    pub stop_ms: Option<u32>,
+    /// Longest value, in bytes. Default 8 MiB.
+    pub value_bytes_max: Option<usize>,
+    /// Client connections at once. Default 10,000.
+    pub connections_max: Option<usize>,
+    /// Policy of buckets without one of their own.
+    pub default_bucket: Option<BucketSettings>,
+    /// Policies by bucket.
+    pub buckets: Option<BTreeMap<String, BucketSettings>>,
+}
+
+/// What a configuration says of a bucket; what it leaves open is as in the default bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BucketSettings {
+    /// Owners of each key.
+    pub n: Option<u8>,
+    /// Replicas that must answer a read.
+    pub r: Option<u8>,
+    /// Owners on which a write must be durable.
+    pub w: Option<u8>,
+    /// What to do when w cannot be met.
+    pub availability: Option<Availability>,
+}
+
+/// Why a configuration is none. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not such a configuration.
+    #[error("configuration {}: {source}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A setting without default is missing.
+    #[error("`{setting}` is missing: {hint}")]
+    Missing {
+        /// Which one.
+        setting: &'static str,
+        /// What to say.
+        hint: &'static str,
+    },
+    /// A setting has a value that it cannot have.
+    #[error("`{setting}`: {reason}")]
+    Invalid {
+        /// Which one.
+        setting: String,
+        /// What is wrong and what to say instead.
+        reason: String,
+    },
+}
+
+impl Settings {
+    /// Reads a TOML file.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        toml::from_str(&text).map_err(|source| {
+            ConfigError::Malformed { path: path.into(), source: Box::new(source) }
+        })
+    }
+
+    /// These settings, and `below` wherever they say nothing: `flags.or(environment).or(file)`.
+    /// Members and buckets are taken whole from the topmost layer that names any.
+    #[must_use]
+    pub fn or(self, below: Self) -> Self {
+        Self {
+            name: self.name.or(below.name),
+            cluster: self.cluster.or(below.cluster),
+            data: self.data.or(below.data),
+            resp: self.resp.or(below.resp),
+            http: self.http.or(below.http),
+            peer: self.peer.or(below.peer),
+            members: self.members.or(below.members),
+            secret: self.secret.or(below.secret),
+            partitions: self.partitions.or(below.partitions),
+            loops: self.loops.or(below.loops),
+            insecure_listen: self.insecure_listen.or(below.insecure_listen),
+            timeout_ms: self.timeout_ms.or(below.timeout_ms),
+            cover_ms: self.cover_ms.or(below.cover_ms),
+            stop_ms: self.stop_ms.or(below.stop_ms),
+            value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
+            connections_max: self.connections_max.or(below.connections_max),
+            default_bucket: self.default_bucket.or(below.default_bucket),
+            buckets: self.buckets.or(below.buckets),
+        }
+    }
+
+    /// Fills in the defaults and checks.
+    pub fn resolve(self) -> Result<NodeConfig, ConfigError> {
+        NodeConfig::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! The configuration after its defaults are filled in and its rules are checked.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{ClusterSecret, NodeId};
+use replication::BucketPolicy;
+use ring::PartitionCount;
+use values::{BUCKET_BYTES_MAX, Limits};
+use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
+
+use super::{BucketSettings, ConfigError, Settings};
+use crate::identity::node_id;
+
+/// Shortest secret, in bytes: 128 bits, if they are random.
+const SECRET_BYTES_MIN: usize = 16;
+/// Most event loops: cores are numbered by a byte.
+const LOOPS_MAX: u16 = 64;
+/// Most members of a static cluster; a guess far above what is sensible without gossip.
+const MEMBERS_MAX: usize = 128;
+
+/// A node's configuration. Checked: names, members, policies and limits fit one another.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name.
+    pub name: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where the node listens.
+    pub listen: Listeners,
+    /// All members but this one.
+    pub peers: Vec<Member>,
+    /// The cluster's secret; `None` for one of the node's own, kept in its data directory.
+    pub secret: Option<ClusterSecret>,
+    /// Partitions of the ring.
+    pub partitions: PartitionCount,
+    /// Event loops, at least 1.
+    pub loops: u8,
+    /// Policy of buckets without one of their own.
+    pub default_policy: BucketPolicy,
+    /// Policies by bucket.
+    pub policies: BTreeMap<Bytes, BucketPolicy>,
+    /// Limits of values.
+    pub limits: Limits,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Connections at once, on all ports together.
+    pub connections_max: usize,
+}
+
+/// Where a node listens. Port 0 takes any that is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listeners {
+    /// Redis protocol.
+    pub resp: SocketAddr,
+    /// HTTP.
+    pub http: SocketAddr,
+    /// Peers and native clients.
+    pub peer: SocketAddr,
+}
+
+/// Another member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it: host and port.
+    pub address: String,
+}
+
+/// Time limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Of a request that names none, in milliseconds.
+    pub request_ms: u32,
+    /// Of an owner's answer before the request goes on without it, in milliseconds.
+    pub cover_ms: u32,
+    /// Of a graceful stop.
+    pub stop: Duration,
+}
+
+impl NodeConfig {
+    pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let name = settings.name.unwrap_or_else(|| "node1".into());
+        let cluster = settings.cluster.unwrap_or_else(|| "merganser".into());
+        check_name("name", &name)?;
+        check_name("cluster", &cluster)?;
+        let data = settings.data.ok_or(ConfigError::Missing {
+            setting: "data",
+            hint: "name the directory that keeps this node's data",
+        })?;
+        let listen = Listeners {
+            resp: settings.resp.unwrap_or_else(|| loopback(7379)),
+            http: settings.http.unwrap_or_else(|| loopback(7380)),
+            peer: settings.peer.unwrap_or_else(|| loopback(7381)),
+        };
+        listen.check(settings.insecure_listen.unwrap_or(false))?;
+        let peers = peers(&cluster, &name, settings.members.unwrap_or_default())?;
+        let secret = secret(settings.secret, peers.is_empty())?;
+        let partitions = PartitionCount::new(settings.partitions.unwrap_or(4096))
+            .map_err(|error| invalid("partitions", error))?;
+        let default = settings.default_bucket.unwrap_or_default();
+        let default_policy = policy("default_bucket", default, BucketPolicy::default())?;
+        let mut policies = BTreeMap::new();
+        for (bucket, settings) in settings.buckets.unwrap_or_default() {
+            let setting = format!("buckets.{bucket}");
+            if !(1..=BUCKET_BYTES_MAX).contains(&bucket.len()) {
+                let reason = format!("a bucket's name has 1 to {BUCKET_BYTES_MAX} bytes");
+                return Err(ConfigError::Invalid { setting, reason });
+            }
+            let policy = policy(&setting, settings, default_policy)?;
+            policies.insert(Bytes::from(bucket), policy);
+        }
+        let value_bytes = settings.value_bytes_max.unwrap_or(Limits::default().value_bytes);
+        if !(1..=FRAME_BYTES_MAX / 2).contains(&value_bytes) {
+            let reason = format!("1 to {}, half of what a message may be", FRAME_BYTES_MAX / 2);
+            return Err(invalid("value_bytes_max", reason));
+        }
+        Ok(Self {
+            name,
+            cluster,
+            data,
+            listen,
+            peers,
+            secret,
+            partitions,
+            loops: loops(settings.loops.unwrap_or(0))?,
+            default_policy,
+            policies,
+            limits: Limits { value_bytes, ..Limits::default() },
+            timeouts: Timeouts {
+                request_ms: positive("timeout_ms", settings.timeout_ms, 2_000)?,
+                cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
+                stop: Duration::from_millis(settings.stop_ms.unwrap_or(5_000).into()),
+            },
+            connections_max: settings.connections_max.unwrap_or(10_000).clamp(1, 1_000_000),
+        })
+    }
+
+    /// The node's id.
+    pub fn node(&self) -> NodeId {
+        node_id(&self.cluster, &self.name)
+    }
+
+    /// The ids of all members, this one included.
+    pub fn members(&self) -> Vec<NodeId> {
+        std::iter::once(self.node()).chain(self.peers.iter().map(|peer| peer.node)).collect()
+    }
+}
+
+impl Listeners {
+    fn check(&self, insecure: bool) -> Result<(), ConfigError> {
+        for (setting, address) in [("resp", self.resp), ("http", self.http), ("peer", self.peer)] {
+            if !insecure && !address.ip().is_loopback() {
+                return Err(invalid(
+                    setting,
+                    format!(
+                        "{address} can be reached from other machines, and nothing is encrypted or \
+                         authenticated yet: listen on 127.0.0.1, or set `insecure_listen = true`"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn invalid(setting: &str, reason: impl ToString) -> ConfigError {
+    ConfigError::Invalid { setting: setting.into(), reason: reason.to_string() }
+}
+
+fn positive(setting: &str, value: Option<u32>, default: u32) -> Result<u32, ConfigError> {
+    match value {
+        Some(0) => Err(invalid(setting, "at least 1")),
+        Some(value) => Ok(value),
+        None => Ok(default),
+    }
+}
+
+fn check_name(setting: &str, name: &str) -> Result<(), ConfigError> {
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
+    if fits && !name.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
+        return Ok(());
+    }
+    let reason =
+        format!("1 to {NAME_BYTES_MAX} bytes without quotes, backslashes or control characters");
+    Err(invalid(setting, reason))
+}
+
+fn peers(
+    cluster: &str,
+    name: &str,
+    members: BTreeMap<String, String>,
+) -> Result<Vec<Member>, ConfigError> {
+    if members.len() > MEMBERS_MAX {
+        return Err(invalid("members", format!("at most {MEMBERS_MAX}")));
+    }
+    let others = members.into_iter().filter(|(member, _)| member != name);
+    others
+        .map(|(member, address)| {
+            let setting = format!("members.{member}");
+            check_name(&setting, &member)?;
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none() {
+                let reason = format!("{address:?} is not HOST:PORT");
+                return Err(ConfigError::Invalid { setting, reason });
+            }
+            Ok(Member { node: node_id(cluster, &member), name: member, address })
+        })
+        .collect()
+}
+
+fn secret(secret: Option<String>, alone: bool) -> Result<Option<ClusterSecret>, ConfigError> {
+    match secret {
+        Some(secret) if secret.len() < SECRET_BYTES_MIN => {
+            Err(invalid("secret", format!("at least {SECRET_BYTES_MIN} bytes, better random ones")))
+        }
+        Some(secret) => Ok(Some(ClusterSecret::new(secret))),
+        None if alone => Ok(None),
+        None => Err(ConfigError::Missing {
+            setting: "secret",
+            hint: "the members of a cluster prove it to one another; give all of them the same, \
+                   for example the output of `openssl rand -hex 32`",
+        }),
+    }
+}
+
+fn loops(wanted: u16) -> Result<u8, ConfigError> {
+    if wanted > LOOPS_MAX {
+        return Err(invalid("loops", format!("at most {LOOPS_MAX}")));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let loops = if wanted == 0 { cores.min(LOOPS_MAX.into()) } else { wanted.into() };
+    Ok(u8::try_from(loops).expect("at most 64"))
+}
+
+fn policy(
+    setting: &str,
+    settings: BucketSettings,
+    default: BucketPolicy,
+) -> Result<BucketPolicy, ConfigError> {
+    let n = settings.n.unwrap_or(default.n);
+    // What is not said follows n down: n = 1 alone is a policy.
+    let policy = BucketPolicy {
+        n,
+        r: settings.r.unwrap_or(default.r.min(n)),
+        w: settings.w.unwrap_or(default.w.min(n)),
+        availability: settings.availability.unwrap_or(default.availability),
+    };
+    let fits = |quorum: u8| (1..=n).contains(&quorum);
+    if fits(policy.r) && fits(policy.w) {
+        return Ok(policy);
+    }
+    let BucketPolicy { n, r, w, .. } = policy;
+    let reason = format!("n={n}, r={r}, w={w}: r and w must be from 1 to n");
+    Err(invalid(setting, reason))
+}

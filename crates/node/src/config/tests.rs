@@ -1,0 +1,79 @@
+use super::*;
+
+fn settings(text: &str) -> Settings {
+    toml::from_str(text).unwrap()
+}
+
+fn error(text: &str) -> String {
+    settings(text).resolve().unwrap_err().to_string()
+}
+
+#[test]
+fn a_data_directory_is_all_that_a_cluster_of_one_needs() {
+    let config = settings(r#"data = "d""#).resolve().unwrap();
+    assert_eq!((config.name.as_str(), config.cluster.as_str()), ("node1", "merganser"));
+    assert_eq!(config.listen.resp.to_string(), "127.0.0.1:7379");
+    assert_eq!(config.partitions.get(), 4096);
+    assert!(config.secret.is_none() && config.peers.is_empty() && config.loops >= 1);
+    assert_eq!(error(""), "`data` is missing: name the directory that keeps this node's data");
+}
+
+#[test]
+fn the_upper_layer_wins_where_it_says_something() {
+    let flags = settings(r#"name = "flag""#);
+    let environment = settings("name = \"env\"\nloops = 2");
+    let file = settings("name = \"file\"\nloops = 3\ndata = \"d\"");
+    let config = flags.or(environment).or(file).resolve().unwrap();
+    assert_eq!((config.name.as_str(), config.loops), ("flag", 2));
+}
+
+#[test]
+fn an_unknown_setting_is_an_error_that_names_it() {
+    let error = toml::from_str::<Settings>("nmae = \"a\"").unwrap_err().to_string();
+    assert!(error.contains("unknown field `nmae`"), "{error}");
+}
+
+#[test]
+fn several_members_need_a_secret() {
+    let text = "data = \"d\"\n[members]\nb = \"127.0.0.1:1\"";
+    assert!(error(text).starts_with("`secret` is missing"));
+    let short = format!("secret = \"short\"\n{text}");
+    assert_eq!(error(&short), "`secret`: at least 16 bytes, better random ones");
+}
+
+#[test]
+fn a_node_may_be_listed_among_its_own_members() {
+    let text = "data = \"d\"\nname = \"a\"\n[members]\na = \"127.0.0.1:1\"";
+    assert_eq!(settings(text).resolve().unwrap().peers, []);
+    let bad = "data = \"d\"\nsecret = \"0123456789abcdef\"\n[members]\nb = \"somewhere\"";
+    assert_eq!(error(bad), "`members.b`: \"somewhere\" is not HOST:PORT");
+}
+
+#[test]
+fn listening_beyond_loopback_must_be_asked_for_in_so_many_words() {
+    let text = "data = \"d\"\nhttp = \"0.0.0.0:80\"";
+    assert!(error(text).starts_with("`http`: 0.0.0.0:80 can be reached from other machines"));
+    let listen = settings(&format!("{text}\ninsecure_listen = true")).resolve().unwrap().listen;
+    assert_eq!(listen.http.port(), 80);
+}
+
+#[test]
+fn buckets_take_what_they_leave_open_from_the_default_bucket() {
+    let text = "data = \"d\"\n[default_bucket]\nr = 1\n[buckets.one]\nn = 1\n\
+                [buckets.strict]\nw = 3\navailability = \"quorum\"";
+    let config = settings(text).resolve().unwrap();
+    let one = config.policies[&b"one"[..]];
+    assert_eq!((one.n, one.r, one.w), (1, 1, 1));
+    let strict = config.policies[&b"strict"[..]];
+    assert_eq!((strict.n, strict.r, strict.w), (3, 1, 3));
+    assert_eq!(strict.availability, Availability::Quorum);
+    assert_eq!(
+        error("data = \"d\"\n[buckets.b]\nr = 4"),
+        "`buckets.b`: n=3, r=4, w=2: r and w must be from 1 to n"
+    );
+}
+
+#[test]
+fn partitions_are_a_power_of_two() {
+    assert!(error("data = \"d\"\npartitions = 3").starts_with("`partitions`: 3 partitions"));
+}

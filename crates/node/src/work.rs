@@ -1,0 +1,85 @@
+//! What event loops are given to do by other threads and by their own connections.
+
+use std::fmt;
+
+use clock::NodeId;
+use replication::{Answer, Call, Message, Reply, Request, RequestError};
+use storage::{BatchId, SeamError};
+use tokio::sync::oneshot;
+
+/// Results of a group of requests, one each, in order.
+pub(crate) type Results = Vec<Result<Answer, RequestError>>;
+
+/// Requests on keys of one loop, answered together.
+#[derive(Debug)]
+pub(crate) struct CallGroup {
+    pub(crate) requests: Vec<Request>,
+    pub(crate) reply: oneshot::Sender<Results>,
+    /// Monotonic time at which they were queued, in milliseconds.
+    pub(crate) queued_ms: u64,
+}
+
+/// A call that is no request on a key.
+#[derive(Debug)]
+pub(crate) struct SingleCall {
+    pub(crate) call: Call,
+    pub(crate) reply: oneshot::Sender<Result<Reply, RequestError>>,
+}
+
+/// Messages of one peer that came together.
+#[derive(Debug)]
+pub(crate) struct MessageBatch {
+    pub(crate) from: NodeId,
+    pub(crate) messages: Vec<Message>,
+    /// Monotonic time at which they came, in milliseconds.
+    pub(crate) received_ms: u64,
+}
+
+/// What comes through a loop's bounded queue.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Group(CallGroup),
+    Single(SingleCall),
+    Messages(MessageBatch),
+    /// Asks how the loop stands.
+    Report(oneshot::Sender<LoopReport>),
+}
+
+/// What must reach a loop whatever its load.
+#[derive(Debug)]
+pub(crate) enum Urgent {
+    /// The writer's result for a batch of this loop.
+    Committed { batch: BatchId, result: Result<(), SeamError> },
+    /// Messages to a node can be sent now, or no longer.
+    Link { node: NodeId, up: bool },
+    /// Finish what was accepted, then end.
+    Stop,
+}
+
+/// How a loop stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoopReport {
+    pub(crate) live_keys: u64,
+    /// Keys pending per owner, in the order of the peers.
+    pub(crate) pending: Vec<u64>,
+    pub(crate) counters: Vec<(&'static str, u64)>,
+}
+
+/// Starts something in a loop; runs within its `LocalSet`.
+pub(crate) struct Job(Box<dyn FnOnce() + Send>);
+
+impl Job {
+    pub(crate) fn new(start: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(start))
+    }
+
+    pub(crate) fn start(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Job(..)")
+    }
+}

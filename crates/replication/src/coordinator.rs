@@ -1,0 +1,176 @@
+//! Coordinators: one state machine per request under way, from its call to its reply and the
+//! background work that follows it (Dynamo §4.5, §5).
+
+mod count;
+mod explain;
+mod forward;
+mod get;
+mod scan;
+mod update;
+
+use clock::{CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope};
+use values::{Key, Tag, View};
+
+pub(crate) use self::{
+    count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan, update::Update,
+};
+use crate::{
+    Body, Request, RequestError,
+    quorum::Quorum,
+    turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
+};
+
+/// Longest time that a request may take, in milliseconds.
+pub(crate) const TIMEOUT_MAX_MS: u32 = 60_000;
+
+/// What a coordinator is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// To begin.
+    Begin,
+    /// A peer answered.
+    Answered { part: Part, body: Body },
+    /// The engine answered.
+    Stored { part: Part, answer: storage::Answer },
+    /// The time has come for which its timer was set.
+    Time,
+    /// A link went down: what was asked of the node may never be answered.
+    LinkDown(NodeId),
+}
+
+/// Whether a coordinator still waits for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Waiting,
+    Done,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) enum Coordinator {
+    Get(Box<Get>),
+    Update(Box<Update>),
+    Forward(Forward),
+    Scan(Box<Scan>),
+    Count(Count),
+    Explain(Box<Explain>),
+}
+
+impl Coordinator {
+    pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
+        match self {
+            Self::Get(get) => get.step(slot, input, turn),
+            Self::Update(update) => update.step(slot, input, turn),
+            Self::Forward(forward) => forward.step(slot, input, turn),
+            Self::Scan(scan) => scan.step(slot, input, turn),
+            Self::Count(count) => count.step(slot, input, turn),
+            Self::Explain(explain) => explain.step(slot, input, turn),
+        }
+    }
+}
+
+/// What every request on a key has.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) slot: Slot,
+    pub(crate) origin: Origin,
+    pub(crate) key: Key,
+    pub(crate) quorum: Quorum,
+    pub(crate) owners: Vec<NodeId>,
+    pub(crate) want_context: bool,
+    /// What the client showed to have seen.
+    pub(crate) observed: CausalContext,
+    /// When silent replicas stop being waited for alone; monotonic milliseconds, as is
+    pub(crate) cover_at: u64,
+    /// when the request ends at the latest.
+    pub(crate) deadline: u64,
+}
+
+impl Terms {
+    /// Checks a request's level and token. Nothing was done on an error.
+    pub(crate) fn of(
+        request: &Request,
+        tag: Tag,
+        slot: Slot,
+        origin: Origin,
+        turn: &mut Turn<'_>,
+    ) -> Result<Self, RequestError> {
+        let quorum = quorum(request, turn.shared)?;
+        let mut observed = CausalContext::default();
+        if let Some(token) = &request.context {
+            let scope = token_scope(&request.key, tag);
+            let opened = token.open(&turn.shared.config.secret, scope);
+            let claims =
+                opened.map_err(|error: TokenError| RequestError::Context(error.to_string()))?;
+            turn.shared.clock.observe(claims.time);
+            observed = claims.context;
+        }
+        Ok(Self {
+            slot,
+            origin,
+            key: request.key.clone(),
+            quorum,
+            owners: turn.shared.owners(&request.key, quorum.n),
+            want_context: request.want_context,
+            observed,
+            cover_at: turn.now.monotonic_ms.saturating_add(turn.shared.config.cover_ms.into()),
+            deadline: deadline(request.timeout_ms, turn),
+        })
+    }
+
+    /// The note on what is asked of `node` in `round`.
+    pub(crate) const fn waiter(&self, round: u32, node: NodeId, kind: PartKind) -> Waiter {
+        Waiter::Request { slot: self.slot, part: Part { round, node, kind } }
+    }
+
+    /// Milliseconds until the deadline.
+    pub(crate) fn budget_ms(&self, turn: &Turn<'_>) -> u32 {
+        budget_ms(self.deadline, turn)
+    }
+
+    /// Sets the request's timer to when it next has to act by itself.
+    pub(crate) fn sleep(&self, covered: bool, turn: &mut Turn<'_>) {
+        let at = if covered { self.deadline } else { self.cover_at.min(self.deadline) };
+        turn.set_timer(Timer::Request(self.slot), at);
+    }
+
+    /// The tokens that `view` answers with: of every type that it shows, and always of `bytes`,
+    /// since what is deleted or was never there has a context too.
+    pub(crate) fn contexts(
+        &self,
+        view: &View,
+        turn: &Turn<'_>,
+    ) -> std::collections::BTreeMap<Tag, ContextToken> {
+        if !self.want_context {
+            return std::collections::BTreeMap::new();
+        }
+        let time: Stamp = turn.shared.clock.latest();
+        let tags = view.value.0.keys().copied().chain([Tag::BYTES]);
+        tags.map(|tag| {
+            let claims = TokenClaims { context: view.value.context(tag).clone(), time };
+            let scope = token_scope(&self.key, tag);
+            (tag, ContextToken::seal(&turn.shared.config.secret, scope, &claims))
+        })
+        .collect()
+    }
+}
+
+fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
+    TokenScope { bucket: key.bucket(), key: key.key(), tag: tag.0 }
+}
+
+/// The quorum of `request`.
+pub(crate) fn quorum(request: &Request, shared: &Shared) -> Result<Quorum, RequestError> {
+    Quorum::of(&shared.config, &request.key, request.level, shared.ring.members().len())
+}
+
+/// When a request of `timeout_ms` that begins now must end.
+pub(crate) fn deadline(timeout_ms: Option<u32>, turn: &Turn<'_>) -> u64 {
+    let timeout_ms = timeout_ms.unwrap_or(turn.shared.config.timeout_ms).min(TIMEOUT_MAX_MS);
+    turn.now.monotonic_ms.saturating_add(timeout_ms.into())
+}
+
+/// Milliseconds from now until `deadline`.
+pub(crate) fn budget_ms(deadline: u64, turn: &Turn<'_>) -> u32 {
+    u32::try_from(deadline.saturating_sub(turn.now.monotonic_ms)).unwrap_or(TIMEOUT_MAX_MS)
+}

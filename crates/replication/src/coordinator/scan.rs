@@ -1,0 +1,196 @@
+//! Listing the keys of a bucket, a range of partitions at a time.
+//!
+//! Every owner of a partition in the range is asked, and what they list is united: a key that r
+//! owners hold is found as long as one of them answers. A replica that filled its page has said
+//! nothing of what comes after it, so the union is cut at the first such end. A range lies within
+//! one storage shard, and a page ends where another core's shards begin: the shell asks that core
+//! for the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use clock::NodeId;
+use ring::Partition;
+use storage::{Command, ListPosition, Listed};
+use values::{Key, Tag};
+
+use super::{Input, Progress, deadline};
+use crate::{
+    Body, CallId, Reply, ScanCursor, ScanPage, ScanRequest,
+    quorum::policy,
+    replica::LIST_MAX,
+    turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
+};
+
+/// Ranges gone through for one page, so that an empty bucket does not hold up its caller.
+const ROUNDS_MAX: u32 = 64;
+
+/// A place in the order in which keys are listed.
+type Place = (u32, ListPosition);
+
+/// A listing under way.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    id: CallId,
+    bucket: Bytes,
+    limit: u32,
+    n: usize,
+    at: ScanCursor,
+    last: u32,
+    round: u32,
+    deadline: u64,
+    pending: BTreeSet<NodeId>,
+    listed: BTreeMap<NodeId, Vec<Listed>>,
+    keys: Vec<(Key, Vec<Tag>)>,
+    incomplete: bool,
+}
+
+impl Scan {
+    pub(crate) fn new(id: CallId, request: ScanRequest) -> Self {
+        let start = ScanCursor { partition: 0, after: None };
+        Self {
+            id,
+            bucket: request.bucket,
+            limit: request.limit.clamp(1, LIST_MAX),
+            n: 0,
+            at: request.cursor.unwrap_or(start),
+            last: 0,
+            round: 0,
+            deadline: 0,
+            pending: BTreeSet::new(),
+            listed: BTreeMap::new(),
+            keys: Vec::new(),
+            incomplete: false,
+        }
+    }
+
+    pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
+        match input {
+            Input::Begin => {
+                self.n = usize::from(policy(&turn.shared.config, &self.bucket).n);
+                self.deadline = deadline(None, turn);
+                let at = self.at.partition;
+                if at >= turn.shared.ring.partition_count().get() {
+                    self.reply(None, turn);
+                    return Progress::Done;
+                }
+                self.ask(slot, turn);
+            }
+            Input::Answered { part, body: Body::Listed(listed) } if part.round == self.round => {
+                self.listed(part.node, listed.ok());
+            }
+            Input::Stored { part, answer } if part.round == self.round => match answer {
+                storage::Answer::Listed(listed) => self.listed(part.node, Some(listed)),
+                _ => self.listed(part.node, None),
+            },
+            Input::LinkDown(node) => self.listed(node, None),
+            // Go on without those that stay silent.
+            Input::Time => self.pending.clear(),
+            _ => return Progress::Waiting,
+        }
+        while self.pending.is_empty() {
+            let next = self.unite(turn);
+            let is_over =
+                next.as_ref().is_none_or(|next| !turn.shared.has(Partition(next.partition)))
+                    || self.keys.len() >= self.limit as usize
+                    || self.round >= ROUNDS_MAX
+                    || turn.now.monotonic_ms >= self.deadline;
+            match next {
+                Some(next) if !is_over => {
+                    self.at = next;
+                    self.round += 1;
+                    self.ask(slot, turn);
+                }
+                next => {
+                    self.reply(next, turn);
+                    return Progress::Done;
+                }
+            }
+        }
+        Progress::Waiting
+    }
+
+    /// Asks all owners of the next range.
+    fn ask(&mut self, slot: Slot, turn: &mut Turn<'_>) {
+        let everywhere = turn.shared.ring.members().len() <= self.n;
+        let first = self.at.partition;
+        // A range within one shard lies with one core, here and at every other node.
+        let run = turn.shared.shards().run(Partition(first));
+        self.last = *run.end();
+        self.listed.clear();
+        let nodes: BTreeSet<NodeId> = if everywhere {
+            turn.shared.ring.members().iter().copied().collect()
+        } else {
+            let owners = |partition| turn.shared.ring.owners(Partition(partition), self.n);
+            (first..=self.last).flat_map(owners).collect()
+        };
+        let cover_ms = turn.shared.config.cover_ms;
+        for node in nodes {
+            let part = Part { round: self.round, node, kind: PartKind::Ask };
+            let waiter = Waiter::Request { slot, part };
+            let (first, last) = (Partition(first), Partition(self.last));
+            let (bucket, after) = (self.bucket.clone(), self.at.after.clone());
+            if node == turn.me() {
+                let limit = self.limit as usize;
+                turn.store(waiter, Command::List { first, last, bucket, after, limit });
+            } else if turn.shared.is_in_reach(node) {
+                let limit = self.limit;
+                let body = Body::List { first, last, bucket, after, limit };
+                turn.ask(node, waiter, cover_ms, body);
+            } else {
+                continue;
+            }
+            self.pending.insert(node);
+        }
+        let until = turn.now.monotonic_ms.saturating_add(cover_ms.into()).min(self.deadline);
+        turn.set_timer(Timer::Request(slot), until);
+    }
+
+    fn listed(&mut self, node: NodeId, listed: Option<Vec<Listed>>) {
+        if self.pending.remove(&node)
+            && let Some(listed) = listed
+        {
+            self.listed.insert(node, listed);
+        }
+    }
+
+    /// Takes over what the range's owners listed, and returns where to go on.
+    fn unite(&mut self, turn: &Turn<'_>) -> Option<ScanCursor> {
+        let ring = &turn.shared.ring;
+        let answered = |partition: &u32| {
+            ring.owners(Partition(*partition), self.n).any(|node| self.listed.contains_key(&node))
+        };
+        self.incomplete |= !(self.at.partition..=self.last).all(|partition| answered(&partition));
+        let limit = self.limit as usize;
+        let mut end: Option<Place> = None;
+        let mut found = BTreeMap::<Place, (Key, BTreeSet<Tag>)>::new();
+        for listed in std::mem::take(&mut self.listed).into_values() {
+            let is_full = listed.len() >= limit;
+            let mut furthest = None;
+            for Listed { position, key, tags } in listed {
+                let place = (turn.shared.partition(&key).0, position);
+                furthest = furthest.max(Some(place.clone()));
+                found.entry(place).or_insert_with(|| (key, BTreeSet::new())).1.extend(tags);
+            }
+            if is_full && (end.is_none() || furthest < end) {
+                end = furthest;
+            }
+        }
+        let within = |place: &Place| end.as_ref().is_none_or(|end| place <= end);
+        let kept = found.into_iter().filter(|(place, _)| within(place));
+        self.keys.extend(kept.map(|(_, (key, tags))| (key, tags.into_iter().collect())));
+        match end {
+            Some((partition, position)) => Some(ScanCursor { partition, after: Some(position) }),
+            None if self.last + 1 < ring.partition_count().get() => {
+                Some(ScanCursor { partition: self.last + 1, after: None })
+            }
+            None => None,
+        }
+    }
+
+    fn reply(&mut self, next: Option<ScanCursor>, turn: &mut Turn<'_>) {
+        let keys = std::mem::take(&mut self.keys);
+        let page = ScanPage { keys, next, incomplete: self.incomplete };
+        turn.reply_to(self.id, Ok(Reply::Page(page)));
+    }
+}

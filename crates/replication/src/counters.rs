@@ -1,0 +1,48 @@
+//! What a core has done so far, for metrics.
+
+/// Totals since the core's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Reads coordinated.
+    pub reads: u64,
+    /// Writes coordinated.
+    pub writes: u64,
+    /// Requests passed on to a replica of their key.
+    pub forwards: u64,
+    /// Forwarded requests that came a second time and were not done again.
+    pub forwards_repeated: u64,
+    /// Stale replicas sent what they lacked.
+    pub read_repairs: u64,
+    /// Deltas put into the outbox.
+    pub hinted_writes: u64,
+    /// Deltas of the outbox acknowledged by their owner.
+    pub deliveries: u64,
+    /// Requests answered with fewer replicas than r or w.
+    pub unmet_quorums: u64,
+    /// Removals done again because a replica held something that the coordinator had not seen.
+    pub removals_repeated: u64,
+    /// Reads of a key with more than one sibling or more than one type.
+    pub conflicts: u64,
+    /// Calls refused because too many were under way.
+    pub overloaded: u64,
+}
+
+impl Counters {
+    /// Every total with its name.
+    pub const fn named(&self) -> [(&'static str, u64); 11] {
+        [
+            ("reads", self.reads),
+            ("writes", self.writes),
+            ("forwards", self.forwards),
+            ("forwards_repeated", self.forwards_repeated),
+            ("read_repairs", self.read_repairs),
+            ("hinted_writes", self.hinted_writes),
+            ("deliveries", self.deliveries),
+            ("unmet_quorums", self.unmet_quorums),
+            ("removals_repeated", self.removals_repeated),
+            ("conflicts", self.conflicts),
+            ("overloaded", self.overloaded),
+        ]
+    }
+}

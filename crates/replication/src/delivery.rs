@@ -1,0 +1,200 @@
+//! Delivery of the outbox: every delta that an owner missed is sent to it until it acknowledges
+//! (the beginning of Dynamo's hinted handoff, §4.6).
+//!
+//! A pass lists an owner's pending deltas page by page and sends each. A pass that found anything
+//! is followed by another, so that passes end only when the outbox is empty. Invariant: while an
+//! owner's link is up and its outbox may hold something, a page is under way or a timer is set.
+
+use std::collections::BTreeMap;
+
+use clock::NodeId;
+use storage::{Command, OutboxPosition, Pending, StorageError};
+use values::{Key, View};
+
+use crate::{
+    Body,
+    turn::{Timer, Turn, Waiter},
+};
+
+/// Pause between a pass that found something and the next, in milliseconds.
+const NEXT_PASS_MS: u64 = 100;
+/// Pause after a pass in which an owner did not take everything, in milliseconds: doubled each
+/// time, up to the maximum.
+const RETRY_MS: u64 = 1_000;
+const RETRY_MAX_MS: u64 = 60_000;
+
+/// What goes on towards one owner.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing under way. A timer is set if there may be something to deliver.
+    Idle,
+    /// The engine was asked for a page.
+    Listing,
+    /// A page is under way; the deltas not acknowledged yet, by message number.
+    Sending { unacknowledged: BTreeMap<u64, (Key, u128)>, last: OutboxPosition },
+}
+
+#[derive(Debug)]
+struct Lane {
+    phase: Phase,
+    found_any: bool,
+    failed: bool,
+    retry_ms: u64,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { phase: Phase::Idle, found_any: false, failed: false, retry_ms: RETRY_MS }
+    }
+}
+
+/// Delivery to all owners.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    lanes: BTreeMap<NodeId, Lane>,
+}
+
+impl Delivery {
+    /// The owner can be reached: look for what it missed.
+    pub(crate) fn link_up(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        self.link_down(owner, turn);
+        let lane = self.lane(owner);
+        lane.retry_ms = RETRY_MS;
+        if let Phase::Listing = lane.phase {
+            // The answer of an interrupted pass still comes, and may be of its last page only.
+            lane.found_any = true;
+        } else {
+            (lane.found_any, lane.failed) = (false, false);
+            self.list(owner, None, turn);
+        }
+    }
+
+    /// What was under way is sent again when the link is back.
+    pub(crate) fn link_down(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let lane = self.lane(owner);
+        if let Phase::Sending { unacknowledged, .. } = &lane.phase {
+            for &number in unacknowledged.keys() {
+                turn.shared.forget_ask(number);
+            }
+            lane.phase = Phase::Idle;
+        }
+        turn.shared.clear_timer(Timer::Delivery(owner));
+    }
+
+    /// A delta was put into the owner's outbox.
+    pub(crate) fn deferred(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let lane = self.lane(owner);
+        match lane.phase {
+            Phase::Idle if turn.shared.links.contains(&owner) => {
+                let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
+                turn.set_timer_if_none(Timer::Delivery(owner), at);
+            }
+            // Found at the latest by the next pass.
+            Phase::Listing | Phase::Sending { .. } => lane.found_any = true,
+            Phase::Idle => {}
+        }
+    }
+
+    /// The engine listed a page.
+    pub(crate) fn listed(
+        &mut self,
+        owner: NodeId,
+        page: Result<Vec<Pending>, StorageError>,
+        turn: &mut Turn<'_>,
+    ) {
+        if !turn.shared.links.contains(&owner) {
+            self.lane(owner).phase = Phase::Idle;
+            return;
+        }
+        let page = page.unwrap_or_else(|_| {
+            self.lane(owner).failed = true;
+            Vec::new()
+        });
+        let Some(last) = page.last().map(|pending| pending.position.clone()) else {
+            return self.end_pass(owner, turn);
+        };
+        let budget_ms = turn.shared.config.timeout_ms;
+        let mut unacknowledged = BTreeMap::new();
+        for Pending { key, delta, version, .. } in page {
+            let body = Body::Merge { key: key.clone(), delta, show: None };
+            let number = turn.ask(owner, Waiter::Delivery(owner), budget_ms, body);
+            unacknowledged.insert(number, (key, version));
+        }
+        let lane = self.lane(owner);
+        lane.found_any = true;
+        lane.phase = Phase::Sending { unacknowledged, last };
+        let at = turn.now.monotonic_ms.saturating_add(u64::from(budget_ms));
+        turn.set_timer(Timer::Delivery(owner), at);
+    }
+
+    /// The owner answered one delta of the page.
+    pub(crate) fn merged(
+        &mut self,
+        owner: NodeId,
+        number: u64,
+        merged: &Result<Option<View>, StorageError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let lane = self.lane(owner);
+        let Phase::Sending { unacknowledged, last } = &mut lane.phase else { return };
+        let Some((key, version)) = unacknowledged.remove(&number) else { return };
+        let next = unacknowledged.is_empty().then(|| last.clone());
+        match merged {
+            Ok(_) => {
+                turn.shared.counters.deliveries += 1;
+                turn.store(Waiter::Nobody, Command::Delivered { owner, key, version });
+            }
+            Err(_) => lane.failed = true,
+        }
+        if next.is_some() {
+            turn.shared.clear_timer(Timer::Delivery(owner));
+            self.list(owner, next, turn);
+        }
+    }
+
+    /// It is time for another pass, or to give up on the page under way.
+    pub(crate) fn time(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let lane = self.lane(owner);
+        match &lane.phase {
+            Phase::Idle => self.list(owner, None, turn),
+            Phase::Listing => {}
+            Phase::Sending { unacknowledged, .. } => {
+                for &number in unacknowledged.keys() {
+                    turn.shared.forget_ask(number);
+                }
+                lane.failed = true;
+                self.end_pass(owner, turn);
+            }
+        }
+    }
+
+    fn list(&mut self, owner: NodeId, after: Option<OutboxPosition>, turn: &mut Turn<'_>) {
+        self.lane(owner).phase = Phase::Listing;
+        let limit = turn.shared.config.deliveries_max.max(1);
+        turn.store(Waiter::Delivery(owner), Command::Outbox { owner, after, limit });
+    }
+
+    fn end_pass(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let lane = self.lane(owner);
+        lane.phase = Phase::Idle;
+        let (found_any, failed) = (lane.found_any, lane.failed);
+        (lane.found_any, lane.failed) = (false, false);
+        let pause_ms = if failed {
+            let pause_ms = lane.retry_ms;
+            lane.retry_ms = pause_ms.saturating_mul(2).min(RETRY_MAX_MS);
+            pause_ms
+        } else {
+            lane.retry_ms = RETRY_MS;
+            if !found_any {
+                return;
+            }
+            NEXT_PASS_MS
+        };
+        let at = turn.now.monotonic_ms.saturating_add(pause_ms);
+        turn.set_timer(Timer::Delivery(owner), at);
+    }
+
+    fn lane(&mut self, owner: NodeId) -> &mut Lane {
+        self.lanes.entry(owner).or_default()
+    }
+}

@@ -1,0 +1,69 @@
+//! Read repair (Dynamo §5): replicas that answered a read stale are sent what they lack.
+
+use std::collections::BTreeMap;
+
+use clock::NodeId;
+use values::{Delta, View};
+
+/// What each owner lacks of `merged`, among those that showed something.
+pub(crate) fn repairs(
+    merged: &View,
+    shown: &BTreeMap<NodeId, View>,
+    owners: &[NodeId],
+) -> Vec<(NodeId, Delta)> {
+    shown
+        .iter()
+        .filter(|(node, _)| owners.contains(node))
+        .filter_map(|(&node, view)| Some((node, merged.repair(view)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clock::{Actor, CausalContext, Dot, NodeId};
+    use values::{Blob, Causal, DotFun, DotMap, State, Tag, Value, View};
+
+    use super::repairs;
+
+    fn page(names: &[&'static str], next: Option<&'static str>) -> View {
+        let all = ["a", "b", "c", "d"];
+        let dot = |name: &str| {
+            let at = all.iter().position(|known| *known == name).unwrap();
+            Dot::new(Actor::new(NodeId(1), 7, 0), at as u64 + 1)
+        };
+        let context: CausalContext = all.iter().map(|name| dot(name)).collect();
+        let store = names
+            .iter()
+            .map(|name| (Blob::from_static(name.as_bytes()), DotFun([(dot(name), ())].into())))
+            .collect();
+        let state = State::Orset(Causal { store: DotMap(store), context });
+        let value = Value(BTreeMap::from([(Tag::ORSET, state)]));
+        View { value, next: next.map(Blob::from), ..View::default() }
+    }
+
+    #[test]
+    fn a_page_that_ends_early_removes_nothing_beyond_its_end() {
+        let (short, long) = (page(&["a", "b"], Some("b")), page(&["a", "b", "c"], Some("c")));
+        let mut merged = short.clone();
+        merged.merge(&long);
+        let shown = BTreeMap::from([(NodeId(1), short), (NodeId(2), long)]);
+        assert_eq!(repairs(&merged, &shown, &[NodeId(1), NodeId(2)]), []);
+    }
+
+    #[test]
+    fn an_owner_that_lacks_an_element_is_sent_it_and_a_fallback_is_not() {
+        let mut stale = page(&["a"], None);
+        if let Some(State::Orset(set)) = stale.value.0.get_mut(&Tag::ORSET) {
+            set.context = set.store.0.values().flat_map(|dots| dots.0.keys().copied()).collect();
+        }
+        let mut merged = page(&["a", "b"], None);
+        merged.merge(&stale);
+        let shown = BTreeMap::from([(NodeId(1), stale.clone()), (NodeId(2), stale)]);
+        let sent = repairs(&merged, &shown, &[NodeId(2)]);
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].0, NodeId(2));
+        assert_eq!(sent[0].1.named_elements(Tag::ORSET), [Blob::from("b")].into());
+    }
+}

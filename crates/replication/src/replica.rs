@@ -1,0 +1,122 @@
+//! A replica: answers what other nodes' coordinators ask, from what its engine holds.
+//!
+//! Each question becomes one command, and the command's answer the question's. What is merged is
+//! acknowledged once durable: the engine answers a merge only then.
+
+use clock::NodeId;
+use ring::Partition;
+use storage::{Answer, Command, StorageError};
+
+use crate::{
+    Body, RequestId,
+    turn::{Turn, Waiter},
+};
+
+/// Most keys of one listing.
+pub(crate) const LIST_MAX: u32 = 10_000;
+
+/// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
+/// are not questions to a replica; they are ignored here.
+pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
+    let count = turn.shared.ring.partition_count().get();
+    let command = match body {
+        Body::Read { key, scope } => Command::Read { key, scope },
+        Body::Merge { key, delta, show } => Command::Merge { key, delta, show },
+        Body::Explain { key } => Command::Explain { key },
+        Body::List { first, last, bucket, after, limit } => {
+            if first > last || first.0 >= count {
+                return turn.answer(from, id, Body::Listed(Ok(Vec::new())));
+            }
+            let last = last.min(Partition(count - 1));
+            let limit = limit.clamp(1, LIST_MAX) as usize;
+            Command::List { first, last, bucket, after, limit }
+        }
+        Body::Count { bucket, mut partitions } => {
+            partitions.retain(|partition| partition.0 < count);
+            partitions.sort_unstable();
+            partitions.dedup();
+            Command::Count { partitions, bucket }
+        }
+        Body::Forward(_)
+        | Body::Forwarded(_)
+        | Body::Shown(_)
+        | Body::Merged(_)
+        | Body::Listed(_)
+        | Body::Counted(_)
+        | Body::Explained { .. } => return,
+    };
+    turn.store(Waiter::Peer { from, id, question: Question::of(&command) }, command);
+}
+
+/// What was asked, so that a failure is answered in kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Read,
+    Merge,
+    List,
+    Count,
+    Explain,
+}
+
+impl Question {
+    const fn of(command: &Command) -> Self {
+        match command {
+            Command::Read { .. } => Self::Read,
+            Command::List { .. } => Self::List,
+            Command::Count { .. } => Self::Count,
+            Command::Explain { .. } => Self::Explain,
+            _ => Self::Merge,
+        }
+    }
+
+    const fn failed(self, error: StorageError) -> Body {
+        match self {
+            Self::Read => Body::Shown(Err(error)),
+            Self::Merge => Body::Merged(Err(error)),
+            Self::List => Body::Listed(Err(error)),
+            Self::Count => Body::Counted(Err(error)),
+            Self::Explain => Body::Explained { view: Err(error), pending_for: Vec::new() },
+        }
+    }
+
+    /// The question that `body` asks, if it asks a replica one.
+    const fn in_body(body: &Body) -> Option<Self> {
+        match body {
+            Body::Read { .. } => Some(Self::Read),
+            Body::Merge { .. } => Some(Self::Merge),
+            Body::List { .. } => Some(Self::List),
+            Body::Count { .. } => Some(Self::Count),
+            Body::Explain { .. } => Some(Self::Explain),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses a peer's question because too much waits for the engine.
+pub(crate) fn refuse(from: NodeId, id: RequestId, body: &Body, turn: &mut Turn<'_>) {
+    if let Some(question) = Question::in_body(body) {
+        turn.answer(from, id, question.failed(StorageError::Overloaded(0)));
+    }
+}
+
+/// Answers a peer's question with what the engine answered.
+pub(crate) fn answer(
+    from: NodeId,
+    id: RequestId,
+    question: Question,
+    answer: Answer,
+    turn: &mut Turn<'_>,
+) {
+    let body = match answer {
+        Answer::View(view) => Body::Shown(Ok(view)),
+        Answer::Merged(view) => Body::Merged(Ok(view)),
+        Answer::Listed(listed) => Body::Listed(Ok(listed)),
+        Answer::Count(count) => Body::Counted(Ok(count)),
+        Answer::Explained { view, pending_for } => Body::Explained { view: Ok(view), pending_for },
+        Answer::Failed(error) => question.failed(error),
+        Answer::Prepared { .. } | Answer::Refused(_) | Answer::Durable | Answer::Outbox(_) => {
+            return;
+        }
+    };
+    turn.answer(from, id, body);
+}

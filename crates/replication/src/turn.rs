@@ -1,0 +1,265 @@
+//! What a state machine may do while it takes its turn: send, store, reply, set a timer. Everything
+//! it does becomes an effect, or an entry of the tables that bring answers back to it.
+//!
+//! Invariant: an answer reaches its waiter at most once. A message's number is used for one ask
+//! only and forgotten with the first answer, so a copy made by the network finds nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::{HybridClock, NodeId, Stamp};
+use ring::{Ring, Shards};
+use storage::{Command, Ticket};
+use values::Key;
+
+use crate::{
+    Body, CallId, CoreConfig, Effect, Message, Now, Reply, RequestError, RequestId,
+    counters::Counters, replica::Question,
+};
+
+/// Names a request under way within its core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u64);
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// A request under way; `part` is its own note of what it asked.
+    Request { slot: Slot, part: Part },
+    /// Delivery of the outbox to this owner.
+    Delivery(NodeId),
+    /// A peer that asked under this id.
+    Peer { from: NodeId, id: RequestId, question: Question },
+    /// Nobody: what is merged in the background is merged, or will be by someone else.
+    Nobody,
+}
+
+/// A request's note of what it asked: in which of its rounds, and about which node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) round: u32,
+    /// The node asked; of a deferral, the owner deferred to.
+    pub(crate) node: NodeId,
+    pub(crate) kind: PartKind,
+}
+
+/// What a request's command was for, where one kind of answer has several causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartKind {
+    /// The request itself, at one replica.
+    Ask,
+    /// Keeping a delta in the outbox.
+    Defer,
+}
+
+/// Whose time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Request(Slot),
+    Delivery(NodeId),
+}
+
+/// Where a request came from, so that its reply finds the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Client(CallId),
+    Peer { from: NodeId, id: RequestId },
+}
+
+/// A question sent to a peer.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    to: NodeId,
+    waiter: Waiter,
+}
+
+/// What all state machines of a core share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: CoreConfig,
+    pub(crate) ring: Ring,
+    pub(crate) clock: HybridClock,
+    pub(crate) links: BTreeSet<NodeId>,
+    pub(crate) counters: Counters,
+    asks: BTreeMap<u64, Ask>,
+    tickets: BTreeMap<Ticket, Waiter>,
+    timers: BTreeSet<(u64, Timer)>,
+    timer_of: BTreeMap<Timer, u64>,
+    next_number: u64,
+    next_ticket: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: CoreConfig, ring: Ring) -> Self {
+        Self {
+            next_number: config.incarnation,
+            next_ticket: 0,
+            config,
+            ring,
+            clock: HybridClock::default(),
+            links: BTreeSet::new(),
+            counters: Counters::default(),
+            asks: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a request can be given to `node`: it is this one, or its link is up.
+    pub(crate) fn is_in_reach(&self, node: NodeId) -> bool {
+        node == self.config.node || self.links.contains(&node)
+    }
+
+    /// The storage shards, as this node's cores have them.
+    pub(crate) fn shards(&self) -> Shards {
+        Shards::new(self.ring.partition_count(), self.config.cores.into())
+    }
+
+    /// Whether `partition` lies with this core.
+    pub(crate) fn has(&self, partition: ring::Partition) -> bool {
+        self.shards().core(partition) == u32::from(self.config.core)
+    }
+
+    pub(crate) fn partition(&self, key: &Key) -> ring::Partition {
+        self.ring.partition(ring::Token::of(key.bucket(), key.key()))
+    }
+
+    /// The first `n` nodes of the preference list of `key`.
+    pub(crate) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        self.ring.owners(self.partition(key), usize::from(n)).collect()
+    }
+
+    /// Who waits for the answer `id` of `from`, if anyone does.
+    pub(crate) fn answered(&mut self, from: NodeId, id: RequestId) -> Option<Waiter> {
+        if id.core != self.config.core || self.asks.get(&id.number)?.to != from {
+            return None;
+        }
+        self.asks.remove(&id.number).map(|ask| ask.waiter)
+    }
+
+    /// Forgets a question: its answer, should it still come, finds nobody.
+    pub(crate) fn forget_ask(&mut self, number: u64) {
+        self.asks.remove(&number);
+    }
+
+    /// Who waits for an answer of the engine; `is_last` if no other follows under this ticket.
+    pub(crate) fn stored(&mut self, ticket: Ticket, is_last: bool) -> Option<Waiter> {
+        if is_last { self.tickets.remove(&ticket) } else { self.tickets.get(&ticket).copied() }
+    }
+
+    /// Commands given to the engine and not answered yet.
+    pub(crate) fn stores_waiting(&self) -> usize {
+        self.tickets.len()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<u64> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// The next timer that is due, taken off the list.
+    pub(crate) fn due(&mut self, now: Now) -> Option<Timer> {
+        let &(at, timer) = self.timers.first()?;
+        if at > now.monotonic_ms {
+            return None;
+        }
+        self.clear_timer(timer);
+        Some(timer)
+    }
+
+    pub(crate) fn clear_timer(&mut self, timer: Timer) {
+        if let Some(at) = self.timer_of.remove(&timer) {
+            self.timers.remove(&(at, timer));
+        }
+    }
+}
+
+/// One state machine's turn.
+pub(crate) struct Turn<'a> {
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) now: Now,
+    pub(crate) effects: &'a mut Vec<Effect>,
+    /// Numbers of the questions sent in this turn, so that they can be forgotten with their asker.
+    pub(crate) asked: Vec<u64>,
+    /// Owners for which a delta was given to the outbox in this turn.
+    pub(crate) deferred: Vec<NodeId>,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) const fn new(
+        shared: &'a mut Shared,
+        now: Now,
+        effects: &'a mut Vec<Effect>,
+    ) -> Self {
+        Self { shared, now, effects, asked: Vec::new(), deferred: Vec::new() }
+    }
+
+    pub(crate) const fn me(&self) -> NodeId {
+        self.shared.config.node
+    }
+
+    /// A stamp later than everything that this core gave or saw.
+    pub(crate) fn stamp(&mut self) -> Stamp {
+        self.shared.clock.tick(self.now.wall_ms)
+    }
+
+    /// Sends a question to be answered within `budget_ms`.
+    pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
+        let id = self.next_id();
+        if waiter != Waiter::Nobody {
+            self.shared.asks.insert(id.number, Ask { to, waiter });
+            self.asked.push(id.number);
+        }
+        self.send(to, id, budget_ms, body);
+        id.number
+    }
+
+    /// Answers a peer's question.
+    pub(crate) fn answer(&mut self, to: NodeId, id: RequestId, body: Body) {
+        self.send(to, id, 0, body);
+    }
+
+    fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, body: Body) {
+        let time = self.shared.clock.latest();
+        self.effects.push(Effect::Send { to, message: Message { id, time, budget_ms, body } });
+    }
+
+    fn next_id(&mut self) -> RequestId {
+        let number = self.shared.next_number;
+        self.shared.next_number = number.wrapping_add(1);
+        RequestId { core: self.shared.config.core, number }
+    }
+
+    /// Gives the engine a command.
+    pub(crate) fn store(&mut self, waiter: Waiter, command: Command) {
+        let ticket = Ticket(self.shared.next_ticket);
+        self.shared.next_ticket = self.shared.next_ticket.wrapping_add(1);
+        self.shared.tickets.insert(ticket, waiter);
+        self.effects.push(Effect::Storage { ticket, command });
+    }
+
+    /// Replies to whoever a request came from.
+    pub(crate) fn reply(&mut self, origin: Origin, result: Result<crate::Answer, RequestError>) {
+        match origin {
+            Origin::Client(id) => self.reply_to(id, result.map(Reply::Answer)),
+            Origin::Peer { from, id } => self.answer(from, id, Body::Forwarded(result)),
+        }
+    }
+
+    pub(crate) fn reply_to(&mut self, id: CallId, reply: Result<Reply, RequestError>) {
+        self.effects.push(Effect::Reply { id, reply });
+    }
+
+    /// Sets `timer` to go off at `at_ms`, instead of whenever it was set to.
+    pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
+        self.shared.clear_timer(timer);
+        self.shared.timers.insert((at_ms, timer));
+        self.shared.timer_of.insert(timer, at_ms);
+    }
+
+    /// Sets `timer` unless it is set.
+    pub(crate) fn set_timer_if_none(&mut self, timer: Timer, at_ms: u64) {
+        if !self.shared.timer_of.contains_key(&timer) {
+            self.set_timer(timer, at_ms);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Placement: which member owns which partition, as a pure function of the members and of the
+//! ring before.
+//!
+//! Any `spread` consecutive partitions get distinct owners, so that the first n ≤ `spread` nodes
+//! of a walk are simply the next n owners: replicas are then as balanced as owners are, and a
+//! partition that changes hands moves exactly n replicas. That needs more members than `spread`
+//! (a round of exactly `spread` members closes only if it divides Q).
+//!
+//! The ring before is kept where it can be. Gaps left by those who went are filled, then members
+//! above their quota give to those below it; see [`layout`](layout::Layout) for the steps. Quotas
+//! are the one place that knows what a fair share is.
+
+mod layout;
+mod ripple;
+
+use clock::NodeId;
+use layout::Layout;
+
+use crate::ring::MEMBERS_MAX;
+use crate::{PartitionCount, Ring};
+
+/// Why no ring could be placed. The ring before is untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// Somebody must own the partitions.
+    #[error("a ring needs at least one member")]
+    NoMembers,
+    /// A member was named twice.
+    #[error("member {0} is named twice")]
+    DuplicateMember(NodeId),
+    /// More members than 16-bit indices can name.
+    #[error("a ring of {0} members: there may be at most {MEMBERS_MAX}")]
+    TooManyMembers(usize),
+    /// The ring before has another number of partitions, which is fixed for ever.
+    #[error("the present ring has {present} partitions, {wanted} were asked for")]
+    PartitionCountChanged {
+        /// Of the ring before.
+        present: u32,
+        /// Of the ring asked for.
+        wanted: u32,
+    },
+    /// The ring before has the last version that there is, which only a forged one can have.
+    #[error("the present ring's version cannot be followed by another")]
+    VersionExhausted,
+}
+
+impl Ring {
+    /// Places `partitions` on `members`, keeping what can be kept of `previous`.
+    ///
+    /// Pure: the same members (in any order) and the same previous ring give the same ring. Any
+    /// `spread` consecutive partitions, also across the top, have distinct owners when there are
+    /// more members than `spread` (and Q is not tiny); with so few members that each replica set
+    /// holds them all, they take turns. Costs about Q·members steps when everything is new.
+    pub fn place(
+        members: &[NodeId],
+        partitions: PartitionCount,
+        spread: usize,
+        previous: Option<&Self>,
+    ) -> Result<Self, PlacementError> {
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        check(&sorted, partitions, previous)?;
+        let version = match previous {
+            Some(ring) => ring.version().checked_add(1).ok_or(PlacementError::VersionExhausted)?,
+            None => 1,
+        };
+        let kept = kept_owners(&sorted, partitions, previous);
+        let owners = if sorted.len() <= spread {
+            take_turns(sorted.len(), &kept)
+        } else {
+            let spread = feasible_spread(spread, sorted.len(), kept.len());
+            Layout::new(&sorted, spread, kept).settle()
+        };
+        Ok(Self::new(version, sorted, owners).expect("a placement keeps the invariants of a ring"))
+    }
+}
+
+fn check(
+    sorted: &[NodeId],
+    partitions: PartitionCount,
+    previous: Option<&Ring>,
+) -> Result<(), PlacementError> {
+    if sorted.is_empty() {
+        return Err(PlacementError::NoMembers);
+    }
+    if sorted.len() > MEMBERS_MAX {
+        return Err(PlacementError::TooManyMembers(sorted.len()));
+    }
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(PlacementError::DuplicateMember(pair[0]));
+    }
+    let wanted = partitions.get();
+    match previous.map(|ring| ring.partition_count().get()) {
+        Some(present) if present != wanted => {
+            Err(PlacementError::PartitionCountChanged { present, wanted })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Per partition its owner in `previous`, as an index into `sorted`, if it still is a member.
+fn kept_owners(
+    sorted: &[NodeId],
+    partitions: PartitionCount,
+    previous: Option<&Ring>,
+) -> Vec<Option<u16>> {
+    let index_of = |node| {
+        let index = sorted.binary_search(&node).ok()?;
+        Some(u16::try_from(index).expect("the number of members was checked"))
+    };
+    partitions.iter().map(|p| previous.and_then(|ring| index_of(ring.owner(p)))).collect()
+}
+
+/// Members in turn, round after round. For so few that every replica set holds all of them, where
+/// only the order of owners is at stake; a member keeps the turn it has.
+fn take_turns(member_count: usize, kept: &[Option<u16>]) -> Vec<u16> {
+    let mut turns: Vec<Option<u16>> = Vec::with_capacity(member_count);
+    for turn in 0..member_count {
+        let present = kept.get(turn).copied().flatten();
+        turns.push(present.filter(|&member| !turns.contains(&Some(member))));
+    }
+    let mut others = (0..).take(member_count).filter(|&member| !turns.contains(&Some(member)));
+    let turns: Vec<u16> = turns
+        .iter()
+        .map(|turn| turn.or_else(|| others.next()).expect("as many turns as members"))
+        .collect();
+    turns.iter().copied().cycle().take(kept.len()).collect()
+}
+
+/// The largest spread up to `wanted` for which distinct owners exist at all: with q partitions a
+/// member can own at most ⌊q / spread⌋ of them.
+fn feasible_spread(wanted: usize, member_count: usize, partition_count: usize) -> usize {
+    (1..=wanted.min(partition_count))
+        .rev()
+        .find(|spread| partition_count / spread * member_count >= partition_count)
+        .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::NodeId;
+
+    use super::{PlacementError, feasible_spread};
+    use crate::{Partition, PartitionCount, Ring};
+
+    fn place(members: &[u64], previous: Option<&Ring>) -> Result<Ring, PlacementError> {
+        let members: Vec<NodeId> = members.iter().copied().map(NodeId).collect();
+        Ring::place(&members, PartitionCount::new(16).unwrap(), 3, previous)
+    }
+
+    fn owners(ring: &Ring) -> Vec<u64> {
+        ring.partition_count().iter().map(|partition| ring.owner(partition).0).collect()
+    }
+
+    #[test]
+    fn wrong_members_are_refused() {
+        assert_eq!(place(&[], None), Err(PlacementError::NoMembers));
+        assert_eq!(place(&[4, 7, 4], None), Err(PlacementError::DuplicateMember(NodeId(4))));
+        let many: Vec<u64> = (0..65_536).collect();
+        assert_eq!(place(&many, None), Err(PlacementError::TooManyMembers(65_536)));
+    }
+
+    #[test]
+    fn the_number_of_partitions_is_fixed_by_the_first_ring() {
+        let ring = place(&[1, 2], None).unwrap();
+        assert_eq!(
+            Ring::place(ring.members(), PartitionCount::default(), 3, Some(&ring)),
+            Err(PlacementError::PartitionCountChanged { present: 16, wanted: 4096 })
+        );
+    }
+
+    #[test]
+    fn versions_count_from_one_and_end() {
+        let first = place(&[1], None).unwrap();
+        let second = place(&[1, 2], Some(&first)).unwrap();
+        assert_eq!((first.version(), second.version()), (1, 2));
+        let last = Ring::new(u64::MAX, vec![NodeId(1)], vec![0; 16]).unwrap();
+        assert_eq!(place(&[1], Some(&last)), Err(PlacementError::VersionExhausted));
+    }
+
+    #[test]
+    fn up_to_spread_members_take_turns_and_keep_them() {
+        let three = place(&[5, 6, 7], None).unwrap();
+        assert_eq!(owners(&three), [5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5]);
+        let replaced = place(&[9, 6, 7], Some(&three)).unwrap();
+        assert_eq!(owners(&replaced), [9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 9]);
+        let two = place(&[9, 7], Some(&replaced)).unwrap();
+        assert_eq!(owners(&two), [9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7]);
+        let one = place(&[7], Some(&two)).unwrap();
+        assert_eq!(owners(&one), [7; 16]);
+    }
+
+    #[test]
+    fn every_member_of_a_ring_as_small_as_its_spread_owns_every_key() {
+        let ring = place(&[5, 6, 7], None).unwrap();
+        for partition in ring.partition_count().iter() {
+            assert_eq!(ring.owners(partition, 3).count(), 3, "{partition:?}");
+        }
+        // 16 is not three times anything: here 5 meets itself, and the walk goes on past it.
+        assert_eq!(ring.owner(Partition(15)), ring.owner(Partition(16)));
+    }
+
+    #[test]
+    fn spread_shrinks_only_where_no_placement_exists() {
+        assert_eq!(feasible_spread(3, 4, 4096), 3);
+        assert_eq!(feasible_spread(3, 3, 4096), 2);
+        assert_eq!(feasible_spread(5, 6, 8), 4);
+        assert_eq!(feasible_spread(3, 100, 1), 1);
+        assert_eq!(feasible_spread(0, 4, 16), 1);
+        assert_eq!(feasible_spread(usize::MAX, 4, 4), 4);
+    }
+}

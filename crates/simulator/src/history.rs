@@ -1,0 +1,106 @@
+//! What clients did and were told, in order: what the invariants judge.
+
+use replication::{Acks, Answer, RequestError};
+use values::{Key, Operation, View};
+
+/// What a client learnt of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It was done.
+    Done(Box<Answer>),
+    /// It was certainly not done.
+    Refused(RequestError),
+    /// It may have been done, or may yet be.
+    Unknown(RequestError),
+}
+
+impl Told {
+    /// Sorts an outcome: which errors say that nothing was done is documented at each.
+    pub fn of(outcome: Result<Answer, RequestError>) -> Self {
+        match outcome {
+            Ok(answer) => Self::Done(Box::new(answer)),
+            Err(
+                error @ (RequestError::Update(_)
+                | RequestError::Level { .. }
+                | RequestError::Key(_)
+                | RequestError::Context(_)
+                | RequestError::Unavailable { .. }
+                | RequestError::Overloaded
+                | RequestError::Stopping),
+            ) => Self::Refused(error),
+            Err(error) => Self::Unknown(error),
+        }
+    }
+}
+
+/// One request and its outcome.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Virtual time of the call,
+    pub from_ms: u64,
+    /// and of its answer.
+    pub to_ms: u64,
+    /// The node called.
+    pub node: usize,
+    /// Which key.
+    pub key: Key,
+    /// What was done to it; `None` for a read.
+    pub operation: Option<Operation>,
+    /// What the client had seen when it presented a context: the siblings of the read it came
+    /// from.
+    pub seen: Vec<values::Blob>,
+    /// What the client was told.
+    pub told: Told,
+}
+
+impl Record {
+    /// The answer, if it was done.
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.told {
+            Told::Done(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// The view answered, if it was done.
+    pub fn view(&self) -> Option<&View> {
+        self.answer().map(|answer| &answer.view)
+    }
+
+    /// Whether it was done, with the number of copies that the level promises.
+    pub fn is_met(&self) -> bool {
+        self.answer().is_some_and(|answer| Acks::is_met(&answer.acks))
+    }
+
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        matches!(self.told, Told::Done(_))
+    }
+
+    /// Whether it may have had an effect.
+    pub fn may_be_done(&self) -> bool {
+        !matches!(self.told, Told::Refused(_))
+    }
+
+    /// Whether this had ended before `other` began.
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.to_ms < other.from_ms
+    }
+}
+
+/// Everything that clients did, in the order of their calls.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The requests.
+    pub records: Vec<Record>,
+    /// Whether a node crashed or a disk failed: what was not durable then may be at some replicas
+    /// and not at others until it is read.
+    pub lost_state: bool,
+}
+
+impl History {
+    /// The requests on `key`.
+    pub fn of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Record> + Clone {
+        self.records.iter().filter(move |record| record.key == *key)
+    }
+}

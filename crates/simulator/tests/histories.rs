@@ -1,0 +1,99 @@
+//! Random histories over all types, under a network that loses, delays, copies and cuts, disks that
+//! fail, crashes, and clocks that are wrong. Every invariant is checked after each.
+//!
+//! `MERGANSER_SEED=<seed> cargo test -p simulator --test histories one_seed` runs one seed again.
+
+use replication::{Availability, BucketPolicy};
+use simulator::{DiskFaults, NetworkFaults, Random, SimOptions, Workload, run_history};
+
+/// Everything about a run follows from its seed.
+fn scenario(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0dd5_ca1e);
+    let nodes = random.between(3, 5) as usize;
+    let (r, w) = *random.pick(&[(2, 2), (2, 2), (2, 2), (1, 3), (3, 1), (1, 1)]);
+    let availability = if random.chance(250) { Availability::Quorum } else { Availability::Always };
+    let network = NetworkFaults {
+        delay_min_ms: 1,
+        delay_max_ms: random.between(1, 30),
+        loss: *random.pick(&[0, 0, 20, 100, 300]),
+        duplication: *random.pick(&[0, 50, 300]),
+        straggling: *random.pick(&[0, 0, 50]),
+        straggle_ms: 3_000,
+        notice_ms: random.between(1, 300),
+    };
+    let fails = random.chance(200);
+    let disk = DiskFaults {
+        commit_min_ms: 1,
+        commit_max_ms: *random.pick(&[1, 10, 200]),
+        refused: if fails { 30 } else { 0 },
+        misreported: if fails { 10 } else { 0 },
+    };
+    let options = SimOptions {
+        nodes,
+        partitions: 16,
+        policy: BucketPolicy { n: 3, r, w, availability },
+        network,
+        disk,
+        skew_ms: *random.pick(&[0, 100, 10_000]),
+        ..SimOptions::default()
+    };
+    let workload = Workload {
+        requests: 120,
+        clients: random.between(1, 8) as usize,
+        pause_ms: *random.pick(&[5, 40, 200]),
+        cuts: random.chance(700),
+        crashes: random.chance(500),
+        jumps: random.chance(300),
+    };
+    (options, workload)
+}
+
+fn check(seed: u64) {
+    let (options, workload) = scenario(seed);
+    if let Err(wrong) = run_history(seed, options.clone(), &workload) {
+        panic!(
+            "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
+             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test histories one_seed"
+        );
+    }
+}
+
+/// The seed that the environment names, or the first.
+#[test]
+fn one_seed() {
+    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
+    check(seed.unwrap_or(1));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let trace = |seed| {
+        let (options, workload) = scenario(seed);
+        let (sim, history) = run_history(seed, options, &workload).unwrap();
+        (sim.trace_hash(), sim.now_ms(), sim.events(), format!("{:?}", history.records))
+    };
+    assert_eq!(trace(11), trace(11));
+    assert_ne!(trace(11).0, trace(12).0);
+}
+
+// A thousand seeds, in parts that run side by side.
+
+#[test]
+fn histories_of_seeds_1_to_250() {
+    (1..=250).for_each(check);
+}
+
+#[test]
+fn histories_of_seeds_251_to_500() {
+    (251..=500).for_each(check);
+}
+
+#[test]
+fn histories_of_seeds_501_to_750() {
+    (501..=750).for_each(check);
+}
+
+#[test]
+fn histories_of_seeds_751_to_1000() {
+    (751..=1000).for_each(check);
+}

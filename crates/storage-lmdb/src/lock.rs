@@ -1,0 +1,149 @@
+//! One process per directory, once.
+//!
+//! Two guards: a registry of the directories this process has open (LMDB must not open one twice
+//! in a process: the second closing drops the locks of the first), and an exclusive lock on a file
+//! in the directory, which the operating system releases when the process dies, however it dies.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::OpenError;
+
+/// The lock file. Its name begins with a dot, so it is none of the directory's `Files`.
+const LOCK_FILE: &str = ".lock";
+
+static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The right to use a directory, until it is dropped.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    /// Unlocked before the claim below is given up.
+    _file: LockFile,
+    dir: Claim,
+}
+
+/// A locked file.
+#[derive(Debug)]
+struct LockFile(File);
+
+impl Drop for LockFile {
+    /// Closing would not do: a child process that is just being started has the open file too,
+    /// and with it the lock, until it runs its own program.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "a directory stays locked until this process ends");
+        }
+    }
+}
+
+/// An entry of the registry.
+#[derive(Debug)]
+struct Claim(PathBuf);
+
+impl Claim {
+    fn take(dir: PathBuf) -> Result<Self, OpenError> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.insert(dir.clone()) { Ok(Self(dir)) } else { Err(OpenError::AlreadyOpen(dir)) }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+impl DirectoryLock {
+    /// Takes the directory for this process, creating it when absent.
+    pub fn acquire(dir: &Path) -> Result<Self, OpenError> {
+        let dir = create(dir)?;
+        let claim = Claim::take(dir.clone())?;
+        let failed = |error| OpenError::io(&dir, &error);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(LOCK_FILE))
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Sixteen bytes hold any process id; what is not one is left out of the error.
+                let read = (&file).take(16).read_to_string(&mut holder);
+                let holder = read.ok().and_then(|_| holder.trim().parse().ok());
+                return Err(OpenError::Locked { dir, holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // For the error above, in another process. A full disk cannot take it, and need not.
+        if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))
+        {
+            tracing::debug!(dir = %dir.display(), %error, "the lock file stays without process id");
+        }
+        Ok(Self { _file: LockFile(file), dir: claim })
+    }
+
+    /// The directory, as an absolute path without links.
+    pub fn dir(&self) -> &Path {
+        &self.dir.0
+    }
+}
+
+/// Creates `dir` when absent, durably, and returns its absolute path without links.
+pub(crate) fn create(dir: &Path) -> Result<PathBuf, OpenError> {
+    let failed = |error| OpenError::io(dir, &error);
+    let created = !dir.exists();
+    fs::create_dir_all(dir).map_err(failed)?;
+    let canonical = dir.canonicalize().map_err(failed)?;
+    if created && let Some(parent) = canonical.parent() {
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    }
+    Ok(canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_taken_once_in_a_process_under_any_of_its_names() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b");
+        let lock = DirectoryLock::acquire(&dir).unwrap();
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        for name in [dir.clone(), link, temp.path().join("a/../a/./b")] {
+            let error = DirectoryLock::acquire(&name).unwrap_err();
+            assert!(
+                matches!(&error, OpenError::AlreadyOpen(taken) if taken == lock.dir()),
+                "{error}"
+            );
+        }
+        let other = DirectoryLock::acquire(&temp.path().join("c")).unwrap();
+        drop((lock, other));
+        DirectoryLock::acquire(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_of_nonsense_is_no_obstacle() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join(LOCK_FILE), [0xff; 100]).unwrap();
+        let lock = DirectoryLock::acquire(temp.path()).unwrap();
+        let written = fs::read_to_string(lock.dir().join(LOCK_FILE)).unwrap();
+        assert_eq!(written, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_path_that_is_a_file_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let error = DirectoryLock::acquire(&file).unwrap_err();
+        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    }
+}

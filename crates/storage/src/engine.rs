@@ -1,0 +1,301 @@
+//! One replica's engine: commands in, answers and batches out.
+//!
+//! Rows (`row_key`, `record`) are read through the memtable. A command changes rows in memory at
+//! once; the answer that acknowledges it waits until the batch that carries them, or that carries
+//! what it found already there, was committed. A failed batch takes everything with it that was
+//! not committed, and the reads go back to what the disk has.
+//!
+//! Source: design.md, Storage. Invariants: no acknowledgement before its batch is durable; data
+//! enters a replica by a merge and in no other way; a dot is issued once (`epochs`).
+
+mod collection;
+mod listing;
+mod look;
+mod merge;
+mod outbox;
+mod rebuild;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+use clock::{CausalContext, NodeId, Stamp};
+use ring::PartitionCount;
+use values::{Key, Limits, Mint, Operation, Scope, Tag};
+
+use crate::census::{Census, Counted, counted_key};
+use crate::epochs::Epochs;
+use crate::memtable::{Batch, BatchId, Memtable};
+use crate::row_key::RowKey;
+use crate::{Answer, Command, IndexRead, SeamError, StorageError, Table, Ticket};
+
+/// What an engine is told when it opens.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Whose replica it is.
+    pub node: NodeId,
+    /// 64 random bits, drawn for this engine's start and for nothing else: that no dot is issued
+    /// twice rests on them.
+    pub process: u64,
+    /// Into how many partitions the ring is cut.
+    pub partitions: PartitionCount,
+    /// Bounds on what operations make.
+    pub limits: Limits,
+    /// Once so many bytes wait for the disk, writes are refused as
+    /// [`Overloaded`](StorageError::Overloaded).
+    pub pending_bytes_max: usize,
+}
+
+/// One change of one row, not made yet.
+type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// One replica's state, over an index.
+#[derive(Debug)]
+pub struct Engine<R> {
+    config: EngineConfig,
+    rows: Memtable<R>,
+    epochs: Epochs,
+    census: Census,
+    /// Answers that wait for the rows changed since the last batch was taken, and what to do to
+    /// the census should they be lost.
+    current: Waiting,
+    /// The same of the batch under way.
+    under_way: Waiting,
+    sweep: sweep::Progress,
+    damaged: u64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    answers: Vec<(Ticket, Answer)>,
+    /// What was counted (`true`) or no longer is.
+    counted: Vec<(Counted, bool)>,
+}
+
+impl<R: IndexRead> Engine<R> {
+    /// Opens the replica that `reader` shows, and counts its live keys and pending deltas.
+    pub fn open(reader: R, config: EngineConfig) -> Result<Self, StorageError> {
+        let rows = Memtable::new(reader);
+        Ok(Self {
+            epochs: Epochs::new(config.node, config.process),
+            census: Census::of(&rows, config.partitions)?,
+            rows,
+            config,
+            current: Waiting::default(),
+            under_way: Waiting::default(),
+            sweep: sweep::Progress::default(),
+            damaged: 0,
+        })
+    }
+
+    /// Executes one command. Answers that are ready are pushed; those that acknowledge a write
+    /// come from [`committed`](Self::committed), unless nothing is left to wait for.
+    pub fn execute(
+        &mut self,
+        ticket: Ticket,
+        command: Command,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        let done = match command {
+            Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
+            Command::Update { key, operation, observed, stamp } => {
+                self.update(ticket, &key, &operation, &observed, stamp, answers)
+            }
+            Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
+                let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
+                self.settle(ticket, Answer::Merged(view), answers);
+                Ok(())
+            }),
+            Command::Defer { owner, key, delta } => self.defer(owner, &key, &delta).map(|()| {
+                self.settle(ticket, Answer::Durable, answers);
+            }),
+            Command::Outbox { owner, after, limit } => {
+                self.outbox(owner, after.as_ref(), limit).map(|pending| {
+                    answers.push((ticket, Answer::Outbox(pending)));
+                })
+            }
+            Command::Delivered { owner, key, version } => {
+                self.delivered(owner, &key, version).map(|()| {
+                    self.settle(ticket, Answer::Durable, answers);
+                })
+            }
+            Command::List { first, last, bucket, after, limit } => {
+                self.list(first..=last, &bucket, after.as_ref(), limit).map(|listed| {
+                    answers.push((ticket, Answer::Listed(listed)));
+                })
+            }
+            Command::Count { partitions, bucket } => {
+                answers.push((ticket, Answer::Count(self.census.keys(&bucket, &partitions))));
+                Ok(())
+            }
+            Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
+                let pending_for = self.pending_owners(&key);
+                answers.push((ticket, Answer::Explained { view, pending_for }));
+            }),
+        };
+        if let Err(error) = done {
+            if matches!(error, StorageError::Corrupt(_)) {
+                self.damaged += 1;
+            }
+            answers.push((ticket, Answer::Failed(error)));
+        }
+    }
+
+    /// Everything changed since the last batch, for the index's writer. `None` if there is
+    /// nothing, or while a batch is under way: the next one gathers meanwhile, and may rest on it.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        let batch = self.rows.take_batch()?;
+        self.under_way = std::mem::take(&mut self.current);
+        Some(batch)
+    }
+
+    /// The writer's result for the batch under way: releases the answers that waited for it.
+    ///
+    /// If it failed, every write not committed is answered [`Answer::Failed`] and no longer
+    /// visible.
+    pub fn committed(
+        &mut self,
+        batch: BatchId,
+        result: Result<(), SeamError>,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        if !self.rows.awaits(batch) {
+            return;
+        }
+        let done = std::mem::take(&mut self.under_way);
+        let Err(error) = result else {
+            self.rows.committed();
+            answers.extend(done.answers);
+            return;
+        };
+        let lost = std::mem::take(&mut self.current);
+        self.rows.failed();
+        self.epochs.doubt();
+        self.sweep = sweep::Progress::default();
+        let unknown = matches!(error, SeamError::Io(_));
+        if unknown && let Ok(census) = Census::of(&self.rows, self.config.partitions) {
+            self.census = census;
+        } else {
+            for (counted, added) in lost.counted.iter().rev().chain(done.counted.iter().rev()) {
+                if *added { self.census.remove(counted) } else { self.census.add(counted) }
+            }
+        }
+        let error = StorageError::from(error);
+        let waiting = done.answers.into_iter().chain(lost.answers);
+        answers.extend(waiting.map(|(ticket, _)| (ticket, Answer::Failed(error.clone()))));
+    }
+
+    /// Whether nothing waits for the disk.
+    pub fn is_settled(&self) -> bool {
+        !self.rows.is_dirty() && !self.rows.is_under_way()
+    }
+
+    /// Number of keys with something live.
+    pub fn live_keys(&self) -> u64 {
+        self.census.live_keys()
+    }
+
+    /// Number of keys of which deltas are pending for `owner`.
+    pub fn pending_for(&self, owner: NodeId) -> u64 {
+        self.census.pending(owner)
+    }
+
+    /// Bytes that wait for the disk.
+    pub fn pending_bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    /// How often a damaged record was met since the engine opened.
+    pub fn damaged_count(&self) -> u64 {
+        self.damaged
+    }
+
+    fn update(
+        &mut self,
+        ticket: Ticket,
+        key: &Key,
+        operation: &Operation,
+        observed: &CausalContext,
+        stamp: Stamp,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) -> Result<(), StorageError> {
+        self.check_room()?;
+        let at = RowKey::of(key);
+        let header = self.header(&at, key)?;
+        let mut view = self.show(&at, key, &header, &operation.scope())?;
+        let tag = operation.minted_tag();
+        let local = view.value.context(tag);
+        if tag == Tag::BYTES {
+            // Of all types only this one merges what the client has seen.
+            self.epochs.observe(local, observed);
+        }
+        let actor = self.epochs.actor(local).ok_or_else(|| {
+            StorageError::Io("this process has drawn every epoch: restart the node".into())
+        })?;
+        let mint = Mint { actor, stamp };
+        let prepared = match operation.prepare(&view, observed, mint, &self.config.limits) {
+            Ok(prepared) => prepared,
+            Err(refused) => {
+                answers.push((ticket, Answer::Refused(refused)));
+                return Ok(());
+            }
+        };
+        let merged = self.merged(&at, key, header, &prepared.delta)?;
+        // Within the scope this is what reading it again would show, for less.
+        view.value.apply(&prepared.delta);
+        view.collections = merged.header.summaries();
+        self.make(&at, key, merged)?;
+        let (delta, changed) = (prepared.delta, prepared.changed);
+        answers.push((ticket, Answer::Prepared { delta, changed, view }));
+        self.settle(ticket, Answer::Durable, answers);
+        Ok(())
+    }
+
+    /// Gives `answer` once everything that is visible now is durable: also what changed nothing
+    /// rests on what it found.
+    fn settle(&mut self, ticket: Ticket, answer: Answer, answers: &mut Vec<(Ticket, Answer)>) {
+        if self.rows.is_dirty() {
+            self.current.answers.push((ticket, answer));
+        } else if self.rows.is_under_way() {
+            self.under_way.answers.push((ticket, answer));
+        } else {
+            answers.push((ticket, answer));
+        }
+    }
+
+    fn check_room(&self) -> Result<(), StorageError> {
+        let bytes = self.rows.bytes();
+        if bytes > self.config.pending_bytes_max {
+            return Err(StorageError::Overloaded(bytes));
+        }
+        Ok(())
+    }
+
+    /// Changes the header row at `at`, and the census with it.
+    fn put_header(&mut self, at: &RowKey, record: Vec<u8>) -> Result<(), StorageError> {
+        let partitions = self.config.partitions;
+        let counted = |record: &[u8]| counted_key(at.as_bytes(), record, partitions);
+        let before = self.rows.get(Table::Header, at.as_bytes(), counted)?.flatten();
+        let after = counted(&record);
+        if before != after {
+            for (counted, added) in [(before, false), (after, true)] {
+                if let Some(counted) = counted {
+                    self.count(counted, added);
+                }
+            }
+        }
+        self.rows.put(Table::Header, at.as_bytes().to_vec(), Some(record));
+        Ok(())
+    }
+
+    fn count(&mut self, counted: Counted, added: bool) {
+        if added {
+            self.census.add(&counted)
+        } else {
+            self.census.remove(&counted)
+        }
+        self.current.counted.push((counted, added));
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading: views of a key within a scope.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use clock::CausalContext;
+use values::{
+    Blob, CollectionSummary, Field, Key, Scope, State, Tag, Value, View, empty_collection,
+    insert_row,
+};
+
+use super::Engine;
+use crate::memtable::successor;
+use crate::record::{Collection, Header, Part, decode_element};
+use crate::row_key::{ELEMENT_INLINE_MAX, RowKey, inline_element, is_long_element};
+use crate::{IndexRead, StorageError, Table};
+
+/// Rows looked at beyond a page's limit before the page is given short: dead rows that wait to be
+/// swept do not count as elements, and must not make one page cost a whole collection. A guess.
+const DEAD_ROWS_PER_PAGE: usize = 1024;
+
+impl Header {
+    /// Size and digest of each collection.
+    pub(super) fn summaries(&self) -> BTreeMap<Tag, CollectionSummary> {
+        let collections = self.tags.iter().filter_map(|(&tag, part)| match part {
+            Part::Collection(Collection { live, digest, .. }) => {
+                Some((tag, CollectionSummary { live: *live, digest: *digest, exact: true }))
+            }
+            Part::Whole(_) => None,
+        });
+        collections.collect()
+    }
+}
+
+impl<R: IndexRead> Engine<R> {
+    pub(super) fn read(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
+        let at = RowKey::of(key);
+        let header = self.header(&at, key)?;
+        self.show(&at, key, &header, scope)
+    }
+
+    /// The header of `key`; empty if there is none.
+    pub(super) fn header(&self, at: &RowKey, key: &Key) -> Result<Header, StorageError> {
+        let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            let (header, full) = Header::decode(at.as_bytes(), record)?;
+            match full {
+                Some(full) if full != *key => {
+                    Err(StorageError::Corrupt("another key with the same digest".into()))
+                }
+                _ => Ok(header),
+            }
+        })?;
+        decoded.unwrap_or_else(|| Ok(Header::default()))
+    }
+
+    /// What `header` and its elements show within `scope`.
+    pub(super) fn show(
+        &self,
+        at: &RowKey,
+        key: &Key,
+        header: &Header,
+        scope: &Scope,
+    ) -> Result<View, StorageError> {
+        let mut view = View { collections: header.summaries(), ..View::default() };
+        let mut states = BTreeMap::new();
+        for (&tag, part) in &header.tags {
+            let state = match part {
+                Part::Whole(state) => state.clone(),
+                Part::Collection(collection) => {
+                    let mut state = empty_collection(tag, collection.context.clone());
+                    let rows = Rows { at, key, tag, collection };
+                    match scope {
+                        Scope::Elements { tag: wanted, elements } if *wanted == tag => {
+                            for element in elements {
+                                if let Some(row) = self.element(&rows, element)? {
+                                    rows.insert(&mut state, element.clone(), &row)?;
+                                }
+                            }
+                        }
+                        Scope::Range { tag: wanted, after, limit } if *wanted == tag => {
+                            let (after, limit) = (after.as_ref(), *limit as usize);
+                            view.next = self.page(&rows, after, limit.max(1), &mut state)?;
+                        }
+                        Scope::Removal if tag == Tag::MAP => {
+                            self.visit(&rows, |element, row| {
+                                let field: Field = clock::decode(&row).map_err(corrupt)?;
+                                if field.tally.is_live() {
+                                    rows.insert(&mut state, element, &row)?;
+                                }
+                                Ok(())
+                            })?;
+                        }
+                        Scope::Whole => self.visit(&rows, |element, row| {
+                            rows.insert(&mut state, element, &row).map(|_| ())
+                        })?,
+                        _ => {}
+                    }
+                    state
+                }
+            };
+            states.insert(tag, state);
+        }
+        view.value = Value(states);
+        Ok(view)
+    }
+
+    /// The stored row of one element, dots in `cleared` included.
+    pub(super) fn element(
+        &self,
+        rows: &Rows<'_>,
+        element: &Blob,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let row_key = rows.at.element(rows.tag, element);
+        let row = self.rows.get(Table::Element, &row_key, |record| {
+            decode_element(&row_key, record, Some(rows.key), Some(element)).map(|(_, row)| row)
+        })?;
+        row.transpose()
+    }
+
+    /// Visits all stored rows of a collection, in order of row.
+    pub(super) fn visit(
+        &self,
+        rows: &Rows<'_>,
+        mut visit: impl FnMut(Blob, Bytes) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let prefix = rows.at.elements(rows.tag);
+        let mut result = Ok(());
+        self.rows.scan(Table::Element, &prefix, &[], |row_key, record| {
+            result = read_element(&prefix, row_key, record, Some(rows.key))
+                .and_then(|(element, row)| visit(element, row));
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        result
+    }
+
+    /// Puts up to `limit` elements after `after` into `state`; returns the last one if there are
+    /// more.
+    fn page(
+        &self,
+        rows: &Rows<'_>,
+        after: Option<&Blob>,
+        limit: usize,
+        state: &mut State,
+    ) -> Result<Option<Blob>, StorageError> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let prefix = rows.at.elements(rows.tag);
+        let from = match after {
+            None => Vec::new(),
+            // Long elements that begin alike stand in no order: all of them are looked at.
+            Some(after) if is_long_element(after) => {
+                successor(&[&prefix, &after[..ELEMENT_INLINE_MAX]].concat())
+            }
+            Some(after) => successor(&[prefix.as_slice(), after].concat()),
+        };
+        let mut page: Vec<(Blob, Bytes, bool)> = Vec::new();
+        let (mut live, mut group, mut result) = (0, None::<Blob>, Ok(()));
+        self.rows.scan(Table::Element, &prefix, &from, |row_key, record| {
+            let (element, row) = match read_element(&prefix, row_key, record, Some(rows.key)) {
+                Ok(read) => read,
+                Err(error) => {
+                    result = Err(error);
+                    return ControlFlow::Break(());
+                }
+            };
+            let start = is_long_element(&element).then(|| element.slice(..ELEMENT_INLINE_MAX));
+            let enough = live > limit || page.len() > limit + DEAD_ROWS_PER_PAGE;
+            if enough && (start.is_none() || start != group) {
+                return ControlFlow::Break(());
+            }
+            group = start;
+            if after.is_some_and(|after| element <= *after) {
+                return ControlFlow::Continue(());
+            }
+            match rows.survives(&element, &row) {
+                Ok(survives) => {
+                    live += usize::from(survives);
+                    page.push((element, row, survives));
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    result = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        result?;
+        page.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+        let mut put = 0;
+        let mut last = None;
+        let looked = page.len().min(limit + DEAD_ROWS_PER_PAGE);
+        let more = page.len() > looked;
+        for (element, row, survives) in page.into_iter().take(looked) {
+            if put == limit && survives {
+                return Ok(last);
+            }
+            if survives {
+                rows.insert(state, element.clone(), &row)?;
+                put += 1;
+            }
+            last = Some(element);
+        }
+        Ok(last.filter(|_| more))
+    }
+}
+
+/// The element and row in one row of the element table.
+pub(super) fn read_element(
+    prefix: &[u8],
+    row_key: &[u8],
+    record: &[u8],
+    key: Option<&Key>,
+) -> Result<(Blob, Bytes), StorageError> {
+    let part = &row_key[prefix.len()..];
+    let inline = inline_element(part);
+    let (full, row) = decode_element(row_key, record, key, inline.as_ref())?;
+    match inline.or(full) {
+        Some(element) => Ok((element, row)),
+        None => Err(StorageError::Corrupt("a long element's record lacks it".into())),
+    }
+}
+
+pub(super) fn corrupt(error: impl std::fmt::Display) -> StorageError {
+    StorageError::Corrupt(error.to_string())
+}
+
+/// The rows of one collection.
+pub(super) struct Rows<'a> {
+    pub(super) at: &'a RowKey,
+    pub(super) key: &'a Key,
+    pub(super) tag: Tag,
+    pub(super) collection: &'a Collection,
+}
+
+impl Rows<'_> {
+    /// Whether no row holds anything but dead dots: what a set never written and one just cleared
+    /// have in common.
+    fn is_empty(&self) -> bool {
+        self.collection.digest == 0 && self.collection.live == 0
+    }
+
+    /// Puts a row into `state`; returns whether the element is live, `None` if the row is dead.
+    pub(super) fn insert(
+        &self,
+        state: &mut State,
+        element: Blob,
+        row: &[u8],
+    ) -> Result<Option<bool>, StorageError> {
+        insert_row(state, element, row, &self.collection.cleared).map_err(corrupt)
+    }
+
+    fn survives(&self, element: &Blob, row: &[u8]) -> Result<bool, StorageError> {
+        if self.collection.cleared.is_empty() {
+            return Ok(true);
+        }
+        let mut scratch = empty_collection(self.tag, CausalContext::default());
+        Ok(self.insert(&mut scratch, element.clone(), row)?.is_some())
+    }
+}

@@ -1,0 +1,97 @@
+//! Merging: the one way in which data enters a replica.
+//!
+//! A merge is computed first and made only when all of it succeeded, so that damage met half-way
+//! leaves the key as it was.
+
+use values::{Delta, Key, is_collection};
+
+use super::{Change, Engine};
+use crate::record::{Header, Part};
+use crate::row_key::RowKey;
+use crate::{IndexRead, StorageError};
+
+/// What a merge makes of a key.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) header: Header,
+    header_changed: bool,
+    changes: Vec<Change>,
+}
+
+impl<R: IndexRead> Engine<R> {
+    /// Merges a delta from elsewhere. A damaged key is first brought back to what is whole of it.
+    pub(super) fn merge(&mut self, key: &Key, delta: &Delta) -> Result<(), StorageError> {
+        self.check_room()?;
+        let at = RowKey::of(key);
+        match self.try_merge(&at, key, delta) {
+            Err(StorageError::Corrupt(_)) => {
+                self.damaged += 1;
+                self.rebuild(&at, key)?;
+                self.try_merge(&at, key, delta)
+            }
+            done => done,
+        }
+    }
+
+    fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
+        let header = self.header(at, key)?;
+        for (tag, theirs) in &delta.value.0 {
+            match header.tags.get(tag) {
+                Some(part) => self.epochs.observe(part.context(), theirs.context()),
+                None => self.epochs.observe(&Default::default(), theirs.context()),
+            }
+        }
+        let merged = self.merged(at, key, header, delta)?;
+        self.make(at, key, merged)
+    }
+
+    /// What merging `delta` makes of the key with this header. Changes nothing.
+    pub(super) fn merged(
+        &self,
+        at: &RowKey,
+        key: &Key,
+        mut header: Header,
+        delta: &Delta,
+    ) -> Result<Merged, StorageError> {
+        let mut changes = Vec::new();
+        let mut header_changed = false;
+        for (&tag, theirs) in &delta.value.0 {
+            let before = header.tags.get(&tag);
+            let mut part = before.cloned().unwrap_or_else(|| Part::bottom(tag));
+            match &mut part {
+                Part::Whole(state) => state.merge(theirs),
+                Part::Collection(collection) => {
+                    debug_assert!(is_collection(tag), "decoding a header checks it");
+                    self.merge_collection(at, key, tag, collection, theirs, delta, &mut changes)?;
+                }
+            }
+            let unchanged = match before {
+                Some(before) => *before == part,
+                // What changes nothing must not leave a remnant of a key that never was.
+                None => part == Part::bottom(tag),
+            };
+            if !unchanged {
+                header_changed = true;
+                header.tags.insert(tag, part);
+            }
+        }
+        Ok(Merged { header, header_changed, changes })
+    }
+
+    /// Makes the changes.
+    pub(super) fn make(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        merged: Merged,
+    ) -> Result<(), StorageError> {
+        if merged.header_changed {
+            // First, because it alone can fail.
+            self.put_header(at, merged.header.encode(at, key))?;
+        }
+        for (table, row_key, value) in merged.changes {
+            self.rows.put(table, row_key, value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Bringing a damaged key back to what is whole of it.
+//!
+//! A record that is damaged takes with it the knowledge of which dots it held. A context that went
+//! on claiming them would tell other replicas that they were removed, and the loss would spread.
+//! So the context is made anew from the rows that are whole: this replica then claims to have seen
+//! less than it did, never more, and merges bring back from the others what it lost (also, until
+//! then, what a stale replica still holds). No actor drawn before mints again.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use clock::CausalContext;
+use values::{Key, Tag, empty_collection};
+
+use super::collection::{dots, without_cleared};
+use super::look::{Rows, read_element};
+use super::{Change, Engine};
+use crate::record::{Collection, Header, Part, row_digest};
+use crate::row_key::RowKey;
+use crate::{IndexRead, StorageError, Table};
+
+const COLLECTIONS: [Tag; 4] = [Tag::GSET, Tag::ORSET, Tag::CART, Tag::MAP];
+
+impl<R: IndexRead> Engine<R> {
+    /// Drops the damaged records of `key` and what rested on them. Fails, and changes nothing, if
+    /// nothing is damaged but another key stands in its place.
+    pub(super) fn rebuild(&mut self, at: &RowKey, key: &Key) -> Result<(), StorageError> {
+        self.epochs.doubt();
+        let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            Header::decode(at.as_bytes(), record).ok()
+        })?;
+        let lost = matches!(decoded, Some(None));
+        let mut header = match decoded.flatten() {
+            Some((_, Some(other))) if other != *key => {
+                return Err(StorageError::Corrupt("another key with the same digest".into()));
+            }
+            Some((header, _)) => header,
+            None => Header::default(),
+        };
+        let mut changes = Vec::new();
+        for tag in COLLECTIONS {
+            self.rebuild_collection(at, key, tag, &mut header, lost, &mut changes)?;
+        }
+        self.put_header(at, header.encode(at, key))?;
+        for (table, row_key, value) in changes {
+            self.rows.put(table, row_key, value);
+        }
+        Ok(())
+    }
+
+    fn rebuild_collection(
+        &self,
+        at: &RowKey,
+        key: &Key,
+        tag: Tag,
+        header: &mut Header,
+        lost: bool,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), StorageError> {
+        let known = match header.tags.get(&tag) {
+            Some(Part::Collection(collection)) => collection.clone(),
+            _ => Collection::default(),
+        };
+        let cleared = known.cleared.clone();
+        let mut rebuilt = Collection { context: cleared.clone(), cleared, ..Collection::default() };
+        let mut dropped = BTreeSet::new();
+        let prefix = at.elements(tag);
+        let rows = Rows { at, key, tag, collection: &known };
+        self.rows.scan(Table::Element, &prefix, &[], |row_key, record| {
+            let mut state = empty_collection(tag, CausalContext::default());
+            let read =
+                read_element(&prefix, row_key, record, Some(key)).and_then(|(element, row)| {
+                    rows.insert(&mut state, element.clone(), &row)?;
+                    Ok((without_cleared(tag, &row, &known, &element)?, element))
+                });
+            match read {
+                Ok((kept, element)) => {
+                    rebuilt.context.extend(dots(&state));
+                    rebuilt.live += u64::from(kept.was_live);
+                    let digest = kept.before.map_or(0, |row| row_digest(tag, &element, &row));
+                    rebuilt.digest = rebuilt.digest.wrapping_add(digest);
+                }
+                Err(_) => {
+                    dropped.insert(row_key.to_vec());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        let has_rows = rebuilt.digest != 0 || !dropped.is_empty();
+        if (lost && has_rows) || !dropped.is_empty() {
+            header.tags.insert(tag, Part::Collection(rebuilt));
+        }
+        changes.extend(dropped.into_iter().map(|row_key| (Table::Element, row_key, None)));
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! What an engine promises, tested through its commands.
+
+mod acknowledgement;
+mod damage;
+mod dots;
+mod outbox;
+mod rows;
+mod sweep;
+
+use std::collections::BTreeSet;
+
+use clock::{CausalContext, Dot, NodeId, Stamp};
+use ring::PartitionCount;
+use values::{
+    Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
+    Tag, UpdateError, Value, View,
+};
+
+use super::*;
+use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter};
+
+fn config(node: u64, process: u64) -> EngineConfig {
+    EngineConfig {
+        node: NodeId(node),
+        process,
+        partitions: PartitionCount::new(16).unwrap(),
+        limits: Limits::default(),
+        pending_bytes_max: 1 << 20,
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::new("b", name.to_owned()).unwrap()
+}
+
+fn blob(text: &str) -> Blob {
+    Blob::copy_from_slice(text.as_bytes())
+}
+
+fn add(names: &[&str]) -> Operation {
+    Operation::Orset(OrsetOp::Add(names.iter().map(|name| blob(name)).collect()))
+}
+
+fn put(value: &str) -> Operation {
+    Operation::Bytes(BytesOp::Put(blob(value)))
+}
+
+fn count(by: i64) -> Operation {
+    Operation::Counter(CounterOp::Add(by))
+}
+
+fn update(key: &Key, operation: Operation) -> Command {
+    update_seeing(key, operation, CausalContext::default())
+}
+
+fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
+    Command::Update { key: key.clone(), operation, observed, stamp: Stamp::from_millis(1) }
+}
+
+fn read(key: &Key, scope: Scope) -> Command {
+    Command::Read { key: key.clone(), scope }
+}
+
+fn merge(key: &Key, delta: &Delta) -> Command {
+    Command::Merge { key: key.clone(), delta: delta.clone(), show: None }
+}
+
+/// Executes an update that must succeed; returns its delta.
+fn updated(engine: &mut MemoryEngine, key: &Key, operation: Operation) -> Delta {
+    match engine.execute_now(update(key, operation)).as_slice() {
+        [Answer::Prepared { delta, .. }, Answer::Durable] => delta.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn viewed(engine: &mut MemoryEngine, key: &Key, scope: Scope) -> View {
+    match engine.execute_now(read(key, scope)).remove(0) {
+        Answer::View(view) => view,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn whole(engine: &mut MemoryEngine, key: &Key) -> Value {
+    viewed(engine, key, Scope::Whole).value
+}
+
+fn merged(engine: &mut MemoryEngine, key: &Key, delta: &Delta) {
+    assert_eq!(engine.execute_now(merge(key, delta)), [Answer::Merged(None)]);
+}
+
+fn elements(value: &Value) -> BTreeSet<Blob> {
+    match value.state(Tag::ORSET) {
+        Some(State::Orset(set)) => set.store.0.keys().cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn values_of(value: &Value) -> BTreeSet<Blob> {
+    match value.state(Tag::BYTES) {
+        Some(State::Bytes(state)) => state.store.0.values().map(|s| s.value.clone()).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn counted(value: &Value) -> i128 {
+    match value.state(Tag::COUNTER) {
+        Some(State::Counter(state)) => state.tally.value(),
+        _ => 0,
+    }
+}
+
+/// An engine whose batches the test commits itself.
+struct Stepped {
+    engine: Engine<SimIndexReader>,
+    writer: SimIndexWriter,
+    index: SimIndex,
+    answers: Vec<(Ticket, Answer)>,
+    batch: Option<Batch>,
+}
+
+impl Stepped {
+    fn open(index: &SimIndex, config: EngineConfig) -> Self {
+        Self {
+            engine: Engine::open(index.reader(), config).unwrap(),
+            writer: index.writer(),
+            index: index.clone(),
+            answers: Vec::new(),
+            batch: None,
+        }
+    }
+
+    fn give(&mut self, ticket: u64, command: Command) {
+        self.engine.execute(Ticket(ticket), command, &mut self.answers);
+    }
+
+    /// The answers since the last call.
+    fn answered(&mut self) -> Vec<(u64, Answer)> {
+        self.answers.drain(..).map(|(ticket, answer)| (ticket.0, answer)).collect()
+    }
+
+    fn take(&mut self) -> bool {
+        assert!(self.batch.is_none());
+        self.batch = self.engine.take_batch();
+        self.batch.is_some()
+    }
+
+    fn commit(&mut self) {
+        let batch = self.batch.take().expect("a batch was taken");
+        let result = self.writer.commit(&batch.changes);
+        self.engine.committed(batch.id, result, &mut self.answers);
+    }
+}

@@ -1,0 +1,165 @@
+//! The outbox, listing and counting.
+
+use super::*;
+use crate::{ListPosition, Listed, OutboxPosition, Pending};
+
+const OWNER: NodeId = NodeId(9);
+
+fn defer(engine: &mut MemoryEngine, owner: NodeId, key: &Key, delta: &Delta) {
+    let command = Command::Defer { owner, key: key.clone(), delta: delta.clone() };
+    assert_eq!(engine.execute_now(command), [Answer::Durable]);
+}
+
+fn outbox(engine: &mut MemoryEngine, after: Option<OutboxPosition>, limit: usize) -> Vec<Pending> {
+    match engine.execute_now(Command::Outbox { owner: OWNER, after, limit }).remove(0) {
+        Answer::Outbox(pending) => pending,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn deliver(engine: &mut MemoryEngine, key: &Key, version: u128) {
+    let command = Command::Delivered { owner: OWNER, key: key.clone(), version };
+    assert_eq!(engine.execute_now(command), [Answer::Durable]);
+}
+
+#[test]
+fn deltas_for_one_owner_and_key_are_kept_as_their_join() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    for name in ["x", "y", "x"] {
+        let delta = updated(&mut one, &key("k"), add(&[name]));
+        defer(&mut one, OWNER, &key("k"), &delta);
+    }
+    let pending = outbox(&mut one, None, 10);
+    assert_eq!(pending.len(), 1);
+    merged(&mut two, &key("k"), &pending[0].delta);
+    assert_eq!(whole(&mut two, &key("k")), whole(&mut one, &key("k")));
+    assert_eq!(one.engine().pending_for(OWNER), 1);
+    assert_eq!(one.engine().pending_owners(&key("k")), [OWNER]);
+    assert_eq!(one.engine().pending_owners(&key("other")), []);
+}
+
+#[test]
+fn a_delta_that_grew_while_it_was_delivered_stays() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let delta = updated(&mut one, &key("k"), add(&["x"]));
+    defer(&mut one, OWNER, &key("k"), &delta);
+    let listed = outbox(&mut one, None, 1).remove(0);
+    let delta = updated(&mut one, &key("k"), add(&["y"]));
+    defer(&mut one, OWNER, &key("k"), &delta);
+    deliver(&mut one, &key("k"), listed.version);
+    let again = outbox(&mut one, None, 1).remove(0);
+    assert_ne!(again.version, listed.version);
+    deliver(&mut one, &key("k"), again.version);
+    assert_eq!(outbox(&mut one, None, 1), []);
+    assert_eq!(one.engine().pending_for(OWNER), 0);
+    deliver(&mut one, &key("k"), again.version);
+    assert_eq!(one.engine().pending_for(OWNER), 0);
+}
+
+#[test]
+fn an_owners_outbox_is_paged_in_order_and_apart_from_others() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let long = "k".repeat(1000);
+    let names = ["a", "b", "c", long.as_str()];
+    for name in names {
+        let delta = updated(&mut one, &key(name), add(&["x"]));
+        for owner in [NodeId(8), OWNER, NodeId(10)] {
+            defer(&mut one, owner, &key(name), &delta);
+        }
+    }
+    let (mut after, mut keys) = (None, BTreeSet::new());
+    loop {
+        let page = outbox(&mut one, after.clone(), 3);
+        let Some(last) = page.last() else { break };
+        after = Some(last.position.clone());
+        keys.extend(page.into_iter().map(|pending| pending.key));
+    }
+    assert_eq!(keys, names.iter().map(|name| key(name)).collect());
+}
+
+#[test]
+fn explain_shows_the_whole_key_and_for_whom_it_waits() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let delta = updated(&mut one, &key("k"), add(&["x"]));
+    defer(&mut one, NodeId(8), &key("k"), &delta);
+    defer(&mut one, OWNER, &key("k"), &delta);
+    let view = viewed(&mut one, &key("k"), Scope::Whole);
+    let pending_for = vec![NodeId(8), OWNER];
+    let answers = one.execute_now(Command::Explain { key: key("k") });
+    assert_eq!(answers, [Answer::Explained { view, pending_for }]);
+}
+
+fn list(
+    engine: &mut MemoryEngine,
+    partition: u32,
+    after: Option<ListPosition>,
+    limit: usize,
+) -> Vec<Listed> {
+    let partition = ring::Partition(partition);
+    let command =
+        Command::List { first: partition, last: partition, bucket: "b".into(), after, limit };
+    match engine.execute_now(command).remove(0) {
+        Answer::Listed(listed) => listed,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let names: Vec<String> = (0..200).map(|n| n.to_string()).chain(["long".repeat(300)]).collect();
+    for name in &names {
+        updated(&mut one, &key(name), count(1));
+        updated(&mut one, &Key::new("other", name.clone()).unwrap(), count(1));
+    }
+    updated(&mut one, &key("7"), Operation::Delete(None));
+    updated(&mut one, &key("8"), Operation::Counter(CounterOp::Reset));
+    let set = Operation::Register(RegisterOp::Set { value: blob("1"), at: None, replace: true });
+    updated(&mut one, &key("9"), set);
+
+    let partitions = PartitionCount::new(16).unwrap();
+    let (mut found, mut total) = (BTreeSet::new(), 0);
+    for partition in 0..16 {
+        let mut after = None;
+        loop {
+            let page = list(&mut one, partition, after, 3);
+            for listed in &page {
+                let token = ring::Token::of(b"b", listed.key.key());
+                assert_eq!(partitions.partition(token), ring::Partition(partition));
+                let tag = if listed.key == key("9") { Tag::LWW } else { Tag::COUNTER };
+                assert_eq!(listed.tags, [tag]);
+                assert!(found.insert(listed.key.clone()));
+            }
+            after = page.last().map(|listed| listed.position.clone());
+            if page.len() < 3 {
+                break;
+            }
+        }
+        let partitions = vec![ring::Partition(partition)];
+        let command = Command::Count { partitions, bucket: "b".into() };
+        match one.execute_now(command).as_slice() {
+            [Answer::Count(count)] => total += count,
+            other => panic!("{other:?}"),
+        }
+    }
+    let live = names.iter().filter(|name| !["7", "8"].contains(&name.as_str()));
+    assert_eq!(found, live.map(|name| key(name)).collect());
+    assert_eq!(total, 199);
+    assert_eq!(one.engine().live_keys(), 199 + 201);
+    let again = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+    assert_eq!(again.engine().live_keys(), 199 + 201);
+}
+
+#[test]
+fn a_position_from_elsewhere_lists_nothing_of_other_partitions() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    for n in 0..50 {
+        updated(&mut one, &key(&n.to_string()), count(1));
+    }
+    let all = list(&mut one, 3, None, 100);
+    assert!(!all.is_empty());
+    assert_eq!(list(&mut one, 3, Some(ListPosition(vec![0].into())), 100), all);
+    assert_eq!(list(&mut one, 3, Some(ListPosition(vec![255; 600].into())), 100), []);
+    assert_eq!(list(&mut one, 16, None, 100), []);
+    assert_eq!(list(&mut one, u32::MAX, None, 100), []);
+}

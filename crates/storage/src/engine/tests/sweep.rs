@@ -1,0 +1,129 @@
+//! Clearing a collection at once, and sweeping its rows away later.
+
+use super::*;
+use crate::{IndexRead, Table};
+use std::ops::ControlFlow;
+
+fn rows(index: &SimIndex, table: Table) -> usize {
+    let mut count = 0;
+    index
+        .reader()
+        .scan(table, &[], &mut |_, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    count
+}
+
+fn names(count: u32) -> Vec<String> {
+    (0..count).map(|n| format!("{n:04}")).collect()
+}
+
+fn filled(engine: &mut MemoryEngine, key: &Key, count: u32) {
+    let names = names(count);
+    updated(engine, key, add(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+}
+
+#[test]
+fn deleting_a_set_writes_its_header_at_once_and_its_rows_when_swept() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    filled(&mut one, &key("k"), 100);
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    assert_eq!(rows(one.index(), Table::Element), 100);
+    assert_eq!(rows(one.index(), Table::Meta), 1);
+    assert_eq!(one.engine().live_keys(), 0);
+    assert_eq!(elements(&whole(&mut one, &key("k"))), BTreeSet::new());
+    assert!(one.sweep(30));
+    assert_eq!(rows(one.index(), Table::Element), 70);
+    while one.sweep(30) {}
+    assert_eq!(rows(one.index(), Table::Element), 0);
+    assert_eq!(rows(one.index(), Table::Meta), 0);
+    assert!(!one.sweep(30));
+}
+
+#[test]
+fn what_is_added_while_dead_rows_wait_is_alone_there() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    filled(&mut one, &key("k"), 10);
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    updated(&mut one, &key("k"), add(&["0003", "new"]));
+    let expected: BTreeSet<_> = [blob("0003"), blob("new")].into();
+    assert_eq!(elements(&whole(&mut one, &key("k"))), expected);
+    let removed =
+        updated(&mut one, &key("k"), Operation::Orset(OrsetOp::Remove(vec![blob("0004")])));
+    assert!(removed.named_elements(Tag::ORSET).is_empty(), "a dead element is not observed");
+    assert!(one.sweep(2));
+    assert_eq!(elements(&whole(&mut one, &key("k"))), expected);
+    while one.sweep(2) {}
+    assert_eq!(elements(&whole(&mut one, &key("k"))), expected);
+    assert_eq!(rows(one.index(), Table::Element), 2);
+}
+
+#[test]
+fn a_set_cleared_again_while_it_is_swept_is_swept_from_its_beginning() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    filled(&mut one, &key("k"), 10);
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    assert!(one.sweep(5));
+    updated(&mut one, &key("k"), add(&["0000"]));
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    while one.sweep(5) {}
+    assert_eq!(rows(one.index(), Table::Element), 0);
+}
+
+#[test]
+fn a_sweep_goes_on_after_a_crash() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let long = key(&"k".repeat(1000));
+    filled(&mut one, &long, 10);
+    updated(&mut one, &long, Operation::Delete(None));
+    assert!(one.sweep(5));
+    let mut two = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+    while two.sweep(5) {}
+    assert_eq!(rows(two.index(), Table::Element), 0);
+    assert_eq!(rows(two.index(), Table::Meta), 0);
+}
+
+#[test]
+fn a_clearing_that_had_not_seen_everything_leaves_the_rest() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    let seen = updated(&mut one, &key("k"), add(&["seen", "both"]));
+    merged(&mut two, &key("k"), &seen);
+    let unseen = updated(&mut one, &key("k"), add(&["both", "unseen"]));
+    let cleared = updated(&mut two, &key("k"), Operation::Delete(None));
+    merged(&mut one, &key("k"), &cleared);
+    let view = viewed(&mut one, &key("k"), Scope::Headers);
+    assert_eq!(view.collections[&Tag::ORSET].live, 2);
+    merged(&mut two, &key("k"), &unseen);
+    let expected: BTreeSet<_> = [blob("both"), blob("unseen")].into();
+    for engine in [&mut one, &mut two] {
+        assert_eq!(elements(&whole(engine, &key("k"))), expected);
+        while engine.sweep(1) {}
+        assert_eq!(elements(&whole(engine, &key("k"))), expected);
+    }
+    let digest = |engine: &mut MemoryEngine| {
+        viewed(engine, &key("k"), Scope::Headers).collections[&Tag::ORSET]
+    };
+    assert_eq!(digest(&mut one), digest(&mut two));
+}
+
+#[test]
+fn a_page_never_walks_past_more_than_a_bounded_number_of_dead_rows() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    filled(&mut one, &key("k"), 3000);
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    updated(&mut one, &key("k"), add(&["9999"]));
+    let (mut after, mut pages, mut found) = (None, 0, BTreeSet::new());
+    loop {
+        let view = viewed(&mut one, &key("k"), Scope::Range { tag: Tag::ORSET, after, limit: 10 });
+        found.extend(elements(&view.value));
+        pages += 1;
+        after = view.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [blob("9999")].into());
+    assert_eq!(pages, 3);
+}

@@ -1,0 +1,61 @@
+//! A replica in memory: an engine whose batches are committed at once to a simulated index.
+//!
+//! What `client`'s in-memory datastore and tests are made of.
+
+use crate::{
+    Answer, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
+    StorageError, Ticket,
+};
+
+/// An engine and the index under it.
+#[derive(Debug)]
+pub struct MemoryEngine {
+    engine: Engine<SimIndexReader>,
+    writer: SimIndexWriter,
+    index: SimIndex,
+}
+
+impl MemoryEngine {
+    /// An empty replica.
+    pub fn new(config: EngineConfig) -> Self {
+        Self::open(SimIndex::new(), config).expect("an empty index can be read")
+    }
+
+    /// The replica that `index` holds.
+    pub fn open(index: SimIndex, config: EngineConfig) -> Result<Self, StorageError> {
+        let engine = Engine::open(index.reader(), config)?;
+        Ok(Self { engine, writer: index.writer(), index })
+    }
+
+    /// Executes a command and commits what it wrote; returns all its answers.
+    pub fn execute_now(&mut self, command: Command) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        self.engine.execute(Ticket(0), command, &mut answers);
+        self.commit(&mut answers);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Sweeps up to `rows` dead rows (see [`Engine::sweep`]) and commits that.
+    pub fn sweep(&mut self, rows: usize) -> bool {
+        let more = self.engine.sweep(rows);
+        self.commit(&mut Vec::new());
+        more
+    }
+
+    fn commit(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
+        while let Some(batch) = self.engine.take_batch() {
+            let result = self.writer.commit(&batch.changes);
+            self.engine.committed(batch.id, result, answers);
+        }
+    }
+
+    /// The engine.
+    pub const fn engine(&self) -> &Engine<SimIndexReader> {
+        &self.engine
+    }
+
+    /// The index: for faults, and to take the disk away.
+    pub const fn index(&self) -> &SimIndex {
+        &self.index
+    }
+}

@@ -1,0 +1,231 @@
+//! Records: what stands in a row.
+//!
+//! Every record begins with the xxh3-64 of the rest, seeded with that of the row's key, so that a
+//! row that turns up under another key is as damaged as a changed byte. The rest is
+//! `clock::encode` of one of the types here; a header's is preceded by its live tags, so that
+//! counting and listing need not decode it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clock::CausalContext;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use values::{Blob, Delta, Key, State, Tag, is_collection};
+use xxhash_rust::xxh3;
+
+use crate::StorageError;
+use crate::row_key::{RowKey, is_long_element};
+
+const CHECKSUM_BYTES: usize = 8;
+
+/// One key's states, collections without their elements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) tags: BTreeMap<Tag, Part>,
+}
+
+/// What a header holds of one tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Part {
+    /// The state itself.
+    Whole(State),
+    /// What is known of a collection whose elements have rows of their own.
+    Collection(Collection),
+}
+
+/// A collection without its elements.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Collection {
+    /// Every dot seen.
+    pub(crate) context: CausalContext,
+    /// Dots that a clearing removed and that rows may still hold. Invariant: within `context`, and
+    /// no live dot is in it.
+    pub(crate) cleared: CausalContext,
+    /// Number of live elements.
+    pub(crate) live: u64,
+    /// Wrapping sum of [`row_digest`] over all rows, less what is in `cleared`.
+    pub(crate) digest: u128,
+}
+
+impl Part {
+    pub(crate) fn bottom(tag: Tag) -> Self {
+        if is_collection(tag) {
+            Self::Collection(Collection::default())
+        } else {
+            Self::Whole(State::bottom(tag))
+        }
+    }
+
+    pub(crate) fn context(&self) -> &CausalContext {
+        match self {
+            Self::Whole(state) => state.context(),
+            Self::Collection(collection) => &collection.context,
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        match self {
+            Self::Whole(state) => state.is_live(),
+            Self::Collection(collection) => collection.live > 0,
+        }
+    }
+}
+
+/// The part of a collection's digest that one row makes. Replicas that hold the same elements
+/// compute the same, whatever is still to be swept.
+pub(crate) fn row_digest(tag: Tag, element: &[u8], row: &[u8]) -> u128 {
+    let mut hash = xxh3::Xxh3::new();
+    hash.update(&[tag.0]);
+    hash.update(&(element.len() as u64).to_le_bytes());
+    hash.update(element);
+    hash.update(row);
+    hash.digest128()
+}
+
+#[derive(Serialize)]
+struct HeaderOut<'a> {
+    key: Option<&'a Key>,
+    tags: &'a BTreeMap<Tag, Part>,
+}
+
+#[derive(Deserialize)]
+struct HeaderIn {
+    key: Option<Key>,
+    tags: BTreeMap<Tag, Part>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ElementRecord {
+    key: Option<Key>,
+    element: Option<Blob>,
+    row: Bytes,
+}
+
+#[derive(Serialize)]
+struct PendingOut<'a>(&'a Key, &'a Delta);
+
+#[derive(Deserialize)]
+struct PendingIn(Key, Delta);
+
+fn damaged(what: impl std::fmt::Display) -> StorageError {
+    StorageError::Corrupt(what.to_string())
+}
+
+fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    xxh3::xxh3_64_with_seed(body, xxh3::xxh3_64(row_key)).to_be_bytes()
+}
+
+fn seal(row_key: &[u8], body: &[u8]) -> Vec<u8> {
+    [&checksum(row_key, body), body].concat()
+}
+
+fn open<'a>(row_key: &[u8], record: &'a [u8]) -> Result<&'a [u8], StorageError> {
+    let (stored, body) =
+        record.split_first_chunk().ok_or_else(|| damaged("record shorter than its checksum"))?;
+    if *stored == checksum(row_key, body) { Ok(body) } else { Err(damaged("checksum differs")) }
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
+    clock::decode(body).map_err(damaged)
+}
+
+/// The live tags before a header's encoding, and that encoding.
+fn split_live(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = body.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*count)))
+}
+
+impl Header {
+    /// Types that a reader sees something of.
+    pub(crate) fn live_tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        self.tags.iter().filter(|(_, part)| part.is_live()).map(|(&tag, _)| tag)
+    }
+
+    /// The record of `key`'s header row at `at`.
+    pub(crate) fn encode(&self, at: &RowKey, key: &Key) -> Vec<u8> {
+        let live: Vec<u8> = self.live_tags().map(|tag| tag.0).collect();
+        let count = u16::try_from(live.len()).expect("there are 256 tags");
+        let key = at.is_long().then_some(key);
+        let encoding = clock::encode(&HeaderOut { key, tags: &self.tags });
+        let body = [count.to_be_bytes().as_slice(), &live, &encoding].concat();
+        seal(at.as_bytes(), &body)
+    }
+
+    /// The header in `record`, with the key where the row's key is a digest.
+    pub(crate) fn decode(
+        row_key: &[u8],
+        record: &[u8],
+    ) -> Result<(Self, Option<Key>), StorageError> {
+        let (_, encoding) =
+            split_live(open(row_key, record)?).ok_or_else(|| damaged("header cut short"))?;
+        let HeaderIn { key, tags } = decode(encoding)?;
+        for (&tag, part) in &tags {
+            if is_collection(tag) != matches!(part, Part::Collection(_)) {
+                return Err(damaged(format_args!("{tag} stored in the wrong form")));
+            }
+        }
+        Ok((Self { tags }, key))
+    }
+}
+
+/// The live tags of a header's record, whole or damaged: unchecked, for counting.
+pub(crate) fn live_tags_unchecked(record: &[u8]) -> &[u8] {
+    record.get(CHECKSUM_BYTES..).and_then(split_live).map_or(&[], |(live, _)| live)
+}
+
+/// The live tags of a header's record; `None` if it is damaged.
+pub(crate) fn live_tags(row_key: &[u8], record: &[u8]) -> Option<Vec<Tag>> {
+    let (live, _) = split_live(open(row_key, record).ok()?)?;
+    Some(live.iter().copied().map(Tag).collect())
+}
+
+/// The record of the row of `element` of the collection at `at`.
+pub(crate) fn encode_element(
+    row_key: &[u8],
+    at: &RowKey,
+    key: &Key,
+    element: &Blob,
+    row: Vec<u8>,
+) -> Vec<u8> {
+    let record = ElementRecord {
+        key: at.is_long().then(|| key.clone()),
+        element: is_long_element(element).then(|| element.clone()),
+        row: row.into(),
+    };
+    seal(row_key, &clock::encode(&record))
+}
+
+/// The row in the record of an element; with the full element where the row's key is a digest.
+/// Given a `key` or `element` that stand under digests, compares them.
+pub(crate) fn decode_element(
+    row_key: &[u8],
+    record: &[u8],
+    key: Option<&Key>,
+    element: Option<&Blob>,
+) -> Result<(Option<Blob>, Bytes), StorageError> {
+    let record: ElementRecord = decode(open(row_key, record)?)?;
+    if key.is_some_and(|key| record.key.as_ref().is_some_and(|other| other != key)) {
+        return Err(damaged("another key with the same digest"));
+    }
+    if let (Some(element), Some(stored)) = (element, &record.element)
+        && element != stored
+    {
+        return Err(damaged("another element with the same digest"));
+    }
+    Ok((record.element, record.row))
+}
+
+/// The record of a pending delta.
+pub(crate) fn encode_pending(row_key: &[u8], key: &Key, delta: &Delta) -> Vec<u8> {
+    seal(row_key, &clock::encode(&PendingOut(key, delta)))
+}
+
+/// A pending delta, with its version: another one for another delta.
+pub(crate) fn decode_pending(
+    row_key: &[u8],
+    record: &[u8],
+) -> Result<(Key, Delta, u128), StorageError> {
+    let body = open(row_key, record)?;
+    let PendingIn(key, delta) = decode(body)?;
+    Ok((key, delta, xxh3::xxh3_128(body)))
+}

@@ -1,0 +1,257 @@
+//! Keys of rows: where in the index a key, an element and a pending delta stand.
+//!
+//! ```text
+//! Header   token (16, big-endian) ‖ form
+//! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
+//! Outbox   owner (8, big-endian) ‖ Header key
+//! Meta     "sweep" ‖ tag (1) ‖ Header key
+//!
+//! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
+//!          0x01 ‖ SHA-256 of the same                     otherwise
+//! element  the element                                    if it is at most ELEMENT_INLINE_MAX bytes
+//!          its first ELEMENT_INLINE_MAX bytes ‖ SHA-256   otherwise
+//! ```
+//!
+//! Invariants: a partition's keys are contiguous (its number is the token's topmost bits); one
+//! key's elements of one tag are contiguous, and their prefix is no other key's (the form's length
+//! stands before it); elements are in the order of their bytes, except among those that agree in
+//! their first ELEMENT_INLINE_MAX bytes and are longer. A key or element under a digest has its
+//! full bytes in the record, and whoever reads the record compares them.
+
+use ring::{Partition, PartitionCount, Token};
+use sha2::{Digest, Sha256};
+use values::{Blob, Key, Tag};
+
+use crate::ROW_KEY_MAX;
+
+const TOKEN_BYTES: usize = 16;
+const DIGEST_BYTES: usize = 32;
+/// Longest element that stands in its row's key whole. Order of elements rests on it for ever.
+pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
+/// What is left for the key's form beside the longest element part, the tag and two lengths.
+const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
+const SWEEP: &[u8] = b"sweep";
+
+/// Where a key stands in the header table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowKey {
+    bytes: Vec<u8>,
+}
+
+/// What a row's key says of its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed<'a> {
+    /// Bucket and key.
+    Short(&'a [u8], &'a [u8]),
+    /// They stand in the record.
+    Long,
+}
+
+impl RowKey {
+    /// The place of `key`.
+    pub(crate) fn of(key: &Key) -> Self {
+        let (bucket, name) = (key.bucket(), key.key());
+        let bucket_length = u8::try_from(bucket.len()).expect("bucket names are limited to 128");
+        let mut bytes =
+            Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
+        bytes.extend_from_slice(&Token::of(bucket, name).0.to_be_bytes());
+        if 2 + bucket.len() + name.len() <= FORM_MAX {
+            bytes.extend_from_slice(&[0, bucket_length]);
+            bytes.extend_from_slice(bucket);
+            bytes.extend_from_slice(name);
+        } else {
+            let digest = Sha256::new()
+                .chain_update([0, bucket_length])
+                .chain_update(bucket)
+                .chain_update(name)
+                .finalize();
+            bytes.push(1);
+            bytes.extend_from_slice(&digest);
+        }
+        Self { bytes }
+    }
+
+    /// A place read back from the index; `None` if it is not one.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        Self::parse(bytes).map(|_| Self { bytes: bytes.to_vec() })
+    }
+
+    /// Takes the key of a header row apart.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
+        match bytes.get(TOKEN_BYTES..)? {
+            [0, length, rest @ ..] if rest.len() >= usize::from(*length) => {
+                let (bucket, key) = rest.split_at(usize::from(*length));
+                Some(Parsed::Short(bucket, key))
+            }
+            [1, digest @ ..] if digest.len() == DIGEST_BYTES => Some(Parsed::Long),
+            _ => None,
+        }
+    }
+
+    /// The key itself, where it stands here whole.
+    pub(crate) fn short_key(&self) -> Option<Key> {
+        match Self::parse(&self.bytes)? {
+            Parsed::Short(bucket, key) => {
+                Key::new(Blob::copy_from_slice(bucket), Blob::copy_from_slice(key)).ok()
+            }
+            Parsed::Long => None,
+        }
+    }
+
+    /// Key of the header row.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the record must hold the full key.
+    pub(crate) fn is_long(&self) -> bool {
+        self.bytes[TOKEN_BYTES] == 1
+    }
+
+    /// What the keys of all element rows of `tag` begin with, and no others.
+    pub(crate) fn elements(&self, tag: Tag) -> Vec<u8> {
+        let (token, form) = self.bytes.split_at(TOKEN_BYTES);
+        let length = u16::try_from(form.len()).expect("forms are limited to FORM_MAX");
+        let mut bytes = Vec::with_capacity(ROW_KEY_MAX.min(self.bytes.len() + 64));
+        bytes.extend_from_slice(token);
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(form);
+        bytes.push(tag.0);
+        bytes
+    }
+
+    /// Key of the row of `element`.
+    pub(crate) fn element(&self, tag: Tag, element: &[u8]) -> Vec<u8> {
+        let mut bytes = self.elements(tag);
+        if is_long_element(element) {
+            bytes.extend_from_slice(&element[..ELEMENT_INLINE_MAX]);
+            bytes.extend_from_slice(&Sha256::digest(element));
+        } else {
+            bytes.extend_from_slice(element);
+        }
+        bytes
+    }
+
+    /// Key of the row of what is pending for `owner`.
+    pub(crate) fn outbox(&self, owner: clock::NodeId) -> Vec<u8> {
+        [&owner.0.to_be_bytes(), self.as_bytes()].concat()
+    }
+
+    /// Key of the row that remembers that `tag` has dead rows.
+    pub(crate) fn sweep(&self, tag: Tag) -> Vec<u8> {
+        [SWEEP, &[tag.0], self.as_bytes()].concat()
+    }
+
+    /// In which partition the key lies.
+    pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
+        let token = bytes.first_chunk::<TOKEN_BYTES>()?;
+        Some(count.partition(Token(u128::from_be_bytes(*token))))
+    }
+}
+
+/// Whether the record must hold the full element.
+pub(crate) fn is_long_element(element: &[u8]) -> bool {
+    element.len() > ELEMENT_INLINE_MAX
+}
+
+/// The element that stands after the prefix of an element row's key; `None` for one that stands
+/// in the record.
+pub(crate) fn inline_element(part: &[u8]) -> Option<Blob> {
+    (!is_long_element(part)).then(|| Blob::copy_from_slice(part))
+}
+
+/// What the keys of all rows that remember dead rows begin with.
+pub(crate) const fn sweep_prefix() -> &'static [u8] {
+    SWEEP
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_sweep(bytes: &[u8]) -> Option<(Tag, RowKey)> {
+    let (&tag, at) = bytes.strip_prefix(SWEEP)?.split_first()?;
+    Some((Tag(tag), RowKey::read(at)?))
+}
+
+/// The owner in the key of an outbox row.
+pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
+    bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
+}
+
+/// Where the keys of `partition` begin in the header table.
+pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u8; TOKEN_BYTES] {
+    let width = u128::BITS - count.get().trailing_zeros();
+    u128::from(partition.0).checked_shl(width).unwrap_or(0).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(bucket: &str, name: &str) -> Key {
+        Key::new(bucket.to_owned(), name.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn every_row_key_fits_the_index() {
+        let long = "k".repeat(values::KEY_BYTES_MAX);
+        let element = vec![7; values::ELEMENT_BYTES_MAX];
+        for length in [0, 1, FORM_MAX - 3, FORM_MAX - 2, values::KEY_BYTES_MAX] {
+            let at = RowKey::of(&key("b", &long[..length]));
+            assert!(at.element(Tag::ORSET, &element).len() <= ROW_KEY_MAX);
+            assert!(at.outbox(clock::NodeId(1)).len() <= ROW_KEY_MAX);
+            assert!(at.sweep(Tag::ORSET).len() <= ROW_KEY_MAX);
+        }
+        assert_eq!(
+            RowKey::of(&key("b", &long[..FORM_MAX - 3])).element(Tag::MAP, &element).len(),
+            511
+        );
+        assert!(!RowKey::of(&key("b", &long[..FORM_MAX - 3])).is_long());
+        assert!(RowKey::of(&key("b", &long[..FORM_MAX - 2])).is_long());
+    }
+
+    #[test]
+    fn a_short_row_key_says_its_bucket_and_key() {
+        let at = RowKey::of(&key("cart", "ann"));
+        assert_eq!(RowKey::parse(at.as_bytes()), Some(Parsed::Short(b"cart", b"ann")));
+        assert_eq!(RowKey::parse(&[0; 5]), None);
+        assert_eq!(RowKey::parse(&[9; 20]), None);
+        assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at)));
+    }
+
+    /// Tokens differ, so only a collision of MD5 could mix two keys; the form's length keeps them
+    /// apart even then.
+    #[test]
+    fn one_keys_element_prefix_is_never_anothers_whatever_their_tokens() {
+        let tail = |at: &RowKey, tag| at.elements(tag)[TOKEN_BYTES..].to_vec();
+        let names = ["", "a", "ab", "a\u{5}", "\u{5}", "a\u{5}\u{5}"];
+        for one in names {
+            for other in names.iter().filter(|other| **other != one) {
+                let (one, other) = (RowKey::of(&key("b", one)), RowKey::of(&key("b", other)));
+                assert!(!tail(&one, Tag::ORSET).starts_with(&tail(&other, Tag::ORSET)));
+            }
+        }
+    }
+
+    #[test]
+    fn elements_stand_in_the_order_of_their_bytes() {
+        let at = RowKey::of(&key("b", "k"));
+        let mut elements: Vec<Vec<u8>> = vec![b"".to_vec(), b"a".to_vec(), vec![255; 300]];
+        for length in [199, 200, 201, 300] {
+            elements.push(vec![b'a'; length]);
+        }
+        elements.sort();
+        // Equal in the first 200 bytes and longer: in no particular order.
+        elements.retain(|element| element.len() != 300 || element[0] != b'a');
+        let rows: Vec<_> = elements.iter().map(|e| at.element(Tag::ORSET, e)).collect();
+        assert!(rows.is_sorted());
+    }
+
+    #[test]
+    fn a_partition_starts_where_its_number_is_the_topmost_bits() {
+        let count = PartitionCount::new(16).unwrap();
+        assert_eq!(partition_start(Partition(3), count)[0], 0x30);
+        assert_eq!(partition_start(Partition(0), PartitionCount::new(1).unwrap()), [0; 16]);
+        let at = RowKey::of(&key("cart", "ann"));
+        let partition = RowKey::partition(at.as_bytes(), count).unwrap();
+        assert!(partition_start(partition, count).as_slice() <= at.as_bytes());
+    }
+}

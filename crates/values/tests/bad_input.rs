@@ -1,0 +1,152 @@
+//! Bytes from outside and states that no honest replica makes: decoding refuses them or not, but
+//! nothing panics, whatever is then merged, shown, repaired, written over or encoded again.
+
+#[path = "support/history.rs"]
+mod history;
+#[path = "support/model.rs"]
+mod model;
+#[path = "support/replica.rs"]
+mod replica;
+
+use std::collections::BTreeMap;
+
+use clock::{Actor, CausalContext, Dot, NodeId, Stamp};
+use history::{scopes, show_both, world};
+use proptest::{collection::vec, prelude::*};
+use replica::{Replica, show};
+use values::{
+    Blob, CartOp, Causal, CounterOp, Delta, DotFun, DotMap, Key, MapOp, Operation, RegisterOp,
+    State, Tag, Value, View, join_row,
+};
+
+/// Does with two values what a replica does with what peers send.
+fn exercise(one: &Value, other: &Value) {
+    let mut joined = one.clone();
+    joined.merge(other);
+    joined.apply(&Delta::whole(other.clone()));
+    let mut delta = Delta::whole(one.clone());
+    delta.merge(&Delta::whole(other.clone()));
+    joined.apply(&delta);
+    for (&tag, state) in &other.0 {
+        for name in Delta::of(tag, state.clone()).named_elements(tag) {
+            let row = values::entry_row(state, &name);
+            let context = one.context(tag);
+            let _ = join_row(tag, row.as_deref(), context, context, state, &name);
+        }
+    }
+    for scope in scopes() {
+        let view = show_both(one, other, &scope);
+        let _ = (view.repair(&show(one, &scope)), view.live_tags(), view.siblings());
+    }
+    let mut writer = Replica::new(1);
+    writer.value = joined;
+    let name = Blob::from_static(b"a");
+    for operation in [
+        Operation::Register(RegisterOp::Increment(i64::MAX)),
+        Operation::Register(RegisterOp::Set { value: name.clone(), at: None, replace: true }),
+        Operation::Counter(CounterOp::Add(i64::MIN)),
+        Operation::Counter(CounterOp::Reset),
+        Operation::Cart(CartOp::Add { item: name.clone(), quantity: u64::MAX }),
+        Operation::Cart(CartOp::SetQuantity { item: name.clone(), quantity: 1 }),
+        Operation::Map(MapOp::Increment { field: name.clone(), by: i64::MIN }),
+        Operation::Map(MapOp::Set(vec![(name, Blob::new())])),
+        Operation::Delete(None),
+    ] {
+        let _ = writer.put(&operation, &CausalContext::default());
+        let _ = operation.is_settled(&View::of(writer.value.clone()));
+    }
+    assert_eq!(clock::decode::<Value>(&clock::encode(&writer.value)), Ok(writer.value));
+}
+
+/// Small numbers, and those at which arithmetic breaks.
+fn edge() -> impl Strategy<Value = u64> {
+    prop_oneof![0_u64..4, Just(u64::MAX), Just(u64::MAX - 1), any::<u64>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_decoding_panic(mut bytes in vec(any::<u8>(), 0..200)) {
+        if let Some(version) = bytes.first_mut() {
+            *version = 1;
+        }
+        let _ = clock::decode::<Delta>(&bytes);
+        let _ = clock::decode::<View>(&bytes);
+        let _ = clock::decode::<Operation>(&bytes);
+        let _ = clock::decode::<Key>(&bytes);
+        if let Ok(value) = clock::decode::<Value>(&bytes) {
+            exercise(&value, &Value::default());
+        }
+    }
+
+    #[test]
+    fn mutated_states_of_real_histories_merge_without_panic(
+        world in world(), at: prop::sample::Index, byte: u8, more: Option<u8>,
+    ) {
+        let [one, other] = [0, 1].map(|replica: usize| &world.replicas[replica].0.value);
+        let mut bytes = clock::encode(other);
+        let place = at.index(bytes.len());
+        bytes[place] = byte;
+        if let Some(more) = more {
+            bytes.insert(place, more);
+        }
+        if let Ok(garbage) = clock::decode::<Value>(&bytes) {
+            exercise(one, &garbage);
+            exercise(&garbage, one);
+        }
+    }
+
+    /// Well-formed, but with counters, stamps and totals at the ends of their ranges.
+    #[test]
+    fn states_at_the_ends_of_all_ranges_merge_without_overflow(numbers in vec(edge(), 24)) {
+        let mut numbers = numbers.into_iter().cycle();
+        let mut next = || numbers.next().expect("a cycle does not end");
+        let mut values = [Value::default(), Value::default()];
+        for value in &mut values {
+            let actor = Actor::new(NodeId(next() % 2), 7_001, 0);
+            let dot = Dot::new(actor, next());
+            let mut context = CausalContext::default();
+            context.insert_range(actor, next(), next());
+            let adds = DotFun(BTreeMap::from([(dot, next()), (Dot::new(actor, next()), next())]));
+            let cart = DotMap(BTreeMap::from([(Blob::from_static(b"a"), adds)]));
+            value.0.insert(Tag::CART, State::Cart(Causal { store: cart, context: context.clone() }));
+            // A tally's parts are private: it is made as a peer would send it.
+            let totals = (next(), u128::from(next()) << 64, u128::MAX - u128::from(next()));
+            let tally = BTreeMap::from([(actor, (totals, (next(), 0_u128, u128::from(next()))))]);
+            let base = Some((Stamp(next()), dot, Some(Blob::from_static(b"9223372036854775807"))));
+            let register = clock::encode(&(base, &tally, &context));
+            value.0.insert(Tag::LWW, State::Register(clock::decode(&register).unwrap()));
+            let counter = clock::encode(&(&tally, &context));
+            value.0.insert(Tag::COUNTER, State::Counter(clock::decode(&counter).unwrap()));
+        }
+        let [one, other] = &values;
+        exercise(one, other);
+        let (mut left, mut right) = (one.clone(), other.clone());
+        left.merge(other);
+        right.merge(one);
+        prop_assert_eq!(left, right, "even then it commutes");
+    }
+}
+
+#[test]
+fn a_state_under_the_tag_of_another_type_is_refused() {
+    let misplaced = Value(BTreeMap::from([(Tag::ORSET, State::bottom(Tag::GSET))]));
+    assert!(clock::decode::<Value>(&clock::encode(&misplaced)).is_err());
+    let unknown = Value(BTreeMap::from([(Tag(200), State::bottom(Tag::GSET))]));
+    assert!(clock::decode::<Value>(&clock::encode(&unknown)).is_err());
+}
+
+#[test]
+fn a_type_of_a_later_version_is_carried_and_joined_unread() {
+    let carried = |bytes: &'static [u8]| {
+        Value(BTreeMap::from([(Tag(200), State::Opaque([Blob::from_static(bytes)].into()))]))
+    };
+    let mut value = carried(b"one");
+    value.merge(&carried(b"two"));
+    value.merge(&carried(b"one"));
+    let both = [Blob::from_static(b"one"), Blob::from_static(b"two")];
+    assert_eq!(value.state(Tag(200)), Some(&State::Opaque(both.into())));
+    assert_eq!(clock::decode::<Value>(&clock::encode(&value)), Ok(value.clone()));
+    assert_eq!(View::of(value).live_tags(), [Tag(200)]);
+}

@@ -1,0 +1,265 @@
+//! The laws on which everything rests, over states that generated histories reach: three or four
+//! replicas, every operation, deltas duplicated, reordered, delayed and missing. Every step of
+//! every history is compared with a model that knows no dots (`support/model.rs`).
+//!
+//! `PROPTEST_CASES` sets the depth; the nightly run uses 20,000.
+
+#[path = "support/history.rs"]
+mod history;
+#[path = "support/model.rs"]
+mod model;
+#[path = "support/replica.rs"]
+mod replica;
+
+use std::collections::BTreeMap;
+
+use clock::CausalContext;
+use history::{World, scopes, show_both, world};
+use model::read;
+use proptest::prelude::*;
+use replica::show;
+use values::{
+    Blob, Delta, Scope, State, Tag, Value, cleared_by, empty_collection, entry_row, insert_row,
+    is_collection, join_row,
+};
+
+fn join(one: &Value, other: &Value) -> Value {
+    let mut joined = one.clone();
+    joined.merge(other);
+    joined
+}
+
+fn applied<'a>(value: &Value, deltas: impl IntoIterator<Item = &'a Delta>) -> Value {
+    let mut value = value.clone();
+    deltas.into_iter().for_each(|delta| value.apply(delta));
+    value
+}
+
+/// A key's collections as storage keeps them: a header with the context and what a clearing
+/// removed, and one encoded row per element.
+#[derive(Default)]
+struct Rows {
+    headers: BTreeMap<Tag, (CausalContext, CausalContext)>,
+    rows: BTreeMap<(Tag, Blob), Vec<u8>>,
+}
+
+impl Rows {
+    /// Joins row by row only what the delta names; a clearing is noted in the header.
+    fn apply(&mut self, delta: &Delta) {
+        for (&tag, state) in delta.value.0.iter().filter(|(tag, _)| is_collection(**tag)) {
+            let (context, cleared) = self.headers.entry(tag).or_default();
+            if delta.touches_everything(tag) {
+                cleared.merge(&cleared_by(state));
+            }
+            for element in delta.named_elements(tag) {
+                let place = (tag, element);
+                let row = self.rows.get(&place).map(Vec::as_slice);
+                let joined = join_row(tag, row, cleared, context, state, &place.1).unwrap();
+                match joined.after {
+                    Some(row) => drop(self.rows.insert(place, row)),
+                    None => drop(self.rows.remove(&place)),
+                }
+            }
+            context.merge(state.context());
+        }
+    }
+
+    fn states(&self) -> BTreeMap<Tag, State> {
+        let mut states = BTreeMap::new();
+        for (&tag, (context, cleared)) in &self.headers {
+            let mut state = empty_collection(tag, context.clone());
+            for ((_, element), row) in self.rows.iter().filter(|((of, _), _)| *of == tag) {
+                insert_row(&mut state, element.clone(), row, cleared).unwrap();
+            }
+            states.insert(tag, state);
+        }
+        states
+    }
+}
+
+/// Deltas in an order drawn from `seed`, some of them twice.
+fn shuffled(world: &World, seed: u64) -> Vec<&Delta> {
+    let mut word = seed | 1;
+    let mut draw = |below: usize| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        (word % below as u64) as usize
+    };
+    let mut deltas: Vec<&Delta> = world.deltas.iter().map(|(delta, _)| delta).collect();
+    for at in (1..deltas.len()).rev() {
+        deltas.swap(at, draw(at + 1));
+    }
+    for _ in 0..deltas.len() / 3 {
+        deltas.push(deltas[draw(deltas.len())]);
+    }
+    deltas
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn merge_is_a_join(world in world()) {
+        let states: Vec<_> = world.replicas.iter().map(|(replica, _)| &replica.value).collect();
+        let [a, b, c] = [states[0], states[1], states[2]];
+        prop_assert_eq!(join(a, b), join(b, a), "commutative");
+        prop_assert_eq!(&join(&join(a, b), c), &join(a, &join(b, c)), "associative");
+        prop_assert_eq!(&join(a, a), a, "idempotent");
+        prop_assert_eq!(&join(&join(a, b), a), &join(a, b), "an upper bound");
+    }
+
+    #[test]
+    fn applying_a_delta_is_merging_it_whole(world in world()) {
+        for (replica, _) in &world.replicas {
+            for (delta, _) in &world.deltas {
+                prop_assert_eq!(
+                    applied(&replica.value, [delta]), join(&replica.value, &delta.value)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn joined_deltas_do_what_each_of_them_does(world in world(), seed: u64) {
+        let deltas = shuffled(&world, seed);
+        for (replica, _) in &world.replicas {
+            for few in deltas.chunks(3) {
+                let mut joined = Delta::default();
+                few.iter().for_each(|delta| joined.merge(delta));
+                prop_assert_eq!(
+                    applied(&replica.value, [&joined]), applied(&replica.value, few.iter().copied())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_that_got_everything_in_any_order_are_equal_and_show_what_the_model_says(
+        world in world(), seed: u64,
+    ) {
+        let converged = world.converged();
+        prop_assert_eq!(read(&converged), world.model.read(&world.knowledge()));
+        for (number, (replica, _)) in (0_u64..).zip(&world.replicas) {
+            let deltas = shuffled(&world, seed.wrapping_add(number));
+            let one_by_one = applied(&replica.value, deltas.iter().copied());
+            prop_assert_eq!(&one_by_one, &converged);
+            prop_assert_eq!(clock::encode(&one_by_one), clock::encode(&converged));
+            let mut outbox = Delta::default();
+            deltas.iter().for_each(|delta| outbox.merge(delta));
+            prop_assert_eq!(&applied(&replica.value, [&outbox]), &converged);
+            prop_assert_eq!(&applied(&Value::default(), deltas), &converged);
+        }
+        let whole = world.replicas.iter().map(|(replica, _)| Delta::whole(replica.value.clone()));
+        prop_assert_eq!(applied(&Value::default(), &whole.collect::<Vec<_>>()), converged);
+    }
+
+    #[test]
+    fn decoding_an_encoding_gives_back_the_value(world in world()) {
+        for (replica, _) in &world.replicas {
+            let bytes = clock::encode(&replica.value);
+            prop_assert_eq!(&clock::decode::<Value>(&bytes).unwrap(), &replica.value);
+        }
+        for (delta, _) in &world.deltas {
+            prop_assert_eq!(&clock::decode::<Delta>(&clock::encode(delta)).unwrap(), delta);
+        }
+    }
+
+    #[test]
+    fn joining_row_by_row_gives_what_applying_to_the_whole_gives(world in world(), seed: u64) {
+        let deltas = shuffled(&world, seed);
+        let (mut rows, mut value) = (Rows::default(), Value::default());
+        for few in deltas.chunks(2) {
+            // Alone, and joined as the outbox delivers them.
+            let mut joined = few[0].clone();
+            few[1..].iter().for_each(|delta| joined.merge(delta));
+            for delta in [few[0], &joined] {
+                rows.apply(delta);
+                value.apply(delta);
+                for (tag, state) in rows.states() {
+                    let whole = value.state(tag).unwrap();
+                    prop_assert_eq!(&state, whole);
+                }
+            }
+        }
+    }
+
+    /// Read repair: the stale replica gets what the others show, within the scope that was read,
+    /// and learns nothing that their join does not say.
+    #[test]
+    fn repair_brings_a_stale_replica_up_to_the_view_and_no_further(world in world()) {
+        let converged = world.converged();
+        let stale = &world.replicas[0].0.value;
+        let fresh = &world.replicas[1].0.value;
+        for scope in scopes() {
+            let merged = show_both(stale, fresh, &scope);
+            let Some(delta) = merged.repair(&show(stale, &scope)) else {
+                prop_assert_eq!(entries(stale, &scope, &merged.next),
+                    entries(&join(stale, fresh), &scope, &merged.next));
+                continue;
+            };
+            let repaired = applied(stale, [&delta]);
+            prop_assert_eq!(entries(&repaired, &scope, &merged.next),
+                entries(&join(stale, fresh), &scope, &merged.next), "{:?}", scope);
+            let both = join(stale, fresh);
+            prop_assert_eq!(&join(&both, &repaired), &both, "{:?}", scope);
+            let deltas = world.deltas.iter().map(|(delta, _)| delta);
+            prop_assert_eq!(&applied(&repaired, deltas), &converged, "{:?}", scope);
+            let rest = merged.repair(&show(&repaired, &scope));
+            prop_assert!(
+                rest.is_none_or(|rest| applied(&repaired, [&rest]) == repaired),
+                "a repair is not needed twice"
+            );
+        }
+    }
+
+    #[test]
+    fn views_merge_alike_in_any_order(world in world()) {
+        for scope in scopes() {
+            let [a, b, c] = [0, 1, 2].map(|at: usize| show(&world.replicas[at].0.value, &scope));
+            let (mut ab, mut ba) = (a.clone(), b.clone());
+            ab.merge(&b);
+            ba.merge(&a);
+            prop_assert_eq!(&ab, &ba, "{:?}", scope);
+            let mut abc = ab;
+            abc.merge(&c);
+            let mut bca = b;
+            bca.merge(&c);
+            bca.merge(&a);
+            prop_assert_eq!(&abc.value, &bca.value, "{:?}", scope);
+            prop_assert_eq!(&abc.next, &bca.next, "{:?}", scope);
+        }
+    }
+
+    /// What every replica has seen removed does not look alive because some are behind.
+    #[test]
+    fn a_whole_view_is_live_exactly_where_the_join_is(world in world()) {
+        let (one, other) = (&world.replicas[0].0.value, &world.replicas[1].0.value);
+        let merged = show_both(one, other, &Scope::Whole);
+        let joined = values::View::of(join(one, other)).live_tags();
+        for tag in &joined {
+            prop_assert!(merged.live_tags().contains(tag), "{tag} is hidden");
+        }
+    }
+}
+
+/// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
+/// repaired replica say only what it was shown.
+fn entries(value: &Value, scope: &Scope, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
+    let view = show(value, scope);
+    let mut entries = Vec::new();
+    for (&tag, state) in &view.value.0 {
+        if !is_collection(tag) {
+            entries.push((tag, clock::encode(state)));
+            continue;
+        }
+        let delta = Delta::of(tag, state.clone());
+        for name in delta.named_elements(tag) {
+            if next.as_ref().is_none_or(|next| name <= *next) {
+                let row = entry_row(state, &name).expect("a view holds no bottom");
+                entries.push((tag, clock::encode(&(name, row))));
+            }
+        }
+    }
+    entries
+}

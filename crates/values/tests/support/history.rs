@@ -1,0 +1,287 @@
+//! Generated histories of a few replicas and clients of one key, and what is reached by them.
+
+use clock::{Actor, CausalContext, Stamp};
+use proptest::{collection::vec, prelude::*, sample::select};
+use values::{
+    Blob, BytesOp, CartOp, CounterOp, Delta, GsetOp, MapOp, Operation, OrsetOp, RegisterOp, Scope,
+    Tag, UpdateError, Value, View,
+};
+
+use crate::{
+    model::{Knowledge, Model, read},
+    replica::{Replica, show},
+};
+
+/// Clients that read and put raw values, each with the context of its last read.
+const CLIENT_COUNT: usize = 2;
+
+/// One thing that happens. Numbers choose modulo what there is.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// A replica coordinates an operation on its own view.
+    Update { at: usize, client: usize, operation: Operation },
+    /// A replica coordinates an operation on what it and another one show.
+    UpdateOnBoth { at: usize, other: usize, operation: Operation },
+    /// A client takes the context of the raw value at a replica.
+    Read { client: usize, at: usize },
+    /// A delta arrives, perhaps again, perhaps before older ones.
+    Deliver { delta: usize, to: usize },
+    /// A replica merges another's whole state.
+    Sync { from: usize, to: usize },
+    /// A replica draws a new epoch.
+    Restart { at: usize },
+    /// A replica's wall clock jumps.
+    SetClock { at: usize, wall_ms: u64 },
+}
+
+/// What a history has reached.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    /// The replicas, with what the model says each knows.
+    pub(crate) replicas: Vec<(Replica, Knowledge)>,
+    /// Every delta ever made.
+    pub(crate) deltas: Vec<(Delta, Knowledge)>,
+    /// Every write ever made.
+    pub(crate) model: Model,
+}
+
+fn blob() -> impl Strategy<Value = Blob> {
+    select(vec!["a", "b", "c"]).prop_map(|name| Blob::from_static(name.as_bytes()))
+}
+
+fn text() -> impl Strategy<Value = Blob> {
+    select(vec!["5", "7", "x", "y"]).prop_map(|name| Blob::from_static(name.as_bytes()))
+}
+
+fn operation(tag: Tag) -> BoxedStrategy<Operation> {
+    let names = || vec(blob(), 1..3);
+    let delete = Just(Operation::Delete(Some(tag)));
+    match tag {
+        Tag::BYTES => prop_oneof![
+            4 => text().prop_map(|value| Operation::Bytes(BytesOp::Put(value))),
+            1 => Just(Operation::Bytes(BytesOp::Delete)),
+            1 => delete,
+        ]
+        .boxed(),
+        Tag::LWW => prop_oneof![
+            4 => (text(), prop::option::of(0_u64..3), any::<bool>()).prop_map(
+                |(value, at, replace)| {
+                    let at = at.map(|seconds| Stamp::from_millis(seconds * 1_000));
+                    Operation::Register(RegisterOp::Set { value, at, replace })
+                }
+            ),
+            4 => (-3_i64..4).prop_map(|by| Operation::Register(RegisterOp::Increment(by))),
+            1 => delete,
+        ]
+        .boxed(),
+        Tag::GSET => prop_oneof![
+            4 => names().prop_map(|names| Operation::Gset(GsetOp::Add(names))),
+            1 => delete,
+        ]
+        .boxed(),
+        Tag::COUNTER => prop_oneof![
+            5 => (-3_i64..9).prop_map(|by| Operation::Counter(CounterOp::Add(by))),
+            2 => Just(Operation::Counter(CounterOp::Reset)),
+            1 => delete,
+        ]
+        .boxed(),
+        Tag::ORSET => prop_oneof![
+            4 => names().prop_map(|names| Operation::Orset(OrsetOp::Add(names))),
+            3 => names().prop_map(|names| Operation::Orset(OrsetOp::Remove(names))),
+            1 => delete,
+        ]
+        .boxed(),
+        Tag::CART => prop_oneof![
+            4 => (blob(), 1_u64..4)
+                .prop_map(|(item, quantity)| Operation::Cart(CartOp::Add { item, quantity })),
+            2 => blob().prop_map(|item| Operation::Cart(CartOp::Remove(item))),
+            2 => (blob(), 0_u64..4).prop_map(|(item, quantity)| {
+                Operation::Cart(CartOp::SetQuantity { item, quantity })
+            }),
+            1 => delete,
+        ]
+        .boxed(),
+        _ => prop_oneof![
+            4 => vec((blob(), text()), 1..3).prop_map(|fields| Operation::Map(MapOp::Set(fields))),
+            4 => (blob(), -3_i64..4)
+                .prop_map(|(field, by)| Operation::Map(MapOp::Increment { field, by })),
+            3 => names().prop_map(|names| Operation::Map(MapOp::Remove(names))),
+            1 => delete,
+        ]
+        .boxed(),
+    }
+}
+
+fn operation_of_any_type() -> BoxedStrategy<Operation> {
+    let tags = select(Tag::KNOWN.to_vec()).prop_flat_map(operation);
+    prop_oneof![12 => tags, 1 => Just(Operation::Delete(None))].boxed()
+}
+
+fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
+    let n = || any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
+    prop_oneof![
+        8 => (n(), n(), operation.clone())
+            .prop_map(|(at, client, operation)| Step::Update { at, client, operation }),
+        2 => (n(), n(), operation)
+            .prop_map(|(at, other, operation)| Step::UpdateOnBoth { at, other, operation }),
+        3 => (n(), n()).prop_map(|(client, at)| Step::Read { client, at }),
+        10 => (n(), n()).prop_map(|(delta, to)| Step::Deliver { delta, to }),
+        2 => (n(), n()).prop_map(|(from, to)| Step::Sync { from, to }),
+        1 => n().prop_map(|at| Step::Restart { at }),
+        1 => (n(), 0_u64..20_000).prop_map(|(at, wall_ms)| Step::SetClock { at, wall_ms }),
+    ]
+}
+
+/// Histories of three or four replicas: of one type, any type, or all types at once.
+pub(crate) fn world() -> impl Strategy<Value = World> {
+    let of_one = select(Tag::KNOWN.to_vec()).prop_flat_map(|tag| steps(operation(tag)));
+    let of_all = steps(operation_of_any_type());
+    (3_usize..5, prop_oneof![7 => of_one.boxed(), 3 => of_all.boxed()])
+        .prop_map(|(replica_count, steps)| World::run(replica_count, &steps))
+}
+
+fn steps(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Vec<Step>> {
+    vec(step(operation), 1..40)
+}
+
+impl World {
+    /// Runs a history. After every step, the replica concerned shows what the model says.
+    fn run(replica_count: usize, steps: &[Step]) -> Self {
+        let mut world = Self::default();
+        for number in 0..replica_count as u64 {
+            world.replicas.push((Replica::new(number), Knowledge::default()));
+        }
+        let mut clients: [(CausalContext, Knowledge); CLIENT_COUNT] = Default::default();
+        for step in steps {
+            let pick = |number: &usize| number % replica_count;
+            let changed = match step {
+                Step::Update { at, client, operation } => {
+                    let (observed, seen) = &clients[client % CLIENT_COUNT];
+                    let (observed, seen) = (observed.clone(), seen.clone());
+                    world.update(pick(at), None, operation, &observed, &seen);
+                    pick(at)
+                }
+                Step::UpdateOnBoth { at, other, operation } => {
+                    let none = (CausalContext::default(), Knowledge::default());
+                    world.update(pick(at), Some(pick(other)), operation, &none.0, &none.1);
+                    pick(at)
+                }
+                Step::Read { client, at } => {
+                    let (replica, knowledge) = &world.replicas[pick(at)];
+                    let context = replica.value.context(Tag::BYTES).clone();
+                    clients[client % CLIENT_COUNT] = (context, knowledge.clone());
+                    pick(at)
+                }
+                Step::Deliver { delta, to } if !world.deltas.is_empty() => {
+                    let (delta, message) = &world.deltas[delta % world.deltas.len()];
+                    let (replica, knowledge) = &mut world.replicas[pick(to)];
+                    replica.value.apply(delta);
+                    knowledge.learn(message);
+                    pick(to)
+                }
+                Step::Deliver { to, .. } => pick(to),
+                Step::Sync { from, to } => {
+                    let (sender, sent) = world.replicas[pick(from)].clone();
+                    let (replica, knowledge) = &mut world.replicas[pick(to)];
+                    replica.value.merge(&sender.value);
+                    knowledge.learn(&sent);
+                    pick(to)
+                }
+                Step::Restart { at } => {
+                    let (replica, _) = &mut world.replicas[pick(at)];
+                    let Actor { replica: node, epoch } = replica.actor;
+                    replica.actor = Actor::new(node, epoch.process, epoch.number + 1);
+                    pick(at)
+                }
+                Step::SetClock { at, wall_ms } => {
+                    world.replicas[pick(at)].0.wall_ms = *wall_ms;
+                    pick(at)
+                }
+            };
+            let (replica, knowledge) = &world.replicas[changed];
+            assert_eq!(read(&replica.value), world.model.read(knowledge), "after {step:?}");
+            let live = View::of(replica.value.clone()).live_tags();
+            assert_eq!(live, world.model.live(knowledge), "after {step:?}");
+        }
+        world
+    }
+
+    fn update(
+        &mut self,
+        at: usize,
+        other: Option<usize>,
+        operation: &Operation,
+        observed: &CausalContext,
+        seen: &Knowledge,
+    ) {
+        let scope = operation.scope();
+        let (replica, mut known) = self.replicas[at].clone();
+        let mut view = replica.show(&scope);
+        if let Some(other) = other {
+            let (other, also_known) = &self.replicas[other];
+            view.merge(&other.show(&scope));
+            known.learn(also_known);
+            if view.live_tags() != self.model.live(&known) {
+                // What two replicas show of a collection out of scope is not all they hold.
+                return;
+            }
+        }
+        let prepared = match replica.prepare(operation, &view, observed) {
+            Ok(prepared) => prepared,
+            Err(UpdateError::WrongType(error)) => {
+                assert_eq!(error.live, self.model.live(&known));
+                assert!(!error.live.contains(&error.wanted) && !error.live.is_empty());
+                return;
+            }
+            Err(UpdateError::NotAnInteger) => return,
+            Err(error) => panic!("{operation:?} refused: {error}"),
+        };
+        let stamp = Stamp::from_millis(replica.wall_ms);
+        let message = self.model.write(operation, replica.actor, stamp, &known, seen);
+        let (replica, knowledge) = &mut self.replicas[at];
+        replica.value.apply(&prepared.delta);
+        knowledge.learn(&message);
+        if prepared.delta.is_empty() {
+            assert_eq!(prepared.changed, 0);
+        } else {
+            self.deltas.push((prepared.delta, message));
+        }
+    }
+
+    /// The state that has everything.
+    #[allow(dead_code, reason = "one of the two test files that share this one uses it")]
+    pub(crate) fn converged(&self) -> Value {
+        let mut all = Value::default();
+        for (delta, _) in &self.deltas {
+            all.apply(delta);
+        }
+        all
+    }
+
+    /// What the model says of the state that has everything.
+    #[allow(dead_code, reason = "one of the two test files that share this one uses it")]
+    pub(crate) fn knowledge(&self) -> Knowledge {
+        let mut all = Knowledge::default();
+        self.deltas.iter().for_each(|(_, message)| all.learn(message));
+        all
+    }
+}
+
+/// The scopes in which replicas are compared.
+pub(crate) fn scopes() -> Vec<Scope> {
+    let mut scopes = vec![Scope::Headers, Scope::Whole];
+    for tag in [Tag::GSET, Tag::ORSET, Tag::CART, Tag::MAP] {
+        let [a, b] = [Blob::from_static(b"a"), Blob::from_static(b"b")];
+        scopes.push(Scope::Elements { tag, elements: [a.clone(), b].into() });
+        scopes.push(Scope::Range { tag, after: None, limit: 1 });
+        scopes.push(Scope::Range { tag, after: Some(a), limit: 1 });
+    }
+    scopes
+}
+
+/// Merges what two values show within `scope`.
+pub(crate) fn show_both(one: &Value, other: &Value, scope: &Scope) -> View {
+    let mut view = show(one, scope);
+    view.merge(&show(other, scope));
+    view
+}

@@ -1,0 +1,123 @@
+//! Frames: what a connection carries once its handshake is done.
+//!
+//! Every data frame names its message version, the sender and its incarnation, the ring version,
+//! the time its sender still waits, the operation and a trace id (design: execution), so that a
+//! later version can route, refuse and trace without understanding what is inside.
+
+use bytes::{Bytes, BytesMut};
+use clock::{DecodeError, NodeId};
+use futures_util::{SinkExt, StreamExt};
+use replication::Message;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use crate::OperationName;
+
+/// Longest frame after the handshake, in bytes: a value of the largest size (8 MiB) with its
+/// siblings' headers fits.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Longest frame of a handshake, in bytes.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
+
+/// Version of what a [`PeerFrame::Message`] holds.
+pub const MESSAGE_VERSION: u16 = 1;
+
+/// A connection cut into frames.
+pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;
+
+/// What every data frame says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameHeader {
+    /// Version of the message's format: [`MESSAGE_VERSION`].
+    pub version: u16,
+    /// Who sends; the node that the handshake proved.
+    pub sender: NodeId,
+    /// Which start of that node.
+    pub incarnation: u64,
+    /// Version of the ring by which the sender routed.
+    pub ring_version: u64,
+    /// Milliseconds that the sender still waits, counted from when it sent; 0 for no limit.
+    pub deadline_ms: u32,
+    /// What is asked or answered.
+    pub operation: OperationName,
+    /// Names the client's request across nodes.
+    pub trace: u64,
+}
+
+/// One frame between nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerFrame {
+    /// A message for one of the receiver's cores.
+    Message(FrameHeader, Message),
+    /// Asks for a [`PeerFrame::Pong`] with the same number: shows that the link works.
+    Ping(u64),
+    /// Answers a ping.
+    Pong(u64),
+}
+
+/// Why a frame could not be read or written. The connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The other side closed the connection.
+    #[error("connection closed by the other side")]
+    Closed,
+    /// The operating system said so, or a frame's length was out of bounds.
+    #[error("connection failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// A frame held something else than was due.
+    #[error("malformed frame: {0}")]
+    Malformed(#[from] DecodeError),
+    /// A value to send is too large.
+    #[error(transparent)]
+    Oversize(#[from] OversizeFrame),
+}
+
+/// A value takes more than a frame holds. Nothing was sent, and the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} bytes do not fit in a frame of at most {FRAME_BYTES_MAX}")]
+pub struct OversizeFrame(pub usize);
+
+/// Cuts `stream` into frames of at most [`FRAME_BYTES_MAX`] bytes. Streams that a handshake
+/// returned are so already.
+pub fn frames<S: AsyncRead + AsyncWrite>(stream: S) -> FrameStream<S> {
+    LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_framed(stream)
+}
+
+/// Appends `value` as one frame, length included: for whoever gathers many frames for one write.
+pub fn append_frame<T: Serialize>(buffer: &mut BytesMut, value: &T) -> Result<(), OversizeFrame> {
+    let bytes = encode_bounded(value)?;
+    let length = u32::try_from(bytes.len()).map_err(|_| OversizeFrame(bytes.len()))?;
+    buffer.extend_from_slice(&length.to_be_bytes());
+    buffer.extend_from_slice(&bytes);
+    Ok(())
+}
+
+/// Reads one frame.
+pub async fn read_frame<T, S>(stream: &mut FrameStream<S>) -> Result<T, FrameError>
+where
+    T: DeserializeOwned,
+    S: AsyncRead + Unpin,
+{
+    let bytes = stream.next().await.ok_or(FrameError::Closed)??;
+    Ok(clock::decode(&bytes)?)
+}
+
+/// Writes one frame and flushes it.
+pub async fn write_frame<T, S>(stream: &mut FrameStream<S>, value: &T) -> Result<(), FrameError>
+where
+    T: Serialize,
+    S: AsyncWrite + Unpin,
+{
+    Ok(stream.send(encode_bounded(value)?).await?)
+}
+
+fn encode_bounded<T: Serialize>(value: &T) -> Result<Bytes, OversizeFrame> {
+    let bytes = clock::encode(value);
+    if bytes.len() > FRAME_BYTES_MAX { Err(OversizeFrame(bytes.len())) } else { Ok(bytes.into()) }
+}
+
+#[cfg(test)]
+mod tests;

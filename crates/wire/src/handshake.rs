@@ -1,0 +1,232 @@
+//! The handshake: who speaks, to which cluster, in which version, and the proof of its secret.
+//!
+//! ```text
+//! initiator                                          acceptor
+//!   Hello { who, cluster, versions, nonce }  ──────▶
+//!                                            ◀──────  Challenge { nonce }
+//!   Proof { MAC(hello, challenge) }          ──────▶
+//!                                            ◀──────  Welcome { who, version, MAC(…) } | Refused
+//! ```
+//!
+//! Nodes prove the cluster's secret to one another, always, both ways: the MACs are over both
+//! nonces and all that was said, under a domain of their own for each direction, so neither can be
+//! replayed or reflected. The side that dials proves first: whoever merely knocks learns nothing
+//! to guess the secret from. Clients have room for a principal and a proof; none is required yet.
+
+mod exchange;
+
+use std::time::Duration;
+
+use clock::{ClusterSecret, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::FrameError;
+
+pub use exchange::{accept, connect_client, connect_peer};
+
+/// First thing in every connection after the length of its first frame and the encoding's version.
+pub const MAGIC: [u8; 4] = *b"MGSR";
+
+/// Version of the protocol that this build speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Longest name of a cluster, node, client or principal in a handshake, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Time limit of a whole handshake. A guess: a few round trips across the world, many times over.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Random bytes that make every handshake another one. Drawn by the caller.
+pub type Nonce = [u8; 32];
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cluster's name.
+    pub cluster: String,
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Which start of it: later starts have larger ones, as far as its clock goes forward.
+    pub incarnation: u64,
+}
+
+/// The first frame of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: [u8; 4],
+    /// Lowest version that the initiator speaks.
+    pub version_min: u16,
+    /// Highest version that the initiator speaks.
+    pub version_max: u16,
+    /// One bit per optional feature that the initiator has; none are defined yet.
+    pub features: u64,
+    /// The cluster it means to speak to; a client may leave it open.
+    pub cluster: Option<String>,
+    /// Who it is.
+    pub role: Role,
+    /// Makes this handshake another one.
+    pub nonce: Nonce,
+}
+
+/// Who opens a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Another node.
+    Peer(PeerHello),
+    /// A client.
+    Client(ClientHello),
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Which start of it.
+    pub incarnation: u64,
+}
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHello {
+    /// What it is, for logs.
+    pub name: String,
+    /// As whom it acts; nobody in particular while clients are not authenticated.
+    pub principal: Option<String>,
+}
+
+/// The acceptor's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Challenge {
+    nonce: Nonce,
+}
+
+/// The initiator's second frame: a MAC over both first ones, if it has a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Proof {
+    mac: Option<[u8; 32]>,
+}
+
+/// The acceptor's last frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Verdict {
+    Welcome(Welcome, Proof),
+    Refused(Refusal),
+}
+
+/// What the acceptor says of itself to whom it lets in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version to be spoken.
+    pub version: u16,
+    /// The features that both sides have.
+    pub features: u64,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The acceptor's id.
+    pub node: NodeId,
+    /// The acceptor's name.
+    pub name: String,
+    /// Which start of the acceptor.
+    pub incarnation: u64,
+}
+
+/// Why a connection is not wanted. Sent to the initiator, and its error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No version in common.
+    #[error(
+        "no protocol version in common, the other side speaks {min} to {max}: run versions that overlap"
+    )]
+    Version {
+        /// Lowest version of the acceptor.
+        min: u16,
+        /// Highest version of the acceptor.
+        max: u16,
+    },
+    /// The acceptor belongs to another cluster.
+    #[error("the node at this address belongs to cluster {0:?}: check the address and `cluster`")]
+    Cluster(String),
+    /// The initiator could not prove the cluster's secret.
+    #[error("wrong cluster secret: give every member the same `secret`")]
+    Secret,
+    /// The acceptor knows no such member.
+    #[error("the node knows no member {0:?}: list the same `members` on every node")]
+    UnknownMember(String),
+    /// The initiator says that it is the acceptor.
+    #[error("the node at this address has the same name: give each node a name of its own")]
+    OwnNode,
+    /// A later start of the same node is connected.
+    #[error("a later start of this node is connected: is it running twice?")]
+    Superseded,
+    /// The acceptor's links are cut on purpose.
+    #[error("the node's links are cut")]
+    Cut,
+    /// The acceptor has as many connections as it wants.
+    #[error("the node has too many connections: try again later")]
+    Busy,
+}
+
+/// Why a handshake did not succeed. The connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// It took too long.
+    #[error("no handshake within {} seconds", HANDSHAKE_LIMIT.as_secs())]
+    Slow,
+    /// The connection failed, or what came was no handshake.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Somebody who does not speak this protocol.
+    #[error("not a Merganser handshake")]
+    Foreign,
+    /// The other side did not want the connection.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// This side did not want the connection, and said so.
+    #[error("refused the other side: {0}")]
+    Refusing(Refusal),
+    /// The node at the other end could not prove the cluster's secret.
+    #[error("the node at this address does not know the cluster's secret")]
+    Unproven,
+    /// Somebody else answers at this address.
+    #[error("node {found:?} answers at the address of {wanted:?}: check `members`")]
+    OtherNode {
+        /// The name of who answered.
+        found: String,
+        /// The name of who should have.
+        wanted: String,
+    },
+    /// The handshake broke its own rules.
+    #[error("the other side broke the handshake: {0}")]
+    Broken(&'static str),
+}
+
+/// What an acceptor checks and answers with.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission<'a> {
+    /// Who accepts.
+    pub us: &'a Identity,
+    /// What peers must prove.
+    pub secret: &'a ClusterSecret,
+}
+
+/// Whom an acceptor let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Who.
+    pub role: Role,
+    /// The version to be spoken.
+    pub version: u16,
+    /// The features that both sides have.
+    pub features: u64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::{FRAME_BYTES_MAX, FrameStream, PeerFrame, read_frame, write_frame};
+
+fn node(name: &str, id: u64) -> Identity {
+    Identity { cluster: "ducks".into(), node: NodeId(id), name: name.into(), incarnation: 5 }
+}
+
+fn secret() -> ClusterSecret {
+    ClusterSecret::new("quack")
+}
+
+type Outcome = (
+    Result<(FrameStream<DuplexStream>, Welcome), HandshakeError>,
+    Result<(FrameStream<DuplexStream>, Accepted), HandshakeError>,
+);
+
+/// Node `us` with `key` dials `b` of cluster "ducks", secret "quack".
+async fn dial(us: &Identity, key: &str, wanted: &str) -> Outcome {
+    let (near, far) = duplex(8192);
+    let (b, theirs, ours) = (node("b", 2), secret(), ClusterSecret::new(key));
+    let admission = Admission { us: &b, secret: &theirs };
+    let admit = |role: &Role| match role {
+        Role::Peer(peer) if peer.name != "a" => Err(Refusal::UnknownMember(peer.name.clone())),
+        _ => Ok(()),
+    };
+    tokio::join!(
+        connect_peer(near, us, &ours, wanted, [1; 32]),
+        accept(far, admission, [2; 32], admit),
+    )
+}
+
+async fn refusal(us: &Identity, key: &str) -> Refusal {
+    match dial(us, key, "b").await {
+        (Err(HandshakeError::Refused(told)), Err(HandshakeError::Refusing(said))) => {
+            assert_eq!(told, said);
+            told
+        }
+        outcome => panic!("not refused: {outcome:?}"),
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_of_one_cluster_welcome_each_other_and_then_speak_in_large_frames() {
+    let (dialled, accepted) = dial(&node("a", 1), "quack", "b").await;
+    let ((mut near, welcome), (mut far, accepted)) = (dialled.unwrap(), accepted.unwrap());
+    assert_eq!((welcome.node, welcome.name.as_str(), welcome.incarnation), (NodeId(2), "b", 5));
+    let a = PeerHello { node: NodeId(1), name: "a".into(), incarnation: 5 };
+    assert_eq!(accepted.role, Role::Peer(a));
+    assert_eq!(near.codec().max_frame_length(), FRAME_BYTES_MAX);
+    let (sent, read) = tokio::join!(
+        write_frame(&mut near, &PeerFrame::Ping(8)),
+        read_frame::<PeerFrame, _>(&mut far)
+    );
+    sent.unwrap();
+    assert_eq!(read.unwrap(), PeerFrame::Ping(8));
+}
+
+#[tokio::test]
+async fn a_node_with_another_secret_is_refused() {
+    assert_eq!(refusal(&node("a", 1), "moo").await, Refusal::Secret);
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_refused_even_with_the_secret() {
+    let us = Identity { cluster: "geese".into(), ..node("a", 1) };
+    assert_eq!(refusal(&us, "quack").await, Refusal::Cluster("ducks".into()));
+}
+
+#[tokio::test]
+async fn a_node_that_is_no_member_is_refused() {
+    assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::UnknownMember("x".into()));
+}
+
+#[tokio::test]
+async fn a_node_of_the_acceptors_own_name_or_id_is_refused() {
+    assert_eq!(refusal(&node("b", 2), "quack").await, Refusal::OwnNode);
+    assert_eq!(refusal(&node("a", 2), "quack").await, Refusal::OwnNode);
+}
+
+#[tokio::test]
+async fn another_node_at_the_address_is_not_spoken_to() {
+    let (dialled, _) = dial(&node("a", 1), "quack", "c").await;
+    let found = dialled.unwrap_err();
+    assert!(
+        matches!(&found, HandshakeError::OtherNode { found, wanted } if found == "b" && wanted == "c")
+    );
+}
+
+/// An acceptor that lets anybody in without knowing the secret fools nobody.
+#[tokio::test]
+async fn an_acceptor_must_prove_the_secret_too() {
+    let (near, far) = duplex(8192);
+    let impostor = async {
+        let mut far = crate::frames(far);
+        let _: Hello = read_frame(&mut far).await.unwrap();
+        write_frame(&mut far, &Challenge { nonce: [9; 32] }).await.unwrap();
+        let proof: Proof = read_frame(&mut far).await.unwrap();
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            features: 0,
+            cluster: "ducks".into(),
+            node: NodeId(2),
+            name: "b".into(),
+            incarnation: 1,
+        };
+        // The initiator's own proof, reflected.
+        write_frame(&mut far, &Verdict::Welcome(welcome, proof)).await.unwrap();
+    };
+    let us = node("a", 1);
+    let key = secret();
+    let (dialled, ()) = tokio::join!(connect_peer(near, &us, &key, "b", [1; 32]), impostor);
+    assert!(matches!(dialled, Err(HandshakeError::Unproven)));
+}
+
+#[tokio::test]
+async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() {
+    for (cluster, key, expected) in [
+        (None, None, None),
+        (Some("ducks"), Some("quack"), None),
+        (Some("geese"), None, Some(Refusal::Cluster("ducks".into()))),
+        (None, Some("moo"), Some(Refusal::Secret)),
+    ] {
+        let (near, far) = duplex(8192);
+        let (b, theirs) = (node("b", 2), secret());
+        let key = key.map(ClusterSecret::new);
+        let hello = ClientHello { name: "test".into(), principal: None };
+        let (dialled, _) = tokio::join!(
+            connect_client(near, cluster, hello, key.as_ref(), [1; 32]),
+            accept(far, Admission { us: &b, secret: &theirs }, [2; 32], |_| Ok(())),
+        );
+        let refused = match dialled {
+            Ok((_, welcome)) => {
+                assert_eq!(welcome.cluster, "ducks");
+                None
+            }
+            Err(HandshakeError::Refused(refusal)) => Some(refusal),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(refused, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_refused() {
+    let (near, far) = duplex(8192);
+    let (b, theirs) = (node("b", 2), secret());
+    let newcomer = async {
+        let mut near = crate::frames(near);
+        let hello = Hello {
+            magic: MAGIC,
+            version_min: 2,
+            version_max: 3,
+            features: u64::MAX,
+            cluster: None,
+            role: Role::Client(ClientHello::default()),
+            nonce: [0; 32],
+        };
+        write_frame(&mut near, &hello).await.unwrap();
+        let _: Challenge = read_frame(&mut near).await.unwrap();
+        write_frame(&mut near, &Proof { mac: None }).await.unwrap();
+        read_frame::<Verdict, _>(&mut near).await.unwrap()
+    };
+    let admission = Admission { us: &b, secret: &theirs };
+    let (verdict, accepted) = tokio::join!(newcomer, accept(far, admission, [2; 32], |_| Ok(())));
+    let refusal = Refusal::Version { min: 1, max: 1 };
+    assert_eq!(verdict, Verdict::Refused(refusal.clone()));
+    assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
+}
+
+/// On a real socket: what is no handshake gets a closed connection.
+#[tokio::test]
+async fn garbage_on_a_socket_closes_the_connection() {
+    let garbage: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        &[0xff; 64],
+        &[0, 0, 0, 3, 1, 2, 3],
+        &[0, 0, 0, 9, 1],
+    ];
+    for bytes in garbage {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stranger = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        stranger.write_all(bytes).await.unwrap();
+        stranger.shutdown().await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (b, theirs) = (node("b", 2), secret());
+        let admission = Admission { us: &b, secret: &theirs };
+        let accepted = accept(stream, admission, [2; 32], |_| Ok(())).await;
+        assert!(matches!(accepted, Err(HandshakeError::Frame(_))), "{bytes:?}");
+        let mut rest = Vec::new();
+        // A reset is as good an end as a close.
+        if stranger.read_to_end(&mut rest).await.is_ok() {
+            assert_eq!(rest, b"");
+        }
+    }
+}
+
+/// Time is tokio's own here, and moves on when nothing else can.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_not_waited_for() {
+    let (_silent, far) = duplex(64);
+    let (b, theirs) = (node("b", 2), secret());
+    let accepted = accept(far, Admission { us: &b, secret: &theirs }, [2; 32], |_| Ok(())).await;
+    assert!(matches!(accepted, Err(HandshakeError::Slow)));
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics_a_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut versioned = vec![1];
+        versioned.extend_from_slice(&bytes);
+        let _ = clock::decode::<Hello>(&versioned);
+        let _ = clock::decode::<Challenge>(&versioned);
+        let _ = clock::decode::<Proof>(&versioned);
+        let _ = clock::decode::<Verdict>(&versioned);
+    }
+}

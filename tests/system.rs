@@ -1,0 +1,11 @@
+//! Whole-system tests: real processes of the `merganser` binary, real sockets, real disks, real
+//! clients. Everything listens on loopback; only processes that a test started are signalled.
+
+#[path = "system/bad_start.rs"]
+mod bad_start;
+#[path = "system/crash.rs"]
+mod crash;
+#[path = "system/faces.rs"]
+mod faces;
+#[path = "system/process.rs"]
+mod process;

@@ -1,0 +1,96 @@
+//! One cluster, every way in: what is written through one face and node is read through others.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::process::{Spec, run};
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+fn http_get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn every_face_of_every_node_shows_what_another_wrote() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = Spec::cluster(directory.path(), 3);
+    let _nodes: Vec<_> = specs.iter().map(Spec::start).collect();
+    let address = |at: usize| format!("127.0.0.1:{}", specs[at].peer);
+
+    let added: u64 = redis::cmd("SADD").arg("s").arg("a").query(&mut specs[0].redis()).unwrap();
+    assert_eq!(added, 1);
+    let members: Vec<String> =
+        redis::cmd("SMEMBERS").arg("s").query(&mut specs[1].redis()).unwrap();
+    assert_eq!(members, ["a"]);
+    let shown = http_get(specs[2].http, "/v1/buckets/default/sets/s");
+    assert!(shown.starts_with("HTTP/1.1 200"), "{shown}");
+    assert!(shown.contains(r#"["a"]"#), "{shown}");
+    assert_eq!(stdout(&["--node", &address(1), "set", "members", "s"]), "a\n");
+
+    stdout(&["--node", &address(0), "cart", "add", "ada", "book", "2"]);
+    stdout(&["--node", &address(1), "cart", "add", "ada", "book"]);
+    let items = stdout(&["--node", &address(2), "--json", "cart", "items", "ada"]);
+    assert_eq!(items, "[{\"item\":\"book\",\"quantity\":\"3\"}]\n");
+
+    stdout(&["--node", &address(0), "put", "note", "tea"]);
+    stdout(&["--node", &address(1), "put", "note", "milk"]);
+    let siblings = stdout(&["--node", &address(2), "--json", "get", "note"]);
+    let siblings: serde_json::Value = serde_json::from_str(&siblings).unwrap();
+    assert_eq!(siblings["siblings"].as_array().map(Vec::len), Some(2));
+    let context = siblings["context"].as_str().unwrap();
+    assert_eq!(stdout(&["--node", &address(0), "context", context]), "{n1:1, n2:1}\n");
+    stdout(&["--node", &address(2), "put", "note", "both", "--context", context]);
+    let one = stdout(&["--node", &address(0), "--json", "get", "note"]);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&one).unwrap()["siblings"],
+        serde_json::json!(["both"])
+    );
+}
+
+#[test]
+fn exit_codes_say_what_came_of_a_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let _node = spec.start();
+    let address = format!("127.0.0.1:{}", spec.peer);
+    let code = |arguments: &[&str]| run(&[&["--node", &address], arguments].concat()).status.code();
+    assert_eq!(code(&["get", "missing"]), Some(1));
+    assert_eq!(code(&["counter", "add", "c"]), Some(0));
+    assert_eq!(code(&["set", "add", "c", "x"]), Some(5));
+    assert_eq!(code(&["put", "k", "v", "--context", "forged"]), Some(5));
+    assert_eq!(code(&["no", "such", "command"]), Some(2));
+    let nobody = super::process::free_ports(1)[0];
+    assert_eq!(run(&["--node", &format!("127.0.0.1:{nobody}"), "status"]).status.code(), Some(3));
+}
+
+#[test]
+fn garbage_on_every_port_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let _node = spec.start();
+    let mut garbage = vec![0xff_u8; 64 << 10];
+    for (at, byte) in garbage.iter_mut().enumerate() {
+        *byte = (at * 31 % 251) as u8;
+    }
+    for port in [spec.resp, spec.http, spec.peer] {
+        for length in [1, 4, 5, 100, garbage.len()] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // The node may close the connection before all was written, or after.
+            let _ = stream.write_all(&garbage[..length]);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+    let pong: String = redis::cmd("PING").query(&mut spec.redis()).unwrap();
+    assert_eq!(pong, "PONG");
+}

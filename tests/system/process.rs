@@ -1,0 +1,175 @@
+//! Nodes as processes: started, awaited, signalled, and ended with the test.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that must come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary under test.
+pub(crate) fn merganser() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_merganser"));
+    command.env_remove("MERGANSER_NODE").stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    merganser().args(arguments).output().expect("the binary starts")
+}
+
+/// Ports that were free a moment ago, all different.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"))
+        .collect();
+    listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
+}
+
+/// Waits until `condition` gives something.
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", PATIENCE.as_secs());
+        std::thread::yield_now();
+    }
+}
+
+/// How one node is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    pub(crate) data: PathBuf,
+    pub(crate) resp: u16,
+    pub(crate) http: u16,
+    pub(crate) peer: u16,
+    /// Name and peer port of every member; a cluster of one if empty.
+    pub(crate) members: Vec<(String, u16)>,
+    pub(crate) secret: Option<PathBuf>,
+}
+
+impl Spec {
+    /// A node alone.
+    pub(crate) fn solo(data: &Path) -> Self {
+        let ports = free_ports(3);
+        Self {
+            name: "solo".into(),
+            data: data.to_owned(),
+            resp: ports[0],
+            http: ports[1],
+            peer: ports[2],
+            members: Vec::new(),
+            secret: None,
+        }
+    }
+
+    /// The nodes of a cluster of `count`.
+    pub(crate) fn cluster(directory: &Path, count: usize) -> Vec<Self> {
+        let ports = free_ports(3 * count);
+        let members: Vec<(String, u16)> =
+            (0..count).map(|at| (format!("n{}", at + 1), ports[3 * at + 2])).collect();
+        let secret = directory.join("secret");
+        std::fs::write(&secret, "a secret of this test").expect("the directory can be written");
+        private(&secret);
+        (0..count)
+            .map(|at| Self {
+                name: members[at].0.clone(),
+                data: directory.join(&members[at].0),
+                resp: ports[3 * at],
+                http: ports[3 * at + 1],
+                peer: ports[3 * at + 2],
+                members: members.clone(),
+                secret: Some(secret.clone()),
+            })
+            .collect()
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = merganser();
+        command.args(["start", "--name", &self.name]);
+        command.arg("--data").arg(&self.data);
+        for (flag, port) in [("--resp", self.resp), ("--http", self.http), ("--peer", self.peer)] {
+            command.args([flag, &format!("127.0.0.1:{port}")]);
+        }
+        for (name, port) in &self.members {
+            command.args(["--member", &format!("{name}=127.0.0.1:{port}")]);
+        }
+        if let Some(secret) = &self.secret {
+            command.arg("--secret-file").arg(secret);
+        }
+        command
+    }
+
+    /// Starts the node and waits for its `ready`.
+    pub(crate) fn start(&self) -> Process {
+        let mut child = self
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
+        if !ready {
+            let mut said = String::new();
+            let mut stderr = child.stderr.take().expect("it is piped");
+            stderr.read_to_string(&mut said).expect("it is text");
+            let _ = child.wait();
+            panic!("node {} ended without getting ready: {said}", self.name);
+        }
+        // Whatever it logs later must not fill the pipe and stop it.
+        let stderr = child.stderr.take().expect("it is piped");
+        std::thread::spawn(move || BufReader::new(stderr).lines().for_each(drop));
+        std::thread::spawn(move || lines.for_each(drop));
+        Process { child }
+    }
+
+    /// A connection of a real Redis client.
+    pub(crate) fn redis(&self) -> redis::Connection {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.resp));
+        eventually("a connection", || client.as_ref().ok()?.get_connection().ok())
+    }
+}
+
+#[cfg(unix)]
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, mode).expect("the file is ours");
+}
+
+/// A running node; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Ends it at once, as kill -9 does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was ours");
+    }
+
+    /// Asks it to stop, as Ctrl-C or a service manager does, and returns its exit code.
+    pub(crate) fn terminate(mut self, signal: &str) -> Option<i32> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().expect("kill exists");
+        assert!(sent.success());
+        self.child.wait().expect("it was ours").code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already ended: nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
