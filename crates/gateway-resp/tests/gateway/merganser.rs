@@ -1,0 +1,125 @@
+//! The `MG.` commands over a real loopback socket: bytes in, bytes out.
+
+use crate::support::Server;
+
+#[tokio::test]
+async fn siblings_stand_side_by_side_until_a_put_with_their_context() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let first = client.ask("MG.PUT k tea").await.lines().nth(1).unwrap().to_owned();
+    client.ask("MG.PUT k milk").await;
+    let both = client.ask("MG.GET k").await;
+    assert!(
+        both.starts_with(
+            "*4\r\n$8\r\nsiblings\r\n*2\r\n$3\r\ntea\r\n$4\r\nmilk\r\n$7\r\ncontext\r\n$"
+        ),
+        "{both}"
+    );
+    let context = both.lines().last().unwrap().to_owned();
+    let dots = client.ask("MG.GET k WITHDOTS").await;
+    assert!(dots.contains("$3\r\ndot\r\n$8\r\nmemory:2\r\n$7\r\ntime_ms\r\n:"), "{dots}");
+    let text = client.ask(&format!("MG.CONTEXT {context}")).await;
+    assert!(text.contains("{memory:2} at "), "{text}");
+
+    // What the first context has seen is gone; milk stays beside the new value.
+    client.ask(&format!("MG.PUT k coffee CONTEXT {first}")).await;
+    client
+        .expect_start("MG.GET k", "*4\r\n$8\r\nsiblings\r\n*2\r\n$4\r\nmilk\r\n$6\r\ncoffee")
+        .await;
+    let all = client.ask("MG.GET k").await.lines().last().unwrap().to_owned();
+    client.expect_start(&format!("MG.DEL k CONTEXT {all}"), "$").await;
+    client.expect_start("MG.GET k", "*4\r\n$8\r\nsiblings\r\n*0\r\n$7\r\ncontext\r\n$").await;
+
+    client.expect_start(&format!("MG.PUT other v CONTEXT {all}"), "-BADCONTEXT ").await;
+    client.expect_start("MG.PUT k v CONTEXT forged", "-BADCONTEXT ").await;
+    client.expect_start("MG.PUT k v CONTEXT \"\\xff\"", "-BADCONTEXT ").await;
+    client.expect_start("MG.CONTEXT forged", "-BADCONTEXT ").await;
+    client.expect("MG.PUT k v CONTEXT", "-ERR syntax error\r\n").await;
+    client.expect("MG.DEL k", "-ERR wrong number of arguments for 'mg.del' command\r\n").await;
+    client.expect("MG.GET k ALL", "-ERR syntax error\r\n").await;
+    client.expect("SET s v", "+OK\r\n").await;
+    client
+        .expect(
+            "MG.GET s",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn carts_grow_only_sets_and_counters_have_their_own_commands() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.expect("MG.CART ADD c book 2", ":1\r\n").await;
+    client.ask("MG.CART ADD c book 1").await;
+    client.ask("MG.CART ADD c pen 5").await;
+    client.expect("MG.CART ITEMS c", "*4\r\n$4\r\nbook\r\n:3\r\n$3\r\npen\r\n:5\r\n").await;
+    client.ask("MG.CART SET c pen 1").await;
+    client.expect("MG.CART REMOVE c book", ":1\r\n").await;
+    client.expect("mg.cart items c", "*2\r\n$3\r\npen\r\n:1\r\n").await;
+    client.expect("MG.CART ITEMS none", "*0\r\n").await;
+    client.expect("MG.CART ADD c pen 0", "-ERR a quantity to add is at least 1\r\n").await;
+    client.expect("MG.CART ADD c pen -1", "-ERR a quantity is not negative\r\n").await;
+    client
+        .expect("MG.CART ADD c pen", "-ERR wrong number of arguments for 'mg.cart|add' command\r\n")
+        .await;
+    client.expect_start("MG.CART EMPTY c", "-ERR unknown subcommand 'EMPTY'").await;
+
+    client.expect("MG.GSET ADD g x y x", ":2\r\n").await;
+    client.expect("MG.GSET MEMBERS g", "*2\r\n$1\r\nx\r\n$1\r\ny\r\n").await;
+    client.expect("MG.GSET CONTAINS g x", ":1\r\n").await;
+    client.expect("MG.GSET CONTAINS g z", ":0\r\n").await;
+    client.expect("MG.GSET CARD g", ":2\r\n").await;
+
+    client.expect("MG.COUNTER ADD n 5", ":5\r\n").await;
+    client.expect("MG.COUNTER ADD n -2", ":3\r\n").await;
+    client.expect("MG.COUNTER GET n", ":3\r\n").await;
+    client.expect("MG.COUNTER RESET n", ":0\r\n").await;
+    client.expect("MG.COUNTER GET none", ":0\r\n").await;
+    client
+        .expect(
+            "MG.GSET ADD c x",
+            "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn explain_shows_owners_dots_and_siblings() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.ask("MG.PUT k tea").await;
+    client.ask("MG.PUT k milk").await;
+    let text = client.ask("MG.EXPLAIN k").await;
+    for line in [
+        "key        \"k\" in bucket \"default\"\n",
+        "type       bytes\n",
+        "owners     memory (n=1)\n",
+        "  bytes {memory:2}\n",
+        "    memory:1: \"tea\" at ",
+        "    memory:2: \"milk\" at ",
+        "at memory (the same)\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    client.ask("HELLO 3").await;
+    client.expect_start("MG.EXPLAIN none", "=").await;
+    client.expect_start("MG.CUT a", "-ERR not supported here").await;
+    client.expect_start("MG.HEAL a", "-ERR not supported here").await;
+}
+
+#[tokio::test]
+async fn quorum_sets_the_level_of_this_connection() {
+    let server = Server::start().await;
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    client.expect("MG.QUORUM 2 0", "+OK\r\n").await;
+    client.expect_start("GET k", "-ERR r=2 is not possible in this bucket: n=1").await;
+    client.expect_start("MGET k l", "-ERR r=2 is not possible in this bucket: n=1").await;
+    client.expect_start("MG.GET k WITHDOTS", "-ERR r=2 is not possible").await;
+    other.expect("GET k", "$-1\r\n").await;
+    client.expect("MG.QUORUM 1 1", "+OK\r\n").await;
+    client.expect("GET k", "$-1\r\n").await;
+    client
+        .expect("MG.QUORUM 256 0", "-ERR r and w are 0 to 255; 0 takes the bucket's own\r\n")
+        .await;
+}
