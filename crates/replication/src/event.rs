@@ -147,8 +147,6 @@ pub struct CoreConfig {
     pub node: NodeId,
     /// Which of the node's cores this is.
     pub core: u8,
-    /// How many cores the node has: this one has the partitions of its storage shards only.
-    pub cores: u8,
     /// Random bits of the process's start (mixed with `core` where a node has several): requests
     /// are numbered from it on, so that no answer to an earlier process is taken for one's own.
     pub incarnation: u64,

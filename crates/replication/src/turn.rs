@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{HybridClock, NodeId, Stamp};
-use ring::{Ring, Shards};
+use ring::Ring;
 use storage::{Command, Ticket};
 use values::Key;
 
@@ -110,16 +110,6 @@ impl Shared {
     /// Whether a request can be given to `node`: it is this one, or its link is up.
     pub(crate) fn is_in_reach(&self, node: NodeId) -> bool {
         node == self.config.node || self.links.contains(&node)
-    }
-
-    /// The storage shards, as this node's cores have them.
-    pub(crate) fn shards(&self) -> Shards {
-        Shards::new(self.ring.partition_count(), self.config.cores.into())
-    }
-
-    /// Whether `partition` lies with this core.
-    pub(crate) fn has(&self, partition: ring::Partition) -> bool {
-        self.shards().core(partition) == u32::from(self.config.core)
     }
 
     pub(crate) fn partition(&self, key: &Key) -> ring::Partition {

@@ -8,10 +8,8 @@
 
 mod placement;
 mod ring;
-mod shards;
 mod token;
 
 pub use placement::PlacementError;
 pub use ring::{InvalidRing, Move, Ring};
-pub use shards::{SHARD_COUNT, Shards};
 pub use token::{InvalidPartitionCount, Partition, PartitionCount, Token};

@@ -461,7 +461,6 @@ impl Sim {
         let core = CoreConfig {
             node: state.id,
             core: 0,
-            cores: 1,
             incarnation: self.random.next(),
             names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(*b"simulated"),

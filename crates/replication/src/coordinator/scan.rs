@@ -2,9 +2,7 @@
 //!
 //! Every owner of a partition in the range is asked, and what they list is united: a key that r
 //! owners hold is found as long as one of them answers. A replica that filled its page has said
-//! nothing of what comes after it, so the union is cut at the first such end. A range lies within
-//! one storage shard, and a page ends where another core's shards begin: the shell asks that core
-//! for the next.
+//! nothing of what comes after it, so the union is cut at the first such end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +20,9 @@ use crate::{
     turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
+/// Partitions asked for at once where not every member owns every partition. A range has about as
+/// many owners as partitions, so a wider one would ask the whole cluster for each page.
+const RANGE: u32 = 64;
 /// Ranges gone through for one page, so that an empty bucket does not hold up its caller.
 const ROUNDS_MAX: u32 = 64;
 
@@ -69,8 +70,7 @@ impl Scan {
             Input::Begin => {
                 self.n = usize::from(policy(&turn.shared.config, &self.bucket).n);
                 self.deadline = deadline(None, turn);
-                let at = self.at.partition;
-                if at >= turn.shared.ring.partition_count().get() {
+                if self.at.partition >= turn.shared.ring.partition_count().get() {
                     self.reply(None, turn);
                     return Progress::Done;
                 }
@@ -90,11 +90,10 @@ impl Scan {
         }
         while self.pending.is_empty() {
             let next = self.unite(turn);
-            let is_over =
-                next.as_ref().is_none_or(|next| !turn.shared.has(Partition(next.partition)))
-                    || self.keys.len() >= self.limit as usize
-                    || self.round >= ROUNDS_MAX
-                    || turn.now.monotonic_ms >= self.deadline;
+            let is_over = next.is_none()
+                || self.keys.len() >= self.limit as usize
+                || self.round >= ROUNDS_MAX
+                || turn.now.monotonic_ms >= self.deadline;
             match next {
                 Some(next) if !is_over => {
                     self.at = next;
@@ -112,11 +111,11 @@ impl Scan {
 
     /// Asks all owners of the next range.
     fn ask(&mut self, slot: Slot, turn: &mut Turn<'_>) {
+        let count = turn.shared.ring.partition_count().get();
         let everywhere = turn.shared.ring.members().len() <= self.n;
+        let range = if everywhere { count } else { RANGE };
         let first = self.at.partition;
-        // A range within one shard lies with one core, here and at every other node.
-        let run = turn.shared.shards().run(Partition(first));
-        self.last = *run.end();
+        self.last = first.saturating_add(range - 1).min(count - 1);
         self.listed.clear();
         let nodes: BTreeSet<NodeId> = if everywhere {
             turn.shared.ring.members().iter().copied().collect()
