@@ -129,6 +129,7 @@ async fn read_messages(
     let mut greeted = false;
     loop {
         let ready = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
+        let ready = ready.ok_or(FrameError::Closed)?;
         // The first frame, a ping, says that the peer is ready for answers to what it will ask.
         if !std::mem::replace(&mut greeted, true)
             && let Some(link) = shared.link(from)
@@ -136,7 +137,7 @@ async fn read_messages(
             link.set_incoming(seat, |up| shared.announce(link, up));
         }
         let received_ms = shared.clock.monotonic_ms();
-        for bytes in ready.ok_or(FrameError::Closed)? {
+        for bytes in ready {
             let bytes = bytes.map_err(FrameError::Io)?;
             match clock::decode(&bytes).map_err(FrameError::Malformed)? {
                 PeerFrame::Message(header, message) => {

@@ -73,6 +73,12 @@ impl Link {
         self.up.load(Ordering::Acquire)
     }
 
+    /// Whether the link is up, and the loops have been told so: a change under way is waited for.
+    pub(crate) fn is_announced_up(&self) -> bool {
+        let _announced = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_up()
+    }
+
     /// Takes note of this node's connection to the peer. Whether the link is up afterwards is
     /// announced if that changed.
     pub(crate) fn set_outgoing(&self, outgoing: bool, announce: impl FnOnce(bool)) {

@@ -222,7 +222,7 @@ impl Node {
         let mut changed = self.shared.links_changed.subscribe();
         let all = |_: &u64| {
             let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
-            self.shared.links.iter().all(|link| link.is_up() == up(link))
+            self.shared.links.iter().all(|link| link.is_announced_up() == up(link))
         };
         // The sender lives as long as `self`.
         let _ = changed.wait_for(all).await;

@@ -1,6 +1,9 @@
 //! Nodes with real sockets on loopback and LMDB on disk. The only tests of the shell that use real
 //! time, and only to wait for conditions.
 
+// Helpers of tests are not within a test function, where clippy.toml allows it.
+#![allow(clippy::unwrap_used)]
+
 #[path = "nodes/cluster.rs"]
 mod cluster;
 #[path = "nodes/starting.rs"]

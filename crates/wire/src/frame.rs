@@ -47,6 +47,10 @@ pub struct FrameHeader {
 }
 
 /// One frame between nodes.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are messages; a box would cost each an allocation"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerFrame {
     /// A message for one of the receiver's cores.

@@ -102,7 +102,7 @@ async fn nodes_of_other_clusters_and_without_the_secret_are_refused() {
 async fn garbage_on_any_port_ends_its_connection_and_nothing_else() {
     let cluster = three().await;
     let addresses = cluster.nodes()[0].addresses();
-    for address in [addresses.peer, addresses.http] {
+    for address in [addresses.peer, addresses.http, addresses.resp] {
         for garbage in [&[0xff; 4096][..], b"\0\0\0\x03\x01\x02\x03", b"\0\0\x10\0"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             // The node may close before it has read everything.
