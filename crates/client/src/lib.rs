@@ -28,6 +28,7 @@
 mod datastore;
 mod handles;
 mod memory;
+mod native;
 
 pub use datastore::Datastore;
 pub use handles::{
@@ -35,3 +36,4 @@ pub use handles::{
     SetHandle, Siblings,
 };
 pub use memory::MemoryDatastore;
+pub use native::{Client, ConnectError};
