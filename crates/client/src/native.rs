@@ -148,8 +148,11 @@ async fn write_calls(
             let Waiting { call, reply } = next;
             match append_frame(&mut buffer, &call) {
                 // The reader is told before the call is written, so it knows every reply.
-                Ok(()) if announce.send((call.id, reply)).is_err() => return,
-                Ok(()) => {}
+                Ok(()) => {
+                    if announce.send((call.id, reply)).is_err() {
+                        return;
+                    }
+                }
                 Err(oversize) => {
                     let error = RequestError::Unsupported(format!("request too large: {oversize}"));
                     // A caller that gave up no longer listens; nothing depends on it.

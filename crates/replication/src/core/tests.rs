@@ -23,7 +23,6 @@ fn core() -> Core {
     let config = CoreConfig {
         node: ME,
         core: 0,
-        cores: 1,
         incarnation: INCARNATION,
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"secret"),

@@ -228,7 +228,7 @@ proptest! {
             let bucket = blob("b");
             let partitions = vec![partition];
             one.execute_now(Command::Count { partitions, bucket: bucket.clone() });
-            one.execute_now(Command::List { partition, bucket, after: None, limit: 10 });
+            one.execute_now(Command::List { first: partition, last: partition, bucket, after: None, limit: 10 });
         }
         while one.sweep(1) {}
         for key in keys() {
