@@ -25,8 +25,10 @@ fn write_until(spec: &Spec, writer: usize, stop: &AtomicBool) -> u64 {
 fn assert_all_there(spec: &Spec, writer: usize, acknowledged: u64) {
     let mut redis = spec.redis();
     for number in 1..=acknowledged {
-        let value: Option<u64> =
-            redis::cmd("GET").arg(format!("w{writer}:{number}")).query(&mut redis).unwrap();
+        let value: Option<u64> = redis::cmd("GET")
+            .arg(format!("w{writer}:{number}"))
+            .query(&mut redis)
+            .expect("it answers");
         assert_eq!(value, Some(number), "w{writer}:{number} of {acknowledged}");
     }
     let count: u64 =
@@ -36,7 +38,8 @@ fn assert_all_there(spec: &Spec, writer: usize, acknowledged: u64) {
         (acknowledged..=acknowledged + 1).contains(&count),
         "{count} counted, {acknowledged} acknowledged"
     );
-    let members: u64 = redis::cmd("SCARD").arg(format!("set:{writer}")).query(&mut redis).unwrap();
+    let members: u64 =
+        redis::cmd("SCARD").arg(format!("set:{writer}")).query(&mut redis).expect("it answers");
     assert!((acknowledged..=acknowledged + 1).contains(&members));
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         Command::Start(start) => serve::start(start),
         Command::Dev(dev) => serve::dev(dev),
         Command::Demo(DemoCommand::Carts { data, strategy, no_cut, shoppers, connect }) => {
-            serve::log_to_stderr("warn");
+            serve::log_to_stderr("error");
             let carts = CartsOptions { data, strategy, cut: !no_cut, shoppers, nodes: connect };
             runtime()?.block_on(demo::run_carts(carts))?;
             Ok(ExitCode::SUCCESS)

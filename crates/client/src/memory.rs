@@ -18,7 +18,9 @@ use replication::{
     ScanRequest,
 };
 use storage::ListPosition;
-use values::{Blob, Causal, DotMap, Key, Limits, Mint, Scope, State, Tag, Value, View};
+use values::{
+    Blob, BytesOp, Causal, DotMap, Key, Limits, Mint, Operation, Scope, State, Tag, Value, View,
+};
 use wire::{ClusterStatus, MemberStatus};
 
 use crate::Datastore;
@@ -81,7 +83,11 @@ impl MemoryDatastore {
         };
         let value = replica.values.get(&request.key).cloned().unwrap_or_default();
         let contexts = if request.want_context {
-            self.contexts(&request.key, &value, replica)
+            let put = match &request.action {
+                Action::Update(Operation::Bytes(BytesOp::Put(put))) => Some((&observed, put)),
+                _ => None,
+            };
+            self.contexts(&request.key, &value, put, replica)
         } else {
             BTreeMap::new()
         };
@@ -112,14 +118,26 @@ impl MemoryDatastore {
         Ok(claims.context)
     }
 
-    fn contexts(&self, key: &Key, value: &Value, replica: &Replica) -> BTreeMap<Tag, ContextToken> {
+    /// Tokens of every type; after a put, of what its writer has seen.
+    fn contexts(
+        &self,
+        key: &Key,
+        value: &Value,
+        put: Option<(&CausalContext, &Blob)>,
+        replica: &Replica,
+    ) -> BTreeMap<Tag, ContextToken> {
         value
             .0
             .keys()
             .copied()
             .chain([Tag::BYTES])
             .map(|tag| {
-                let context = value.context(tag).clone();
+                let context = match put {
+                    Some((observed, put)) if tag == Tag::BYTES => {
+                        View::of(value.clone()).context_of_put(observed, put)
+                    }
+                    _ => value.context(tag).clone(),
+                };
                 let claims = TokenClaims { context, time: replica.clock.latest() };
                 (tag, ContextToken::seal(&self.secret, scope_of(key, tag), &claims))
             })

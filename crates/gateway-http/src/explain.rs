@@ -3,11 +3,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use clock::NodeId;
+use clock::{Dot, NodeId};
 use replication::summarize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use values::{Tag, View};
+use values::{Sibling, State as TypeState, Tag, View};
 
 use crate::address::Target;
 use crate::gateway::{Shared, json_response};
@@ -15,7 +15,7 @@ use crate::json::text;
 use crate::names::{NameTable, name_of};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
-use crate::raw::{sibling_json, siblings_of};
+use crate::raw::sibling_json;
 use crate::typed::{put_size, put_value};
 
 /// Who owns the key, what each owner holds, and what a merge of them shows. Contexts are summed up
@@ -71,7 +71,7 @@ fn types(view: &View, names: &NameTable) -> Value {
             "context": summarize(state.context(), names),
         });
         if tag == Tag::BYTES {
-            document["siblings"] = siblings_of(view)
+            document["siblings"] = every_sibling(view)
                 .into_iter()
                 .map(|(dot, sibling)| sibling_json(dot, sibling, names))
                 .collect();
@@ -84,4 +84,12 @@ fn types(view: &View, names: &NameTable) -> Value {
         types.insert(tag.to_string(), document);
     }
     types.into()
+}
+
+/// Every sibling with its own dot, equal ones too.
+fn every_sibling(view: &View) -> Vec<(Dot, &Sibling)> {
+    match view.value.state(Tag::BYTES) {
+        Some(TypeState::Bytes(state)) => state.store.0.iter().map(|(&dot, s)| (dot, s)).collect(),
+        _ => Vec::new(),
+    }
 }

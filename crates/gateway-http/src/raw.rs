@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use clock::Dot;
 use replication::{Action, Answer};
 use serde_json::{Value, json};
-use values::{BytesOp, Key, Operation, Scope, Sibling, State as TypeState, Tag, View};
+use values::{BytesOp, Key, Operation, Scope, Sibling, Tag};
 
 use crate::address::Target;
 use crate::gateway::{Body, Gateway, Shared, json_response};
@@ -59,7 +59,7 @@ pub(crate) async fn get(
     if live.is_empty() {
         return Err(missing(&answer, Tag::BYTES));
     }
-    let siblings = siblings_of(&answer.view);
+    let siblings = answer.view.siblings();
     if !wants_bytes(&headers) {
         return Ok(listed(&gateway, &key, &answer, &siblings).await);
     }
@@ -140,14 +140,6 @@ pub(crate) fn missing(answer: &Answer, tag: Tag) -> Problem {
     };
     Problem::new(StatusCode::NOT_FOUND, "no-value", "The key has no value", detail)
         .with_answer(answer, tag)
-}
-
-/// The siblings of a view, in order of their dots.
-pub(crate) fn siblings_of(view: &View) -> Vec<(Dot, &Sibling)> {
-    match view.value.state(Tag::BYTES) {
-        Some(TypeState::Bytes(state)) => state.store.0.iter().map(|(&dot, s)| (dot, s)).collect(),
-        _ => Vec::new(),
-    }
 }
 
 async fn listed(

@@ -9,7 +9,7 @@ mod scan;
 mod update;
 
 use clock::{CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope};
-use values::{Key, Tag, View};
+use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{
     count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan, update::Update,
@@ -139,6 +139,7 @@ impl Terms {
     pub(crate) fn contexts(
         &self,
         view: &View,
+        put: Option<&Blob>,
         turn: &Turn<'_>,
     ) -> std::collections::BTreeMap<Tag, ContextToken> {
         if !self.want_context {
@@ -147,7 +148,12 @@ impl Terms {
         let time: Stamp = turn.shared.clock.latest();
         let tags = view.value.0.keys().copied().chain([Tag::BYTES]);
         tags.map(|tag| {
-            let claims = TokenClaims { context: view.value.context(tag).clone(), time };
+            let context = match put {
+                // The writer was not shown the siblings beside its put.
+                Some(put) if tag == Tag::BYTES => view.context_of_put(&self.observed, put),
+                _ => view.value.context(tag).clone(),
+            };
+            let claims = TokenClaims { context, time };
             let scope = token_scope(&self.key, tag);
             (tag, ContextToken::seal(&turn.shared.config.secret, scope, &claims))
         })

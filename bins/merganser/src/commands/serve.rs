@@ -113,7 +113,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 
 /// Runs a development cluster.
 pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
-    log_to_stderr("warn");
+    log_to_stderr("error");
     ensure!((1..=20).contains(&command.nodes), "--nodes takes 1 to 20");
     runtime()?.block_on(async {
         let stop = stop_signal()?;

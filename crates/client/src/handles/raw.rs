@@ -2,7 +2,7 @@
 
 use clock::{ContextToken, Dot, Stamp};
 use replication::{Action, Answer, RequestError};
-use values::{Blob, BytesOp, Operation, Scope, State, Tag};
+use values::{Blob, BytesOp, Operation, Scope, Tag};
 
 use super::{Handle, check};
 
@@ -36,15 +36,12 @@ pub struct Siblings {
 impl Siblings {
     /// Reads the siblings out of an answer.
     pub fn of(answer: &Answer) -> Self {
-        let mut values: Vec<RawValue> = Vec::new();
-        if let Some(State::Bytes(state)) = answer.view.value.state(Tag::BYTES) {
-            for (&dot, sibling) in &state.store.0 {
-                if values.iter().all(|shown| shown.value != sibling.value) {
-                    let (value, stamp) = (sibling.value.clone(), sibling.stamp);
-                    values.push(RawValue { value, dot, stamp });
-                }
-            }
-        }
+        let values = answer.view.siblings().into_iter().map(|(dot, sibling)| RawValue {
+            value: sibling.value.clone(),
+            dot,
+            stamp: sibling.stamp,
+        });
+        let values = values.collect();
         Self { values, context: answer.contexts.get(&Tag::BYTES).cloned() }
     }
 }
@@ -85,10 +82,11 @@ impl RawHandle {
         let mut rounds = 1;
         loop {
             let answer = self.put(resolve(&siblings.values), siblings.context).await?;
-            siblings = Siblings::of(&answer);
-            if siblings.values.len() <= 1 || rounds == UPDATE_ROUNDS_MAX {
+            if Siblings::of(&answer).values.len() <= 1 || rounds == UPDATE_ROUNDS_MAX {
                 return Ok(answer);
             }
+            // The put's own context has not seen what was put beside it.
+            siblings = self.get().await?;
             rounds += 1;
         }
     }

@@ -189,7 +189,7 @@ impl Get {
         turn.shared.counters.unmet_quorums += u64::from(answered < quorum.r);
         turn.shared.counters.conflicts += u64::from(is_conflict(&self.merged));
         let view = self.view_to_answer();
-        let contexts = self.terms.contexts(&view, turn);
+        let contexts = self.terms.contexts(&view, None, turn);
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
         let time = turn.shared.clock.latest();
         let partly_observed = false;

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use clock::NodeId;
 use storage::{Command, StorageError};
 use values::{
-    Blob, CounterOp, Delta, MapOp, Operation, OrsetOp, RegisterOp, Scope, UpdateError, View,
+    Blob, BytesOp, CounterOp, Delta, MapOp, Operation, OrsetOp, RegisterOp, Scope, UpdateError,
+    View,
 };
 
 use super::{Input, Progress, Terms};
@@ -330,7 +331,11 @@ impl Update {
         }
         self.replied = true;
         turn.shared.counters.unmet_quorums += u64::from(!w_met || !r_met);
-        let contexts = self.terms.contexts(&merged, turn);
+        let put = match &self.operation {
+            Operation::Bytes(BytesOp::Put(value)) => Some(value),
+            _ => None,
+        };
+        let contexts = self.terms.contexts(&merged, put, turn);
         let answer = Answer {
             view: merged,
             changed: self.changed,
