@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::process::{Spec, eventually};
+use super::process::{Spec, eventually, settled};
 
 /// Writes until told to stop or cut off; returns how many writes were acknowledged, in order.
 fn write_until(spec: &Spec, writer: usize, stop: &AtomicBool) -> u64 {
@@ -102,20 +102,7 @@ fn with_one_of_three_nodes_killed_no_write_fails_and_it_catches_up_when_back() {
     set(&mut redis, 100, 300);
     let third = specs[2].start();
     // With the other two gone, only what the third has itself can be read through it.
-    eventually("everything was delivered to the node that came back", || {
-        let status = super::process::run(&[
-            "--node",
-            &format!("127.0.0.1:{}", specs[0].peer),
-            "--json",
-            "status",
-        ]);
-        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
-        let members = status["members"].as_array()?;
-        members
-            .iter()
-            .all(|member| member["pending"] == 0 && member["connected"] == true)
-            .then_some(())
-    });
+    settled(&specs);
     first.kill();
     second.kill();
     let mut redis = specs[2].redis();

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use super::process::{Spec, run};
+use super::process::{Spec, run, settled};
 
 fn stdout(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -26,6 +26,7 @@ fn every_face_of_every_node_shows_what_another_wrote() {
     let directory = tempfile::tempdir().unwrap();
     let specs = Spec::cluster(directory.path(), 3);
     let _nodes: Vec<_> = specs.iter().map(Spec::start).collect();
+    settled(&specs);
     let address = |at: usize| format!("127.0.0.1:{}", specs[at].peer);
 
     let added: u64 = redis::cmd("SADD").arg("s").arg("a").query(&mut specs[0].redis()).unwrap();

@@ -41,6 +41,21 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
+/// Waits until every node is connected to every other, and nothing waits to be delivered.
+pub(crate) fn settled(specs: &[Spec]) {
+    for spec in specs {
+        eventually("all nodes connected, nothing pending", || {
+            let node = format!("127.0.0.1:{}", spec.peer);
+            let status = run(&["--node", &node, "--json", "status"]);
+            let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+            let members = status["members"].as_array()?;
+            let is_settled =
+                |member: &serde_json::Value| member["pending"] == 0 && member["connected"] == true;
+            members.iter().all(is_settled).then_some(())
+        });
+    }
+}
+
 /// How one node is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {

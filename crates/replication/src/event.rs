@@ -79,7 +79,7 @@ pub enum Event {
     LinkUp(NodeId),
     /// Messages to this node cannot be sent now; those under way may be lost.
     LinkDown(NodeId),
-    /// The time of [`Core::next_timeout`] has come.
+    /// The time of [`Core::next_timeout`](crate::Core::next_timeout) has come.
     Tick,
 }
 
