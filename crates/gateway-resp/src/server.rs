@@ -65,8 +65,10 @@ pub(crate) struct Client {
     pub(crate) local: Option<SocketAddr>,
     /// The name that it gave itself.
     pub(crate) name: Bytes,
-    /// The library that it says it is, and that library's version.
-    pub(crate) library: (Bytes, Bytes),
+    /// The library that it says it is.
+    pub(crate) library_name: Bytes,
+    /// That library's version.
+    pub(crate) library_version: Bytes,
     /// When it connected.
     pub(crate) since: Instant,
 }
@@ -135,7 +137,8 @@ impl ServerInfo {
             address,
             local,
             name: Bytes::new(),
-            library: Default::default(),
+            library_name: Bytes::new(),
+            library_version: Bytes::new(),
             since: Instant::now(),
         };
         self.clients().insert(id, client);

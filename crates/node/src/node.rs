@@ -220,12 +220,17 @@ impl Node {
     /// Waits until the node's links are up or down as they must be, given whose are cut.
     pub(crate) async fn links_follow(&self, is_cut: impl Fn(&str) -> bool) {
         let mut changed = self.shared.links_changed.subscribe();
-        let all = |_: &u64| {
-            let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
-            self.shared.links.iter().all(|link| link.is_announced_up() == up(link))
-        };
-        // The sender lives as long as `self`.
-        let _ = changed.wait_for(all).await;
+        let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
+        loop {
+            changed.mark_unchanged();
+            // Looked at without the lock of `links_changed`: whoever changes a link takes that one
+            // while it holds the link's.
+            if self.shared.links.iter().all(|link| link.is_announced_up() == up(link)) {
+                return;
+            }
+            // The sender lives as long as `self`.
+            let _ = changed.changed().await;
+        }
     }
 
     /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured

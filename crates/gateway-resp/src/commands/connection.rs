@@ -180,11 +180,11 @@ fn set_info(cx: &mut Context<'_>, attribute: &[u8], value: &[u8]) -> Planned {
     match &attribute.to_ascii_uppercase()[..] {
         b"LIB-NAME" => {
             let name = checked_name("lib-name", value)?;
-            with_client(cx, |client| client.library.0 = name);
+            with_client(cx, |client| client.library_name = name);
         }
         b"LIB-VER" => {
             let version = checked_name("lib-ver", value)?;
-            with_client(cx, |client| client.library.1 = version);
+            with_client(cx, |client| client.library_version = version);
         }
         _ => {
             let shown = String::from_utf8_lossy(&attribute[..attribute.len().min(128)]);
@@ -205,7 +205,7 @@ fn describe(id: u64, client: &Client) -> String {
         address(client.local),
         client.name.escape_ascii(),
         client.since.elapsed().as_secs(),
-        client.library.0.escape_ascii(),
-        client.library.1.escape_ascii(),
+        client.library_name.escape_ascii(),
+        client.library_version.escape_ascii(),
     )
 }
