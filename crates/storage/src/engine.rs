@@ -21,7 +21,7 @@ mod tests;
 
 use clock::{CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
-use values::{Key, Limits, Mint, Operation, Scope, Tag};
+use values::{Key, Limits, Mint, Operation, Scope, Tag, View};
 
 use crate::census::{Census, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -65,6 +65,14 @@ pub struct Engine<R> {
     damaged: u64,
 }
 
+/// An operation to coordinate.
+struct Asked {
+    operation: Operation,
+    observed: CausalContext,
+    shown: Option<View>,
+    stamp: Stamp,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     answers: Vec<(Ticket, Answer)>,
@@ -100,8 +108,9 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, stamp } => {
-                self.update(ticket, &key, &operation, &observed, stamp, answers)
+            Command::Update { key, operation, observed, shown, stamp } => {
+                let asked = Asked { operation, observed, shown, stamp };
+                self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
                 let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
@@ -216,11 +225,10 @@ impl<R: IndexRead> Engine<R> {
         &mut self,
         ticket: Ticket,
         key: &Key,
-        operation: &Operation,
-        observed: &CausalContext,
-        stamp: Stamp,
+        asked: &Asked,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> Result<(), StorageError> {
+        let Asked { operation, observed, shown, stamp } = asked;
         self.check_room()?;
         let at = RowKey::of(key);
         let header = self.header(&at, key)?;
@@ -231,10 +239,16 @@ impl<R: IndexRead> Engine<R> {
             // Of all types only this one merges what the client has seen.
             self.epochs.observe(local, observed);
         }
+        if let Some(shown) = shown {
+            self.epochs.observe(local, shown.value.context(tag));
+        }
         let actor = self.epochs.actor(local).ok_or_else(|| {
             StorageError::Io("this process has drawn every epoch: restart the node".into())
         })?;
-        let mint = Mint { actor, stamp };
+        let mint = Mint { actor, stamp: *stamp };
+        if let Some(shown) = shown {
+            view.merge(shown);
+        }
         let prepared = match operation.prepare(&view, observed, mint, &self.config.limits) {
             Ok(prepared) => prepared,
             Err(refused) => {
