@@ -54,13 +54,23 @@ pub(crate) trait Strategy: Send + Sync {
 pub(crate) fn named(name: StrategyName) -> Box<dyn Strategy> {
     match name {
         StrategyName::Crdt => Box::new(CartType),
-        StrategyName::Lww => Box::new(LastWriter { ids: AtomicU64::new(1) }),
-        StrategyName::Siblings => Box::new(Reconciled { ids: AtomicU64::new(1) }),
+        StrategyName::Lww => Box::new(LastWriter::default()),
+        StrategyName::Siblings => Box::new(Reconciled::default()),
     }
 }
 
 fn invalid(error: values::InvalidKey) -> RequestError {
     error.into()
+}
+
+/// Ids of adds, for carts in which the store does not tell one add from another.
+#[derive(Default)]
+struct Ids(AtomicU64);
+
+impl Ids {
+    fn next(&self) -> AddId {
+        AddId::Number(self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 struct CartType;
@@ -157,14 +167,9 @@ fn insert(contents: &mut Contents, item: &str, units: u64, id: AddId) -> Recorde
     Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() }
 }
 
+#[derive(Default)]
 struct LastWriter {
-    ids: AtomicU64,
-}
-
-impl LastWriter {
-    fn id(&self) -> AddId {
-        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
-    }
+    ids: Ids,
 }
 
 #[async_trait]
@@ -178,7 +183,7 @@ impl Strategy for LastWriter {
         _: &History,
     ) -> Result<(Recorded, Answer), RequestError> {
         let mut contents = self.read(bucket, cart).await?;
-        let recorded = insert(&mut contents, item, units, self.id());
+        let recorded = insert(&mut contents, item, units, self.ids.next());
         let register = bucket.register(cart.to_owned()).map_err(invalid)?;
         Ok((recorded, register.set(contents.to_text()).await?))
     }
@@ -196,7 +201,7 @@ impl Strategy for LastWriter {
         if held == 0 {
             return Ok(None);
         }
-        let recorded = change(&mut contents, item, held.saturating_sub(units), self.id());
+        let recorded = change(&mut contents, item, held.saturating_sub(units), self.ids.next());
         let register = bucket.register(cart.to_owned()).map_err(invalid)?;
         Ok(Some((recorded, register.set(contents.to_text()).await?)))
     }
@@ -208,14 +213,9 @@ impl Strategy for LastWriter {
     }
 }
 
+#[derive(Default)]
 struct Reconciled {
-    ids: AtomicU64,
-}
-
-impl Reconciled {
-    fn id(&self) -> AddId {
-        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
-    }
+    ids: Ids,
 }
 
 fn reconciled<'a>(siblings: impl Iterator<Item = &'a [u8]>) -> Contents {
@@ -232,7 +232,7 @@ impl Strategy for Reconciled {
         units: u64,
         _: &History,
     ) -> Result<(Recorded, Answer), RequestError> {
-        let id = self.id();
+        let id = self.ids.next();
         let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
         let answer = raw
             .update(|siblings| {
@@ -257,7 +257,7 @@ impl Strategy for Reconciled {
         if held == 0 {
             return Ok(None);
         }
-        let (id, left) = (self.id(), held.saturating_sub(units));
+        let (id, left) = (self.ids.next(), held.saturating_sub(units));
         let done = Mutex::new(Recorded::default());
         let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
         let answer = raw
