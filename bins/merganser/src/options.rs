@@ -89,7 +89,7 @@ pub(crate) enum Command {
     Set(SetCommand),
     /// Grow-only sets.
     #[command(subcommand)]
-    Gset(GsetCommand),
+    Gset(ElementsCommand),
     /// Shopping carts.
     #[command(subcommand)]
     Cart(CartCommand),
@@ -241,14 +241,8 @@ pub(crate) enum CounterCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum SetCommand {
-    /// Add elements.
-    Add {
-        /// The key.
-        key: String,
-        /// The elements.
-        #[arg(required = true)]
-        elements: Vec<String>,
-    },
+    #[command(flatten)]
+    Elements(ElementsCommand),
     /// Remove elements as observed.
     Remove {
         /// The key.
@@ -257,27 +251,11 @@ pub(crate) enum SetCommand {
         #[arg(required = true)]
         elements: Vec<String>,
     },
-    /// List all elements.
-    Members {
-        /// The key.
-        key: String,
-    },
-    /// Say whether an element is in it (exit code 1 if not).
-    Contains {
-        /// The key.
-        key: String,
-        /// The element.
-        element: String,
-    },
-    /// Count the elements.
-    Size {
-        /// The key.
-        key: String,
-    },
 }
 
+/// What sets of both kinds can do.
 #[derive(Subcommand)]
-pub(crate) enum GsetCommand {
+pub(crate) enum ElementsCommand {
     /// Add elements.
     Add {
         /// The key.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use values::{InvalidKey, Tag};
 
 use crate::options::{
-    CartCommand, Command, CounterCommand, GsetCommand, MapCommand, RegisterCommand, SetCommand,
+    CartCommand, Command, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
 };
 use crate::output::{Printer, json_bytes, table, text_bytes};
 
@@ -193,31 +193,35 @@ fn changed(printer: &Printer, answer: &Answer, what: &str) -> ExitCode {
 async fn set(printer: &Printer, bucket: &Bucket, command: SetCommand) -> Result<ExitCode> {
     let handle = |key: String| bucket.set(key).map_err(invalid);
     Ok(match command {
-        SetCommand::Add { key, elements } => {
+        SetCommand::Elements(ElementsCommand::Add { key, elements }) => {
             changed(printer, &handle(key)?.add(elements).await?, "new")
+        }
+        SetCommand::Elements(ElementsCommand::Members { key }) => {
+            elements(printer, &handle(key)?.members().await?)
+        }
+        SetCommand::Elements(ElementsCommand::Contains { key, element }) => {
+            truth(printer, handle(key)?.contains(element).await?)
+        }
+        SetCommand::Elements(ElementsCommand::Size { key }) => {
+            number(printer, handle(key)?.size().await?)
         }
         SetCommand::Remove { key, elements } => {
             changed(printer, &handle(key)?.remove(elements).await?, "removed")
         }
-        SetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
-        SetCommand::Contains { key, element } => {
-            truth(printer, handle(key)?.contains(element).await?)
-        }
-        SetCommand::Size { key } => number(printer, handle(key)?.size().await?),
     })
 }
 
-async fn gset(printer: &Printer, bucket: &Bucket, command: GsetCommand) -> Result<ExitCode> {
+async fn gset(printer: &Printer, bucket: &Bucket, command: ElementsCommand) -> Result<ExitCode> {
     let handle = |key: String| bucket.gset(key).map_err(invalid);
     Ok(match command {
-        GsetCommand::Add { key, elements } => {
+        ElementsCommand::Add { key, elements } => {
             changed(printer, &handle(key)?.add(elements).await?, "new")
         }
-        GsetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
-        GsetCommand::Contains { key, element } => {
+        ElementsCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
+        ElementsCommand::Contains { key, element } => {
             truth(printer, handle(key)?.contains(element).await?)
         }
-        GsetCommand::Size { key } => number(printer, handle(key)?.size().await?),
+        ElementsCommand::Size { key } => number(printer, handle(key)?.size().await?),
     })
 }
 
