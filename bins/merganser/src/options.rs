@@ -31,8 +31,14 @@ pub(crate) struct Options {
     /// Owners on which a write must be durable; the bucket's policy by default.
     #[arg(long, short = 'w', global = true, help_heading = "Client options")]
     pub(crate) w: Option<u8>,
-    /// Time limit of a request in milliseconds.
-    #[arg(long, global = true, value_name = "MS", help_heading = "Client options")]
+    /// Time limit of a request in milliseconds, at least 1; the node's own by default.
+    #[arg(
+        long,
+        global = true,
+        value_name = "MS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Client options"
+    )]
     pub(crate) timeout: Option<u32>,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true, help_heading = "Client options")]
