@@ -20,7 +20,7 @@ use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
-use crate::identity::{draw_incarnation, random_u64};
+use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
@@ -93,6 +93,7 @@ impl Node {
                 node: config.node(),
                 name: config.name.clone(),
                 incarnation: draw_incarnation(),
+                ring: ring_summary(&ring, config.names()),
             },
             secret,
             ring,

@@ -155,6 +155,11 @@ impl NodeConfig {
     }
 }
 
+
+    /// The names of all members, this one included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.peers.iter().map(|peer| peer.name.as_str()))
+    }
 impl Listeners {
     fn check(&self, insecure: bool) -> Result<(), ConfigError> {
         for (setting, address) in [("resp", self.resp), ("http", self.http), ("peer", self.peer)] {
