@@ -19,6 +19,8 @@ use crate::identity::node_id;
 const SECRET_BYTES_MIN: usize = 16;
 /// Most event loops: cores are numbered by a byte.
 const LOOPS_MAX: u16 = 64;
+/// Most connections that may be configured: a guess, beyond what one machine has ports for.
+const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most members of a static cluster; a guess far above what is sensible without gossip.
 const MEMBERS_MAX: usize = 128;
 
@@ -140,7 +142,7 @@ impl NodeConfig {
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
                 stop: Duration::from_millis(settings.stop_ms.unwrap_or(5_000).into()),
             },
-            connections_max: settings.connections_max.unwrap_or(10_000).clamp(1, 1_000_000),
+            connections_max: connections_max(settings.connections_max)?,
         })
     }
 
@@ -153,13 +155,13 @@ impl NodeConfig {
     pub fn members(&self) -> Vec<NodeId> {
         std::iter::once(self.node()).chain(self.peers.iter().map(|peer| peer.node)).collect()
     }
-}
-
 
     /// The names of all members, this one included.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.name.as_str()).chain(self.peers.iter().map(|peer| peer.name.as_str()))
     }
+}
+
 impl Listeners {
     fn check(&self, insecure: bool) -> Result<(), ConfigError> {
         for (setting, address) in [("resp", self.resp), ("http", self.http), ("peer", self.peer)] {
@@ -190,6 +192,13 @@ fn positive(setting: &str, value: Option<u32>, default: u32) -> Result<u32, Conf
         Some(0) => Err(invalid(setting, "at least 1")),
         Some(value) => Ok(value),
         None => Ok(default),
+    }
+}
+
+fn connections_max(wanted: Option<usize>) -> Result<usize, ConfigError> {
+    match wanted.unwrap_or(10_000) {
+        wanted if (1..=CONNECTIONS_MAX).contains(&wanted) => Ok(wanted),
+        _ => Err(invalid("connections_max", format!("1 to {CONNECTIONS_MAX}"))),
     }
 }
 

@@ -77,3 +77,8 @@ fn buckets_take_what_they_leave_open_from_the_default_bucket() {
 fn partitions_are_a_power_of_two() {
     assert!(error("data = \"d\"\npartitions = 3").starts_with("`partitions`: 3 partitions"));
 }
+
+#[test]
+fn a_node_that_could_not_be_connected_to_is_refused() {
+    assert_eq!(error("data = \"d\"\nconnections_max = 0"), "`connections_max`: 1 to 1000000");
+}
