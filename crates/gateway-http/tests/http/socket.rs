@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use client::MemoryDatastore;
 use gateway_http::{HttpOptions, connection_refusal, router, serve_connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::harness::in_memory;
 
 /// For what must not happen in a test: longer than any may take.
 const NEVER: Duration = Duration::from_secs(600);
@@ -64,6 +68,27 @@ async fn a_body_that_does_not_become_whole_is_answered_with_408_and_writes_nothi
         let read = say(address, format!("GET {path}connection: close\r\n\r\n").as_bytes()).await;
         assert!(read.starts_with("HTTP/1.1 404 "), "{read}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_once_it_has_asked_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    client.write_all(b"GET /livez HTTP/1.0\r\n\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    // The end of what the client sends is seen before the answer is there.
+    let slow = in_memory().layer(from_fn(async |request: Request, next: Next| {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        next.run(request).await
+    }));
+    let stopping = watch::Sender::new(false);
+    tokio::spawn(serve_connection(stream, slow, NEVER, stopping.subscribe()));
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.0 200 OK\r\n"), "{said:?}");
 }
 
 #[tokio::test]
