@@ -58,7 +58,13 @@ pub(crate) async fn serve(
         Err(error @ (InboundError::Frame(FrameError::Closed) | InboundError::Stopping)) => {
             tracing::debug!(?remote, %error, "connection to the peer port ended");
         }
-        Err(error) => tracing::warn!(?remote, %error, "connection to the peer port closed"),
+        Err(error) => {
+            // Peers that are refused come again and again, and so may strangers.
+            let times = shared.inbound.count(&error.to_string());
+            if times.is_power_of_two() {
+                tracing::warn!(?remote, %error, times, "connection to the peer port closed");
+            }
+        }
     }
 }
 

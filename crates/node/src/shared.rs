@@ -134,7 +134,13 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     peers: Mutex<BTreeMap<NodeId, Entry>>,
+    /// How often connections ended with which error.
+    errors: Mutex<BTreeMap<String, u64>>,
 }
+
+/// Different errors that are counted before counting begins anew. A guess, above what members that
+/// are configured wrongly can cause.
+const ERRORS_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Entry {
@@ -169,6 +175,17 @@ impl Inbound {
         Some(Seat { number, ended })
     }
 
+    /// Counts an error that ended a connection; returns how often it came.
+    pub(crate) fn count(&self, error: &str) -> u64 {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() >= ERRORS_MAX && !errors.contains_key(error) {
+            errors.clear();
+        }
+        let times = errors.entry(error.to_owned()).or_default();
+        *times += 1;
+        *times
+    }
+
     /// Gives a place back, unless another connection has it by now.
     pub(crate) fn leave(&self, node: NodeId, seat: &Seat) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,6 +211,16 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_error_over_and_over_is_counted_within_bounds() {
+        let inbound = Inbound::default();
+        assert_eq!([inbound.count("a"), inbound.count("a"), inbound.count("b")], [1, 2, 1]);
+        for number in 0..2 * ERRORS_MAX {
+            inbound.count(&number.to_string());
+        }
+        assert!(inbound.errors.lock().unwrap().len() <= ERRORS_MAX);
+    }
 
     #[tokio::test]
     async fn a_newer_connection_of_a_peer_takes_its_place_and_an_older_start_does_not() {
