@@ -1,5 +1,6 @@
 //! The command line: what there is, and its help.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -143,27 +144,38 @@ pub(crate) struct StartOptions {
     #[arg(long, env = "MERGANSER_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Where to answer the Redis protocol.
-    #[arg(long, env = "MERGANSER_RESP", value_name = "HOST:PORT")]
-    pub(crate) resp: Option<String>,
+    #[arg(long, env = "MERGANSER_RESP", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) resp: Option<SocketAddr>,
     /// Where to answer HTTP.
-    #[arg(long, env = "MERGANSER_HTTP", value_name = "HOST:PORT")]
-    pub(crate) http: Option<String>,
+    #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) http: Option<SocketAddr>,
     /// Where to answer other nodes and native clients.
-    #[arg(long, env = "MERGANSER_PEER", value_name = "HOST:PORT")]
-    pub(crate) peer: Option<String>,
+    #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) peer: Option<SocketAddr>,
     /// A member of the cluster, this node included, by name and peer address; give one for each.
-    #[arg(long = "member", value_name = "NAME=HOST:PORT")]
-    pub(crate) members: Vec<String>,
+    #[arg(long = "member", value_name = "NAME=HOST:PORT", value_parser = member)]
+    pub(crate) members: Vec<(String, String)>,
     /// A file with the secret that all nodes of the cluster share (readable by its owner only).
     #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port, as in 127.0.0.1:7379".into())
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let (name, at) = text
+        .split_once('=')
+        .ok_or("give a name and a peer address, as in a=127.0.0.1:7381, once for each member")?;
+    Ok((name.to_owned(), at.to_owned()))
+}
+
 #[derive(Args)]
 pub(crate) struct DevCommand {
-    /// How many nodes.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) nodes: usize,
+    /// How many nodes, 1 to 20.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) nodes: u8,
     /// Keep data in this directory; by default in a temporary one that is removed at the end.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -185,9 +197,9 @@ pub(crate) enum DemoCommand {
         /// Leave the links whole.
         #[arg(long)]
         no_cut: bool,
-        /// Shoppers active at once.
-        #[arg(long, default_value_t = 24)]
-        shoppers: usize,
+        /// Shoppers active at once, at least 1.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+        shoppers: u16,
         /// Peer addresses of a running development cluster, instead of one of its own.
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
         connect: Vec<String>,

@@ -65,6 +65,9 @@ fn absent(printer: &Printer) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What people are shown of a collection without elements.
+const EMPTY: &str = "(empty)";
+
 /// How many copies an answer rests on, for people.
 fn copies(answer: &Answer) -> String {
     let acks = answer.acks;
@@ -170,6 +173,9 @@ async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) ->
 
 fn elements(printer: &Printer, elements: &[values::Blob]) -> ExitCode {
     printer.show(&elements.iter().map(|e| json_bytes(e)).collect(), || {
+        if elements.is_empty() {
+            return EMPTY.into();
+        }
         elements.iter().map(|e| text_bytes(e)).collect::<Vec<_>>().join("\n")
     });
     ExitCode::SUCCESS
@@ -244,6 +250,9 @@ async fn cart(printer: &Printer, bucket: &Bucket, command: CartCommand) -> Resul
                 .map(|(item, units)| json!({ "item": json_bytes(item), "quantity": units.to_string() }))
                 .collect();
             printer.show(&json, || {
+                if items.is_empty() {
+                    return EMPTY.into();
+                }
                 let rows = items.iter().map(|(item, n)| [text_bytes(item), n.to_string()]);
                 table(["item", "quantity"], rows.collect())
             });
@@ -278,6 +287,9 @@ async fn map(printer: &Printer, bucket: &Bucket, command: MapCommand) -> Result<
                 .map(|(name, value)| json!({ "field": json_bytes(name), "value": json_bytes(value) }))
                 .collect();
             printer.show(&json, || {
+                if fields.is_empty() {
+                    return EMPTY.into();
+                }
                 let rows = fields.iter().map(|(name, value)| [text_bytes(name), text_bytes(value)]);
                 table(["field", "value"], rows.collect())
             });

@@ -96,7 +96,7 @@ impl NodeConfig {
         check_name("cluster", &cluster)?;
         let data = settings.data.ok_or(ConfigError::Missing {
             setting: "data",
-            hint: "name the directory that keeps this node's data",
+            hint: "name the directory that keeps this node's data, with --data DIR or in the file",
         })?;
         let listen = Listeners {
             resp: settings.resp.unwrap_or_else(|| loopback(7379)),
@@ -170,7 +170,8 @@ impl Listeners {
                     setting,
                     format!(
                         "{address} can be reached from other machines, and nothing is encrypted or \
-                         authenticated yet: listen on 127.0.0.1, or set `insecure_listen = true`"
+                         authenticated yet: listen on 127.0.0.1, or set `insecure_listen = true` in the \
+                         configuration file"
                     ),
                 ));
             }
@@ -245,7 +246,8 @@ fn secret(secret: Option<String>, alone: bool) -> Result<Option<ClusterSecret>, 
         None => Err(ConfigError::Missing {
             setting: "secret",
             hint: "the members of a cluster prove it to one another; give all of them the same, \
-                   for example the output of `openssl rand -hex 32`",
+                   for example the output of `openssl rand -hex 32`, with --secret-file FILE or in the \
+                   configuration",
         }),
     }
 }

@@ -15,7 +15,10 @@ fn a_data_directory_is_all_that_a_cluster_of_one_needs() {
     assert_eq!(config.listen.resp.to_string(), "127.0.0.1:7379");
     assert_eq!(config.partitions.get(), 4096);
     assert!(config.secret.is_none() && config.peers.is_empty() && config.loops >= 1);
-    assert_eq!(error(""), "`data` is missing: name the directory that keeps this node's data");
+    assert_eq!(
+        error(""),
+        "`data` is missing: name the directory that keeps this node's data, with --data DIR or in the file"
+    );
 }
 
 #[test]
