@@ -22,6 +22,32 @@ pub(crate) enum StrategyName {
     Siblings,
 }
 
+impl StrategyName {
+    /// The strategy in a few words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Crdt => "crdt: the store's cart type, merged by the store",
+            Self::Lww => "lww: one value for each cart, the last writer wins",
+            Self::Siblings => "siblings: opaque values for each cart, merged by the application",
+        }
+    }
+
+    /// What to learn from a run in which something was lost or came back.
+    pub(crate) fn moral(self) -> &'static str {
+        match self {
+            Self::Crdt => "neither may happen to the store's cart type",
+            Self::Lww => {
+                "of two carts written at once one is thrown away with all that was added to it; \
+                 compare --strategy crdt"
+            }
+            Self::Siblings => {
+                "a union of carts cannot tell an item that was removed here from one that was \
+                 added there, so removed items come back (Dynamo §4.4); compare --strategy crdt"
+            }
+        }
+    }
+}
+
 /// A way to keep carts. Each call is one acknowledged operation, or an error.
 #[async_trait]
 pub(crate) trait Strategy: Send + Sync {
