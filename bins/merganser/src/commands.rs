@@ -7,8 +7,10 @@ mod values;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ::values::{Tag, UpdateError, WrongType};
 use anyhow::{Context as _, Result};
 use client::{Bucket, Client, ConnectError, Datastore};
+use node::{ConfigError, DevError};
 use replication::{Level, RequestError};
 
 use crate::demo::{self, CartsOptions};
@@ -22,7 +24,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         Command::Dev(dev) => serve::dev(dev),
         Command::Demo(DemoCommand::Carts { data, strategy, no_cut, shoppers, connect }) => {
             serve::log_to_stderr("error");
-            let carts = CartsOptions { data, strategy, cut: !no_cut, shoppers, nodes: connect };
+            let carts = CartsOptions {
+                data,
+                strategy,
+                cut: !no_cut,
+                shoppers: shoppers.into(),
+                nodes: connect,
+            };
             runtime()?.block_on(demo::run_carts(carts))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -69,10 +77,54 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
+/// An error for people: with its causes, as far as it does not name them itself, and with what to
+/// do next where only the command line knows that.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    if let Some(RequestError::Update(UpdateError::WrongType(wrong))) = error.downcast_ref() {
+        return describe_wrong_type(wrong);
+    }
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let cause = cause.trim_end();
+        if text.contains(cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(cause);
+    }
+    text
+}
+
+fn describe_wrong_type(wrong: &WrongType) -> String {
+    // The type for people, and the command that reads it.
+    let words = |tag: &Tag| match *tag {
+        Tag::BYTES => ("raw value".to_owned(), "get".to_owned()),
+        Tag::LWW => ("register".into(), "register".into()),
+        Tag::ORSET => ("set".into(), "set".into()),
+        other => (other.to_string(), other.to_string()),
+    };
+    let (live, commands): (Vec<_>, Vec<_>) = wrong.live.iter().map(words).unzip();
+    format!(
+        "the key holds a {}, and this command is for a {}: use `merganser {}`; `merganser explain` \
+         shows all that a key holds",
+        live.join(" and a "),
+        words(&wrong.wanted).0,
+        commands.join("` or `merganser "),
+    )
+}
+
 /// The exit code for an error, as the help documents them.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<ConnectError>().is_some() {
         return ExitCode::from(3);
+    }
+    let asked_wrongly = error.downcast_ref::<ConfigError>().is_some()
+        || matches!(error.downcast_ref(), Some(DevError::Ports { .. } | DevError::Config(_)));
+    if asked_wrongly {
+        return ExitCode::from(2);
     }
     ExitCode::from(match error.downcast_ref::<RequestError>() {
         Some(
@@ -92,4 +144,45 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
         ) => 5,
         _ => 6,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node::Settings;
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_not_said_twice() {
+        let error = Settings::from_file("/nowhere.toml".as_ref()).unwrap_err();
+        let error = anyhow::Error::from(error);
+        assert_eq!(
+            describe(&error),
+            "configuration /nowhere.toml: No such file or directory (os error 2)"
+        );
+        let error = error.context("cannot start");
+        assert_eq!(
+            describe(&error),
+            "cannot start: configuration /nowhere.toml: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_command_for_the_right_one() {
+        let wrong = WrongType { wanted: Tag::ORSET, live: vec![Tag::BYTES, Tag::LWW] };
+        let error = RequestError::Update(wrong.into()).into();
+        assert_eq!(
+            describe(&error),
+            "the key holds a raw value and a register, and this command is for a set: use \
+             `merganser get` or `merganser register`; `merganser explain` shows all that a key holds"
+        );
+        assert_eq!(exit_code(&error), ExitCode::from(5));
+    }
+
+    #[test]
+    fn what_was_asked_wrongly_ends_with_the_exit_code_of_wrong_usage() {
+        let missing = Settings::default().resolve().unwrap_err();
+        assert_eq!(exit_code(&missing.into()), ExitCode::from(2));
+        let ports = DevError::Ports { nodes: 3, port_base: 65_530 };
+        assert_eq!(exit_code(&ports.into()), ExitCode::from(2));
+    }
 }

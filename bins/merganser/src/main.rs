@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match commands::run(options) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("merganser: {error:#}");
+            eprintln!("merganser: {}", commands::describe(&error));
             commands::exit_code(&error)
         }
     }

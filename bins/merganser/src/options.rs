@@ -1,5 +1,6 @@
 //! The command line: what there is, and its help.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -31,8 +32,14 @@ pub(crate) struct Options {
     /// Owners on which a write must be durable; the bucket's policy by default.
     #[arg(long, short = 'w', global = true, help_heading = "Client options")]
     pub(crate) w: Option<u8>,
-    /// Time limit of a request in milliseconds.
-    #[arg(long, global = true, value_name = "MS", help_heading = "Client options")]
+    /// Time limit of a request in milliseconds, at least 1; the node's own by default.
+    #[arg(
+        long,
+        global = true,
+        value_name = "MS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Client options"
+    )]
     pub(crate) timeout: Option<u32>,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true, help_heading = "Client options")]
@@ -89,7 +96,7 @@ pub(crate) enum Command {
     Set(SetCommand),
     /// Grow-only sets.
     #[command(subcommand)]
-    Gset(GsetCommand),
+    Gset(ElementsCommand),
     /// Shopping carts.
     #[command(subcommand)]
     Cart(CartCommand),
@@ -137,27 +144,38 @@ pub(crate) struct StartOptions {
     #[arg(long, env = "MERGANSER_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Where to answer the Redis protocol.
-    #[arg(long, env = "MERGANSER_RESP", value_name = "HOST:PORT")]
-    pub(crate) resp: Option<String>,
+    #[arg(long, env = "MERGANSER_RESP", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) resp: Option<SocketAddr>,
     /// Where to answer HTTP.
-    #[arg(long, env = "MERGANSER_HTTP", value_name = "HOST:PORT")]
-    pub(crate) http: Option<String>,
+    #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) http: Option<SocketAddr>,
     /// Where to answer other nodes and native clients.
-    #[arg(long, env = "MERGANSER_PEER", value_name = "HOST:PORT")]
-    pub(crate) peer: Option<String>,
+    #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
+    pub(crate) peer: Option<SocketAddr>,
     /// A member of the cluster, this node included, by name and peer address; give one for each.
-    #[arg(long = "member", value_name = "NAME=HOST:PORT")]
-    pub(crate) members: Vec<String>,
+    #[arg(long = "member", value_name = "NAME=HOST:PORT", value_parser = member)]
+    pub(crate) members: Vec<(String, String)>,
     /// A file with the secret that all nodes of the cluster share (readable by its owner only).
     #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port, as in 127.0.0.1:7379".into())
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let (name, at) = text
+        .split_once('=')
+        .ok_or("give a name and a peer address, as in a=127.0.0.1:7381, once for each member")?;
+    Ok((name.to_owned(), at.to_owned()))
+}
+
 #[derive(Args)]
 pub(crate) struct DevCommand {
-    /// How many nodes.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) nodes: usize,
+    /// How many nodes, 1 to 20.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) nodes: u8,
     /// Keep data in this directory; by default in a temporary one that is removed at the end.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -179,9 +197,9 @@ pub(crate) enum DemoCommand {
         /// Leave the links whole.
         #[arg(long)]
         no_cut: bool,
-        /// Shoppers active at once.
-        #[arg(long, default_value_t = 24)]
-        shoppers: usize,
+        /// Shoppers active at once, at least 1.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+        shoppers: u16,
         /// Peer addresses of a running development cluster, instead of one of its own.
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
         connect: Vec<String>,
@@ -241,14 +259,8 @@ pub(crate) enum CounterCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum SetCommand {
-    /// Add elements.
-    Add {
-        /// The key.
-        key: String,
-        /// The elements.
-        #[arg(required = true)]
-        elements: Vec<String>,
-    },
+    #[command(flatten)]
+    Elements(ElementsCommand),
     /// Remove elements as observed.
     Remove {
         /// The key.
@@ -257,27 +269,11 @@ pub(crate) enum SetCommand {
         #[arg(required = true)]
         elements: Vec<String>,
     },
-    /// List all elements.
-    Members {
-        /// The key.
-        key: String,
-    },
-    /// Say whether an element is in it (exit code 1 if not).
-    Contains {
-        /// The key.
-        key: String,
-        /// The element.
-        element: String,
-    },
-    /// Count the elements.
-    Size {
-        /// The key.
-        key: String,
-    },
 }
 
+/// What sets of both kinds can do.
 #[derive(Subcommand)]
-pub(crate) enum GsetCommand {
+pub(crate) enum ElementsCommand {
     /// Add elements.
     Add {
         /// The key.

@@ -39,7 +39,10 @@ const WRITE_BYTES: usize = 256 << 10;
 #[non_exhaustive]
 pub enum ConnectError {
     /// Nobody answers at the address.
-    #[error("cannot connect to {address}: {source}; is a node running there? (merganser dev)")]
+    #[error(
+        "cannot connect to {address}: {source}; is a node running there (`merganser dev` starts \
+         some), and is this its peer address, HOST:PORT?"
+    )]
     Unreachable {
         /// The address.
         address: String,

@@ -11,6 +11,7 @@ use client::Datastore;
 use clock::ContextToken;
 use replication::{Action, Answer, Request};
 use serde_json::Value;
+use tokio::time::timeout;
 use values::Key;
 
 use crate::metrics::Metrics;
@@ -56,7 +57,7 @@ impl Gateway {
     }
 }
 
-/// A request's body, whole and within the limit.
+/// A request's body, whole and within the limits of length and time.
 pub(crate) struct Body(pub(crate) Bytes);
 
 impl FromRequest<Arc<Gateway>> for Body {
@@ -75,7 +76,11 @@ impl FromRequest<Arc<Gateway>> for Body {
             return Err(too_long(limit));
         }
         // The limit itself is a layer of the router.
-        match Bytes::from_request(request, gateway).await {
+        let time = gateway.options.body_limit;
+        let Ok(read) = timeout(time, Bytes::from_request(request, gateway)).await else {
+            return Err(Problem::slow_body(time));
+        };
+        match read {
             Ok(bytes) => Ok(Self(bytes)),
             Err(BytesRejection::FailedToBufferBody(error))
                 if error.status() == StatusCode::PAYLOAD_TOO_LARGE =>

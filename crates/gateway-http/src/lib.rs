@@ -9,6 +9,7 @@
 
 mod address;
 mod admin;
+mod connection;
 mod explain;
 mod gateway;
 mod headers;
@@ -23,5 +24,6 @@ mod raw;
 mod routes;
 mod typed;
 
+pub use connection::{ConnectionError, connection_refusal, serve_connection};
 pub use options::HttpOptions;
 pub use routes::router;

@@ -1,5 +1,7 @@
 //! What the assembly of a node tells its HTTP gateway.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 /// Options of a [`router`](crate::router).
@@ -8,6 +10,8 @@ pub struct HttpOptions {
     /// Longest request body, in bytes. More is answered with 413, before the body is read where
     /// its length is announced.
     pub body_bytes_max: usize,
+    /// Longest wait for a request's body once its head is there. Later is answered with 408.
+    pub body_limit: Duration,
     /// Whether the node serves: what `/readyz` answers.
     pub ready: watch::Receiver<bool>,
 }
@@ -18,8 +22,17 @@ impl HttpOptions {
     /// too long.
     pub const BODY_BYTES_MAX: usize = (8 << 20) + (64 << 10);
 
+    /// Default of [`body_limit`](Self::body_limit): what nginx waits for a next piece of a body
+    /// (`client_body_timeout`), here for all of it. The longest body needs 1.2 Mbit/s.
+    pub const BODY_LIMIT: Duration = Duration::from_secs(60);
+
+    /// Longest wait of a connection for the whole head of its next request, from its beginning or
+    /// from the answer before: what nginx keeps an idle connection for (`keepalive_timeout`).
+    pub const HEAD_LIMIT: Duration = Duration::from_secs(75);
+
     /// The defaults, with the node's readiness.
     pub const fn new(ready: watch::Receiver<bool>) -> Self {
-        Self { body_bytes_max: Self::BODY_BYTES_MAX, ready }
+        let (body_bytes_max, body_limit) = (Self::BODY_BYTES_MAX, Self::BODY_LIMIT);
+        Self { body_bytes_max, body_limit, ready }
     }
 }

@@ -93,7 +93,14 @@ impl Parameters {
     /// `r`, `w`, `n` and `timeout_ms`.
     pub(crate) fn asked(&mut self) -> Result<Asked, Problem> {
         let level = Level { r: self.number("r")?, w: self.number("w")?, n: self.number("n")? };
-        Ok(Asked { level, timeout_ms: self.number("timeout_ms")? })
+        let timeout_ms = self.number("timeout_ms")?;
+        if timeout_ms == Some(0) {
+            return Err(refused(
+                "timeout_ms=0 leaves no time; use 1 or more, or leave it out for the node's own"
+                    .into(),
+            ));
+        }
+        Ok(Asked { level, timeout_ms })
     }
 
     /// Refuses parameters that nobody took.
@@ -131,6 +138,16 @@ mod tests {
             let said = detail(Parameters::parse(query).unwrap().asked());
             assert!(said.ends_with("write digits only, as in r=2"), "{query}: {said}");
         }
+    }
+
+    #[test]
+    fn a_request_with_no_time_at_all_is_refused() {
+        assert_eq!(
+            detail(Parameters::parse("timeout_ms=0").unwrap().asked()),
+            "timeout_ms=0 leaves no time; use 1 or more, or leave it out for the node's own"
+        );
+        let asked = Parameters::parse("timeout_ms=1").unwrap().asked().unwrap();
+        assert_eq!(asked.timeout_ms, Some(1));
     }
 
     #[test]

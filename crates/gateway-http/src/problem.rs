@@ -1,6 +1,8 @@
 //! Errors as problem documents (RFC 9457), each of which says what to do next.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use replication::{Answer, RequestError};
 use serde_json::{Map, Value, json};
@@ -9,6 +11,8 @@ use values::{Key, Tag, UpdateError};
 
 use crate::address::url_of;
 use crate::headers::describe;
+
+const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What a client is told when it is not given what it asked for.
 #[derive(Debug)]
@@ -54,6 +58,28 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, title, detail).retry_later()
     }
 
+    /// The node has as many connections as it may have.
+    pub(crate) fn too_many_connections() -> Self {
+        Self::unavailable(
+            "too-many-connections",
+            "The node has too many connections",
+            "the node has as many connections as its connections_max allows; try again later, use \
+             another node, or keep fewer connections open"
+                .into(),
+        )
+    }
+
+    /// A request's body did not come in time.
+    pub(crate) fn slow_body(limit: Duration) -> Self {
+        let detail = format!(
+            "the body did not come within {} seconds; nothing was written; send it faster, or in \
+             parts under several keys",
+            limit.as_secs_f32()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body came too slowly", detail)
+            .header(header::CONNECTION, "close")
+    }
+
     /// The key holds something, but not (only) what was asked for: lists every type with the URL
     /// that reads it.
     pub(crate) fn conflict(
@@ -85,8 +111,12 @@ impl Problem {
         self
     }
 
-    fn retry_later(mut self) -> Self {
-        self.0.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    fn retry_later(self) -> Self {
+        self.header(header::RETRY_AFTER, "1")
+    }
+
+    fn header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.0.headers.insert(name, HeaderValue::from_static(value));
         self
     }
 
@@ -207,6 +237,37 @@ impl Problem {
         }
     }
 
+    /// The whole answer as it goes over the wire, for connections that are not served.
+    pub(crate) fn to_http(&self) -> String {
+        let Parts { status, headers, .. } = &*self.0;
+        let body = self.document();
+        let mut text = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n\
+             connection: close\r\n",
+            body.len()
+        );
+        for (name, value) in headers {
+            // Those that this file sets are text.
+            let value = String::from_utf8_lossy(value.as_bytes());
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        text.push_str(&body);
+        text
+    }
+
+    /// The document with a line end, for terminals.
+    fn document(&self) -> String {
+        let Parts { status, slug, title, detail, members, .. } = &*self.0;
+        let mut document = Map::new();
+        document.insert("type".into(), format!("urn:merganser:{slug}").into());
+        document.insert("title".into(), (*title).into());
+        document.insert("status".into(), status.as_u16().into());
+        document.insert("detail".into(), detail.as_str().into());
+        document.extend(members.clone());
+        format!("{}\n", Value::Object(document))
+    }
+
     #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
@@ -225,18 +286,9 @@ pub(crate) fn types_with_urls(key: &Key, live: &[Tag]) -> Value {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Parts { status, slug, title, detail, members, headers } = *self.0;
-        let mut document = Map::new();
-        document.insert("type".into(), format!("urn:merganser:{slug}").into());
-        document.insert("title".into(), title.into());
-        document.insert("status".into(), status.as_u16().into());
-        document.insert("detail".into(), detail.into());
-        document.extend(members);
-        let mut response = (status, Value::Object(document).to_string()).into_response();
-        response.headers_mut().extend(headers);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = (self.0.status, self.document()).into_response();
+        response.headers_mut().extend(self.0.headers);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         response
     }
 }

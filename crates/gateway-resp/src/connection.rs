@@ -36,6 +36,9 @@ const OUTPUT_BYTES: usize = 1 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
+/// What to send to a client for whom there is no connection left, in Redis's own words.
+pub const CONNECTION_REFUSAL: &str = "-ERR max number of clients reached\r\n";
+
 /// Serves one client until it leaves, breaks the protocol, or `shutdown` turns true. What was read
 /// by then is answered first, so a client that does not receive holds its task up: whoever stops
 /// the server drops the tasks that take too long. Errors are those of the socket.

@@ -168,6 +168,7 @@ impl Datastore for NodeDatastore {
         }
         let dropped = shared.links.iter().map(|link| link.dropped()).sum();
         counters.push(("dropped_chunks".into(), dropped));
+        counters.extend(shared.places.counters().map(|(name, count)| (name.into(), count)));
 
         let ring = &shared.ring;
         let loads: std::collections::BTreeMap<_, _> = ring.loads().into_iter().collect();

@@ -57,6 +57,17 @@ pub enum DevError {
     /// The settings do not fit one another.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Somebody listens on a port already.
+    #[error(
+        "port {} of {name} is in use: stop what listens there (another `merganser dev`?), or \
+         choose other ports with `--port-base`", address.port()
+    )]
+    PortInUse {
+        /// Which node.
+        name: String,
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
     /// A node did not start.
     #[error("{name}: {source}")]
     Start {
@@ -107,8 +118,11 @@ impl DevCluster {
         let mut bound = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let listen = listeners(index, names.len(), port_base)?;
-            let ports = Bound::new(listen)
-                .map_err(|source| DevError::Start { name: name.clone(), source })?;
+            let name = name.clone();
+            let ports = Bound::new(listen).map_err(|source| match source {
+                StartError::PortInUse { address, .. } => DevError::PortInUse { name, address },
+                source => DevError::Start { name, source },
+            })?;
             bound.push(ports);
         }
         let members: BTreeMap<String, String> = names

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use replication::Message;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use wire::{
     Accepted, Admission, FrameError, FrameStream, HandshakeError, MESSAGE_VERSION, PeerFrame,
@@ -17,7 +16,7 @@ use crate::client_port;
 use crate::datastore::NodeDatastore;
 use crate::dial::SILENCE_MAX;
 use crate::identity::random_bytes;
-use crate::shared::{Seat, Shared};
+use crate::shared::{Place, Seat, Shared};
 use crate::work::{MessageBatch, Work};
 
 /// Frames taken from a connection at once.
@@ -51,15 +50,21 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     datastore: Arc<NodeDatastore>,
     stream: TcpStream,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let remote = stream.peer_addr().ok();
-    match serve_inner(&shared, datastore, stream, permit).await {
+    match serve_inner(&shared, datastore, stream, place).await {
         Ok(()) => (),
         Err(error @ (InboundError::Frame(FrameError::Closed) | InboundError::Stopping)) => {
             tracing::debug!(?remote, %error, "connection to the peer port ended");
         }
-        Err(error) => tracing::warn!(?remote, %error, "connection to the peer port closed"),
+        Err(error) => {
+            // Peers that are refused come again and again, and so may strangers.
+            let times = shared.inbound.count(&error.to_string());
+            if times.is_power_of_two() {
+                tracing::warn!(?remote, %error, times, "connection to the peer port closed");
+            }
+        }
     }
 }
 
@@ -67,13 +72,15 @@ async fn serve_inner(
     shared: &Arc<Shared>,
     datastore: Arc<NodeDatastore>,
     stream: TcpStream,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(), InboundError> {
     // A socket that refuses this is broken, and will say so when it is read.
     let _ = stream.set_nodelay(true);
     let mut seat = None;
     let admission = Admission { us: &shared.identity, secret: &shared.secret };
     let handshake = accept(stream, admission, random_bytes(), |role| match role {
+        // A cluster must not fall apart because clients have taken all connections.
+        Role::Client(_) if matches!(place, Place::Refusal(_)) => Err(Refusal::Busy),
         Role::Client(_) => Ok(()),
         Role::Peer(peer) => {
             seat = Some(admit(shared, peer)?);
@@ -87,7 +94,7 @@ async fn serve_inner(
     match (role, seat) {
         (Role::Peer(peer), Some(mut seat)) => {
             // A stop waits for clients, and they may need what peers bring.
-            drop(permit);
+            drop(place);
             let number = seat.number();
             let ended = tokio::select! {
                 ended = read_messages(shared, &peer, number, stream) => ended,

@@ -9,20 +9,26 @@ use std::time::Duration;
 
 use client::Datastore;
 use gateway_http::HttpOptions;
-use gateway_resp::ServerInfo;
+use gateway_resp::{CONNECTION_REFUSAL, ServerInfo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 use crate::config::Listeners;
 use crate::datastore::NodeDatastore;
 use crate::inbound;
-use crate::shared::Shared;
+use crate::shared::{Place, Shared};
 use crate::start_error::StartError;
 use crate::work::Job;
 
 /// After an accept failed for want of something (file descriptors, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client that is not served may take to read why. A guess: a few round trips across
+/// the world.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The ports, bound and not served yet.
 #[derive(Debug)]
@@ -55,11 +61,16 @@ impl Bound {
         let info = Arc::new(ServerInfo::new(&shared.config.name, env!("CARGO_PKG_VERSION"), port));
         let resp = {
             let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
-            move |stream, permit| -> Served {
+            move |stream, place: Place| -> Served {
                 let (facade, info) = (Arc::clone(&facade), Arc::clone(&info));
                 let closing = shared.closing.clone();
                 Box::pin(async move {
-                    let _permit: OwnedSemaphorePermit = permit;
+                    let _held: OwnedSemaphorePermit = match place {
+                        Place::Connection(permit) => permit,
+                        Place::Refusal(permit) => {
+                            return refuse(stream, CONNECTION_REFUSAL, permit).await;
+                        }
+                    };
                     let served =
                         gateway_resp::serve_connection(stream, facade, info, closing).await;
                     if let Err(error) = served {
@@ -68,16 +79,42 @@ impl Bound {
                 })
             }
         };
+        let http = {
+            let options = HttpOptions {
+                body_bytes_max: shared.config.limits.value_bytes + (64 << 10),
+                ..HttpOptions::new(ready)
+            };
+            let router = gateway_http::router(facade, options);
+            let closing = shared.closing.clone();
+            move |stream, place: Place| -> Served {
+                let (router, closing) = (router.clone(), closing.clone());
+                Box::pin(async move {
+                    let _held: OwnedSemaphorePermit = match place {
+                        Place::Connection(permit) => permit,
+                        Place::Refusal(permit) => {
+                            let refusal = gateway_http::connection_refusal();
+                            return refuse(stream, &refusal, permit).await;
+                        }
+                    };
+                    let limit = HttpOptions::HEAD_LIMIT;
+                    let served =
+                        gateway_http::serve_connection(stream, router, limit, closing).await;
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "HTTP connection failed");
+                    }
+                })
+            }
+        };
         let peer = {
             let (shared, datastore) = (Arc::clone(shared), Arc::clone(datastore));
-            move |stream, permit| -> Served {
+            move |stream, place| -> Served {
                 let (shared, datastore) = (Arc::clone(&shared), Arc::clone(&datastore));
-                Box::pin(inbound::serve(shared, datastore, stream, permit))
+                Box::pin(inbound::serve(shared, datastore, stream, place))
             }
         };
         accept(shared, "resp", self.resp, resp);
+        accept(shared, "http", self.http, http);
         accept(shared, "peer", self.peer, peer);
-        serve_http(shared, self.http, facade, ready);
     }
 }
 
@@ -104,7 +141,7 @@ fn accept(
     shared: &Arc<Shared>,
     setting: &'static str,
     listener: TcpListener,
-    serve: impl Fn(TcpStream, OwnedSemaphorePermit) -> Served + Send + Clone + 'static,
+    serve: impl Fn(TcpStream, Place) -> Served + Send + Clone + 'static,
 ) {
     let shared = Arc::clone(shared);
     let task = Arc::clone(&shared);
@@ -127,7 +164,7 @@ async fn accept_all(
     shared: &Shared,
     setting: &'static str,
     listener: &tokio::net::TcpListener,
-    serve: impl Fn(TcpStream, OwnedSemaphorePermit) -> Served + Send + Clone + 'static,
+    serve: impl Fn(TcpStream, Place) -> Served + Send + Clone + 'static,
 ) {
     loop {
         let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
@@ -138,48 +175,30 @@ async fn accept_all(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
-            tracing::warn!(setting, "a connection was closed: there are too many");
-            continue;
-        };
+        // More than are told why are just closed.
+        let Some(place) = shared.places.take(setting) else { continue };
         let serve = serve.clone();
         let job = Job::new(move || match TcpStream::from_std(stream) {
-            Ok(stream) => drop(spawn_local(serve(stream, permit))),
+            Ok(stream) => drop(spawn_local(serve(stream, place))),
             Err(error) => tracing::warn!(setting, %error, "a connection could not be served"),
         });
         start(shared, shared.routes.next(), job);
     }
 }
 
-fn serve_http(
-    shared: &Arc<Shared>,
-    listener: TcpListener,
-    facade: Arc<dyn Datastore>,
-    ready: watch::Receiver<bool>,
-) {
-    let shared = Arc::clone(shared);
-    let task = Arc::clone(&shared);
-    let job = Job::new(move || {
-        spawn_local(async move {
-            // Held until the last answer is out, so that a stop waits for it.
-            let Ok(_permit) = Arc::clone(&task.connections).acquire_owned().await else { return };
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
-                Err(error) => return tracing::error!(%error, "cannot listen for http"),
-            };
-            let options = HttpOptions {
-                body_bytes_max: task.config.limits.value_bytes + (64 << 10),
-                ..HttpOptions::new(ready)
-            };
-            let router = gateway_http::router(facade, options);
-            let closing = Arc::clone(&task);
-            let closed = async move { closing.closed().await };
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(closed).await {
-                tracing::error!(%error, "http failed");
-            }
-        });
-    });
-    start(&shared, shared.routes.loops().len() - 1, job);
+/// Tells a client why it is not served, and closes.
+async fn refuse(mut stream: TcpStream, refusal: &str, _held: OwnedSemaphorePermit) {
+    let told = async {
+        stream.write_all(refusal.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with something of the client's unread, the connection would be reset, and the
+        // refusal lost with it.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // A client that is gone, or does not listen, is not told.
+    let _ = timeout(REFUSAL_LIMIT, told).await;
 }
 
 /// Starts a job in a loop. One that is gone needs no more connections.

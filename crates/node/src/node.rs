@@ -12,7 +12,7 @@ use replication::{Core, CoreConfig};
 use ring::Ring;
 use storage::{Engine, EngineConfig};
 use storage_lmdb::{DirectoryLock, LmdbReader};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
 use crate::commit::{self, CommitJob};
@@ -20,12 +20,12 @@ use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
-use crate::identity::{draw_incarnation, random_u64};
+use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
 use crate::shard_reader::ShardReader;
-use crate::shared::{Inbound, Shared};
+use crate::shared::{Inbound, Places, Shared};
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
@@ -93,6 +93,7 @@ impl Node {
                 node: config.node(),
                 name: config.name.clone(),
                 incarnation: draw_incarnation(),
+                ring: ring_summary(&ring, config.names()),
             },
             secret,
             ring,
@@ -102,7 +103,7 @@ impl Node {
             links_changed: watch::Sender::new(0),
             switch,
             closing: closing_seen,
-            connections: Arc::new(Semaphore::new(config.connections_max + 1)),
+            places: Places::new(config.connections_max),
             inbound: Inbound::default(),
             config,
         });
@@ -239,9 +240,7 @@ impl Node {
         self.ready.send_replace(false);
         self.closing.send_replace(true);
         let limit = self.shared.config.timeouts.stop;
-        let permits = u32::try_from(self.shared.config.connections_max + 1).unwrap_or(u32::MAX);
-        let connections = self.shared.connections.acquire_many(permits);
-        if tokio::time::timeout(limit, connections).await.is_err() {
+        if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
         }
         self.shared.routes.tell_all(|| Urgent::Stop);

@@ -1,11 +1,12 @@
 //! What all parts of a running node share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::{ClusterSecret, NodeId};
 use ring::Ring;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::Identity;
 
 use crate::config::NodeConfig;
@@ -32,9 +33,76 @@ pub(crate) struct Shared {
     pub(crate) switch: Switch,
     /// Turns true when connections are to end.
     pub(crate) closing: watch::Receiver<bool>,
-    /// One permit per connection that may still be opened.
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) places: Places,
     pub(crate) inbound: Inbound,
+}
+
+/// Connections that are told at once why they are not served; more are just closed. A guess, far
+/// above what a client that behaves can cause.
+const REFUSALS_MAX: usize = 64;
+
+/// Who may still connect, on all ports together.
+#[derive(Debug)]
+pub(crate) struct Places {
+    max: usize,
+    /// One permit per connection that may still be opened.
+    connections: Arc<Semaphore>,
+    /// One permit per connection that may still be told that there are too many.
+    refusals: Arc<Semaphore>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What a connection is given when it is accepted.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// It is one of those that the node may have.
+    Connection(OwnedSemaphorePermit),
+    /// There are as many as the node may have. It is to be told so, unless it is a peer's.
+    Refusal(OwnedSemaphorePermit),
+}
+
+impl Places {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            connections: Arc::new(Semaphore::new(max)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for a connection to the port of `setting`; `None` if it is to be closed as it is.
+    pub(crate) fn take(&self, setting: &'static str) -> Option<Place> {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            return Some(Place::Connection(permit));
+        }
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        // Whoever connects must not be able to fill the log.
+        if refused.is_power_of_two() {
+            let max = self.max;
+            tracing::warn!(setting, refused, max, "too many connections: raise connections_max");
+        }
+        Arc::clone(&self.refusals).try_acquire_owned().ok().map(Place::Refusal)
+    }
+
+    /// Returns once all connections that took a place have ended.
+    pub(crate) async fn all_ended(&self) {
+        let all = u32::try_from(self.max).expect("the configuration allows a million");
+        // Nobody closes the semaphore.
+        let _ = self.connections.acquire_many(all).await;
+    }
+
+    /// What is counted since the start.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 2] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("connections_accepted", read(&self.accepted)),
+            ("connections_refused", read(&self.refused)),
+        ]
+    }
 }
 
 impl Shared {
@@ -66,7 +134,13 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     peers: Mutex<BTreeMap<NodeId, Entry>>,
+    /// How often connections ended with which error.
+    errors: Mutex<BTreeMap<String, u64>>,
 }
+
+/// Different errors that are counted before counting begins anew. A guess, above what members that
+/// are configured wrongly can cause.
+const ERRORS_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Entry {
@@ -101,6 +175,17 @@ impl Inbound {
         Some(Seat { number, ended })
     }
 
+    /// Counts an error that ended a connection; returns how often it came.
+    pub(crate) fn count(&self, error: &str) -> u64 {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() >= ERRORS_MAX && !errors.contains_key(error) {
+            errors.clear();
+        }
+        let times = errors.entry(error.to_owned()).or_default();
+        *times += 1;
+        *times
+    }
+
     /// Gives a place back, unless another connection has it by now.
     pub(crate) fn leave(&self, node: NodeId, seat: &Seat) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +211,16 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_error_over_and_over_is_counted_within_bounds() {
+        let inbound = Inbound::default();
+        assert_eq!([inbound.count("a"), inbound.count("a"), inbound.count("b")], [1, 2, 1]);
+        for number in 0..2 * ERRORS_MAX {
+            inbound.count(&number.to_string());
+        }
+        assert!(inbound.errors.lock().unwrap().len() <= ERRORS_MAX);
+    }
 
     #[tokio::test]
     async fn a_newer_connection_of_a_peer_takes_its_place_and_an_older_start_does_not() {

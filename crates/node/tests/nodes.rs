@@ -6,6 +6,8 @@
 
 #[path = "nodes/cluster.rs"]
 mod cluster;
+#[path = "nodes/connections.rs"]
+mod connections;
 #[path = "nodes/starting.rs"]
 mod starting;
 #[path = "nodes/strangers.rs"]

@@ -14,6 +14,7 @@
 //! to guess the secret from. Clients have room for a principal and a proof; none is required yet.
 
 mod exchange;
+mod ring_summary;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::FrameError;
 
 pub use exchange::{accept, connect_client, connect_peer};
+pub use ring_summary::{RingDifference, RingSummary};
 
 /// First thing in every connection after the length of its first frame and the encoding's version.
 pub const MAGIC: [u8; 4] = *b"MGSR";
@@ -50,6 +52,8 @@ pub struct Identity {
     pub name: String,
     /// Which start of it: later starts have larger ones, as far as its clock goes forward.
     pub incarnation: u64,
+    /// The ring it goes by.
+    pub ring: RingSummary,
 }
 
 /// The first frame of a connection.
@@ -89,6 +93,8 @@ pub struct PeerHello {
     pub name: String,
     /// Which start of it.
     pub incarnation: u64,
+    /// The ring it goes by.
+    pub ring: RingSummary,
 }
 
 /// What a client says of itself.
@@ -159,6 +165,9 @@ pub enum Refusal {
     /// The acceptor knows no such member.
     #[error("the node knows no member {0:?}: list the same `members` on every node")]
     UnknownMember(String),
+    /// The initiator goes by another ring.
+    #[error("{0}")]
+    Ring(Box<RingDifference>),
     /// The initiator says that it is the acceptor.
     #[error("the node at this address has the same name: give each node a name of its own")]
     OwnNode,

@@ -17,7 +17,7 @@ pub use frame::{
 };
 pub use handshake::{
     Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,
-    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Refusal, Role, Welcome, accept,
-    connect_client, connect_peer,
+    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Refusal, RingDifference, RingSummary, Role,
+    Welcome, accept, connect_client, connect_peer,
 };
 pub use operation_name::OperationName;

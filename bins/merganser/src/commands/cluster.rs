@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
 use clock::{ContextToken, Dot, NodeId};
-use replication::{Explanation, summarize};
+use replication::{Explanation, RequestError, summarize};
 use serde_json::{Value, json};
 use values::{DotStore, Key, State, View};
 
@@ -15,7 +15,8 @@ use crate::output::{Printer, json_bytes, table, text_bytes};
 
 /// Shows what a context token says. Names of nodes are asked of a node, if one is in reach.
 pub(crate) async fn context(printer: &Printer, node: &str, token: String) -> Result<ExitCode> {
-    let claims = ContextToken::from(token).peek()?;
+    let claims = ContextToken::from(token).peek();
+    let claims = claims.map_err(|error| RequestError::Context(error.to_string()))?;
     let names = match Client::connect(node).await {
         Ok(client) => client.status().await.map(|status| {
             status.members.into_iter().map(|member| (member.node, member.name)).collect()
@@ -58,16 +59,16 @@ pub(crate) async fn ring(
             "owners": found.n, "preference_list": list })),
     });
     printer.show(&json, || {
-        let rows = status
-            .members
-            .iter()
-            .map(|m| [m.name.clone(), m.partitions.to_string(), share(m.partitions)]);
+        let rows = (0..).zip(&status.members).map(|(index, m)| {
+            let letter = letter(index).to_string();
+            [letter, m.name.clone(), m.partitions.to_string(), share(m.partitions)]
+        });
         let mut text = format!(
-            "ring version {}, {} partitions\n{}\n{}",
+            "ring version {}, {} partitions; who owns them, once around:\n{}\n{}",
             status.ring_version,
             status.partitions,
-            drawn(&status.owners, status.members.len()),
-            table(["member", "partitions", "share"], rows.collect())
+            drawn(&status.owners),
+            table(["", "member", "partitions", "share"], rows.collect())
         );
         if let (Some(found), Some(list)) = (&lookup, &list) {
             let (owners, fallbacks) = list.split_at(usize::from(found.n).min(list.len()));
@@ -87,15 +88,15 @@ pub(crate) async fn ring(
 }
 
 /// The ring as one line of 64 letters: who owns the partition at each 64th of it.
-fn drawn(owners: &[u16], members: usize) -> String {
-    if owners.is_empty() {
-        return String::new();
-    }
-    let letter = |owner: u16| char::from(b'A' + u8::try_from(owner % 26).unwrap_or(0));
+fn drawn(owners: &[u16]) -> String {
     let width = owners.len().min(64);
     let ring: String = (0..width).map(|at| letter(owners[at * owners.len() / width])).collect();
-    let legend = if members > 26 { " (letters repeat)" } else { "" };
-    format!("[{ring}]{legend}")
+    format!("[{ring}]")
+}
+
+/// A member's letter; beyond 26 members they come again.
+fn letter(member: u16) -> char {
+    char::from(b'A' + u8::try_from(member % 26).expect("less than 26"))
 }
 
 /// Shows members, links and pending deltas.
@@ -193,8 +194,8 @@ fn explanation_text(found: &Explanation) -> String {
     }
     let tags = found.merged.live_tags();
     lines.push(match tags.as_slice() {
-        [] => "holds nothing".into(),
-        [tag] => format!("holds a {tag}"),
+        [] => "type none: nothing there".into(),
+        [tag] => format!("type {tag}"),
         tags => format!(
             "type conflict: holds {}; each can be read by its type",
             tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
@@ -204,7 +205,10 @@ fn explanation_text(found: &Explanation) -> String {
     for replica in &found.replicas {
         let node = named(replica.node, names);
         match &replica.view {
-            Ok(view) if *view == found.merged => lines.push(format!("replica {node}: the same")),
+            // Values, not views: those carry digests of rows, which a merged one has not.
+            Ok(view) if view.value == found.merged.value => {
+                lines.push(format!("replica {node}: the same"))
+            }
             Ok(view) => {
                 lines.push(format!("replica {node}: differs"));
                 lines.extend(view_lines(view, names).into_iter().map(|line| format!("  {line}")));

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use node::{DevCluster, DevOptions, Node, Settings};
+use anyhow::{Context as _, Result, ensure};
+use node::{ConfigError, DevCluster, DevOptions, Node, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -49,31 +48,20 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
 
 /// What flags, environment and file say together.
 fn settings(options: StartOptions) -> Result<Settings> {
-    let address = |flag: &str, text: Option<String>| -> Result<Option<SocketAddr>> {
-        text.map(|text| {
-            text.parse().with_context(|| {
-                format!("{flag} {text}: give an address and a port, 127.0.0.1:7379")
-            })
-        })
-        .transpose()
-    };
     let mut members = BTreeMap::new();
-    for member in &options.members {
-        let (name, at) = member
-            .split_once('=')
-            .ok_or_else(|| anyhow!("--member {member}: give NAME=HOST:PORT, for each member"))?;
-        ensure!(
-            members.insert(name.to_owned(), at.to_owned()).is_none(),
-            "--member {name} is given twice"
-        );
+    for (name, at) in options.members {
+        if members.insert(name.clone(), at).is_some() {
+            let reason = "is given twice: give each member a name of its own".into();
+            return Err(ConfigError::Invalid { setting: format!("--member {name}"), reason }.into());
+        }
     }
     let flags = Settings {
         name: options.name,
         cluster: options.cluster,
         data: options.data,
-        resp: address("--resp", options.resp)?,
-        http: address("--http", options.http)?,
-        peer: address("--peer", options.peer)?,
+        resp: options.resp,
+        http: options.http,
+        peer: options.peer,
         members: (!members.is_empty()).then_some(members),
         secret: options.secret_file.as_deref().map(secret).transpose()?,
         ..Settings::default()
@@ -114,12 +102,11 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 /// Runs a development cluster.
 pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
     log_to_stderr("error");
-    ensure!((1..=20).contains(&command.nodes), "--nodes takes 1 to 20");
     runtime()?.block_on(async {
         let stop = stop_signal()?;
         let kept = command.dir.clone();
         let options = DevOptions {
-            nodes: command.nodes,
+            nodes: command.nodes.into(),
             dir: command.dir,
             port_base: Some(command.port_base),
         };
@@ -171,7 +158,10 @@ fn things_to_try(cluster: &DevCluster) -> String {
         ));
         line(format!("redis-cli -p {resp} mg.heal {}    # see them converge:", last.name()));
     }
-    line(format!("redis-cli -p {resp} mg.explain s"));
-    line("merganser status                  # or: cargo run --release -- status".into());
+    line(format!("redis-cli --raw -p {resp} mg.explain s"));
+    let peer = first.addresses().peer;
+    // The default address need not be said.
+    let node = if peer.port() == 7381 { String::new() } else { format!("--node {peer} ") };
+    line(format!("merganser {node}status    # or: cargo run --release -- {node}status"));
     text
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use values::{InvalidKey, Tag};
 
 use crate::options::{
-    CartCommand, Command, CounterCommand, GsetCommand, MapCommand, RegisterCommand, SetCommand,
+    CartCommand, Command, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
 };
 use crate::output::{Printer, json_bytes, table, text_bytes};
 
@@ -64,6 +64,9 @@ fn absent(printer: &Printer) -> ExitCode {
     printer.show(&Value::Null, || "(nothing there)".into());
     ExitCode::FAILURE
 }
+
+/// What people are shown of a collection without elements.
+const EMPTY: &str = "(empty)";
 
 /// How many copies an answer rests on, for people.
 fn copies(answer: &Answer) -> String {
@@ -170,6 +173,9 @@ async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) ->
 
 fn elements(printer: &Printer, elements: &[values::Blob]) -> ExitCode {
     printer.show(&elements.iter().map(|e| json_bytes(e)).collect(), || {
+        if elements.is_empty() {
+            return EMPTY.into();
+        }
         elements.iter().map(|e| text_bytes(e)).collect::<Vec<_>>().join("\n")
     });
     ExitCode::SUCCESS
@@ -193,31 +199,35 @@ fn changed(printer: &Printer, answer: &Answer, what: &str) -> ExitCode {
 async fn set(printer: &Printer, bucket: &Bucket, command: SetCommand) -> Result<ExitCode> {
     let handle = |key: String| bucket.set(key).map_err(invalid);
     Ok(match command {
-        SetCommand::Add { key, elements } => {
+        SetCommand::Elements(ElementsCommand::Add { key, elements }) => {
             changed(printer, &handle(key)?.add(elements).await?, "new")
+        }
+        SetCommand::Elements(ElementsCommand::Members { key }) => {
+            elements(printer, &handle(key)?.members().await?)
+        }
+        SetCommand::Elements(ElementsCommand::Contains { key, element }) => {
+            truth(printer, handle(key)?.contains(element).await?)
+        }
+        SetCommand::Elements(ElementsCommand::Size { key }) => {
+            number(printer, handle(key)?.size().await?)
         }
         SetCommand::Remove { key, elements } => {
             changed(printer, &handle(key)?.remove(elements).await?, "removed")
         }
-        SetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
-        SetCommand::Contains { key, element } => {
-            truth(printer, handle(key)?.contains(element).await?)
-        }
-        SetCommand::Size { key } => number(printer, handle(key)?.size().await?),
     })
 }
 
-async fn gset(printer: &Printer, bucket: &Bucket, command: GsetCommand) -> Result<ExitCode> {
+async fn gset(printer: &Printer, bucket: &Bucket, command: ElementsCommand) -> Result<ExitCode> {
     let handle = |key: String| bucket.gset(key).map_err(invalid);
     Ok(match command {
-        GsetCommand::Add { key, elements } => {
+        ElementsCommand::Add { key, elements } => {
             changed(printer, &handle(key)?.add(elements).await?, "new")
         }
-        GsetCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
-        GsetCommand::Contains { key, element } => {
+        ElementsCommand::Members { key } => elements(printer, &handle(key)?.members().await?),
+        ElementsCommand::Contains { key, element } => {
             truth(printer, handle(key)?.contains(element).await?)
         }
-        GsetCommand::Size { key } => number(printer, handle(key)?.size().await?),
+        ElementsCommand::Size { key } => number(printer, handle(key)?.size().await?),
     })
 }
 
@@ -240,6 +250,9 @@ async fn cart(printer: &Printer, bucket: &Bucket, command: CartCommand) -> Resul
                 .map(|(item, units)| json!({ "item": json_bytes(item), "quantity": units.to_string() }))
                 .collect();
             printer.show(&json, || {
+                if items.is_empty() {
+                    return EMPTY.into();
+                }
                 let rows = items.iter().map(|(item, n)| [text_bytes(item), n.to_string()]);
                 table(["item", "quantity"], rows.collect())
             });
@@ -274,6 +287,9 @@ async fn map(printer: &Printer, bucket: &Bucket, command: MapCommand) -> Result<
                 .map(|(name, value)| json!({ "field": json_bytes(name), "value": json_bytes(value) }))
                 .collect();
             printer.show(&json, || {
+                if fields.is_empty() {
+                    return EMPTY.into();
+                }
                 let rows = fields.iter().map(|(name, value)| [text_bytes(name), text_bytes(value)]);
                 table(["field", "value"], rows.collect())
             });

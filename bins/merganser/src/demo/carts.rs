@@ -25,6 +25,14 @@ const CONVERGENCE_MAX: Duration = Duration::from_secs(60);
 /// Updates done, in percent, when the links of one node are cut and when they are restored.
 const CUT_PERCENT: (usize, usize) = (35, 70);
 
+/// What the report's words mean.
+const LEGEND: &str = "\
+updates: additions to carts, and removals from them, that were acknowledged
+accepted with fewer than w copies: on the cut-off node alone at first, delivered to the others later
+unmatched: a return of something that is not in the shopper's cart, bought before the file begins
+lost: additions acknowledged, removed by nobody, and missing from the carts in the end
+resurrected: additions removed by somebody and back in the carts in the end";
+
 /// What the demonstration is asked to do.
 pub(crate) struct CartsOptions {
     /// Purchases to replay; the bundled ones by default.
@@ -162,20 +170,26 @@ async fn replay(
     let in_carts: u64 = carts.values().map(|cart| units(&cart.totals())).sum();
     let ms = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
 
+    let reduced = run.reduced.load(Ordering::Relaxed);
     println!(
-        "strategy {:?}, {} nodes, {} shoppers at once{}",
-        options.strategy,
-        run.nodes.len(),
+        "{lines} lines of purchases by {} shoppers, {} at once, through {} nodes{}",
+        run.shoppers.len(),
         options.shoppers,
+        run.nodes.len(),
         if options.cut {
-            format!(", links of {cut_member} cut in the middle")
+            format!(
+                "; {cut_member} was cut off from {}% to {}% of it",
+                CUT_PERCENT.0, CUT_PERCENT.1
+            )
         } else {
             String::new()
         }
     );
+    println!("strategy {}", options.strategy.title());
+    println!();
     println!("sessions {sessions}");
     println!("updates {updates}");
-    println!("accepted with fewer than w copies {}", run.reduced.load(Ordering::Relaxed));
+    println!("accepted with fewer than w copies {reduced}");
     println!("outcome unknown {}", run.unknown.load(Ordering::Relaxed));
     println!("unmatched lines {}", run.unmatched.load(Ordering::Relaxed));
     println!("lost {}", difference.lost);
@@ -184,10 +198,11 @@ async fn replay(
     match unequal.as_slice() {
         [] => println!("totals equal to the file's: all {} carts", file.len()),
         some => println!(
-            "totals equal to the file's: {} of {} carts, not {}",
+            "totals equal to the file's: {} of {} carts, not {}{}",
             file.len() - some.len(),
             file.len(),
-            some.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+            some.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
+            if some.len() > 5 { ", …" } else { "" }
         ),
     }
     println!("converged {:.3} s after the last link was whole", converged.as_secs_f64());
@@ -199,6 +214,11 @@ async fn replay(
         ms(0.999),
         ms(1.0)
     );
+    println!();
+    println!("{LEGEND}");
+    if difference.lost + difference.resurrected > 0 {
+        println!("{}", options.strategy.moral());
+    }
     if options.strategy == StrategyName::Crdt {
         ensure!(
             difference.lost == 0 && difference.resurrected == 0,

@@ -22,6 +22,32 @@ pub(crate) enum StrategyName {
     Siblings,
 }
 
+impl StrategyName {
+    /// The strategy in a few words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Crdt => "crdt: the store's cart type, merged by the store",
+            Self::Lww => "lww: one value for each cart, the last writer wins",
+            Self::Siblings => "siblings: opaque values for each cart, merged by the application",
+        }
+    }
+
+    /// What to learn from a run in which something was lost or came back.
+    pub(crate) fn moral(self) -> &'static str {
+        match self {
+            Self::Crdt => "neither may happen to the store's cart type",
+            Self::Lww => {
+                "of two carts written at once one is thrown away with all that was added to it; \
+                 compare --strategy crdt"
+            }
+            Self::Siblings => {
+                "a union of carts cannot tell an item that was removed here from one that was \
+                 added there, so removed items come back (Dynamo §4.4); compare --strategy crdt"
+            }
+        }
+    }
+}
+
 /// A way to keep carts. Each call is one acknowledged operation, or an error.
 #[async_trait]
 pub(crate) trait Strategy: Send + Sync {
@@ -54,13 +80,23 @@ pub(crate) trait Strategy: Send + Sync {
 pub(crate) fn named(name: StrategyName) -> Box<dyn Strategy> {
     match name {
         StrategyName::Crdt => Box::new(CartType),
-        StrategyName::Lww => Box::new(LastWriter { ids: AtomicU64::new(1) }),
-        StrategyName::Siblings => Box::new(Reconciled { ids: AtomicU64::new(1) }),
+        StrategyName::Lww => Box::new(LastWriter::default()),
+        StrategyName::Siblings => Box::new(Reconciled::default()),
     }
 }
 
 fn invalid(error: values::InvalidKey) -> RequestError {
     error.into()
+}
+
+/// Ids of adds, for carts in which the store does not tell one add from another.
+#[derive(Default)]
+struct Ids(AtomicU64);
+
+impl Ids {
+    fn next(&self) -> AddId {
+        AddId::Number(self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 struct CartType;
@@ -157,14 +193,9 @@ fn insert(contents: &mut Contents, item: &str, units: u64, id: AddId) -> Recorde
     Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() }
 }
 
+#[derive(Default)]
 struct LastWriter {
-    ids: AtomicU64,
-}
-
-impl LastWriter {
-    fn id(&self) -> AddId {
-        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
-    }
+    ids: Ids,
 }
 
 #[async_trait]
@@ -178,7 +209,7 @@ impl Strategy for LastWriter {
         _: &History,
     ) -> Result<(Recorded, Answer), RequestError> {
         let mut contents = self.read(bucket, cart).await?;
-        let recorded = insert(&mut contents, item, units, self.id());
+        let recorded = insert(&mut contents, item, units, self.ids.next());
         let register = bucket.register(cart.to_owned()).map_err(invalid)?;
         Ok((recorded, register.set(contents.to_text()).await?))
     }
@@ -196,7 +227,7 @@ impl Strategy for LastWriter {
         if held == 0 {
             return Ok(None);
         }
-        let recorded = change(&mut contents, item, held.saturating_sub(units), self.id());
+        let recorded = change(&mut contents, item, held.saturating_sub(units), self.ids.next());
         let register = bucket.register(cart.to_owned()).map_err(invalid)?;
         Ok(Some((recorded, register.set(contents.to_text()).await?)))
     }
@@ -208,14 +239,9 @@ impl Strategy for LastWriter {
     }
 }
 
+#[derive(Default)]
 struct Reconciled {
-    ids: AtomicU64,
-}
-
-impl Reconciled {
-    fn id(&self) -> AddId {
-        AddId::Number(self.ids.fetch_add(1, Ordering::Relaxed))
-    }
+    ids: Ids,
 }
 
 fn reconciled<'a>(siblings: impl Iterator<Item = &'a [u8]>) -> Contents {
@@ -232,7 +258,7 @@ impl Strategy for Reconciled {
         units: u64,
         _: &History,
     ) -> Result<(Recorded, Answer), RequestError> {
-        let id = self.id();
+        let id = self.ids.next();
         let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
         let answer = raw
             .update(|siblings| {
@@ -257,7 +283,7 @@ impl Strategy for Reconciled {
         if held == 0 {
             return Ok(None);
         }
-        let (id, left) = (self.id(), held.saturating_sub(units));
+        let (id, left) = (self.ids.next(), held.saturating_sub(units));
         let done = Mutex::new(Recorded::default());
         let raw = bucket.raw(cart.to_owned()).map_err(invalid)?;
         let answer = raw

@@ -126,7 +126,7 @@ async fn an_unknown_outcome_carries_its_figures() {
         unknown.text(),
         "{\"acked\":1,\"detail\":\"outcome unknown: 1 of 2 replicas acknowledged in time; the \
          write may still become visible; read the key before you write it again\",\"needed\":2,\
-         \"status\":503,\"title\":\"Outcome unknown\",\"type\":\"urn:merganser:outcome-unknown\"}"
+         \"status\":503,\"title\":\"Outcome unknown\",\"type\":\"urn:merganser:outcome-unknown\"}\n"
     );
 }
 
@@ -138,7 +138,7 @@ async fn unknown_paths_are_problems() {
         assert_eq!((refused.status, refused.problem().as_str()), (404, "no-such-path"), "{path}");
     }
     assert_eq!(
-        get(&app, "/nowhere").await.text(),
+        get(&app, "/nowhere").await.text().trim_end(),
         r#"{"detail":"/nowhere is no address of this gateway; GET / lists those that are","status":404,"title":"Nothing is served here","type":"urn:merganser:no-such-path"}"#
     );
 }

@@ -92,7 +92,7 @@ async fn a_delete_needs_a_context_and_leaves_one() {
     let refused = send(&app, "DELETE", KEY, &[], "").await;
     assert_eq!(refused.status, 428);
     assert_eq!(
-        refused.text(),
+        refused.text().trim_end(),
         r#"{"detail":"a delete removes what its context has seen; get the key and send the Merganser-Context of the answer","status":428,"title":"A delete needs a context","type":"urn:merganser:context-required"}"#
     );
 

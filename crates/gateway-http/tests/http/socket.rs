@@ -1,17 +1,125 @@
-//! Over a real socket: what never reaches a handler because it is no HTTP.
+//! Over a real socket: what never reaches a handler because it is no HTTP, or takes too long.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use client::MemoryDatastore;
+use gateway_http::{HttpOptions, connection_refusal, router, serve_connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::harness::in_memory;
 
+/// For what must not happen in a test: longer than any may take.
+const NEVER: Duration = Duration::from_secs(600);
+
 async fn serve() -> SocketAddr {
+    serve_within(NEVER, NEVER).await.0
+}
+
+/// Serves until the returned sender says that it is to stop.
+async fn serve_within(head: Duration, body: Duration) -> (SocketAddr, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, in_memory()).await });
-    address
+    let stop = watch::Sender::new(false);
+    // The receiver keeps the last value when the sender is gone.
+    let (_, ready) = watch::channel(true);
+    let options = HttpOptions { body_limit: body, ..HttpOptions::new(ready) };
+    let router = router(Arc::new(MemoryDatastore::new()), options);
+    let sender = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve_connection(stream, router.clone(), head, sender.subscribe()));
+        }
+    });
+    (address, stop)
+}
+
+/// What is said to a client that sends `bytes` and no more, until the connection ends.
+async fn wait_for_the_end(address: SocketAddr, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    said
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_become_whole_ends_its_connection() {
+    let (address, _stop) = serve_within(Duration::from_millis(1), NEVER).await;
+    for head in ["", "GET /livez HT", "GET /livez HTTP/1.1\r\nhost: x\r\n"] {
+        assert_eq!(wait_for_the_end(address, head).await, "", "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_become_whole_is_answered_with_408_and_writes_nothing() {
+    let (address, _stop) = serve_within(NEVER, Duration::from_millis(1)).await;
+    let path = "/v1/buckets/b/keys/k HTTP/1.1\r\nhost: x\r\n";
+    for body in ["content-length: 9\r\n\r\nsho", "transfer-encoding: chunked\r\n\r\n3\r\nsho"] {
+        let said = wait_for_the_end(address, &format!("PUT {path}{body}")).await;
+        assert!(said.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{said}");
+        assert!(said.contains("the body did not come within 0.001 seconds; nothing was"), "{said}");
+        let read = say(address, format!("GET {path}connection: close\r\n\r\n").as_bytes()).await;
+        assert!(read.starts_with("HTTP/1.1 404 "), "{read}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_once_it_has_asked_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    client.write_all(b"GET /livez HTTP/1.0\r\n\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    // The end of what the client sends is seen before the answer is there.
+    let slow = in_memory().layer(from_fn(async |request: Request, next: Next| {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        next.run(request).await
+    }));
+    let stopping = watch::Sender::new(false);
+    tokio::spawn(serve_connection(stream, slow, NEVER, stopping.subscribe()));
+    let mut said = String::new();
+    client.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.0 200 OK\r\n"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_closes_idle_connections() {
+    let (address, stop) = serve_within(NEVER, NEVER).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 15];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    stop.send_replace(true);
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("ok\n"), "{rest}");
+}
+
+#[test]
+fn who_finds_no_connection_left_is_told_so_and_when_to_come_back() {
+    let said = connection_refusal();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert_eq!(
+        head,
+        format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+             content-length: {}\r\nconnection: close\r\nretry-after: 1",
+            body.len()
+        )
+    );
+    let document: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(document["type"], "urn:merganser:too-many-connections");
+    assert_eq!(document["status"], 503);
 }
 
 /// What the gateway says to `bytes` until it closes the connection, as far as it is text.

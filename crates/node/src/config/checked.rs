@@ -19,6 +19,8 @@ use crate::identity::node_id;
 const SECRET_BYTES_MIN: usize = 16;
 /// Most event loops: cores are numbered by a byte.
 const LOOPS_MAX: u16 = 64;
+/// Most connections that may be configured: a guess, beyond what one machine has ports for.
+const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most members of a static cluster; a guess far above what is sensible without gossip.
 const MEMBERS_MAX: usize = 128;
 
@@ -94,7 +96,7 @@ impl NodeConfig {
         check_name("cluster", &cluster)?;
         let data = settings.data.ok_or(ConfigError::Missing {
             setting: "data",
-            hint: "name the directory that keeps this node's data",
+            hint: "name the directory that keeps this node's data, with --data DIR or in the file",
         })?;
         let listen = Listeners {
             resp: settings.resp.unwrap_or_else(|| loopback(7379)),
@@ -140,7 +142,7 @@ impl NodeConfig {
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
                 stop: Duration::from_millis(settings.stop_ms.unwrap_or(5_000).into()),
             },
-            connections_max: settings.connections_max.unwrap_or(10_000).clamp(1, 1_000_000),
+            connections_max: connections_max(settings.connections_max)?,
         })
     }
 
@@ -153,6 +155,11 @@ impl NodeConfig {
     pub fn members(&self) -> Vec<NodeId> {
         std::iter::once(self.node()).chain(self.peers.iter().map(|peer| peer.node)).collect()
     }
+
+    /// The names of all members, this one included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.peers.iter().map(|peer| peer.name.as_str()))
+    }
 }
 
 impl Listeners {
@@ -163,7 +170,8 @@ impl Listeners {
                     setting,
                     format!(
                         "{address} can be reached from other machines, and nothing is encrypted or \
-                         authenticated yet: listen on 127.0.0.1, or set `insecure_listen = true`"
+                         authenticated yet: listen on 127.0.0.1, or set `insecure_listen = true` in the \
+                         configuration file"
                     ),
                 ));
             }
@@ -185,6 +193,13 @@ fn positive(setting: &str, value: Option<u32>, default: u32) -> Result<u32, Conf
         Some(0) => Err(invalid(setting, "at least 1")),
         Some(value) => Ok(value),
         None => Ok(default),
+    }
+}
+
+fn connections_max(wanted: Option<usize>) -> Result<usize, ConfigError> {
+    match wanted.unwrap_or(10_000) {
+        wanted if (1..=CONNECTIONS_MAX).contains(&wanted) => Ok(wanted),
+        _ => Err(invalid("connections_max", format!("1 to {CONNECTIONS_MAX}"))),
     }
 }
 
@@ -231,7 +246,8 @@ fn secret(secret: Option<String>, alone: bool) -> Result<Option<ClusterSecret>, 
         None => Err(ConfigError::Missing {
             setting: "secret",
             hint: "the members of a cluster prove it to one another; give all of them the same, \
-                   for example the output of `openssl rand -hex 32`",
+                   for example the output of `openssl rand -hex 32`, with --secret-file FILE or in the \
+                   configuration",
         }),
     }
 }

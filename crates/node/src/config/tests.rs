@@ -15,7 +15,10 @@ fn a_data_directory_is_all_that_a_cluster_of_one_needs() {
     assert_eq!(config.listen.resp.to_string(), "127.0.0.1:7379");
     assert_eq!(config.partitions.get(), 4096);
     assert!(config.secret.is_none() && config.peers.is_empty() && config.loops >= 1);
-    assert_eq!(error(""), "`data` is missing: name the directory that keeps this node's data");
+    assert_eq!(
+        error(""),
+        "`data` is missing: name the directory that keeps this node's data, with --data DIR or in the file"
+    );
 }
 
 #[test]
@@ -76,4 +79,9 @@ fn buckets_take_what_they_leave_open_from_the_default_bucket() {
 #[test]
 fn partitions_are_a_power_of_two() {
     assert!(error("data = \"d\"\npartitions = 3").starts_with("`partitions`: 3 partitions"));
+}
+
+#[test]
+fn a_node_that_could_not_be_connected_to_is_refused() {
+    assert_eq!(error("data = \"d\"\nconnections_max = 0"), "`connections_max`: 1 to 1000000");
 }

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{
     Accepted, Admission, Challenge, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity,
-    MAGIC, NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Proof, Refusal, Role, Verdict,
-    Welcome,
+    MAGIC, NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Proof, Refusal, RingDifference,
+    Role, Verdict, Welcome,
 };
 use crate::frame::{
     FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, frames, read_frame, write_frame,
@@ -28,14 +28,14 @@ pub async fn connect_peer<S: AsyncRead + AsyncWrite + Unpin>(
     peer_name: &str,
     nonce: Nonce,
 ) -> Result<(FrameStream<S>, Welcome), HandshakeError> {
-    let Identity { cluster, node, name, incarnation } = us.clone();
+    let Identity { cluster, node, name, incarnation, ring } = us.clone();
     let hello = Hello {
         magic: MAGIC,
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
         features: FEATURES,
         cluster: Some(cluster),
-        role: Role::Peer(PeerHello { node, name, incarnation }),
+        role: Role::Peer(PeerHello { node, name, incarnation, ring }),
         nonce,
     };
     let (stream, welcome) = connect(stream, &hello, Some(secret)).await?;
@@ -141,7 +141,7 @@ async fn accept_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
         write_frame(&mut stream, &Verdict::Refused(refusal.clone())).await?;
         return Err(HandshakeError::Refusing(refusal));
     }
-    let Identity { cluster, node, name, incarnation } = us.clone();
+    let Identity { cluster, node, name, incarnation, .. } = us.clone();
     let (version, features) = (PROTOCOL_VERSION, hello.features & FEATURES);
     let welcome = Welcome { version, features, cluster, node, name, incarnation };
     let mac = proven.then(|| secret.mac(ACCEPTOR, &[&said[0], &said[1], &clock::encode(&welcome)]));
@@ -168,7 +168,13 @@ fn judge(us: &Identity, hello: &Hello, proven: bool, tried: bool) -> Result<(), 
         Role::Peer(peer) if peer.name.len() > NAME_BYTES_MAX => {
             Err(Refusal::UnknownMember(String::new()))
         }
-        Role::Peer(_) | Role::Client(_) => Ok(()),
+        Role::Peer(peer) => {
+            match RingDifference::between((&peer.name, &peer.ring), (&us.name, &us.ring)) {
+                Some(difference) => Err(Refusal::Ring(difference)),
+                None => Ok(()),
+            }
+        }
+        Role::Client(_) => Ok(()),
     }
 }
 

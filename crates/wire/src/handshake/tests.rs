@@ -6,7 +6,20 @@ use super::*;
 use crate::{FRAME_BYTES_MAX, FrameStream, PeerFrame, read_frame, write_frame};
 
 fn node(name: &str, id: u64) -> Identity {
-    Identity { cluster: "ducks".into(), node: NodeId(id), name: name.into(), incarnation: 5 }
+    let cluster = "ducks".into();
+    Identity {
+        cluster,
+        node: NodeId(id),
+        name: name.into(),
+        incarnation: 5,
+        ring: ring(&["a", "b"]),
+    }
+}
+
+/// Rings of as many members have the same digest here.
+fn ring(names: &[&str]) -> RingSummary {
+    let digest = [u8::try_from(names.len()).unwrap(); 16];
+    RingSummary::new(digest, 64, names.iter().copied())
 }
 
 fn secret() -> ClusterSecret {
@@ -48,7 +61,8 @@ async fn two_nodes_of_one_cluster_welcome_each_other_and_then_speak_in_large_fra
     let (dialled, accepted) = dial(&node("a", 1), "quack", "b").await;
     let ((mut near, welcome), (mut far, accepted)) = (dialled.unwrap(), accepted.unwrap());
     assert_eq!((welcome.node, welcome.name.as_str(), welcome.incarnation), (NodeId(2), "b", 5));
-    let a = PeerHello { node: NodeId(1), name: "a".into(), incarnation: 5 };
+    let ring = ring(&["a", "b"]);
+    let a = PeerHello { node: NodeId(1), name: "a".into(), incarnation: 5, ring };
     assert_eq!(accepted.role, Role::Peer(a));
     assert_eq!(near.codec().max_frame_length(), FRAME_BYTES_MAX);
     let (sent, read) = tokio::join!(
@@ -73,6 +87,18 @@ async fn a_node_of_another_cluster_is_refused_even_with_the_secret() {
 #[tokio::test]
 async fn a_node_that_is_no_member_is_refused() {
     assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::UnknownMember("x".into()));
+}
+
+#[tokio::test]
+async fn a_node_that_goes_by_another_ring_is_refused_and_told_what_differs() {
+    let us = Identity { ring: ring(&["a", "b", "c"]), ..node("a", 1) };
+    assert_eq!(
+        refusal(&us, "quack").await.to_string(),
+        "\"a\" and \"b\" have different rings; only \"a\" has the members {\"c\"}; \"a\" has 3 \
+         members, \"b\" has 2: list the same `members` on every node"
+    );
+    // Nobody learns the members without the secret.
+    assert_eq!(refusal(&us, "moo").await, Refusal::Secret);
 }
 
 #[tokio::test]
