@@ -11,7 +11,7 @@ use super::{Limits, Prepared, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
     DotStore, ELEMENT_BYTES_MAX, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag,
-    Tally, View, Write, register,
+    Tally, View, Write,
 };
 
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
@@ -53,10 +53,12 @@ fn check_elements<'a>(
     }
 }
 
-/// Whether `by` may be added to something that shows `present`.
+/// Whether `by` may be added to something that shows `present`. Concurrent increments can have
+/// taken it beyond 64 bits; then every step back is allowed, however short.
 fn check_sum(present: i128, by: i64) -> Result<(), UpdateError> {
-    match present.checked_add(i128::from(by)).map(i64::try_from) {
-        Some(Ok(_)) => Ok(()),
+    match present.checked_add(i128::from(by)) {
+        Some(sum) if i64::try_from(sum).is_ok() => Ok(()),
+        Some(sum) if sum.unsigned_abs() < present.unsigned_abs() => Ok(()),
         _ => Err(UpdateError::Overflow),
     }
 }
@@ -141,11 +143,7 @@ pub(super) fn prepare_register(
             }
         }
         RegisterOp::Increment(by) => {
-            let present = match register.read() {
-                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
-                None => 0,
-            };
-            check_sum(i128::from(present), *by)?;
+            check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             delta.tally = register.tally.incremented(dot, i128::from(*by));
         }
     }
@@ -339,11 +337,7 @@ pub(super) fn prepare_map(
             check_elements(std::iter::once(name), limits)?;
             let bottom = Field::default();
             let seen = map_field(view, name).unwrap_or(&bottom);
-            let present = match seen.read() {
-                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
-                None => 0,
-            };
-            check_sum(i128::from(present), *by)?;
+            check_sum(seen.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             changed = u64::from(!seen.is_live());
             let dot = dots.mint()?;
             delta.context.insert(dot);

@@ -107,6 +107,41 @@ fn sums_that_do_not_fit_64_bits_are_refused_and_those_that_just_do_are_not() {
     assert_eq!(prepare(&cart, A, &add_to_cart(u64::MAX)), Err(UpdateError::Overflow));
 }
 
+/// Two replicas that each add the most there is, unaware of one another, leave a sum of 65 bits.
+fn beyond_64_bits(first: &[Operation], both: &Operation) -> Value {
+    let mut value = Value::default();
+    for operation in first {
+        update(&mut value, A, operation);
+    }
+    let deltas = [A, B].map(|actor| prepare(&value, actor, both).unwrap().delta);
+    deltas.iter().for_each(|delta| value.apply(delta));
+    value
+}
+
+#[test]
+fn a_sum_beyond_64_bits_can_be_brought_back_and_not_led_further_away() {
+    let count = |by| Operation::Counter(CounterOp::Add(by));
+    let hincr = |by| Operation::Map(MapOp::Increment { field: blob("f"), by });
+    let kinds: [(Vec<Operation>, &dyn Fn(i64) -> Operation); 4] = [
+        (vec![], &count),
+        (vec![], &incr),
+        (vec![set("0")], &incr),
+        (vec![hset("f", "0")], &hincr),
+    ];
+    for (first, step) in kinds {
+        for (most, back) in [(i64::MAX, -1), (i64::MIN, 1)] {
+            let mut value = beyond_64_bits(&first, &step(most));
+            for refused in [0, -back, most] {
+                assert_eq!(prepare(&value, A, &step(refused)), Err(UpdateError::Overflow));
+            }
+            update(&mut value, A, &step(back));
+            // From one side beyond the other: in range again, or nearer at least.
+            update(&mut value, B, &step(if most > 0 { i64::MIN } else { i64::MAX }));
+            assert_eq!(prepare(&value, A, &step(0)).map(|done| done.delta.is_empty()), Ok(false));
+        }
+    }
+}
+
 #[test]
 fn increments_of_what_is_no_integer_are_refused() {
     let mut value = Value::default();
