@@ -135,11 +135,11 @@ pub(super) fn prepare_register(
             // A set that loses against what it observed replaces nothing.
             if register.base < delta.base {
                 delta.tally = register.tally.reset();
-            }
-            if *replace {
-                let tags: Vec<Tag> =
-                    view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
-                others = removal(view, &tags, dots, stamp)?;
+                if *replace {
+                    let tags: Vec<Tag> =
+                        view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
+                    others = removal(view, &tags, dots, stamp)?;
+                }
             }
         }
         RegisterOp::Increment(by) => {

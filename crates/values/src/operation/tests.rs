@@ -143,6 +143,22 @@ fn a_sum_beyond_64_bits_can_be_brought_back_and_not_led_further_away() {
 }
 
 #[test]
+fn a_set_that_loses_against_a_later_base_leaves_other_types_alone() {
+    let mut value = Value::default();
+    update(&mut value, A, &set("late"));
+    let other = prepare(&Value::default(), B, &sadd(&["x"])).unwrap().delta;
+    value.apply(&other);
+    let at = |ms| {
+        let at = Some(Stamp::from_millis(ms));
+        Operation::Register(RegisterOp::Set { value: blob("new"), at, replace: true })
+    };
+    update(&mut value, A, &at(999));
+    assert_eq!(View::of(value.clone()).live_tags(), [Tag::LWW, Tag::ORSET]);
+    update(&mut value, A, &at(1_001));
+    assert_eq!(View::of(value).live_tags(), [Tag::LWW]);
+}
+
+#[test]
 fn increments_of_what_is_no_integer_are_refused() {
     let mut value = Value::default();
     update(&mut value, A, &set(" 1"));
