@@ -71,6 +71,9 @@ impl Delta {
             if other.value.0.contains_key(&tag) {
                 let touch = self.touch.entry(tag).or_default();
                 touch.elements.extend(state.elements());
+                // Whoever can read an unknown state will find several joined, and no names of
+                // what that drops.
+                touch.everything |= matches!(state, State::Opaque(_));
             }
         }
         for (&tag, state) in &other.value.0 {

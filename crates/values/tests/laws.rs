@@ -280,7 +280,8 @@ fn entries_of(view: &View, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
     let mut entries = Vec::new();
     for (&tag, state) in &view.value.0 {
         if !is_collection(tag) {
-            entries.push((tag, clock::encode(state)));
+            let alone = Value(BTreeMap::from([(tag, state.clone())]));
+            entries.push((tag, clock::encode(&alone)));
             continue;
         }
         let delta = Delta::of(tag, state.clone());
