@@ -189,7 +189,13 @@ impl Problem {
                 "The value is too long",
                 format!("{said}; store it in parts under several keys"),
             ),
-            UpdateError::TooManySiblings(_) => Self::new(
+            UpdateError::OperationTooLong { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-long",
+                "The operation is too long",
+                format!("{said}; nothing was written"),
+            ),
+            UpdateError::TooManySiblings(_) | UpdateError::SiblingsTooLong { .. } => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "too-many-siblings",
                 "Too many siblings",
