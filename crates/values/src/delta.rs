@@ -4,6 +4,8 @@
 //! so it names the element it removed from: that is how the element's row is found. A delta that
 //! speaks of elements without naming them (a cleared collection) says that it touches everything.
 
+mod split;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
