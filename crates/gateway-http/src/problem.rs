@@ -162,6 +162,12 @@ impl Problem {
                     detail,
                 )
             }
+            RequestError::Storage(StorageError::TooLong { .. }) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "answer-too-long",
+                "The answer is too long",
+                said,
+            ),
             RequestError::Storage(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "storage-failed",
