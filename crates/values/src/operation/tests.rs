@@ -175,11 +175,12 @@ fn beyond_64_bits(first: &[Operation], both: &Operation) -> Value {
 fn a_sum_beyond_64_bits_can_be_brought_back_and_not_led_further_away() {
     let count = |by| Operation::Counter(CounterOp::Add(by));
     let hincr = |by| Operation::Map(MapOp::Increment { field: blob("f"), by });
-    let kinds: [(Vec<Operation>, &dyn Fn(i64) -> Operation); 4] = [
-        (vec![], &count),
-        (vec![], &incr),
-        (vec![set("0")], &incr),
-        (vec![hset("f", "0")], &hincr),
+    type Step = fn(i64) -> Operation;
+    let kinds = [
+        (vec![], count as Step),
+        (vec![], incr),
+        (vec![set("0")], incr),
+        (vec![hset("f", "0")], hincr),
     ];
     for (first, step) in kinds {
         for (most, back) in [(i64::MAX, -1), (i64::MIN, 1)] {
