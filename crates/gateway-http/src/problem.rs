@@ -195,6 +195,12 @@ impl Problem {
                     detail,
                 )
             }
+            RequestError::Storage(StorageError::TooLong { .. }) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "answer-too-long",
+                "The answer is too long",
+                said,
+            ),
             RequestError::Storage(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "storage-failed",
@@ -222,7 +228,13 @@ impl Problem {
                 "The value is too long",
                 format!("{said}; store it in parts under several keys"),
             ),
-            UpdateError::TooManySiblings(_) => Self::new(
+            UpdateError::OperationTooLong { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-long",
+                "The operation is too long",
+                format!("{said}; nothing was written"),
+            ),
+            UpdateError::TooManySiblings(_) | UpdateError::SiblingsTooLong { .. } => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "too-many-siblings",
                 "Too many siblings",

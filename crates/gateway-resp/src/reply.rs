@@ -71,6 +71,7 @@ impl Reply {
             RequestError::Overloaded | RequestError::Storage(StorageError::Overloaded(_)) => {
                 "OVERLOADED"
             }
+            RequestError::Storage(StorageError::TooLong { .. }) => "ERR",
             RequestError::Storage(_) => "STORAGE",
             _ => "ERR",
         };

@@ -223,7 +223,13 @@ impl Running {
         while let Some(effect) = self.scratch.queue.pop_front() {
             match effect {
                 Effect::Send { to, message } => {
-                    self.task.outgoing.push(to, message, self.now.monotonic_ms);
+                    if let Some(answer) =
+                        self.task.outgoing.push(to, message, self.now.monotonic_ms)
+                    {
+                        let event = Event::Received { from: to, message: answer };
+                        self.task.core.step(self.now, event, &mut self.scratch.effects);
+                        self.scratch.queue.extend(self.scratch.effects.drain(..));
+                    }
                 }
                 Effect::Storage { ticket, command }
                     if self.task.routes.loops().len() > 1 && concerns_all_loops(&command) =>

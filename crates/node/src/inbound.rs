@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::Message;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -21,6 +21,8 @@ use crate::work::{MessageBatch, Work};
 
 /// Frames taken from a connection at once.
 const FRAMES_MAX: usize = 256;
+/// Bytes after which no further frame is taken before these are handed over.
+const FRAMES_BYTES: usize = 1 << 20;
 
 /// Why a connection to the peer port ended.
 #[derive(Debug, thiserror::Error)]
@@ -130,13 +132,23 @@ async fn read_messages(
     stream: FrameStream<TcpStream>,
 ) -> Result<(), InboundError> {
     let (mut pongs, frames) = StreamExt::split::<Bytes>(stream);
-    let mut frames = frames.ready_chunks(FRAMES_MAX);
+    let mut frames = frames.fuse();
+    let mut ready = Vec::new();
     let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
     let from = peer.node;
     let mut greeted = false;
     loop {
-        let ready = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
-        let ready = ready.ok_or(FrameError::Closed)?;
+        let first = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
+        let mut next = Some(first.ok_or(FrameError::Closed)?);
+        let mut gathered = 0;
+        while let Some(frame) = next.take() {
+            let frame = frame.map_err(FrameError::Io)?;
+            gathered += frame.len();
+            ready.push(frame);
+            if ready.len() < FRAMES_MAX && gathered < FRAMES_BYTES {
+                next = frames.next().now_or_never().flatten();
+            }
+        }
         // The first frame, a ping, says that the peer is ready for answers to what it will ask.
         if !std::mem::replace(&mut greeted, true)
             && let Some(link) = shared.link(from)
@@ -144,8 +156,7 @@ async fn read_messages(
             link.set_incoming(seat, |up| shared.announce(link, up));
         }
         let received_ms = shared.clock.monotonic_ms();
-        for bytes in ready {
-            let bytes = bytes.map_err(FrameError::Io)?;
+        for bytes in ready.drain(..) {
             match clock::decode(&bytes).map_err(FrameError::Malformed)? {
                 PeerFrame::Message(header, message) => {
                     if header.version != MESSAGE_VERSION {

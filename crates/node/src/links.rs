@@ -12,7 +12,9 @@ use bytes::{Bytes, BytesMut};
 use clock::NodeId;
 use replication::Message;
 use tokio::sync::mpsc;
-use wire::{FrameHeader, MESSAGE_VERSION, OperationName, PeerFrame, append_frame};
+use wire::{
+    FrameHeader, MESSAGE_VERSION, OperationName, OversizeFrame, PeerFrame, append_peer_frame,
+};
 
 use crate::config::Member;
 
@@ -178,33 +180,35 @@ impl Outgoing {
         Self { header, peers: links.iter().map(gathered).collect() }
     }
 
-    /// Gathers a message, unless its link is down or it does not fit in a frame.
-    pub(crate) fn push(&mut self, to: NodeId, message: Message, now_ms: u64) {
+    /// Gathers a message, unless its link is down. An answer that does not fit in a frame is
+    /// replaced by one that says so; of a question that does not, that answer is returned, for
+    /// the core that asked.
+    #[must_use]
+    pub(crate) fn push(&mut self, to: NodeId, message: Message, now_ms: u64) -> Option<Message> {
         let Some(peer) = self.peers.get_mut(&to) else {
             tracing::error!(%to, "a message to a node that is no member was dropped");
-            return;
+            return None;
         };
         if !peer.link.is_up() {
-            return;
+            return None;
         }
-        let deadline_ms = message.budget_ms;
-        let useful_until =
-            if deadline_ms == 0 { u64::MAX } else { now_ms + u64::from(deadline_ms) };
-        peer.useful_until_ms = peer.useful_until_ms.max(useful_until);
-        let HeaderBase { sender, incarnation, ring_version } = self.header;
-        let header = FrameHeader {
-            version: MESSAGE_VERSION,
-            sender,
-            incarnation,
-            ring_version,
-            deadline_ms,
-            operation: OperationName::from(message.body.name()),
-            // Unique in the cluster for all practical purposes, and the same in the answer.
-            trace: message.id.number ^ u64::from(message.id.core).rotate_right(8),
+        let frame = framed(self.header, message);
+        let Err(OversizeFrame { bytes, limit }) = append_peer_frame(&mut peer.buffer, &frame)
+        else {
+            peer.extend(&frame, now_ms);
+            return None;
         };
-        if let Err(error) = append_frame(&mut peer.buffer, &PeerFrame::Message(header, message)) {
-            tracing::warn!(%to, %error, "a message was dropped");
+        let PeerFrame::Message(_, message) = frame else { return None };
+        let operation = message.body.name();
+        tracing::warn!(%to, bytes, limit, operation, "a message does not fit in a frame");
+        let body = message.body.too_long(bytes, limit);
+        if message.body.is_question() {
+            return Some(Message { body, ..message });
         }
+        let frame = framed(self.header, Message { body, ..message });
+        append_peer_frame(&mut peer.buffer, &frame).expect("an error is short");
+        peer.extend(&frame, now_ms);
+        None
     }
 
     /// Hands everything gathered to the links.
@@ -220,13 +224,44 @@ impl Outgoing {
     }
 }
 
+impl Gathered {
+    /// Takes note of how long a frame just appended is of use.
+    fn extend(&mut self, frame: &PeerFrame, now_ms: u64) {
+        let useful_until = match frame {
+            PeerFrame::Message(header, _) if header.deadline_ms > 0 => {
+                now_ms + u64::from(header.deadline_ms)
+            }
+            _ => u64::MAX,
+        };
+        self.useful_until_ms = self.useful_until_ms.max(useful_until);
+    }
+}
+
+fn framed(header: HeaderBase, message: Message) -> PeerFrame {
+    let HeaderBase { sender, incarnation, ring_version } = header;
+    let header = FrameHeader {
+        version: MESSAGE_VERSION,
+        sender,
+        incarnation,
+        ring_version,
+        deadline_ms: message.budget_ms,
+        operation: OperationName::from(message.body.name()),
+        // Unique in the cluster for all practical purposes, and the same in the answer.
+        trace: message.id.number ^ u64::from(message.id.core).rotate_right(8),
+    };
+    PeerFrame::Message(header, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::node_id;
-    use clock::Stamp;
+    use clock::{Actor, Dot, Stamp};
     use replication::{Body, RequestId};
     use ring::Partition;
+    use storage::StorageError;
+    use values::{Causal, Delta, DotFun, Key, Sibling, State, Tag, Value, View};
+    use wire::PEER_FRAME_BYTES_MAX;
 
     fn message(budget_ms: u32) -> Message {
         let body = Body::Count { bucket: Bytes::from_static(b"b"), partitions: vec![Partition(1)] };
@@ -249,14 +284,14 @@ mod tests {
         queue.link().set_incoming(5, |up| announced.push(up));
         assert_eq!(announced, [true]);
         let node = queue.link().member.node;
-        outgoing.push(node, message(50), 100);
-        outgoing.push(node, message(20), 100);
+        assert_eq!(outgoing.push(node, message(50), 100), None);
+        assert_eq!(outgoing.push(node, message(20), 100), None);
         assert!(queue.next_waiting().is_none());
         outgoing.flush();
         let chunk = queue.next_waiting().unwrap();
         assert_eq!(chunk.useful_until_ms, 150);
         assert!(queue.next_waiting().is_none());
-        outgoing.push(node, message(0), 100);
+        assert_eq!(outgoing.push(node, message(0), 100), None);
         outgoing.flush();
         assert_eq!(queue.next_waiting().unwrap().useful_until_ms, u64::MAX);
     }
@@ -279,9 +314,72 @@ mod tests {
     #[test]
     fn nothing_is_queued_for_a_link_that_is_down() {
         let (mut outgoing, mut queue) = outgoing();
-        outgoing.push(queue.link().member.node, message(0), 100);
+        assert_eq!(outgoing.push(queue.link().member.node, message(0), 100), None);
         outgoing.flush();
         assert!(queue.next_waiting().is_none());
+    }
+
+    /// A value that nine coordinators, cut off from one another, each wrote 8 MiB of.
+    fn long_value() -> Value {
+        let long = Bytes::from(vec![7; 8 << 20]);
+        let mut state = Causal::<DotFun<Sibling>>::default();
+        for node in 1..=9 {
+            let dot = Dot::new(Actor::new(NodeId(node), node, 0), 1);
+            state.context.insert(dot);
+            state.store.0.insert(dot, Sibling { value: long.clone(), stamp: Stamp(1) });
+        }
+        Value(BTreeMap::from([(Tag::BYTES, State::Bytes(state))]))
+    }
+
+    fn sent(queue: &mut LinkQueue) -> Option<Message> {
+        let chunk = queue.next_waiting()?.bytes;
+        match clock::decode(&chunk[4..]) {
+            Ok(PeerFrame::Message(_, message)) => Some(message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_too_long(error: &StorageError) -> bool {
+        matches!(error, StorageError::TooLong { bytes, limit: PEER_FRAME_BYTES_MAX }
+            if *bytes > 72 << 20)
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_in_a_frame_is_replaced_by_one_that_says_so() {
+        let (mut outgoing, mut queue) = outgoing();
+        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_incoming(5, |_| ());
+        let node = queue.link().member.node;
+        let view = View::of(long_value());
+        let mut answered = |body| {
+            assert_eq!(outgoing.push(node, Message { body, ..message(0) }, 100), None);
+            outgoing.flush();
+            let answer = sent(&mut queue).expect("an answer is sent");
+            assert_eq!(answer.id, message(0).id);
+            answer.body
+        };
+        let Body::Shown(Err(error)) = answered(Body::Shown(Ok(view.clone()))) else { panic!() };
+        assert!(is_too_long(&error), "{error}");
+        // What was merged is merged, shown or not.
+        assert_eq!(answered(Body::Merged(Ok(Some(view)))), Body::Merged(Ok(None)));
+        // What fits goes through.
+        assert_eq!(answered(Body::Counted(Ok(3))), Body::Counted(Ok(3)));
+    }
+
+    #[test]
+    fn a_question_that_does_not_fit_in_a_frame_is_answered_at_once_and_not_sent() {
+        let (mut outgoing, mut queue) = outgoing();
+        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_incoming(5, |_| ());
+        let node = queue.link().member.node;
+        let (key, delta) = (Key::new("b", "k").unwrap(), Delta::whole(long_value()));
+        let body = Body::Merge { key, delta, show: None };
+        let answer = outgoing.push(node, Message { body, ..message(50) }, 100);
+        let Some(Message { id, body: Body::Merged(Err(error)), .. }) = answer else { panic!() };
+        assert_eq!(id, message(50).id);
+        assert!(is_too_long(&error), "{error}");
+        outgoing.flush();
+        assert_eq!(sent(&mut queue), None);
     }
 
     #[test]

@@ -115,6 +115,50 @@ impl Body {
         }
     }
 
+    /// Whether it asks; if not, it answers.
+    pub const fn is_question(&self) -> bool {
+        match self {
+            Self::Forward(_)
+            | Self::Read { .. }
+            | Self::Merge { .. }
+            | Self::List { .. }
+            | Self::Count { .. }
+            | Self::Explain { .. } => true,
+            Self::Forwarded(_)
+            | Self::Shown(_)
+            | Self::Merged(_)
+            | Self::Listed(_)
+            | Self::Counted(_)
+            | Self::Explained { .. } => false,
+        }
+    }
+
+    /// What is answered where this does not fit in a message, because it takes `bytes` and a
+    /// message holds `limit`. Stands in for an answer; to a question it is the answer that its own
+    /// sender gets.
+    #[must_use]
+    pub fn too_long(&self, bytes: usize, limit: usize) -> Self {
+        let error = StorageError::TooLong { bytes, limit };
+        match self {
+            Self::Forward(_) => Self::Forwarded(Err(RequestError::Unsupported(format!(
+                "a request of {bytes} bytes, a message between nodes holds {limit}: use several"
+            )))),
+            Self::Forwarded(_) => Self::Forwarded(Err(RequestError::Unsupported(format!(
+                "an answer of {bytes} bytes, a message between nodes holds {limit}: ask for less \
+                 at a time; what was to be written is written"
+            )))),
+            Self::Read { .. } | Self::Shown(_) => Self::Shown(Err(error)),
+            Self::Merge { .. } | Self::Merged(Err(_)) => Self::Merged(Err(error)),
+            // It is merged, and durable; only what there is to show is not shown.
+            Self::Merged(Ok(_)) => Self::Merged(Ok(None)),
+            Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
+            Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
+            Self::Explain { .. } | Self::Explained { .. } => {
+                Self::Explained { view: Err(error), pending_for: Vec::new() }
+            }
+        }
+    }
+
     /// The partition-routing key of a request body (`None` for answers and for bodies that name
     /// partitions themselves).
     pub const fn key(&self) -> Option<&Key> {

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use clock::NodeId;
 use values::{Delta, View};
 
-/// What each owner lacks of `merged`, among those that showed something.
+/// Longest repair sent at once, encoded, where it can be cut: what is repaired in the background
+/// must not hold up what a client waits for. A guess.
+const REPAIR_BYTES_MAX: usize = 1 << 20;
+
+/// What each owner lacks of `merged`, among those that showed something; a lot of it in parts.
 pub(crate) fn repairs(
     merged: &View,
     shown: &BTreeMap<NodeId, View>,
@@ -15,6 +19,9 @@ pub(crate) fn repairs(
         .iter()
         .filter(|(node, _)| owners.contains(node))
         .filter_map(|(&node, view)| Some((node, merged.repair(view)?)))
+        .flat_map(|(node, delta)| {
+            delta.split(REPAIR_BYTES_MAX).into_iter().map(move |part| (node, part))
+        })
         .collect()
 }
 
@@ -25,7 +32,7 @@ mod tests {
     use clock::{Actor, CausalContext, Dot, NodeId};
     use values::{Blob, Causal, DotFun, DotMap, State, Tag, Value, View};
 
-    use super::repairs;
+    use super::{REPAIR_BYTES_MAX, repairs};
 
     fn page(names: &[&'static str], next: Option<&'static str>) -> View {
         let all = ["a", "b", "c", "d"];
@@ -65,5 +72,26 @@ mod tests {
         assert_eq!(sent.len(), 1);
         assert_eq!(sent[0].0, NodeId(2));
         assert_eq!(sent[0].1.named_elements(Tag::ORSET), [Blob::from("b")].into());
+    }
+
+    #[test]
+    fn a_large_repair_is_sent_in_parts_that_bring_all_of_it() {
+        let actor = Actor::new(NodeId(1), 7, 0);
+        let long =
+            |number: u64| Blob::from([vec![b'x'; 60_000], number.to_be_bytes().into()].concat());
+        let store =
+            (1..=50).map(|number| (long(number), DotFun([(Dot::new(actor, number), ())].into())));
+        let context = (1..=50).map(|number| Dot::new(actor, number)).collect();
+        let state = State::Orset(Causal { store: DotMap(store.collect()), context });
+        let merged = View::of(Value(BTreeMap::from([(Tag::ORSET, state)])));
+        let shown = BTreeMap::from([(NodeId(2), View::default())]);
+        let sent = repairs(&merged, &shown, &[NodeId(2)]);
+        assert_eq!(sent.len(), 3);
+        let mut repaired = Value::default();
+        for (_, part) in &sent {
+            assert!(clock::encode(part).len() <= REPAIR_BYTES_MAX);
+            repaired.apply(part);
+        }
+        assert_eq!(repaired, merged.value);
     }
 }

@@ -193,4 +193,12 @@ pub enum StorageError {
     /// Too much waits for the disk. Nothing was written.
     #[error("overloaded: {0} bytes wait for the disk")]
     Overloaded(usize),
+    /// A question or its answer takes more than a message between nodes holds.
+    #[error("{bytes} bytes to send, a message between nodes holds {limit}: ask for less at a time")]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// What a message holds.
+        limit: usize,
+    },
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::CausalContext;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use values::{Blob, Delta, Key, State, Tag, is_collection};
+use values::{Blob, Delta, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
@@ -25,7 +25,7 @@ pub(crate) struct Header {
 }
 
 /// What a header holds of one tag.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The state itself.
     Whole(State),
@@ -82,16 +82,20 @@ pub(crate) fn row_digest(tag: Tag, element: &[u8], row: &[u8]) -> u128 {
     hash.digest128()
 }
 
+/// A header as it is stored. States stand as they do in a message, so that one of a type that this
+/// build does not know is kept as it came.
 #[derive(Serialize)]
 struct HeaderOut<'a> {
     key: Option<&'a Key>,
-    tags: &'a BTreeMap<Tag, Part>,
+    states: Value,
+    collections: BTreeMap<Tag, &'a Collection>,
 }
 
 #[derive(Deserialize)]
 struct HeaderIn {
     key: Option<Key>,
-    tags: BTreeMap<Tag, Part>,
+    states: Value,
+    collections: BTreeMap<Tag, Collection>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,7 +150,15 @@ impl Header {
         let live: Vec<u8> = self.live_tags().map(|tag| tag.0).collect();
         let count = u16::try_from(live.len()).expect("there are 256 tags");
         let key = at.is_long().then_some(key);
-        let encoding = clock::encode(&HeaderOut { key, tags: &self.tags });
+        let mut header = HeaderOut { key, states: Value::default(), collections: BTreeMap::new() };
+        for (&tag, part) in &self.tags {
+            match part {
+                // Long values are shared, not copied.
+                Part::Whole(state) => drop(header.states.0.insert(tag, state.clone())),
+                Part::Collection(collection) => drop(header.collections.insert(tag, collection)),
+            }
+        }
+        let encoding = clock::encode(&header);
         let body = [count.to_be_bytes().as_slice(), &live, &encoding].concat();
         seal(at.as_bytes(), &body)
     }
@@ -158,7 +170,10 @@ impl Header {
     ) -> Result<(Self, Option<Key>), StorageError> {
         let (_, encoding) =
             split_live(open(row_key, record)?).ok_or_else(|| damaged("header cut short"))?;
-        let HeaderIn { key, tags } = decode(encoding)?;
+        let HeaderIn { key, states, collections } = decode(encoding)?;
+        let states = states.0.into_iter().map(|(tag, state)| (tag, Part::Whole(state)));
+        let collections = collections.into_iter().map(|(tag, held)| (tag, Part::Collection(held)));
+        let tags: BTreeMap<Tag, Part> = states.chain(collections).collect();
         for (&tag, part) in &tags {
             if is_collection(tag) != matches!(part, Part::Collection(_)) {
                 return Err(damaged(format_args!("{tag} stored in the wrong form")));

@@ -4,6 +4,8 @@
 //! so it names the element it removed from: that is how the element's row is found. A delta that
 //! speaks of elements without naming them (a cleared collection) says that it touches everything.
 
+mod split;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,9 @@ impl Delta {
             if other.value.0.contains_key(&tag) {
                 let touch = self.touch.entry(tag).or_default();
                 touch.elements.extend(state.elements());
+                // Whoever can read an unknown state will find several joined, and no names of
+                // what that drops.
+                touch.everything |= matches!(state, State::Opaque(_));
             }
         }
         for (&tag, state) in &other.value.0 {

@@ -54,7 +54,7 @@ pub use register::{Base, Field, Register, Write};
 pub use rows::{
     JoinedRow, cleared_by, empty_collection, entry_row, insert_row, is_collection, join_row,
 };
-pub use state::{CounterState, MisplacedState, Sibling, State, Value};
+pub use state::{CounterState, Sibling, State, Value};
 pub use tag::Tag;
 pub use tally::{Tally, TallyEntry};
 pub use types::{

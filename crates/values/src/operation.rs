@@ -56,10 +56,16 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Most siblings that a put may leave. Default 100 (Riak's limit).
     pub siblings: usize,
+    /// Most bytes that the siblings which a put leaves may hold in all: a raw value is replicated
+    /// with all of them, in one message. Never less than `value_bytes` counts. Default 8 MiB.
+    pub siblings_bytes: usize,
     /// Most adds that one cart item may hold apart. Default 10,000.
     pub adds_per_item: usize,
     /// Most elements or fields named by one operation. Default 100,000.
     pub elements_per_operation: usize,
+    /// Most bytes of names and values in one operation ([`Operation::payload_bytes`]), since its
+    /// delta is one message. One element with the longest value always fits. Default 8 MiB.
+    pub operation_bytes: usize,
     /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
     pub future_ms: u64,
 }
@@ -69,10 +75,44 @@ impl Default for Limits {
         Self {
             value_bytes: 8 << 20,
             siblings: 100,
+            siblings_bytes: 8 << 20,
             adds_per_item: 10_000,
             elements_per_operation: 100_000,
+            operation_bytes: 8 << 20,
             future_ms: 60_000,
         }
+    }
+}
+
+impl Limits {
+    fn siblings_bytes(&self) -> usize {
+        self.siblings_bytes.max(self.value_bytes)
+    }
+
+    fn operation_bytes(&self) -> usize {
+        self.operation_bytes.max(self.value_bytes.saturating_add(ELEMENT_BYTES_MAX))
+    }
+}
+
+fn check_value(value: &Blob, limits: &Limits) -> Result<(), UpdateError> {
+    let limit = limits.value_bytes;
+    if value.len() > limit {
+        return Err(UpdateError::ValueTooLong { bytes: value.len(), limit });
+    }
+    Ok(())
+}
+
+fn check_elements<'a>(
+    names: impl ExactSizeIterator<Item = &'a Blob>,
+    limits: &Limits,
+) -> Result<(), UpdateError> {
+    let count = names.len();
+    if count == 0 || count > limits.elements_per_operation {
+        return Err(UpdateError::ElementCount(count));
+    }
+    match names.map(|name| name.len()).max() {
+        Some(longest) if longest > ELEMENT_BYTES_MAX => Err(UpdateError::ElementTooLong(longest)),
+        _ => Ok(()),
     }
 }
 
@@ -120,6 +160,26 @@ pub enum UpdateError {
     /// The key has too many siblings to add one.
     #[error("{0} siblings; get them, reconcile, and put with the context of that get")]
     TooManySiblings(usize),
+    /// The key's siblings hold too many bytes to add one.
+    #[error(
+        "{bytes} bytes of siblings with this one, at most {limit} are allowed; get them, reconcile, and put with the context of that get"
+    )]
+    SiblingsTooLong {
+        /// Bytes that they would hold in all.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The operation's names and values are too long together.
+    #[error(
+        "{bytes} bytes of names and values in one operation, at most {limit} are allowed; use several operations"
+    )]
+    OperationTooLong {
+        /// Their bytes.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A cart item has too many adds to add one.
     #[error("{0} separate adds of this item; set its quantity to fold them into one")]
     TooManyAdds(usize),
@@ -165,6 +225,62 @@ impl Operation {
             Self::Map(_) => Some(Tag::MAP),
             Self::Delete(tag) => *tag,
         }
+    }
+
+    /// Bytes of all names and values in the operation: what it adds to the messages that carry it
+    /// or its delta, some fixed bytes per element aside.
+    pub fn payload_bytes(&self) -> usize {
+        let sum = |names: &[Blob]| names.iter().map(Blob::len).sum();
+        match self {
+            Self::Bytes(BytesOp::Put(value)) => value.len(),
+            Self::Register(RegisterOp::Set { value, .. }) => value.len(),
+            Self::Gset(GsetOp::Add(names)) => sum(names),
+            Self::Orset(OrsetOp::Add(names) | OrsetOp::Remove(names)) => sum(names),
+            Self::Cart(
+                CartOp::Add { item, .. } | CartOp::Remove(item) | CartOp::SetQuantity { item, .. },
+            ) => item.len(),
+            Self::Map(MapOp::Set(fields)) => {
+                fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+            }
+            Self::Map(MapOp::Increment { field, .. }) => field.len(),
+            Self::Map(MapOp::Remove(names)) => sum(names),
+            Self::Bytes(BytesOp::Delete)
+            | Self::Register(RegisterOp::Increment(_))
+            | Self::Counter(_)
+            | Self::Delete(_) => 0,
+        }
+    }
+
+    /// Whether the operation's own sizes are within `limits`, whatever the key holds.
+    /// [`prepare`](Self::prepare) checks it; whoever passes an operation on to another node checks
+    /// it before that, so that what nobody would accept is not sent.
+    pub fn check_size(&self, limits: &Limits) -> Result<(), UpdateError> {
+        match self {
+            Self::Bytes(BytesOp::Put(value)) | Self::Register(RegisterOp::Set { value, .. }) => {
+                check_value(value, limits)?;
+            }
+            Self::Gset(GsetOp::Add(names))
+            | Self::Orset(OrsetOp::Add(names) | OrsetOp::Remove(names))
+            | Self::Map(MapOp::Remove(names)) => check_elements(names.iter(), limits)?,
+            Self::Cart(
+                CartOp::Add { item: name, .. }
+                | CartOp::Remove(name)
+                | CartOp::SetQuantity { item: name, .. },
+            )
+            | Self::Map(MapOp::Increment { field: name, .. }) => {
+                check_elements(std::iter::once(name), limits)?;
+            }
+            Self::Map(MapOp::Set(fields)) => {
+                check_elements(fields.iter().map(|(name, _)| name), limits)?;
+                fields.iter().try_for_each(|(_, value)| check_value(value, limits))?;
+            }
+            Self::Bytes(BytesOp::Delete)
+            | Self::Register(RegisterOp::Increment(_))
+            | Self::Counter(_)
+            | Self::Delete(_) => {}
+        }
+        let (bytes, limit) = (self.payload_bytes(), limits.operation_bytes());
+        if bytes > limit { Err(UpdateError::OperationTooLong { bytes, limit }) } else { Ok(()) }
     }
 
     /// The type whose counters the operation mints from (a delete leaves a newer tombstone in a
@@ -237,6 +353,7 @@ impl Operation {
         {
             view.check_type(tag)?;
         }
+        self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
         match self {
             Self::Bytes(op) => prepare_bytes(op, view, observed, &mut dots, mint.stamp, limits),
@@ -246,13 +363,13 @@ impl Operation {
                     Some(State::Gset(set)) => Some(set),
                     _ => None,
                 };
-                let (delta, changed) = add_elements(set, names, &mut dots, limits)?;
+                let (delta, changed) = add_elements(set, names, &mut dots)?;
                 Ok(Prepared { delta: Delta::of(Tag::GSET, State::Gset(delta)), changed })
             }
             Self::Counter(op) => prepare_counter(op, view, &mut dots),
-            Self::Orset(op) => prepare_orset(op, view, &mut dots, limits),
+            Self::Orset(op) => prepare_orset(op, view, &mut dots),
             Self::Cart(op) => prepare_cart(op, view, &mut dots, limits),
-            Self::Map(op) => prepare_map(op, view, &mut dots, mint.stamp, limits),
+            Self::Map(op) => prepare_map(op, view, &mut dots, mint.stamp),
             Self::Delete(only) => {
                 let tags: Vec<Tag> = view
                     .live_tags()

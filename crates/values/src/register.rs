@@ -45,8 +45,17 @@ impl Register {
 
     /// What a reader sees; `None` for nothing.
     pub fn read(&self) -> Option<Blob> {
-        let base = self.base.as_ref().and_then(|base| base.value.as_ref());
-        shown(base, &self.tally)
+        shown(self.base_value(), &self.tally)
+    }
+
+    /// What is there to add to, 0 for nothing; `None` if it is no integer. It can be wider than
+    /// the 64 bits that a base holds.
+    pub fn number(&self) -> Option<i128> {
+        number(self.base_value(), &self.tally)
+    }
+
+    fn base_value(&self) -> Option<&Blob> {
+        self.base.as_ref()?.value.as_ref()
     }
 }
 
@@ -72,6 +81,11 @@ impl Field {
     /// What a reader sees; `None` for nothing.
     pub fn read(&self) -> Option<Blob> {
         shown(self.winner().map(|(_, write)| &write.value), &self.tally)
+    }
+
+    /// What is there to add to, 0 for nothing; `None` if it is no integer.
+    pub fn number(&self) -> Option<i128> {
+        number(self.winner().map(|(_, write)| &write.value), &self.tally)
     }
 
     /// The latest set.
@@ -109,22 +123,23 @@ impl DotStore for Field {
 }
 
 /// Reads a decimal integer as Redis does: no spaces, no plus sign, no leading zeros, 64 bits.
-pub(crate) fn integer(text: &[u8]) -> Option<i64> {
+fn integer(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     let number: i64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
 
+/// Base and tally as one number; `None` if the base is no integer.
+fn number(base: Option<&Blob>, tally: &Tally) -> Option<i128> {
+    let base = base.map_or(Some(0), |base| integer(base))?;
+    Some(i128::from(base).saturating_add(tally.value()))
+}
+
 /// Base and tally as one value. A base that is no integer hides the tally beside it.
 fn shown(base: Option<&Blob>, tally: &Tally) -> Option<Blob> {
-    match base {
-        None if tally.is_live() => Some(tally.value().to_string().into()),
-        None => None,
-        Some(base) if tally.is_live() => Some(match integer(base) {
-            Some(number) => i128::from(number).saturating_add(tally.value()).to_string().into(),
-            None => base.clone(),
-        }),
-        Some(base) => Some(base.clone()),
+    match (tally.is_live(), number(base, tally)) {
+        (true, Some(sum)) => Some(sum.to_string().into()),
+        _ => base.cloned(),
     }
 }
 

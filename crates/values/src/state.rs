@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::{CausalContext, Stamp};
 use serde::{Deserialize, Serialize};
 
+mod encoding;
+
 use crate::{Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Field, Register, Tag, Tally};
 
 /// One of the concurrent values of a `bytes` key.
@@ -25,8 +27,8 @@ pub struct CounterState {
     pub context: CausalContext,
 }
 
-/// The state of one type tag.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The state of one type tag. Encoded only under its tag, as part of a [`Value`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// `bytes`: dots with a sibling each (a multi-value register).
     Bytes(Causal<DotFun<Sibling>>),
@@ -131,28 +133,9 @@ impl State {
     }
 }
 
-/// A key's state: one state per tag, of that tag's kind (decoding refuses any other).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "BTreeMap<Tag, State>")]
+/// A key's state: one state per tag, of that tag's kind (encoding: `state/encoding.rs`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Value(pub BTreeMap<Tag, State>);
-
-/// A state under the tag of another type. Nothing was decoded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a state of another type stands under {0}")]
-pub struct MisplacedState(Tag);
-
-impl TryFrom<BTreeMap<Tag, State>> for Value {
-    type Error = MisplacedState;
-
-    fn try_from(states: BTreeMap<Tag, State>) -> Result<Self, MisplacedState> {
-        let kind = std::mem::discriminant::<State>;
-        let misplaced = |(tag, state): &(&Tag, &State)| kind(state) != kind(&State::bottom(**tag));
-        match states.iter().find(misplaced) {
-            Some((&tag, _)) => Err(MisplacedState(tag)),
-            None => Ok(Self(states)),
-        }
-    }
-}
 
 impl Value {
     /// The state of `tag`, if there ever was one.

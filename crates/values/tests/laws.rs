@@ -186,6 +186,50 @@ proptest! {
         }
     }
 
+    /// However small the messages in which it must travel.
+    #[test]
+    fn the_parts_of_a_delta_do_in_any_order_what_it_does(
+        world in world(), bytes_max in 0_usize..600, seed: usize,
+    ) {
+        let mut deltas: Vec<Delta> = world.deltas.iter().map(|(delta, _)| delta.clone()).collect();
+        for few in 2..5 {
+            let mut joined = Delta::default();
+            deltas.iter().step_by(few).for_each(|delta| joined.merge(delta));
+            deltas.push(joined);
+        }
+        deltas.push(Delta::whole(world.converged()));
+        for delta in deltas {
+            let mut parts = delta.clone().split(bytes_max);
+            for part in &parts {
+                let bytes = clock::encode(part).len();
+                prop_assert!(bytes <= bytes_max || is_one_thing(part), "{bytes}: {part:?}");
+                prop_assert!(!part.is_empty() && claims_its_dots(&part.value), "{part:?}");
+            }
+            if !parts.is_empty() {
+                let at = seed % parts.len();
+                parts.rotate_left(at);
+            }
+            if seed % 2 == 1 {
+                parts.reverse();
+            }
+            let values = parts.iter().map(|part| &part.value);
+            let joined = values.fold(Value::default(), |joined, part| join(&joined, part));
+            prop_assert_eq!(joined, join(&Value::default(), &delta.value));
+            for (replica, _) in &world.replicas {
+                let value = &replica.value;
+                prop_assert_eq!(applied(value, &parts), applied(value, [&delta]));
+                let [mut in_parts, mut at_once] = [(), ()].map(|()| {
+                    let mut rows = Rows::default();
+                    rows.apply(&Delta::whole(value.clone()));
+                    rows
+                });
+                parts.iter().for_each(|part| in_parts.apply(part));
+                at_once.apply(&delta);
+                prop_assert_eq!(in_parts.states(), at_once.states());
+            }
+        }
+    }
+
     /// What a coordinator answers from several replicas is what one that had merged them holds.
     #[test]
     fn a_merged_view_shows_within_its_scope_what_the_join_holds(world in world()) {
@@ -266,6 +310,21 @@ fn claims_its_dots(value: &Value) -> bool {
     })
 }
 
+/// Whether a part of a delta is not to be cut further: one sibling, element or range of dots, or of
+/// a type that is not cut at all.
+fn is_one_thing(part: &Delta) -> bool {
+    part.value.0.iter().all(|(&tag, state)| {
+        let siblings = match state {
+            State::Bytes(state) => state.store.0.len(),
+            _ => 0,
+        };
+        match siblings + part.named_elements(tag).len() {
+            0 => state.context().ranges().count() <= 1 || matches!(tag, Tag::LWW | Tag::COUNTER),
+            things => things == 1,
+        }
+    })
+}
+
 /// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
 /// repaired replica say only what it was shown.
 fn entries(value: &Value, scope: &Scope, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
@@ -280,7 +339,8 @@ fn entries_of(view: &View, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
     let mut entries = Vec::new();
     for (&tag, state) in &view.value.0 {
         if !is_collection(tag) {
-            entries.push((tag, clock::encode(state)));
+            let alone = Value(BTreeMap::from([(tag, state.clone())]));
+            entries.push((tag, clock::encode(&alone)));
             continue;
         }
         let delta = Delta::of(tag, state.clone());

@@ -14,9 +14,19 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::OperationName;
 
-/// Longest frame after the handshake, in bytes: a value of the largest size (8 MiB) with its
-/// siblings' headers fits.
+/// Longest frame between a client and a node after the handshake, in bytes: an operation of the
+/// largest size (8 MiB) fits, and so do the siblings that one coordinator lets stand.
+///
+/// The codec reserves a frame's length as soon as it has read it. What is reserved and not filled
+/// takes address space, not memory, and the number of connections is bounded; a length beyond the
+/// limit is refused before anything is reserved.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Longest frame between nodes after the handshake, in bytes. Longer than clients' frames: each of
+/// several coordinators, cut off from one another, lets as many siblings stand as its limit
+/// allows, and they are replicated together. Only a member that has proven the cluster's secret
+/// gets to send one.
+pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// Longest frame of a handshake, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
@@ -81,8 +91,13 @@ pub enum FrameError {
 
 /// A value takes more than a frame holds. Nothing was sent, and the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} bytes do not fit in a frame of at most {FRAME_BYTES_MAX}")]
-pub struct OversizeFrame(pub usize);
+#[error("{bytes} bytes do not fit in a frame of at most {limit}")]
+pub struct OversizeFrame {
+    /// Its bytes.
+    pub bytes: usize,
+    /// What a frame holds.
+    pub limit: usize,
+}
 
 /// Cuts `stream` into frames of at most [`FRAME_BYTES_MAX`] bytes. Streams that a handshake
 /// returned are so already.
@@ -90,10 +105,25 @@ pub fn frames<S: AsyncRead + AsyncWrite>(stream: S) -> FrameStream<S> {
     LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_framed(stream)
 }
 
-/// Appends `value` as one frame, length included: for whoever gathers many frames for one write.
+/// Appends `value` as one frame of at most [`FRAME_BYTES_MAX`] bytes, length included: for whoever
+/// gathers many frames for one write.
 pub fn append_frame<T: Serialize>(buffer: &mut BytesMut, value: &T) -> Result<(), OversizeFrame> {
-    let bytes = encode_bounded(value)?;
-    let length = u32::try_from(bytes.len()).map_err(|_| OversizeFrame(bytes.len()))?;
+    append_bounded(buffer, value, FRAME_BYTES_MAX)
+}
+
+/// Appends a frame of at most [`PEER_FRAME_BYTES_MAX`] bytes, length included, for another node.
+pub fn append_peer_frame(buffer: &mut BytesMut, frame: &PeerFrame) -> Result<(), OversizeFrame> {
+    append_bounded(buffer, frame, PEER_FRAME_BYTES_MAX)
+}
+
+fn append_bounded<T: Serialize>(
+    buffer: &mut BytesMut,
+    value: &T,
+    limit: usize,
+) -> Result<(), OversizeFrame> {
+    let bytes = encode_bounded(value, limit)?;
+    let oversize = |_| OversizeFrame { bytes: bytes.len(), limit };
+    let length = u32::try_from(bytes.len()).map_err(oversize)?;
     buffer.extend_from_slice(&length.to_be_bytes());
     buffer.extend_from_slice(&bytes);
     Ok(())
@@ -115,12 +145,15 @@ where
     T: Serialize,
     S: AsyncWrite + Unpin,
 {
-    Ok(stream.send(encode_bounded(value)?).await?)
+    Ok(stream.send(encode_bounded(value, FRAME_BYTES_MAX)?).await?)
 }
 
-fn encode_bounded<T: Serialize>(value: &T) -> Result<Bytes, OversizeFrame> {
+fn encode_bounded<T: Serialize>(value: &T, limit: usize) -> Result<Bytes, OversizeFrame> {
     let bytes = clock::encode(value);
-    if bytes.len() > FRAME_BYTES_MAX { Err(OversizeFrame(bytes.len())) } else { Ok(bytes.into()) }
+    if bytes.len() > limit {
+        return Err(OversizeFrame { bytes: bytes.len(), limit });
+    }
+    Ok(bytes.into())
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ mod operation_name;
 pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
-    OversizeFrame, PeerFrame, append_frame, frames, read_frame, write_frame,
+    OversizeFrame, PEER_FRAME_BYTES_MAX, PeerFrame, append_frame, append_peer_frame, frames,
+    read_frame, write_frame,
 };
 pub use handshake::{
     Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,

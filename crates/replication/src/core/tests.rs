@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use ring::{Partition, PartitionCount, Ring};
 use storage::{Answer, Command, StorageError, Ticket};
 use values::{
-    BytesOp, CounterOp, CounterState, Delta, Key, Operation, OrsetOp, Scope, State, Tag, Tally,
-    View,
+    Base, BytesOp, CounterOp, CounterState, Delta, Key, Operation, OrsetOp, Register, RegisterOp,
+    Scope, State, Tag, Tally, View,
 };
 
 use super::Core;
@@ -111,6 +111,53 @@ fn numbers_of_requests_start_at_the_incarnation_and_wrap() {
     let (_, sent) = increment(&mut core);
     let numbers: Vec<u64> = sent.iter().map(|(_, id)| id.number).collect();
     assert_eq!(numbers, [INCARNATION, INCARNATION + 1]);
+}
+
+/// What a client's own timestamp leaves in a register is merged as it is; were it to move the
+/// clock, clients could push the whole cluster ahead, a bound's worth with every write.
+#[test]
+fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
+    let ahead = Stamp::from_millis(1_059_999);
+    let set = |at| RegisterOp::Set { value: Bytes::from_static(b"v"), at, replace: false };
+    let stamp_of = |effects: &[Effect]| match effects {
+        [Effect::Storage { ticket, command: Command::Update { stamp, .. } }] => (*ticket, *stamp),
+        other => panic!("{other:?}"),
+    };
+    let mut core = core();
+    let (ticket, first) = stamp_of(&call(&mut core, Operation::Register(set(Some(ahead)))));
+    assert_eq!(first, Stamp::from_millis(1_000_000));
+    let dot = Dot::new(Actor::new(ME, 7, 0), 1);
+    let base = Some(Base { stamp: ahead, dot, value: Some(Bytes::from_static(b"v")) });
+    let context = [dot].into_iter().collect();
+    let state = State::Register(Register { base, context, ..Register::default() });
+    let delta = Delta::of(Tag::LWW, state);
+    let view = View::of(delta.value.clone());
+    let prepared = Answer::Prepared { delta: delta.clone(), changed: 1, view };
+    let sent = stored(&mut core, at(0), ticket, prepared);
+    let times: Vec<Stamp> = sent
+        .iter()
+        .map(|effect| match effect {
+            Effect::Send { message, .. } => message.time,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(times, [first, first]);
+    let id = RequestId { core: 0, number: 1 };
+    received(&mut core, 2, id, Body::Merge { key: key(), delta, show: None });
+    // (A set without a timestamp reads before it writes.)
+    let increment = || Operation::Register(RegisterOp::Increment(1));
+    let (_, second) = stamp_of(&call(&mut core, increment()));
+    assert_eq!(second, first.next());
+
+    let message = Message {
+        id,
+        time: ahead,
+        budget_ms: 0,
+        body: Body::Read { key: key(), scope: Scope::Headers },
+    };
+    core.step(at(1), Event::Received { from: NodeId(2), message }, &mut Vec::new());
+    let (_, third) = stamp_of(&call(&mut core, increment()));
+    assert_eq!(third, ahead.next());
 }
 
 #[test]

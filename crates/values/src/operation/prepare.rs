@@ -10,8 +10,7 @@ use clock::{Actor, CausalContext, Dot, Stamp};
 use super::{Limits, Prepared, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
-    DotStore, ELEMENT_BYTES_MAX, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag,
-    Tally, View, Write, register,
+    DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
 };
 
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
@@ -31,32 +30,12 @@ impl Dots {
     }
 }
 
-fn check_value(value: &Blob, limits: &Limits) -> Result<(), UpdateError> {
-    let limit = limits.value_bytes;
-    if value.len() > limit {
-        return Err(UpdateError::ValueTooLong { bytes: value.len(), limit });
-    }
-    Ok(())
-}
-
-fn check_elements<'a>(
-    names: impl ExactSizeIterator<Item = &'a Blob>,
-    limits: &Limits,
-) -> Result<(), UpdateError> {
-    let count = names.len();
-    if count == 0 || count > limits.elements_per_operation {
-        return Err(UpdateError::ElementCount(count));
-    }
-    match names.map(|name| name.len()).max() {
-        Some(longest) if longest > ELEMENT_BYTES_MAX => Err(UpdateError::ElementTooLong(longest)),
-        _ => Ok(()),
-    }
-}
-
-/// Whether `by` may be added to something that shows `present`.
+/// Whether `by` may be added to something that shows `present`. Concurrent increments can have
+/// taken it beyond 64 bits; then every step back is allowed, however short.
 fn check_sum(present: i128, by: i64) -> Result<(), UpdateError> {
-    match present.checked_add(i128::from(by)).map(i64::try_from) {
-        Some(Ok(_)) => Ok(()),
+    match present.checked_add(i128::from(by)) {
+        Some(sum) if i64::try_from(sum).is_ok() => Ok(()),
+        Some(sum) if sum.unsigned_abs() < present.unsigned_abs() => Ok(()),
         _ => Err(UpdateError::Overflow),
     }
 }
@@ -85,11 +64,15 @@ pub(super) fn prepare_bytes(
     let changed = match op {
         BytesOp::Delete => removed,
         BytesOp::Put(value) => {
-            check_value(value, limits)?;
             // A put repeated after an unknown outcome is not its own sibling.
             state.store.0.retain(|_, sibling| sibling.value != *value);
             if state.store.0.len() >= limits.siblings {
                 return Err(UpdateError::TooManySiblings(state.store.0.len()));
+            }
+            let others = state.store.0.values().map(|sibling| sibling.value.len());
+            let (bytes, limit) = (others.sum::<usize>() + value.len(), limits.siblings_bytes());
+            if bytes > limit {
+                return Err(UpdateError::SiblingsTooLong { bytes, limit });
             }
             let dot = dots.mint()?;
             state.context.insert(dot);
@@ -117,7 +100,6 @@ pub(super) fn prepare_register(
     let mut others = Delta::default();
     match op {
         RegisterOp::Set { value, at, replace } => {
-            check_value(value, limits)?;
             let stamp = match at {
                 Some(at) => {
                     let ahead_ms = at.millis().saturating_sub(stamp.millis());
@@ -133,19 +115,15 @@ pub(super) fn prepare_register(
             // A set that loses against what it observed replaces nothing.
             if register.base < delta.base {
                 delta.tally = register.tally.reset();
-            }
-            if *replace {
-                let tags: Vec<Tag> =
-                    view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
-                others = removal(view, &tags, dots, stamp)?;
+                if *replace {
+                    let tags: Vec<Tag> =
+                        view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
+                    others = removal(view, &tags, dots, stamp)?;
+                }
             }
         }
         RegisterOp::Increment(by) => {
-            let present = match register.read() {
-                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
-                None => 0,
-            };
-            check_sum(i128::from(present), *by)?;
+            check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             delta.tally = register.tally.incremented(dot, i128::from(*by));
         }
     }
@@ -194,9 +172,7 @@ pub(super) fn add_elements(
     set: Option<&Causal<DotMap<DotSet>>>,
     names: &[Blob],
     dots: &mut Dots,
-    limits: &Limits,
 ) -> Result<(Causal<DotMap<DotSet>>, u64), UpdateError> {
-    check_elements(names.iter(), limits)?;
     let mut delta = Causal::<DotMap<DotSet>>::default();
     let mut changed = 0;
     for name in names.iter().collect::<BTreeSet<_>>() {
@@ -215,7 +191,6 @@ pub(super) fn prepare_orset(
     op: &OrsetOp,
     view: &View,
     dots: &mut Dots,
-    limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
     let set = match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => Some(set),
@@ -223,11 +198,10 @@ pub(super) fn prepare_orset(
     };
     match op {
         OrsetOp::Add(names) => {
-            let (delta, changed) = add_elements(set, names, dots, limits)?;
+            let (delta, changed) = add_elements(set, names, dots)?;
             Ok(Prepared { delta: Delta::of(Tag::ORSET, State::Orset(delta)), changed })
         }
         OrsetOp::Remove(names) => {
-            check_elements(names.iter(), limits)?;
             let mut delta = Causal::<DotMap<DotSet>>::default();
             let mut gone = BTreeSet::new();
             for name in names {
@@ -262,7 +236,6 @@ pub(super) fn prepare_cart(
         CartOp::Remove(item) => (item, 0, true),
         CartOp::SetQuantity { item, quantity } => (item, *quantity, true),
     };
-    check_elements(std::iter::once(item), limits)?;
     let seen = cart_item(view, item);
     let mut delta = Causal::<DotMap<DotFun<u64>>>::default();
     let kept = if replaces { None } else { seen };
@@ -308,16 +281,13 @@ pub(super) fn prepare_map(
     view: &View,
     dots: &mut Dots,
     stamp: Stamp,
-    limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
     let mut delta = Causal::<DotMap<Field>>::default();
     let mut named = BTreeSet::new();
     let mut changed = 0;
     match op {
         MapOp::Set(fields) => {
-            check_elements(fields.iter().map(|(name, _)| name), limits)?;
             for (name, value) in last_values(fields) {
-                check_value(value, limits)?;
                 let seen = map_field(view, name);
                 changed += u64::from(!seen.is_some_and(DotStore::is_live));
                 let mut field = Field::default();
@@ -336,14 +306,9 @@ pub(super) fn prepare_map(
             }
         }
         MapOp::Increment { field: name, by } => {
-            check_elements(std::iter::once(name), limits)?;
             let bottom = Field::default();
             let seen = map_field(view, name).unwrap_or(&bottom);
-            let present = match seen.read() {
-                Some(text) => register::integer(&text).ok_or(UpdateError::NotAnInteger)?,
-                None => 0,
-            };
-            check_sum(i128::from(present), *by)?;
+            check_sum(seen.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             changed = u64::from(!seen.is_live());
             let dot = dots.mint()?;
             delta.context.insert(dot);
@@ -351,7 +316,6 @@ pub(super) fn prepare_map(
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
         }
         MapOp::Remove(names) => {
-            check_elements(names.iter(), limits)?;
             for name in names.iter().collect::<BTreeSet<_>>() {
                 let Some(seen) = map_field(view, name) else { continue };
                 changed += u64::from(seen.is_live());

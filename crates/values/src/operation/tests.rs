@@ -88,6 +88,59 @@ fn a_put_that_would_leave_too_many_siblings_is_refused_until_they_are_reconciled
 }
 
 #[test]
+fn a_put_that_would_leave_siblings_of_too_many_bytes_is_refused_until_they_are_reconciled() {
+    let mut value = Value::default();
+    update(&mut value, A, &put("12345678"));
+    let limits = Limits { value_bytes: 8, siblings_bytes: 10, ..Limits::default() };
+    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+    let (view, seen) = (View::of(value.clone()), value.context(Tag::BYTES).clone());
+    let none = CausalContext::default();
+    let refused = |text, limits: &Limits| put(text).prepare(&view, &none, mint, limits).err();
+    let too_long = UpdateError::SiblingsTooLong { bytes: 11, limit: 10 };
+    assert_eq!(refused("abc", &limits), Some(too_long));
+    assert_eq!(refused("ab", &limits), None);
+    assert_eq!(refused("12345678", &limits), None);
+    assert!(put("abc").prepare(&view, &seen, mint, &limits).is_ok());
+    // A single value of the allowed length is always allowed.
+    let less = Limits { siblings_bytes: 0, ..limits };
+    assert!(put("abcdefgh").prepare(&view, &seen, mint, &less).is_ok());
+    let too_long = UpdateError::SiblingsTooLong { bytes: 9, limit: 8 };
+    assert_eq!(refused("a", &less), Some(too_long));
+}
+
+#[test]
+fn an_operation_of_too_many_bytes_in_all_is_refused_before_anything_is_looked_at() {
+    let most = 8 + ELEMENT_BYTES_MAX;
+    let limits = Limits { value_bytes: 8, operation_bytes: 0, ..Limits::default() };
+    let bytes = |byte: u8, count| Blob::from(vec![byte; count]);
+    let half = [bytes(b'a', most / 2), bytes(b'b', most / 2)];
+    let more = [half.to_vec(), vec![blob("c")]].concat();
+    let fields: Vec<_> = more.iter().map(|name| (name.clone(), Blob::new())).collect();
+    let field = (bytes(b'a', ELEMENT_BYTES_MAX), blob("12345678"));
+    for fits in [
+        Operation::Orset(OrsetOp::Add(half.to_vec())),
+        Operation::Map(MapOp::Set(vec![field])),
+        put("12345678"),
+    ] {
+        assert_eq!(fits.check_size(&limits), Ok(()));
+    }
+    let too_long = UpdateError::OperationTooLong { bytes: most + 1, limit: most };
+    for refused in [
+        Operation::Orset(OrsetOp::Add(more.clone())),
+        Operation::Orset(OrsetOp::Remove(more.clone())),
+        Operation::Gset(GsetOp::Add(more.clone())),
+        Operation::Map(MapOp::Set(fields)),
+        Operation::Map(MapOp::Remove(more)),
+    ] {
+        assert_eq!(refused.payload_bytes(), most + 1);
+        assert_eq!(refused.check_size(&limits), Err(too_long.clone()));
+        let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+        let (view, none) = (View::default(), CausalContext::default());
+        assert_eq!(refused.prepare(&view, &none, mint, &limits), Err(too_long.clone()));
+    }
+}
+
+#[test]
 fn sums_that_do_not_fit_64_bits_are_refused_and_those_that_just_do_are_not() {
     let mut value = Value::default();
     update(&mut value, A, &set("7"));
@@ -105,6 +158,58 @@ fn sums_that_do_not_fit_64_bits_are_refused_and_those_that_just_do_are_not() {
     update(&mut cart, A, &add_to_cart(i64::MAX as u64));
     assert_eq!(prepare(&cart, A, &add_to_cart(1)), Err(UpdateError::Overflow));
     assert_eq!(prepare(&cart, A, &add_to_cart(u64::MAX)), Err(UpdateError::Overflow));
+}
+
+/// Two replicas that each add the most there is, unaware of one another, leave a sum of 65 bits.
+fn beyond_64_bits(first: &[Operation], both: &Operation) -> Value {
+    let mut value = Value::default();
+    for operation in first {
+        update(&mut value, A, operation);
+    }
+    let deltas = [A, B].map(|actor| prepare(&value, actor, both).unwrap().delta);
+    deltas.iter().for_each(|delta| value.apply(delta));
+    value
+}
+
+#[test]
+fn a_sum_beyond_64_bits_can_be_brought_back_and_not_led_further_away() {
+    let count = |by| Operation::Counter(CounterOp::Add(by));
+    let hincr = |by| Operation::Map(MapOp::Increment { field: blob("f"), by });
+    type Step = fn(i64) -> Operation;
+    let kinds = [
+        (vec![], count as Step),
+        (vec![], incr),
+        (vec![set("0")], incr),
+        (vec![hset("f", "0")], hincr),
+    ];
+    for (first, step) in kinds {
+        for (most, back) in [(i64::MAX, -1), (i64::MIN, 1)] {
+            let mut value = beyond_64_bits(&first, &step(most));
+            for refused in [0, -back, most] {
+                assert_eq!(prepare(&value, A, &step(refused)), Err(UpdateError::Overflow));
+            }
+            update(&mut value, A, &step(back));
+            // From one side beyond the other: in range again, or nearer at least.
+            update(&mut value, B, &step(if most > 0 { i64::MIN } else { i64::MAX }));
+            assert_eq!(prepare(&value, A, &step(0)).map(|done| done.delta.is_empty()), Ok(false));
+        }
+    }
+}
+
+#[test]
+fn a_set_that_loses_against_a_later_base_leaves_other_types_alone() {
+    let mut value = Value::default();
+    update(&mut value, A, &set("late"));
+    let other = prepare(&Value::default(), B, &sadd(&["x"])).unwrap().delta;
+    value.apply(&other);
+    let at = |ms| {
+        let at = Some(Stamp::from_millis(ms));
+        Operation::Register(RegisterOp::Set { value: blob("new"), at, replace: true })
+    };
+    update(&mut value, A, &at(999));
+    assert_eq!(View::of(value.clone()).live_tags(), [Tag::LWW, Tag::ORSET]);
+    update(&mut value, A, &at(1_001));
+    assert_eq!(View::of(value).live_tags(), [Tag::LWW]);
 }
 
 #[test]

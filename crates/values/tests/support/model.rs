@@ -128,15 +128,13 @@ impl Model {
                 self.increment(Tag::LWW, actor, &Blob::new(), *by, known, &mut message);
             }
             Operation::Register(RegisterOp::Set { value, at, replace }) => {
-                if *replace {
-                    for tag in self.live(known) {
-                        if tag != Tag::LWW {
-                            self.remove_all(tag, known, &mut message);
-                        }
+                let value = Some(value.clone());
+                let wins = self.set_base(actor, stamp, *at, value, known, &mut message);
+                for tag in self.live(known) {
+                    if *replace && wins && tag != Tag::LWW {
+                        self.remove_all(tag, known, &mut message);
                     }
                 }
-                let value = Some(value.clone());
-                self.set_base(actor, stamp, *at, value, known, &mut message);
             }
             Operation::Map(MapOp::Set(fields)) => {
                 let last: BTreeMap<_, _> = fields.iter().cloned().collect();
@@ -226,6 +224,7 @@ impl Model {
         message.gone.extend(&taken);
     }
 
+    /// Whether it wins against what is known.
     fn set_base(
         &mut self,
         actor: Actor,
@@ -234,16 +233,18 @@ impl Model {
         value: Option<Blob>,
         known: &Knowledge,
         message: &mut Knowledge,
-    ) {
+    ) -> bool {
         let before = self.base(known).map(|(_, before, _)| before);
         let stamp = at.unwrap_or_else(|| before.map_or(now, |before| now.max(before.next())));
         let id = self.record(Tag::LWW, actor, Blob::new(), What::Base { stamp, value });
         let mut after = known.clone();
         after.heard.insert(id);
-        if self.base(&after).is_some_and(|(latest, ..)| latest == id) {
+        let wins = self.base(&after).is_some_and(|(latest, ..)| latest == id);
+        if wins {
             self.reset(Tag::LWW, &Blob::new(), known, message);
         }
         message.heard.insert(id);
+        wins
     }
 
     fn remove_all(&self, tag: Tag, known: &Knowledge, message: &mut Knowledge) {

@@ -70,7 +70,8 @@ fn what_does_not_fit_in_a_frame_is_not_sent() {
     let mut buffer = BytesMut::new();
     let large = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     // The version byte and four bytes of length come on top.
-    assert_eq!(append_frame(&mut buffer, &large), Err(OversizeFrame(FRAME_BYTES_MAX + 5)));
+    let oversize = OversizeFrame { bytes: FRAME_BYTES_MAX + 5, limit: FRAME_BYTES_MAX };
+    assert_eq!(append_frame(&mut buffer, &large), Err(oversize));
     assert!(buffer.is_empty());
 }
 

@@ -10,7 +10,8 @@ use super::{
     Role, Verdict, Welcome,
 };
 use crate::frame::{
-    FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, frames, read_frame, write_frame,
+    FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, PEER_FRAME_BYTES_MAX, frames, read_frame,
+    write_frame,
 };
 
 /// Features of this build.
@@ -116,7 +117,7 @@ async fn connect_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
     if !(hello.version_min..=hello.version_max).contains(&welcome.version) {
         return Err(HandshakeError::Broken("a version that was not offered"));
     }
-    Ok((large_frames(stream), welcome))
+    Ok((large_frames(stream, &hello.role), welcome))
 }
 
 async fn accept_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
@@ -146,7 +147,7 @@ async fn accept_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
     let welcome = Welcome { version, features, cluster, node, name, incarnation };
     let mac = proven.then(|| secret.mac(ACCEPTOR, &[&said[0], &said[1], &clock::encode(&welcome)]));
     write_frame(&mut stream, &Verdict::Welcome(welcome, Proof { mac })).await?;
-    Ok((large_frames(stream), Accepted { role: hello.role, version, features }))
+    Ok((large_frames(stream, &hello.role), Accepted { role: hello.role, version, features }))
 }
 
 /// Everything about a hello that does not depend on who is connected already.
@@ -192,7 +193,11 @@ fn small_frames<S: AsyncRead + AsyncWrite>(stream: S) -> FrameStream<S> {
     stream
 }
 
-fn large_frames<S>(mut stream: FrameStream<S>) -> FrameStream<S> {
-    stream.codec_mut().set_max_frame_length(FRAME_BYTES_MAX);
+/// What comes now: longer between nodes, which both have proven the secret.
+fn large_frames<S>(mut stream: FrameStream<S>, initiator: &Role) -> FrameStream<S> {
+    stream.codec_mut().set_max_frame_length(match initiator {
+        Role::Peer(_) => PEER_FRAME_BYTES_MAX,
+        Role::Client(_) => FRAME_BYTES_MAX,
+    });
     stream
 }

@@ -3,7 +3,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::{FRAME_BYTES_MAX, FrameStream, PeerFrame, read_frame, write_frame};
+use crate::{
+    FRAME_BYTES_MAX, FrameStream, PEER_FRAME_BYTES_MAX, PeerFrame, read_frame, write_frame,
+};
 
 fn node(name: &str, id: u64) -> Identity {
     let cluster = "ducks".into();
@@ -64,7 +66,9 @@ async fn two_nodes_of_one_cluster_welcome_each_other_and_then_speak_in_large_fra
     let ring = ring(&["a", "b"]);
     let a = PeerHello { node: NodeId(1), name: "a".into(), incarnation: 5, ring };
     assert_eq!(accepted.role, Role::Peer(a));
-    assert_eq!(near.codec().max_frame_length(), FRAME_BYTES_MAX);
+    for stream in [&near, &far] {
+        assert_eq!(stream.codec().max_frame_length(), PEER_FRAME_BYTES_MAX);
+    }
     let (sent, read) = tokio::join!(
         write_frame(&mut near, &PeerFrame::Ping(8)),
         read_frame::<PeerFrame, _>(&mut far)
@@ -154,13 +158,18 @@ async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() 
         let (b, theirs) = (node("b", 2), secret());
         let key = key.map(ClusterSecret::new);
         let hello = ClientHello { name: "test".into(), principal: None };
-        let (dialled, _) = tokio::join!(
+        let (dialled, accepted) = tokio::join!(
             connect_client(near, cluster, hello, key.as_ref(), [1; 32]),
             accept(far, Admission { us: &b, secret: &theirs }, [2; 32], |_| Ok(())),
         );
         let refused = match dialled {
-            Ok((_, welcome)) => {
+            Ok((near, welcome)) => {
                 assert_eq!(welcome.cluster, "ducks");
+                // Whoever may connect unproven must not make a node hold more than this.
+                let (far, _) = accepted.unwrap();
+                for stream in [near, far] {
+                    assert_eq!(stream.codec().max_frame_length(), FRAME_BYTES_MAX);
+                }
                 None
             }
             Err(HandshakeError::Refused(refusal)) => Some(refusal),

@@ -282,3 +282,23 @@ fn pages_of_long_elements_that_begin_alike_are_in_order_and_lack_nothing() {
     }
     assert_eq!(paged, all.into_iter().map(blob).collect::<Vec<_>>());
 }
+
+/// A node of a later version sends a type that this one does not know, beside one that it does.
+#[test]
+fn a_type_that_this_build_does_not_know_is_stored_and_shown_as_it_came() {
+    let unknown = |text: &str| {
+        let state = State::Opaque([blob(text)].into());
+        Delta::of(Tag(200), state)
+    };
+    let mut engine = MemoryEngine::new(config(1, 7));
+    let key = key("k");
+    updated(&mut engine, &key, add(&["a"]));
+    for text in ["one", "two", "one"] {
+        merged(&mut engine, &key, &unknown(text));
+    }
+    let view = viewed(&mut engine, &key, Scope::Whole);
+    let both = State::Opaque([blob("one"), blob("two")].into());
+    assert_eq!(view.value.state(Tag(200)), Some(&both));
+    assert_eq!(elements(&view.value), [blob("a")].into());
+    assert_eq!(view.live_tags(), [Tag::ORSET, Tag(200)]);
+}
