@@ -217,12 +217,22 @@ impl Running {
     /// One event into the core, and all that follows from it until nothing more does.
     fn step(&mut self, event: Event) {
         let Scratch { effects, queue, .. } = &mut self.scratch;
+        let taken = match &event {
+            Event::Call { .. } => Some("call"),
+            Event::Received { message, .. } => Some(message.body.name()),
+            _ => None,
+        };
         self.task.core.step(self.now, event, effects);
         queue.extend(effects.drain(..));
+        if let Some(taken) = taken {
+            tracing::debug!(trace = format_args!("{:016x}", self.task.core.trace()), taken);
+        }
         let mut answers = Vec::new();
         while let Some(effect) = self.scratch.queue.pop_front() {
             match effect {
                 Effect::Send { to, message } => {
+                    let sent = message.body.name();
+                    tracing::debug!(trace = format_args!("{:016x}", message.trace), %to, sent);
                     if let Some(answer) =
                         self.task.outgoing.push(to, message, self.now.monotonic_ms)
                     {

@@ -158,13 +158,14 @@ async fn read_messages(
         let received_ms = shared.clock.monotonic_ms();
         for bytes in ready.drain(..) {
             match clock::decode(&bytes).map_err(FrameError::Malformed)? {
-                PeerFrame::Message(header, message) => {
+                PeerFrame::Message(header, mut message) => {
                     if header.version != MESSAGE_VERSION {
                         return Err(InboundError::Version(header.version));
                     }
                     if (header.sender, header.incarnation) != (from, peer.incarnation) {
                         return Err(InboundError::Sender);
                     }
+                    message.trace = header.trace;
                     match shared.routes.of_message(&message) {
                         Some(index) => batches[index].push(message),
                         // An answer to a loop of an earlier start.

@@ -247,7 +247,7 @@ fn framed(header: HeaderBase, message: Message) -> PeerFrame {
         deadline_ms: message.budget_ms,
         operation: OperationName::from(message.body.name()),
         // Unique in the cluster for all practical purposes, and the same in the answer.
-        trace: message.id.number ^ u64::from(message.id.core).rotate_right(8),
+        trace: message.trace,
     };
     PeerFrame::Message(header, message)
 }
@@ -265,7 +265,7 @@ mod tests {
 
     fn message(budget_ms: u32) -> Message {
         let body = Body::Count { bucket: Bytes::from_static(b"b"), partitions: vec![Partition(1)] };
-        Message { id: RequestId { core: 0, number: 1 }, time: Stamp(1), budget_ms, body }
+        Message { id: RequestId { core: 0, number: 1 }, trace: 9, time: Stamp(1), budget_ms, body }
     }
 
     fn outgoing() -> (Outgoing, LinkQueue) {

@@ -36,6 +36,7 @@ struct Running {
     asked: Vec<u64>,
     /// Whether it was replied to, and goes on in the background.
     replied: bool,
+    trace: u64,
 }
 
 /// Coordinators, replica and outbox delivery of one event loop of a node.
@@ -70,6 +71,7 @@ impl Core {
 
     /// Takes note of what happened, and appends what must now be done.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        self.shared.begin_trace();
         match event {
             Event::Call { id, call } => self.call(id, call, now, effects),
             Event::Received { from, message } => self.received(from, message, now, effects),
@@ -96,6 +98,11 @@ impl Core {
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
         self.running.len()
+    }
+
+    /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
+    pub const fn trace(&self) -> u64 {
+        self.shared.trace
     }
 
     /// The ring that keys are placed by.
@@ -146,7 +153,10 @@ impl Core {
     }
 
     fn begin(&mut self, slot: Slot, coordinator: Coordinator, now: Now, effects: &mut Vec<Effect>) {
-        self.running.insert(slot, Running { coordinator, asked: Vec::new(), replied: false });
+        self.running.insert(
+            slot,
+            Running { coordinator, asked: Vec::new(), replied: false, trace: self.shared.trace },
+        );
         self.waiting += 1;
         self.resume(slot, Input::Begin, now, effects);
     }
@@ -157,6 +167,7 @@ impl Core {
     /// the background are bounded all the same, the oldest is told to end soon.
     fn resume(&mut self, slot: Slot, input: Input, now: Now, effects: &mut Vec<Effect>) {
         let Some(running) = self.running.get_mut(&slot) else { return };
+        self.shared.trace = running.trace;
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let progress = running.coordinator.step(slot, input, &mut turn);
         running.asked.append(&mut turn.asked);
@@ -188,7 +199,8 @@ impl Core {
     }
 
     fn received(&mut self, from: NodeId, message: Message, now: Now, effects: &mut Vec<Effect>) {
-        let Message { id, time, budget_ms, body } = message;
+        let Message { id, trace, time, budget_ms, body } = message;
+        self.shared.trace = trace;
         self.shared.clock.observe(time);
         match body {
             Body::Forward(request) => {

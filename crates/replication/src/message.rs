@@ -23,6 +23,10 @@ pub struct RequestId {
 pub struct Message {
     /// The exchange that it belongs to.
     pub id: RequestId,
+    /// The client's call, or the background work, on whose account it was sent: the same at every
+    /// node that it leads to. For people who read logs; in a frame it stands in the header.
+    #[serde(skip)]
+    pub trace: u64,
     /// Latest hybrid time of the sender: travels in every message.
     pub time: Stamp,
     /// Milliseconds that the sender still waits for an answer; 0 for none.

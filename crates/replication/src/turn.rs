@@ -75,6 +75,7 @@ pub(crate) enum Origin {
 struct Ask {
     to: NodeId,
     waiter: Waiter,
+    trace: u64,
 }
 
 /// What all state machines of a core share.
@@ -86,11 +87,15 @@ pub(crate) struct Shared {
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
     asks: BTreeMap<u64, Ask>,
-    tickets: BTreeMap<Ticket, Waiter>,
+    /// Who waits for the engine, and the trace of it.
+    tickets: BTreeMap<Ticket, (Waiter, u64)>,
     timers: BTreeSet<(u64, Timer)>,
     timer_of: BTreeMap<Timer, u64>,
     next_number: u64,
     next_ticket: u64,
+    /// On whose account the present event is dealt with ([`Message::trace`]).
+    pub(crate) trace: u64,
+    next_trace: u64,
 }
 
 impl Shared {
@@ -98,6 +103,8 @@ impl Shared {
         Self {
             next_number: config.incarnation,
             next_ticket: 0,
+            trace: 0,
+            next_trace: config.incarnation.rotate_left(32) ^ u64::from(config.core),
             config,
             ring,
             clock: HybridClock::default(),
@@ -129,7 +136,9 @@ impl Shared {
         if id.core != self.config.core || self.asks.get(&id.number)?.to != from {
             return None;
         }
-        self.asks.remove(&id.number).map(|ask| ask.waiter)
+        let ask = self.asks.remove(&id.number)?;
+        self.trace = ask.trace;
+        Some(ask.waiter)
     }
 
     /// Forgets a question: its answer, should it still come, finds nobody.
@@ -139,7 +148,19 @@ impl Shared {
 
     /// Who waits for an answer of the engine; `is_last` if no other follows under this ticket.
     pub(crate) fn stored(&mut self, ticket: Ticket, is_last: bool) -> Option<Waiter> {
-        if is_last { self.tickets.remove(&ticket) } else { self.tickets.get(&ticket).copied() }
+        let known = self.tickets.get(&ticket).copied();
+        if is_last {
+            self.tickets.remove(&ticket);
+        }
+        let (waiter, trace) = known?;
+        self.trace = trace;
+        Some(waiter)
+    }
+
+    /// Begins something new, on its own account.
+    pub(crate) const fn begin_trace(&mut self) {
+        self.next_trace = self.next_trace.wrapping_add(1);
+        self.trace = self.next_trace;
     }
 
     /// Commands given to the engine and not answered yet.
@@ -213,7 +234,8 @@ impl<'a> Turn<'a> {
     pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
         let id = self.next_id();
         if waiter != Waiter::Nobody {
-            self.shared.asks.insert(id.number, Ask { to, waiter });
+            let trace = self.shared.trace;
+            self.shared.asks.insert(id.number, Ask { to, waiter, trace });
             self.asked.push(id.number);
         }
         self.send(to, id, budget_ms, body);
@@ -226,8 +248,9 @@ impl<'a> Turn<'a> {
     }
 
     fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, body: Body) {
-        let time = self.shared.clock.latest();
-        self.effects.push(Effect::Send { to, message: Message { id, time, budget_ms, body } });
+        let (trace, time) = (self.shared.trace, self.shared.clock.latest());
+        let message = Message { id, trace, time, budget_ms, body };
+        self.effects.push(Effect::Send { to, message });
     }
 
     fn next_id(&mut self) -> RequestId {
@@ -240,7 +263,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn store(&mut self, waiter: Waiter, command: Command) {
         let ticket = Ticket(self.shared.next_ticket);
         self.shared.next_ticket = self.shared.next_ticket.wrapping_add(1);
-        self.shared.tickets.insert(ticket, waiter);
+        self.shared.tickets.insert(ticket, (waiter, self.shared.trace));
         self.effects.push(Effect::Storage { ticket, command });
     }
 

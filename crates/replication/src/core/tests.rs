@@ -72,7 +72,7 @@ fn stored(core: &mut Core, now: Now, ticket: Ticket, answer: Answer) -> Vec<Effe
 }
 
 fn received(core: &mut Core, from: u64, id: RequestId, body: Body) -> Vec<Effect> {
-    let message = Message { id, time: Stamp(0), budget_ms: 0, body };
+    let message = Message { id, trace: 0, time: Stamp(0), budget_ms: 0, body };
     let mut effects = Vec::new();
     core.step(at(1), Event::Received { from: NodeId(from), message }, &mut effects);
     effects
@@ -151,6 +151,7 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
 
     let message = Message {
         id,
+        trace: 9,
         time: ahead,
         budget_ms: 0,
         body: Body::Read { key: key(), scope: Scope::Headers },
@@ -289,8 +290,10 @@ fn any_body() -> impl Strategy<Value = Body> {
 fn any_event() -> impl Strategy<Value = Event> {
     let id = (0..2_u8, 0..40_u64)
         .prop_map(|(core, step)| RequestId { core, number: INCARNATION.wrapping_add(step) });
-    let message = (id, any::<u64>(), any::<u32>(), any_body())
-        .prop_map(|(id, time, budget_ms, body)| Message { id, time: Stamp(time), budget_ms, body });
+    let message =
+        (id, any::<u64>(), any::<u32>(), any_body()).prop_map(|(id, time, budget_ms, body)| {
+            Message { id, trace: 9, time: Stamp(time), budget_ms, body }
+        });
     let received = (0..5_u64, message)
         .prop_map(|(from, message)| Event::Received { from: NodeId(from), message });
     let answer = prop::sample::select(vec![

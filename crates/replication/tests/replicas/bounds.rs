@@ -29,3 +29,18 @@ fn requests_that_wait_are_bounded() {
         .filter(|&&call| matches!(net.take_reply(call), Some(Err(RequestError::Overloaded))));
     assert_eq!(refused.count(), 1);
 }
+
+#[test]
+fn all_that_a_call_leads_to_at_other_nodes_has_its_trace() {
+    let mut net = Net::new();
+    net.call(A, count(1));
+    net.call(A, Request::get(key(), Scope::Headers));
+    let (mut of, mut seen) = (net.traces(), Vec::new());
+    while net.step() {
+        seen.extend(net.traces());
+    }
+    of.sort_unstable();
+    of.dedup();
+    assert_eq!(of.len(), 2, "a trace for each call");
+    assert!(!seen.is_empty() && seen.iter().all(|trace| of.contains(trace)), "{seen:?} of {of:?}");
+}

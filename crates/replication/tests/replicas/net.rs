@@ -182,6 +182,11 @@ impl Net {
         }
     }
 
+    /// Traces of the messages on their way.
+    pub(crate) fn traces(&self) -> Vec<u64> {
+        self.queue.iter().map(|(_, _, message)| message.trace).collect()
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&mut self, ms: u64) {
         let end = self.now_ms + ms;

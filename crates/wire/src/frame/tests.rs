@@ -18,7 +18,7 @@ fn message_frame() -> PeerFrame {
     };
     let body = Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Headers };
     let id = RequestId { core: 1, number: 9 };
-    PeerFrame::Message(header, Message { id, time: Stamp(5), budget_ms: 250, body })
+    PeerFrame::Message(header, Message { id, trace: 0, time: Stamp(5), budget_ms: 250, body })
 }
 
 /// A change of these bytes is a change of the protocol: it needs another version.
