@@ -173,7 +173,7 @@ impl<R: IndexRead> Engine<R> {
         let lost = std::mem::take(&mut self.current);
         self.rows.failed();
         self.epochs.doubt();
-        self.sweep = sweep::Progress::default();
+        self.sweep.failed();
         let unknown = matches!(error, SeamError::Io(_));
         if unknown && let Ok(census) = Census::of(&self.rows, self.config.partitions) {
             self.census = census;
