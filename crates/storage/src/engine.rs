@@ -21,7 +21,7 @@ mod tests;
 
 use clock::{CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
-use values::{Key, Limits, Mint, Operation, Scope, Tag};
+use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
 use crate::census::{Census, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -212,6 +212,7 @@ impl<R: IndexRead> Engine<R> {
         self.damaged
     }
 
+    /// Coordinates an operation. A damaged key is first brought back to what is whole of it.
     fn update(
         &mut self,
         ticket: Ticket,
@@ -223,8 +224,60 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<(), StorageError> {
         self.check_room()?;
         let at = RowKey::of(key);
-        let header = self.header(&at, key)?;
-        let mut view = self.show(&at, key, &header, &operation.scope())?;
+        let answer = match self.try_update(&at, key, operation, observed, stamp) {
+            Err(StorageError::Corrupt(_)) => {
+                self.damaged += 1;
+                self.rebuild(&at, key)?;
+                self.try_update(&at, key, operation, observed, stamp)?
+            }
+            done => done?,
+        };
+        let is_prepared = matches!(answer, Answer::Prepared { .. });
+        answers.push((ticket, answer));
+        if is_prepared {
+            self.settle(ticket, Answer::Durable, answers);
+        }
+        Ok(())
+    }
+
+    fn try_update(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        operation: &Operation,
+        observed: &CausalContext,
+        stamp: Stamp,
+    ) -> Result<Answer, StorageError> {
+        let header = self.header(at, key)?;
+        let mut view = self.show(at, key, &header, &operation.scope())?;
+        let prepared = match self.prepare(operation, &view, observed, stamp)? {
+            // The actor can go no further with this key: an epoch of its own can.
+            Err(UpdateError::ActorDoubted) => {
+                self.epochs.doubt();
+                self.prepare(operation, &view, observed, stamp)?
+            }
+            done => done,
+        };
+        let Prepared { delta, changed } = match prepared {
+            Ok(prepared) => prepared,
+            Err(refused) => return Ok(Answer::Refused(refused)),
+        };
+        let merged = self.merged(at, key, header, &delta)?;
+        // Within the scope this is what reading it again would show, for less.
+        view.value.apply(&delta);
+        view.collections = merged.header.summaries();
+        self.make(at, key, merged)?;
+        Ok(Answer::Prepared { delta, changed, view })
+    }
+
+    /// Makes the delta of `operation` under this engine's actor for what `view` shows.
+    fn prepare(
+        &mut self,
+        operation: &Operation,
+        view: &View,
+        observed: &CausalContext,
+        stamp: Stamp,
+    ) -> Result<Result<Prepared, UpdateError>, StorageError> {
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
@@ -234,23 +287,7 @@ impl<R: IndexRead> Engine<R> {
         let actor = self.epochs.actor(local).ok_or_else(|| {
             StorageError::Io("this process has drawn every epoch: restart the node".into())
         })?;
-        let mint = Mint { actor, stamp };
-        let prepared = match operation.prepare(&view, observed, mint, &self.config.limits) {
-            Ok(prepared) => prepared,
-            Err(refused) => {
-                answers.push((ticket, Answer::Refused(refused)));
-                return Ok(());
-            }
-        };
-        let merged = self.merged(&at, key, header, &prepared.delta)?;
-        // Within the scope this is what reading it again would show, for less.
-        view.value.apply(&prepared.delta);
-        view.collections = merged.header.summaries();
-        self.make(&at, key, merged)?;
-        let (delta, changed) = (prepared.delta, prepared.changed);
-        answers.push((ticket, Answer::Prepared { delta, changed, view }));
-        self.settle(ticket, Answer::Durable, answers);
-        Ok(())
+        Ok(operation.prepare(view, observed, Mint { actor, stamp }, &self.config.limits))
     }
 
     /// Gives `answer` once everything that is visible now is durable: also what changed nothing

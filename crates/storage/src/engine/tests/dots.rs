@@ -249,6 +249,21 @@ fn a_context_that_a_client_brings_back_is_not_gone_on_from() {
     }
 }
 
+/// A context that claims the last counter of an actor not drawn yet, and then drawn elsewhere.
+#[test]
+fn an_actor_without_a_counter_left_is_replaced_by_another() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let first = Actor::new(NodeId(1), 1, 0);
+    let mut set = values::Causal::default();
+    set.context.insert_range(first, u64::MAX, u64::MAX);
+    merged(&mut one, &key("s"), &Delta::of(Tag::ORSET, State::Orset(set)));
+    updated(&mut one, &key("other"), add(&["x"]));
+    let delta = updated(&mut one, &key("s"), add(&["x"]));
+    let expected = (Actor::new(NodeId(1), 1, 1), 1, 1);
+    assert_eq!(delta.value.context(Tag::ORSET).ranges().collect::<Vec<_>>(), [expected]);
+    assert_eq!(elements(&whole(&mut one, &key("s"))), [blob("x")].into());
+}
+
 #[test]
 fn a_replica_that_lost_nothing_goes_on_under_one_actor() {
     let mut cluster = Cluster::new(2);
