@@ -24,7 +24,8 @@ pub enum Command {
     },
     /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
     /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by
-    /// [`Answer::Durable`] or [`Answer::Failed`].
+    /// [`Answer::Durable`] or [`Answer::Failed`]. [`Answer::Failed`] alone: nothing was made; so it
+    /// is while the last batch is one that the disk refused.
     Update {
         /// Which key.
         key: Key,

@@ -9,6 +9,7 @@
 //! enters a replica by a merge and in no other way; a dot is issued once (`epochs`).
 
 mod collection;
+mod disk;
 mod listing;
 mod look;
 mod merge;
@@ -62,14 +63,30 @@ pub struct Engine<R> {
     /// The same of the batch under way.
     under_way: Waiting,
     sweep: sweep::Progress,
+    disk: disk::Disk,
+    /// Whether the census may be wrong, because what is on the disk could not be read.
+    is_miscounted: bool,
     damaged: u64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     answers: Vec<(Ticket, Answer)>,
-    /// What was counted (`true`) or no longer is.
-    counted: Vec<(Counted, bool)>,
+    /// Changes of the census, in order.
+    counted: Vec<Recorded>,
+    /// The header rows and tags that dots were minted for.
+    minted: Vec<(Vec<u8>, Tag)>,
+}
+
+/// One change of the census.
+#[derive(Debug)]
+struct Recorded {
+    table: Table,
+    /// The row that was counted, or what the rows that are counted as one begin with.
+    place: Vec<u8>,
+    counted: Counted,
+    /// Whether it is counted now, or no longer is.
+    added: bool,
 }
 
 impl<R: IndexRead> Engine<R> {
@@ -84,6 +101,8 @@ impl<R: IndexRead> Engine<R> {
             current: Waiting::default(),
             under_way: Waiting::default(),
             sweep: sweep::Progress::default(),
+            disk: disk::Disk::default(),
+            is_miscounted: false,
             damaged: 0,
         })
     }
@@ -154,7 +173,7 @@ impl<R: IndexRead> Engine<R> {
     /// The writer's result for the batch under way: releases the answers that waited for it.
     ///
     /// If it failed, every write not committed is answered [`Answer::Failed`] and no longer
-    /// visible.
+    /// visible, and updates are refused until a batch is committed again.
     pub fn committed(
         &mut self,
         batch: BatchId,
@@ -167,21 +186,12 @@ impl<R: IndexRead> Engine<R> {
         let done = std::mem::take(&mut self.under_way);
         let Err(error) = result else {
             self.rows.committed();
+            self.disk_works();
             answers.extend(done.answers);
             return;
         };
         let lost = std::mem::take(&mut self.current);
-        self.rows.failed();
-        self.epochs.doubt();
-        self.sweep.failed();
-        let unknown = matches!(error, SeamError::Io(_));
-        if unknown && let Ok(census) = Census::of(&self.rows, self.config.partitions) {
-            self.census = census;
-        } else {
-            for (counted, added) in lost.counted.iter().rev().chain(done.counted.iter().rev()) {
-                if *added { self.census.remove(counted) } else { self.census.add(counted) }
-            }
-        }
+        self.disk_failed(&error, &done, &lost);
         let error = StorageError::from(error);
         let waiting = done.answers.into_iter().chain(lost.answers);
         answers.extend(waiting.map(|(ticket, _)| (ticket, Answer::Failed(error.clone()))));
@@ -222,6 +232,7 @@ impl<R: IndexRead> Engine<R> {
         stamp: Stamp,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> Result<(), StorageError> {
+        self.check_disk()?;
         self.check_room()?;
         let at = RowKey::of(key);
         let answer = match self.try_update(&at, key, operation, observed, stamp) {
@@ -250,11 +261,11 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<Answer, StorageError> {
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
-        let prepared = match self.prepare(operation, &view, observed, stamp)? {
+        let prepared = match self.prepare(at, operation, &view, observed, stamp)? {
             // The actor can go no further with this key: an epoch of its own can.
             Err(UpdateError::ActorDoubted) => {
                 self.epochs.doubt();
-                self.prepare(operation, &view, observed, stamp)?
+                self.prepare(at, operation, &view, observed, stamp)?
             }
             done => done,
         };
@@ -267,12 +278,14 @@ impl<R: IndexRead> Engine<R> {
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
         self.make(at, key, merged)?;
+        self.current.minted.push((at.as_bytes().to_vec(), operation.minted_tag()));
         Ok(Answer::Prepared { delta, changed, view })
     }
 
     /// Makes the delta of `operation` under this engine's actor for what `view` shows.
     fn prepare(
         &mut self,
+        at: &RowKey,
         operation: &Operation,
         view: &View,
         observed: &CausalContext,
@@ -282,9 +295,9 @@ impl<R: IndexRead> Engine<R> {
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
             // Of all types only this one merges what the client has seen.
-            self.epochs.observe(local, observed);
+            self.epochs.observe(at.as_bytes(), tag, local, observed);
         }
-        let actor = self.epochs.actor(local).ok_or_else(|| {
+        let actor = self.epochs.actor(at.as_bytes(), tag, local).ok_or_else(|| {
             StorageError::Io("this process has drawn every epoch: restart the node".into())
         })?;
         Ok(operation.prepare(view, observed, Mint { actor, stamp }, &self.config.limits))
@@ -319,7 +332,7 @@ impl<R: IndexRead> Engine<R> {
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
-                    self.count(counted, added);
+                    self.count(Table::Header, at.as_bytes().to_vec(), counted, added);
                 }
             }
         }
@@ -327,12 +340,21 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    fn count(&mut self, counted: Counted, added: bool) {
+    fn count(&mut self, table: Table, place: Vec<u8>, counted: Counted, added: bool) {
         if added {
             self.census.add(&counted)
         } else {
             self.census.remove(&counted)
         }
-        self.current.counted.push((counted, added));
+        self.current.counted.push(Recorded { table, place, counted, added });
+    }
+
+    /// What a place counts as now.
+    fn counted_at(&self, table: Table, place: &[u8]) -> Result<Option<Counted>, StorageError> {
+        if table == Table::Outbox {
+            return self.pending_at(place);
+        }
+        let counted = |record: &[u8]| counted_key(place, record, self.config.partitions);
+        Ok(self.rows.get(table, place, counted)?.flatten())
     }
 }

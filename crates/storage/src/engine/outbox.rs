@@ -9,7 +9,7 @@ use super::Engine;
 use crate::census::Counted;
 use crate::memtable::successor;
 use crate::record::{decode_pending, encode_pending};
-use crate::row_key::RowKey;
+use crate::row_key::{RowKey, outbox_owner};
 use crate::{IndexRead, OutboxPosition, Pending, StorageError, Table};
 
 impl<R: IndexRead> Engine<R> {
@@ -45,7 +45,7 @@ impl<R: IndexRead> Engine<R> {
             None => delta.clone(),
         };
         if !known {
-            self.count(Counted::Pending(owner), true);
+            self.count(Table::Outbox, row_key.clone(), Counted::Pending(owner), true);
         }
         let record = encode_pending(&row_key, key, &merged);
         self.rows.put(Table::Outbox, row_key, Some(record));
@@ -87,10 +87,16 @@ impl<R: IndexRead> Engine<R> {
             && pending_key == *key
             && pending_version == version
         {
-            self.count(Counted::Pending(owner), false);
+            self.count(Table::Outbox, row_key.clone(), Counted::Pending(owner), false);
             self.rows.put(Table::Outbox, row_key, None);
         }
         Ok(())
+    }
+
+    /// What the outbox row at `place` counts as.
+    pub(super) fn pending_at(&self, place: &[u8]) -> Result<Option<Counted>, StorageError> {
+        let is_there = self.rows.get(Table::Outbox, place, |_| ())?.is_some();
+        Ok(outbox_owner(place).filter(|_| is_there).map(Counted::Pending))
     }
 
     /// Owners for whom a delta of `key` is pending, in order.
