@@ -45,7 +45,7 @@ pub enum Command {
         /// What to show of the key after the merge, if anything.
         show: Option<Scope>,
     },
-    /// Keeps a delta for an owner that could not be reached: merges it into the pending delta of
+    /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
     Defer {
         /// For whom.
@@ -55,7 +55,7 @@ pub enum Command {
         /// What the owner lacks.
         delta: Delta,
     },
-    /// Lists pending deltas for an owner, in a fixed order.
+    /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {
         /// For whom.
         owner: NodeId,
@@ -67,10 +67,8 @@ pub enum Command {
     /// Deletes a pending delta that the owner acknowledged, unless it has grown since it was
     /// listed with `version`. Answered by [`Answer::Durable`].
     Delivered {
-        /// Who acknowledged.
-        owner: NodeId,
-        /// Which key.
-        key: Key,
+        /// Where it stands, as listed: this names the owner and the key.
+        position: OutboxPosition,
         /// The version that was delivered.
         version: u128,
     },

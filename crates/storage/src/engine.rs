@@ -90,7 +90,7 @@ struct Recorded {
 }
 
 impl<R: IndexRead> Engine<R> {
-    /// Opens the replica that `reader` shows, and counts its live keys and pending deltas.
+    /// Opens the replica that `reader` shows, and counts its live keys and those pending for others.
     pub fn open(reader: R, config: EngineConfig) -> Result<Self, StorageError> {
         let rows = Memtable::new(reader);
         Ok(Self {
@@ -135,8 +135,8 @@ impl<R: IndexRead> Engine<R> {
                     answers.push((ticket, Answer::Outbox(pending)));
                 })
             }
-            Command::Delivered { owner, key, version } => {
-                self.delivered(owner, &key, version).map(|()| {
+            Command::Delivered { position, version } => {
+                self.delivered(&position, version).map(|()| {
                     self.settle(ticket, Answer::Durable, answers);
                 })
             }
