@@ -51,9 +51,10 @@ struct Place {
 
 impl<R: IndexRead> Engine<R> {
     /// Looks at up to `rows` rows of cleared collections and takes away what is dead. Returns
-    /// whether there may be more; `false` also while the disk is too far behind.
+    /// whether there may be more; `false` also while the disk is too far behind or refuses batches.
     pub fn sweep(&mut self, rows: usize) -> bool {
-        if self.rows.bytes() > self.config.pending_bytes_max / 2 {
+        let is_behind = self.rows.bytes() > self.config.pending_bytes_max / 2;
+        if is_behind || self.disk_error().is_some() {
             return false;
         }
         match self.sweep_some(rows) {

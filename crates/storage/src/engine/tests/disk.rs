@@ -129,6 +129,21 @@ fn a_disk_with_too_little_room_for_what_failed_goes_on_being_full() {
     assert_eq!(stored, 0, "no probe is left");
 }
 
+/// A shell that sweeps whenever a batch is done would try as fast as the disk fails.
+#[test]
+fn nothing_is_swept_onto_a_disk_that_refuses_batches() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    updated(&mut one, &key("k"), add(&["x", "y"]));
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    one.index().full(true);
+    assert!(one.sweep(1));
+    assert!(!one.sweep(1));
+    one.index().full(false);
+    assert!(!one.sweep(1), "it is not known yet that there is room");
+    one.execute_now(update(&key("k"), add(&["z"])));
+    assert!(one.sweep(1));
+}
+
 /// Counts scans of the header table, and can refuse reads.
 #[derive(Clone)]
 struct Watched {
