@@ -86,6 +86,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
         Some(
             RequestError::Update(_)
             | RequestError::Level { .. }
+            | RequestError::TimeLimit
             | RequestError::Key(_)
             | RequestError::Context(_),
         ) => 5,

@@ -58,6 +58,9 @@ impl MemoryDatastore {
     }
 
     fn do_request(&self, replica: &mut Replica, request: &Request) -> Result<Answer, RequestError> {
+        if request.timeout_ms == Some(0) {
+            return Err(RequestError::TimeLimit);
+        }
         let level = request.level;
         for (what, asked) in [('r', level.r), ('w', level.w), ('n', level.n)] {
             if let Some(asked) = asked

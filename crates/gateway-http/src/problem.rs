@@ -117,6 +117,9 @@ impl Problem {
             RequestError::Level { .. } => {
                 Self::bad_request("bad-level", "Not possible in this bucket", &said)
             }
+            RequestError::TimeLimit => {
+                Self::bad_request("bad-time-limit", "The time limit is not possible", &said)
+            }
             RequestError::Key(_) => {
                 Self::bad_request("invalid-key", "The key is not possible", &said)
             }

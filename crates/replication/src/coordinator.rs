@@ -34,6 +34,8 @@ pub(crate) enum Input {
     Stored { part: Part, answer: storage::Answer },
     /// The time has come for which its timer was set.
     Time,
+    /// Too much goes on in the background: what was replied to is to end soon.
+    Hurry,
     /// A link went down: what was asked of the node may never be answered.
     LinkDown(NodeId),
 }

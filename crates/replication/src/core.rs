@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use clock::NodeId;
 use ring::Ring;
@@ -22,6 +22,7 @@ use crate::{
     forwards::Forwards,
     replica,
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
+    unkept::Unkept,
 };
 
 /// Commands that peers may have waiting for the engine at once, per request that may be under way:
@@ -33,6 +34,8 @@ const COMMANDS_PER_REQUEST: usize = 8;
 struct Running {
     coordinator: Coordinator,
     asked: Vec<u64>,
+    /// Whether it was replied to, and goes on in the background.
+    replied: bool,
 }
 
 /// Coordinators, replica and outbox delivery of one event loop of a node.
@@ -41,7 +44,12 @@ pub struct Core {
     shared: Shared,
     running: BTreeMap<Slot, Running>,
     next_slot: u64,
+    /// How many of `running` were not replied to.
+    waiting: usize,
+    /// The latest that were replied to, the oldest first; some are done.
+    background: VecDeque<Slot>,
     delivery: Delivery,
+    unkept: Unkept,
     forwards: Forwards,
 }
 
@@ -52,7 +60,10 @@ impl Core {
             shared: Shared::new(config, ring),
             running: BTreeMap::new(),
             next_slot: 0,
+            waiting: 0,
+            background: VecDeque::new(),
             delivery: Delivery::default(),
+            unkept: Unkept::default(),
             forwards: Forwards::default(),
         }
     }
@@ -98,7 +109,7 @@ impl Core {
     }
 
     fn call(&mut self, id: CallId, call: Call, now: Now, effects: &mut Vec<Effect>) {
-        if self.running.len() >= self.shared.config.requests_max {
+        if self.waiting >= self.shared.config.requests_max {
             self.shared.counters.overloaded += 1;
             effects.push(Effect::Reply { id, reply: Err(RequestError::Overloaded) });
             return;
@@ -135,11 +146,15 @@ impl Core {
     }
 
     fn begin(&mut self, slot: Slot, coordinator: Coordinator, now: Now, effects: &mut Vec<Effect>) {
-        self.running.insert(slot, Running { coordinator, asked: Vec::new() });
+        self.running.insert(slot, Running { coordinator, asked: Vec::new(), replied: false });
+        self.waiting += 1;
         self.resume(slot, Input::Begin, now, effects);
     }
 
     /// Gives a request its turn, and forgets it when it is done.
+    ///
+    /// Replied to, it no longer counts against the requests that may be under way; that those in
+    /// the background are bounded all the same, the oldest is told to end soon.
     fn resume(&mut self, slot: Slot, input: Input, now: Now, effects: &mut Vec<Effect>) {
         let Some(running) = self.running.get_mut(&slot) else { return };
         let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -148,12 +163,27 @@ impl Core {
         for owner in std::mem::take(&mut turn.deferred) {
             self.delivery.deferred(owner, &mut turn);
         }
+        for (owner, key, delta) in std::mem::take(&mut turn.unkept) {
+            self.unkept.keep(owner, key, delta, &mut turn);
+        }
+        if turn.replied && !running.replied {
+            running.replied = true;
+            self.waiting -= 1;
+            self.background.push_back(slot);
+        }
         if progress == Progress::Done {
             for &number in &running.asked {
                 self.shared.forget_ask(number);
             }
             self.shared.clear_timer(Timer::Request(slot));
-            self.running.remove(&slot);
+            if let Some(Running { replied: false, .. }) = self.running.remove(&slot) {
+                self.waiting -= 1;
+            }
+        }
+        if self.background.len() > self.shared.config.requests_max
+            && let Some(oldest) = self.background.pop_front()
+        {
+            self.resume(oldest, Input::Hurry, now, effects);
         }
     }
 
@@ -191,7 +221,10 @@ impl Core {
                         self.delivery.merged(owner, id.number, merged, &mut turn);
                     }
                 }
-                Some(Waiter::Delivered(_) | Waiter::Peer { .. } | Waiter::Nobody) | None => {}
+                Some(
+                    Waiter::Delivered(_) | Waiter::Unkept(_) | Waiter::Peer { .. } | Waiter::Nobody,
+                )
+                | None => {}
             },
         }
     }
@@ -212,7 +245,7 @@ impl Core {
             return;
         }
         let origin = Origin::Peer { from, id };
-        if self.running.len() >= self.shared.config.requests_max {
+        if self.waiting >= self.shared.config.requests_max {
             self.shared.counters.overloaded += 1;
             let mut turn = Turn::new(&mut self.shared, now, effects);
             return turn.reply(origin, Err(RequestError::Overloaded));
@@ -251,6 +284,12 @@ impl Core {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 replica::answer(from, id, question, answer, &mut turn);
             }
+            Some(Waiter::Unkept(number)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Some(owner) = self.unkept.stored(number, &answer, &mut turn) {
+                    self.delivery.deferred(owner, &mut turn);
+                }
+            }
             Some(Waiter::Nobody) | None => {}
         }
     }
@@ -272,6 +311,9 @@ impl Core {
                 Timer::Delivery(owner) => {
                     self.delivery.time(owner, &mut Turn::new(&mut self.shared, now, effects));
                 }
+                Timer::Unkept => {
+                    self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));
+                }
             }
         }
     }
@@ -290,6 +332,9 @@ fn coordinate(
     request: Request,
     turn: &mut Turn<'_>,
 ) -> Result<Coordinator, RequestError> {
+    if request.timeout_ms == Some(0) {
+        return Err(RequestError::TimeLimit);
+    }
     let operation = match request.action {
         Action::Get(ref scope) => {
             let scope = scope.clone();

@@ -20,8 +20,9 @@ pub struct Counters {
     pub deliveries: u64,
     /// Requests answered with fewer replicas than r or w.
     pub unmet_quorums: u64,
-    /// Removals done again because a replica held something that the coordinator had not seen.
-    pub removals_repeated: u64,
+    /// Deltas that this node's disk refused again and again, and that were given up: their owners
+    /// are stale until the key is read.
+    pub deltas_dropped: u64,
     /// Reads of a key with more than one sibling or more than one type.
     pub conflicts: u64,
     /// Calls refused because too many were under way.
@@ -40,7 +41,7 @@ impl Counters {
             ("hinted_writes", self.hinted_writes),
             ("deliveries", self.deliveries),
             ("unmet_quorums", self.unmet_quorums),
-            ("removals_repeated", self.removals_repeated),
+            ("deltas_dropped", self.deltas_dropped),
             ("conflicts", self.conflicts),
             ("overloaded", self.overloaded),
         ]

@@ -18,6 +18,7 @@ mod read_repair;
 mod replica;
 mod request;
 mod turn;
+mod unkept;
 
 pub use self::core::Core;
 pub use counters::Counters;

@@ -40,7 +40,8 @@ pub struct Request {
     pub context: Option<ContextToken>,
     /// Replicas involved.
     pub level: Level,
-    /// Time limit in milliseconds; `None` for the node's default. At most one minute counts.
+    /// Time limit in milliseconds, at least 1; `None` for the node's default. At most one minute
+    /// counts.
     pub timeout_ms: Option<u32>,
     /// Whether the answer is to carry context tokens (they cost a MAC each).
     pub want_context: bool,
@@ -124,6 +125,9 @@ pub enum RequestError {
         /// The bucket's n.
         n: u8,
     },
+    /// A time limit of 0. Nothing was done.
+    #[error("a time limit of 0 ms leaves no time: give 1 to 60000 ms, or none for the node's own")]
+    TimeLimit,
     /// The key is out of bounds. Nothing was done.
     #[error("{0}")]
     Key(String),

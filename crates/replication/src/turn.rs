@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::{HybridClock, NodeId, Stamp};
 use ring::Ring;
 use storage::{Command, Ticket};
-use values::Key;
+use values::{Delta, Key};
 
 use crate::{
     Body, CallId, CoreConfig, Effect, Message, Now, Reply, RequestError, RequestId,
@@ -27,6 +27,8 @@ pub(crate) enum Waiter {
     Request { slot: Slot, part: Part },
     /// Delivery of the outbox to this owner.
     Delivery(NodeId),
+    /// A delta that the disk refused, tried again.
+    Unkept(u64),
     /// Delivery, for the deletion of what this owner acknowledged.
     Delivered(NodeId),
     /// A peer that asked under this id.
@@ -58,6 +60,7 @@ pub(crate) enum PartKind {
 pub(crate) enum Timer {
     Request(Slot),
     Delivery(NodeId),
+    Unkept,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -174,6 +177,10 @@ pub(crate) struct Turn<'a> {
     pub(crate) asked: Vec<u64>,
     /// Owners for which a delta was given to the outbox in this turn.
     pub(crate) deferred: Vec<NodeId>,
+    /// Deltas that the disk refused in this turn, and for whom.
+    pub(crate) unkept: Vec<(NodeId, Key, Delta)>,
+    /// Whether a request was replied to in this turn.
+    pub(crate) replied: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -182,7 +189,15 @@ impl<'a> Turn<'a> {
         now: Now,
         effects: &'a mut Vec<Effect>,
     ) -> Self {
-        Self { shared, now, effects, asked: Vec::new(), deferred: Vec::new() }
+        Self {
+            shared,
+            now,
+            effects,
+            asked: Vec::new(),
+            deferred: Vec::new(),
+            unkept: Vec::new(),
+            replied: false,
+        }
     }
 
     pub(crate) const fn me(&self) -> NodeId {
@@ -231,6 +246,7 @@ impl<'a> Turn<'a> {
 
     /// Replies to whoever a request came from.
     pub(crate) fn reply(&mut self, origin: Origin, result: Result<crate::Answer, RequestError>) {
+        self.replied = true;
         match origin {
             Origin::Client(id) => self.reply_to(id, result.map(Reply::Answer)),
             Origin::Peer { from, id } => self.answer(from, id, Body::Forwarded(result)),
@@ -238,6 +254,7 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn reply_to(&mut self, id: CallId, reply: Result<Reply, RequestError>) {
+        self.replied = true;
         self.effects.push(Effect::Reply { id, reply });
     }
 

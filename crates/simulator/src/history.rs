@@ -22,6 +22,7 @@ impl Told {
             Err(
                 error @ (RequestError::Update(_)
                 | RequestError::Level { .. }
+                | RequestError::TimeLimit
                 | RequestError::Key(_)
                 | RequestError::Context(_)
                 | RequestError::Unavailable { .. }

@@ -8,6 +8,7 @@
 mod history;
 mod invariants;
 mod network;
+mod options;
 mod oracle;
 mod random;
 mod sim;
@@ -20,6 +21,7 @@ pub use invariants::{
     invariant_replicas_equal_after_healing, shown,
 };
 pub use network::NetworkFaults;
+pub use options::{DiskFaults, SimOptions};
 pub use random::Random;
-pub use sim::{DiskFaults, Outcome, Sim, SimOptions};
+pub use sim::{Outcome, Sim};
 pub use workload::{Workload, run_history};

@@ -33,6 +33,9 @@ pub enum Command {
         operation: Operation,
         /// The context that the client presented; empty for none.
         observed: CausalContext,
+        /// What other replicas showed within the operation's scope before it was given, merged. A
+        /// removal takes it away together with what this replica shows.
+        shown: Option<View>,
         /// Hybrid time of the write.
         stamp: Stamp,
     },

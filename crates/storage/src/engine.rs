@@ -20,7 +20,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use clock::{CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
 use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
@@ -67,6 +67,14 @@ pub struct Engine<R> {
     /// Whether the census may be wrong, because what is on the disk could not be read.
     is_miscounted: bool,
     damaged: u64,
+}
+
+/// An operation to coordinate.
+struct Asked {
+    operation: Operation,
+    observed: CausalContext,
+    shown: Option<View>,
+    stamp: Stamp,
 }
 
 #[derive(Debug, Default)]
@@ -119,8 +127,9 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, stamp } => {
-                self.update(ticket, &key, &operation, &observed, stamp, answers)
+            Command::Update { key, operation, observed, shown, stamp } => {
+                let asked = Asked { operation, observed, shown, stamp };
+                self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
                 let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
@@ -227,19 +236,17 @@ impl<R: IndexRead> Engine<R> {
         &mut self,
         ticket: Ticket,
         key: &Key,
-        operation: &Operation,
-        observed: &CausalContext,
-        stamp: Stamp,
+        asked: &Asked,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> Result<(), StorageError> {
         self.check_disk()?;
         self.check_room()?;
         let at = RowKey::of(key);
-        let answer = match self.try_update(&at, key, operation, observed, stamp) {
+        let answer = match self.try_update(&at, key, asked) {
             Err(StorageError::Corrupt(_)) => {
                 self.damaged += 1;
                 self.rebuild(&at, key)?;
-                self.try_update(&at, key, operation, observed, stamp)?
+                self.try_update(&at, key, asked)?
             }
             done => done?,
         };
@@ -255,20 +262,34 @@ impl<R: IndexRead> Engine<R> {
         &mut self,
         at: &RowKey,
         key: &Key,
-        operation: &Operation,
-        observed: &CausalContext,
-        stamp: Stamp,
+        asked: &Asked,
     ) -> Result<Answer, StorageError> {
+        let Asked { operation, observed, shown, stamp } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
-        let prepared = match self.prepare(at, operation, &view, observed, stamp)? {
-            // The actor can go no further with this key: an epoch of its own can.
-            Err(UpdateError::ActorDoubted) => {
-                self.epochs.doubt();
-                self.prepare(at, operation, &view, observed, stamp)?
-            }
-            done => done,
+        let tag = operation.minted_tag();
+        let local = view.value.context(tag);
+        if tag == Tag::BYTES {
+            // Of all types only this one merges what the client has seen.
+            self.epochs.observe(at.as_bytes(), tag, local, observed);
+        }
+        if let Some(shown) = shown {
+            self.epochs.observe(at.as_bytes(), tag, local, shown.value.context(tag));
+        }
+        let actor = self.actor(at, tag, local)?;
+        if let Some(shown) = shown {
+            view.merge(shown);
+        }
+        let prepare = |view: &View, actor, limits: &Limits| {
+            operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
+        let mut prepared = prepare(&view, actor, &self.config.limits);
+        if matches!(prepared, Err(UpdateError::ActorDoubted)) {
+            // This actor can go no further with the key: one of a new epoch can.
+            self.epochs.doubt();
+            let actor = self.actor(at, tag, view.value.context(tag))?;
+            prepared = prepare(&view, actor, &self.config.limits);
+        }
         let Prepared { delta, changed } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
@@ -278,29 +299,21 @@ impl<R: IndexRead> Engine<R> {
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
         self.make(at, key, merged)?;
-        self.current.minted.push((at.as_bytes().to_vec(), operation.minted_tag()));
+        self.current.minted.push((at.as_bytes().to_vec(), tag));
         Ok(Answer::Prepared { delta, changed, view })
     }
 
-    /// Makes the delta of `operation` under this engine's actor for what `view` shows.
-    fn prepare(
+    /// Who mints for `tag` of the key at `at`, whose context is `context`.
+    fn actor(
         &mut self,
         at: &RowKey,
-        operation: &Operation,
-        view: &View,
-        observed: &CausalContext,
-        stamp: Stamp,
-    ) -> Result<Result<Prepared, UpdateError>, StorageError> {
-        let tag = operation.minted_tag();
-        let local = view.value.context(tag);
-        if tag == Tag::BYTES {
-            // Of all types only this one merges what the client has seen.
-            self.epochs.observe(at.as_bytes(), tag, local, observed);
-        }
-        let actor = self.epochs.actor(at.as_bytes(), tag, local).ok_or_else(|| {
+        tag: Tag,
+        context: &CausalContext,
+    ) -> Result<Actor, StorageError> {
+        let actor = self.epochs.actor(at.as_bytes(), tag, context);
+        actor.ok_or_else(|| {
             StorageError::Io("this process has drawn every epoch: restart the node".into())
-        })?;
-        Ok(operation.prepare(view, observed, Mint { actor, stamp }, &self.config.limits))
+        })
     }
 
     /// Gives `answer` once everything that is visible now is durable: also what changed nothing

@@ -8,15 +8,15 @@ use clock::{Actor, CausalContext, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, BytesOp, CartOp, CounterOp, Delta, DotStore, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp,
-    Register, RegisterOp, Scope, State, Tag, View,
+    Blob, BytesOp, CartOp, CounterOp, Delta, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,
+    Scope, State, Tag, View,
 };
 
 mod prepare;
 
 use prepare::{
-    Dots, add_elements, cart_item, last_values, map_field, prepare_bytes, prepare_cart,
-    prepare_counter, prepare_map, prepare_orset, prepare_register, removal,
+    Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_map, prepare_orset,
+    prepare_register, removal,
 };
 
 /// One operation on one key.
@@ -218,53 +218,6 @@ impl Operation {
                 | Self::Map(MapOp::Set(_) | MapOp::Remove(_))
                 | Self::Delete(_)
         )
-    }
-
-    /// Whether `view`, merged from replicas that have the operation's delta, shows just what the
-    /// operation meant to leave. If not, a replica held something that the coordinator had not
-    /// observed, and the operation must be prepared again on the merged view.
-    pub fn is_settled(&self, view: &View) -> bool {
-        let value = &view.value;
-        match self {
-            Self::Register(RegisterOp::Set { value: wanted, replace, at: None }) => {
-                // Live increments beside the base were not observed, even if they cancel out or
-                // hide behind a base that is no integer.
-                let is_set = match value.state(Tag::LWW) {
-                    Some(State::Register(Register { base: Some(base), tally, .. })) => {
-                        base.value.as_ref() == Some(wanted) && !tally.is_live()
-                    }
-                    _ => false,
-                };
-                is_set && (!replace || view.live_tags().iter().all(|&tag| tag == Tag::LWW))
-            }
-            Self::Counter(CounterOp::Reset) => !view.is_live(Tag::COUNTER),
-            Self::Orset(OrsetOp::Remove(names)) => match value.state(Tag::ORSET) {
-                Some(State::Orset(set)) => !names.iter().any(|e| set.store.0.contains_key(e)),
-                _ => true,
-            },
-            Self::Cart(CartOp::Remove(item)) => cart_item(view, item).is_none(),
-            Self::Cart(CartOp::SetQuantity { item, quantity }) => {
-                let adds = cart_item(view, item);
-                adds.map_or(0, |adds| adds.0.values().copied().map(u128::from).sum())
-                    == u128::from(*quantity)
-            }
-            Self::Map(MapOp::Set(fields)) => {
-                last_values(fields).into_iter().all(|(name, wanted)| {
-                    map_field(view, name).is_some_and(|field| {
-                        field.winner().is_some_and(|(_, write)| write.value == *wanted)
-                            && !field.tally.is_live()
-                    })
-                })
-            }
-            Self::Map(MapOp::Remove(names)) => {
-                !names.iter().any(|name| map_field(view, name).is_some_and(DotStore::is_live))
-            }
-            Self::Delete(Some(tag)) => !view.is_live(*tag),
-            Self::Delete(None) => {
-                view.live_tags().into_iter().all(|tag| !Tag::KNOWN.contains(&tag))
-            }
-            _ => true,
-        }
     }
 
     /// Makes the delta. `view` is what was observed, within [`scope`](Self::scope); `observed` the

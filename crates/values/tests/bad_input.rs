@@ -53,7 +53,6 @@ fn exercise(one: &Value, other: &Value) {
         Operation::Delete(None),
     ] {
         let _ = writer.put(&operation, &CausalContext::default());
-        let _ = operation.is_settled(&View::of(writer.value.clone()));
     }
     assert_eq!(clock::decode::<Value>(&clock::encode(&writer.value)), Ok(writer.value));
 }

@@ -28,6 +28,8 @@ pub(crate) struct Get {
     pending: BTreeSet<NodeId>,
     shown: BTreeMap<NodeId, View>,
     merged: View,
+    /// Nodes whose record of the key is damaged.
+    damaged: Vec<NodeId>,
     failure: Option<StorageError>,
     covered: bool,
     replied: bool,
@@ -43,6 +45,7 @@ impl Get {
             pending: BTreeSet::new(),
             shown: BTreeMap::new(),
             merged: View::default(),
+            damaged: Vec::new(),
             failure: None,
             covered: false,
             replied: false,
@@ -83,6 +86,7 @@ impl Get {
                 self.repair(turn);
                 return Progress::Done;
             }
+            Input::Hurry => self.covered = true,
             _ => return Progress::Waiting,
         }
         self.reply_if(false, turn);
@@ -156,6 +160,9 @@ impl Get {
                 self.shown.insert(node, view);
             }
             Err(error) => {
+                if matches!(error, StorageError::Corrupt(_)) {
+                    self.damaged.push(node);
+                }
                 self.failure = Some(error);
                 self.make_up_for(1, turn);
             }
@@ -219,6 +226,10 @@ impl Get {
 
     fn repair(&mut self, turn: &mut Turn<'_>) {
         let me = turn.me();
+        // A replica whose record is damaged takes a merge in its place.
+        for node in std::mem::take(&mut self.damaged) {
+            self.shown.entry(node).or_default();
+        }
         for (node, delta) in repairs(&self.merged, &self.shown, &self.terms.owners) {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();

@@ -1,34 +1,30 @@
 //! Coordinating a write (Dynamo §4.5, §4.6): make the delta here, merge it here, send it to the
 //! owners, reply once w of them have it durable.
 //!
-//! Every owner ends up with the delta or, durably, in the outbox: an owner that cannot be reached,
-//! refuses or stays silent has it deferred, also after the reply. A removal acts on what r replicas
-//! show ("seen before removed"): each shows what its merge left, and if anything is left that the
-//! removal meant to take away, it is made again on all that was shown.
+//! A removal first observes what r replicas show ([`Observation`]), then is made like any other
+//! write, once. Every owner ends up with the delta or, durably, in the outbox: an owner that cannot
+//! be reached, refuses or stays silent has it deferred, also after the reply; what this node's own
+//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)).
+
+mod observation;
 
 use std::collections::BTreeMap;
 
 use clock::NodeId;
 use storage::{Command, StorageError};
-use values::{
-    Blob, BytesOp, CounterOp, Delta, MapOp, Operation, OrsetOp, RegisterOp, Scope, UpdateError,
-    View,
-};
+use values::{BytesOp, CounterOp, Delta, MapOp, Operation, RegisterOp, Scope, View};
 
+use self::observation::Observation;
 use super::{Input, Progress, Terms};
 use crate::{
     Acks, Answer, Availability, Body, RequestError,
-    quorum::count_owners,
-    turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
+    turn::{Part, PartKind, Slot, Timer, Turn},
 };
-
-/// How often a removal is made at most. More is needed only while others keep writing what it
-/// removes; the answer then says that it was partly observed.
-const ROUNDS_MAX: u32 = 3;
 
 /// How far this node's own copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Local {
+    Observing,
     Preparing,
     Merged,
     Durable,
@@ -41,7 +37,7 @@ enum Hint {
     None,
     Waiting,
     Durable,
-    /// There is none and will be none: the disk failed, or there is nothing to keep.
+    /// There is none: nothing to keep, or the disk refused it and it is tried again.
     Absent,
 }
 
@@ -65,22 +61,17 @@ impl Peer {
 pub(crate) struct Update {
     terms: Terms,
     operation: Operation,
+    /// What the owners are to show after the merge, where the answer is a sum that they may hold
+    /// a part of.
     show: Option<Scope>,
-    round: u32,
-    /// Whether no further round can be made.
-    is_last_round: bool,
+    observation: Observation,
     local: Local,
-    /// `local` of the round before.
-    local_before: Local,
     failure: Option<StorageError>,
-    own: View,
+    view: View,
     changed: u64,
-    /// The join of what all rounds made.
     delta: Delta,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
-    shown: BTreeMap<NodeId, View>,
-    is_sent: bool,
     sent_any: bool,
     covered: bool,
     replied: bool,
@@ -90,22 +81,18 @@ impl Update {
     pub(crate) fn new(terms: Terms, operation: Operation, me: NodeId) -> Self {
         let others = terms.owners.iter().filter(|&&owner| owner != me);
         let peers = others.map(|&owner| (owner, Peer::UNSENT)).collect();
-        let shows = operation.removes_observed() || shows_sum(&operation);
+        let needed = if operation.removes_observed() { terms.quorum.r } else { 0 };
         Self {
-            show: shows.then(|| operation.scope()),
+            show: shows_sum(&operation).then(|| operation.scope()),
+            observation: Observation::new(operation.scope(), needed),
             terms,
             operation,
-            round: 0,
-            is_last_round: false,
-            local: Local::Preparing,
-            local_before: Local::Preparing,
+            local: Local::Observing,
             failure: None,
-            own: View::default(),
+            view: View::default(),
             changed: 0,
             delta: Delta::default(),
             peers,
-            shown: BTreeMap::new(),
-            is_sent: false,
             sent_any: false,
             covered: false,
             replied: false,
@@ -113,47 +100,64 @@ impl Update {
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
-        match input {
-            Input::Begin => {
-                turn.shared.counters.writes += 1;
-                if let Err(error) = self.check_reach(turn) {
-                    turn.reply(self.terms.origin, Err(error));
-                    return Progress::Done;
-                }
-                self.prepare(turn);
+        let outcome = self.take(input, turn);
+        if let Err(error) = outcome {
+            if !self.replied {
+                turn.reply(self.terms.origin, Err(error));
             }
-            Input::Stored { part, answer } if part.round == self.round => {
-                if let Some(error) = self.stored(part, answer, turn) {
-                    turn.reply(self.terms.origin, Err(error));
-                    return Progress::Done;
-                }
-            }
-            Input::Answered { part, body: Body::Merged(merged) } if part.round == self.round => {
-                self.acknowledged(part.node, merged, turn);
-            }
-            Input::LinkDown(node) if self.is_sent => self.cover(node, turn),
-            Input::Time => {}
-            _ => return Progress::Waiting,
+            return Progress::Done;
+        }
+        if self.local == Local::Observing && self.observation.is_over() {
+            self.prepare(turn);
         }
         let now = turn.now.monotonic_ms;
-        if self.is_sent && !self.covered && now >= self.terms.cover_at {
-            self.covered = true;
-            for node in self.peers.keys().copied().collect::<Vec<_>>() {
-                self.cover(node, turn);
-            }
+        if self.is_sent() && !self.covered && now >= self.terms.cover_at {
+            self.cover_all(turn);
         }
         self.conclude(now >= self.terms.deadline, turn);
         if self.replied && self.is_settled() {
             return Progress::Done;
         }
-        let covers = (self.is_sent && !self.covered).then_some(self.terms.cover_at);
-        let ends = (now < self.terms.deadline).then_some(self.terms.deadline);
-        match covers.into_iter().chain(ends).min() {
-            Some(at) => turn.set_timer(Timer::Request(slot), at),
-            // Everything that was not acknowledged was given to the outbox.
-            None => return Progress::Done,
+        // With none of these times left to wait for, the engine's answers are.
+        let observes = (self.local == Local::Observing).then(|| self.observation.wake_at());
+        let covers = (self.is_sent() && !self.covered).then_some(self.terms.cover_at);
+        let ends = (!self.replied).then_some(self.terms.deadline);
+        if let Some(at) = [observes, covers, ends].into_iter().flatten().min() {
+            turn.set_timer(Timer::Request(slot), at);
         }
         Progress::Waiting
+    }
+
+    /// Takes note of what happened. An error ends the write; nothing was written then.
+    fn take(&mut self, input: Input, turn: &mut Turn<'_>) -> Result<(), RequestError> {
+        match input {
+            Input::Begin => {
+                turn.shared.counters.writes += 1;
+                self.check_reach(turn)?;
+                self.observation.begin(&self.terms, turn);
+            }
+            Input::Stored { part, answer } if part.kind == PartKind::Defer => {
+                self.deferred(part.node, &answer, turn);
+            }
+            Input::Stored { answer, .. } => return self.stored(answer, turn),
+            Input::Answered { part, body: Body::Shown(shown) } => {
+                self.observation.shown(part.node, shown, &self.terms, turn);
+            }
+            Input::Answered { part, body: Body::Merged(merged) } => {
+                self.acknowledged(part, merged, turn);
+            }
+            Input::LinkDown(node) if self.is_sent() => self.cover(node, turn),
+            Input::LinkDown(node) => self.observation.link_down(node, &self.terms, turn),
+            Input::Hurry if self.is_sent() => self.cover_all(turn),
+            Input::Time => self.observation.time(&self.terms, turn),
+            Input::Answered { .. } | Input::Hurry => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the delta was made and given to the owners in reach.
+    const fn is_sent(&self) -> bool {
+        !matches!(self.local, Local::Observing | Local::Preparing)
     }
 
     /// Refuses a write that cannot be met, before anything is written.
@@ -169,72 +173,64 @@ impl Update {
     }
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
+        self.local = Local::Preparing;
         let stamp = turn.stamp();
-        let waiter = self.terms.waiter(self.round, turn.me(), PartKind::Ask);
+        let waiter = self.terms.waiter(0, turn.me(), PartKind::Ask);
         let command = Command::Update {
             key: self.terms.key.clone(),
             operation: self.operation.clone(),
             observed: self.terms.observed.clone(),
+            shown: self.observation.take_view(),
             stamp,
         };
         turn.store(waiter, command);
     }
 
-    /// Returns the error with which the request ends, if it ends.
-    fn stored(
-        &mut self,
-        part: Part,
-        answer: storage::Answer,
-        turn: &mut Turn<'_>,
-    ) -> Option<RequestError> {
+    /// Takes the engine's answer on this node's own copy.
+    fn stored(&mut self, answer: storage::Answer, turn: &mut Turn<'_>) -> Result<(), RequestError> {
         use storage::Answer as Stored;
-        if part.kind == PartKind::Defer {
-            if let Some(peer) = self.peers.get_mut(&part.node) {
-                peer.hint = if answer == Stored::Durable { Hint::Durable } else { Hint::Absent };
-            }
-            return None;
-        }
         match answer {
             Stored::Prepared { delta, changed, view } => {
                 self.local = Local::Merged;
-                self.own = view;
-                self.changed = self.total_changed(changed);
-                self.delta.merge(&delta);
+                (self.view, self.changed, self.delta) = (view, changed, delta);
                 self.send(turn);
             }
             Stored::Durable => self.local = Local::Durable,
-            Stored::Refused(error) => return self.refused(error, turn),
-            Stored::Failed(error) if self.local == Local::Preparing && self.round == 0 => {
-                return Some(RequestError::Storage(error));
+            Stored::Refused(error) => return Err(RequestError::Update(error)),
+            Stored::Failed(error) if self.local == Local::Preparing => {
+                return Err(RequestError::Storage(error));
             }
-            Stored::Failed(error) => {
-                let unsent = self.local == Local::Preparing;
-                self.local = Local::Failed;
-                self.failure = Some(error);
-                if unsent {
-                    self.is_last_round = true;
-                    self.send(turn);
-                }
-            }
-            _ => {}
+            Stored::Failed(error) => self.fail(error, turn),
+            // Never of an operation; were it one, the write must end all the same.
+            _ => self.fail(StorageError::Io("the engine gave another answer".into()), turn),
         }
-        None
+        Ok(())
     }
 
-    fn refused(&mut self, error: UpdateError, turn: &mut Turn<'_>) -> Option<RequestError> {
-        if self.round == 0 {
-            return Some(RequestError::Update(error));
-        }
-        // What other replicas showed makes the operation impossible; the round before stands.
-        self.is_last_round = true;
-        self.local = self.local_before;
-        self.send(turn);
-        None
+    fn fail(&mut self, error: StorageError, turn: &mut Turn<'_>) {
+        self.local = Local::Failed;
+        self.failure = Some(error);
+        self.keep(turn.me(), turn);
     }
 
-    /// Sends what was made so far to every other owner.
+    /// Takes the engine's answer on what is kept for `owner`.
+    fn deferred(&mut self, owner: NodeId, answer: &storage::Answer, turn: &mut Turn<'_>) {
+        let Some(peer) = self.peers.get_mut(&owner) else { return };
+        if *answer == storage::Answer::Durable {
+            peer.hint = Hint::Durable;
+        } else {
+            peer.hint = Hint::Absent;
+            self.keep(owner, turn);
+        }
+    }
+
+    /// Has the delta tried again that the disk refused, for this node itself or in the outbox.
+    fn keep(&self, owner: NodeId, turn: &mut Turn<'_>) {
+        turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
+    }
+
+    /// Sends the delta to every other owner.
     fn send(&mut self, turn: &mut Turn<'_>) {
-        self.is_sent = true;
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
@@ -249,26 +245,34 @@ impl Update {
                 delta: self.delta.clone(),
                 show: self.show.clone(),
             };
-            let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
+            let waiter = self.terms.waiter(0, node, PartKind::Ask);
             turn.ask(node, waiter, budget_ms, body);
         }
     }
 
     fn acknowledged(
         &mut self,
-        node: NodeId,
+        part: Part,
         merged: Result<Option<View>, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&part.node) else { return };
         match merged {
-            Ok(view) => {
+            Ok(shown) => {
                 peer.acked = true;
-                if let Some(view) = view {
-                    self.shown.insert(node, view);
+                if let Some(shown) = shown {
+                    self.view.merge(&shown);
                 }
             }
-            Err(_) => self.cover(node, turn),
+            Err(_) => self.cover(part.node, turn),
+        }
+    }
+
+    /// Keeps the delta for every owner that has not acknowledged it.
+    fn cover_all(&mut self, turn: &mut Turn<'_>) {
+        self.covered = true;
+        for node in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.cover(node, turn);
         }
     }
 
@@ -285,21 +289,21 @@ impl Update {
         peer.hint = Hint::Waiting;
         turn.shared.counters.hinted_writes += 1;
         turn.deferred.push(node);
-        let waiter = self.terms.waiter(self.round, node, PartKind::Defer);
+        let waiter = self.terms.waiter(0, node, PartKind::Defer);
         let (key, delta) = (self.terms.key.clone(), self.delta.clone());
         turn.store(waiter, Command::Defer { owner: node, key, delta });
     }
 
-    /// Whether nothing more can be learnt of this round without a late acknowledgement.
+    /// Whether nothing more can be learnt without a late acknowledgement.
     fn is_settled(&self) -> bool {
         matches!(self.local, Local::Durable | Local::Failed)
             && self.peers.values().all(|peer| peer.is_settled())
     }
 
-    /// Replies, or makes another round, if the time has come for it.
+    /// Replies, if the time has come for it.
     fn conclude(&mut self, at_deadline: bool, turn: &mut Turn<'_>) {
         let quorum = self.terms.quorum;
-        if self.replied || (!self.is_sent && !at_deadline) {
+        if self.replied || (!self.is_sent() && !at_deadline) {
             return;
         }
         let own_counts = self.terms.owners.contains(&turn.me());
@@ -309,81 +313,39 @@ impl Update {
         let hinted = |peer: &&Peer| peer.hint == Hint::Durable && !peer.acked;
         let hinted = u8::try_from(self.peers.values().filter(hinted).count()).unwrap_or(u8::MAX);
         let w_met = acked >= quorum.w;
-        let shows_own = own_counts && self.local != Local::Preparing;
-        let views = count_owners(&self.terms.owners, self.shown.keys()) + u8::from(shows_own);
-        let r_met = !self.operation.removes_observed() || views >= quorum.r;
         let always = quorum.availability == Availability::Always;
         let settled = self.is_settled() && (always || w_met);
-        if !(at_deadline || settled || (w_met && r_met)) {
+        if !(at_deadline || settled || w_met) {
             return;
         }
+        self.replied = true;
+        let partly_observed = !self.observation.is_met();
+        turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
         if !(w_met || (always && has_copy)) {
-            return self.reply_unmet(acked, turn);
+            return turn.reply(self.terms.origin, Err(self.unmet(acked)));
         }
-        let mut merged = self.own.clone();
-        for view in self.shown.values() {
-            merged.merge(view);
-        }
-        let is_done = !self.operation.removes_observed() || self.operation.is_settled(&merged);
-        if !is_done && !at_deadline && !self.is_last_round && self.round + 1 < ROUNDS_MAX {
-            return self.next_round(&merged, turn);
-        }
-        self.replied = true;
-        turn.shared.counters.unmet_quorums += u64::from(!w_met || !r_met);
         let put = match &self.operation {
             Operation::Bytes(BytesOp::Put(value)) => Some(value),
             _ => None,
         };
-        let contexts = self.terms.contexts(&merged, put, turn);
+        let view = std::mem::take(&mut self.view);
+        let contexts = self.terms.contexts(&view, put, turn);
         let answer = Answer {
-            view: merged,
+            view,
             changed: self.changed,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
-            partly_observed: !r_met || !is_done,
+            partly_observed,
             contexts,
             time: turn.shared.clock.latest(),
         };
         turn.reply(self.terms.origin, Ok(answer));
     }
 
-    fn reply_unmet(&mut self, acked: u8, turn: &mut Turn<'_>) {
-        self.replied = true;
-        turn.shared.counters.unmet_quorums += 1;
-        let error = match self.failure.take() {
+    fn unmet(&mut self, acked: u8) -> RequestError {
+        match self.failure.take() {
             Some(error) if !self.sent_any => RequestError::Storage(error),
             _ => RequestError::Unknown { acked, needed: self.terms.quorum.w },
-        };
-        turn.reply(self.terms.origin, Err(error));
-    }
-
-    /// Makes the removal again, on all that was shown.
-    fn next_round(&mut self, merged: &View, turn: &mut Turn<'_>) {
-        turn.shared.counters.removals_repeated += 1;
-        if let Some(delta) = merged.repair(&self.own) {
-            let key = self.terms.key.clone();
-            turn.store(Waiter::Nobody, Command::Merge { key, delta, show: None });
-        }
-        self.round += 1;
-        self.local_before = self.local;
-        self.local = Local::Preparing;
-        self.is_sent = false;
-        self.covered = false;
-        self.peers.values_mut().for_each(|peer| *peer = Peer::UNSENT);
-        self.shown.clear();
-        self.prepare(turn);
-    }
-
-    /// What all rounds changed, when the last of them changed `changed`. A later round changes what
-    /// an earlier one had not seen: of elements each is counted, but none twice.
-    fn total_changed(&self, changed: u64) -> u64 {
-        let distinct =
-            |names: &[Blob]| names.iter().collect::<std::collections::BTreeSet<_>>().len() as u64;
-        match &self.operation {
-            Operation::Orset(OrsetOp::Remove(names)) | Operation::Map(MapOp::Remove(names)) => {
-                self.changed.saturating_add(changed).min(distinct(names))
-            }
-            _ => self.changed.max(changed),
         }
     }
 }

@@ -55,7 +55,8 @@ fn update(key: &Key, operation: Operation) -> Command {
 }
 
 fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
-    Command::Update { key: key.clone(), operation, observed, stamp: Stamp::from_millis(1) }
+    let stamp = Stamp::from_millis(1);
+    Command::Update { key: key.clone(), operation, observed, shown: None, stamp }
 }
 
 fn read(key: &Key, scope: Scope) -> Command {

@@ -1,0 +1,153 @@
+//! Observing before a removal: what r replicas show of the thing named, gathered before anything
+//! is written ("seen before removed").
+//!
+//! Invariant: all that is gathered was shown before the removal existed anywhere. So whatever
+//! follows the removal, because its writer saw it done at some replica, is not among it and is not
+//! taken away.
+
+use std::collections::BTreeSet;
+
+use clock::NodeId;
+use storage::StorageError;
+use values::{Scope, View};
+
+use super::super::Terms;
+use crate::{
+    Body,
+    turn::{PartKind, Turn},
+};
+
+/// What is observed for one write; of a write that removes nothing observed, nothing.
+#[derive(Debug)]
+pub(super) struct Observation {
+    scope: Scope,
+    /// Owners to hear of, this node included if it is one.
+    needed: u8,
+    /// Owners that showed what they hold, this node included if it is one.
+    owners: u8,
+    asked: BTreeSet<NodeId>,
+    pending: BTreeSet<NodeId>,
+    view: Option<View>,
+    is_hedged: bool,
+    gave_up: bool,
+    wake_at: u64,
+}
+
+impl Observation {
+    /// Of `scope` at `needed` owners; at none if `needed` is 0.
+    pub(super) fn new(scope: Scope, needed: u8) -> Self {
+        Self {
+            scope,
+            needed,
+            owners: 0,
+            asked: BTreeSet::new(),
+            pending: BTreeSet::new(),
+            view: None,
+            is_hedged: false,
+            gave_up: false,
+            wake_at: 0,
+        }
+    }
+
+    /// Asks as many nodes as are needed. This node's own replica is looked at when the removal is
+    /// made.
+    pub(super) fn begin(&mut self, terms: &Terms, turn: &mut Turn<'_>) {
+        self.owners = u8::from(terms.owners.contains(&turn.me()));
+        // Half of the time is left to the write itself.
+        let patience_ms =
+            (u64::from(terms.budget_ms(turn)) / 4).min(u64::from(turn.shared.config.cover_ms));
+        self.wake_at = turn.now.monotonic_ms.saturating_add(patience_ms);
+        self.ask_next(usize::from(self.needed.saturating_sub(self.owners)), terms, turn);
+    }
+
+    /// Takes what a node shows, or asks another one in its place.
+    pub(super) fn shown(
+        &mut self,
+        node: NodeId,
+        shown: Result<View, StorageError>,
+        terms: &Terms,
+        turn: &mut Turn<'_>,
+    ) {
+        if !self.pending.remove(&node) {
+            return;
+        }
+        match shown {
+            Ok(view) => {
+                self.owners += u8::from(terms.owners.contains(&node));
+                match &mut self.view {
+                    Some(known) => known.merge(&view),
+                    None => self.view = Some(view),
+                }
+            }
+            Err(_) => self.ask_next(1, terms, turn),
+        }
+    }
+
+    pub(super) fn link_down(&mut self, node: NodeId, terms: &Terms, turn: &mut Turn<'_>) {
+        if self.pending.remove(&node) {
+            self.ask_next(1, terms, turn);
+        }
+    }
+
+    /// Silent nodes are first made up for by others, then no longer waited for.
+    pub(super) fn time(&mut self, terms: &Terms, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic_ms;
+        if self.is_over() || now < self.wake_at {
+            return;
+        }
+        if self.is_hedged {
+            self.gave_up = true;
+            return;
+        }
+        self.is_hedged = true;
+        let patience_ms =
+            (u64::from(terms.budget_ms(turn)) / 3).min(u64::from(turn.shared.config.cover_ms));
+        self.wake_at = now.saturating_add(patience_ms);
+        self.ask_next(self.pending.len(), terms, turn);
+    }
+
+    /// Whether nothing more is waited for.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_met() || self.pending.is_empty() || self.gave_up
+    }
+
+    /// Whether as many owners showed what they hold as were asked for.
+    pub(super) const fn is_met(&self) -> bool {
+        self.owners >= self.needed
+    }
+
+    pub(super) const fn wake_at(&self) -> u64 {
+        self.wake_at
+    }
+
+    /// The join of what other nodes showed.
+    pub(super) const fn take_view(&mut self) -> Option<View> {
+        self.view.take()
+    }
+
+    /// Asks the next `count` nodes in reach: owners first, then those that may hold something for
+    /// them.
+    fn ask_next(&mut self, count: usize, terms: &Terms, turn: &mut Turn<'_>) {
+        if count == 0 {
+            return;
+        }
+        let me = turn.me();
+        let is_next = |node: &NodeId| {
+            *node != me && !self.asked.contains(node) && turn.shared.is_in_reach(*node)
+        };
+        let mut next: Vec<NodeId> =
+            terms.owners.iter().copied().filter(is_next).take(count).collect();
+        if next.len() < count {
+            // The owners are the first nodes of this list.
+            let list = turn.shared.ring.preference_list(turn.shared.partition(&terms.key));
+            next = list.into_iter().filter(is_next).take(count).collect();
+        }
+        for node in next {
+            self.asked.insert(node);
+            self.pending.insert(node);
+            let waiter = terms.waiter(0, node, PartKind::Ask);
+            let body = Body::Read { key: terms.key.clone(), scope: self.scope.clone() };
+            turn.ask(node, waiter, terms.budget_ms(turn), body);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Disks that fail: every replica catches up all the same.
+
+use replication::{Request, RequestError};
+use storage::{IndexRead, Table};
+use values::Scope;
+
+use crate::net::{A, B, C, Net, key, put, sadd};
+
+#[test]
+fn a_coordinator_whose_own_disk_was_full_catches_up_once_there_is_room() {
+    let mut net = Net::new();
+    net.disk(A).full(true);
+    let answer = net.ask(A, sadd("x")).unwrap();
+    assert_eq!(answer.acks.answered, 2, "its own copy does not count");
+    net.pass(60_000);
+    net.disk(A).full(false);
+    net.pass(60_000);
+    net.assert_replicas_equal();
+}
+
+#[test]
+fn a_hint_that_the_disk_refused_is_tried_again() {
+    // What A merges fills its room, so there is none for the hint.
+    let mut net = Net::with_room(200);
+    net.hold(&[(A, C)]);
+    net.set_commits(A, false);
+    let call = net.call(A, sadd(&"x".repeat(190)));
+    net.pass(150);
+    net.set_commits(A, true);
+    net.pass(3_000);
+    net.take_reply(call).unwrap().unwrap();
+    net.lose();
+    net.heal();
+    net.assert_replicas_equal();
+}
+
+#[test]
+fn a_damaged_replica_is_repaired_by_the_reads_that_meet_it() {
+    let mut net = Net::new();
+    net.ask(B, put("v")).unwrap();
+    net.pass(1_000);
+    let mut row = Vec::new();
+    net.disk(A)
+        .reader()
+        .scan(Table::Header, &[], &mut |key, _| {
+            row = key.to_vec();
+            std::ops::ControlFlow::Break(())
+        })
+        .unwrap();
+    assert!(net.disk(A).corrupt(Table::Header, &row, 20));
+    for node in [A, B, C] {
+        net.ask(node, Request::get(key(), Scope::Whole)).unwrap();
+        net.pass(3_000);
+    }
+    net.assert_replicas_equal();
+}
+
+#[test]
+fn a_time_limit_of_zero_is_refused_and_one_of_a_millisecond_leaves_no_replica_alone() {
+    let mut net = Net::new();
+    let mut request = sadd("x");
+    request.timeout_ms = Some(0);
+    assert_eq!(net.ask(A, request.clone()), Err(RequestError::TimeLimit));
+    request.timeout_ms = Some(1);
+    net.hold(&[(A, B), (A, C)]);
+    let answer = net.ask(A, request).unwrap();
+    assert_eq!(answer.acks.answered, 1);
+    net.lose();
+    net.heal();
+    net.assert_replicas_equal();
+}

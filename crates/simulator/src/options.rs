@@ -1,0 +1,65 @@
+//! How a simulated cluster is made, and what its disks do.
+
+use replication::BucketPolicy;
+
+use crate::NetworkFaults;
+
+/// What disks do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskFaults {
+    /// Shortest commit, in milliseconds.
+    pub commit_min_ms: u64,
+    /// Longest commit, in milliseconds.
+    pub commit_max_ms: u64,
+    /// Commits that fail with nothing applied, in a thousand.
+    pub refused: u32,
+    /// Commits that are applied and reported as failed, in a thousand.
+    pub misreported: u32,
+}
+
+impl Default for DiskFaults {
+    /// A disk that does what it should.
+    fn default() -> Self {
+        Self { commit_min_ms: 1, commit_max_ms: 1, refused: 0, misreported: 0 }
+    }
+}
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct SimOptions {
+    /// Nodes, at least 1.
+    pub nodes: usize,
+    /// Partitions, a power of two.
+    pub partitions: u32,
+    /// Policy of every bucket.
+    pub policy: BucketPolicy,
+    /// The network.
+    pub network: NetworkFaults,
+    /// The disks.
+    pub disk: DiskFaults,
+    /// How far each wall clock may be off, either way, in milliseconds.
+    pub skew_ms: u64,
+    /// [`CoreConfig::timeout_ms`].
+    pub timeout_ms: u32,
+    /// [`CoreConfig::cover_ms`].
+    pub cover_ms: u32,
+    /// [`CoreConfig::requests_max`].
+    pub requests_max: usize,
+}
+
+impl Default for SimOptions {
+    /// Three nodes, nothing fails.
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            partitions: 16,
+            policy: BucketPolicy::default(),
+            network: NetworkFaults::default(),
+            disk: DiskFaults::default(),
+            skew_ms: 0,
+            timeout_ms: 2_000,
+            cover_ms: 100,
+            requests_max: 1_000,
+        }
+    }
+}

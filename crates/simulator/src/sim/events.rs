@@ -1,0 +1,200 @@
+//! What happens next: one queue, ordered by virtual time and then by the order of insertion, decides
+//! everything.
+
+use std::collections::VecDeque;
+
+use replication::{Action, Call, Effect, Event, Now};
+use storage::{Batch, Command, IndexWrite, SeamError, Ticket};
+
+use super::{Happening, Sim};
+use crate::random::mix;
+
+/// Wall clock at the start of every simulation, in milliseconds since 1970: any late enough for
+/// clocks to be set back.
+const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// Rows of cleared collections that an engine looks at after each commit.
+const SWEEP_ROWS: usize = 8;
+
+impl Sim {
+    pub(super) fn enqueue(&mut self, at_ms: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((at_ms, self.queued), happening);
+    }
+
+    /// Lets the next thing happen if its time is at most `until_ms`.
+    pub(super) fn happen_next(&mut self, until_ms: u64) -> bool {
+        let queued = self.queue.first_key_value().map(|(&(at, _), _)| at);
+        let timeouts = self.nodes.iter().enumerate().filter_map(|(number, node)| {
+            Some((node.process.as_ref()?.core.next_timeout()?, number))
+        });
+        let timeout = timeouts.min();
+        match (queued, timeout) {
+            (queued, Some((at, node))) if queued.is_none_or(|queued| at < queued) => {
+                if at > until_ms {
+                    return false;
+                }
+                self.now_ms = self.now_ms.max(at);
+                self.step(node, Event::Tick);
+            }
+            (Some(at), _) if at <= until_ms => {
+                self.now_ms = self.now_ms.max(at);
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrival { from, from_life, to, to_life, message } => {
+                let is_current = self.nodes[from].life == from_life
+                    && self.nodes[to].life == to_life
+                    && self.nodes[to].process.is_some();
+                // A way that was cut meanwhile swallows what was on it.
+                if is_current && !self.network.is_cut(from, to) {
+                    let from = self.nodes[from].id;
+                    self.step(to, Event::Received { from, message });
+                }
+            }
+            Happening::Committed { node, life, batch } if self.nodes[node].life == life => {
+                self.committed(node, batch);
+            }
+            Happening::Committed { .. } => {}
+            Happening::LinkNoticed { node, peer } => self.notice_link(node, peer),
+        }
+    }
+
+    fn committed(&mut self, node: usize, batch: Batch) {
+        let disk = &self.nodes[node].disk;
+        if self.random.chance(self.options.disk.refused) {
+            disk.fail_next(SeamError::Full);
+        } else if self.random.chance(self.options.disk.misreported) {
+            disk.apply_and_fail_next(SeamError::Io("simulated".to_owned()));
+        }
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let result = process.writer.commit(&batch.changes);
+        process.committing = false;
+        self.trace(3, node as u64, u64::from(result.is_ok()));
+        let mut answers = Vec::new();
+        if let Some(process) = &mut self.nodes[node].process {
+            process.engine.committed(batch.id, result, &mut answers);
+            process.engine.sweep(SWEEP_ROWS);
+        }
+        let mut events: Vec<Event> =
+            answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
+        self.run(node, &mut events);
+    }
+
+    pub(super) fn step(&mut self, node: usize, event: Event) {
+        self.run(node, &mut vec![event]);
+    }
+
+    /// Gives a node events until it has done everything that follows at once.
+    fn run(&mut self, node: usize, events: &mut Vec<Event>) {
+        let mut queue: VecDeque<Event> = std::mem::take(events).into();
+        let wall = (WALL_START_MS + self.now_ms) as i64 + self.nodes[node].skew_ms;
+        let now = Now { monotonic_ms: self.now_ms, wall_ms: wall.max(0) as u64 };
+        let mut effects = Vec::new();
+        while let Some(event) = queue.pop_front() {
+            self.events += 1;
+            self.trace_event(node, &event);
+            let Some(process) = &mut self.nodes[node].process else { return };
+            process.core.step(now, event, &mut effects);
+            for effect in std::mem::take(&mut effects) {
+                self.perform(node, effect, &mut queue);
+            }
+        }
+        self.start_commit(node);
+    }
+
+    fn perform(&mut self, node: usize, effect: Effect, queue: &mut VecDeque<Event>) {
+        match effect {
+            Effect::Send { to, message } => {
+                let to = self.number_of(to);
+                let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
+                for way_ms in self.network.ways(node, to) {
+                    let message = message.clone();
+                    let arrival =
+                        Happening::Arrival { from: node, from_life, to, to_life, message };
+                    self.enqueue(self.now_ms + way_ms, arrival);
+                }
+            }
+            Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            Effect::Reply { id, reply } => {
+                self.trace(2, id.0, u64::from(reply.is_ok()));
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.calls.retain(|&call| call != id);
+                }
+                let before = self.outcomes.insert(id, reply);
+                assert!(before.is_none(), "call {id:?} was answered twice");
+            }
+        }
+    }
+
+    fn store(
+        &mut self,
+        node: usize,
+        ticket: Ticket,
+        command: Command,
+        queue: &mut VecDeque<Event>,
+    ) {
+        let id = self.nodes[node].id;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if let Command::Update { key, operation, .. } = &command {
+            process.preparing.insert(ticket, (key.clone(), operation.clone()));
+        }
+        let mut answers = Vec::new();
+        process.engine.execute(ticket, command, &mut answers);
+        for (ticket, answer) in answers {
+            if let Some((key, operation)) = process.preparing.remove(&ticket)
+                && let storage::Answer::Prepared { delta, .. } = &answer
+            {
+                self.oracle.prepared(id, &key, &operation, delta);
+            }
+            queue.push_back(Event::Storage { ticket, answer });
+        }
+    }
+
+    pub(super) fn start_commit(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if process.committing {
+            return;
+        }
+        if let Some(batch) = process.engine.take_batch() {
+            process.committing = true;
+            let disk = self.options.disk;
+            let takes_ms = self.random.between(disk.commit_min_ms, disk.commit_max_ms);
+            self.enqueue(self.now_ms + takes_ms, Happening::Committed { node, life, batch });
+        }
+    }
+
+    fn trace_event(&mut self, node: usize, event: &Event) {
+        match event {
+            Event::Received { from, message } => {
+                let name =
+                    message.body.name().bytes().fold(0_u64, |all, byte| {
+                        all.wrapping_mul(31).wrapping_add(u64::from(byte))
+                    });
+                self.trace(1, message.id.number ^ name, from.0 ^ message.time.0 ^ node as u64);
+            }
+            Event::Call { id, call } => {
+                let is_read = matches!(call, Call::Request(request) if matches!(request.action, Action::Get(_)));
+                self.trace(4, id.0, u64::from(is_read));
+            }
+            Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
+            Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
+            Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
+            Event::Tick => self.trace(8, node as u64, 0),
+        }
+    }
+
+    const fn trace(&mut self, kind: u64, a: u64, b: u64) {
+        let folded = mix(self.trace ^ self.now_ms).wrapping_add(mix(a ^ (kind << 56)));
+        self.trace = mix(folded ^ b.rotate_left(17));
+    }
+}

@@ -1,0 +1,138 @@
+//! What tests and fault injection do to a cluster: cut and mend ways, crash and restart nodes, wipe
+//! disks, set clocks.
+//!
+//! A crash loses what no disk had committed and everything on its way to or from the node; a node
+//! that starts again has a new process id, as a real one would.
+
+use replication::{Event, RequestError};
+use storage::IndexWrite;
+
+use super::{Happening, Sim};
+use crate::{DiskFaults, NetworkFaults};
+
+impl Sim {
+    /// Cuts both ways between two nodes.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        self.cut_way(a, b);
+        self.cut_way(b, a);
+    }
+
+    /// Cuts the way of messages from one node to another only.
+    pub fn cut_way(&mut self, from: usize, to: usize) {
+        self.network.cut_way(from, to);
+        self.links_changed(from, to);
+    }
+
+    /// Cuts a node off from all others.
+    pub fn isolate(&mut self, node: usize) {
+        for peer in (0..self.nodes.len()).filter(|&peer| peer != node) {
+            self.cut(node, peer);
+        }
+    }
+
+    /// Mends all ways.
+    pub fn heal(&mut self) {
+        self.network.heal();
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.links_changed(a, b);
+            }
+        }
+    }
+
+    /// Changes what the network does from now on.
+    pub const fn set_network(&mut self, faults: NetworkFaults) {
+        self.network.faults = faults;
+    }
+
+    /// Changes what the disks do from now on. A disk that refused its last batch is asked again, as
+    /// a shell does now and then.
+    pub fn set_disk(&mut self, faults: DiskFaults) {
+        self.options.disk = faults;
+        for node in 0..self.nodes.len() {
+            if let Some(process) = &mut self.nodes[node].process {
+                process.engine.probe();
+                self.start_commit(node);
+            }
+        }
+    }
+
+    /// Sets a node's wall clock forward or back.
+    pub fn jump_clock(&mut self, node: usize, by_ms: i64) {
+        self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
+    }
+
+    /// Kills a node: what its disk has not committed is lost. A batch that the disk works on may
+    /// be committed or not. Its clients learn that the connection broke.
+    pub fn crash(&mut self, node: usize) {
+        let Some(process) = self.nodes[node].process.take() else { return };
+        let life = self.nodes[node].life;
+        self.nodes[node].life += 1;
+        let under_way = self.queue.iter().find_map(|(&at, happening)| match happening {
+            Happening::Committed { node: of, life: in_life, .. }
+                if *of == node && *in_life == life =>
+            {
+                Some(at)
+            }
+            _ => None,
+        });
+        if let Some(at) = under_way
+            && let Some(Happening::Committed { batch, .. }) = self.queue.remove(&at)
+            && self.random.chance(500)
+        {
+            // What a failing disk would have said, nobody is there to hear.
+            let _ = self.nodes[node].disk.writer().commit(&batch.changes);
+        }
+        for id in process.calls {
+            self.outcomes
+                .entry(id)
+                .or_insert_with(|| Err(RequestError::Disconnected("the node crashed".to_owned())));
+        }
+        for peer in 0..self.nodes.len() {
+            self.links_changed(node, peer);
+        }
+    }
+
+    /// Starts a node that crashed, with what its disk holds.
+    pub fn restart(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() {
+            self.start(node);
+            for peer in 0..self.nodes.len() {
+                self.links_changed(node, peer);
+            }
+        }
+    }
+
+    /// Empties the disk of a node that is down.
+    ///
+    /// # Panics
+    /// If the node runs.
+    pub fn wipe(&mut self, node: usize) {
+        assert!(self.nodes[node].process.is_none(), "crash the node first");
+        self.nodes[node].disk.wipe();
+    }
+
+    fn links_changed(&mut self, a: usize, b: usize) {
+        let notice_ms = self.network.faults.notice_ms;
+        for (node, peer) in [(a, b), (b, a)] {
+            if node != peer {
+                let at = self.now_ms + self.random.below(notice_ms + 1);
+                self.enqueue(at, Happening::LinkNoticed { node, peer });
+            }
+        }
+    }
+
+    pub(super) fn notice_link(&mut self, node: usize, peer: usize) {
+        let Some(process) = &self.nodes[node].process else { return };
+        if node == peer {
+            return;
+        }
+        let id = self.nodes[peer].id;
+        let is_up = self.nodes[peer].process.is_some() && self.network.is_linked(node, peer);
+        match (process.core.is_in_reach(id), is_up) {
+            (false, true) => self.step(node, Event::LinkUp(id)),
+            (true, false) => self.step(node, Event::LinkDown(id)),
+            _ => {}
+        }
+    }
+}
