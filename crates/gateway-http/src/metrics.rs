@@ -120,7 +120,7 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
         pending.get_or_create(&labels).set(member.pending);
         owned.get_or_create(&labels).set(member.partitions.into());
     }
-    registry.register("hints_pending", "Deltas that wait here for a peer", pending);
+    registry.register("hints_pending", "Keys with writes that wait here for a peer", pending);
     registry.register("ring_partitions_owned", "Partitions that a peer owns", owned);
     let counters = registry.sub_registry_with_prefix("node");
     for (name, count) in &status.counters {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use clock::NodeId;
 use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
-use values::{Key, View};
+use values::View;
 
 use crate::{
     Body,
@@ -31,7 +31,7 @@ enum Phase {
     /// The engine was asked for a page.
     Listing,
     /// A page is under way; the deltas not acknowledged yet, by message number.
-    Sending { unacknowledged: BTreeMap<u64, (Key, u128)>, last: OutboxPosition },
+    Sending { unacknowledged: BTreeMap<u64, (OutboxPosition, u128)>, last: OutboxPosition },
 }
 
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl Delivery {
         };
         let budget_ms = turn.shared.config.timeout_ms;
         let mut unacknowledged = BTreeMap::new();
-        for Pending { key, delta, version, .. } in page {
-            let body = Body::Merge { key: key.clone(), delta, show: None };
+        for Pending { position, key, delta, version } in page {
+            let body = Body::Merge { key, delta, show: None };
             let number = turn.ask(owner, Waiter::Delivery(owner), budget_ms, body);
-            unacknowledged.insert(number, (key, version));
+            unacknowledged.insert(number, (position, version));
         }
         let lane = self.lane(owner);
         lane.found_any = true;
@@ -144,12 +144,12 @@ impl Delivery {
     ) {
         let lane = self.lane(owner);
         let Phase::Sending { unacknowledged, last } = &mut lane.phase else { return };
-        let Some((key, version)) = unacknowledged.remove(&number) else { return };
+        let Some((position, version)) = unacknowledged.remove(&number) else { return };
         let next = unacknowledged.is_empty().then(|| last.clone());
         match merged {
             Ok(_) => {
                 turn.shared.counters.deliveries += 1;
-                turn.store(Waiter::Delivered(owner), Command::Delivered { owner, key, version });
+                turn.store(Waiter::Delivered(owner), Command::Delivered { position, version });
             }
             Err(_) => lane.failed = true,
         }

@@ -1,5 +1,5 @@
-//! The census: how many live keys there are, by bucket and partition, and how many pending deltas
-//! by owner. Kept in memory, counted once when the engine opens.
+//! The census: how many live keys there are, by bucket and partition, and of how many keys deltas are
+//! pending, by owner. Kept in memory, counted once when the engine opens.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use ring::{Partition, PartitionCount};
 
 use crate::memtable::Memtable;
 use crate::record::live_tags_unchecked;
-use crate::row_key::{Parsed, RowKey, outbox_owner};
+use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
 use crate::{IndexRead, StorageError, Table};
 
 /// One thing that came or went.
@@ -18,7 +18,7 @@ use crate::{IndexRead, StorageError, Table};
 pub(crate) enum Counted {
     /// A live key.
     Key(Bytes, Partition),
-    /// A pending delta.
+    /// A key of which something is pending for this owner.
     Pending(NodeId),
 }
 
@@ -42,9 +42,15 @@ impl Census {
             }
             ControlFlow::Continue(())
         })?;
+        let mut last = Vec::new();
         rows.scan(Table::Outbox, &[], &[], |key, _| {
-            if let Some(owner) = outbox_owner(key) {
+            // Rows of one owner and key stand together.
+            let prefix = parse_outbox(key).map_or(key, |(prefix, _)| prefix);
+            if let Some(owner) = outbox_owner(key)
+                && prefix != last
+            {
                 census.add(&Counted::Pending(owner));
+                last = prefix.to_vec();
             }
             ControlFlow::Continue(())
         })?;

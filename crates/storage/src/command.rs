@@ -24,7 +24,8 @@ pub enum Command {
     },
     /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
     /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by
-    /// [`Answer::Durable`] or [`Answer::Failed`].
+    /// [`Answer::Durable`] or [`Answer::Failed`]. [`Answer::Failed`] alone: nothing was made; so it
+    /// is while the last batch is one that the disk refused.
     Update {
         /// Which key.
         key: Key,
@@ -47,7 +48,7 @@ pub enum Command {
         /// What to show of the key after the merge, if anything.
         show: Option<Scope>,
     },
-    /// Keeps a delta for an owner that could not be reached: merges it into the pending delta of
+    /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
     Defer {
         /// For whom.
@@ -57,7 +58,7 @@ pub enum Command {
         /// What the owner lacks.
         delta: Delta,
     },
-    /// Lists pending deltas for an owner, in a fixed order.
+    /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {
         /// For whom.
         owner: NodeId,
@@ -69,10 +70,8 @@ pub enum Command {
     /// Deletes a pending delta that the owner acknowledged, unless it has grown since it was
     /// listed with `version`. Answered by [`Answer::Durable`].
     Delivered {
-        /// Who acknowledged.
-        owner: NodeId,
-        /// Which key.
-        key: Key,
+        /// Where it stands, as listed: this names the owner and the key.
+        position: OutboxPosition,
         /// The version that was delivered.
         version: u128,
     },

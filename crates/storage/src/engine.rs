@@ -9,6 +9,7 @@
 //! enters a replica by a merge and in no other way; a dot is issued once (`epochs`).
 
 mod collection;
+mod disk;
 mod listing;
 mod look;
 mod merge;
@@ -19,9 +20,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use clock::{CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
-use values::{Key, Limits, Mint, Operation, Scope, Tag, View};
+use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
 use crate::census::{Census, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -62,6 +63,9 @@ pub struct Engine<R> {
     /// The same of the batch under way.
     under_way: Waiting,
     sweep: sweep::Progress,
+    disk: disk::Disk,
+    /// Whether the census may be wrong, because what is on the disk could not be read.
+    is_miscounted: bool,
     damaged: u64,
 }
 
@@ -76,12 +80,25 @@ struct Asked {
 #[derive(Debug, Default)]
 struct Waiting {
     answers: Vec<(Ticket, Answer)>,
-    /// What was counted (`true`) or no longer is.
-    counted: Vec<(Counted, bool)>,
+    /// Changes of the census, in order.
+    counted: Vec<Recorded>,
+    /// The header rows and tags that dots were minted for.
+    minted: Vec<(Vec<u8>, Tag)>,
+}
+
+/// One change of the census.
+#[derive(Debug)]
+struct Recorded {
+    table: Table,
+    /// The row that was counted, or what the rows that are counted as one begin with.
+    place: Vec<u8>,
+    counted: Counted,
+    /// Whether it is counted now, or no longer is.
+    added: bool,
 }
 
 impl<R: IndexRead> Engine<R> {
-    /// Opens the replica that `reader` shows, and counts its live keys and pending deltas.
+    /// Opens the replica that `reader` shows, and counts its live keys and those pending for others.
     pub fn open(reader: R, config: EngineConfig) -> Result<Self, StorageError> {
         let rows = Memtable::new(reader);
         Ok(Self {
@@ -92,6 +109,8 @@ impl<R: IndexRead> Engine<R> {
             current: Waiting::default(),
             under_way: Waiting::default(),
             sweep: sweep::Progress::default(),
+            disk: disk::Disk::default(),
+            is_miscounted: false,
             damaged: 0,
         })
     }
@@ -125,8 +144,8 @@ impl<R: IndexRead> Engine<R> {
                     answers.push((ticket, Answer::Outbox(pending)));
                 })
             }
-            Command::Delivered { owner, key, version } => {
-                self.delivered(owner, &key, version).map(|()| {
+            Command::Delivered { position, version } => {
+                self.delivered(&position, version).map(|()| {
                     self.settle(ticket, Answer::Durable, answers);
                 })
             }
@@ -163,7 +182,7 @@ impl<R: IndexRead> Engine<R> {
     /// The writer's result for the batch under way: releases the answers that waited for it.
     ///
     /// If it failed, every write not committed is answered [`Answer::Failed`] and no longer
-    /// visible.
+    /// visible, and updates are refused until a batch is committed again.
     pub fn committed(
         &mut self,
         batch: BatchId,
@@ -176,21 +195,12 @@ impl<R: IndexRead> Engine<R> {
         let done = std::mem::take(&mut self.under_way);
         let Err(error) = result else {
             self.rows.committed();
+            self.disk_works();
             answers.extend(done.answers);
             return;
         };
         let lost = std::mem::take(&mut self.current);
-        self.rows.failed();
-        self.epochs.doubt();
-        self.sweep = sweep::Progress::default();
-        let unknown = matches!(error, SeamError::Io(_));
-        if unknown && let Ok(census) = Census::of(&self.rows, self.config.partitions) {
-            self.census = census;
-        } else {
-            for (counted, added) in lost.counted.iter().rev().chain(done.counted.iter().rev()) {
-                if *added { self.census.remove(counted) } else { self.census.add(counted) }
-            }
-        }
+        self.disk_failed(&error, &done, &lost);
         let error = StorageError::from(error);
         let waiting = done.answers.into_iter().chain(lost.answers);
         answers.extend(waiting.map(|(ticket, _)| (ticket, Answer::Failed(error.clone()))));
@@ -221,6 +231,7 @@ impl<R: IndexRead> Engine<R> {
         self.damaged
     }
 
+    /// Coordinates an operation. A damaged key is first brought back to what is whole of it.
     fn update(
         &mut self,
         ticket: Ticket,
@@ -228,43 +239,81 @@ impl<R: IndexRead> Engine<R> {
         asked: &Asked,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> Result<(), StorageError> {
-        let Asked { operation, observed, shown, stamp } = asked;
+        self.check_disk()?;
         self.check_room()?;
         let at = RowKey::of(key);
-        let header = self.header(&at, key)?;
-        let mut view = self.show(&at, key, &header, &operation.scope())?;
+        let answer = match self.try_update(&at, key, asked) {
+            Err(StorageError::Corrupt(_)) => {
+                self.damaged += 1;
+                self.rebuild(&at, key)?;
+                self.try_update(&at, key, asked)?
+            }
+            done => done?,
+        };
+        let is_prepared = matches!(answer, Answer::Prepared { .. });
+        answers.push((ticket, answer));
+        if is_prepared {
+            self.settle(ticket, Answer::Durable, answers);
+        }
+        Ok(())
+    }
+
+    fn try_update(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        asked: &Asked,
+    ) -> Result<Answer, StorageError> {
+        let Asked { operation, observed, shown, stamp } = asked;
+        let header = self.header(at, key)?;
+        let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
             // Of all types only this one merges what the client has seen.
-            self.epochs.observe(local, observed);
+            self.epochs.observe(at.as_bytes(), tag, local, observed);
         }
         if let Some(shown) = shown {
-            self.epochs.observe(local, shown.value.context(tag));
+            self.epochs.observe(at.as_bytes(), tag, local, shown.value.context(tag));
         }
-        let actor = self.epochs.actor(local).ok_or_else(|| {
-            StorageError::Io("this process has drawn every epoch: restart the node".into())
-        })?;
-        let mint = Mint { actor, stamp: *stamp };
+        let actor = self.actor(at, tag, local)?;
         if let Some(shown) = shown {
             view.merge(shown);
         }
-        let prepared = match operation.prepare(&view, observed, mint, &self.config.limits) {
-            Ok(prepared) => prepared,
-            Err(refused) => {
-                answers.push((ticket, Answer::Refused(refused)));
-                return Ok(());
-            }
+        let prepare = |view: &View, actor, limits: &Limits| {
+            operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
-        let merged = self.merged(&at, key, header, &prepared.delta)?;
+        let mut prepared = prepare(&view, actor, &self.config.limits);
+        if matches!(prepared, Err(UpdateError::ActorDoubted)) {
+            // This actor can go no further with the key: one of a new epoch can.
+            self.epochs.doubt();
+            let actor = self.actor(at, tag, view.value.context(tag))?;
+            prepared = prepare(&view, actor, &self.config.limits);
+        }
+        let Prepared { delta, changed } = match prepared {
+            Ok(prepared) => prepared,
+            Err(refused) => return Ok(Answer::Refused(refused)),
+        };
+        let merged = self.merged(at, key, header, &delta)?;
         // Within the scope this is what reading it again would show, for less.
-        view.value.apply(&prepared.delta);
+        view.value.apply(&delta);
         view.collections = merged.header.summaries();
-        self.make(&at, key, merged)?;
-        let (delta, changed) = (prepared.delta, prepared.changed);
-        answers.push((ticket, Answer::Prepared { delta, changed, view }));
-        self.settle(ticket, Answer::Durable, answers);
-        Ok(())
+        self.make(at, key, merged)?;
+        self.current.minted.push((at.as_bytes().to_vec(), tag));
+        Ok(Answer::Prepared { delta, changed, view })
+    }
+
+    /// Who mints for `tag` of the key at `at`, whose context is `context`.
+    fn actor(
+        &mut self,
+        at: &RowKey,
+        tag: Tag,
+        context: &CausalContext,
+    ) -> Result<Actor, StorageError> {
+        let actor = self.epochs.actor(at.as_bytes(), tag, context);
+        actor.ok_or_else(|| {
+            StorageError::Io("this process has drawn every epoch: restart the node".into())
+        })
     }
 
     /// Gives `answer` once everything that is visible now is durable: also what changed nothing
@@ -296,7 +345,7 @@ impl<R: IndexRead> Engine<R> {
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
-                    self.count(counted, added);
+                    self.count(Table::Header, at.as_bytes().to_vec(), counted, added);
                 }
             }
         }
@@ -304,12 +353,21 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    fn count(&mut self, counted: Counted, added: bool) {
+    fn count(&mut self, table: Table, place: Vec<u8>, counted: Counted, added: bool) {
         if added {
             self.census.add(&counted)
         } else {
             self.census.remove(&counted)
         }
-        self.current.counted.push((counted, added));
+        self.current.counted.push(Recorded { table, place, counted, added });
+    }
+
+    /// What a place counts as now.
+    fn counted_at(&self, table: Table, place: &[u8]) -> Result<Option<Counted>, StorageError> {
+        if table == Table::Outbox {
+            return self.pending_at(place);
+        }
+        let counted = |record: &[u8]| counted_key(place, record, self.config.partitions);
+        Ok(self.rows.get(table, place, counted)?.flatten())
     }
 }

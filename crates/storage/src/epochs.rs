@@ -2,15 +2,17 @@
 //!
 //! The rule (design.md, Dots). Among the actors in the tag's local context that are this
 //! replica's, of this process, and drawn since the last doubt, the latest goes on; if there is
-//! none, a fresh number is drawn. Nothing is remembered per key, and nothing on disk.
+//! none, a fresh number is drawn. Nothing is remembered on disk; per (key, tag), only that a commit
+//! failed that carried its dots (a doubt about no other), for a bounded number of them.
 //!
 //! Why a dot is never issued twice. Dots of other processes are never issued: the process bits are
 //! random and drawn at the start, so a restart, a restored backup and a cloned disk issue under
 //! actors of their own. Within the process, a dot of actor a of a (key, tag) is minted only as
 //! highest(a) + 1 of the local context, and minting puts it there in the same step. So it could be
 //! issued again only if the local context lost it while still holding an earlier dot of a, or got
-//! one back. Local state is lost by a failed commit and by a damaged record: both are doubts.
-//! A lost state that comes back from elsewhere, whole or older, comes by a merge, or with the
+//! one back. Local state is lost by a failed commit and by a damaged record: both are doubts. (All
+//! that a failed commit takes of a's dots are those minted for it, so it is a doubt about the
+//! (key, tag)s they were minted for.) A lost state that comes back from elsewhere, whole or older, comes by a merge, or with the
 //! context that a client presents, and shows a ahead of the local context, where only this engine
 //! ever mints for a: a doubt too. And after a doubt no actor drawn before it mints again. (A state
 //! lost whole leaves no actor of ours, and a fresh one is drawn.)
@@ -18,7 +20,15 @@
 //! The index must not be replaced by an older one underneath a running process; the lock on the
 //! data directory and the restart that a restore needs see to that.
 
+use std::collections::BTreeMap;
+
 use clock::{Actor, CausalContext, NodeId};
+use values::Tag;
+
+/// (key, tag)s about which there is a doubt of their own, at most. A guess; beyond it everything
+/// is doubted.
+/// Under test small enough to be met.
+const LOST_MAX: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// The epochs of one engine.
 #[derive(Debug)]
@@ -29,24 +39,36 @@ pub(crate) struct Epochs {
     next: u64,
     /// Numbers below mint no more.
     floor: u64,
+    /// The same for one tag of the key whose header row this is.
+    lost: BTreeMap<(Vec<u8>, Tag), u64>,
 }
 
 impl Epochs {
     pub(crate) const fn new(node: NodeId, process: u64) -> Self {
-        Self { node, process, next: 0, floor: 0 }
+        Self { node, process, next: 0, floor: 0, lost: BTreeMap::new() }
     }
 
-    /// Whether `actor` may mint.
-    fn is_trusted(&self, actor: Actor) -> bool {
+    /// The smallest number that may mint for `tag` of the key with this header row.
+    fn floor(&self, at: &[u8], tag: Tag) -> u64 {
+        if self.lost.is_empty() {
+            return self.floor;
+        }
+        let floor = self.lost.get(&(at.to_vec(), tag)).copied();
+        floor.map_or(self.floor, |floor| floor.max(self.floor))
+    }
+
+    /// Whether `actor` may mint where `floor` is the smallest number that may.
+    fn is_trusted(&self, actor: Actor, floor: u64) -> bool {
         actor.replica == self.node
             && actor.epoch.process == self.process
-            && (self.floor..self.next).contains(&u64::from(actor.epoch.number))
+            && (floor..self.next).contains(&u64::from(actor.epoch.number))
     }
 
-    /// The actor under which to mint for a tag with this local context; `None` once this process
-    /// has drawn all its numbers (2^32).
-    pub(crate) fn actor(&mut self, context: &CausalContext) -> Option<Actor> {
-        let trusted = context.actors().filter(|&actor| self.is_trusted(actor)).max();
+    /// The actor under which to mint for `tag` of the key with this header row and the tag's local
+    /// context; `None` once this process has drawn all its numbers (2^32).
+    pub(crate) fn actor(&mut self, at: &[u8], tag: Tag, context: &CausalContext) -> Option<Actor> {
+        let floor = self.floor(at, tag);
+        let trusted = context.actors().filter(|&actor| self.is_trusted(actor, floor)).max();
         match trusted {
             Some(actor) => Some(actor),
             None => self.draw(context),
@@ -66,15 +88,31 @@ impl Epochs {
     }
 
     /// Retires every epoch drawn so far.
-    pub(crate) const fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         self.floor = self.next;
+        self.lost.clear();
+    }
+
+    /// Retires every epoch drawn so far for one (key, tag): dots minted for it were lost.
+    pub(crate) fn lose(&mut self, at: &[u8], tag: Tag) {
+        self.lost.insert((at.to_vec(), tag), self.next);
+        if self.lost.len() > LOST_MAX {
+            self.doubt();
+        }
     }
 
     /// Takes note of what comes in, before it is merged into a tag with the context `local`.
-    pub(crate) fn observe(&mut self, local: &CausalContext, inbound: &CausalContext) {
+    pub(crate) fn observe(
+        &mut self,
+        at: &[u8],
+        tag: Tag,
+        local: &CausalContext,
+        inbound: &CausalContext,
+    ) {
+        let floor = self.floor(at, tag);
         let ahead = inbound
             .ranges()
-            .any(|(actor, _, last)| self.is_trusted(actor) && last > local.highest(actor));
+            .any(|(actor, _, last)| self.is_trusted(actor, floor) && last > local.highest(actor));
         if ahead {
             self.doubt();
         }
@@ -88,6 +126,8 @@ mod tests {
     use super::*;
 
     const ME: NodeId = NodeId(1);
+    const AT: &[u8] = b"a key's row";
+    const TAG: Tag = Tag::COUNTER;
 
     fn context(actor: Actor, upto: u64) -> CausalContext {
         (1..=upto).map(|counter| Dot::new(actor, counter)).collect()
@@ -96,59 +136,84 @@ mod tests {
     #[test]
     fn an_epoch_goes_on_while_nothing_is_in_doubt() {
         let mut epochs = Epochs::new(ME, 7);
-        let first = epochs.actor(&CausalContext::default()).unwrap();
+        let first = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         assert_eq!(first, Actor::new(ME, 7, 0));
-        assert_eq!(epochs.actor(&context(first, 3)), Some(first));
-        let other = epochs.actor(&CausalContext::default()).unwrap();
+        assert_eq!(epochs.actor(AT, TAG, &context(first, 3)), Some(first));
+        let other = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         assert_eq!(other, Actor::new(ME, 7, 1), "a key of its own");
         let mut both = context(first, 3);
         both.merge(&context(other, 1));
-        assert_eq!(epochs.actor(&both), Some(other), "the latest of two");
+        assert_eq!(epochs.actor(AT, TAG, &both), Some(other), "the latest of two");
     }
 
     #[test]
     fn epochs_of_other_processes_and_replicas_never_go_on() {
         let mut epochs = Epochs::new(ME, 7);
-        epochs.actor(&CausalContext::default()).unwrap();
+        epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         for foreign in [Actor::new(ME, 8, 0), Actor::new(NodeId(2), 7, 0)] {
-            assert_ne!(epochs.actor(&context(foreign, 3)), Some(foreign));
+            assert_ne!(epochs.actor(AT, TAG, &context(foreign, 3)), Some(foreign));
         }
     }
 
     #[test]
     fn after_a_doubt_every_key_draws_anew() {
         let mut epochs = Epochs::new(ME, 7);
-        let old = epochs.actor(&CausalContext::default()).unwrap();
+        let old = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         epochs.doubt();
-        let new = epochs.actor(&context(old, 3)).unwrap();
+        let new = epochs.actor(AT, TAG, &context(old, 3)).unwrap();
         assert_ne!(new, old);
-        assert_eq!(epochs.actor(&context(new, 1)), Some(new));
+        assert_eq!(epochs.actor(AT, TAG, &context(new, 1)), Some(new));
     }
 
     #[test]
     fn what_shows_this_engine_ahead_of_itself_is_a_doubt() {
         let mut epochs = Epochs::new(ME, 7);
-        let actor = epochs.actor(&CausalContext::default()).unwrap();
-        epochs.observe(&context(actor, 3), &context(actor, 3));
-        assert_eq!(epochs.actor(&context(actor, 3)), Some(actor), "no news");
-        epochs.observe(&context(actor, 2), &context(actor, 3));
-        assert_ne!(epochs.actor(&context(actor, 3)), Some(actor));
+        let actor = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
+        epochs.observe(AT, TAG, &context(actor, 3), &context(actor, 3));
+        assert_eq!(epochs.actor(AT, TAG, &context(actor, 3)), Some(actor), "no news");
+        epochs.observe(AT, TAG, &context(actor, 2), &context(actor, 3));
+        assert_ne!(epochs.actor(AT, TAG, &context(actor, 3)), Some(actor));
+    }
+
+    #[test]
+    fn what_was_lost_of_one_key_and_tag_is_no_doubt_about_others() {
+        let mut epochs = Epochs::new(ME, 7);
+        let old = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
+        epochs.lose(AT, TAG);
+        assert_eq!(epochs.actor(AT, Tag::LWW, &context(old, 3)), Some(old));
+        assert_eq!(epochs.actor(b"another", TAG, &context(old, 3)), Some(old));
+        let new = epochs.actor(AT, TAG, &context(old, 3)).unwrap();
+        assert_ne!(new, old);
+        epochs.observe(AT, TAG, &context(old, 3), &context(old, 4));
+        assert_eq!(epochs.actor(AT, TAG, &context(new, 1)), Some(new), "what was lost came back");
+        assert_eq!(epochs.actor(b"another", TAG, &context(old, 3)), Some(old));
+    }
+
+    #[test]
+    fn more_losses_than_are_remembered_are_a_doubt_about_everything() {
+        let mut epochs = Epochs::new(ME, 7);
+        let old = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
+        for n in 0..=LOST_MAX {
+            epochs.lose(&n.to_be_bytes(), TAG);
+        }
+        assert_ne!(epochs.actor(AT, TAG, &context(old, 3)), Some(old));
+        assert!(epochs.lost.is_empty());
     }
 
     #[test]
     fn a_forged_number_is_neither_trusted_nor_drawn() {
         let mut epochs = Epochs::new(ME, 7);
         let forged = context(Actor::new(ME, 7, 0), 9);
-        assert_eq!(epochs.actor(&forged), Some(Actor::new(ME, 7, 1)));
+        assert_eq!(epochs.actor(AT, TAG, &forged), Some(Actor::new(ME, 7, 1)));
         let last = context(Actor::new(ME, 7, u32::MAX), 9);
-        assert_eq!(epochs.actor(&last), Some(Actor::new(ME, 7, 2)));
+        assert_eq!(epochs.actor(AT, TAG, &last), Some(Actor::new(ME, 7, 2)));
     }
 
     #[test]
     fn a_process_that_drew_every_number_says_so() {
         let mut epochs = Epochs::new(ME, 7);
         epochs.next = u64::from(u32::MAX);
-        epochs.actor(&CausalContext::default()).unwrap();
-        assert_eq!(epochs.actor(&CausalContext::default()), None);
+        epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
+        assert_eq!(epochs.actor(AT, TAG, &CausalContext::default()), None);
     }
 }

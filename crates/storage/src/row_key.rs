@@ -3,7 +3,7 @@
 //! ```text
 //! Header   token (16, big-endian) ‖ form
 //! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
-//! Outbox   owner (8, big-endian) ‖ Header key
+//! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
@@ -15,7 +15,8 @@
 //! Invariants: a partition's keys are contiguous (its number is the token's topmost bits); one
 //! key's elements of one tag are contiguous, and their prefix is no other key's (the form's length
 //! stands before it); elements are in the order of their bytes, except among those that agree in
-//! their first ELEMENT_INLINE_MAX bytes and are longer. A key or element under a digest has its
+//! their first ELEMENT_INLINE_MAX bytes and are longer; of what is pending for one owner and key, the
+//! latest row comes first. A key or element under a digest has its
 //! full bytes in the record, and whoever reads the record compares them.
 
 use ring::{Partition, PartitionCount, Token};
@@ -102,14 +103,20 @@ impl RowKey {
         self.bytes[TOKEN_BYTES] == 1
     }
 
-    /// What the keys of all element rows of `tag` begin with, and no others.
-    pub(crate) fn elements(&self, tag: Tag) -> Vec<u8> {
+    /// The place with the form's length before it: what no other key's begins with.
+    fn delimited(&self) -> Vec<u8> {
         let (token, form) = self.bytes.split_at(TOKEN_BYTES);
         let length = u16::try_from(form.len()).expect("forms are limited to FORM_MAX");
         let mut bytes = Vec::with_capacity(ROW_KEY_MAX.min(self.bytes.len() + 64));
         bytes.extend_from_slice(token);
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(form);
+        bytes
+    }
+
+    /// What the keys of all element rows of `tag` begin with, and no others.
+    pub(crate) fn elements(&self, tag: Tag) -> Vec<u8> {
+        let mut bytes = self.delimited();
         bytes.push(tag.0);
         bytes
     }
@@ -126,9 +133,9 @@ impl RowKey {
         bytes
     }
 
-    /// Key of the row of what is pending for `owner`.
+    /// What the keys of all rows of what is pending for `owner` begin with, and no others.
     pub(crate) fn outbox(&self, owner: clock::NodeId) -> Vec<u8> {
-        [&owner.0.to_be_bytes(), self.as_bytes()].concat()
+        [owner.0.to_be_bytes().as_slice(), &self.delimited()].concat()
     }
 
     /// Key of the row that remembers that `tag` has dead rows.
@@ -170,6 +177,17 @@ pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
 }
 
+/// Key of the outbox row with this number among those that begin with `prefix`.
+pub(crate) fn outbox_row(prefix: &[u8], sequence: u64) -> Vec<u8> {
+    [prefix, &(!sequence).to_be_bytes()].concat()
+}
+
+/// What the keys of all rows of the same owner and key begin with, and the number of this one.
+pub(crate) fn parse_outbox(bytes: &[u8]) -> Option<(&[u8], u64)> {
+    let (prefix, sequence) = bytes.split_last_chunk()?;
+    (prefix.len() > size_of::<clock::NodeId>()).then(|| (prefix, !u64::from_be_bytes(*sequence)))
+}
+
 /// Where the keys of `partition` begin in the header table.
 pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u8; TOKEN_BYTES] {
     let width = u128::BITS - count.get().trailing_zeros();
@@ -197,7 +215,8 @@ mod tests {
         let token = Some(Token::of(b"cart", b"ann"));
         assert_eq!(row_token(Table::Header, at.as_bytes()), token);
         assert_eq!(row_token(Table::Element, &at.element(Tag::CART, b"book")), token);
-        assert_eq!(row_token(Table::Outbox, &at.outbox(clock::NodeId(7))), token);
+        let outbox = outbox_row(&at.outbox(clock::NodeId(7)), 3);
+        assert_eq!(row_token(Table::Outbox, &outbox), token);
         assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }
@@ -213,7 +232,7 @@ mod tests {
         for length in [0, 1, FORM_MAX - 3, FORM_MAX - 2, values::KEY_BYTES_MAX] {
             let at = RowKey::of(&key("b", &long[..length]));
             assert!(at.element(Tag::ORSET, &element).len() <= ROW_KEY_MAX);
-            assert!(at.outbox(clock::NodeId(1)).len() <= ROW_KEY_MAX);
+            assert!(outbox_row(&at.outbox(clock::NodeId(1)), 1).len() <= ROW_KEY_MAX);
             assert!(at.sweep(Tag::ORSET).len() <= ROW_KEY_MAX);
         }
         assert_eq!(
@@ -231,6 +250,16 @@ mod tests {
         assert_eq!(RowKey::parse(&[0; 5]), None);
         assert_eq!(RowKey::parse(&[9; 20]), None);
         assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at)));
+    }
+
+    #[test]
+    fn of_an_owners_rows_of_one_key_the_latest_comes_first() {
+        let prefix = RowKey::of(&key("cart", "ann")).outbox(clock::NodeId(7));
+        let rows = [u64::MAX, 256, 255, 1, 0].map(|sequence| outbox_row(&prefix, sequence));
+        assert!(rows.is_sorted());
+        assert_eq!(parse_outbox(&rows[1]), Some((prefix.as_slice(), 256)));
+        assert_eq!(outbox_owner(&rows[1]), Some(clock::NodeId(7)));
+        assert_eq!(parse_outbox(&[0; 16]), None);
     }
 
     /// Tokens differ, so only a collision of MD5 could mix two keys; the form's length keeps them

@@ -41,7 +41,7 @@ pub enum Table {
     Header = 1,
     /// One row per element of a collection.
     Element = 2,
-    /// One row per (owner, key): the merged delta that the owner has not acknowledged.
+    /// Rows per (owner, key): merged deltas that the owner has not acknowledged.
     Outbox = 3,
 }
 

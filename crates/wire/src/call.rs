@@ -104,6 +104,6 @@ pub struct MemberStatus {
     pub cut: bool,
     /// Partitions that it owns.
     pub partitions: u32,
-    /// Deltas that wait for it in the answering node's outbox.
+    /// Keys with deltas that wait for it in the answering node's outbox.
     pub pending: u64,
 }

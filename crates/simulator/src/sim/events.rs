@@ -159,7 +159,7 @@ impl Sim {
         }
     }
 
-    fn start_commit(&mut self, node: usize) {
+    pub(super) fn start_commit(&mut self, node: usize) {
         let life = self.nodes[node].life;
         let Some(process) = &mut self.nodes[node].process else { return };
         if process.committing {

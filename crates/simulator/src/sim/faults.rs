@@ -45,9 +45,16 @@ impl Sim {
         self.network.faults = faults;
     }
 
-    /// Changes what the disks do from now on.
-    pub const fn set_disk(&mut self, faults: DiskFaults) {
+    /// Changes what the disks do from now on. A disk that refused its last batch is asked again, as
+    /// a shell does now and then.
+    pub fn set_disk(&mut self, faults: DiskFaults) {
         self.options.disk = faults;
+        for node in 0..self.nodes.len() {
+            if let Some(process) = &mut self.nodes[node].process {
+                process.engine.probe();
+                self.start_commit(node);
+            }
+        }
     }
 
     /// Sets a node's wall clock forward or back.

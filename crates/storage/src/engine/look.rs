@@ -82,10 +82,12 @@ impl<R: IndexRead> Engine<R> {
                             let (after, limit) = (after.as_ref(), *limit as usize);
                             view.next = self.page(&rows, after, limit.max(1), &mut state)?;
                         }
+                        // Also fields whose increments were all reset: where another replica
+                        // still shows such a field, the join of the two views must not.
                         Scope::Removal if tag == Tag::MAP => {
                             self.visit(&rows, |element, row| {
                                 let field: Field = clock::decode(&row).map_err(corrupt)?;
-                                if field.tally.is_live() {
+                                if !field.tally.is_empty() {
                                     rows.insert(&mut state, element, &row)?;
                                 }
                                 Ok(())

@@ -37,8 +37,13 @@ impl<R: IndexRead> Engine<R> {
         let header = self.header(at, key)?;
         for (tag, theirs) in &delta.value.0 {
             match header.tags.get(tag) {
-                Some(part) => self.epochs.observe(part.context(), theirs.context()),
-                None => self.epochs.observe(&Default::default(), theirs.context()),
+                Some(part) => {
+                    self.epochs.observe(at.as_bytes(), *tag, part.context(), theirs.context())
+                }
+                None => {
+                    let nothing = Default::default();
+                    self.epochs.observe(at.as_bytes(), *tag, &nothing, theirs.context())
+                }
             }
         }
         let merged = self.merged(at, key, header, delta)?;

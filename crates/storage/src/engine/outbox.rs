@@ -1,16 +1,39 @@
-//! The outbox: per (owner, key) one merged delta that the owner has not acknowledged.
+//! The outbox: per (owner, key) merged deltas that the owner has not acknowledged.
+//!
+//! Each (owner, key) has rows, numbered from 0. A deferred delta is merged into the latest one while
+//! that is short, and begins another once it is not; so keeping a delta costs one short row,
+//! however much is pending. In which order rows are delivered does not matter: each is merged.
+//! States that are no collections replace what they supersede, and are merged whatever their
+//! length: keeping them apart would keep what is superseded too.
 
 use std::ops::ControlFlow;
 
 use clock::NodeId;
-use values::{Delta, Key};
+use values::{Delta, Key, Tag, is_collection};
 
 use super::Engine;
 use crate::census::Counted;
 use crate::memtable::successor;
 use crate::record::{decode_pending, encode_pending};
-use crate::row_key::RowKey;
-use crate::{IndexRead, OutboxPosition, Pending, StorageError, Table};
+use crate::row_key::{RowKey, outbox_owner, outbox_row, parse_outbox};
+use crate::{IndexRead, OutboxPosition, Pending, StorageError, Table, check_row_key};
+
+/// A row this long takes no more elements. A guess: a few reads of the disk, one short message.
+const ROW_BYTES: usize = 64 << 10;
+
+/// The latest row of an owner and key.
+struct Latest {
+    sequence: u64,
+    is_short: bool,
+    /// What stands there, if it had to be looked at.
+    pending: Option<Result<(Key, Delta), StorageError>>,
+}
+
+/// Whether a delta is of no collection: its length does not grow with the number of merges. (What
+/// this build does not know may.)
+fn is_whole(delta: &Delta) -> bool {
+    delta.value.0.keys().all(|tag| Tag::KNOWN.contains(tag) && !is_collection(*tag))
+}
 
 impl<R: IndexRead> Engine<R> {
     /// Merges `delta` into what is pending for (owner, key). A damaged record is replaced: what it
@@ -22,34 +45,52 @@ impl<R: IndexRead> Engine<R> {
         delta: &Delta,
     ) -> Result<(), StorageError> {
         self.check_room()?;
-        let row_key = RowKey::of(key).outbox(owner);
-        let pending =
-            self.rows.get(Table::Outbox, &row_key, |record| decode_pending(&row_key, record))?;
-        let known = pending.is_some();
-        let merged = match pending {
-            Some(Ok((other, _, _))) if other != *key => {
-                return Err(StorageError::Corrupt("another key with the same digest".into()));
-            }
-            Some(Ok((_, mut pending, _))) => {
+        let prefix = RowKey::of(key).outbox(owner);
+        let latest = self.latest(&prefix, is_whole(delta))?;
+        if latest.is_none() {
+            self.count(Table::Outbox, prefix.clone(), Counted::Pending(owner), true);
+        }
+        let (sequence, merged) = match latest {
+            None => (0, delta.clone()),
+            Some(Latest { sequence, is_short, pending: Some(Ok((other, mut pending))) })
+                if other == *key && (is_short || is_whole(&pending)) =>
+            {
                 let before = pending.clone();
                 pending.merge(delta);
                 if pending == before {
                     return Ok(());
                 }
-                pending
+                (sequence, pending)
             }
-            Some(Err(_)) => {
+            Some(Latest { sequence, pending: Some(Err(_)), .. }) => {
                 self.damaged += 1;
-                delta.clone()
+                (sequence, delta.clone())
             }
-            None => delta.clone(),
+            // Only a forged row has the last number there is: it is replaced.
+            Some(Latest { sequence, .. }) => (sequence.saturating_add(1), delta.clone()),
         };
-        if !known {
-            self.count(Counted::Pending(owner), true);
-        }
+        let row_key = outbox_row(&prefix, sequence);
         let record = encode_pending(&row_key, key, &merged);
         self.rows.put(Table::Outbox, row_key, Some(record));
         Ok(())
+    }
+
+    /// The latest row that begins with `prefix`; what stands there if it is short or `look` is
+    /// set.
+    fn latest(&self, prefix: &[u8], look: bool) -> Result<Option<Latest>, StorageError> {
+        let mut latest = None;
+        self.rows.scan(Table::Outbox, prefix, &[], |row_key, record| {
+            let Some((_, sequence)) = parse_outbox(row_key).filter(|(rest, _)| *rest == prefix)
+            else {
+                return ControlFlow::Continue(());
+            };
+            let is_short = record.len() < ROW_BYTES;
+            let decode = || decode_pending(row_key, record).map(|(key, delta, _)| (key, delta));
+            let pending = (is_short || look).then(decode);
+            latest = Some(Latest { sequence, is_short, pending });
+            ControlFlow::Break(())
+        })?;
+        Ok(latest)
     }
 
     /// Lists what is pending for `owner`. Damaged records are passed over.
@@ -72,33 +113,50 @@ impl<R: IndexRead> Engine<R> {
         Ok(listed)
     }
 
-    /// Deletes what is pending for (owner, key) if it is still what was delivered.
+    /// Deletes the row at `position` if it is still what was delivered.
     pub(super) fn delivered(
         &mut self,
-        owner: NodeId,
-        key: &Key,
+        position: &OutboxPosition,
         version: u128,
     ) -> Result<(), StorageError> {
         self.check_room()?;
-        let row_key = RowKey::of(key).outbox(owner);
+        let row_key = &position.0;
+        let (Ok(()), Some(owner), Some((prefix, _))) =
+            (check_row_key(row_key), outbox_owner(row_key), parse_outbox(row_key))
+        else {
+            return Ok(());
+        };
         let pending =
-            self.rows.get(Table::Outbox, &row_key, |record| decode_pending(&row_key, record))?;
-        if let Some(Ok((pending_key, _, pending_version))) = pending
-            && pending_key == *key
-            && pending_version == version
-        {
-            self.count(Counted::Pending(owner), false);
-            self.rows.put(Table::Outbox, row_key, None);
+            self.rows.get(Table::Outbox, row_key, |record| decode_pending(row_key, record))?;
+        if pending.is_none_or(|pending| pending.is_err() || pending.is_ok_and(|p| p.2 != version)) {
+            return Ok(());
         }
+        let mut row_count = 0;
+        self.rows.scan(Table::Outbox, prefix, &[], |_, _| {
+            row_count += 1;
+            if row_count < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if row_count == 1 {
+            self.count(Table::Outbox, prefix.to_vec(), Counted::Pending(owner), false);
+        }
+        self.rows.put(Table::Outbox, row_key.to_vec(), None);
         Ok(())
+    }
+
+    /// What the outbox rows that begin with `prefix` count as.
+    pub(super) fn pending_at(&self, prefix: &[u8]) -> Result<Option<Counted>, StorageError> {
+        let mut is_there = false;
+        self.rows.scan(Table::Outbox, prefix, &[], |_, _| {
+            is_there = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(outbox_owner(prefix).filter(|_| is_there).map(Counted::Pending))
     }
 
     /// Owners for whom a delta of `key` is pending, in order.
     pub fn pending_owners(&self, key: &Key) -> Vec<NodeId> {
         let at = RowKey::of(key);
-        let holds = |owner: &NodeId| {
-            matches!(self.rows.get(Table::Outbox, &at.outbox(*owner), |_| ()), Ok(Some(())))
-        };
+        let holds = |owner: &NodeId| matches!(self.pending_at(&at.outbox(*owner)), Ok(Some(_)));
         self.census.owners().filter(holds).collect()
     }
 }

@@ -4,7 +4,8 @@
 //! on claiming them would tell other replicas that they were removed, and the loss would spread.
 //! So the context is made anew from the rows that are whole: this replica then claims to have seen
 //! less than it did, never more, and merges bring back from the others what it lost (also, until
-//! then, what a stale replica still holds). No actor drawn before mints again.
+//! then, what a stale replica still holds). No actor drawn before mints again. Merges and updates
+//! do this when they meet the damage; reads report it.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -1,9 +1,11 @@
 //! Sweeping: taking dead rows of cleared collections away, a few at a time.
 //!
-//! A row in the meta table remembers each collection with something in `cleared`. The place
-//! reached is kept in memory only: after a crash a collection is swept from its beginning again.
-//! Sweeping changes no view.
+//! A row in the meta table remembers each collection with something in `cleared`. Collections take
+//! turns, some rows each, so that none waits for one that is cleared again and again. The place
+//! reached in each is kept in memory only: after a crash a collection is swept from its beginning
+//! again. Sweeping changes no view.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use clock::CausalContext;
@@ -17,12 +19,31 @@ use crate::record::{Collection, Header, Part, encode_element};
 use crate::row_key::{RowKey, parse_sweep, sweep_prefix};
 use crate::{IndexRead, StorageError, Table};
 
-/// How far the sweep of one collection has come.
+/// Collections whose place is remembered at most. A guess; of any more, each turn sweeps the first
+/// rows, until others are done.
+/// Under test small enough to be met.
+const PLACES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// How far the sweep has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The meta row of the collection under way.
-    collection: Vec<u8>,
-    /// What was cleared when its sweep began. Rows passed are clean of this, not of more.
+    /// The meta row of the collection that had its turn last.
+    last: Vec<u8>,
+    /// The place reached in each collection begun, by its meta row.
+    places: BTreeMap<Vec<u8>, Place>,
+}
+
+impl Progress {
+    /// Rows taken away were not committed: every collection is swept from its beginning.
+    pub(super) fn failed(&mut self) {
+        self.places.clear();
+    }
+}
+
+/// How far the sweep of one collection has come.
+#[derive(Debug)]
+struct Place {
+    /// What was cleared when this pass began. Rows passed are clean of this, not of more.
     cleared: CausalContext,
     /// The next row.
     from: Vec<u8>,
@@ -30,9 +51,10 @@ pub(super) struct Progress {
 
 impl<R: IndexRead> Engine<R> {
     /// Looks at up to `rows` rows of cleared collections and takes away what is dead. Returns
-    /// whether there may be more; `false` also while the disk is too far behind.
+    /// whether there may be more; `false` also while the disk is too far behind or refuses batches.
     pub fn sweep(&mut self, rows: usize) -> bool {
-        if self.rows.bytes() > self.config.pending_bytes_max / 2 {
+        let is_behind = self.rows.bytes() > self.config.pending_bytes_max / 2;
+        if is_behind || self.disk_error().is_some() {
             return false;
         }
         match self.sweep_some(rows) {
@@ -47,12 +69,15 @@ impl<R: IndexRead> Engine<R> {
     }
 
     fn sweep_some(&mut self, rows: usize) -> Result<bool, StorageError> {
-        let mut marker = None;
-        self.rows.scan(Table::Meta, sweep_prefix(), &[], |row_key, _| {
-            marker = Some(row_key.to_vec());
-            ControlFlow::Break(())
-        })?;
-        let Some(marker) = marker else { return Ok(false) };
+        let after = successor(&self.sweep.last);
+        let Some(marker) =
+            self.marker(&after)?.map_or_else(|| self.marker(&[]), |m| Ok(Some(m)))?
+        else {
+            return Ok(false);
+        };
+        self.sweep.last.clone_from(&marker);
+        // Back only if the collection is not swept to its end now.
+        let place = self.sweep.places.remove(&marker);
         let Some((tag, at)) = parse_sweep(&marker) else {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
@@ -73,36 +98,45 @@ impl<R: IndexRead> Engine<R> {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
         };
-        if self.sweep.collection != marker || self.sweep.cleared != collection.cleared {
-            self.sweep = Progress {
-                collection: marker.clone(),
-                cleared: collection.cleared.clone(),
-                from: Vec::new(),
-            };
-        }
-        if self.sweep_rows(&at, &key, tag, collection, rows)? {
+        let mut place = place
+            .unwrap_or_else(|| Place { cleared: collection.cleared.clone(), from: Vec::new() });
+        let at_end = self.sweep_rows(&at, &key, tag, collection, &mut place.from, rows)?;
+        if !at_end {
+            if self.sweep.places.len() < PLACES_MAX {
+                self.sweep.places.insert(marker, place);
+            }
+        } else if place.cleared == collection.cleared {
             collection.cleared = CausalContext::default();
             self.put_header(&at, header.encode(&at, &key))?;
             self.rows.put(Table::Meta, marker, None);
-            self.sweep = Progress::default();
         }
         Ok(true)
     }
 
-    /// Sweeps up to `limit` rows from where the last call ended. Returns whether the end was
-    /// reached.
+    /// The first meta row from `from` on.
+    fn marker(&self, from: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let mut marker = None;
+        self.rows.scan(Table::Meta, sweep_prefix(), from, |row_key, _| {
+            marker = Some(row_key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(marker)
+    }
+
+    /// Sweeps up to `limit` rows from `from`, which moves on. Returns whether the end was reached.
     fn sweep_rows(
         &mut self,
         at: &RowKey,
         key: &values::Key,
         tag: Tag,
         collection: &Collection,
+        from: &mut Vec<u8>,
         limit: usize,
     ) -> Result<bool, StorageError> {
         let prefix = at.elements(tag);
         let (mut changes, mut looked, mut end) = (Vec::new(), 0, true);
-        let mut next = Vec::new();
-        self.rows.scan(Table::Element, &prefix, &self.sweep.from, |row_key, record| {
+        let mut next = from.clone();
+        self.rows.scan(Table::Element, &prefix, from, |row_key, record| {
             if looked >= limit.max(1) {
                 end = false;
                 return ControlFlow::Break(());
@@ -119,7 +153,7 @@ impl<R: IndexRead> Engine<R> {
             }
             ControlFlow::Continue(())
         })?;
-        self.sweep.from = next;
+        *from = next;
         for (row_key, record) in changes {
             self.rows.put(Table::Element, row_key, record);
         }

@@ -2,6 +2,7 @@
 
 mod acknowledgement;
 mod damage;
+mod disk;
 mod dots;
 mod outbox;
 mod rows;

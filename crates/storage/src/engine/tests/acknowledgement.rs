@@ -91,9 +91,13 @@ fn a_failed_batch_fails_every_write_not_committed_and_hides_it() {
             other => panic!("{other:?}"),
         }
         one.give(7, update(&key("k"), add(&["y"])));
+        assert_eq!(one.answered(), [failed(7)]);
+        assert!(one.take(), "the disk is asked again");
+        one.commit();
+        one.give(8, update(&key("k"), add(&["y"])));
         assert!(one.take(), "writes are tried again");
         one.commit();
-        assert_eq!(one.answered().last(), Some(&(7, Answer::Durable)));
+        assert_eq!(one.answered().last(), Some(&(8, Answer::Durable)));
     }
 }
 
@@ -111,19 +115,6 @@ fn a_batch_applied_although_it_was_reported_as_failed_is_read_and_counted() {
         Answer::View(view) => assert_eq!(elements(&view.value), [blob("x")].into()),
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn a_full_disk_keeps_reads_and_heals_by_itself() {
-    let mut one = MemoryEngine::new(config(1, 1));
-    updated(&mut one, &key("k"), put("old"));
-    one.index().full(true);
-    let refused = one.execute_now(update(&key("k"), put("new")));
-    assert_eq!(refused.last(), Some(&Answer::Failed(StorageError::Full)));
-    assert_eq!(values_of(&whole(&mut one, &key("k"))), [blob("old")].into());
-    one.index().full(false);
-    updated(&mut one, &key("k"), put("new"));
-    assert_eq!(values_of(&whole(&mut one, &key("k"))), [blob("old"), blob("new")].into());
 }
 
 #[test]

@@ -17,8 +17,9 @@ fn outbox(engine: &mut MemoryEngine, after: Option<OutboxPosition>, limit: usize
     }
 }
 
-fn deliver(engine: &mut MemoryEngine, key: &Key, version: u128) {
-    let command = Command::Delivered { owner: OWNER, key: key.clone(), version };
+fn deliver(engine: &mut MemoryEngine, pending: &Pending) {
+    let (position, version) = (pending.position.clone(), pending.version);
+    let command = Command::Delivered { position, version };
     assert_eq!(engine.execute_now(command), [Answer::Durable]);
 }
 
@@ -46,14 +47,108 @@ fn a_delta_that_grew_while_it_was_delivered_stays() {
     let listed = outbox(&mut one, None, 1).remove(0);
     let delta = updated(&mut one, &key("k"), add(&["y"]));
     defer(&mut one, OWNER, &key("k"), &delta);
-    deliver(&mut one, &key("k"), listed.version);
+    deliver(&mut one, &listed);
     let again = outbox(&mut one, None, 1).remove(0);
     assert_ne!(again.version, listed.version);
-    deliver(&mut one, &key("k"), again.version);
+    deliver(&mut one, &again);
     assert_eq!(outbox(&mut one, None, 1), []);
     assert_eq!(one.engine().pending_for(OWNER), 0);
-    deliver(&mut one, &key("k"), again.version);
+    deliver(&mut one, &again);
     assert_eq!(one.engine().pending_for(OWNER), 0);
+}
+
+/// A replica that deferred the additions of `count` elements to one key, and the bytes that each
+/// wrote.
+fn deferred_elements(count: u32) -> (MemoryEngine, Vec<usize>) {
+    let mut one = Stepped::open(&SimIndex::new(), config(1, 1));
+    let mut written = Vec::new();
+    for n in 0..count {
+        one.give(1, update(&key("k"), add(&[&format!("{n:0180}")])));
+        let Some((1, Answer::Prepared { delta, .. })) = one.answered().pop() else {
+            panic!("it is prepared")
+        };
+        assert!(one.take());
+        one.commit();
+        one.give(2, Command::Defer { owner: OWNER, key: key("k"), delta });
+        assert!(one.take());
+        let changes = &one.batch.as_ref().expect("it was taken").changes;
+        written.push(changes.iter().map(|c| c.value.as_ref().map_or(0, Vec::len)).sum());
+        one.commit();
+        one.answered();
+    }
+    (MemoryEngine::open(one.index, config(1, 2)).unwrap(), written)
+}
+
+#[test]
+fn keeping_a_delta_costs_one_short_row_however_much_is_pending() {
+    let ((mut one, written), mut two) = (deferred_elements(2_000), MemoryEngine::new(config(2, 2)));
+    assert!(written.iter().all(|&bytes| bytes < (64 << 10) + 400), "{:?}", written.iter().max());
+    let (half, all) = (written[..1_000].iter().sum::<usize>(), written.iter().sum::<usize>());
+    assert!(all < half * 5 / 2, "twice as many cost {all} bytes beside {half}");
+
+    let pending = outbox(&mut one, None, 100);
+    assert!((6..16).contains(&pending.len()), "{} rows", pending.len());
+    for pending in &pending {
+        assert!(clock::encode(&pending.delta).len() < (64 << 10) + 400);
+        merged(&mut two, &key("k"), &pending.delta);
+    }
+    assert_eq!(whole(&mut two, &key("k")), whole(&mut one, &key("k")));
+}
+
+#[test]
+fn a_key_is_counted_as_pending_until_its_last_row_was_delivered() {
+    let (mut one, _) = deferred_elements(1_000);
+    let pending = outbox(&mut one, None, 100);
+    assert!(pending.len() > 1);
+    // The latest row comes first: what is left is not the latest.
+    for (n, listed) in pending.iter().enumerate() {
+        assert_eq!(one.engine().pending_for(OWNER), 1);
+        assert_eq!(one.engine().pending_owners(&key("k")), [OWNER]);
+        let again = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+        assert_eq!(again.engine().pending_for(OWNER), 1);
+        deliver(&mut one, listed);
+        deliver(&mut one, listed);
+        assert_eq!(outbox(&mut one, None, 100), pending[n + 1..]);
+    }
+    assert_eq!(one.engine().pending_for(OWNER), 0);
+    assert_eq!(one.engine().pending_owners(&key("k")), []);
+}
+
+/// Keeping it in a row of its own would keep every value that was ever pending.
+#[test]
+fn a_put_that_supersedes_what_is_pending_takes_its_place_however_long_it_is() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let set = |value: &str| {
+        Operation::Register(RegisterOp::Set { value: blob(value), at: None, replace: false })
+    };
+    let (long, mut sizes) = ("x".repeat(100_000), Vec::new());
+    for n in 0..10 {
+        for text in [format!("{n}{long}"), n.to_string()] {
+            let seen = whole(&mut one, &key("raw")).context(Tag::BYTES).clone();
+            let answers = one.execute_now(update_seeing(&key("raw"), put(&text), seen));
+            let [Answer::Prepared { delta, .. }, Answer::Durable] = answers.as_slice() else {
+                panic!("{answers:?}");
+            };
+            defer(&mut one, OWNER, &key("raw"), delta);
+            let delta = updated(&mut one, &key("register"), set(&text));
+            defer(&mut one, OWNER, &key("register"), &delta);
+        }
+        let pending = outbox(&mut one, None, 100);
+        assert_eq!(pending.len(), 2);
+        sizes.push(clock::encode(&pending[0].delta).len() + clock::encode(&pending[1].delta).len());
+    }
+    assert!(sizes.iter().all(|&bytes| bytes < 400), "{sizes:?}");
+}
+
+#[test]
+fn a_position_that_is_no_rows_is_nothing_to_delete() {
+    let (mut one, _) = deferred_elements(1);
+    let listed = outbox(&mut one, None, 1).remove(0);
+    for position in [vec![], vec![0; 16], vec![7; 600], listed.position.0[..20].to_vec()] {
+        let position = OutboxPosition(position.into());
+        deliver(&mut one, &Pending { position, ..listed.clone() });
+    }
+    assert_eq!(outbox(&mut one, None, 1), [listed]);
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn adding_an_element_writes_two_rows_whatever_the_size_of_the_set() {
 }
 
 #[test]
-fn a_removal_is_shown_the_fields_with_increments_only() {
+fn a_removal_is_shown_the_fields_that_were_ever_incremented() {
     let mut one = MemoryEngine::new(config(1, 1));
     let set = |name| Operation::Map(MapOp::Set(vec![(blob(name), blob("1"))]));
     let increment = |name| Operation::Map(MapOp::Increment { field: blob(name), by: 1 });
@@ -257,10 +257,24 @@ fn a_removal_is_shown_the_fields_with_increments_only() {
     updated(&mut one, &key("k"), increment("reset"));
     updated(&mut one, &key("k"), Operation::Map(MapOp::Remove(vec![blob("reset")])));
     let view = viewed(&mut one, &key("k"), Scope::Removal);
-    assert_eq!(entries(&view.value.0[&Tag::MAP]), [blob("incremented")]);
+    assert_eq!(entries(&view.value.0[&Tag::MAP]), [blob("incremented"), blob("reset")]);
     updated(&mut one, &key("k"), Operation::Delete(None));
     assert_eq!(viewed(&mut one, &key("k"), Scope::Headers).live_tags(), []);
     assert_eq!(one.engine().live_keys(), 0);
+}
+
+/// A removal acts on the join of what several replicas show.
+#[test]
+fn what_one_replica_shows_reset_no_other_makes_live_again() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    let increment = Operation::Map(MapOp::Increment { field: blob("f"), by: 1 });
+    let delta = updated(&mut one, &key("k"), increment);
+    merged(&mut two, &key("k"), &delta);
+    updated(&mut two, &key("k"), Operation::Delete(None));
+    let mut view = viewed(&mut one, &key("k"), Scope::Removal);
+    assert_eq!(view.live_tags(), [Tag::MAP]);
+    view.merge(&viewed(&mut two, &key("k"), Scope::Removal));
+    assert_eq!(view.live_tags(), []);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Clearing a collection at once, and sweeping its rows away later.
 
+use std::ops::ControlFlow;
+
+use values::MapOp;
+
 use super::*;
 use crate::{IndexRead, Table};
-use std::ops::ControlFlow;
 
 fn rows(index: &SimIndex, table: Table) -> usize {
     let mut count = 0;
@@ -126,4 +129,59 @@ fn a_page_never_walks_past_more_than_a_bounded_number_of_dead_rows() {
     }
     assert_eq!(found, [blob("9999")].into());
     assert_eq!(pages, 3);
+}
+
+/// Number of rows of the fields of `key`.
+fn fields(engine: &MemoryEngine, key: &Key) -> usize {
+    let prefix = RowKey::of(key).elements(Tag::MAP);
+    let mut count = 0;
+    let visit = &mut |row: &[u8], _: &[u8]| {
+        count += usize::from(row.starts_with(&prefix));
+        ControlFlow::Continue(())
+    };
+    engine.index().reader().scan(Table::Element, &[], visit).unwrap();
+    count
+}
+
+/// The meta row of a map comes after those of all sets.
+#[test]
+fn a_set_cleared_again_and_again_starves_no_other() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let set = Operation::Map(MapOp::Set(vec![(blob("f"), blob("1"))]));
+    updated(&mut one, &key("other"), set);
+    updated(&mut one, &key("other"), Operation::Delete(None));
+    for _ in 0..2 {
+        filled(&mut one, &key("busy"), 10);
+        updated(&mut one, &key("busy"), Operation::Delete(None));
+        assert!(one.sweep(2));
+    }
+    assert_eq!(fields(&one, &key("other")), 0);
+}
+
+/// Sweeping it from its beginning each time would never come to its last rows.
+#[test]
+fn a_set_cleared_again_while_it_is_swept_is_first_swept_to_its_end() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    filled(&mut one, &key("k"), 10);
+    updated(&mut one, &key("k"), Operation::Delete(None));
+    for _ in 0..5 {
+        updated(&mut one, &key("k"), add(&["0000", "0001"]));
+        updated(&mut one, &key("k"), Operation::Delete(None));
+        assert!(one.sweep(2));
+    }
+    assert!(rows(one.index(), Table::Element) <= 2);
+}
+
+#[test]
+fn more_sets_than_places_are_remembered_of_are_all_swept() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    for name in names(10) {
+        filled(&mut one, &key(&name), 10);
+        updated(&mut one, &key(&name), add(&["kept"]));
+        updated(&mut one, &key(&name), Operation::Delete(None));
+        updated(&mut one, &key(&name), add(&["new"]));
+    }
+    while one.sweep(2) {}
+    assert_eq!(rows(one.index(), Table::Element), 10);
+    assert_eq!(rows(one.index(), Table::Meta), 0);
 }
