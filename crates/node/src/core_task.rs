@@ -34,6 +34,9 @@ const SWEEP_ROWS: usize = 64;
 /// While dead rows are left, a quiet loop looks at some more after this long.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
+/// While the disk refuses batches, it is asked again after this long.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+
 /// A loop's core and engine, and how they reach the rest of the node.
 pub(crate) struct CoreTask {
     pub(crate) loop_index: usize,
@@ -68,6 +71,8 @@ struct Running {
     scratch: Scratch,
     now: Now,
     sweeping: bool,
+    /// When a disk that refuses batches is asked again.
+    probe_at: Option<Instant>,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -83,6 +88,7 @@ impl CoreTask {
             scratch: Scratch::default(),
             now,
             sweeping: true,
+            probe_at: None,
             stopping: None,
         };
         let (mut work, mut urgent) = (Vec::new(), Vec::new());
@@ -119,7 +125,7 @@ impl Running {
     fn deadline(&self) -> Option<Instant> {
         let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
         let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
-        [core, sweep, self.stopping].into_iter().flatten().min()
+        [core, sweep, self.probe_at, self.stopping].into_iter().flatten().min()
     }
 
     fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>) {
@@ -136,6 +142,7 @@ impl Running {
         if self.sweeping {
             self.sweeping = self.task.engine.sweep(SWEEP_ROWS);
         }
+        self.probe_disk();
         self.task.outgoing.flush();
         if let Some(batch) = self.task.engine.take_batch() {
             // Dead rows come from clearing, and clearing is a write.
@@ -144,6 +151,20 @@ impl Running {
             // The commit thread outlives the loops: they hold the senders that keep it going.
             let sent = self.task.commits.send(job);
             assert!(sent.is_ok(), "the commit thread has died; nothing can be made durable");
+        }
+    }
+
+    /// Asks a disk that refused a batch again, now and then, so that writes are taken as soon as
+    /// there is room.
+    fn probe_disk(&mut self) {
+        if self.task.engine.disk_error().is_none() {
+            self.probe_at = None;
+            return;
+        }
+        let now = Instant::now();
+        if *self.probe_at.get_or_insert(now + PROBE_PAUSE) <= now {
+            self.task.engine.probe();
+            self.probe_at = Some(now + PROBE_PAUSE);
         }
     }
 

@@ -287,6 +287,7 @@ fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
         policies: config.policies.clone(),
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
+        limits: config.limits.clone(),
         requests_max: REQUESTS_MAX,
         deliveries_max: DELIVERIES_MAX,
     }

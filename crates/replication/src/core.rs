@@ -357,6 +357,7 @@ fn coordinate(
     };
     let me = turn.me();
     if let Origin::Client(_) = origin {
+        operation.check_size(&turn.shared.config.limits)?;
         let quorum = coordinator::quorum(&request, turn.shared)?;
         let to = write_coordinator(&request, quorum.n, turn.shared);
         if to != me {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
 use storage::Ticket;
-use values::Key;
+use values::{Key, Limits};
 
 use crate::{Answer, Explanation, Message, Request, RequestError, ScanPage, ScanRequest};
 
@@ -158,6 +158,8 @@ pub struct CoreConfig {
     pub default_policy: BucketPolicy,
     /// Policies by bucket.
     pub policies: BTreeMap<Bytes, BucketPolicy>,
+    /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
+    pub limits: Limits,
     /// Time limit of a request that names none, in milliseconds.
     pub timeout_ms: u32,
     /// After this long without an answer an owner's delta goes to the outbox and a read goes on

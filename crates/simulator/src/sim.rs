@@ -306,6 +306,7 @@ impl Sim {
             secret: ClusterSecret::new(*b"simulated"),
             default_policy: self.options.policy,
             policies: BTreeMap::new(),
+            limits: Limits::default(),
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
             requests_max: self.options.requests_max,

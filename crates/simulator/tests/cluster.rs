@@ -477,3 +477,16 @@ fn a_silent_replica_holds_up_no_read_that_others_answer_and_keeps_none_under_way
         sim.advance(50);
     }
 }
+
+#[test]
+fn what_no_replica_would_accept_is_refused_before_it_is_passed_on() {
+    let mut sim = cluster(5, 2, 2, Availability::Always);
+    let key = key("long");
+    let owners = sim.owners(&key);
+    let other = (0..5).find(|node| !owners.contains(node)).unwrap();
+    let long = Operation::Bytes(BytesOp::Put(Blob::from(vec![0; (8 << 20) + 1])));
+    let refused = sim.update(other, &key, long);
+    let error = UpdateError::ValueTooLong { bytes: (8 << 20) + 1, limit: 8 << 20 };
+    assert_eq!(refused, Err(RequestError::Update(error)));
+    assert_eq!(sim.counters(other).unwrap().forwards, 0);
+}

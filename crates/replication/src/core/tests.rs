@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use ring::{Partition, PartitionCount, Ring};
 use storage::{Answer, Command, StorageError, Ticket};
 use values::{
-    Base, BytesOp, CounterOp, CounterState, Delta, Key, Operation, OrsetOp, Register, RegisterOp,
-    Scope, State, Tag, Tally, View,
+    Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
+    RegisterOp, Scope, State, Tag, Tally, View,
 };
 
 use super::Core;
@@ -28,6 +28,7 @@ fn core() -> Core {
         secret: ClusterSecret::new(*b"secret"),
         default_policy: BucketPolicy::default(),
         policies: BTreeMap::new(),
+        limits: Limits::default(),
         timeout_ms: 1_000,
         cover_ms: 100,
         requests_max: 10,

@@ -269,6 +269,7 @@ impl Node {
             secret: ClusterSecret::new(*b"secret"),
             default_policy: BucketPolicy::default(),
             policies: BTreeMap::new(),
+            limits: Limits::default(),
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: REQUESTS_MAX,
