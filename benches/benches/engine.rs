@@ -54,7 +54,7 @@ impl Replica {
     fn update(&mut self, key: Key, operation: Operation) {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
-        self.execute(Command::Update { key, operation, observed, shown: None, stamp });
+        self.execute(Command::Update { key, operation, observed, shown: None, stamp, named: None });
         assert!(matches!(self.answers[0].1, Answer::Prepared { .. }));
     }
 

@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
+impl NodeId {
+    /// No node: stands in the actors of requests with a name ([`Actor::named`]).
+    pub const NAMED: Self = Self(0);
+}
+
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{:x}", self.0)
@@ -36,7 +41,7 @@ pub struct Epoch {
     /// Random bits of the process that drew this epoch.
     pub process: u64,
     /// Position among the epochs that this process drew.
-    pub number: u32,
+    pub number: u64,
 }
 
 /// A writer: a replica in one of its epochs.
@@ -50,8 +55,27 @@ pub struct Actor {
 
 impl Actor {
     /// An actor of `replica` in epoch (`process`, `number`).
-    pub const fn new(replica: NodeId, process: u64, number: u32) -> Self {
+    pub const fn new(replica: NodeId, process: u64, number: u64) -> Self {
         Self { replica, epoch: Epoch { process, number } }
+    }
+
+    /// The actor of one request that carries a name (an idempotency key), whoever coordinates it:
+    /// tried again anywhere it makes the same dots, so that both merge into one. `name`, `client`
+    /// and `arguments` are digests; the same name with other arguments is another actor.
+    ///
+    /// Its dots are issued once in the sense that matters: one request, one effect.
+    pub const fn named(name: u64, client: u32, arguments: u32) -> Self {
+        Self::new(NodeId::NAMED, name, (client as u64) << 32 | arguments as u64)
+    }
+
+    /// Whether it writes for one named request only.
+    pub const fn is_named(self) -> bool {
+        self.replica.0 == NodeId::NAMED.0
+    }
+
+    /// The digest of the client that named the request, if one did.
+    pub const fn named_client(self) -> u64 {
+        self.epoch.number >> 32
     }
 }
 

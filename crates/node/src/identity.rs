@@ -10,7 +10,8 @@ use wire::RingSummary;
 /// every member computes the same one from the configuration alone.
 pub fn node_id(cluster: &str, name: &str) -> NodeId {
     let top = Token::of(cluster.as_bytes(), name.as_bytes()).0 >> 64;
-    NodeId(u64::try_from(top).expect("64 bits are left"))
+    // 0 stands for no node.
+    NodeId(u64::try_from(top).expect("64 bits are left").max(1))
 }
 
 /// The ring in short, for peers to compare: members called `names` and who owns what.

@@ -8,14 +8,14 @@ mod get;
 mod scan;
 mod update;
 
-use clock::{CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope};
+use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope};
 use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{
     count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan, update::Update,
 };
 use crate::{
-    Body, Request, RequestError,
+    Action, Body, Request, RequestError,
     quorum::Quorum,
     turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
 };
@@ -80,6 +80,8 @@ pub(crate) struct Terms {
     pub(crate) quorum: Quorum,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) want_context: bool,
+    /// Who writes for a request with a name.
+    pub(crate) named: Option<Actor>,
     /// What the client showed to have seen.
     pub(crate) observed: CausalContext,
     /// When silent replicas stop being waited for alone; monotonic milliseconds, as is
@@ -107,6 +109,13 @@ impl Terms {
             turn.shared.clock.observe(claims.time);
             observed = claims.context;
         }
+        let named = match (&request.name, &request.action) {
+            (Some(name), Action::Update(operation)) => {
+                name.check()?;
+                Some(name.actor(&turn.shared.config.secret, &request.key, operation))
+            }
+            _ => None,
+        };
         Ok(Self {
             slot,
             origin,
@@ -114,6 +123,7 @@ impl Terms {
             quorum,
             owners: turn.shared.owners(&request.key, quorum.n),
             want_context: request.want_context,
+            named,
             observed,
             cover_at: turn.now.monotonic_ms.saturating_add(turn.shared.config.cover_ms.into()),
             deadline: deadline(request.timeout_ms, turn),

@@ -12,6 +12,8 @@ pub struct Counters {
     pub forwards: u64,
     /// Forwarded requests that came a second time and were not done again.
     pub forwards_repeated: u64,
+    /// Writes with a name that had been done before.
+    pub writes_repeated: u64,
     /// Stale replicas sent what they lacked.
     pub read_repairs: u64,
     /// Deltas put into the outbox.
@@ -31,12 +33,13 @@ pub struct Counters {
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 11] {
+    pub const fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
             ("forwards", self.forwards),
             ("forwards_repeated", self.forwards_repeated),
+            ("writes_repeated", self.writes_repeated),
             ("read_repairs", self.read_repairs),
             ("hinted_writes", self.hinted_writes),
             ("deliveries", self.deliveries),

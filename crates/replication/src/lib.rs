@@ -17,6 +17,7 @@ mod quorum;
 mod read_repair;
 mod replica;
 mod request;
+mod request_name;
 mod turn;
 mod unkept;
 
@@ -28,3 +29,4 @@ pub use request::{
     Acks, Action, Answer, Explanation, Level, ReplicaView, Request, RequestError, ScanCursor,
     ScanPage, ScanRequest, summarize,
 };
+pub use request_name::{REQUEST_NAME_BYTES_MAX, RequestName};

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use storage::{ListPosition, StorageError};
 use values::{InvalidKey, Key, Operation, Scope, Tag, UpdateError, View};
 
+use crate::{REQUEST_NAME_BYTES_MAX, RequestName};
+
 /// How many replicas a request involves. `None` takes the bucket's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
@@ -38,6 +40,9 @@ pub struct Request {
     pub action: Action,
     /// The context token of an earlier answer, if the client has one.
     pub context: Option<ContextToken>,
+    /// The request's name (idempotency key), if it has one: it is done once, however often it is
+    /// sent and through whichever nodes.
+    pub name: Option<RequestName>,
     /// Replicas involved.
     pub level: Level,
     /// Time limit in milliseconds, at least 1; `None` for the node's default. At most one minute
@@ -63,6 +68,7 @@ impl Request {
             key,
             action,
             context: None,
+            name: None,
             level: Level::default(),
             timeout_ms: None,
             want_context: false,
@@ -100,6 +106,8 @@ pub struct Answer {
     pub changed: u64,
     /// Copies involved.
     pub acks: Acks,
+    /// Of a write with a name: whether it had been done before, so that nothing was done now.
+    pub repeated: bool,
     /// Of a removal: whether fewer than r replicas showed what they hold of the thing removed.
     pub partly_observed: bool,
     /// Context tokens by type, where the request wanted them (`bytes` always among them).
@@ -128,6 +136,12 @@ pub enum RequestError {
     /// A time limit of 0. Nothing was done.
     #[error("a time limit of 0 ms leaves no time: give 1 to 60000 ms, or none for the node's own")]
     TimeLimit,
+    /// The request's name is empty or too long. Nothing was done.
+    #[error("an idempotency key of {bytes} bytes: it has 1 to {REQUEST_NAME_BYTES_MAX}, and so its client")]
+    Name {
+        /// Its length.
+        bytes: usize,
+    },
     /// The key is out of bounds. Nothing was done.
     #[error("{0}")]
     Key(String),

@@ -23,6 +23,7 @@ impl Told {
                 error @ (RequestError::Update(_)
                 | RequestError::Level { .. }
                 | RequestError::TimeLimit
+                | RequestError::Name { .. }
                 | RequestError::Key(_)
                 | RequestError::Context(_)
                 | RequestError::Unavailable { .. }

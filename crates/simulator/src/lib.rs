@@ -11,6 +11,7 @@ mod network;
 mod options;
 mod oracle;
 mod random;
+mod retries;
 mod sim;
 mod workload;
 
@@ -23,5 +24,6 @@ pub use invariants::{
 pub use network::NetworkFaults;
 pub use options::{DiskFaults, SimOptions};
 pub use random::Random;
+pub use retries::run_retries;
 pub use sim::{Outcome, Sim};
 pub use workload::{Workload, run_history};

@@ -122,7 +122,7 @@ pub fn run_history(
 }
 
 /// Reads every key from all its owners, so that what differs is repaired.
-fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, View>, String> {
+pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, View>, String> {
     let mut finals = BTreeMap::new();
     for (turn, key) in keys.iter().enumerate() {
         let mut request = Request::get(key.clone(), Scope::Whole);
@@ -161,6 +161,51 @@ fn delete_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<(), String> {
     Ok(())
 }
 
+/// Lets a fault begin or end, now and then. Returns whether a node crashed: any, or at once the
+/// one that last said that an update was done.
+pub(crate) fn disturb(
+    sim: &mut Sim,
+    random: &mut Random,
+    workload: &Workload,
+    last_done: &mut Option<usize>,
+) -> bool {
+    let nodes = sim.nodes() as u64;
+    let a = random.below(nodes) as usize;
+    let b = random.below(nodes) as usize;
+    match random.below(100) {
+        0 if workload.cuts && a != b => sim.cut(a, b),
+        1 if workload.cuts && a != b => sim.cut_way(a, b),
+        2 if workload.cuts => sim.isolate(a),
+        3..=5 if workload.cuts => sim.heal(),
+        6 | 7 if workload.crashes => {
+            sim.crash(a);
+            return true;
+        }
+        8..=13 if workload.crashes => sim.restart(a),
+        15..=18 if workload.crashes && last_done.is_some() => {
+            sim.crash(last_done.take().unwrap_or(a));
+            return true;
+        }
+        14 if workload.jumps => {
+            let by_ms = random.below(240_000) as i64 - 120_000;
+            sim.jump_clock(a, by_ms);
+        }
+        _ => {}
+    }
+    false
+}
+
+/// Ends all faults and waits until everything has come to rest.
+pub(crate) fn mend(sim: &mut Sim) {
+    sim.set_network(NetworkFaults::default());
+    sim.set_disk(DiskFaults::default());
+    sim.heal();
+    for node in 0..sim.nodes() {
+        sim.restart(node);
+    }
+    sim.run_until_quiet();
+}
+
 #[derive(Debug)]
 struct Run {
     sim: Sim,
@@ -178,29 +223,8 @@ struct Run {
 
 impl Run {
     fn disturb(&mut self, workload: &Workload) {
-        let nodes = self.sim.nodes() as u64;
-        let a = self.random.below(nodes) as usize;
-        let b = self.random.below(nodes) as usize;
-        match self.random.below(100) {
-            0 if workload.cuts && a != b => self.sim.cut(a, b),
-            1 if workload.cuts && a != b => self.sim.cut_way(a, b),
-            2 if workload.cuts => self.sim.isolate(a),
-            3..=5 if workload.cuts => self.sim.heal(),
-            6 | 7 if workload.crashes => {
-                self.history.lost_state = true;
-                self.sim.crash(a);
-            }
-            8..=13 if workload.crashes => self.sim.restart(a),
-            15..=18 if workload.crashes && self.last_done.is_some() => {
-                self.history.lost_state = true;
-                self.sim.crash(self.last_done.take().unwrap_or(a));
-            }
-            14 if workload.jumps => {
-                let by_ms = self.random.below(240_000) as i64 - 120_000;
-                self.sim.jump_clock(a, by_ms);
-            }
-            _ => {}
-        }
+        let crashed = disturb(&mut self.sim, &mut self.random, workload, &mut self.last_done);
+        self.history.lost_state |= crashed;
     }
 
     /// Takes note of what clients were told.
@@ -306,15 +330,9 @@ impl Run {
         (request, seen)
     }
 
-    /// Ends all faults, waits until everybody is answered and everything has come to rest.
+    /// Ends all faults and waits until everybody is answered.
     fn mend(&mut self) {
-        self.sim.set_network(NetworkFaults::default());
-        self.sim.set_disk(DiskFaults::default());
-        self.sim.heal();
-        for node in 0..self.sim.nodes() {
-            self.sim.restart(node);
-        }
-        self.sim.run_until_quiet();
+        mend(&mut self.sim);
         self.collect();
     }
 }

@@ -4,7 +4,9 @@
 //! `MERGANSER_SEED=<seed> cargo test -p simulator --test histories one_seed` runs one seed again.
 
 use replication::{Availability, BucketPolicy};
-use simulator::{DiskFaults, NetworkFaults, Random, SimOptions, Workload, run_history};
+use simulator::{
+    DiskFaults, NetworkFaults, Random, SimOptions, Workload, run_history, run_retries,
+};
 
 /// Everything about a run follows from its seed.
 fn scenario(seed: u64) -> (SimOptions, Workload) {
@@ -96,4 +98,23 @@ fn histories_of_seeds_1001_to_1500() {
 #[test]
 fn histories_of_seeds_1501_to_2000() {
     (1501..=2000).for_each(check);
+}
+
+/// Increments with names, sent again and again through any node: every sum exact.
+fn check_retries(seed: u64) {
+    let (options, workload) = scenario(seed);
+    let options = SimOptions { skew_ms: 0, ..options };
+    if let Err(wrong) = run_retries(seed, options.clone(), &workload) {
+        panic!("seed {seed}: {wrong}\n{options:?}\n{workload:?}");
+    }
+}
+
+#[test]
+fn increments_retried_with_names_count_once_seeds_1_to_500() {
+    (1..=500).for_each(check_retries);
+}
+
+#[test]
+fn increments_retried_with_names_count_once_seeds_501_to_1000() {
+    (501..=1000).for_each(check_retries);
 }

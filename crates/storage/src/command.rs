@@ -2,7 +2,7 @@
 //! commands as effects and receive answers as events, and never see the engine.
 
 use bytes::Bytes;
-use clock::{CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Partition;
 use serde::{Deserialize, Serialize};
 use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
@@ -38,6 +38,9 @@ pub enum Command {
         shown: Option<View>,
         /// Hybrid time of the write.
         stamp: Stamp,
+        /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which
+        /// this replica mints for.
+        named: Option<Actor>,
     },
     /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
     Merge {
@@ -146,6 +149,8 @@ pub enum Answer {
         delta: Delta,
         /// How many things changed, as Redis counts.
         changed: u64,
+        /// Whether the operation, known by its name, had been done before.
+        repeated: bool,
         /// The key after the merge, within the operation's scope.
         view: View,
     },

@@ -75,6 +75,7 @@ struct Asked {
     observed: CausalContext,
     shown: Option<View>,
     stamp: Stamp,
+    named: Option<Actor>,
 }
 
 #[derive(Debug, Default)]
@@ -127,8 +128,8 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, shown, stamp } => {
-                let asked = Asked { operation, observed, shown, stamp };
+            Command::Update { key, operation, observed, shown, stamp, named } => {
+                let asked = Asked { operation, observed, shown, stamp, named };
                 self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
@@ -264,7 +265,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp } = asked;
+        let Asked { operation, observed, shown, stamp, named } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
@@ -276,7 +277,10 @@ impl<R: IndexRead> Engine<R> {
         if let Some(shown) = shown {
             self.epochs.observe(at.as_bytes(), tag, local, shown.value.context(tag));
         }
-        let actor = self.actor(at, tag, local)?;
+        let actor = match named {
+            Some(actor) => *actor,
+            None => self.actor(at, tag, local)?,
+        };
         if let Some(shown) = shown {
             view.merge(shown);
         }
@@ -284,13 +288,13 @@ impl<R: IndexRead> Engine<R> {
             operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
         let mut prepared = prepare(&view, actor, &self.config.limits);
-        if matches!(prepared, Err(UpdateError::ActorDoubted)) {
+        if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(&view, actor, &self.config.limits);
         }
-        let Prepared { delta, changed } = match prepared {
+        let Prepared { delta, changed, repeated } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
@@ -300,7 +304,7 @@ impl<R: IndexRead> Engine<R> {
         view.collections = merged.header.summaries();
         self.make(at, key, merged)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
-        Ok(Answer::Prepared { delta, changed, view })
+        Ok(Answer::Prepared { delta, changed, repeated, view })
     }
 
     /// Who mints for `tag` of the key at `at`, whose context is `context`.

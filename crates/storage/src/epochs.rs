@@ -61,11 +61,11 @@ impl Epochs {
     fn is_trusted(&self, actor: Actor, floor: u64) -> bool {
         actor.replica == self.node
             && actor.epoch.process == self.process
-            && (floor..self.next).contains(&u64::from(actor.epoch.number))
+            && (floor..self.next).contains(&actor.epoch.number)
     }
 
     /// The actor under which to mint for `tag` of the key with this header row and the tag's local
-    /// context; `None` once this process has drawn all its numbers (2^32).
+    /// context; `None` once this process has drawn all its numbers (2^64).
     pub(crate) fn actor(&mut self, at: &[u8], tag: Tag, context: &CausalContext) -> Option<Actor> {
         let floor = self.floor(at, tag);
         let trusted = context.actors().filter(|&actor| self.is_trusted(actor, floor)).max();
@@ -77,8 +77,8 @@ impl Epochs {
 
     fn draw(&mut self, context: &CausalContext) -> Option<Actor> {
         loop {
-            let number = u32::try_from(self.next).ok()?;
-            self.next += 1;
+            let number = self.next;
+            self.next = number.checked_add(1)?;
             let actor = Actor::new(self.node, self.process, number);
             // Present only if somebody forged it.
             if context.highest(actor) == 0 {

@@ -12,6 +12,7 @@ use crate::{
     Scope, State, Tag, View,
 };
 
+mod named;
 mod prepare;
 
 use prepare::{
@@ -66,6 +67,11 @@ pub struct Limits {
     /// Most bytes of names and values in one operation ([`Operation::payload_bytes`]), since its
     /// delta is one message. One element with the longest value always fits. Default 8 MiB.
     pub operation_bytes: usize,
+    /// Most names (idempotency keys) that a key remembers. Default 1,024: some 40 KiB of its
+    /// context.
+    pub names: usize,
+    /// Most of them of one client. Default 256.
+    pub names_per_client: usize,
     /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
     pub future_ms: u64,
 }
@@ -79,6 +85,8 @@ impl Default for Limits {
             adds_per_item: 10_000,
             elements_per_operation: 100_000,
             operation_bytes: 8 << 20,
+            names: 1_024,
+            names_per_client: 256,
             future_ms: 60_000,
         }
     }
@@ -198,6 +206,17 @@ pub enum UpdateError {
     /// or has no counter left. Draw a new epoch for the actor and prepare again.
     #[error("the actor has lost writes of its own; a new epoch is needed")]
     ActorDoubted,
+    /// The operation's name was used for another operation on this key.
+    #[error("this idempotency key was used with other arguments on this key; use a new one")]
+    NameReused,
+    /// The key remembers as many names as it may, in all or of this client.
+    #[error(
+        "the key remembers {limit} idempotency keys and takes no more; send the operation without one"
+    )]
+    TooManyNames {
+        /// The limit that was met.
+        limit: usize,
+    },
     /// No stamp larger than the key's present one exists.
     #[error("the register's timestamp is the last there is; delete nothing, write another key")]
     StampExhausted,
@@ -210,6 +229,14 @@ pub struct Prepared {
     pub delta: Delta,
     /// How many things it changes, as Redis counts: elements or fields newly there or gone.
     pub changed: u64,
+    /// Whether the operation, known by its name, had been done before: nothing was done now.
+    pub repeated: bool,
+}
+
+impl Prepared {
+    const fn new(delta: Delta, changed: u64) -> Self {
+        Self { delta, changed, repeated: false }
+    }
 }
 
 impl Operation {
@@ -336,9 +363,41 @@ impl Operation {
         )
     }
 
+    /// Whether done twice it counts twice, so that a node which passes it on gives it a name.
+    pub const fn counts(&self) -> bool {
+        matches!(
+            self,
+            Self::Counter(CounterOp::Add(_))
+                | Self::Register(RegisterOp::Increment(_))
+                | Self::Map(MapOp::Increment { .. })
+                | Self::Cart(CartOp::Add { .. })
+        )
+    }
+
     /// Makes the delta. `view` is what was observed, within [`scope`](Self::scope); `observed` the
-    /// context that the client presented (empty for none), which counts for `bytes` only.
+    /// context that the client presented (empty for none), which counts for `bytes` only. An
+    /// operation with a name ([`Actor::named`]) is made once: known to have been done, it changes
+    /// nothing.
     pub fn prepare(
+        &self,
+        view: &View,
+        observed: &CausalContext,
+        mint: Mint,
+        limits: &Limits,
+    ) -> Result<Prepared, UpdateError> {
+        let (tag, actor) = (self.minted_tag(), mint.actor);
+        if !actor.is_named() {
+            return self.prepare_once(view, observed, mint, limits);
+        }
+        if named::is_repeated(view, observed, actor, limits)? {
+            return Ok(named::repeated(view, tag, actor));
+        }
+        let mut prepared = self.prepare_once(view, observed, mint, limits)?;
+        named::mark(&mut prepared.delta, tag, actor);
+        Ok(prepared)
+    }
+
+    fn prepare_once(
         &self,
         view: &View,
         observed: &CausalContext,
@@ -364,7 +423,7 @@ impl Operation {
                     _ => None,
                 };
                 let (delta, changed) = add_elements(set, names, &mut dots)?;
-                Ok(Prepared { delta: Delta::of(Tag::GSET, State::Gset(delta)), changed })
+                Ok(Prepared::new(Delta::of(Tag::GSET, State::Gset(delta)), changed))
             }
             Self::Counter(op) => prepare_counter(op, view, &mut dots),
             Self::Orset(op) => prepare_orset(op, view, &mut dots),
@@ -377,7 +436,8 @@ impl Operation {
                     .filter(|tag| only.is_none_or(|only| only == *tag))
                     .collect();
                 let delta = removal(view, &tags, &mut dots, mint.stamp)?;
-                Ok(Prepared { changed: u64::from(!delta.is_empty()), delta })
+                let changed = u64::from(!delta.is_empty());
+                Ok(Prepared::new(delta, changed))
             }
         }
     }

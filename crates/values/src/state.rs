@@ -79,6 +79,19 @@ impl State {
         }
     }
 
+    /// The same, to add to; none of an unknown type.
+    pub(crate) const fn context_mut(&mut self) -> Option<&mut CausalContext> {
+        Some(match self {
+            Self::Bytes(state) => &mut state.context,
+            Self::Register(state) => &mut state.context,
+            Self::Gset(state) | Self::Orset(state) => &mut state.context,
+            Self::Counter(state) => &mut state.context,
+            Self::Cart(state) => &mut state.context,
+            Self::Map(state) => &mut state.context,
+            Self::Opaque(_) => return None,
+        })
+    }
+
     /// Whether a reader of the whole state sees something. For a collection whose elements are
     /// not all here (a view) ask [`View::is_live`](crate::View::is_live).
     pub fn is_live(&self) -> bool {

@@ -69,6 +69,7 @@ pub(crate) struct Update {
     failure: Option<StorageError>,
     view: View,
     changed: u64,
+    repeated: bool,
     delta: Delta,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
@@ -91,6 +92,7 @@ impl Update {
             failure: None,
             view: View::default(),
             changed: 0,
+            repeated: false,
             delta: Delta::default(),
             peers,
             sent_any: false,
@@ -182,6 +184,7 @@ impl Update {
             observed: self.terms.observed.clone(),
             shown: self.observation.take_view(),
             stamp,
+            named: self.terms.named,
         };
         turn.store(waiter, command);
     }
@@ -190,9 +193,11 @@ impl Update {
     fn stored(&mut self, answer: storage::Answer, turn: &mut Turn<'_>) -> Result<(), RequestError> {
         use storage::Answer as Stored;
         match answer {
-            Stored::Prepared { delta, changed, view } => {
+            Stored::Prepared { delta, changed, repeated, view } => {
                 self.local = Local::Merged;
                 (self.view, self.changed, self.delta) = (view, changed, delta);
+                self.repeated = repeated;
+                turn.shared.counters.writes_repeated += u64::from(repeated);
                 self.send(turn);
             }
             Stored::Durable => self.local = Local::Durable,
@@ -334,6 +339,7 @@ impl Update {
         let answer = Answer {
             view,
             changed: self.changed,
+            repeated: self.repeated,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,
             contexts,

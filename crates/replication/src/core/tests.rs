@@ -90,7 +90,7 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
     let tally = Tally::default().incremented(dot, 1);
     let context = [dot].into_iter().collect();
     let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
-    let prepared = Answer::Prepared { delta, changed: 1, view: View::default() };
+    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, view: View::default() };
     let sent = stored(core, at(0), ticket, prepared);
     let sent = sent.iter().map(|effect| match effect {
         Effect::Send { to, message } if message.body.name() == "merge" => (to.0, message.id),
@@ -133,7 +133,7 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let state = State::Register(Register { base, context, ..Register::default() });
     let delta = Delta::of(Tag::LWW, state);
     let view = View::of(delta.value.clone());
-    let prepared = Answer::Prepared { delta: delta.clone(), changed: 1, view };
+    let prepared = Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, view };
     let sent = stored(&mut core, at(0), ticket, prepared);
     let times: Vec<Stamp> = sent
         .iter()
@@ -305,7 +305,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::Outbox(Vec::new()),
         Answer::Listed(Vec::new()),
         Answer::Count(3),
-        Answer::Prepared { delta: Delta::default(), changed: 1, view: View::default() },
+        Answer::Prepared { delta: Delta::default(), changed: 1, repeated: false, view: View::default() },
     ]);
     let stored = (0..40_u64, answer)
         .prop_map(|(ticket, answer)| Event::Storage { ticket: Ticket(ticket), answer });

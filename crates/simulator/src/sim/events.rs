@@ -144,7 +144,7 @@ impl Sim {
     ) {
         let id = self.nodes[node].id;
         let Some(process) = &mut self.nodes[node].process else { return };
-        if let Command::Update { key, operation, .. } = &command {
+        if let Command::Update { key, operation, named: None, .. } = &command {
             process.preparing.insert(ticket, (key.clone(), operation.clone()));
         }
         let mut answers = Vec::new();

@@ -56,7 +56,7 @@ fn update(key: &Key, operation: Operation) -> Command {
 
 fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
     let stamp = Stamp::from_millis(1);
-    Command::Update { key: key.clone(), operation, observed, shown: None, stamp }
+    Command::Update { key: key.clone(), operation, observed, shown: None, stamp, named: None }
 }
 
 fn read(key: &Key, scope: Scope) -> Command {

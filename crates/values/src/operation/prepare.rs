@@ -80,7 +80,7 @@ pub(super) fn prepare_bytes(
             1
         }
     };
-    Ok(Prepared { delta: Delta::of(Tag::BYTES, State::Bytes(state)), changed })
+    Ok(Prepared::new(Delta::of(Tag::BYTES, State::Bytes(state)), changed))
 }
 
 pub(super) fn prepare_register(
@@ -128,7 +128,7 @@ pub(super) fn prepare_register(
         }
     }
     others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
-    Ok(Prepared { delta: others, changed: 1 })
+    Ok(Prepared::new(others, 1))
 }
 
 /// A stamp that wins over the register's present one: a write over a stamp from the future takes
@@ -163,7 +163,7 @@ pub(super) fn prepare_counter(
             u64::from(tally.is_live())
         }
     };
-    Ok(Prepared { delta: Delta::of(Tag::COUNTER, State::Counter(delta)), changed })
+    Ok(Prepared::new(Delta::of(Tag::COUNTER, State::Counter(delta)), changed))
 }
 
 /// Adds `names`, each under a dot of its own that replaces the dots seen of it. An element already
@@ -199,7 +199,7 @@ pub(super) fn prepare_orset(
     match op {
         OrsetOp::Add(names) => {
             let (delta, changed) = add_elements(set, names, dots)?;
-            Ok(Prepared { delta: Delta::of(Tag::ORSET, State::Orset(delta)), changed })
+            Ok(Prepared::new(Delta::of(Tag::ORSET, State::Orset(delta)), changed))
         }
         OrsetOp::Remove(names) => {
             let mut delta = Causal::<DotMap<DotSet>>::default();
@@ -212,7 +212,7 @@ pub(super) fn prepare_orset(
             }
             let changed = gone.len() as u64;
             let delta = Delta::touching(Tag::ORSET, State::Orset(delta), gone);
-            Ok(Prepared { delta, changed })
+            Ok(Prepared::new(delta, changed))
         }
     }
 }
@@ -261,7 +261,7 @@ pub(super) fn prepare_cart(
         _ => u64::from(seen.is_none() && quantity > 0),
     };
     let delta = Delta::touching(Tag::CART, State::Cart(delta), [item.clone()]);
-    Ok(Prepared { delta, changed })
+    Ok(Prepared::new(delta, changed))
 }
 
 /// Each field once: where one is named twice, the last value counts.
@@ -324,7 +324,7 @@ pub(super) fn prepare_map(
             }
         }
     }
-    Ok(Prepared { delta: Delta::touching(Tag::MAP, State::Map(delta), named), changed })
+    Ok(Prepared::new(Delta::touching(Tag::MAP, State::Map(delta), named), changed))
 }
 
 fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {

@@ -1,0 +1,96 @@
+//! Names of requests (idempotency keys): a request with a name is done once, however often it is
+//! sent and through whichever nodes (design.md, Exactly once).
+
+use bytes::Bytes;
+use clock::{Actor, ClusterSecret};
+use serde::{Deserialize, Serialize};
+use values::{Key, Operation};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::RequestError;
+
+/// Longest name, and longest client, in bytes.
+pub const REQUEST_NAME_BYTES_MAX: usize = 255;
+
+/// What a client calls one of its requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestName {
+    /// The client; all that call themselves alike share an allowance of names per key.
+    pub client: Bytes,
+    /// The request, among those of the client.
+    pub id: Bytes,
+}
+
+impl RequestName {
+    /// The name that `text` is: `client:id`, or an id alone.
+    pub fn parse(text: &[u8]) -> Self {
+        let (client, id) = match text.iter().position(|&byte| byte == b':') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (&b""[..], text),
+        };
+        Self { client: Bytes::copy_from_slice(client), id: Bytes::copy_from_slice(id) }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RequestError> {
+        let bytes = self.client.len().max(self.id.len());
+        if self.id.is_empty() || bytes > REQUEST_NAME_BYTES_MAX {
+            return Err(RequestError::Name { bytes });
+        }
+        Ok(())
+    }
+
+    /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
+    /// nobody finds a name that stands for another one.
+    pub(crate) fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
+        let mac = secret
+            .mac("merganser request name", &[key.bucket(), key.key(), &self.client, &self.id]);
+        let name = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes hold 8"));
+        Actor::named(name, short(&self.client), short(&clock::encode(operation)))
+    }
+}
+
+/// 32 bits of a digest.
+fn short(bytes: &[u8]) -> u32 {
+    (xxh3_64(bytes) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use values::CounterOp;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_colon_begins_with_its_client() {
+        let name = |client: &'static [u8], id: &'static [u8]| RequestName {
+            client: Bytes::from_static(client),
+            id: Bytes::from_static(id),
+        };
+        assert_eq!(RequestName::parse(b"shop-1:42:a"), name(b"shop-1", b"42:a"));
+        assert_eq!(RequestName::parse(b"42"), name(b"", b"42"));
+        assert!(RequestName::parse(b"shop:").check().is_err());
+        assert!(RequestName::parse(&[b'x'; 256]).check().is_err());
+    }
+
+    #[test]
+    fn the_actor_is_of_the_key_the_name_and_the_arguments() {
+        let secret = ClusterSecret::new(*b"secret");
+        let (key, other) = (Key::new("b", "k").unwrap(), Key::new("b", "l").unwrap());
+        let add = |by| Operation::Counter(CounterOp::Add(by));
+        let name = RequestName::parse(b"c:1");
+        let actor = name.actor(&secret, &key, &add(1));
+        assert!(actor.is_named());
+        assert_eq!(actor, RequestName::parse(b"c:1").actor(&secret, &key, &add(1)));
+        let reused = name.actor(&secret, &key, &add(2));
+        assert_eq!(reused.epoch.process, actor.epoch.process);
+        assert_ne!(reused, actor);
+        for different in [
+            name.actor(&secret, &other, &add(1)).epoch.process,
+            RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).epoch.process,
+            RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).epoch.process,
+            name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).epoch.process,
+        ] {
+            assert_ne!(different, actor.epoch.process);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Clients that try again: increments with names, repeated through whichever nodes until they are
+//! known to be done, and some after that.
+//!
+//! Invariant checked: each counts once, exactly, however often it was sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use replication::{Call, CallId, Reply, Request, RequestName};
+use values::{Blob, CartOp, CounterOp, Key, MapOp, Operation, RegisterOp, State, Tag, View};
+
+use crate::{
+    Random, Sim, SimOptions, Told, Workload,
+    workload::{disturb, mend, read_all},
+};
+
+/// One increment, sent under one name.
+#[derive(Debug)]
+struct Increment {
+    request: Request,
+    by: i128,
+    is_done: bool,
+    under_way: Option<(CallId, usize)>,
+}
+
+/// Runs a workload of increments under the faults of `options`, mends everything, repeats what is
+/// still unknown, and compares every sum with what was sent.
+pub fn run_retries(seed: u64, options: SimOptions, workload: &Workload) -> Result<Sim, String> {
+    let mut sim = Sim::new(seed, options);
+    let mut random = Random::new(seed ^ 0x0ace);
+    let mut sent: Vec<Increment> = Vec::new();
+    let mut last_done = None;
+    for number in 0..workload.requests {
+        let pause_ms = random.below(workload.pause_ms + 1);
+        sim.advance(pause_ms);
+        collect(&mut sim, &mut sent, &mut last_done)?;
+        disturb(&mut sim, &mut random, workload, &mut last_done);
+        if random.chance(500) {
+            sent.push(increment(&mut random, number));
+        }
+        // The new one, or one sent before: unknown, or done and sent again all the same.
+        if !sent.is_empty() {
+            let at = random.below(sent.len() as u64) as usize;
+            let at = if random.chance(500) { sent.len() - 1 } else { at };
+            let node = random.below(sim.nodes() as u64) as usize;
+            send(&mut sim, &mut sent[at], node);
+        }
+    }
+    mend(&mut sim);
+    collect(&mut sim, &mut sent, &mut last_done)?;
+    for increment in &mut sent {
+        increment.is_done = false;
+        let node = random.below(sim.nodes() as u64) as usize;
+        send(&mut sim, increment, node);
+    }
+    sim.run_until_quiet();
+    collect(&mut sim, &mut sent, &mut last_done)?;
+    if let Some(increment) = sent.iter().find(|increment| !increment.is_done) {
+        return Err(format!("{:?} is not done with all faults over", increment.request));
+    }
+    let keys: BTreeSet<Key> = sent.iter().map(|sent| sent.request.key.clone()).collect();
+    let finals = read_all(&mut sim, &keys)?;
+    let mut wanted = BTreeMap::<&Key, i128>::new();
+    for increment in &sent {
+        *wanted.entry(&increment.request.key).or_default() += increment.by;
+    }
+    for (key, view) in &finals {
+        let shown = sum(view);
+        if shown != wanted[key] {
+            return Err(format!("{key:?} shows {shown}, and {} was counted", wanted[key]));
+        }
+    }
+    Ok(sim)
+}
+
+fn increment(random: &mut Random, number: usize) -> Increment {
+    let by = random.between(1, 9);
+    let positive = random.chance(700);
+    let signed = if positive { by as i64 } else { -(by as i64) };
+    let name = Blob::from_static(b"x");
+    let (key, operation, by) = match random.below(4) {
+        0 => ("counter", Operation::Counter(CounterOp::Add(signed)), signed),
+        1 => ("register", Operation::Register(RegisterOp::Increment(signed)), signed),
+        2 => ("map", Operation::Map(MapOp::Increment { field: name, by: signed }), signed),
+        _ => ("cart", Operation::Cart(CartOp::Add { item: name, quantity: by }), by as i64),
+    };
+    let mut request = Request::update(Key::new("default", key).expect("short"), operation);
+    let client = Bytes::from(format!("client{}", random.below(3)));
+    request.name = Some(RequestName { client, id: Bytes::from(number.to_string()) });
+    Increment { request, by: by.into(), is_done: false, under_way: None }
+}
+
+fn send(sim: &mut Sim, increment: &mut Increment, node: usize) {
+    if increment.under_way.is_none() {
+        let id = sim.call(node, Call::Request(increment.request.clone()));
+        increment.under_way = Some((id, node));
+    }
+}
+
+/// Takes note of what was answered.
+fn collect(
+    sim: &mut Sim,
+    sent: &mut [Increment],
+    last_done: &mut Option<usize>,
+) -> Result<(), String> {
+    for increment in sent {
+        let Some((id, node)) = increment.under_way else { continue };
+        let Some(outcome) = sim.take_outcome(id) else { continue };
+        increment.under_way = None;
+        let outcome = outcome.map(|reply| match reply {
+            Reply::Answer(answer) => answer,
+            other => unreachable!("a request is answered by an answer, not {other:?}"),
+        });
+        match Told::of(outcome) {
+            Told::Done(_) => {
+                increment.is_done = true;
+                *last_done = Some(node);
+            }
+            Told::Refused(replication::RequestError::Update(error)) => {
+                return Err(format!("{:?} was refused: {error}", increment.request));
+            }
+            Told::Refused(_) | Told::Unknown(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What one key's increments add up to.
+fn sum(view: &View) -> i128 {
+    let values = [Tag::COUNTER, Tag::LWW, Tag::MAP, Tag::CART].map(|tag| view.value.state(tag));
+    values
+        .into_iter()
+        .flatten()
+        .map(|state| match state {
+            State::Counter(counter) => counter.tally.value(),
+            State::Register(register) => register.number().unwrap_or_default(),
+            State::Map(map) => map.store.0.values().filter_map(|field| field.number()).sum(),
+            State::Cart(cart) => {
+                let adds = cart.store.0.values().flat_map(|adds| adds.0.values());
+                adds.copied().map(i128::from).sum()
+            }
+            _ => 0,
+        })
+        .sum()
+}

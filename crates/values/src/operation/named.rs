@@ -1,0 +1,70 @@
+//! Operations with a name (an idempotency key): done once, however often they are tried and through
+//! whichever replicas.
+//!
+//! A named operation mints under an actor of its own ([`Actor::named`]), so every replica that does
+//! it makes the same dots, and their merge is one. Nothing else remembers the name: it is known
+//! where one of those dots is in a context. So it lasts as long as the key does, and costs one entry
+//! of the context, which is why there are bounds on how many a key takes.
+
+use clock::{Actor, CausalContext, Dot};
+
+use super::{Limits, Prepared, UpdateError};
+use crate::{Delta, State, Tag, View};
+
+/// Whether the operation of `actor` was done already, as far as this replica or `observed`, the
+/// context that its client presents, has seen; an error if it may not be done.
+pub(super) fn is_repeated(
+    view: &View,
+    observed: &CausalContext,
+    actor: Actor,
+    limits: &Limits,
+) -> Result<bool, UpdateError> {
+    let contexts = || view.value.0.values().map(State::context).chain([observed]);
+    if contexts().any(|context| context.highest(actor) > 0) {
+        return Ok(true);
+    }
+    let (mut names, mut of_client) = (0, 0);
+    for other in contexts().flat_map(CausalContext::actors).filter(|other| other.is_named()) {
+        if other.epoch.process == actor.epoch.process {
+            return Err(UpdateError::NameReused);
+        }
+        names += 1;
+        of_client += usize::from(other.named_client() == actor.named_client());
+    }
+    for (count, limit) in [(names, limits.names), (of_client, limits.names_per_client)] {
+        if count >= limit {
+            return Err(UpdateError::TooManyNames { limit });
+        }
+    }
+    Ok(false)
+}
+
+/// What an operation that was done already gives to other replicas: what is here of all that it
+/// speaks of, and that it was done.
+pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
+    let mut delta = view.repair(&View::default()).unwrap_or_default();
+    delta.value.0.retain(|&other, _| other == tag);
+    delta.touch.retain(|&other, _| other == tag);
+    let seen = view.value.context(tag);
+    let own = seen.ranges().filter(|&(other, ..)| other == actor);
+    let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();
+    state(&mut delta, tag).context_mut().into_iter().for_each(|context| {
+        context.extend(own.iter().copied());
+    });
+    Prepared { delta, changed: 0, repeated: true }
+}
+
+fn dots(actor: Actor, first: u64, last: u64) -> impl Iterator<Item = Dot> {
+    (first..=last).map(move |counter| Dot::new(actor, counter))
+}
+
+/// Has `delta` say that the operation of `actor` was done, also where it minted nothing.
+pub(super) fn mark(delta: &mut Delta, tag: Tag, actor: Actor) {
+    if let Some(context) = state(delta, tag).context_mut() {
+        context.insert(Dot::new(actor, 1));
+    }
+}
+
+fn state(delta: &mut Delta, tag: Tag) -> &mut State {
+    delta.value.0.entry(tag).or_insert_with(|| State::bottom(tag))
+}
