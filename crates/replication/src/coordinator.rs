@@ -8,7 +8,9 @@ mod get;
 mod scan;
 mod update;
 
-use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope};
+use clock::{
+    Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope,
+};
 use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{

@@ -363,7 +363,7 @@ fn coordinate(
         if to != me {
             turn.shared.counters.forwards += 1;
             let deadline = coordinator::deadline(request.timeout_ms, turn);
-            let forward = Forward::new(origin, request, to, quorum.w, deadline);
+            let forward = Forward::new(origin, request, to, quorum.w, deadline, turn);
             return Ok(Coordinator::Forward(forward));
         }
     }

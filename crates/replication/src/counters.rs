@@ -10,6 +10,8 @@ pub struct Counters {
     pub writes: u64,
     /// Requests passed on to a replica of their key.
     pub forwards: u64,
+    /// Requests passed on to a second replica because the first did not answer in time.
+    pub forwards_retried: u64,
     /// Forwarded requests that came a second time and were not done again.
     pub forwards_repeated: u64,
     /// Writes with a name that had been done before.
@@ -33,11 +35,12 @@ pub struct Counters {
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 12] {
+    pub const fn named(&self) -> [(&'static str, u64); 13] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
             ("forwards", self.forwards),
+            ("forwards_retried", self.forwards_retried),
             ("forwards_repeated", self.forwards_repeated),
             ("writes_repeated", self.writes_repeated),
             ("read_repairs", self.read_repairs),

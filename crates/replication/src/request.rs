@@ -137,7 +137,9 @@ pub enum RequestError {
     #[error("a time limit of 0 ms leaves no time: give 1 to 60000 ms, or none for the node's own")]
     TimeLimit,
     /// The request's name is empty or too long. Nothing was done.
-    #[error("an idempotency key of {bytes} bytes: it has 1 to {REQUEST_NAME_BYTES_MAX}, and so its client")]
+    #[error(
+        "an idempotency key of {bytes} bytes: it has 1 to {REQUEST_NAME_BYTES_MAX}, and so its client"
+    )]
     Name {
         /// Its length.
         bytes: usize,

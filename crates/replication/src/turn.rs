@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
 use ring::Ring;
 use storage::{Command, Ticket};
 use values::{Delta, Key};
 
 use crate::{
-    Body, CallId, CoreConfig, Effect, Message, Now, Reply, RequestError, RequestId,
+    Body, CallId, CoreConfig, Effect, Message, Now, Reply, RequestError, RequestId, RequestName,
     counters::Counters, replica::Question,
 };
 
@@ -240,6 +241,13 @@ impl<'a> Turn<'a> {
         }
         self.send(to, id, budget_ms, body);
         id.number
+    }
+
+    /// A name for a request that this core passes on: unique, since its numbers are.
+    pub(crate) fn name(&mut self) -> RequestName {
+        let RequestId { core, number } = self.next_id();
+        let client = Bytes::from(format!("{:?}", self.me()));
+        RequestName { client, id: Bytes::from(format!("{core}.{number:x}")) }
     }
 
     /// Answers a peer's question.

@@ -1,7 +1,8 @@
 //! The worked examples that need a cluster, each as one story.
 
 use replication::{
-    Answer, Availability, BucketPolicy, Call, Level, Reply, Request, RequestError, ScanRequest,
+    Answer, Availability, BucketPolicy, Call, Level, Reply, Request, RequestError, RequestName,
+    ScanRequest,
 };
 use simulator::{NetworkFaults, Sim, SimOptions, invariant_replicas_equal_after_healing};
 use values::{
@@ -489,4 +490,80 @@ fn what_no_replica_would_accept_is_refused_before_it_is_passed_on() {
     let error = UpdateError::ValueTooLong { bytes: (8 << 20) + 1, limit: 8 << 20 };
     assert_eq!(refused, Err(RequestError::Update(error)));
     assert_eq!(sim.counters(other).unwrap().forwards, 0);
+}
+
+/// A node that is no owner of `key`, and the owner that it forwards to.
+fn outsider(sim: &Sim, key: &Key) -> (usize, usize) {
+    let owners = sim.owners(key);
+    let other = (0..sim.nodes()).find(|node| !owners.contains(node)).expect("more nodes than n");
+    (other, owners[0])
+}
+
+#[test]
+fn an_increment_whose_replica_falls_silent_is_passed_on_to_another_and_counts_once() {
+    let mut sim = cluster(5, 2, 2, Availability::Always);
+    let key = key("passed-on");
+    let (outsider, owner) = outsider(&sim, &key);
+    // It hears the request, and its answer is lost.
+    sim.set_network(NetworkFaults { notice_ms: 60_000, ..NetworkFaults::default() });
+    sim.cut_way(owner, outsider);
+    let answer = sim.update(outsider, &key, incr(5)).unwrap();
+    assert!(answer.acks.is_met());
+    assert_eq!(sim.counters(outsider).unwrap().forwards_retried, 1);
+    sim.heal();
+    sim.run_until_quiet();
+    for node in 0..5 {
+        assert_eq!(counter(&sim.get(node, &key).unwrap().view), 5, "at node {node}");
+    }
+}
+
+#[test]
+fn a_name_used_again_counts_once_and_with_other_arguments_is_refused_at_any_owner() {
+    let mut sim = cluster(3, 2, 2, Availability::Always);
+    let key = key("named");
+    let named = |by| {
+        let mut request = Request::update(key.clone(), incr(by));
+        request.name = Some(RequestName::parse(b"shop:1"));
+        request
+    };
+    let first = sim.request(0, named(5)).unwrap();
+    assert_eq!((first.changed, first.repeated), (1, false));
+    sim.run_until_quiet();
+    for node in 0..3 {
+        let again = sim.request(node, named(5)).unwrap();
+        assert_eq!((counter(&again.view), again.changed, again.repeated), (5, 0, true));
+        assert!(again.acks.is_met());
+        let refused = sim.request(node, named(6));
+        assert_eq!(refused, Err(RequestError::Update(UpdateError::NameReused)));
+    }
+}
+
+#[test]
+fn a_flood_of_names_is_refused_and_node_given_ones_are_done_without() {
+    let mut sim = cluster(5, 2, 2, Availability::Always);
+    let key = key("flood");
+    let limits = values::Limits::default();
+    let (outsider, owner) = outsider(&sim, &key);
+    let mut request = Request::update(key.clone(), incr(1));
+    for number in 0..=limits.names {
+        let client = number / limits.names_per_client;
+        request.name = Some(RequestName::parse(format!("c{client}:{number}").as_bytes()));
+        let done = sim.request(owner, request.clone());
+        if number < limits.names {
+            assert!(done.is_ok(), "{number}: {done:?}");
+        } else {
+            let error = UpdateError::TooManyNames { limit: limits.names };
+            assert_eq!(done, Err(RequestError::Update(error)));
+        }
+    }
+    let names = limits.names as i128;
+    let answer = sim.update(outsider, &key, incr(1)).unwrap();
+    assert_eq!(counter(&answer.view), names + 1);
+    // One client's own allowance ends earlier.
+    request.key = self::key("one-client");
+    for number in 0..=limits.names_per_client {
+        request.name = Some(RequestName::parse(format!("c:{number}").as_bytes()));
+        let done = sim.request(0, request.clone());
+        assert_eq!(done.is_ok(), number < limits.names_per_client, "{number}: {done:?}");
+    }
 }

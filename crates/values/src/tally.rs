@@ -85,11 +85,8 @@ impl Tally {
         let mut entry = self.0.get(&dot.actor).copied().unwrap_or_default();
         // A reset can be known before what it reset: the totals go on from the later of the two.
         // The actor of a named request makes this one write only, wherever it is made.
-        let mut totals = if dot.actor.is_named() {
-            Totals::default()
-        } else {
-            entry.written.max(entry.reset)
-        };
+        let mut totals =
+            if dot.actor.is_named() { Totals::default() } else { entry.written.max(entry.reset) };
         totals.upto = dot.counter;
         if by < 0 {
             totals.down = totals.down.saturating_add(by.unsigned_abs());

@@ -1,13 +1,16 @@
 //! Forwarding: a write is coordinated by a replica of its key, so a node that is none passes it on.
 //!
-//! Invariant: a request is sent to one node, once. Sent to a second it could be done twice, so a
-//! reply that does not come leaves the outcome unknown.
+//! Invariant: what would count twice if done twice is sent to a second replica only with a name,
+//! under which it counts once ([`RequestName`](crate::RequestName)). A write that counts and has none is given one by
+//! this node; where the key has no room for another name it is sent once, without, and a reply that
+//! does not come leaves the outcome unknown.
 
 use clock::NodeId;
+use values::UpdateError;
 
 use super::{Input, Progress, budget_ms};
 use crate::{
-    Body, Request, RequestError,
+    Action, Body, Request, RequestError,
     turn::{Origin, Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
@@ -15,50 +18,103 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Forward {
     origin: Origin,
-    request: Option<Request>,
-    to: NodeId,
+    request: Request,
+    /// Whether this node gave the request its name.
+    is_named_here: bool,
+    /// To whom it was sent, the latest last.
+    sent_to: Vec<NodeId>,
     needed: u8,
     deadline: u64,
+    retry_at: u64,
 }
 
 impl Forward {
-    /// `needed` is the w that the request waits for.
-    pub(crate) const fn new(
+    /// `to` is asked first; `needed` is the w that the request waits for.
+    pub(crate) fn new(
         origin: Origin,
-        request: Request,
+        mut request: Request,
         to: NodeId,
         needed: u8,
         deadline: u64,
+        turn: &mut Turn<'_>,
     ) -> Self {
-        Self { origin, request: Some(request), to, needed, deadline }
+        let counts = matches!(&request.action, Action::Update(operation) if operation.counts());
+        let is_named_here = counts && request.name.is_none();
+        if is_named_here {
+            request.name = Some(turn.name());
+        }
+        let retry_at = turn.now.monotonic_ms + u64::from(budget_ms(deadline, turn)) / 2;
+        Self { origin, request, is_named_here, sent_to: vec![to], needed, deadline, retry_at }
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
-            Input::Begin => {
-                let Some(request) = self.request.take() else { return Progress::Done };
-                let part = Part { round: 0, node: self.to, kind: PartKind::Ask };
-                let left_ms = budget_ms(self.deadline, turn);
-                // The replica gives up a little earlier, so that what it knows then comes in time.
-                let budget_ms = (left_ms - left_ms / 8).max(1);
-                let waiter = Waiter::Request { slot, part };
-                turn.ask(self.to, waiter, budget_ms, Body::Forward(request));
-                turn.set_timer(Timer::Request(slot), self.deadline);
-                Progress::Waiting
+            Input::Begin => self.send(slot, turn),
+            Input::Answered {
+                body: Body::Forwarded(Err(RequestError::Update(UpdateError::TooManyNames { .. }))),
+                ..
+            } if self.is_named_here && self.sent_to.len() == 1 => {
+                // Nothing was written; without a name it may be sent to this one replica only.
+                self.is_named_here = false;
+                self.request.name = None;
+                self.send(slot, turn);
             }
             Input::Answered { body: Body::Forwarded(result), .. } => {
-                turn.reply(self.origin, result);
-                Progress::Done
+                // A refusal by the second says nothing of what the first did.
+                let is_known = result.is_ok() || self.sent_to.len() == 1;
+                turn.reply(self.origin, if is_known { result } else { Err(self.unknown()) });
+                return Progress::Done;
             }
-            Input::LinkDown(node) if node != self.to => Progress::Waiting,
-            _ => {
-                turn.shared.counters.unmet_quorums += 1;
-                turn.reply(
-                    self.origin,
-                    Err(RequestError::Unknown { acked: 0, needed: self.needed }),
-                );
-                Progress::Done
+            Input::LinkDown(node) if Some(&node) != self.sent_to.last() => {}
+            Input::LinkDown(_) | Input::Time => {
+                let is_over = turn.now.monotonic_ms >= self.deadline;
+                if is_over || !self.send_to_another(slot, turn) && self.is_cut(turn) {
+                    turn.shared.counters.unmet_quorums += 1;
+                    turn.reply(self.origin, Err(self.unknown()));
+                    return Progress::Done;
+                }
             }
+            _ => {}
         }
+        let retries = turn.now.monotonic_ms < self.retry_at;
+        let at = if retries { self.retry_at.min(self.deadline) } else { self.deadline };
+        turn.set_timer(Timer::Request(slot), at);
+        Progress::Waiting
+    }
+
+    const fn unknown(&self) -> RequestError {
+        RequestError::Unknown { acked: 0, needed: self.needed }
+    }
+
+    /// Whether no answer can come any more.
+    fn is_cut(&self, turn: &Turn<'_>) -> bool {
+        !self.sent_to.iter().any(|&node| turn.shared.is_in_reach(node))
+    }
+
+    /// Tries another owner in reach, if the request has a name or counts once by its nature.
+    fn send_to_another(&mut self, slot: Slot, turn: &mut Turn<'_>) -> bool {
+        if self.request.name.is_none() {
+            return false;
+        }
+        let partition = turn.shared.partition(&self.request.key);
+        let list = turn.shared.ring.preference_list(partition);
+        let is_next = |node: &NodeId| {
+            *node != turn.me() && !self.sent_to.contains(node) && turn.shared.is_in_reach(*node)
+        };
+        let Some(next) = list.into_iter().find(is_next) else { return false };
+        turn.shared.counters.forwards_retried += 1;
+        self.sent_to.push(next);
+        self.send(slot, turn);
+        true
+    }
+
+    fn send(&self, slot: Slot, turn: &mut Turn<'_>) {
+        let Some(&to) = self.sent_to.last() else { return };
+        let left_ms = budget_ms(self.deadline, turn);
+        // The replica gives up a little earlier, so that what it knows then comes in time.
+        let budget_ms = (left_ms - left_ms / 8).max(1);
+        let part = Part { round: 0, node: to, kind: PartKind::Ask };
+        let body = Body::Forward(self.request.clone());
+        turn.ask(to, Waiter::Request { slot, part }, budget_ms, body);
     }
 }

@@ -305,7 +305,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::Outbox(Vec::new()),
         Answer::Listed(Vec::new()),
         Answer::Count(3),
-        Answer::Prepared { delta: Delta::default(), changed: 1, repeated: false, view: View::default() },
+        Answer::Prepared {
+            delta: Delta::default(),
+            changed: 1,
+            repeated: false,
+            view: View::default(),
+        },
     ]);
     let stored = (0..40_u64, answer)
         .prop_map(|(ticket, answer)| Event::Storage { ticket: Ticket(ticket), answer });

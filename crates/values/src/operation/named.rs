@@ -5,6 +5,9 @@
 //! it makes the same dots, and their merge is one. Nothing else remembers the name: it is known
 //! where one of those dots is in a context. So it lasts as long as the key does, and costs one entry
 //! of the context, which is why there are bounds on how many a key takes.
+//!
+//! A set of a register has the time of its latest try: tried where the first is not known, it wins
+//! over what was set there before, as any set that comes then.
 
 use clock::{Actor, CausalContext, Dot};
 

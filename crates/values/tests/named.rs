@@ -1,0 +1,171 @@
+//! Operations with a name, done at several replicas that know nothing of one another: their merge is
+//! as if they had been done once.
+
+#[path = "support/replica.rs"]
+mod replica;
+
+use clock::{Actor, CausalContext, Stamp};
+use replica::Replica;
+use values::{
+    Blob, BytesOp, CartOp, CounterOp, Limits, MapOp, Mint, Operation, OrsetOp, Prepared,
+    RegisterOp, State, Tag, UpdateError, View,
+};
+
+const NAME: Actor = Actor::named(0xfeed, 1, 2);
+
+fn blob(text: &'static str) -> Blob {
+    Blob::from_static(text.as_bytes())
+}
+
+fn try_named(
+    replica: &mut Replica,
+    operation: &Operation,
+    actor: Actor,
+) -> Result<Prepared, UpdateError> {
+    let view = replica.show(&operation.scope());
+    let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms) };
+    let prepared = operation.prepare(&view, &CausalContext::default(), mint, &Limits::default())?;
+    replica.value.apply(&prepared.delta);
+    Ok(prepared)
+}
+
+fn named(replica: &mut Replica, operation: &Operation) -> Prepared {
+    try_named(replica, operation, NAME).unwrap()
+}
+
+/// Every kind of write that makes dots, with one more of its kind by somebody else.
+fn writes() -> Vec<(Operation, Operation)> {
+    let field = blob("f");
+    let add = |item| Operation::Cart(CartOp::Add { item, quantity: 2 });
+    vec![
+        (Operation::Counter(CounterOp::Add(5)), Operation::Counter(CounterOp::Add(-1))),
+        (
+            Operation::Register(RegisterOp::Increment(5)),
+            Operation::Register(RegisterOp::Increment(7)),
+        ),
+        (
+            Operation::Map(MapOp::Increment { field: field.clone(), by: 5 }),
+            Operation::Map(MapOp::Set(vec![(blob("g"), blob("1"))])),
+        ),
+        (
+            Operation::Map(MapOp::Set(vec![(field, blob("1"))])),
+            Operation::Map(MapOp::Remove(vec![blob("h")])),
+        ),
+        (add(blob("book")), add(blob("book"))),
+        (
+            Operation::Orset(OrsetOp::Add(vec![blob("x"), blob("y")])),
+            Operation::Orset(OrsetOp::Add(vec![blob("x")])),
+        ),
+        (Operation::Bytes(BytesOp::Put(blob("v"))), Operation::Bytes(BytesOp::Put(blob("w")))),
+    ]
+}
+
+#[test]
+fn done_at_two_replicas_apart_it_is_done_once() {
+    for (operation, other) in writes() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        b.update(&other);
+        let mut once = a.clone();
+        named(&mut once, &operation);
+        once.value.merge(&b.value);
+        named(&mut a, &operation);
+        named(&mut b, &operation);
+        let mut merged = a.value.clone();
+        merged.merge(&b.value);
+        let mut mirrored = b.value.clone();
+        mirrored.merge(&a.value);
+        assert_eq!(merged, mirrored, "{operation:?}");
+        let (twice, once) = (View::of(merged), View::of(once.value));
+        assert_eq!(shown(&twice), shown(&once), "{operation:?}");
+    }
+}
+
+/// What a reader sees, without times and dots.
+fn shown(view: &View) -> Vec<String> {
+    let mut texts: Vec<String> =
+        view.siblings().iter().map(|(_, sibling)| format!("{:?}", sibling.value)).collect();
+    for state in view.value.0.values() {
+        match state {
+            State::Counter(counter) => texts.push(counter.tally.value().to_string()),
+            State::Register(register) => texts.push(format!("{:?}", register.read())),
+            State::Orset(set) => texts.extend(set.store.0.keys().map(|name| format!("{name:?}"))),
+            State::Cart(cart) => texts.extend(
+                cart.store
+                    .0
+                    .iter()
+                    .map(|(item, adds)| format!("{item:?} {}", adds.0.values().sum::<u64>())),
+            ),
+            State::Map(map) => texts.extend(
+                map.store.0.iter().map(|(name, field)| format!("{name:?} {:?}", field.read())),
+            ),
+            _ => {}
+        }
+    }
+    texts.sort();
+    texts
+}
+
+#[test]
+fn done_again_where_it_is_known_it_changes_nothing() {
+    let set = |value| Operation::Register(RegisterOp::Set { value, at: None, replace: false });
+    for (operation, other) in writes().into_iter().chain([(set(blob("v")), set(blob("w")))]) {
+        let mut a = Replica::new(1);
+        assert!(!named(&mut a, &operation).repeated);
+        a.update(&other);
+        let before = a.value.clone();
+        let again = named(&mut a, &operation);
+        assert!(again.repeated && again.changed == 0, "{operation:?}");
+        assert_eq!(a.value, before, "{operation:?}");
+        // Elsewhere it does what the first try did not bring.
+        let mut b = Replica::new(2);
+        b.value.apply(&again.delta);
+        assert!(named(&mut b, &operation).repeated, "{operation:?}");
+    }
+}
+
+#[test]
+fn a_removal_done_again_does_not_take_what_came_after_it() {
+    let mut a = Replica::new(1);
+    a.update(&Operation::Orset(OrsetOp::Add(vec![blob("x")])));
+    let removal = Operation::Orset(OrsetOp::Remove(vec![blob("x")]));
+    assert_eq!(named(&mut a, &removal).changed, 1);
+    a.update(&Operation::Orset(OrsetOp::Add(vec![blob("x")])));
+    assert!(named(&mut a, &removal).repeated);
+    assert!(View::of(a.value).is_live(Tag::ORSET));
+}
+
+#[test]
+fn an_add_that_was_removed_is_not_brought_back_by_a_late_try_elsewhere() {
+    let add = Operation::Cart(CartOp::Add { item: blob("book"), quantity: 1 });
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    named(&mut a, &add);
+    a.update(&Operation::Cart(CartOp::Remove(blob("book"))));
+    named(&mut b, &add);
+    a.value.merge(&b.value);
+    assert!(!View::of(a.value).is_live(Tag::CART));
+}
+
+#[test]
+fn an_increment_that_was_reset_is_not_brought_back_by_a_late_try_elsewhere() {
+    let add = Operation::Counter(CounterOp::Add(5));
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    named(&mut a, &add);
+    let reset = a.update(&Operation::Counter(CounterOp::Reset));
+    // The reset comes first, without what it reset.
+    b.value.apply(&reset);
+    named(&mut b, &add);
+    for replica in [&a, &b] {
+        assert!(!View::of(replica.value.clone()).is_live(Tag::COUNTER));
+    }
+}
+
+#[test]
+fn the_name_of_another_operation_is_refused_whatever_its_type() {
+    let mut a = Replica::new(1);
+    named(&mut a, &Operation::Counter(CounterOp::Add(5)));
+    let others = Actor::named(NAME.epoch.process, 1, 3);
+    let add = Operation::Counter(CounterOp::Add(6));
+    assert_eq!(try_named(&mut a, &add, others), Err(UpdateError::NameReused));
+    let set = Operation::Register(RegisterOp::Set { value: blob("v"), at: None, replace: true });
+    assert_eq!(try_named(&mut a, &set, others), Err(UpdateError::NameReused));
+}
