@@ -311,6 +311,19 @@ mod tests {
         assert_eq!(announced, [true, false]);
     }
 
+    /// Found by a review: does not hold yet. A loop that was held up can greet on a connection that
+    /// another loop has replaced, and then end it.
+    #[test]
+    fn a_connection_that_was_replaced_does_not_take_the_link_down_with_it() {
+        let (_, queue) = outgoing();
+        let link = queue.link();
+        link.set_outgoing(true, |_| ());
+        link.set_incoming(2, |_| ());
+        link.set_incoming(1, |_| ());
+        link.clear_incoming(1, |_| ());
+        assert!(link.is_up());
+    }
+
     #[test]
     fn nothing_is_queued_for_a_link_that_is_down() {
         let (mut outgoing, mut queue) = outgoing();

@@ -66,12 +66,15 @@ impl Net {
     }
 
     fn links(&mut self, up: bool) {
-        for a in NODES {
-            for b in NODES.into_iter().filter(|&b| b != a) {
-                self.event(a, if up { Event::LinkUp(b) } else { Event::LinkDown(b) });
-            }
-        }
+        NODES.into_iter().for_each(|node| self.links_of(node, up));
         self.run();
+    }
+
+    /// Lets one node know that its links went up or down.
+    pub(crate) fn links_of(&mut self, node: NodeId, up: bool) {
+        for peer in NODES.into_iter().filter(|&peer| peer != node) {
+            self.event(node, if up { Event::LinkUp(peer) } else { Event::LinkDown(peer) });
+        }
     }
 
     /// Holds up what is sent from one node to another.
