@@ -48,6 +48,7 @@ impl Gateway {
             key: key.clone(),
             action,
             context,
+            name: None,
             level: asked.level,
             timeout_ms: asked.timeout_ms,
             want_context: true,

@@ -113,8 +113,7 @@ impl Terms {
         }
         let named = match (&request.name, &request.action) {
             (Some(name), Action::Update(operation)) => {
-                name.check()?;
-                Some(name.actor(&turn.shared.config.secret, &request.key, operation))
+                Some(name.actor(&turn.shared.config.secret, &request.key, operation)?)
             }
             _ => None,
         };

@@ -31,7 +31,7 @@ impl RequestName {
         Self { client: Bytes::copy_from_slice(client), id: Bytes::copy_from_slice(id) }
     }
 
-    pub(crate) fn check(&self) -> Result<(), RequestError> {
+    fn check(&self) -> Result<(), RequestError> {
         let bytes = self.client.len().max(self.id.len());
         if self.id.is_empty() || bytes > REQUEST_NAME_BYTES_MAX {
             return Err(RequestError::Name { bytes });
@@ -41,11 +41,17 @@ impl RequestName {
 
     /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
     /// nobody finds a name that stands for another one.
-    pub(crate) fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
+    pub fn actor(
+        &self,
+        secret: &ClusterSecret,
+        key: &Key,
+        operation: &Operation,
+    ) -> Result<Actor, RequestError> {
+        self.check()?;
         let mac = secret
             .mac("merganser request name", &[key.bucket(), key.key(), &self.client, &self.id]);
         let name = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes hold 8"));
-        Actor::named(name, short(&self.client), short(&clock::encode(operation)))
+        Ok(Actor::named(name, short(&self.client), short(&clock::encode(operation))))
     }
 }
 
@@ -78,17 +84,17 @@ mod tests {
         let (key, other) = (Key::new("b", "k").unwrap(), Key::new("b", "l").unwrap());
         let add = |by| Operation::Counter(CounterOp::Add(by));
         let name = RequestName::parse(b"c:1");
-        let actor = name.actor(&secret, &key, &add(1));
+        let actor = name.actor(&secret, &key, &add(1)).unwrap();
         assert!(actor.is_named());
-        assert_eq!(actor, RequestName::parse(b"c:1").actor(&secret, &key, &add(1)));
-        let reused = name.actor(&secret, &key, &add(2));
+        assert_eq!(actor, RequestName::parse(b"c:1").actor(&secret, &key, &add(1)).unwrap());
+        let reused = name.actor(&secret, &key, &add(2)).unwrap();
         assert_eq!(reused.epoch.process, actor.epoch.process);
         assert_ne!(reused, actor);
         for different in [
-            name.actor(&secret, &other, &add(1)).epoch.process,
-            RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).epoch.process,
-            RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).epoch.process,
-            name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).epoch.process,
+            name.actor(&secret, &other, &add(1)).unwrap().epoch.process,
+            RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).unwrap().epoch.process,
+            RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).unwrap().epoch.process,
+            name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).unwrap().epoch.process,
         ] {
             assert_ne!(different, actor.epoch.process);
         }

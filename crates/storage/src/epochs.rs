@@ -205,14 +205,14 @@ mod tests {
         let mut epochs = Epochs::new(ME, 7);
         let forged = context(Actor::new(ME, 7, 0), 9);
         assert_eq!(epochs.actor(AT, TAG, &forged), Some(Actor::new(ME, 7, 1)));
-        let last = context(Actor::new(ME, 7, u32::MAX), 9);
+        let last = context(Actor::new(ME, 7, u64::MAX), 9);
         assert_eq!(epochs.actor(AT, TAG, &last), Some(Actor::new(ME, 7, 2)));
     }
 
     #[test]
     fn a_process_that_drew_every_number_says_so() {
         let mut epochs = Epochs::new(ME, 7);
-        epochs.next = u64::from(u32::MAX);
+        epochs.next = u64::MAX;
         epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         assert_eq!(epochs.actor(AT, TAG, &CausalContext::default()), None);
     }

@@ -159,6 +159,7 @@ pub(crate) fn answer(value: Value) -> Answer {
         view: View::of(value),
         changed: 1,
         acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
+        repeated: false,
         partly_observed: false,
         contexts,
         time: Stamp::default(),
