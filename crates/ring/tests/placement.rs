@@ -7,7 +7,7 @@ use clock::NodeId;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::Index;
-use ring::{Partition, PartitionCount, Ring};
+use ring::{Member, Partition, PartitionCount, Ring};
 
 const SPREAD: usize = 3;
 
@@ -17,7 +17,9 @@ fn node(number: u64) -> NodeId {
 }
 
 fn place(members: &[NodeId], previous: Option<&Ring>) -> Ring {
-    Ring::place(members, PartitionCount::default(), SPREAD, previous).expect("members are distinct")
+    let members: Vec<Member> = members.iter().copied().map(Member::new).collect();
+    let placement = Ring::place(&members, PartitionCount::default(), SPREAD, previous);
+    placement.expect("members are distinct").ring
 }
 
 /// Rings of 1, 2, … `last` members, joining one by one.
@@ -198,8 +200,8 @@ proptest! {
         let partitions = 1_usize << size;
         let mut ring: Option<Ring> = None;
         for numbers in steps {
-            let members: Vec<NodeId> = numbers.into_iter().map(node).collect();
-            let next = Ring::place(&members, count, spread, ring.as_ref()).unwrap();
+            let members: Vec<Member> = numbers.into_iter().map(|number| node(number).into()).collect();
+            let next = Ring::place(&members, count, spread, ring.as_ref()).unwrap().ring;
             if partitions / spread * members.len() >= partitions {
                 prop_assert_eq!(repetitions(&next, spread), 0);
             }
