@@ -123,54 +123,68 @@ impl Ring {
         };
         let kept = kept_owners(&sorted, partitions, previous);
         let count = kept.len();
-        let (owners, possible, full) = if sorted.len() <= spread {
+        let (owners, report) = if sorted.len() <= spread {
             let turn = count as f64 / sorted.len() as f64;
-            (take_turns(sorted.len(), &kept), vec![turn; sorted.len()], turn)
+            let zone_full = vec![f64::INFINITY; sorted.len()];
+            let report = Report { possible: vec![turn; sorted.len()], full: turn, zone_full };
+            (take_turns(sorted.len(), &kept), report)
         } else {
             let spread = feasible_spread(spread, sorted.len(), count);
             let terms = Terms::new(&sorted, spread, &kept);
+            let full = count as f64 / spread as f64;
+            let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
             let owners = Layout::new(&terms, kept).settle();
-            (owners, terms.shares, count as f64 / spread as f64)
+            (owners, Report { possible: terms.shares, full, zone_full })
         };
-        let (shares, limits) = report(&sorted, count as f64, &possible, full);
+        let (shares, limits) = report.of(&sorted, count as f64);
         let ring =
             Self::new(version, sorted, owners).expect("a placement keeps the invariants of a ring");
         Ok(Placement { ring, shares, limits })
     }
 }
 
-/// What members are due beside what is possible, and who is limited. `full` is what a member can
-/// own at most.
-fn report(members: &[Member], count: f64, possible: &[f64], full: f64) -> (Vec<Share>, Vec<Limit>) {
-    let weight = |member: &Member| f64::from(member.weight.get());
-    let total: f64 = members.iter().map(weight).sum();
-    let shares: Vec<Share> = members
-        .iter()
-        .zip(possible)
-        .map(|(member, &possible)| Share {
-            node: member.node,
-            due: count * weight(member) / total,
-            possible,
-        })
-        .collect();
-    // Less than one partition is rounding.
-    let falls_short = |due: f64, possible: f64| due - possible >= 1.0;
-    let mut zones: BTreeMap<Option<&Zone>, (f64, f64)> = BTreeMap::new();
-    for (member, share) in members.iter().zip(&shares) {
-        let (due, possible) = zones.entry(member.zone.as_ref()).or_default();
-        *due += share.due;
-        *possible += share.possible;
+/// What is to be said of a placement. In partitions, per member.
+struct Report {
+    possible: Vec<f64>,
+    /// What a member can own at most.
+    full: f64,
+    /// What the zone of the member can own at most.
+    zone_full: Vec<f64>,
+}
+
+impl Report {
+    /// What `members` are due of `count` partitions beside what is possible, and who is limited.
+    fn of(&self, members: &[Member], count: f64) -> (Vec<Share>, Vec<Limit>) {
+        let weight = |member: &Member| f64::from(member.weight.get());
+        let total: f64 = members.iter().map(weight).sum();
+        let mut shares = Vec::with_capacity(members.len());
+        let mut zones: BTreeMap<Option<&Zone>, (f64, f64, f64)> = BTreeMap::new();
+        for ((member, &possible), &zone_full) in
+            members.iter().zip(&self.possible).zip(&self.zone_full)
+        {
+            let share = Share { node: member.node, due: count * weight(member) / total, possible };
+            let zone = zones.entry(member.zone.as_ref()).or_default();
+            *zone = (zone.0 + share.due, zone.1 + share.possible, zone_full);
+            shares.push(share);
+        }
+        // Less than one partition is rounding.
+        let limited =
+            |due: f64, possible: f64, full: f64| due - possible >= 1.0 && possible >= full - 1.0;
+        let limited_zones = zones.into_iter().filter_map(|(zone, (due, possible, full))| {
+            let limit = Limit::Zone { zone: zone.cloned(), due, possible };
+            limited(due, possible, full).then_some(limit)
+        });
+        let limited_members =
+            shares.iter().filter(|share| limited(share.due, share.possible, self.full));
+        let limits = limited_zones
+            .chain(limited_members.map(|&Share { node, due, possible }| Limit::Member {
+                node,
+                due,
+                possible,
+            }))
+            .collect();
+        (shares, limits)
     }
-    let limited_zones =
-        zones.into_iter().filter(|(_, (due, possible))| falls_short(*due, *possible));
-    let limited = shares
-        .iter()
-        .filter(|share| falls_short(share.due, share.possible) && share.possible >= full - 1.0);
-    let limits = limited_zones
-        .map(|(zone, (due, possible))| Limit::Zone { zone: zone.cloned(), due, possible })
-        .chain(limited.map(|&Share { node, due, possible }| Limit::Member { node, due, possible }))
-        .collect();
-    (shares, limits)
 }
 
 fn check(

@@ -209,3 +209,20 @@ proptest! {
         }
     }
 }
+
+/// Nodes place their rings each by itself, so a new version must place equal members as those before
+/// it did: FNV-1a over the owners of rings that grow to forty members and shrink to three.
+#[test]
+fn members_without_weights_and_zones_are_placed_as_ever() {
+    let grown = growing_to(40);
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let last = grown[39].clone();
+    for ring in grown.iter().chain(&shrinking_to(3, last)) {
+        for partition in ring.partition_count().iter() {
+            for byte in ring.owner(partition).0.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    assert_eq!(hash, 15_701_217_759_872_720_254);
+}

@@ -9,12 +9,16 @@
 //! Q is no multiple of most s, so columns do not close at the top of the ring: there a repetition
 //! may stay, past which a preference list walks.
 
+use std::cmp::Reverse;
+
 use super::shares::{Caps, Entrant, shares};
 
-/// The part of what it can hold at most from which a zone or member is tight. A guess between what
-/// settles step by step without trouble (below about nine tenths) and what this gives it beyond its
-/// share (the rest to one).
-const TIGHT: f64 = 0.92;
+/// The part of what it can hold at most from which a zone or member is given columns. A guess: up
+/// to there, going step by step moved less in trials.
+const TIGHT: f64 = 0.95;
+/// The part below which it has to give them up again: so much above its due that no heavier load
+/// than 1.15 of what is due follows.
+const LOOSE: f64 = 0.88;
 
 /// Members that share some columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ pub(super) fn groups(
     let mut open = vec![Group::whole(entrants.len(), spread, limits)];
     let mut done = Vec::new();
     while let Some(group) = open.pop() {
-        match tight(entrants, &group) {
+        match tight(entrants, &group, spread, kept) {
             Some(part) => open.extend(split(entrants, group, &part, spread, kept)),
             None => done.push(group),
         }
@@ -67,7 +71,12 @@ struct Tight {
 
 /// A zone, or else a member, that is due nearly all it can hold of the group's columns. None if it
 /// is alone there already.
-fn tight(entrants: &[Entrant], group: &Group) -> Option<Tight> {
+fn tight(
+    entrants: &[Entrant],
+    group: &Group,
+    spread: usize,
+    kept: &[Option<u16>],
+) -> Option<Tight> {
     let inside: Vec<Entrant> =
         group.members.iter().map(|&member| entrants[usize::from(member)]).collect();
     let width = group.columns.len();
@@ -75,19 +84,40 @@ fn tight(entrants: &[Entrant], group: &Group) -> Option<Tight> {
     let limits = &group.limits;
     let caps = Caps { member: 1.0, zones: limits.iter().map(|&limit| limit as f64).collect() };
     let shares = shares(&inside, width as f64, &caps);
+    let is_tight = |share: f64, tight: &Tight| {
+        let part = share / tight.width as f64;
+        part >= TIGHT || part >= LOOSE && has_columns(tight, spread, kept)
+    };
     let mut sums = vec![0.0; limits.len()];
     for (entrant, share) in inside.iter().zip(&shares) {
         sums[usize::from(entrant.zone)] += share;
     }
-    let zone = (0..limits.len())
-        .find(|&zone| (1..width).contains(&limits[zone]) && sums[zone] >= TIGHT * caps.zones[zone]);
-    if let Some(zone) = zone {
+    let zones = (0..limits.len()).filter(|&zone| (1..width).contains(&limits[zone]));
+    let zones = zones.map(|zone| {
         let of_zone = |member: &u16| usize::from(entrants[usize::from(*member)].zone) == zone;
         let members = group.members.iter().copied().filter(of_zone).collect();
-        return Some(Tight { members, width: limits[zone] });
+        (sums[zone], Tight { members, width: limits[zone] })
+    });
+    let members = group.members.iter().zip(&shares);
+    let members = members
+        .filter(|_| width > 1)
+        .map(|(&member, &share)| (share, Tight { members: vec![member], width: 1 }));
+    zones.chain(members).find(|(share, tight)| is_tight(*share, tight)).map(|(_, tight)| tight)
+}
+
+/// Whether the present ring gives these members columns already: they have nearly all of some, and
+/// nearly nothing else.
+fn has_columns(tight: &Tight, spread: usize, kept: &[Option<u16>]) -> bool {
+    let mut counts = vec![0; spread];
+    for (position, owner) in kept.iter().enumerate() {
+        if owner.is_some_and(|owner| tight.members.contains(&owner)) {
+            counts[position % spread] += 1;
+        }
     }
-    let member = shares.iter().position(|&share| width > 1 && share >= TIGHT)?;
-    Some(Tight { members: vec![group.members[member]], width: 1 })
+    counts.sort_unstable_by_key(|&count| Reverse(count));
+    let inside: usize = counts[..tight.width].iter().sum();
+    let nearly = |part: usize, whole: usize| part * 100 >= whole * 98;
+    nearly(inside, tight.width * (kept.len() / spread)) && nearly(inside, counts.iter().sum())
 }
 
 /// Divides a group's members and columns into those of `part` and the rest.

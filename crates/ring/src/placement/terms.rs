@@ -76,8 +76,12 @@ impl<'a> Terms<'a> {
             column_of,
             partition_count: kept.len(),
         };
-        let closed = terms.limits.iter().sum::<usize>() * (kept.len() / spread);
-        terms.cyclic = terms.groups.len() == 1 && closed >= kept.len();
+        let most = sizes.iter().zip(&terms.limits).map(|(&size, &limit)| {
+            // A zone that may own all of any `spread` partitions is limited by its members only.
+            if limit == spread { size } else { limit }
+        });
+        let closes = most.sum::<usize>() * (kept.len() / spread) >= kept.len();
+        terms.cyclic = terms.groups.len() == 1 && closes;
         for number in 0..terms.groups.len() {
             let total = terms.positions(number);
             let inside = terms.inside(number);
@@ -104,6 +108,11 @@ impl<'a> Terms<'a> {
         (zone, self.limits[usize::from(zone)])
     }
 
+    /// Per member, how many of `spread` consecutive partitions its zone may own.
+    pub(super) fn members_zone_limits(&self) -> impl Iterator<Item = usize> + '_ {
+        self.entrants.iter().map(|entrant| self.limits[usize::from(entrant.zone)])
+    }
+
     /// Whole numbers of partitions for members that now have `loads`.
     pub(super) fn quotas(&self, loads: &[usize]) -> Vec<usize> {
         let mut all = vec![0; self.members.len()];
@@ -112,7 +121,8 @@ impl<'a> Terms<'a> {
             let width = group.columns.len();
             // Where the ring closes, so must each round.
             let column = if self.cyclic { total / width } else { total.div_ceil(width) };
-            let zones = group.limits.iter().map(|limit| limit * column).collect();
+            let room = |&limit: &usize| if limit < width { limit * column } else { total };
+            let zones = group.limits.iter().map(room).collect();
             let caps = Caps { member: column, zones };
             let of_group = |all: &[usize]| {
                 group.members.iter().map(|&member| all[usize::from(member)]).collect::<Vec<_>>()
