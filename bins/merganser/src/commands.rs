@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod cluster;
+mod plan;
 mod serve;
 mod values;
 
@@ -12,7 +13,7 @@ use client::{Bucket, Client, ConnectError, Datastore};
 use replication::{Level, RequestError};
 
 use crate::demo::{self, CartsOptions};
-use crate::options::{Command, DemoCommand, Options};
+use crate::options::{Command, DemoCommand, Options, RingCommand};
 use crate::output::Printer;
 
 /// Runs the command; the exit code says what came of it (see `merganser --help`).
@@ -31,10 +32,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             if let Command::Context { token } = command {
                 return cluster::context(&printer, &options.node, token).await;
             }
+            if let Command::Ring { command: Some(RingCommand::Plan(plan)), .. } = command {
+                return plan::plan(&printer, &options.node, plan).await;
+            }
             let datastore: Arc<dyn Datastore> = Arc::new(Client::connect(&options.node).await?);
             let bucket = bucket(&options.bucket, options.r, options.w, options.timeout, &datastore);
             match command {
-                Command::Ring { key } => {
+                Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
                 Command::Status => cluster::status(&printer, &*datastore).await,
@@ -73,6 +77,9 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<ConnectError>().is_some() {
         return ExitCode::from(3);
+    }
+    if error.downcast_ref::<plan::PlanError>().is_some() {
+        return ExitCode::from(2);
     }
     ExitCode::from(match error.downcast_ref::<RequestError>() {
         Some(

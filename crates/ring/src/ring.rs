@@ -91,12 +91,9 @@ pub struct Move {
 }
 
 impl Ring {
-    /// A ring of these parts, if they keep the invariants.
-    pub(crate) fn new(
-        version: u64,
-        members: Vec<Member>,
-        owners: Vec<u16>,
-    ) -> Result<Self, InvalidRing> {
+    /// A ring of these parts, if they keep the invariants: one that was placed elsewhere. `owners`
+    /// are indices into `members`, per partition.
+    pub fn new(version: u64, members: Vec<Member>, owners: Vec<u16>) -> Result<Self, InvalidRing> {
         if members.is_empty() || members.len() > MEMBERS_MAX {
             return Err(InvalidRing::MemberCount(members.len()));
         }
