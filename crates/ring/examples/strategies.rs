@@ -40,6 +40,7 @@ type Failure = Box<dyn std::error::Error>;
 struct Curve {
     name: &'static str,
     color: RGBColor,
+    dashed: bool,
     points: Vec<(f64, [f64; 3])>,
 }
 
@@ -93,11 +94,11 @@ fn by_nodes() -> Result<[Curve; 3], Failure> {
 
 fn curves() -> [Curve; 3] {
     [
-        ("1: T random tokens each", RGBColor(0xb5, 0x3a, 0x2e)),
-        ("2: T random tokens each, equal partitions", RGBColor(0xb8, 0x86, 0x0b)),
-        ("3: Q/S equal partitions each (ours)", RGBColor(0x1f, 0x5f, 0xa8)),
+        ("1: T random tokens each", RGBColor(0xb5, 0x3a, 0x2e), false),
+        ("2: T random tokens each, equal partitions", RGBColor(0xe0, 0xa8, 0x20), true),
+        ("3: Q/S equal partitions each (ours)", RGBColor(0x1f, 0x5f, 0xa8), false),
     ]
-    .map(|(name, color)| Curve { name, color, points: Vec::new() })
+    .map(|(name, color, dashed)| Curve { name, color, dashed, points: Vec::new() })
 }
 
 /// Adds a point at `x` to each curve: `nodes` nodes, of which each keeps `bytes` of metadata. No
@@ -235,10 +236,16 @@ fn draw(
     for curve in curves {
         let color = curve.color;
         let means = curve.points.iter().map(|&(x, [mean, ..])| (x, mean));
-        chart
-            .draw_series(LineSeries::new(means, color.stroke_width(2)))?
+        // Dashed where it lies on another.
+        let line = color.stroke_width(2);
+        let series = if curve.dashed {
+            chart.draw_series(DashedLineSeries::new(means.collect::<Vec<_>>(), 6, 6, line))?
+        } else {
+            chart.draw_series(LineSeries::new(means, line))?
+        };
+        series
             .label(curve.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], line));
         chart.draw_series(curve.points.iter().map(|&(x, [_, least, most])| {
             PathElement::new([(x, least), (x, most)], color.mix(0.5))
         }))?;

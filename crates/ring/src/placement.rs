@@ -133,7 +133,11 @@ impl Ring {
             let terms = Terms::new(&sorted, spread, &kept);
             let full = count as f64 / spread as f64;
             let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
-            let owners = Layout::new(&terms, kept).settle();
+            let same = previous.is_some_and(|ring| ring.roster() == sorted);
+            let owners = match whole(&kept) {
+                Some(owners) if same && !terms.plain && Layout::stands(&terms, &kept) => owners,
+                _ => Layout::new(&terms, kept).settle(),
+            };
             (owners, Report { possible: terms.shares, full, zone_full })
         };
         let (shares, limits) = report.of(&sorted, count as f64);
@@ -221,6 +225,11 @@ fn kept_owners(
         Some(u16::try_from(index).expect("the number of members was checked"))
     };
     partitions.iter().map(|p| previous.and_then(|ring| index_of(ring.owner(p)))).collect()
+}
+
+/// The owners, if no partition is without.
+fn whole(kept: &[Option<u16>]) -> Option<Vec<u16>> {
+    kept.iter().copied().collect()
 }
 
 /// Members in turn, round after round. For so few that every replica set holds all of them, where

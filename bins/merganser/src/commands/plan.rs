@@ -210,7 +210,7 @@ impl Outcome {
         let of = |counts: &[BTreeMap<NodeId, usize>; 2], node| {
             [0, 1].map(|at| counts[at].get(node).copied().unwrap_or(0))
         };
-        let rows: Vec<Row> = names
+        let mut rows: Vec<Row> = names
             .iter()
             .map(|(node, name)| {
                 let share = shares.iter().find(|share| share.node == *node);
@@ -225,6 +225,7 @@ impl Outcome {
                 }
             })
             .collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
         let named = |node: NodeId| names.get(&node).cloned().unwrap_or_else(|| node.to_string());
         let mut moves = BTreeMap::new();
         for step in before.replica_moves(&after.ring, n) {

@@ -44,6 +44,20 @@ impl<'a> Layout<'a> {
         layout
     }
 
+    /// Whether a ring that was placed on the same terms can stay as it is: going over it again would
+    /// only push around the last partitions that do not come out even.
+    pub(super) fn stands(terms: &'a Terms<'a>, before: &[Option<u16>]) -> bool {
+        let mut layout = Self::new(terms, before.to_vec());
+        for (position, &owner) in before.iter().enumerate() {
+            layout.assign(position, owner);
+        }
+        let strays = (0..before.len()).filter(|&position| {
+            before[position].is_none_or(|owner| !layout.is_apart(position, owner, true))
+        });
+        // At the top of a ring of columns, a few are not apart.
+        strays.count() <= 2 * layout.reach && !layout.is_lopsided()
+    }
+
     /// Completes the placement: per partition the index of its owner.
     pub(super) fn settle(mut self) -> Vec<u16> {
         self.complete();
