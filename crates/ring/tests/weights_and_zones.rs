@@ -19,12 +19,16 @@ fn node(number: usize) -> NodeId {
 
 /// A member; zone 0 is none.
 fn member(number: usize, weight: u16, zone: usize) -> Member {
-    let zone = (zone > 0).then(|| Zone::new(format!("zone{zone}")).unwrap());
-    Member { node: node(number), weight: Weight::new(weight).unwrap(), zone }
+    let zone = (zone > 0).then(|| Zone::new(format!("zone{zone}")).expect("a short name"));
+    Member {
+        node: node(number),
+        weight: Weight::new(weight).expect("tests name weights in bounds"),
+        zone,
+    }
 }
 
 fn place(members: &[Member], previous: Option<&Ring>) -> Placement {
-    Ring::place(members, PartitionCount::default(), SPREAD, previous).unwrap()
+    Ring::place(members, PartitionCount::default(), SPREAD, previous).expect("members are distinct")
 }
 
 /// Placements of 1, 2, … `last` members joining one by one, of these weights and zones in turn.
@@ -43,7 +47,7 @@ fn held(ring: &Ring) -> BTreeMap<NodeId, usize> {
     let mut held: BTreeMap<NodeId, usize> = ring.members().iter().map(|&node| (node, 0)).collect();
     for owner in ring.partition_count().iter().flat_map(|partition| ring.owners(partition, SPREAD))
     {
-        *held.get_mut(&owner).unwrap() += 1;
+        *held.entry(owner).or_default() += 1;
     }
     held
 }
@@ -254,7 +258,7 @@ fn preferred_one_by_one(ring: &Ring, from: Partition) -> Vec<NodeId> {
         let listed =
             |node: &NodeId| list.iter().filter(|other| zone_of(**other) == zone_of(*node)).count();
         let next = met.iter().copied().filter(|node| !list.contains(node)).min_by_key(listed);
-        list.push(next.unwrap());
+        list.push(next.expect("not all are listed"));
     }
     list
 }
