@@ -6,10 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use ring::{Member, Partition, PartitionCount, Ring, Token, Weight, Zone};
 
-/// The fields of a ring as a forger would write them.
+/// The fields of a ring as a forger would write them, with weights and zones by member.
 fn forged(version: u64, members: &[u64], owners: &[u16]) -> Vec<u8> {
-    let members: Vec<(u64, u16, Option<&str>)> =
-        members.iter().map(|&member| (member, 1, None)).collect();
+    let zones = [None, Some("x"), Some("y")];
+    let all = members.iter().zip((0..3).cycle());
+    let members: Vec<_> = all.map(|(&id, at)| (id, at as u16 + 1, zones[at])).collect();
     encode(&(version, members, owners))
 }
 
@@ -25,7 +26,10 @@ fn use_everywhere(ring: &Ring) {
     ring.partition(Token(u128::MAX));
     ring.loads();
     ring.moves(ring);
-    Ring::place(ring.roster(), ring.partition_count(), 3, Some(ring)).ok();
+    for spread in [0, 3, 5] {
+        Ring::place(ring.roster(), ring.partition_count(), spread, Some(ring)).ok();
+    }
+    ring.replica_moves(ring, 3);
 }
 
 #[test]
@@ -58,6 +62,18 @@ fn forged_rings_are_refused() {
     assert!(decode::<Ring>(&forged(1, &[5, 5], &[0, 1])).is_err(), "a member twice");
     assert!(decode::<Ring>(&forged(1, &[7, 5], &[0, 1])).is_err(), "members out of order");
     assert!(decode::<Ring>(&forged(1, &[5], &[0; 1 << 17])).is_err(), "too many partitions");
+}
+
+#[test]
+fn forged_weights_and_zones_are_refused() {
+    let ring = |weight: u16, zone: &str| {
+        decode::<Ring>(&encode(&(1_u64, vec![(5_u64, weight, Some(zone))], vec![0_u16])))
+    };
+    assert!(ring(1, "z").is_ok());
+    assert!(ring(0, "z").is_err(), "a weight of nothing");
+    assert!(ring(1001, "z").is_err(), "a weight out of bounds");
+    assert!(ring(1, "").is_err(), "a zone without a name");
+    assert!(ring(1, &"z".repeat(65)).is_err(), "a name too long");
 }
 
 #[test]
