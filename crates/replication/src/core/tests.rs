@@ -181,7 +181,8 @@ fn a_disk_that_fails_before_anything_was_made_fails_the_write() {
 fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let mut core = core();
-    core.shared.ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    core.shared.ring =
+        Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
     let foreign =
         (0..).map(|number| Key::new("default", format!("{number}")).unwrap()).find(|key| {
             let owners = core.shared.owners(key, 3);
