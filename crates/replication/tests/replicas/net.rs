@@ -7,7 +7,7 @@ use replication::{
     Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, Reply,
     Request, RequestError,
 };
-use ring::{PartitionCount, Ring};
+use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
     Ticket,
@@ -278,6 +278,8 @@ impl Node {
             requests_max: REQUESTS_MAX,
             deliveries_max: 64,
         };
+        let members = NODES.map(Member::new);
+        let ring = Ring::place(&members, partitions, 3, None).unwrap().ring;
         let disk = SimIndex::new();
         let engine = EngineConfig {
             node: id,
@@ -287,7 +289,7 @@ impl Node {
             pending_bytes_max: room,
         };
         Self {
-            core: Core::new(config, Ring::place(&NODES, partitions, 3, None).unwrap()),
+            core: Core::new(config, ring),
             engine: Engine::open(disk.reader(), engine).unwrap(),
             writer: disk.writer(),
             disk,
