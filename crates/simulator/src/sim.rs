@@ -139,6 +139,20 @@ impl Sim {
         id
     }
 
+    /// Makes requests of one caller at once, in order, at a node that runs.
+    ///
+    /// # Panics
+    /// If the node is down.
+    pub fn call_all(&mut self, node: usize, requests: Vec<Request>) -> Vec<CallId> {
+        let first = self.next_call + 1;
+        self.next_call += requests.len() as u64;
+        let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
+        let process = self.nodes[node].process.as_mut().expect("the node runs");
+        process.calls.extend_from_slice(&calls);
+        self.step(node, Event::Requests { first: CallId(first), requests });
+        calls
+    }
+
     /// What became of a call, once.
     pub fn take_outcome(&mut self, id: CallId) -> Option<Outcome> {
         self.outcomes.remove(&id)

@@ -78,6 +78,7 @@ pub(crate) struct Update {
     peers: BTreeMap<NodeId, Peer>,
     covered: bool,
     replied: bool,
+    is_held: bool,
 }
 
 impl Update {
@@ -98,7 +99,18 @@ impl Update {
             peers,
             covered: false,
             replied: false,
+            is_held: false,
         }
+    }
+
+    /// Keeps the write from being made until [`Input::Released`].
+    pub(crate) const fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Whether the delta was made here, or the engine is about to make it.
+    pub(crate) const fn is_made(&self) -> bool {
+        !matches!(self.local, Local::Observing)
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
@@ -109,7 +121,7 @@ impl Update {
             }
             return Progress::Done;
         }
-        if self.local == Local::Observing && self.observation.is_over() {
+        if self.local == Local::Observing && !self.is_held && self.observation.is_over() {
             self.prepare(turn);
         }
         let now = turn.now.monotonic_ms;
@@ -121,7 +133,8 @@ impl Update {
             return Progress::Done;
         }
         // With none of these times left to wait for, the engine's answers are.
-        let observes = (self.local == Local::Observing).then(|| self.observation.wake_at());
+        let observes = (self.local == Local::Observing && !self.observation.is_over())
+            .then(|| self.observation.wake_at());
         let covers = (self.is_sent() && !self.covered).then_some(self.terms.cover_at);
         let ends = (!self.replied).then_some(self.terms.deadline);
         if let Some(at) = [observes, covers, ends].into_iter().flatten().min() {
@@ -151,6 +164,7 @@ impl Update {
             Input::LinkDown(node) if self.is_sent() => self.cover(node, turn),
             Input::LinkDown(node) => self.observation.link_down(node, &self.terms, turn),
             Input::Hurry if self.is_sent() => self.cover_all(turn),
+            Input::Released => self.is_held = false,
             Input::Time => self.observation.time(&self.terms, turn),
             Input::Answered { .. } | Input::Hurry => {}
         }
