@@ -83,9 +83,9 @@ impl Coordinator {
         match (self, next) {
             // Made, it is in what this node shows and in what it makes next.
             (Self::Update(update), _) => update.is_made(),
-            // What was shown to this one is on its way before what `next` sends.
-            (Self::Get(_), Self::Get(_) | Self::Update(_)) => true,
-            // Two messages may change places on their way.
+            (Self::Get(_), Self::Get(_)) => true,
+            // Two messages may change places on their way: a replica could show a read what comes
+            // after it, or take two writes the other way round.
             _ => replied,
         }
     }
