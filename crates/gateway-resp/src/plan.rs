@@ -22,6 +22,9 @@ pub(crate) const BUCKET: &str = "default";
 
 /// Most requests that one command may become: keys of MGET, pairs of MSET.
 pub(crate) const REQUESTS_MAX: usize = 65_536;
+/// Most names of commands, sections or parameters that one command may ask about: far more than
+/// there are.
+const NAMES_MAX: usize = 1024;
 /// Most commands, and requests, that a transaction may queue.
 pub(crate) const QUEUED_MAX: usize = 65_536;
 /// Most bytes of arguments that a transaction may queue.
@@ -213,6 +216,17 @@ pub(crate) fn integer(argument: &[u8]) -> Result<i64, Refusal> {
         .filter(|_| is_canonical)
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Reply::Error("ERR value is not an integer or out of range".into()))
+}
+
+/// Checks that a command asks about no more names than it may.
+pub(crate) fn check_names(names: &Args<'_>) -> Result<(), Refusal> {
+    match names.len() {
+        0..=NAMES_MAX => Ok(()),
+        count => {
+            let text = format!("{count} names in one command, at most {NAMES_MAX} are allowed");
+            Err(Reply::error("ERR", text))
+        }
+    }
 }
 
 /// The refusal of arguments that make no sense together.

@@ -1,7 +1,7 @@
 //! COMMAND: the table of commands as clients read it.
 
 use crate::codec::Args;
-use crate::plan::{Context, Planned, check_arity, unknown_subcommand};
+use crate::plan::{Context, Planned, check_arity, check_names, unknown_subcommand};
 use crate::reply::Reply;
 use crate::table::{COMMANDS, CommandSpec, find};
 
@@ -19,11 +19,13 @@ pub(crate) fn command(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         }
         b"INFO" if names.is_empty() => cx.reply(Reply::Array(COMMANDS.iter().map(info).collect())),
         b"INFO" => {
+            check_names(&names)?;
             let found = names.iter().map(|name| find(name).map_or(Reply::Null, info));
             cx.reply(Reply::Array(found.collect()))
         }
         b"DOCS" if names.is_empty() => cx.reply(Reply::Map(COMMANDS.iter().map(docs).collect())),
         b"DOCS" => {
+            check_names(&names)?;
             let mut found: Vec<&CommandSpec> = names.iter().filter_map(find).collect();
             found.sort_by_key(|spec| spec.name);
             found.dedup_by_key(|spec| spec.name);

@@ -17,6 +17,9 @@ use crate::reply::Reply;
 /// do by chance.
 const SHARED_MAX: usize = 1_000_000;
 
+/// Bytes of names that a scan looks at before it lets others go on: the longest key.
+const LOOKED_AT_BYTES: usize = 64 << 10;
+
 /// A type as Redis calls it, or as we do where Redis has no such type.
 pub(crate) const fn type_name(tag: Tag) -> &'static str {
     match tag {
@@ -91,7 +94,7 @@ async fn scan_page(
     // What shares a cursor with the last key of the page before comes again: usually one key.
     let again = u32::from(number != 0);
     let mut page = Vec::new();
-    let mut listed = 0;
+    let (mut listed, mut looked_at) = (0, 0);
     loop {
         let bucket = Bytes::from_static(BUCKET.as_bytes());
         let limit = options.count + again;
@@ -104,6 +107,11 @@ async fn scan_page(
         }
         listed += found.keys.len();
         for (key, tags) in found.keys {
+            looked_at += key.key().len();
+            if looked_at > LOOKED_AT_BYTES {
+                looked_at = 0;
+                tokio::task::yield_now().await;
+            }
             let is_kind = options
                 .kind
                 .as_ref()

@@ -354,3 +354,20 @@ async fn the_server_describes_itself() {
         )
         .await;
 }
+
+#[tokio::test]
+async fn patterns_and_lists_of_names_that_are_too_long_are_refused() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let long = "x".repeat(1025);
+    let refused = "-ERR pattern of 1025 bytes, at most 1024 are allowed\r\n";
+    client.expect(&format!("SCAN 0 MATCH {long}"), refused).await;
+    client.expect(&format!("HSCAN h 0 MATCH {long}"), refused).await;
+    client.expect(&format!("CONFIG GET {long}"), refused).await;
+    client.expect(&format!("SCAN 0 MATCH {}", &long[1..]), "*2\r\n$1\r\n0\r\n*0\r\n").await;
+    let refused = "-ERR 1025 names in one command, at most 1024 are allowed\r\n";
+    for command in ["COMMAND INFO", "COMMAND DOCS", "CONFIG GET", "INFO"] {
+        client.expect(&format!("{command}{}", " x".repeat(1025)), refused).await;
+    }
+    client.expect(&format!("COMMAND DOCS{}", " x".repeat(1024)), "*0\r\n").await;
+}
