@@ -78,9 +78,11 @@ fn queue(
         Err(Reply::Error("ERR transaction is too long; send it in several".into()))
     } else {
         let queued = &mut transaction.plan;
+        let (steps, requests) = (queued.steps.len(), queued.requests.len());
         if let Err(refusal) = (spec.run)(&mut Context { session, info, plan: queued }, args) {
             queued.steps.push(Step::Ready(refusal));
         }
+        queued.charge(&args, steps, requests);
         plan.steps.push(Step::Ready(Reply::Simple("QUEUED")));
         Ok(())
     };

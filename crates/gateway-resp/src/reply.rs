@@ -78,6 +78,25 @@ impl Reply {
         Self::error(word, error)
     }
 
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let content = match self {
+            Self::Error(text) | Self::Verbatim(text) => text.len(),
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Array(items) | Self::Set(items) => items.iter().map(Self::weight).sum(),
+            Self::Map(pairs) => {
+                pairs.iter().map(|(key, value)| key.weight() + value.weight()).sum()
+            }
+            Self::Ok
+            | Self::Simple(_)
+            | Self::Integer(_)
+            | Self::Wide(_)
+            | Self::Flag(_)
+            | Self::Null => 0,
+        };
+        size_of::<Self>() + content
+    }
+
     /// The key holds something else.
     pub(crate) fn wrong_type() -> Self {
         Self::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into())

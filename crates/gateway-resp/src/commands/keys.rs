@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Datastore;
-use replication::{Answer, ScanCursor, ScanRequest};
+use replication::{ScanCursor, ScanRequest};
 use values::{Operation, Scope, Tag};
 
 use super::collections::{self, ScanOptions, changed};
@@ -35,17 +35,16 @@ pub(crate) fn del(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         return cx.one(write(args.at(1), Operation::Delete(None))?, changed);
     }
     let requests = args.skip(1).iter().map(|name| write(name, Operation::Delete(None)));
-    cx.many(requests, |answers| {
-        Reply::Integer(answers.iter().map(|answer| i64::from(answer.changed > 0)).sum())
-    })
+    cx.many(requests, |answer| Reply::Flag(answer.changed > 0), count_true)
 }
 
 pub(crate) fn exists(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let requests = args.skip(1).iter().map(|name| read(name, Scope::Headers));
-    cx.many(requests, |answers| {
-        let exists = |answer: &&Answer| !answer.view.live_tags().is_empty();
-        Reply::Integer(answers.iter().filter(exists).count() as i64)
-    })
+    cx.many(requests, |answer| Reply::Flag(!answer.view.live_tags().is_empty()), count_true)
+}
+
+fn count_true(flags: Vec<Reply>) -> Reply {
+    Reply::Integer(flags.iter().filter(|&flag| *flag == Reply::Flag(true)).count() as i64)
 }
 
 pub(crate) fn type_of(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
