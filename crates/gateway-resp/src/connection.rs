@@ -24,7 +24,7 @@ use values::State;
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
 use crate::plan::{Gather, Outcome, Plan, Session, Step};
-use crate::reply::{Output, Reply};
+use crate::reply::{Output, Reply, of_read};
 use crate::server::{Counters, ServerInfo};
 
 /// Most commands, and about the most requests, of one round: a guess at where larger batches stop
@@ -225,8 +225,14 @@ impl Connection {
                 work.requests.drain(..count).collect()
             };
             work.run -= count;
+            let is_read: Vec<bool> = slice.iter().map(is_read).collect();
             let mut outcomes = self.datastore.execute(slice).await;
             outcomes.resize_with(count, || Err(no_answer()));
+            for (outcome, _) in outcomes.iter_mut().zip(is_read).filter(|&(_, is_read)| is_read) {
+                if let Err(error) = outcome {
+                    *error = of_read(error.clone());
+                }
+            }
             let bytes: usize = outcomes.iter().flatten().map(value_bytes).sum();
             self.reads_max = match bytes {
                 large if large > SLICE_BYTES => READS_FIRST,
@@ -315,12 +321,16 @@ fn run_length(steps: &VecDeque<Step>) -> usize {
     run.map(Step::request_count).sum()
 }
 
+const fn is_read(request: &Request) -> bool {
+    matches!(request.action, Action::Get(_))
+}
+
 /// How many of the first `run` requests to execute together: at most `reads_max` reads. Answers to
 /// writes are about as long as what was written, so those are bounded by the round.
 fn slice_length(requests: &VecDeque<Request>, run: usize, reads_max: usize) -> usize {
     let mut reads = 0;
     let fits = |request: &&Request| {
-        reads += usize::from(matches!(request.action, Action::Get(_)));
+        reads += usize::from(is_read(request));
         reads <= reads_max
     };
     requests.iter().take(run.min(ROUND_MAX)).take_while(fits).count()

@@ -22,10 +22,18 @@ pub(crate) fn plan_command(
         }
         Ok(spec) => queue(session, info, plan, spec, args),
         Err(refusal) => {
-            if let Some(transaction) = &mut session.transaction {
-                transaction.is_broken = true;
+            if args.at(0).eq_ignore_ascii_case(b"EXEC") {
+                // As in Redis: there is nothing to mend in it, so it ends the transaction.
+                session.transaction = None;
+                let text = "Transaction discarded because of: wrong number of arguments for \
+                            'exec' command";
+                Err(Reply::error("EXECABORT", text))
+            } else {
+                if let Some(transaction) = &mut session.transaction {
+                    transaction.is_broken = true;
+                }
+                Err(refusal)
             }
-            Err(refusal)
         }
     };
     if let Err(refusal) = refusal {

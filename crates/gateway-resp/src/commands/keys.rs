@@ -63,7 +63,7 @@ pub(crate) fn dbsize(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
     cx.call(|datastore| async move {
         match datastore.count(Bytes::from_static(BUCKET.as_bytes())).await {
             Ok(count) => Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)),
-            Err(error) => Reply::failed(&error),
+            Err(error) => Reply::failed_read(error),
         }
     })
 }
@@ -98,7 +98,7 @@ async fn scan_page(
         let bucket = Bytes::from_static(BUCKET.as_bytes());
         let limit = options.count + again;
         let request = ScanRequest { bucket, cursor: from, limit };
-        let found = datastore.scan(request).await.map_err(|error| Reply::failed(&error))?;
+        let found = datastore.scan(request).await.map_err(Reply::failed_read)?;
         if found.incomplete {
             // A listing that lacks keys must not look like one that is complete.
             let text = "some partitions cannot be reached now; the listing would lack keys";

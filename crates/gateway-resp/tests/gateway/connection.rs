@@ -311,3 +311,18 @@ async fn a_client_that_does_not_receive_its_replies_is_closed() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_lost_connection_leaves_the_outcome_of_writes_unknown_and_not_that_of_reads() {
+    let lost = RequestError::Disconnected("reset".into());
+    let server = Server::start_with(Probe::new(100, Some(lost)), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let write = "-NOQUORUM connection lost: reset; the write may still apply\r\n";
+    let read = "-UNAVAILABLE connection lost: reset; try again\r\n";
+    client
+        .expect(
+            "SET a 1\r\nGET a\r\nDEL a b\r\nMGET a b\r\nHINCRBY h f 1",
+            &[write, read, write, read, write].concat(),
+        )
+        .await;
+}

@@ -31,7 +31,7 @@ impl Server {
         Self::start_as(Arc::new(MemoryDatastore::new()), |info| info.with_patience(patience)).await
     }
 
-    async fn start_as(
+    pub(crate) async fn start_as(
         datastore: Arc<dyn Datastore>,
         change: impl FnOnce(ServerInfo) -> ServerInfo,
     ) -> Self {
