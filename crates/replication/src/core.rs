@@ -194,7 +194,10 @@ impl Core {
         if self.background.len() > self.shared.config.requests_max
             && let Some(oldest) = self.background.pop_front()
         {
+            // What hurries is another request; the event stays this one's.
+            let trace = self.shared.trace;
             self.resume(oldest, Input::Hurry, now, effects);
+            self.shared.trace = trace;
         }
     }
 
