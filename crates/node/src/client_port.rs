@@ -7,7 +7,7 @@ use client::Datastore as _;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::RequestError;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use wire::{
     CallBody, ClientCall, ClientReply, FRAME_BYTES_MAX, FrameError, FrameStream, ReplyBody,
 };
@@ -19,10 +19,10 @@ use crate::shared::Shared;
 const CALLS_MAX: usize = 256;
 
 /// Serves a client until it leaves or the node stops, then finishes what it accepted.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite>(
     shared: &Shared,
     datastore: Arc<NodeDatastore>,
-    stream: FrameStream<TcpStream>,
+    stream: FrameStream<S>,
 ) -> Result<(), FrameError> {
     let (mut sink, frames) = stream.split();
     let mut frames = frames.fuse();
