@@ -5,6 +5,7 @@
 //! and their coordinators, one thread commits for all of them, and everything between threads goes
 //! by message: no lock lies on the path of data.
 
+mod allowance;
 mod backoff;
 mod calls;
 mod client_port;
@@ -17,6 +18,7 @@ mod dev;
 mod dial;
 mod endings;
 mod event_loop;
+mod feed;
 mod gather;
 mod identity;
 mod inbound;
