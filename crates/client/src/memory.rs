@@ -14,8 +14,8 @@ use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
 };
 use replication::{
-    Acks, Action, Answer, Explanation, ReplicaView, Request, RequestError, ScanCursor, ScanPage,
-    ScanRequest,
+    Acks, Action, Answer, Explanation, ReplicaView, Request, RequestError, RequestName, ScanCursor,
+    ScanPage, ScanRequest,
 };
 use storage::ListPosition;
 use values::{
@@ -71,16 +71,19 @@ impl MemoryDatastore {
         }
         let observed = self.observed(replica, request)?;
         let stamp = replica.clock.tick(wall_ms());
-        let mut changed = 0;
+        let (mut changed, mut repeated) = (0, false);
         let scope = match &request.action {
             Action::Get(scope) => scope.clone(),
             Action::Update(operation) => {
+                request.name.as_ref().map_or(Ok(()), RequestName::check)?;
                 let value = replica.values.entry(request.key.clone()).or_default();
-                let mint = Mint { actor: Actor::new(NODE, 1, 1), stamp };
+                let named = |name: &RequestName| name.actor(&self.secret, &request.key, operation);
+                let actor = request.name.as_ref().map_or(Actor::new(NODE, 1, 1), named);
+                let mint = Mint { actor, stamp };
                 let view = View::of(value.clone());
                 let prepared = operation.prepare(&view, &observed, mint, &Limits::default())?;
                 value.apply(&prepared.delta);
-                changed = prepared.changed;
+                (changed, repeated) = (prepared.changed, prepared.repeated);
                 operation.scope()
             }
         };
@@ -97,6 +100,7 @@ impl MemoryDatastore {
         Ok(Answer {
             view: within(View::of(value), &scope),
             changed,
+            repeated,
             acks: Acks { owners: 1, needed: 1, answered: 1, hinted: 0 },
             partly_observed: false,
             contexts,

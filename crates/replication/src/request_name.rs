@@ -31,7 +31,8 @@ impl RequestName {
         Self { client: Bytes::copy_from_slice(client), id: Bytes::copy_from_slice(id) }
     }
 
-    pub(crate) fn check(&self) -> Result<(), RequestError> {
+    /// Whether its lengths are possible.
+    pub fn check(&self) -> Result<(), RequestError> {
         let bytes = self.client.len().max(self.id.len());
         if self.id.is_empty() || bytes > REQUEST_NAME_BYTES_MAX {
             return Err(RequestError::Name { bytes });
@@ -41,7 +42,7 @@ impl RequestName {
 
     /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
     /// nobody finds a name that stands for another one.
-    pub(crate) fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
+    pub fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
         let mac = secret
             .mac("merganser request name", &[key.bucket(), key.key(), &self.client, &self.id]);
         let name = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes hold 8"));
