@@ -364,7 +364,7 @@ fn coordinate(
             turn.shared.counters.forwards += 1;
             let deadline = coordinator::deadline(request.timeout_ms, turn);
             let forward = Forward::new(origin, request, to, quorum.w, deadline, turn);
-            return Ok(Coordinator::Forward(forward));
+            return Ok(Coordinator::Forward(Box::new(forward)));
         }
     }
     let operation = operation.clone();

@@ -33,11 +33,13 @@ impl RequestName {
 
     /// Whether its lengths are possible.
     pub fn check(&self) -> Result<(), RequestError> {
-        let bytes = self.client.len().max(self.id.len());
-        if self.id.is_empty() || bytes > REQUEST_NAME_BYTES_MAX {
-            return Err(RequestError::Name { bytes });
+        match (self.client.len(), self.id.len()) {
+            (_, 0) => Err(RequestError::Name { bytes: 0 }),
+            (client, id) if client.max(id) > REQUEST_NAME_BYTES_MAX => {
+                Err(RequestError::Name { bytes: client.max(id) })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
@@ -69,8 +71,14 @@ mod tests {
         };
         assert_eq!(RequestName::parse(b"shop-1:42:a"), name(b"shop-1", b"42:a"));
         assert_eq!(RequestName::parse(b"42"), name(b"", b"42"));
-        assert!(RequestName::parse(b"shop:").check().is_err());
-        assert!(RequestName::parse(&[b'x'; 256]).check().is_err());
+        let refused = |text: &[u8]| match RequestName::parse(text).check() {
+            Err(RequestError::Name { bytes }) => Some(bytes),
+            _ => None,
+        };
+        assert_eq!(refused(b"shop:"), Some(0));
+        assert_eq!(refused(&[b'x'; 256]), Some(256));
+        assert_eq!(refused(&[&[b'x'; 256][..], b":1"].concat()), Some(256));
+        assert_eq!(refused(&[&[b'x'; 255][..], b":", &[b'x'; 255]].concat()), None);
     }
 
     #[test]
