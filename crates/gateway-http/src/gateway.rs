@@ -9,7 +9,7 @@ use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::Datastore;
 use clock::ContextToken;
-use replication::{Action, Answer, Request};
+use replication::{Action, Answer, Request, RequestName};
 use serde_json::Value;
 use tokio::time::timeout;
 use values::Key;
@@ -43,17 +43,20 @@ impl Gateway {
         action: Action,
         asked: Asked,
         context: Option<ContextToken>,
+        name: Option<RequestName>,
     ) -> Result<Answer, Problem> {
+        let is_named = name.is_some();
         let request = Request {
             key: key.clone(),
             action,
             context,
+            name,
             level: asked.level,
             timeout_ms: asked.timeout_ms,
             want_context: true,
         };
         let answer = self.datastore.request(request).await;
-        answer.map_err(|error| Problem::of_request(error, key))
+        answer.map_err(|error| Problem::of_request(error, key, is_named))
     }
 }
 

@@ -158,6 +158,7 @@ pub(crate) fn answer(value: Value) -> Answer {
     Answer {
         view: View::of(value),
         changed: 1,
+        repeated: false,
         acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
         partly_observed: false,
         contexts,
