@@ -70,6 +70,11 @@ impl Bucket {
         self
     }
 
+    /// Whether its updates have a name that the application chose.
+    pub const fn is_named(&self) -> bool {
+        self.update_name.is_some()
+    }
+
     /// Does `operation` on `key`, of whatever type.
     pub async fn update(
         &self,
