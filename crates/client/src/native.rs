@@ -72,6 +72,20 @@ pub enum ConnectError {
 /// Updates that would count twice if they were done twice are given names ([`replication::RequestName`]), and
 /// whatever has a name, or only reads, is tried again by itself when the outcome is unknown:
 /// through the next node, a few times, within its time limit (10 seconds where it has none).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use client::{Bucket, Client};
+/// use replication::RequestName;
+///
+/// let client = Client::connect_to_any(&["127.0.0.1:7381", "127.0.0.1:7391"]).await?;
+/// let shop = Bucket::new(Arc::new(client), "default");
+/// shop.counter("visits")?.add(1).await?; // named and retried by itself
+/// let order = shop.clone().named(RequestName::parse(b"shop-1:order-42"));
+/// order.set("orders")?.add(["42"]).await?; // under your name, and retried
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     nodes: Vec<Node>,
