@@ -60,6 +60,47 @@ fn every_face_of_every_node_shows_what_another_wrote() {
 }
 
 #[test]
+fn a_write_under_one_name_is_done_once_through_whichever_face_and_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = Spec::cluster(directory.path(), 3);
+    let _nodes: Vec<_> = specs.iter().map(Spec::start).collect();
+    settled(&specs);
+    let add = |at: usize, id: &str| {
+        let address = format!("127.0.0.1:{}", specs[at].peer);
+        stdout(&["--node", &address, "--id", id, "counter", "add", "k", "5"])
+    };
+    let first = add(0, "shop:1");
+    assert!(first.starts_with("5 (") && !first.contains("repeated"), "{first}");
+    let again = add(1, "shop:1");
+    assert!(again.starts_with("5 (") && again.contains("; repeated: it had been"), "{again}");
+    let named = |at: usize, id: &str| -> i64 {
+        redis::cmd("MG.ID")
+            .arg(id)
+            .arg(&["MG.COUNTER", "ADD", "k", "5"])
+            .query(&mut specs[at].redis())
+            .unwrap()
+    };
+    assert_eq!(named(2, "shop:1"), 5);
+    assert_eq!(named(2, "shop:2"), 10);
+    let address = format!("127.0.0.1:{}", specs[0].peer);
+    let id = ["--node", &address, "--json", "--id", "shop:2"];
+    let repeated = stdout(&[&id[..], &["counter", "add", "k", "5"]].concat());
+    let repeated: serde_json::Value = serde_json::from_str(&repeated).unwrap();
+    assert_eq!(repeated["value"], "10");
+    assert_eq!(repeated["acks"]["repeated"], true);
+    let code = |arguments: &[&str]| run(&[&id[..], arguments].concat()).status.code();
+    assert_eq!(code(&["counter", "add", "k", "6"]), Some(5));
+    assert_eq!(code(&["counter", "get", "k"]), Some(2));
+    assert_eq!(code(&["status"]), Some(2));
+    stdout(&["--node", &address, "put", "raw", "v"]);
+    assert_eq!(code(&["del", "raw"]), Some(0));
+    let again = stdout(&[&id[..], &["del", "raw"]].concat());
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["acks"]["repeated"], true);
+    assert_eq!(run(&["--id", "", "put", "k", "v"]).status.code(), Some(2));
+}
+
+#[test]
 fn exit_codes_say_what_came_of_a_command() {
     let directory = tempfile::tempdir().unwrap();
     let spec = Spec::solo(&directory.path().join("data"));

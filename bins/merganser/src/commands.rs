@@ -20,6 +20,10 @@ use crate::output::Printer;
 
 /// Runs the command; the exit code says what came of it (see `merganser --help`).
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    if options.id.is_some() && !options.command.is_write() {
+        eprintln!("error: --id is for commands that write a value; leave it out");
+        return Ok(ExitCode::from(2));
+    }
     match options.command {
         Command::Start(start) => serve::start(start),
         Command::Dev(dev) => serve::dev(dev),
@@ -43,8 +47,15 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             if let Command::Ring { command: Some(RingCommand::Plan(plan)), .. } = command {
                 return plan::plan(&printer, &options.node, plan).await;
             }
-            let datastore: Arc<dyn Datastore> = Arc::new(Client::connect(&options.node).await?);
+            // A name of its own for each run of a command would only use up what its key remembers:
+            // --id gives one that is worth it.
+            let client = Client::connect(&options.node).await?.without_names();
+            let datastore: Arc<dyn Datastore> = Arc::new(client);
             let bucket = bucket(&options.bucket, options.r, options.w, options.timeout, &datastore);
+            let bucket = match options.id {
+                Some(id) => bucket.named(id),
+                None => bucket,
+            };
             match command {
                 Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
@@ -144,6 +155,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             RequestError::Update(_)
             | RequestError::Level { .. }
             | RequestError::TimeLimit
+            | RequestError::Name { .. }
             | RequestError::Key(_)
             | RequestError::Context(_),
         ) => 5,

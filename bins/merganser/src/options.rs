@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use replication::RequestName;
 
 use crate::demo::StrategyName;
 
@@ -41,6 +42,15 @@ pub(crate) struct Options {
         help_heading = "Client options"
     )]
     pub(crate) timeout: Option<u32>,
+    /// Do a write once, however often it is sent under this name: client:id, or an id alone.
+    #[arg(
+        long,
+        global = true,
+        value_name = "CLIENT:ID",
+        value_parser = update_name,
+        help_heading = "Client options"
+    )]
+    pub(crate) id: Option<RequestName>,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true, help_heading = "Client options")]
     pub(crate) json: bool,
@@ -129,6 +139,34 @@ pub(crate) enum Command {
     Links(LinksCommand),
 }
 
+impl Command {
+    /// Whether it writes a value, in one request.
+    pub(crate) const fn is_write(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Del { .. } => true,
+            Self::Register(command) => !matches!(command, RegisterCommand::Get { .. }),
+            Self::Counter(command) => !matches!(command, CounterCommand::Get { .. }),
+            Self::Set(SetCommand::Elements(command)) | Self::Gset(command) => {
+                matches!(command, ElementsCommand::Add { .. })
+            }
+            Self::Set(SetCommand::Remove { .. }) => true,
+            Self::Cart(command) => !matches!(command, CartCommand::Items { .. }),
+            Self::Map(command) => {
+                !matches!(command, MapCommand::Get { .. } | MapCommand::Fields { .. })
+            }
+            Self::Start(_)
+            | Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Get { .. }
+            | Self::Context { .. }
+            | Self::Ring { .. }
+            | Self::Status
+            | Self::Explain { .. }
+            | Self::Links(_) => false,
+        }
+    }
+}
+
 #[derive(Args)]
 #[command(
     after_help = "A flag wins over its environment variable, that over the file, that over the default."
@@ -161,6 +199,11 @@ pub(crate) struct StartOptions {
     /// A file with the secret that all nodes of the cluster share (readable by its owner only).
     #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
+}
+
+fn update_name(text: &str) -> Result<RequestName, String> {
+    let name = RequestName::parse(text.as_bytes());
+    name.check().map(|()| name).map_err(|error| error.to_string())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

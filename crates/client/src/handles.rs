@@ -1,7 +1,7 @@
 //! Typed handles: one per value type, over any [`Datastore`].
 //!
 //! A handle names a key and its type; every method is one request. Levels and time limits of a
-//! [`Bucket`] go with each request of its handles.
+//! [`Bucket`] go with each request of its handles, its name with each update.
 
 mod collections;
 mod raw;
@@ -10,7 +10,7 @@ mod registers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use replication::{Action, Answer, Level, Request, RequestError};
+use replication::{Action, Answer, Level, Request, RequestError, RequestName};
 use values::{Blob, InvalidKey, Key, Operation, Scope};
 
 pub use collections::{CartHandle, GsetHandle, MapHandle, SetHandle};
@@ -26,6 +26,7 @@ pub struct Bucket {
     name: Bytes,
     level: Level,
     timeout_ms: Option<u32>,
+    update_name: Option<RequestName>,
 }
 
 macro_rules! handles {
@@ -42,7 +43,8 @@ macro_rules! handles {
 impl Bucket {
     /// The bucket `name` of `datastore`.
     pub fn new(datastore: Arc<dyn Datastore>, name: impl Into<Bytes>) -> Self {
-        Self { datastore, name: name.into(), level: Level::default(), timeout_ms: None }
+        let (level, timeout_ms, update_name) = (Level::default(), None, None);
+        Self { datastore, name: name.into(), level, timeout_ms, update_name }
     }
 
     /// The same bucket, asked at another level.
@@ -57,6 +59,29 @@ impl Bucket {
     pub const fn within(mut self, timeout_ms: u32) -> Self {
         self.timeout_ms = Some(timeout_ms);
         self
+    }
+
+    /// The same bucket for one update of a key, under a name (idempotency key) that the application
+    /// chose: done once, however often it is sent and through whichever nodes. A second, different
+    /// update of the same key under it is refused.
+    #[must_use]
+    pub fn named(mut self, name: RequestName) -> Self {
+        self.update_name = Some(name);
+        self
+    }
+
+    /// Whether its updates have a name that the application chose.
+    pub const fn is_named(&self) -> bool {
+        self.update_name.is_some()
+    }
+
+    /// Does `operation` on `key`, of whatever type.
+    pub async fn update(
+        &self,
+        key: impl Into<Bytes>,
+        operation: Operation,
+    ) -> Result<Answer, RequestError> {
+        self.handle(key)?.update(operation).await
     }
 
     handles! {
@@ -83,9 +108,11 @@ pub(crate) struct Handle {
 
 impl Handle {
     async fn send(&self, request: Request) -> Result<Answer, RequestError> {
-        let request =
-            Request { level: self.bucket.level, timeout_ms: self.bucket.timeout_ms, ..request };
-        self.bucket.datastore.request(request).await
+        let Bucket { datastore, level, timeout_ms, update_name, .. } = &self.bucket;
+        let is_update = matches!(request.action, Action::Update(_));
+        let name = update_name.clone().filter(|_| is_update);
+        let request = Request { level: *level, timeout_ms: *timeout_ms, name, ..request };
+        datastore.request(request).await
     }
 
     async fn get(&self, scope: Scope) -> Result<Answer, RequestError> {

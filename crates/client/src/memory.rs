@@ -77,7 +77,10 @@ impl MemoryDatastore {
             Action::Update(operation) => {
                 let value = replica.values.entry(request.key.clone()).or_default();
                 let actor = match &request.name {
-                    Some(name) => name.actor(&self.secret, &request.key, operation)?,
+                    Some(name) => {
+                        name.check()?;
+                        name.actor(&self.secret, &request.key, operation)
+                    }
                     None => Actor::new(NODE, 1, 1),
                 };
                 let mint = Mint { actor, stamp };

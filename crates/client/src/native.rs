@@ -1,11 +1,14 @@
 //! The native client: a [`Datastore`] at the other end of a connection.
 //!
-//! One connection per client, on which calls are pipelined; it is opened anew, on demand, after it
-//! failed. A call that was sent when the connection failed has an unknown outcome and says so; it
-//! is never sent twice.
+//! One connection per node, on which calls are pipelined; it is opened anew, on demand, after it
+//! failed. Updates that count carry a name, so that one whose outcome is unknown can be sent again
+//! and counts once; what has no name is never sent twice ([`retry`]).
+
+mod names;
+mod retry;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
@@ -24,6 +28,8 @@ use wire::{
 };
 
 use crate::Datastore;
+use names::Names;
+use retry::{Batch, TRIES_MAX};
 
 /// Calls waiting to be written before a caller has to wait.
 const QUEUE_MAX: usize = 1024;
@@ -33,6 +39,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(90);
 /// Bytes gathered before they are written though more calls wait.
 const WRITE_BYTES: usize = 256 << 10;
+/// Pause before nodes that all failed are tried again; doubled each time.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why no connection could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +67,40 @@ pub enum ConnectError {
     },
 }
 
-/// A client of one node, which coordinates or forwards whatever it is asked.
+/// A client of one node or several, of which any coordinates or forwards whatever it is asked.
+///
+/// Updates that would count twice if they were done twice are given names ([`replication::RequestName`]), and
+/// whatever has a name, or only reads, is tried again by itself when the outcome is unknown:
+/// through the next node, a few times, within its time limit (10 seconds where it has none).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use client::{Bucket, Client};
+/// use replication::RequestName;
+///
+/// let client = Client::connect_to_any(&["127.0.0.1:7381", "127.0.0.1:7391"]).await?;
+/// let shop = Bucket::new(Arc::new(client), "default");
+/// shop.counter("visits")?.add(1).await?; // named and retried by itself
+/// let order = shop.clone().named(RequestName::parse(b"shop-1:order-42"));
+/// order.set("orders")?.add(["42"]).await?; // under your name, and retried
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Client {
-    address: String,
+    nodes: Vec<Node>,
+    /// The node that is asked first.
+    current: AtomicUsize,
     calls: AtomicU64,
-    /// Held only to look at or replace the connection, never across a call.
-    connection: Mutex<mpsc::Sender<Waiting>>,
+    names: Option<Names>,
+}
+
+#[derive(Debug)]
+struct Node {
+    address: String,
+    /// `None` until it is first asked. Held only to look at or replace the connection, never across
+    /// a call.
+    connection: Mutex<Option<mpsc::Sender<Waiting>>>,
 }
 
 /// A call and who waits for its reply.
@@ -80,18 +115,91 @@ type Caller = oneshot::Sender<ReplyBody>;
 impl Client {
     /// Connects to the node whose peer address is `address`, as host and port.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
-        let connection = Mutex::new(open(address).await?);
-        Ok(Self { address: address.to_owned(), calls: AtomicU64::new(1), connection })
+        Self::connect_to_any(&[address]).await
     }
 
+    /// Connects to the first node of `addresses` that answers; the others are asked when it fails.
+    /// The error is that of the last one.
+    pub async fn connect_to_any(addresses: &[&str]) -> Result<Self, ConnectError> {
+        let mut random = [0; 16];
+        let nobody = |source| ConnectError::Unreachable { address: addresses.join(","), source };
+        getrandom::fill(&mut random).map_err(|error| nobody(std::io::Error::other(error)))?;
+        let node =
+            |address: &&str| Node { address: (*address).to_owned(), connection: Mutex::default() };
+        let client = Self {
+            nodes: addresses.iter().map(node).collect(),
+            current: AtomicUsize::new(0),
+            calls: AtomicU64::new(1),
+            names: Some(Names::new(u128::from_be_bytes(random))),
+        };
+        let mut failure = nobody(std::io::ErrorKind::InvalidInput.into());
+        for (index, node) in client.nodes.iter().enumerate() {
+            match node.queue().await {
+                Ok(_) => {
+                    client.current.store(index, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The same client, which gives no names by itself. An update that the application gives none
+    /// is then sent once, and where its outcome is unknown it says so.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        self.names = None;
+        self
+    }
+
+    /// Asks the current node, once.
     async fn call(&self, body: CallBody) -> Result<ReplyBody, RequestError> {
-        let lost = |why: &str| RequestError::Disconnected(format!("{} {why}", self.address));
+        self.call_at(self.current.load(Ordering::Relaxed), body, CALL_LIMIT).await
+    }
+
+    /// Asks a node, once. One that fails is not the current one any longer.
+    async fn call_at(
+        &self,
+        index: usize,
+        body: CallBody,
+        limit: Duration,
+    ) -> Result<ReplyBody, RequestError> {
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
+        let answer = self.nodes[index].call(ClientCall { id, body }, limit).await;
+        if answer.is_err() {
+            let next = (index + 1) % self.nodes.len();
+            // Whoever noticed it before has moved on already.
+            let _ =
+                self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn try_at(
+        &self,
+        index: usize,
+        requests: Vec<Request>,
+        limit: Duration,
+    ) -> Vec<Result<Answer, RequestError>> {
+        let count = requests.len();
+        let error = match self.call_at(index, CallBody::Execute(requests), limit).await {
+            Ok(ReplyBody::Executed(results)) if results.len() == count => return results,
+            Ok(_) => RequestError::Disconnected("the node answered something else".into()),
+            Err(error) => error,
+        };
+        vec![Err(error); count]
+    }
+}
+
+impl Node {
+    async fn call(&self, call: ClientCall, limit: Duration) -> Result<ReplyBody, RequestError> {
+        let lost = |why: &str| RequestError::Disconnected(format!("{} {why}", self.address));
         let (reply, replied) = oneshot::channel();
-        let queue = self.queue().await?;
-        let waiting = Waiting { call: ClientCall { id, body }, reply };
-        queue.send(waiting).await.map_err(|_| lost("closed the connection"))?;
-        match tokio::time::timeout(CALL_LIMIT, replied).await {
+        let queue =
+            self.queue().await.map_err(|error| RequestError::Unreachable(error.to_string()))?;
+        queue.send(Waiting { call, reply }).await.map_err(|_| lost("closed the connection"))?;
+        match tokio::time::timeout(limit, replied).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(_)) => Err(lost("closed the connection")),
             Err(_) => Err(lost("did not answer in time")),
@@ -99,14 +207,12 @@ impl Client {
     }
 
     /// The queue of a living connection, opening one if need be.
-    async fn queue(&self) -> Result<mpsc::Sender<Waiting>, RequestError> {
+    async fn queue(&self) -> Result<mpsc::Sender<Waiting>, ConnectError> {
         let mut connection = self.connection.lock().await;
-        if connection.is_closed() {
-            *connection = open(&self.address)
-                .await
-                .map_err(|error| RequestError::Unreachable(error.to_string()))?;
+        match &*connection {
+            Some(queue) if !queue.is_closed() => Ok(queue.clone()),
+            _ => Ok(connection.insert(open(&self.address).await?).clone()),
         }
-        Ok(connection.clone())
     }
 }
 
@@ -219,13 +325,27 @@ fn confused<T>() -> Result<T, RequestError> {
 #[async_trait]
 impl Datastore for Client {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
-        let count = requests.len();
-        let error = match self.call(CallBody::Execute(requests)).await {
-            Ok(ReplyBody::Executed(results)) if results.len() == count => return results,
-            Ok(_) => RequestError::Disconnected("the node answered something else".into()),
-            Err(error) => error,
-        };
-        vec![Err(error); count]
+        let names = self.names.as_ref();
+        let mut batch = Batch::new(requests, names);
+        let began = Instant::now();
+        let elapsed_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let first = self.current.load(Ordering::Relaxed);
+        for tries in 1..=TRIES_MAX {
+            let index = (first + tries - 1) % self.nodes.len();
+            if let Some(rounds @ 1..) = (tries - 1).checked_sub(self.nodes.len()) {
+                tokio::time::sleep(PAUSE * (1 << (rounds - 1))).await;
+            }
+            let may_retry = tries < TRIES_MAX;
+            // One node alone is no faster asked twice.
+            let patience = batch.patience_ms(elapsed_ms());
+            let patience = patience.filter(|_| may_retry && self.nodes.len() > 1);
+            let limit = patience.map_or(CALL_LIMIT, Duration::from_millis);
+            let outcomes = self.try_at(index, batch.pending(), limit).await;
+            if !batch.take(outcomes, elapsed_ms(), may_retry, names) {
+                break;
+            }
+        }
+        batch.finish()
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {

@@ -21,7 +21,10 @@ impl NodeId {
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{:x}", self.0)
+        match *self {
+            Self::NAMED => f.write_str("named"),
+            Self(id) => write!(f, "n{id:x}"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::Datastore;
 use clock::ContextToken;
-use replication::{Action, Answer, Request, RequestError};
+use replication::{Action, Answer, Request, RequestError, RequestName};
 use serde_json::Value;
 use tokio::time::timeout;
 use values::Key;
@@ -43,12 +43,14 @@ impl Gateway {
         action: Action,
         asked: Asked,
         context: Option<ContextToken>,
+        name: Option<RequestName>,
     ) -> Result<Answer, Problem> {
+        let is_named = name.is_some();
         let request = Request {
             key: key.clone(),
             action,
             context,
-            name: None,
+            name,
             level: asked.level,
             timeout_ms: asked.timeout_ms,
             want_context: true,
@@ -57,7 +59,7 @@ impl Gateway {
         let answer = self.datastore.request(request).await;
         answer.map_err(|error| match error {
             RequestError::Disconnected(_) if is_read => Problem::of_read(error),
-            error => Problem::of_request(error, key),
+            error => Problem::of_request(error, key, is_named),
         })
     }
 }

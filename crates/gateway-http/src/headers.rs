@@ -1,8 +1,9 @@
-//! The headers that carry causality and figures: `Merganser-Context` and `Merganser-Acks`.
+//! The headers that carry causality and figures (`Merganser-Context`, `Merganser-Acks`), and those
+//! that make a write safe to send again (`Idempotency-Key`, `Merganser-Repeated`).
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use clock::ContextToken;
-use replication::Answer;
+use replication::{Answer, RequestName};
 use values::Tag;
 
 use crate::problem::Problem;
@@ -11,6 +12,24 @@ use crate::problem::Problem;
 pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("merganser-context");
 /// Copies that an answer rests on.
 pub(crate) const ACKS: HeaderName = HeaderName::from_static("merganser-acks");
+/// What the client calls a write, as the IETF's draft "The Idempotency-Key HTTP Header Field" has it.
+pub(crate) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+/// Whether a write had been done before, under the same name.
+pub(crate) const REPEATED: HeaderName = HeaderName::from_static("merganser-repeated");
+
+/// The name given to a request: `client:id` or an id alone, bare or as a string in quotes.
+pub(crate) fn name(headers: &HeaderMap) -> Result<Option<RequestName>, Problem> {
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::bad_name("Idempotency-Key is given twice; a request has one"));
+    }
+    let bytes = value.as_bytes();
+    let inner = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let name = RequestName::parse(inner.unwrap_or(bytes));
+    name.check().map_err(|error| Problem::bad_name(&error.to_string()))?;
+    Ok(Some(name))
+}
 
 /// The context token presented with a request.
 pub(crate) fn presented(headers: &HeaderMap) -> Result<Option<ContextToken>, Problem> {
@@ -32,6 +51,9 @@ pub(crate) fn describe(headers: &mut HeaderMap, answer: &Answer, tag: Tag) {
         && let Ok(value) = HeaderValue::from_str(token.as_str())
     {
         headers.insert(CONTEXT, value);
+    }
+    if answer.repeated {
+        headers.insert(REPEATED, HeaderValue::from_static("true"));
     }
     let acks = answer.acks;
     let mut text = format!(

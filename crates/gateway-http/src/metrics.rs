@@ -98,6 +98,33 @@ pub(crate) async fn get(State(gateway): Shared) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
+/// What a counter of the node counts, all since its start.
+fn help(counter: &str) -> &'static str {
+    match counter {
+        "reads" => "Reads coordinated",
+        "writes" => "Writes coordinated",
+        "writes_repeated" => {
+            "Writes sent again under their idempotency key, found done and not done again"
+        }
+        "forwards" => "Requests passed on to a replica of their key",
+        "forwards_retried" => {
+            "Requests passed on to a second replica because the first did not answer in time"
+        }
+        "forwards_repeated" => "Forwarded requests that came twice and were done once",
+        "read_repairs" => "Stale replicas that a read sent what they lacked",
+        "hinted_writes" => "Writes kept for an owner that did not answer",
+        "deliveries" => "Kept writes that their owner has now",
+        "unmet_quorums" => "Requests answered with fewer replicas than r or w",
+        "deltas_dropped" => "Writes of others that the disk refused again and again",
+        "conflicts" => "Reads of keys with siblings or several types",
+        "overloaded" => "Calls refused because too many were under way",
+        "damaged_records" => "Records found damaged on disk",
+        "connections_accepted" => "Connections accepted, of all ports",
+        "connections_refused" => "Connections refused because there were too many, of all ports",
+        _ => "A counter of the node since its start",
+    }
+}
+
 /// What the node says of itself, as metrics.
 fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
@@ -129,8 +156,46 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             let counter = Counter::<u64, AtomicU64>::default();
             counter.inc_by(*count);
-            counters.register(name, "A counter of the node since its start", counter);
+            counters.register(name, help(name), counter);
         }
     }
     registry
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn every_counter_of_a_node_says_what_it_counts() {
+        let counters = replication::Counters::default().named();
+        let others = ["damaged_records", "connections_accepted", "connections_refused"];
+        for name in counters.into_iter().map(|(name, _)| name).chain(others) {
+            assert_ne!(help(name), help("unknown"), "{name}");
+        }
+        let status = ClusterStatus {
+            cluster: "c".into(),
+            node: "a".into(),
+            version: "1".into(),
+            ring_version: 1,
+            partitions: 1,
+            owners: Vec::new(),
+            uptime_ms: 0,
+            keys: 0,
+            members: Vec::new(),
+            counters: vec![("writes_repeated".into(), 7)],
+        };
+        let mut text = String::new();
+        encode(&mut text, &node_registry(Some(&status), true)).unwrap();
+        assert!(
+            text.contains(
+                "# HELP merganser_node_writes_repeated Writes sent again under their idempotency \
+                 key, found done and not done again.\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("\nmerganser_node_writes_repeated_total 7\n"), "{text}");
+    }
 }

@@ -80,6 +80,11 @@ impl Problem {
             .header(header::CONNECTION, "close")
     }
 
+    /// The idempotency key was refused.
+    pub(crate) fn bad_name(detail: &str) -> Self {
+        Self::bad_request("bad-idempotency-key", "The idempotency key is not possible", detail)
+    }
+
     /// The key holds something, but not (only) what was asked for: lists every type with the URL
     /// that reads it.
     pub(crate) fn conflict(
@@ -129,9 +134,16 @@ impl Problem {
         }
     }
 
-    /// Why a request on `key` was not done.
-    pub(crate) fn of_request(error: RequestError, key: &Key) -> Self {
+    /// Why a request on `key` was not done. One with a name (`is_named`) may be sent again.
+    pub(crate) fn of_request(error: RequestError, key: &Key, is_named: bool) -> Self {
         match error {
+            RequestError::Unknown { .. } | RequestError::Disconnected(_) if is_named => {
+                let said = error.to_string();
+                let mut problem = Self::of(error);
+                problem.0.detail =
+                    format!("{said}; send it again under the same Idempotency-Key, it counts once");
+                problem
+            }
             RequestError::Update(UpdateError::WrongType(wrong)) => {
                 Self::wrong_type(key, wrong.wanted, &wrong.live)
             }
@@ -166,6 +178,7 @@ impl Problem {
             RequestError::Key(_) => {
                 Self::bad_request("invalid-key", "The key is not possible", &said)
             }
+            RequestError::Name { .. } => Self::bad_name(&said),
             RequestError::Context(_) => {
                 Self::bad_request("bad-context", "The context was refused", &said)
             }
@@ -255,6 +268,19 @@ impl Problem {
                 "too-many-siblings",
                 "Too many siblings",
                 said,
+            ),
+            UpdateError::NameReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used before",
+                format!("{said}; nothing was written"),
+            ),
+            // Not 429: to wait makes no room.
+            UpdateError::TooManyNames { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-idempotency-keys",
+                "The key takes no more idempotency keys",
+                format!("{said}; nothing was written"),
             ),
             _ => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

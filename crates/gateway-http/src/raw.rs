@@ -14,7 +14,7 @@ use values::{BytesOp, Key, Operation, Scope, Sibling, Tag};
 
 use crate::address::Target;
 use crate::gateway::{Body, Gateway, Shared, json_response};
-use crate::headers::{describe, presented, wants_bytes};
+use crate::headers::{describe, name, presented, wants_bytes};
 use crate::json::{encoded, time};
 use crate::names::{NameTable, dot_text};
 use crate::parameters::{Parameters, refused};
@@ -40,7 +40,7 @@ pub(crate) async fn get(
     };
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None).await?;
+    let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None, None).await?;
     let live = answer.view.live_tags();
     if live.len() > 1 && !bytes_only {
         let problem = Problem::conflict(
@@ -90,7 +90,7 @@ pub(crate) async fn put(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let action = Action::Update(Operation::Bytes(BytesOp::Put(value)));
-    let answer = gateway.ask(&key, action, asked, presented(&headers)?).await?;
+    let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;
     Ok(written(&answer, Tag::BYTES))
 }
 
@@ -113,7 +113,7 @@ pub(crate) async fn delete(
         ));
     };
     let action = Action::Update(Operation::Bytes(BytesOp::Delete));
-    let answer = gateway.ask(&key, action, asked, Some(context)).await?;
+    let answer = gateway.ask(&key, action, asked, Some(context), name(&headers)?).await?;
     Ok(written(&answer, Tag::BYTES))
 }
 

@@ -17,7 +17,7 @@ pub(crate) use shown::{put_size, put_value};
 
 use crate::address::Target;
 use crate::gateway::{Body, Shared, json_response};
-use crate::headers::{describe, presented};
+use crate::headers::{describe, name, presented};
 use crate::json::text;
 use crate::parameters::{Parameters, refused};
 use crate::problem::Problem;
@@ -146,7 +146,7 @@ pub(crate) async fn get(
     let part = Part::parse(kind, &mut parameters)?;
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let answer = gateway.ask(&key, Action::Get(part.scope(tag)), asked, None).await?;
+    let answer = gateway.ask(&key, Action::Get(part.scope(tag)), asked, None, None).await?;
     let view = &answer.view;
     if let Err(wrong) = view.check_type(tag) {
         return Err(Problem::wrong_type(&key, tag, &wrong.live).with_answer(&answer, tag));
@@ -186,8 +186,8 @@ pub(crate) async fn post(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let operation = operation::parse(kind, &body)?;
-    let context = presented(&headers)?;
-    let answer = gateway.ask(&key, Action::Update(operation), asked, context).await?;
+    let (context, name) = (presented(&headers)?, name(&headers)?);
+    let answer = gateway.ask(&key, Action::Update(operation), asked, context, name).await?;
     let mut document = json!({ "type": tag.to_string(), "changed": answer.changed });
     if kind.element_parameter().is_some() {
         put_value(&mut document, "named", &answer.view, tag);
@@ -213,7 +213,7 @@ pub(crate) async fn delete(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let action = Action::Update(Operation::Delete(Some(kind.tag())));
-    let answer = gateway.ask(&key, action, asked, presented(&headers)?).await?;
+    let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;
     Ok(written(&answer, kind.tag()))
 }
 

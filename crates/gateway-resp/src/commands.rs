@@ -6,6 +6,7 @@ pub(crate) mod hashes;
 pub(crate) mod introspection;
 pub(crate) mod keys;
 pub(crate) mod merganser;
+pub(crate) mod named;
 pub(crate) mod refused;
 pub(crate) mod server;
 pub(crate) mod sets;

@@ -41,7 +41,8 @@ pub(crate) fn plan_command(
     }
 }
 
-fn check(args: &Args<'_>) -> Result<&'static CommandSpec, Reply> {
+/// The command that `args` call, if there is one and their number is right.
+pub(crate) fn check(args: &Args<'_>) -> Result<&'static CommandSpec, Reply> {
     let spec = find(args.at(0)).ok_or_else(|| unknown_command(args))?;
     if spec.admits(args.len()) {
         Ok(spec)

@@ -4,13 +4,14 @@
 //! their answers; what stands side by side in a pipeline goes to the datastore as one batch, and
 //! the replies are written in the order of the commands.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Datastore;
-use replication::{Answer, Level, Request, RequestError};
+use replication::{Action, Answer, Level, Request, RequestError, RequestName};
 use values::{Key, Operation, Scope};
 
 use crate::codec::Args;
@@ -145,6 +146,8 @@ pub(crate) struct Session {
     /// The protocol after the commands planned so far.
     pub(crate) protocol: Protocol,
     pub(crate) transaction: Option<Transaction>,
+    /// What MG.ID calls the command that is being planned.
+    pub(crate) name: Option<RequestName>,
     /// Whether the connection ends after the replies planned so far.
     pub(crate) is_closing: bool,
 }
@@ -162,6 +165,18 @@ pub(crate) type Refusal = Reply;
 pub(crate) type Planned = Result<(), Refusal>;
 
 impl Context<'_> {
+    /// A command's request with what the connection and MG.ID add to it.
+    fn dressed(&self, mut request: Request) -> Result<Request, Refusal> {
+        request.level = self.session.level;
+        if self.session.name.is_some() {
+            if matches!(request.action, Action::Get(_)) {
+                return Err(unnamed());
+            }
+            request.name.clone_from(&self.session.name);
+        }
+        Ok(request)
+    }
+
     /// Answers at once.
     pub(crate) fn reply(&mut self, reply: impl Into<Reply>) -> Planned {
         self.plan.steps.push(Step::Ready(reply.into()));
@@ -195,10 +210,10 @@ impl Context<'_> {
     /// Asks one thing of one key, and renders an error too.
     pub(crate) fn outcome(
         &mut self,
-        mut request: Request,
+        request: Request,
         render: impl FnOnce(Outcome) -> Reply + Send + 'static,
     ) -> Planned {
-        request.level = self.session.level;
+        let request = self.dressed(request)?;
         self.plan.requests.push(request);
         self.plan.steps.push(Step::One(Box::new(render)));
         Ok(())
@@ -219,15 +234,21 @@ impl Context<'_> {
         }
         let before = self.plan.requests.len();
         for request in requests {
-            match request {
-                Ok(mut request) => {
-                    request.level = self.session.level;
-                    self.plan.requests.push(request);
-                }
+            match request.and_then(|request| self.dressed(request)) {
+                Ok(request) => self.plan.requests.push(request),
                 Err(refusal) => {
                     self.plan.requests.truncate(before);
                     return Err(refusal);
                 }
+            }
+        }
+        if self.session.name.is_some() {
+            let keys: BTreeSet<&Key> =
+                self.plan.requests[before..].iter().map(|request| &request.key).collect();
+            if keys.len() < count {
+                self.plan.requests.truncate(before);
+                let text = "ERR a command under MG.ID names each key once: names are per key";
+                return Err(Reply::Error(text.into()));
             }
         }
         self.plan.steps.push(Step::Many(Gather { count, each, finish }));
@@ -242,6 +263,9 @@ impl Context<'_> {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
+        if self.session.name.is_some() {
+            return Err(unnamed());
+        }
         self.plan.steps.push(Step::Call(Box::new(move |datastore| Box::pin(call(datastore)))));
         Ok(())
     }
@@ -288,6 +312,11 @@ pub(crate) fn check_names(names: &Args<'_>) -> Result<(), Refusal> {
             Err(Reply::error("ERR", text))
         }
     }
+}
+
+/// The refusal of a name for what does not write.
+pub(crate) fn unnamed() -> Refusal {
+    Reply::Error("ERR MG.ID is for commands that write; send this one without".into())
 }
 
 /// The refusal of arguments that make no sense together.

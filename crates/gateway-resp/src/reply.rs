@@ -55,6 +55,9 @@ impl Reply {
     pub(crate) fn failed(error: &RequestError) -> Self {
         let word = match error {
             RequestError::Update(UpdateError::WrongType(_)) => return Self::wrong_type(),
+            RequestError::Update(UpdateError::NameReused) => "IDREUSED",
+            RequestError::Update(UpdateError::TooManyNames { .. }) => "IDLIMIT",
+            RequestError::Name { .. } => "BADID",
             RequestError::Context(_) => "BADCONTEXT",
             RequestError::Unavailable { .. }
             | RequestError::Timeout
@@ -321,5 +324,8 @@ mod tests {
         assert_eq!(word(RequestError::Storage(StorageError::Full)), "STORAGE");
         assert_eq!(word(RequestError::Storage(StorageError::Overloaded(1))), "OVERLOADED");
         assert_eq!(word(RequestError::Context("no".into())), "BADCONTEXT");
+        assert_eq!(word(RequestError::Name { bytes: 300 }), "BADID");
+        assert_eq!(word(UpdateError::NameReused.into()), "IDREUSED");
+        assert_eq!(word(UpdateError::TooManyNames { limit: 256 }.into()), "IDLIMIT");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::codec::Args;
 use crate::commands::{
-    connection, hashes, introspection, keys, merganser, refused, server, sets, siblings, strings,
-    transaction,
+    connection, hashes, introspection, keys, merganser, named, refused, server, sets, siblings,
+    strings, transaction,
 };
 use crate::plan::{Context, Planned};
 
@@ -215,6 +215,8 @@ commands! {
         "Works on a grow-only set." => merganser::gset;
     "MG.HEAL" 2 [Admin NoMulti] NONE Merganser "member"
         "Restores the links that MG.CUT cut." => merganser::heal;
+    "MG.ID" -3 [Write] NONE Merganser "id command [argument ...]"
+        "Does a writing command once, however often it is sent under this id." => named::id;
     "MG.PUT" -3 [Write Fast] ONE Merganser "key value [CONTEXT token]"
         "Puts a raw value in place of the siblings that the context has seen, beside all others." => siblings::put;
     "MG.QUORUM" 3 [Fast NoMulti] NONE Merganser "r w"

@@ -142,7 +142,8 @@ impl Terms {
         }
         let named = match (&request.name, &request.action) {
             (Some(name), Action::Update(operation)) => {
-                Some(name.actor(&turn.shared.config.secret, &request.key, operation)?)
+                name.check()?;
+                Some(name.actor(&turn.shared.config.secret, &request.key, operation))
             }
             _ => None,
         };

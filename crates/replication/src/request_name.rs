@@ -31,27 +31,24 @@ impl RequestName {
         Self { client: Bytes::copy_from_slice(client), id: Bytes::copy_from_slice(id) }
     }
 
-    fn check(&self) -> Result<(), RequestError> {
-        let bytes = self.client.len().max(self.id.len());
-        if self.id.is_empty() || bytes > REQUEST_NAME_BYTES_MAX {
-            return Err(RequestError::Name { bytes });
+    /// Whether its lengths are possible.
+    pub fn check(&self) -> Result<(), RequestError> {
+        match (self.client.len(), self.id.len()) {
+            (_, 0) => Err(RequestError::Name { bytes: 0 }),
+            (client, id) if client.max(id) > REQUEST_NAME_BYTES_MAX => {
+                Err(RequestError::Name { bytes: client.max(id) })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
     /// nobody finds a name that stands for another one.
-    pub fn actor(
-        &self,
-        secret: &ClusterSecret,
-        key: &Key,
-        operation: &Operation,
-    ) -> Result<Actor, RequestError> {
-        self.check()?;
+    pub fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
         let mac = secret
             .mac("merganser request name", &[key.bucket(), key.key(), &self.client, &self.id]);
         let name = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes hold 8"));
-        Ok(Actor::named(name, short(&self.client), short(&clock::encode(operation))))
+        Actor::named(name, short(&self.client), short(&clock::encode(operation)))
     }
 }
 
@@ -74,8 +71,14 @@ mod tests {
         };
         assert_eq!(RequestName::parse(b"shop-1:42:a"), name(b"shop-1", b"42:a"));
         assert_eq!(RequestName::parse(b"42"), name(b"", b"42"));
-        assert!(RequestName::parse(b"shop:").check().is_err());
-        assert!(RequestName::parse(&[b'x'; 256]).check().is_err());
+        let refused = |text: &[u8]| match RequestName::parse(text).check() {
+            Err(RequestError::Name { bytes }) => Some(bytes),
+            _ => None,
+        };
+        assert_eq!(refused(b"shop:"), Some(0));
+        assert_eq!(refused(&[b'x'; 256]), Some(256));
+        assert_eq!(refused(&[&[b'x'; 256][..], b":1"].concat()), Some(256));
+        assert_eq!(refused(&[&[b'x'; 255][..], b":", &[b'x'; 255]].concat()), None);
     }
 
     #[test]
@@ -84,17 +87,17 @@ mod tests {
         let (key, other) = (Key::new("b", "k").unwrap(), Key::new("b", "l").unwrap());
         let add = |by| Operation::Counter(CounterOp::Add(by));
         let name = RequestName::parse(b"c:1");
-        let actor = name.actor(&secret, &key, &add(1)).unwrap();
+        let actor = name.actor(&secret, &key, &add(1));
         assert!(actor.is_named());
-        assert_eq!(actor, RequestName::parse(b"c:1").actor(&secret, &key, &add(1)).unwrap());
-        let reused = name.actor(&secret, &key, &add(2)).unwrap();
+        assert_eq!(actor, RequestName::parse(b"c:1").actor(&secret, &key, &add(1)));
+        let reused = name.actor(&secret, &key, &add(2));
         assert_eq!(reused.epoch.process, actor.epoch.process);
         assert_ne!(reused, actor);
         for different in [
-            name.actor(&secret, &other, &add(1)).unwrap().epoch.process,
-            RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).unwrap().epoch.process,
-            RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).unwrap().epoch.process,
-            name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).unwrap().epoch.process,
+            name.actor(&secret, &other, &add(1)).epoch.process,
+            RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).epoch.process,
+            RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).epoch.process,
+            name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).epoch.process,
         ] {
             assert_ne!(different, actor.epoch.process);
         }

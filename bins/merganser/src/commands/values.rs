@@ -4,11 +4,11 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use client::{Bucket, CounterHandle, Siblings};
+use client::{Bucket, CounterHandle, RegisterHandle, Siblings};
 use clock::ContextToken;
 use replication::{Answer, RequestError};
 use serde_json::{Value, json};
-use values::{InvalidKey, Tag};
+use values::{CounterOp, InvalidKey, Operation, RegisterOp, Tag};
 
 use crate::options::{
     CartCommand, Command, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
@@ -38,7 +38,8 @@ pub(crate) async fn run(printer: &Printer, bucket: &Bucket, command: Command) ->
                 Some(context) => Some(ContextToken::from(context)),
                 None => {
                     let siblings = raw.get().await?;
-                    siblings.context.filter(|_| !siblings.values.is_empty())
+                    // Done before under its name, the delete is the reason that nothing is there.
+                    siblings.context.filter(|_| bucket.is_named() || !siblings.values.is_empty())
                 }
             };
             match seen {
@@ -78,13 +79,17 @@ fn copies(answer: &Answer) -> String {
     if answer.partly_observed {
         text += "; fewer than r replicas showed what they hold";
     }
+    if answer.repeated {
+        text += "; repeated: it had been done before";
+    }
     text
 }
 
 fn acks(answer: &Answer) -> Value {
     let acks = answer.acks;
     json!({ "owners": acks.owners, "needed": acks.needed, "acked": acks.answered,
-        "hinted": acks.hinted, "partly_observed": answer.partly_observed })
+        "hinted": acks.hinted, "partly_observed": answer.partly_observed,
+        "repeated": answer.repeated })
 }
 
 /// Reports a write: its copies, and the context where the answer carries one.
@@ -105,6 +110,21 @@ fn updated(printer: &Printer, answer: &Answer, value: &Value, text: String) -> E
     printer.show(&json!({ "value": value, "acks": acks(answer) }), || {
         format!("{text} ({})", copies(answer))
     });
+    ExitCode::SUCCESS
+}
+
+/// Reports an addition: the sum alone, unless its name may have been known.
+fn added(
+    printer: &Printer,
+    bucket: &Bucket,
+    answer: &Answer,
+    value: &Value,
+    text: String,
+) -> ExitCode {
+    if bucket.is_named() {
+        return updated(printer, answer, value, text);
+    }
+    printer.show(value, || text);
     ExitCode::SUCCESS
 }
 
@@ -147,9 +167,10 @@ async fn register(
             Ok(written(printer, &handle(key)?.set(value).await?))
         }
         RegisterCommand::Incr { key, by } => {
-            let sum = handle(key)?.increment(by).await?.unwrap_or_default();
-            printer.show(&json_bytes(&sum), || text_bytes(&sum));
-            Ok(ExitCode::SUCCESS)
+            let increment = Operation::Register(RegisterOp::Increment(by));
+            let answer = bucket.update(key, increment).await?;
+            let sum = RegisterHandle::read(&answer).unwrap_or_default();
+            Ok(added(printer, bucket, &answer, &json_bytes(&sum), text_bytes(&sum)))
         }
         RegisterCommand::Del { key } => Ok(written(printer, &handle(key)?.delete().await?)),
     }
@@ -159,7 +180,11 @@ async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) ->
     let handle = |key: String| bucket.counter(key).map_err(invalid);
     let value = match command {
         CounterCommand::Get { key } => handle(key)?.value().await?,
-        CounterCommand::Add { key, by } => handle(key)?.add(by).await?,
+        CounterCommand::Add { key, by } => {
+            let answer = bucket.update(key, Operation::Counter(CounterOp::Add(by))).await?;
+            let value = CounterHandle::read(&answer).to_string();
+            return Ok(added(printer, bucket, &answer, &json!(value), value.clone()));
+        }
         CounterCommand::Reset { key } => {
             let answer = handle(key)?.reset().await?;
             let value = CounterHandle::read(&answer).to_string();

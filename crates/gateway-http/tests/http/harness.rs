@@ -158,8 +158,8 @@ pub(crate) fn answer(value: Value) -> Answer {
     Answer {
         view: View::of(value),
         changed: 1,
-        acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
         repeated: false,
+        acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
         partly_observed: false,
         contexts,
         time: Stamp::default(),

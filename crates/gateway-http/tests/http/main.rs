@@ -10,6 +10,8 @@ mod failures;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod once;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod reference;

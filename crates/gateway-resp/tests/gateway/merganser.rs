@@ -141,3 +141,117 @@ async fn quorum_refuses_more_replicas_than_there_are_if_it_knows_how_many() {
     client.expect("GET k\r\nSET k v", "$-1\r\n+OK\r\n").await;
     client.expect("MG.QUORUM 1 1", "+OK\r\n").await;
 }
+
+#[tokio::test]
+async fn a_command_under_an_id_is_done_once() {
+    let server = Server::start().await;
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    client.expect("MG.ID c:1 INCRBY n 5", ":5\r\n").await;
+    other.expect("mg.id c:1 incrby n 5", ":5\r\n").await;
+    client.expect("MG.ID c:2 INCRBY n 5", ":10\r\n").await;
+    client.expect("MG.ID d:1 INCRBY n 5", ":15\r\n").await;
+    client.expect("INCRBY n 5", ":20\r\n").await;
+    // Without a client of its own.
+    client.expect("MG.ID 1 INCRBY n 5\r\nMG.ID 1 INCRBY n 5", ":25\r\n:25\r\n").await;
+    client.expect("MG.ID a SADD s x y\r\nMG.ID a SADD s x y", ":2\r\n:0\r\n").await;
+    client
+        .expect("MG.ID a MG.CART ADD c pen 2\r\nMG.ID a MG.CART ADD c pen 2", ":1\r\n:0\r\n")
+        .await;
+    client.expect("MG.CART ITEMS c", "*2\r\n$3\r\npen\r\n:2\r\n").await;
+    client.expect_start("MG.ID a MG.PUT raw v", "$").await;
+    client.expect_start("MG.ID a MG.PUT raw v", "$").await;
+    client.expect_start("MG.GET raw", "*4\r\n$8\r\nsiblings\r\n*1\r\n$1\r\nv\r\n").await;
+}
+
+#[tokio::test]
+async fn a_command_on_several_keys_uses_its_id_at_each() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.expect("MG.ID a MSET k 1 l 2", "+OK\r\n").await;
+    client
+        .expect(
+            "INCR k\r\nMG.ID a MSET k 1 l 2\r\nMGET k l",
+            ":2\r\n+OK\r\n*2\r\n$1\r\n2\r\n$1\r\n2\r\n",
+        )
+        .await;
+    client.expect_start("MG.ID a MSET m 3 k 3", "-IDREUSED ").await;
+    client.expect("MG.ID b DEL k l", ":2\r\n").await;
+    client.expect("SET k new\r\nMG.ID b DEL k l\r\nGET k", "+OK\r\n:0\r\n$3\r\nnew\r\n").await;
+    let twice = "-ERR a command under MG.ID names each key once: names are per key\r\n";
+    client.expect("MG.ID c MSET k 1 k 2", twice).await;
+    client.expect("GET k", "$3\r\nnew\r\n").await;
+}
+
+#[tokio::test]
+async fn an_id_stands_before_one_command_of_a_transaction_too() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client
+        .expect(
+            "MULTI\r\nMG.ID c:1 INCR n\r\nINCR n\r\nMG.ID c:1 INCR n\r\nMG.ID c:1 GET n\r\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n:1\r\n:2\r\n:2\r\n\
+             -ERR MG.ID is for commands that write; send this one without\r\n",
+        )
+        .await;
+    // The name ends with its command, also where that was refused.
+    client.expect("MG.ID c:9 INCRBY n x", "-ERR value is not an integer or out of range\r\n").await;
+    client.expect("INCR n\r\nINCR n\r\nGET n", ":3\r\n:4\r\n$1\r\n4\r\n").await;
+}
+
+#[tokio::test]
+async fn ids_that_make_no_sense_are_refused_and_nothing_is_written() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let reads = "-ERR MG.ID is for commands that write; send this one without\r\n";
+    for command in [
+        "GET k",
+        "MGET k l",
+        "PING",
+        "MULTI",
+        "EXEC",
+        "QUIT",
+        "MG.GET k WITHDOTS",
+        "DBSIZE",
+        "MG.CART ITEMS k",
+        "MG.COUNTER GET k",
+        "MG.QUORUM 1 1",
+        "CLIENT ID",
+    ] {
+        client.expect(&format!("MG.ID c:1 {command}"), reads).await;
+    }
+    client
+        .expect(
+            "MG.ID c:1 MG.ID c:2 INCR k",
+            "-ERR MG.ID cannot be nested: a command has one id\r\n",
+        )
+        .await;
+    client.expect_start("MG.ID c:1 NOTHING k", "-ERR unknown command 'NOTHING'").await;
+    client.expect("MG.ID c:1", "-ERR wrong number of arguments for 'mg.id' command\r\n").await;
+    client.expect("MG.ID c:1 INCR", "-ERR wrong number of arguments for 'incr' command\r\n").await;
+    client.expect_start("MG.ID c: INCR k", "-BADID an idempotency key of 0 bytes").await;
+    client.expect_start("MG.ID \"\" INCR k", "-BADID an idempotency key of 0 bytes").await;
+    let long = "x".repeat(256);
+    client
+        .expect_start(&format!("MG.ID c:{long} INCR k"), "-BADID an idempotency key of 256")
+        .await;
+    client.expect("EXISTS k", ":0\r\n").await;
+    client.expect("MG.ID c:1 INCR k", ":1\r\n").await;
+    client
+        .expect(
+            "MG.ID c:1 INCRBY k 2",
+            "-IDREUSED this idempotency key was used with other arguments on this key; use a new \
+             one\r\n",
+        )
+        .await;
+    for id in 2..=256 {
+        client.expect(&format!("MG.ID c:{id} INCR k"), &format!(":{id}\r\n")).await;
+    }
+    client
+        .expect(
+            "MG.ID c:257 INCR k",
+            "-IDLIMIT the key remembers 256 idempotency keys and takes no more; send the operation \
+             without one\r\n",
+        )
+        .await;
+    client.expect("MG.ID c:7 INCR k\r\nINCR k", ":256\r\n:257\r\n").await;
+}

@@ -1,0 +1,209 @@
+//! The native client against nodes that lose connections: what counts is counted once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use client::{Bucket, Client, Datastore, MemoryDatastore};
+use clock::{ClusterSecret, NodeId};
+use futures_util::StreamExt;
+use replication::{Request, RequestError, RequestName};
+use tokio::net::{TcpListener, TcpStream};
+use values::{BytesOp, CounterOp, Key, Operation, UpdateError};
+use wire::{
+    Admission, CallBody, ClientCall, ClientReply, Identity, ReplyBody, RingSummary, accept,
+    read_frame, write_frame,
+};
+
+/// What a node does with a call.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// Does it, and closes the connection instead of answering.
+    DoneAndCut,
+    /// Closes the connection.
+    Cut,
+    /// Does it, and never answers.
+    DoneAndSilent,
+    /// Refuses names.
+    Full,
+}
+
+/// Names of the requests that came, in order.
+type Seen = Arc<Mutex<Vec<Option<RequestName>>>>;
+
+/// A node of `datastore` that treats its first calls so, and answers all others. Returns its
+/// address.
+async fn node(datastore: &Arc<MemoryDatastore>, fates: &[Fate], seen: &Seen) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (datastore, seen) = (Arc::clone(datastore), Arc::clone(seen));
+    let mut fates: VecDeque<Fate> = fates.iter().copied().collect();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            serve(stream, &datastore, &mut fates, &seen).await;
+        }
+    });
+    address
+}
+
+async fn serve(
+    stream: TcpStream,
+    datastore: &MemoryDatastore,
+    fates: &mut VecDeque<Fate>,
+    seen: &Seen,
+) {
+    let ring = RingSummary::new([0; 16], 16, ["a"]);
+    let (cluster, name) = ("c".to_owned(), "a".to_owned());
+    let us = Identity { cluster, node: NodeId(1), name, incarnation: 1, ring };
+    let secret = ClusterSecret::new(*b"s");
+    let admission = Admission { us: &us, secret: &secret };
+    let Ok((mut stream, _)) = accept(stream, admission, [1; 32], |_| Ok(())).await else { return };
+    while let Ok(ClientCall { id, body }) = read_frame(&mut stream).await {
+        let CallBody::Execute(requests) = body else { return };
+        seen.lock().unwrap().extend(requests.iter().map(|request| request.name.clone()));
+        let results = match fates.pop_front() {
+            None => datastore.execute(requests).await,
+            Some(Fate::Full) => {
+                let error = RequestError::from(UpdateError::TooManyNames { limit: 256 });
+                vec![Err(error); requests.len()]
+            }
+            Some(Fate::Cut) => return,
+            Some(Fate::DoneAndCut) => return drop(datastore.execute(requests).await),
+            Some(Fate::DoneAndSilent) => {
+                datastore.execute(requests).await;
+                // Nothing more is said until the client leaves.
+                while stream.next().await.is_some() {}
+                return;
+            }
+        };
+        let reply = ClientReply { id, body: ReplyBody::Executed(results) };
+        write_frame(&mut stream, &reply).await.unwrap();
+    }
+}
+
+fn adding(by: i64) -> Request {
+    Request::update(Key::new("b", "k").unwrap(), Operation::Counter(CounterOp::Add(by)))
+}
+
+async fn total(datastore: &Arc<MemoryDatastore>) -> i128 {
+    let datastore: Arc<dyn Datastore> = datastore.clone();
+    Bucket::new(datastore, "b").counter("k").unwrap().value().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_update_whose_answer_is_lost_is_tried_again_and_counts_once() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::DoneAndCut], &seen).await;
+    let client = Client::connect(&address).await.unwrap();
+    let answer = client.request(adding(5)).await.unwrap();
+    assert!(answer.repeated);
+    assert_eq!(total(&datastore).await, 5);
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0], seen[1]);
+    let name = seen[0].clone().unwrap();
+    assert_eq!((name.client.len(), &name.id[..]), (32, &b"1"[..]));
+}
+
+#[tokio::test]
+async fn an_update_that_was_not_done_is_done_by_the_next_try() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::Cut, Fate::Cut], &seen).await;
+    let client = Client::connect(&address).await.unwrap();
+    assert!(!client.request(adding(5)).await.unwrap().repeated);
+    assert_eq!(total(&datastore).await, 5);
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_is_left_for_another_one() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let silent = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
+    let other = node(&datastore, &[], &seen).await;
+    let client = Client::connect_to_any(&[&silent, &other]).await.unwrap();
+    let request = Request { timeout_ms: Some(2_000), ..adding(5) };
+    assert!(client.request(request).await.unwrap().repeated);
+    assert!(!client.request(adding(2)).await.unwrap().repeated);
+    assert_eq!(total(&datastore).await, 7);
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_reaches_is_left_for_another_one() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let here = node(&datastore, &[], &seen).await;
+    let client = Client::connect_to_any(&[&gone, &here]).await.unwrap();
+    client.request(adding(5)).await.unwrap();
+    assert_eq!(total(&datastore).await, 5);
+    assert!(Client::connect_to_any(&[&gone, &gone]).await.is_err());
+    assert!(Client::connect_to_any(&[]).await.is_err());
+}
+
+#[tokio::test]
+async fn tries_come_to_an_end() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::Cut; 9], &seen).await;
+    let client = Client::connect(&address).await.unwrap();
+    let failed = client.request(adding(5)).await.unwrap_err();
+    assert!(matches!(failed, RequestError::Disconnected(_)), "{failed}");
+    assert_eq!(seen.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn what_has_no_name_is_sent_once() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::DoneAndCut, Fate::DoneAndCut], &seen).await;
+    let client = Client::connect(&address).await.unwrap().without_names();
+    let put = Operation::Bytes(BytesOp::Put("v".into()));
+    for request in [adding(5), Request::update(Key::new("b", "raw").unwrap(), put)] {
+        let failed = client.request(request).await.unwrap_err();
+        assert!(matches!(failed, RequestError::Disconnected(_)), "{failed}");
+    }
+    assert_eq!(*seen.lock().unwrap(), [None, None]);
+    assert_eq!(total(&datastore).await, 5);
+}
+
+#[tokio::test]
+async fn a_name_of_the_application_is_sent_as_it_is_and_again() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::DoneAndCut], &seen).await;
+    let client = Arc::new(Client::connect(&address).await.unwrap().without_names());
+    let name = RequestName::parse(b"shop:42");
+    let bucket = Bucket::new(client, "b").named(name.clone());
+    assert_eq!(bucket.counter("k").unwrap().add(5).await.unwrap(), 5);
+    assert_eq!(bucket.counter("k").unwrap().add(5).await.unwrap(), 5);
+    assert_eq!(bucket.counter("k").unwrap().value().await.unwrap(), 5);
+    let name = Some(name);
+    assert_eq!(*seen.lock().unwrap(), [name.clone(), name.clone(), name, None]);
+    let reused = bucket.counter("k").unwrap().add(6).await.unwrap_err();
+    assert_eq!(reused, UpdateError::NameReused.into());
+}
+
+#[tokio::test]
+async fn a_key_that_takes_no_more_names_is_updated_without_one() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::Full], &seen).await;
+    let client = Client::connect(&address).await.unwrap();
+    client.request(adding(5)).await.unwrap();
+    client.request(adding(5)).await.unwrap();
+    assert_eq!(total(&datastore).await, 10);
+    let named: Vec<bool> = seen.lock().unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(named, [true, false, false]);
+}
+
+#[tokio::test]
+async fn a_replica_in_memory_takes_so_many_names_of_a_client_as_a_node_does() {
+    let datastore = MemoryDatastore::new();
+    let named =
+        |name: &str| Request { name: Some(RequestName::parse(name.as_bytes())), ..adding(1) };
+    for id in 0..256 {
+        assert!(!datastore.request(named(&format!("c:{id}"))).await.unwrap().repeated);
+    }
+    let full = RequestError::from(UpdateError::TooManyNames { limit: 256 });
+    assert_eq!(datastore.request(named("c:256")).await, Err(full));
+    assert!(datastore.request(named("c:7")).await.unwrap().repeated);
+    assert!(!datastore.request(named("d:7")).await.unwrap().repeated);
+    assert_eq!(datastore.request(named("")).await, Err(RequestError::Name { bytes: 0 }));
+    let Request { action, .. } = adding(2);
+    let reused = Request { action, ..named("c:7") };
+    assert_eq!(datastore.request(reused).await, Err(UpdateError::NameReused.into()));
+    assert_eq!(total(&Arc::new(datastore)).await, 257);
+}
