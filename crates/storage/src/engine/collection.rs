@@ -8,11 +8,11 @@
 //!
 //! The result is that of `Value::apply` on the whole (`tests::rows`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use clock::{Actor, CausalContext, Dot};
+use clock::{CausalContext, Dot};
 use values::{Blob, Delta, DotStore, JoinedRow, Key, State, Tag, empty_collection, join_row};
 
 use super::look::{Rows, corrupt, read_element};
@@ -81,26 +81,6 @@ pub(super) fn dots(state: &State) -> Vec<Dot> {
     }
 }
 
-/// The dots of `context` that are not among `kept`.
-fn without(context: &CausalContext, kept: &[Dot]) -> CausalContext {
-    let mut cuts: BTreeMap<Actor, BTreeSet<u64>> = BTreeMap::new();
-    for dot in kept {
-        cuts.entry(dot.actor).or_default().insert(dot.counter);
-    }
-    let mut rest = CausalContext::default();
-    for (actor, first, last) in context.ranges() {
-        let mut from = Some(first);
-        for &cut in cuts.get(&actor).into_iter().flat_map(|cuts| cuts.range(first..=last)) {
-            rest.insert_range(actor, from.unwrap_or(cut), cut - 1);
-            from = cut.checked_add(1);
-        }
-        if let Some(from) = from {
-            rest.insert_range(actor, from, last);
-        }
-    }
-    rest
-}
-
 impl<R: IndexRead> Engine<R> {
     #[expect(clippy::too_many_arguments, reason = "the collection's place takes three of them")]
     pub(super) fn merge_collection(
@@ -133,7 +113,7 @@ impl<R: IndexRead> Engine<R> {
             if kept.len() > CUT_OUT_MAX {
                 self.join_others(at, key, tag, collection, theirs, &named, changes)?;
             } else {
-                let gone = without(theirs.context(), &kept);
+                let gone = theirs.context().without(kept);
                 if !collection.cleared.descends(&gone) {
                     // Fields of a map can outlive their writes: their tallies.
                     let all_gone =
@@ -253,23 +233,4 @@ fn push_row(
     let record =
         joined.after.as_ref().map(|row| encode_element(&row_key, at, key, element, row.clone()));
     changes.push((Table::Element, row_key, record));
-}
-
-#[cfg(test)]
-mod tests {
-    use clock::NodeId;
-
-    use super::*;
-
-    #[test]
-    fn dots_are_cut_out_of_ranges_at_either_end_and_in_the_middle() {
-        let actor = Actor::new(NodeId(1), 2, 3);
-        let dot = |counter| Dot::new(actor, counter);
-        let context: CausalContext = [1, 2, 3, 4, 5, 8, 9].map(dot).into_iter().collect();
-        let rest = without(&context, &[dot(1), dot(3), dot(9), dot(7)]);
-        assert_eq!(rest, [2, 4, 5, 8].map(dot).into_iter().collect());
-        let mut last = CausalContext::default();
-        last.insert_range(actor, u64::MAX - 1, u64::MAX);
-        assert_eq!(without(&last, &[dot(u64::MAX)]), [dot(u64::MAX - 1)].into_iter().collect());
-    }
 }
