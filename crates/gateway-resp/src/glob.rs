@@ -112,4 +112,16 @@ mod tests {
         let pattern = "a*".repeat(2_000) + "b";
         assert!(!matches(pattern.as_bytes(), "a".repeat(10_000).as_bytes()));
     }
+
+    #[test]
+    fn a_long_class_behind_a_star_does_not_stop_the_loop_that_serves_everybody() {
+        // One SCAN of 1 MiB looks at thousands of keys with it.
+        let pattern = [b"*[".as_slice(), &vec![b'x'; 1 << 20], b"]z"].concat();
+        let text = vec![b'k'; 64 << 10];
+        let (sender, answered) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(matches(&pattern, &text)));
+        // Not a matter of speed: 64 billion steps as it stands, a million if each byte is read once.
+        let answer = answered.recv_timeout(std::time::Duration::from_secs(5));
+        assert_eq!(answer, Ok(false), "no answer within five seconds");
+    }
 }

@@ -115,8 +115,17 @@ impl Core {
         self.shared.is_in_reach(node)
     }
 
+    /// Whether there is no room for another request. Writes replied to stay while the own disk does
+    /// not answer; then there is none for writes, while reads go on.
+    fn is_full(&self, writes: bool) -> bool {
+        let requests_max = self.shared.config.requests_max;
+        self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max
+    }
+
     fn call(&mut self, id: CallId, call: Call, now: Now, effects: &mut Vec<Effect>) {
-        if self.waiting >= self.shared.config.requests_max {
+        let writes =
+            matches!(&call, Call::Request(request) if matches!(request.action, Action::Update(_)));
+        if self.is_full(writes) {
             self.shared.counters.overloaded += 1;
             effects.push(Effect::Reply { id, reply: Err(RequestError::Overloaded) });
             return;
@@ -257,7 +266,7 @@ impl Core {
             return;
         }
         let origin = Origin::Peer { from, id };
-        if self.waiting >= self.shared.config.requests_max {
+        if self.is_full(matches!(request.action, Action::Update(_))) {
             self.shared.counters.overloaded += 1;
             let mut turn = Turn::new(&mut self.shared, now, effects);
             return turn.reply(origin, Err(RequestError::Overloaded));

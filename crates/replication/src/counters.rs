@@ -24,8 +24,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Requests answered with fewer replicas than r or w.
     pub unmet_quorums: u64,
-    /// Deltas that this node's disk refused again and again, and that were given up: their owners
-    /// are stale until the key is read.
+    /// Deltas that this node's disk refused and that there was no room to keep for another try:
+    /// their owners are stale until the key is read.
     pub deltas_dropped: u64,
     /// Reads of a key with more than one sibling or more than one type.
     pub conflicts: u64,

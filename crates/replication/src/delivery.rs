@@ -12,7 +12,7 @@ use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
 use values::View;
 
 use crate::{
-    Body,
+    Body, message,
     turn::{Timer, Turn, Waiter},
 };
 
@@ -30,8 +30,22 @@ enum Phase {
     Idle,
     /// The engine was asked for a page.
     Listing,
-    /// A page is under way; the deltas not acknowledged yet, by message number.
-    Sending { unacknowledged: BTreeMap<u64, (OutboxPosition, u128)>, last: OutboxPosition },
+    /// A page is under way.
+    Sending {
+        /// The messages not acknowledged yet, by number, and which delta of the page each brings.
+        unacknowledged: BTreeMap<u64, usize>,
+        page: Vec<Sent>,
+        last: OutboxPosition,
+    },
+}
+
+/// A delta under way, in one message or several.
+#[derive(Debug)]
+struct Sent {
+    position: OutboxPosition,
+    version: u128,
+    /// Messages not acknowledged yet.
+    parts: usize,
 }
 
 #[derive(Debug)]
@@ -83,8 +97,14 @@ impl Delivery {
 
     /// What the owner acknowledged could not be deleted: it is listed again.
     pub(crate) fn delivered(&mut self, owner: NodeId, answer: &Answer, turn: &mut Turn<'_>) {
-        if let Answer::Failed(_) = answer {
-            self.deferred(owner, turn);
+        let lane = self.lane(owner);
+        let Answer::Failed(_) = answer else {
+            lane.retry_ms = RETRY_MS;
+            return;
+        };
+        lane.failed = true;
+        if let Phase::Idle = lane.phase {
+            self.end_pass(owner, turn);
         }
     }
 
@@ -122,14 +142,19 @@ impl Delivery {
         };
         let budget_ms = turn.shared.config.timeout_ms;
         let mut unacknowledged = BTreeMap::new();
-        for Pending { position, key, delta, version } in page {
-            let body = Body::Merge { key, delta, show: None };
-            let number = turn.ask(owner, Waiter::Delivery(owner), budget_ms, body);
-            unacknowledged.insert(number, (position, version));
+        let mut sent = Vec::new();
+        for (at, Pending { position, key, delta, version }) in page.into_iter().enumerate() {
+            let parts = message::parts(delta);
+            sent.push(Sent { position, version, parts: parts.len() });
+            for delta in parts {
+                let body = Body::Merge { key: key.clone(), delta, show: None };
+                let number = turn.ask(owner, Waiter::Delivery(owner), budget_ms, body);
+                unacknowledged.insert(number, at);
+            }
         }
         let lane = self.lane(owner);
         lane.found_any = true;
-        lane.phase = Phase::Sending { unacknowledged, last };
+        lane.phase = Phase::Sending { unacknowledged, page: sent, last };
         let at = turn.now.monotonic_ms.saturating_add(u64::from(budget_ms));
         turn.set_timer(Timer::Delivery(owner), at);
     }
@@ -143,13 +168,17 @@ impl Delivery {
         turn: &mut Turn<'_>,
     ) {
         let lane = self.lane(owner);
-        let Phase::Sending { unacknowledged, last } = &mut lane.phase else { return };
-        let Some((position, version)) = unacknowledged.remove(&number) else { return };
+        let Phase::Sending { unacknowledged, page, last } = &mut lane.phase else { return };
+        let Some(at) = unacknowledged.remove(&number) else { return };
         let next = unacknowledged.is_empty().then(|| last.clone());
         match merged {
             Ok(_) => {
-                turn.shared.counters.deliveries += 1;
-                turn.store(Waiter::Delivered(owner), Command::Delivered { position, version });
+                page[at].parts -= 1;
+                if let Sent { position, version, parts: 0 } = &page[at] {
+                    let (position, version) = (position.clone(), *version);
+                    turn.shared.counters.deliveries += 1;
+                    turn.store(Waiter::Delivered(owner), Command::Delivered { position, version });
+                }
             }
             Err(_) => lane.failed = true,
         }
@@ -191,8 +220,8 @@ impl Delivery {
             lane.retry_ms = pause_ms.saturating_mul(2).min(RETRY_MAX_MS);
             pause_ms
         } else {
-            lane.retry_ms = RETRY_MS;
             if !found_any {
+                lane.retry_ms = RETRY_MS;
                 return;
             }
             NEXT_PASS_MS

@@ -9,6 +9,15 @@ use values::{Delta, Key, Scope, View};
 
 use crate::{Answer, Request, RequestError};
 
+/// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
+/// nodes, and enough for whatever one operation adds.
+const DELTA_BYTES_MAX: usize = 16 << 20;
+
+/// Cuts a delta for sending: its join is the join of the parts, of which there is at least one.
+pub(crate) fn parts(delta: Delta) -> Vec<Delta> {
+    if delta.is_empty() { vec![delta] } else { delta.split(DELTA_BYTES_MAX) }
+}
+
 /// Names a request of one core of one node, so that its reply finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {

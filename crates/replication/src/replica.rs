@@ -95,7 +95,7 @@ impl Question {
 /// Refuses a peer's question because too much waits for the engine.
 pub(crate) fn refuse(from: NodeId, id: RequestId, body: &Body, turn: &mut Turn<'_>) {
     if let Some(question) = Question::in_body(body) {
-        turn.answer(from, id, question.failed(StorageError::Overloaded(0)));
+        turn.answer(from, id, question.failed(StorageError::Busy));
     }
 }
 

@@ -175,7 +175,7 @@ pub enum RequestError {
     /// The node, or the replica it forwarded to, has too much to do. Nothing was done.
     #[error("overloaded: try again later")]
     Overloaded,
-    /// The disk failed on the only replica that could be asked.
+    /// The disk failed on the only replica that could be asked. Nothing was written.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The node is stopping, or not connected to anything that could serve.

@@ -16,7 +16,7 @@ use crate::turn::{Timer, Turn, Waiter};
 /// Most deltas kept (a guess), and most bytes of them: a quarter of what may wait for the disk.
 const DELTAS_MAX: usize = 4_096;
 const BYTES_MAX: usize = 64 << 20;
-/// Pause before deltas are tried again, in milliseconds: doubled each time that one is refused, up
+/// Pause before deltas are tried again, in milliseconds: doubled each time that any is refused, up
 /// to the maximum.
 const RETRY_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;
@@ -40,18 +40,20 @@ pub(crate) struct Unkept {
     bytes: usize,
     next: u64,
     retry_ms: u64,
+    /// Whether one of those tried last was refused.
+    is_refused: bool,
 }
 
 impl Default for Unkept {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), bytes: 0, next: 0, retry_ms: RETRY_MS }
+        Self { entries: BTreeMap::new(), bytes: 0, next: 0, retry_ms: RETRY_MS, is_refused: false }
     }
 }
 
 impl Unkept {
     /// Keeps a delta of `owner`.
     pub(crate) fn keep(&mut self, owner: NodeId, key: Key, delta: Delta, turn: &mut Turn<'_>) {
-        let bytes = clock::encode(&delta).len();
+        let bytes = clock::encode(&delta).len() + key.bucket().len() + key.key().len();
         if self.entries.len() >= DELTAS_MAX || self.bytes.saturating_add(bytes) > BYTES_MAX {
             turn.shared.counters.deltas_dropped += 1;
             return;
@@ -65,6 +67,7 @@ impl Unkept {
     /// Tries the oldest again.
     pub(crate) fn time(&mut self, turn: &mut Turn<'_>) {
         let me = turn.me();
+        self.is_refused = false;
         let rest = self.entries.iter_mut().filter(|(_, entry)| !entry.is_tried);
         for (&number, entry) in rest.take(TRIED_MAX) {
             entry.is_tried = true;
@@ -90,7 +93,9 @@ impl Unkept {
             if let Some(entry) = self.entries.get_mut(&number) {
                 entry.is_tried = false;
             }
-            self.retry_ms = self.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
+            if !std::mem::replace(&mut self.is_refused, true) {
+                self.retry_ms = self.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
+            }
             self.wait(turn);
             return None;
         }

@@ -28,6 +28,7 @@ impl Told {
                 | RequestError::Context(_)
                 | RequestError::Unavailable { .. }
                 | RequestError::Overloaded
+                | RequestError::Storage(_)
                 | RequestError::Stopping),
             ) => Self::Refused(error),
             Err(error) => Self::Unknown(error),

@@ -567,3 +567,17 @@ fn a_flood_of_names_is_refused_and_node_given_ones_are_done_without() {
         assert_eq!(done.is_ok(), number < limits.names_per_client, "{number}: {done:?}");
     }
 }
+
+/// A page says that keys may be missing when fewer owners than a read needs were heard.
+#[test]
+fn a_scan_that_heard_fewer_than_r_owners_says_that_keys_may_be_missing() {
+    let mut sim = cluster(3, 2, 2, Availability::Always);
+    let key = key("unheard");
+    isolate(&mut sim, 0);
+    let added = sim.update(1, &key, incr(1)).expect("a write");
+    assert!(added.acks.is_met());
+    let request = ScanRequest { bucket: "default".into(), cursor: None, limit: 10 };
+    let call = sim.call(0, Call::Scan(request));
+    let Ok(Reply::Page(page)) = sim.run_until_answered(call) else { panic!("no page") };
+    assert!(page.incomplete || !page.keys.is_empty(), "{page:?}");
+}

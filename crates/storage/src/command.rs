@@ -205,4 +205,7 @@ pub enum StorageError {
         /// What a message holds.
         limit: usize,
     },
+    /// Too many commands wait for the engine. Nothing was done.
+    #[error("overloaded: too many commands wait for the engine")]
+    Busy,
 }

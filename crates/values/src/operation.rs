@@ -354,8 +354,9 @@ impl Operation {
     pub const fn removes_observed(&self) -> bool {
         matches!(
             self,
-            Self::Register(RegisterOp::Set { at: None, .. })
-                | Self::Counter(CounterOp::Reset)
+            Self::Register(
+                RegisterOp::Set { at: None, .. } | RegisterOp::Set { replace: true, .. }
+            ) | Self::Counter(CounterOp::Reset)
                 | Self::Orset(OrsetOp::Remove(_))
                 | Self::Cart(CartOp::Remove(_) | CartOp::SetQuantity { .. })
                 | Self::Map(MapOp::Set(_) | MapOp::Remove(_))

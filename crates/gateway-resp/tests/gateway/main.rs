@@ -4,5 +4,6 @@
 mod clients;
 mod commands;
 mod connection;
+mod memory;
 mod merganser;
 mod support;

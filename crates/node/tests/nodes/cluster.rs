@@ -1,9 +1,10 @@
 //! Three nodes on loopback, with real sockets and LMDB on disk.
 
 use crate::support::{add, eventually, members, set_key, three};
-use client::Datastore;
+use client::{Datastore, RegisterHandle};
 use node::DevOptions;
-use replication::RequestError;
+use replication::{Request, RequestError};
+use values::{Operation, RegisterOp, Scope};
 
 #[tokio::test]
 async fn a_write_at_one_node_is_read_at_the_others() {
@@ -121,5 +122,36 @@ async fn the_status_names_members_owners_and_cuts() {
     assert_eq!(partitions, 4096);
     let unknown = cluster.nodes()[0].datastore().cut_links("node9", true).await;
     assert!(matches!(unknown, Err(RequestError::Unsupported(text)) if text.contains("node9")));
+    cluster.stop().await;
+}
+
+/// What the facade promises, and with it a pipeline and MULTI of the Redis protocol: `SET k 5`, `INCR
+/// k`, `GET k` in one batch. A replacing set asks other replicas first; what stands behind it must
+/// not overtake it.
+#[tokio::test]
+async fn requests_on_one_key_in_one_batch_are_done_in_the_order_given() {
+    let cluster = three().await;
+    for node in cluster.nodes() {
+        let datastore = node.datastore();
+        for number in 0..5 {
+            let key = || set_key(&format!("{}-{number}", node.name()));
+            let five = RegisterOp::Set { value: "5".into(), at: None, replace: true };
+            let batch = vec![
+                Request::update(key(), Operation::Register(five)),
+                Request::update(key(), Operation::Register(RegisterOp::Increment(1))),
+                Request::get(key(), Scope::Headers),
+            ];
+            let shown: Vec<_> = datastore
+                .execute(batch)
+                .await
+                .into_iter()
+                .map(|answer| RegisterHandle::read(&answer.unwrap()).unwrap_or_default())
+                .collect();
+            assert_eq!(shown, ["5", "6", "6"], "{:?}", key());
+            // The increment was acknowledged: it stays.
+            let read = datastore.request(Request::get(key(), Scope::Headers)).await.unwrap();
+            assert_eq!(RegisterHandle::read(&read).unwrap(), "6");
+        }
+    }
     cluster.stop().await;
 }

@@ -1,7 +1,8 @@
 //! Listing the keys of a bucket, a range of partitions at a time.
 //!
-//! Every owner of a partition in the range is asked, and what they list is united: a key that r
-//! owners hold is found as long as one of them answers. A replica that filled its page has said
+//! Every owner of a partition in the range is asked, and what they list is united: a key that w
+//! owners hold is found where r of them answer; where fewer do, the page says that it is
+//! incomplete. A replica that filled its page has said
 //! nothing of what comes after it, so the union is cut at the first such end.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub(crate) struct Scan {
     bucket: Bytes,
     limit: u32,
     n: usize,
+    /// Owners of a partition that must answer for its keys to be known.
+    r: usize,
     at: ScanCursor,
     last: u32,
     round: u32,
@@ -54,6 +57,7 @@ impl Scan {
             bucket: request.bucket,
             limit: request.limit.clamp(1, LIST_MAX),
             n: 0,
+            r: 0,
             at: request.cursor.unwrap_or(start),
             last: 0,
             round: 0,
@@ -68,7 +72,8 @@ impl Scan {
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
             Input::Begin => {
-                self.n = usize::from(policy(&turn.shared.config, &self.bucket).n);
+                let policy = policy(&turn.shared.config, &self.bucket);
+                (self.n, self.r) = (policy.n.into(), policy.r.into());
                 self.deadline = deadline(None, turn);
                 if self.at.partition >= turn.shared.ring.partition_count().get() {
                     self.reply(None, turn);
@@ -157,7 +162,9 @@ impl Scan {
     fn unite(&mut self, turn: &Turn<'_>) -> Option<ScanCursor> {
         let ring = &turn.shared.ring;
         let answered = |partition: &u32| {
-            ring.owners(Partition(*partition), self.n).any(|node| self.listed.contains_key(&node))
+            let owners: Vec<NodeId> = ring.owners(Partition(*partition), self.n).collect();
+            let answered = owners.iter().filter(|node| self.listed.contains_key(node)).count();
+            answered >= self.r.min(owners.len())
         };
         self.incomplete |= !(self.at.partition..=self.last).all(|partition| answered(&partition));
         let limit = self.limit as usize;

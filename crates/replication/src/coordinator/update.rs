@@ -4,7 +4,8 @@
 //! A removal first observes what r replicas show ([`Observation`]), then is made like any other
 //! write, once. Every owner ends up with the delta or, durably, in the outbox: an owner that cannot
 //! be reached, refuses or stays silent has it deferred, also after the reply; what this node's own
-//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)).
+//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)), unless it was certainly written
+//! nowhere: then the disk's error is the reply, and nothing was done.
 
 mod observation;
 
@@ -17,7 +18,7 @@ use values::{BytesOp, CounterOp, Delta, MapOp, Operation, RegisterOp, Scope, Vie
 use self::observation::Observation;
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Availability, Body, RequestError,
+    Acks, Answer, Availability, Body, RequestError, message,
     turn::{Part, PartKind, Slot, Timer, Turn},
 };
 
@@ -44,12 +45,14 @@ enum Hint {
 /// One of the other owners.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
+    /// Parts of the delta that it has not acknowledged.
+    parts: usize,
     acked: bool,
     hint: Hint,
 }
 
 impl Peer {
-    const UNSENT: Self = Self { acked: false, hint: Hint::None };
+    const UNSENT: Self = Self { parts: 0, acked: false, hint: Hint::None };
 
     const fn is_settled(self) -> bool {
         self.acked || matches!(self.hint, Hint::Durable | Hint::Absent)
@@ -67,6 +70,8 @@ pub(crate) struct Update {
     observation: Observation,
     local: Local,
     failure: Option<StorageError>,
+    /// For whom the disk refused the delta, this node among them for its own copy.
+    refused: Vec<NodeId>,
     view: View,
     changed: u64,
     repeated: bool,
@@ -90,6 +95,7 @@ impl Update {
             operation,
             local: Local::Observing,
             failure: None,
+            refused: Vec::new(),
             view: View::default(),
             changed: 0,
             repeated: false,
@@ -215,7 +221,7 @@ impl Update {
     fn fail(&mut self, error: StorageError, turn: &mut Turn<'_>) {
         self.local = Local::Failed;
         self.failure = Some(error);
-        self.keep(turn.me(), turn);
+        self.refuse(turn.me(), turn);
     }
 
     /// Takes the engine's answer on what is kept for `owner`.
@@ -225,13 +231,31 @@ impl Update {
             peer.hint = Hint::Durable;
         } else {
             peer.hint = Hint::Absent;
-            self.keep(owner, turn);
+            self.refuse(owner, turn);
         }
     }
 
-    /// Has the delta tried again that the disk refused, for this node itself or in the outbox.
-    fn keep(&self, owner: NodeId, turn: &mut Turn<'_>) {
-        turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
+    /// The disk refused the delta, for this node itself or in the outbox.
+    fn refuse(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        self.refused.push(owner);
+        if self.replied {
+            self.keep(turn);
+        }
+    }
+
+    /// Has the delta tried again wherever the disk refused it.
+    fn keep(&mut self, turn: &mut Turn<'_>) {
+        for owner in std::mem::take(&mut self.refused) {
+            turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
+        }
+    }
+
+    /// Whether the delta is certainly nowhere: no disk took it, and nobody was sent it.
+    fn is_nowhere(&self) -> bool {
+        let is_hinted = |peer: &Peer| matches!(peer.hint, Hint::Durable | Hint::Waiting);
+        let is_certain =
+            matches!(self.failure, Some(StorageError::Full | StorageError::ReadOnly(_)));
+        is_certain && !self.sent_any && !self.peers.values().any(is_hinted)
     }
 
     /// Sends the delta to every other owner.
@@ -239,19 +263,26 @@ impl Update {
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
+        // Only what is removed whole can name more than an operation's own size allows.
+        let parts = match self.operation.scope() {
+            Scope::Removal => message::parts(self.delta.clone()),
+            _ => vec![self.delta.clone()],
+        };
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
             if !turn.shared.is_in_reach(node) {
                 self.cover(node, turn);
                 continue;
             }
             self.sent_any = true;
-            let body = Body::Merge {
-                key: self.terms.key.clone(),
-                delta: self.delta.clone(),
-                show: self.show.clone(),
-            };
-            let waiter = self.terms.waiter(0, node, PartKind::Ask);
-            turn.ask(node, waiter, budget_ms, body);
+            for delta in &parts {
+                let (key, show) = (self.terms.key.clone(), self.show.clone());
+                let body = Body::Merge { key, delta: delta.clone(), show };
+                let waiter = self.terms.waiter(0, node, PartKind::Ask);
+                turn.ask(node, waiter, budget_ms, body);
+            }
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.parts = parts.len();
+            }
         }
     }
 
@@ -264,7 +295,8 @@ impl Update {
         let Some(peer) = self.peers.get_mut(&part.node) else { return };
         match merged {
             Ok(shown) => {
-                peer.acked = true;
+                peer.parts = peer.parts.saturating_sub(1);
+                peer.acked = peer.parts == 0;
                 if let Some(shown) = shown {
                     self.view.merge(&shown);
                 }
@@ -326,9 +358,16 @@ impl Update {
         self.replied = true;
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
+        if self.is_nowhere()
+            && let Some(error) = self.failure.take()
+        {
+            return turn.reply(self.terms.origin, Err(RequestError::Storage(error)));
+        }
+        self.keep(turn);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
         if !(w_met || (always && has_copy)) {
-            return turn.reply(self.terms.origin, Err(self.unmet(acked)));
+            let unknown = RequestError::Unknown { acked, needed: quorum.w };
+            return turn.reply(self.terms.origin, Err(unknown));
         }
         let put = match &self.operation {
             Operation::Bytes(BytesOp::Put(value)) => Some(value),
@@ -346,13 +385,6 @@ impl Update {
             time: turn.shared.clock.latest(),
         };
         turn.reply(self.terms.origin, Ok(answer));
-    }
-
-    fn unmet(&mut self, acked: u8) -> RequestError {
-        match self.failure.take() {
-            Some(error) if !self.sent_any => RequestError::Storage(error),
-            _ => RequestError::Unknown { acked, needed: self.terms.quorum.w },
-        }
     }
 }
 

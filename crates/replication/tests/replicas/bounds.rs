@@ -44,3 +44,18 @@ fn all_that_a_call_leads_to_at_other_nodes_has_its_trace() {
     assert_eq!(of.len(), 2, "a trace for each call");
     assert!(!seen.is_empty() && seen.iter().all(|trace| of.contains(trace)), "{seen:?} of {of:?}");
 }
+
+/// A disk that hangs must not let memory grow with every write that the other owners acknowledge.
+#[test]
+fn what_goes_on_in_the_background_is_bounded_while_the_own_disk_hangs() {
+    let mut net = Net::new();
+    net.set_commits(A, false);
+    for _ in 0..REQUESTS_MAX * 5 {
+        let call = net.call(A, count(1));
+        net.run();
+        // Refused or done: either is well, if at once.
+        net.take_reply(call).expect("an answer at once").ok();
+    }
+    let under_way = net.core(A).under_way();
+    assert!(under_way <= 2 * REQUESTS_MAX, "{under_way} requests are under way");
+}

@@ -1,10 +1,10 @@
 //! Disks that fail: every replica catches up all the same.
 
 use replication::{Request, RequestError};
-use storage::{IndexRead, Table};
+use storage::{IndexRead, StorageError, Table};
 use values::Scope;
 
-use crate::net::{A, B, C, Net, key, put, sadd};
+use crate::net::{A, B, C, Net, count, counted, key, put, sadd};
 
 #[test]
 fn a_coordinator_whose_own_disk_was_full_catches_up_once_there_is_room() {
@@ -68,4 +68,31 @@ fn a_time_limit_of_zero_is_refused_and_one_of_a_millisecond_leaves_no_replica_al
     net.lose();
     net.heal();
     net.assert_replicas_equal();
+}
+
+#[test]
+fn a_write_that_is_said_to_have_failed_never_shows() {
+    let mut net = Net::new();
+    net.hold(&[(A, B), (A, C), (B, A), (C, A)]);
+    net.links_of(A, false);
+    net.disk(A).full(true);
+    let error = net.ask(A, count(1)).unwrap_err();
+    net.disk(A).full(false);
+    net.pass(60_000);
+    assert_eq!(error, RequestError::Storage(StorageError::Full));
+    assert_eq!(counted(&net.show(A)), 0, "it was said to have failed");
+}
+
+/// A full disk cannot forget what was delivered; that is no reason to send it ten times a second.
+#[test]
+fn what_the_disk_does_not_let_go_of_is_not_delivered_again_and_again() {
+    let mut net = Net::new();
+    net.hold(&[(A, C)]);
+    net.ask_at_once(A, sadd("x"));
+    net.pass(500);
+    net.lose();
+    net.disk(A).full(true);
+    net.pass(120_000);
+    let deliveries = net.core(A).counters().deliveries;
+    assert!(deliveries <= 20, "delivered {deliveries} times in two minutes");
 }

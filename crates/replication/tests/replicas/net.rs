@@ -347,3 +347,10 @@ pub(crate) fn register(view: &View) -> Option<Blob> {
         _ => None,
     }
 }
+
+pub(crate) fn counted(view: &View) -> i128 {
+    match view.value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => counter.tally.value(),
+        _ => 0,
+    }
+}

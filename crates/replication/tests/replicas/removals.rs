@@ -107,3 +107,23 @@ fn a_removal_waits_for_a_silent_replica_no_longer_than_for_another_in_its_place(
     assert_eq!((answer.changed, answer.partly_observed), (0, true));
     assert!(net.now_ms - start < 10_000);
 }
+
+/// What comes after the removal was made was not seen by it: the answer must not count it.
+#[test]
+fn a_removal_counts_no_replica_that_showed_what_it_holds_after_the_removal_was_made() {
+    let mut net = Net::new();
+    net.hold(&[(B, A), (C, A)]);
+    net.ask_at_once(B, sadd("x"));
+    net.lose();
+    assert!(!net.show(A).is_live(Tag::ORSET), "A is stale");
+    // B and C are slow to show what they hold: A goes on without them.
+    net.hold(&[(B, A), (C, A)]);
+    let removal = net.call(A, srem("x"));
+    net.pass(250);
+    assert!(net.take_reply(removal).is_none(), "no acknowledgement has come");
+    net.release();
+    net.pass(1_000);
+    let answer = net.take_reply(removal).expect("answered in time").unwrap();
+    assert!(net.show(B).is_live(Tag::ORSET), "it was not among what A removed");
+    assert!(answer.partly_observed, "{answer:?}");
+}

@@ -35,6 +35,10 @@ fn is_whole(delta: &Delta) -> bool {
     delta.value.0.keys().all(|tag| Tag::KNOWN.contains(tag) && !is_collection(*tag))
 }
 
+/// A page of the outbox ends with the row that takes it beyond so many bytes: what is delivered in
+/// the background must not hold up what clients wait for. A guess.
+const PAGE_BYTES: usize = 1 << 20;
+
 impl<R: IndexRead> Engine<R> {
     /// Merges `delta` into what is pending for (owner, key). A damaged record is replaced: what it
     /// held is left to anti-entropy.
@@ -103,12 +107,15 @@ impl<R: IndexRead> Engine<R> {
         let prefix = owner.0.to_be_bytes();
         let from = after.map_or_else(Vec::new, |after| successor(&after.0));
         let mut listed = Vec::new();
+        let mut bytes = 0;
         self.rows.scan(Table::Outbox, &prefix, &from, |row_key, record| {
             if let Ok((key, delta, version)) = decode_pending(row_key, record) {
                 let position = OutboxPosition(row_key.to_vec().into());
                 listed.push(Pending { position, key, delta, version });
             }
-            if listed.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            bytes += record.len();
+            let goes_on = listed.len() < limit && bytes < PAGE_BYTES;
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(listed)
     }

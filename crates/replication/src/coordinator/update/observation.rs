@@ -120,8 +120,9 @@ impl Observation {
         self.wake_at
     }
 
-    /// The join of what other nodes showed.
-    pub(super) const fn take_view(&mut self) -> Option<View> {
+    /// The join of what other nodes showed. Whatever is shown after this was not observed.
+    pub(super) fn take_view(&mut self) -> Option<View> {
+        self.pending.clear();
         self.view.take()
     }
 
