@@ -13,10 +13,10 @@ use std::ops::ControlFlow;
 use clock::CausalContext;
 use values::{Key, Tag, empty_collection};
 
-use super::collection::{dots, without_cleared};
+use super::collection::{Sum, dots, without_dots};
 use super::look::{Rows, read_element};
 use super::{Change, Engine};
-use crate::record::{Collection, Header, Part, row_digest};
+use crate::record::{Collection, Header, Part};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError, Table};
 
@@ -72,14 +72,13 @@ impl<R: IndexRead> Engine<R> {
             let read =
                 read_element(&prefix, row_key, record, Some(key)).and_then(|(element, row)| {
                     rows.insert(&mut state, element.clone(), &row)?;
-                    Ok((without_cleared(tag, &row, &known, &element)?, element))
+                    let kept = without_dots(tag, &row, &known.cleared, &element)?;
+                    Sum::before(tag, &element, &kept)
                 });
             match read {
-                Ok((kept, element)) => {
+                Ok(kept) => {
                     rebuilt.context.extend(dots(&state));
-                    rebuilt.live += u64::from(kept.was_live);
-                    let digest = kept.before.map_or(0, |row| row_digest(tag, &element, &row));
-                    rebuilt.digest = rebuilt.digest.wrapping_add(digest);
+                    rebuilt.replace(Sum::default(), kept);
                 }
                 Err(_) => {
                     dropped.insert(row_key.to_vec());

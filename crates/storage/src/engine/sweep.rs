@@ -3,7 +3,7 @@
 //! A row in the meta table remembers each collection with something in `cleared`. Collections take
 //! turns, some rows each, so that none waits for one that is cleared again and again. The place
 //! reached in each is kept in memory only: after a crash a collection is swept from its beginning
-//! again. Sweeping changes no view.
+//! again. Sweeping changes no view but the summary of a collection that is still to be counted.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use clock::CausalContext;
 use values::Tag;
 
 use super::Engine;
-use super::collection::without_cleared;
+use super::collection::{Sum, without_dots};
 use super::look::read_element;
 use crate::memtable::successor;
 use crate::record::{Collection, Header, Part, encode_element};
@@ -90,6 +90,7 @@ impl<R: IndexRead> Engine<R> {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
         };
+        let before = header.clone();
         let Some(Part::Collection(collection)) = header.tags.get_mut(&tag) else {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
@@ -107,8 +108,11 @@ impl<R: IndexRead> Engine<R> {
             }
         } else if place.cleared == collection.cleared {
             collection.cleared = CausalContext::default();
-            self.put_header(&at, header.encode(&at, &key))?;
+            collection.deducted = None;
             self.rows.put(Table::Meta, marker, None);
+        }
+        if header != before {
+            self.put_header(&at, header.encode(&at, &key))?;
         }
         Ok(true)
     }
@@ -129,12 +133,13 @@ impl<R: IndexRead> Engine<R> {
         at: &RowKey,
         key: &values::Key,
         tag: Tag,
-        collection: &Collection,
+        collection: &mut Collection,
         from: &mut Vec<u8>,
         limit: usize,
     ) -> Result<bool, StorageError> {
         let prefix = at.elements(tag);
         let (mut changes, mut looked, mut end) = (Vec::new(), 0, true);
+        let (mut counted, mut left) = (Sum::default(), Sum::default());
         let mut next = from.clone();
         self.rows.scan(Table::Element, &prefix, from, |row_key, record| {
             if looked >= limit.max(1) {
@@ -145,15 +150,20 @@ impl<R: IndexRead> Engine<R> {
             next = successor(row_key);
             // A damaged row is left to whoever reads it.
             if let Ok((element, row)) = read_element(&prefix, row_key, record, Some(key))
-                && let Ok(kept) = without_cleared(tag, &row, collection, &element)
+                && let Ok(kept) = without_dots(tag, &row, &collection.cleared, &element)
                 && kept.before.as_deref() != Some(&row[..])
+                && let Ok(before) = collection.counted(tag, &element, Some(&row), &kept)
+                && let Ok(after) = Sum::before(tag, &element, &kept)
             {
+                counted.add(before);
+                left.add(after);
                 let record = kept.before.map(|row| encode_element(row_key, at, key, &element, row));
                 changes.push((row_key.to_vec(), record));
             }
             ControlFlow::Continue(())
         })?;
         *from = next;
+        collection.replace(counted, left);
         for (row_key, record) in changes {
             self.rows.put(Table::Element, row_key, record);
         }
