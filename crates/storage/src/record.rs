@@ -281,6 +281,17 @@ pub(crate) fn decode_element(
     Ok((record.element, record.row))
 }
 
+/// The record of a collection that waits to be swept. It says what was cleared once more, because
+/// a header that is damaged would otherwise bring it back.
+pub(crate) fn encode_cleared(row_key: &[u8], cleared: &CausalContext) -> Vec<u8> {
+    seal(row_key, &clock::encode(cleared))
+}
+
+/// What was cleared of a collection that waits to be swept.
+pub(crate) fn decode_cleared(row_key: &[u8], record: &[u8]) -> Result<CausalContext, StorageError> {
+    decode(open(row_key, record)?)
+}
+
 /// The record of a pending delta.
 pub(crate) fn encode_pending(row_key: &[u8], key: &Key, delta: &Delta) -> Vec<u8> {
     seal(row_key, &clock::encode(&PendingOut(key, delta)))

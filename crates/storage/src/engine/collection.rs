@@ -22,7 +22,7 @@ use values::{Blob, Delta, DotStore, JoinedRow, Key, State, Tag, empty_collection
 
 use super::look::{Rows, corrupt, read_element};
 use super::{Change, Engine};
-use crate::record::{Collection, Tallies, encode_element, row_digest};
+use crate::record::{Collection, Tallies, encode_cleared, encode_element, row_digest};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError, Table};
 
@@ -152,7 +152,9 @@ impl<R: IndexRead> Engine<R> {
                 let gone = theirs.context().without(kept);
                 if !collection.cleared.descends(&gone) {
                     self.clear(at, key, tag, collection, theirs, gone, &named, named_sum)?;
-                    changes.push((Table::Meta, at.sweep(tag), Some(vec![1])));
+                    let marker = at.sweep(tag);
+                    let record = encode_cleared(&marker, &collection.cleared);
+                    changes.push((Table::Meta, marker, Some(record)));
                 }
             }
         }
