@@ -6,14 +6,17 @@ use std::hint::black_box;
 
 use clock::NodeId;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ring::{PartitionCount, Ring, Token};
+use ring::{Member, PartitionCount, Ring, Token};
 
 /// Sizes of a small, a middling and a large cluster.
 const NODES: [u64; 3] = [3, 30, 300];
 
+fn members(nodes: u64) -> Vec<Member> {
+    (1..=nodes).map(|id| Member::new(NodeId(id))).collect()
+}
+
 fn ring_of(nodes: u64) -> Ring {
-    let members: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-    Ring::place(&members, PartitionCount::default(), 3, None).expect("distinct members")
+    Ring::place(&members(nodes), PartitionCount::default(), 3, None).expect("distinct members").ring
 }
 
 /// Tokens spread over the ring, so that no walk finds its partitions in the nearest cache.
@@ -64,7 +67,7 @@ fn place(c: &mut Criterion) {
     let mut group = c.benchmark_group("ring/place_a_join");
     for nodes in NODES {
         let before = ring_of(nodes);
-        let members: Vec<NodeId> = (1..=nodes + 1).map(NodeId).collect();
+        let members = members(nodes + 1);
         group.bench_with_input(BenchmarkId::from_parameter(nodes), &before, |b, before| {
             b.iter(|| Ring::place(&members, before.partition_count(), 3, Some(before)));
         });

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod cluster;
+mod plan;
 mod serve;
 mod values;
 
@@ -14,7 +15,7 @@ use node::{ConfigError, DevError};
 use replication::{Level, RequestError};
 
 use crate::demo::{self, CartsOptions};
-use crate::options::{Command, DemoCommand, Options};
+use crate::options::{Command, DemoCommand, Options, RingCommand};
 use crate::output::Printer;
 
 /// Runs the command; the exit code says what came of it (see `merganser --help`).
@@ -39,10 +40,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             if let Command::Context { token } = command {
                 return cluster::context(&printer, &options.node, token).await;
             }
+            if let Command::Ring { command: Some(RingCommand::Plan(plan)), .. } = command {
+                return plan::plan(&printer, &options.node, plan).await;
+            }
             let datastore: Arc<dyn Datastore> = Arc::new(Client::connect(&options.node).await?);
             let bucket = bucket(&options.bucket, options.r, options.w, options.timeout, &datastore);
             match command {
-                Command::Ring { key } => {
+                Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
                 Command::Status => cluster::status(&printer, &*datastore).await,
@@ -123,7 +127,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     let asked_wrongly = error.downcast_ref::<ConfigError>().is_some()
         || matches!(error.downcast_ref(), Some(DevError::Ports { .. } | DevError::Config(_)));
-    if asked_wrongly {
+    let plans_wrongly = error.downcast_ref::<plan::PlanError>().is_some();
+    if asked_wrongly || plans_wrongly {
         return ExitCode::from(2);
     }
     ExitCode::from(match error.downcast_ref::<RequestError>() {

@@ -229,10 +229,7 @@ impl Running {
             return drop(reply.send(results));
         }
         let first = self.calls.enter_group(requests.len(), reply);
-        for (place, request) in (0..).zip(requests) {
-            let id = replication::CallId(first.0 + place);
-            self.step(Event::Call { id, call: replication::Call::Request(request) });
-        }
+        self.step(Event::Requests { first, requests });
     }
 
     /// One event into the core, and all that follows from it until nothing more does.
@@ -240,6 +237,7 @@ impl Running {
         let Scratch { effects, queue, .. } = &mut self.scratch;
         let taken = match &event {
             Event::Call { .. } => Some("call"),
+            Event::Requests { .. } => Some("requests"),
             Event::Received { message, .. } => Some(message.body.name()),
             _ => None,
         };

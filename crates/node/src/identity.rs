@@ -69,7 +69,7 @@ mod tests {
         let digest = |names: &[&str], partitions| {
             let members: Vec<_> = names.iter().map(|name| node_id("ducks", name)).collect();
             let partitions = PartitionCount::new(partitions).unwrap();
-            let ring = Ring::place(&members, partitions, 5, None).unwrap();
+            let ring = Ring::place(&members, partitions, 5, None).unwrap().ring;
             ring_summary(&ring, names.iter().copied()).digest
         };
         let first = digest(&["a", "b", "c"], 64);

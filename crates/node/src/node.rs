@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use client::Datastore;
 use replication::{Core, CoreConfig};
-use ring::Ring;
+use ring::{Member, Ring};
 use storage::{Engine, EngineConfig};
 use storage_lmdb::{DirectoryLock, LmdbReader};
 use tokio::sync::{mpsc, watch};
@@ -75,7 +75,8 @@ impl Node {
         switchboard: Option<Switchboard>,
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
-        let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?;
+        let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
+        let ring = Ring::place(&members, config.partitions, SPREAD, None)?.ring;
         let DataDirectory { reader, writer, secret, lock } = DataDirectory::open(&config)?;
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =

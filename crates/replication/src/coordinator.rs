@@ -1,6 +1,7 @@
 //! Coordinators: one state machine per request under way, from its call to its reply and the
 //! background work that follows it (Dynamo §4.5, §5).
 
+mod choose;
 mod count;
 mod explain;
 mod forward;
@@ -14,7 +15,8 @@ use clock::{
 use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{
-    count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan, update::Update,
+    choose::choose, count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan,
+    update::Update,
 };
 use crate::{
     Action, Body, Request, RequestError,
@@ -30,6 +32,8 @@ pub(crate) const TIMEOUT_MAX_MS: u32 = 60_000;
 pub(crate) enum Input {
     /// To begin.
     Begin,
+    /// What it had to follow has gone before it.
+    Released,
     /// A peer answered.
     Answered { part: Part, body: Body },
     /// The engine answered.
@@ -61,6 +65,31 @@ pub(crate) enum Coordinator {
 }
 
 impl Coordinator {
+    /// Has a write made only once it is released; what it needs for that it may find out before.
+    /// Returns whether it may begin: another request must not, until it is released.
+    pub(crate) fn hold(&mut self) -> bool {
+        match self {
+            Self::Update(update) => {
+                update.hold();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether `next`, a later request of the same caller on the same key, may go on without
+    /// changing the order in which both are seen. `replied` if this one was replied to.
+    pub(crate) fn lets_pass(&self, next: &Self, replied: bool) -> bool {
+        match (self, next) {
+            // Made, it is in what this node shows and in what it makes next.
+            (Self::Update(update), _) => update.is_made(),
+            (Self::Get(_), Self::Get(_)) => true,
+            // Two messages may change places on their way: a replica could show a read what comes
+            // after it, or take two writes the other way round.
+            _ => replied,
+        }
+    }
+
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match self {
             Self::Get(get) => get.step(slot, input, turn),

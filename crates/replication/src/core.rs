@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, VecDeque};
 use clock::NodeId;
 use ring::Ring;
 use storage::Ticket;
-use values::Tag;
+use values::Key;
 
 use crate::{
     Action, Body, Call, CallId, CoreConfig, Effect, Event, Message, Now, Request, RequestError,
-    coordinator::{self, Coordinator, Forward, Get, Input, Progress, Scan, Terms, Update},
+    coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
@@ -36,7 +36,20 @@ struct Running {
     asked: Vec<u64>,
     /// Whether it was replied to, and goes on in the background.
     replied: bool,
+    /// Whether it waits until an earlier request has gone before it.
+    is_held: bool,
+    /// The later request that waits for this one.
+    next: Option<Slot>,
+    /// The key of a write that came from another node, until it is made.
+    gate: Option<Key>,
     trace: u64,
+}
+
+impl Running {
+    /// Whether it is a write that is not made yet.
+    fn is_unmade(&self) -> bool {
+        matches!(&self.coordinator, Coordinator::Update(update) if !update.is_made())
+    }
 }
 
 /// Coordinators, replica and outbox delivery of one event loop of a node.
@@ -49,6 +62,9 @@ pub struct Core {
     waiting: usize,
     /// The latest that were replied to, the oldest first; some are done.
     background: VecDeque<Slot>,
+    /// The last write of each key that came from another node and is not made yet: what comes after
+    /// it must not overtake it.
+    forwarded: BTreeMap<Key, Slot>,
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
@@ -63,6 +79,7 @@ impl Core {
             next_slot: 0,
             waiting: 0,
             background: VecDeque::new(),
+            forwarded: BTreeMap::new(),
             delivery: Delivery::default(),
             unkept: Unkept::default(),
             forwards: Forwards::default(),
@@ -74,6 +91,7 @@ impl Core {
         self.shared.begin_trace();
         match event {
             Event::Call { id, call } => self.call(id, call, now, effects),
+            Event::Requests { first, requests } => self.requests(first, requests, now, effects),
             Event::Received { from, message } => self.received(from, message, now, effects),
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
             Event::LinkUp(node) => {
@@ -122,18 +140,36 @@ impl Core {
         self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max
     }
 
-    fn call(&mut self, id: CallId, call: Call, now: Now, effects: &mut Vec<Effect>) {
-        let writes =
-            matches!(&call, Call::Request(request) if matches!(request.action, Action::Update(_)));
-        if self.is_full(writes) {
-            self.shared.counters.overloaded += 1;
-            effects.push(Effect::Reply { id, reply: Err(RequestError::Overloaded) });
-            return;
+    /// Takes a caller's requests in order.
+    fn requests(
+        &mut self,
+        first: CallId,
+        requests: Vec<Request>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut last = BTreeMap::<Key, Slot>::new();
+        for (place, request) in (0..).zip(requests) {
+            let key = request.key.clone();
+            let origin = Origin::Client(CallId(first.0 + place));
+            if let Some(slot) = self.request(origin, request, last.get(&key).copied(), now, effects)
+            {
+                last.insert(key, slot);
+            }
         }
+    }
+
+    fn call(&mut self, id: CallId, call: Call, now: Now, effects: &mut Vec<Effect>) {
         let slot = self.next_slot();
         let coordinator = match call {
             Call::Request(request) => {
-                return self.request(slot, Origin::Client(id), request, now, effects);
+                self.request(Origin::Client(id), request, None, now, effects);
+                return;
+            }
+            _ if self.is_full(false) => {
+                self.shared.counters.overloaded += 1;
+                effects.push(Effect::Reply { id, reply: Err(RequestError::Overloaded) });
+                return;
             }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
@@ -141,33 +177,91 @@ impl Core {
                 Coordinator::Explain(Box::new(coordinator::Explain::new(id, key)))
             }
         };
-        self.begin(slot, coordinator, now, effects);
+        self.enter(slot, coordinator, None, now, effects);
     }
 
-    /// Begins a request on a key: here, or at a replica of the key.
+    /// Begins a request on a key, here or at a replica of the key, once `after` lets it pass.
+    /// `None` if it was refused.
     fn request(
         &mut self,
-        slot: Slot,
         origin: Origin,
         request: Request,
+        after: Option<Slot>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Slot> {
+        let slot = self.next_slot();
+        let is_full = self.is_full(matches!(request.action, Action::Update(_)));
+        let mut turn = Turn::new(&mut self.shared, now, effects);
+        let chosen = if is_full {
+            turn.shared.counters.overloaded += 1;
+            Err(RequestError::Overloaded)
+        } else {
+            coordinator::choose(slot, origin, request, &mut turn)
+        };
+        match chosen {
+            Ok(coordinator) => {
+                self.enter(slot, coordinator, after, now, effects);
+                Some(slot)
+            }
+            Err(error) => {
+                turn.reply(origin, Err(error));
+                None
+            }
+        }
+    }
+
+    /// Enters a request, and lets it begin unless it has to follow `after`.
+    fn enter(
+        &mut self,
+        slot: Slot,
+        mut coordinator: Coordinator,
+        after: Option<Slot>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let mut turn = Turn::new(&mut self.shared, now, effects);
-        let coordinator = match coordinate(slot, origin, request, &mut turn) {
-            Ok(coordinator) => coordinator,
-            Err(error) => return turn.reply(origin, Err(error)),
+        self.waiting += 1;
+        let before = after.and_then(|after| self.running.get_mut(&after));
+        let before = before.filter(|before| {
+            before.is_held || !before.coordinator.lets_pass(&coordinator, before.replied)
+        });
+        let is_held = before.is_some();
+        if let Some(before) = before {
+            before.next = Some(slot);
+        }
+        let begins = !is_held || coordinator.hold();
+        let trace = self.shared.trace;
+        let running = Running {
+            coordinator,
+            asked: Vec::new(),
+            replied: false,
+            is_held,
+            next: None,
+            gate: None,
+            trace,
         };
-        self.begin(slot, coordinator, now, effects);
+        self.running.insert(slot, running);
+        if begins {
+            self.resume(slot, Input::Begin, now, effects);
+        }
     }
 
-    fn begin(&mut self, slot: Slot, coordinator: Coordinator, now: Now, effects: &mut Vec<Effect>) {
-        self.running.insert(
-            slot,
-            Running { coordinator, asked: Vec::new(), replied: false, trace: self.shared.trace },
-        );
-        self.waiting += 1;
-        self.resume(slot, Input::Begin, now, effects);
+    /// The request that waits for the one in `slot`, and what it is told, if that lets it pass now.
+    fn released(&mut self, slot: Slot, next: Slot) -> Option<(Slot, Input)> {
+        let waiting = self.running.get(&next)?;
+        if let Some(before) = self.running.get(&slot)
+            && (before.is_held
+                || !before.coordinator.lets_pass(&waiting.coordinator, before.replied))
+        {
+            return None;
+        }
+        if let Some(before) = self.running.get_mut(&slot) {
+            before.next = None;
+        }
+        let waiting = self.running.get_mut(&next)?;
+        waiting.is_held = false;
+        let is_begun = matches!(waiting.coordinator, Coordinator::Update(_));
+        Some((next, if is_begun { Input::Released } else { Input::Begin }))
     }
 
     /// Gives a request its turn, and forgets it when it is done.
@@ -175,7 +269,27 @@ impl Core {
     /// Replied to, it no longer counts against the requests that may be under way; that those in
     /// the background are bounded all the same, the oldest is told to end soon.
     fn resume(&mut self, slot: Slot, input: Input, now: Now, effects: &mut Vec<Effect>) {
-        let Some(running) = self.running.get_mut(&slot) else { return };
+        let mut next = Some((slot, input));
+        loop {
+            while let Some((slot, input)) = next {
+                next = self.advance(slot, input, now, effects);
+            }
+            if self.background.len() <= self.shared.config.requests_max {
+                return;
+            }
+            next = self.background.pop_front().map(|oldest| (oldest, Input::Hurry));
+        }
+    }
+
+    /// Gives one request its turn. Returns the one that waited for it to go before, if it may go on.
+    fn advance(
+        &mut self,
+        slot: Slot,
+        input: Input,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(Slot, Input)> {
+        let running = self.running.get_mut(&slot)?;
         self.shared.trace = running.trace;
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let progress = running.coordinator.step(slot, input, &mut turn);
@@ -191,6 +305,13 @@ impl Core {
             self.waiting -= 1;
             self.background.push_back(slot);
         }
+        let next = running.next;
+        if progress == Progress::Done || !running.is_unmade() {
+            let key = running.gate.take();
+            if let Some(key) = key.filter(|key| self.forwarded.get(key) == Some(&slot)) {
+                self.forwarded.remove(&key);
+            }
+        }
         if progress == Progress::Done {
             for &number in &running.asked {
                 self.shared.forget_ask(number);
@@ -200,11 +321,7 @@ impl Core {
                 self.waiting -= 1;
             }
         }
-        if self.background.len() > self.shared.config.requests_max
-            && let Some(oldest) = self.background.pop_front()
-        {
-            self.resume(oldest, Input::Hurry, now, effects);
-        }
+        self.released(slot, next?)
     }
 
     fn received(&mut self, from: NodeId, message: Message, now: Now, effects: &mut Vec<Effect>) {
@@ -265,15 +382,15 @@ impl Core {
             self.shared.counters.forwards_repeated += 1;
             return;
         }
-        let origin = Origin::Peer { from, id };
-        if self.is_full(matches!(request.action, Action::Update(_))) {
-            self.shared.counters.overloaded += 1;
-            let mut turn = Turn::new(&mut self.shared, now, effects);
-            return turn.reply(origin, Err(RequestError::Overloaded));
-        }
         request.timeout_ms = (budget_ms > 0).then_some(budget_ms).or(request.timeout_ms);
-        let slot = self.next_slot();
-        self.request(slot, origin, request, now, effects);
+        let key = request.key.clone();
+        let after = self.forwarded.get(&key).copied();
+        let origin = Origin::Peer { from, id };
+        let Some(slot) = self.request(origin, request, after, now, effects) else { return };
+        if let Some(running) = self.running.get_mut(&slot).filter(|running| running.is_unmade()) {
+            running.gate = Some(key.clone());
+            self.forwarded.insert(key, slot);
+        }
     }
 
     fn stored(
@@ -343,56 +460,4 @@ impl Core {
         self.next_slot = self.next_slot.wrapping_add(1);
         Slot(self.next_slot)
     }
-}
-
-/// The coordinator of a request. A read is coordinated by any node; a write by the first owner in
-/// reach, or the first fallback, and by this node if it is an owner or was forwarded to.
-fn coordinate(
-    slot: Slot,
-    origin: Origin,
-    request: Request,
-    turn: &mut Turn<'_>,
-) -> Result<Coordinator, RequestError> {
-    if request.timeout_ms == Some(0) {
-        return Err(RequestError::TimeLimit);
-    }
-    let operation = match request.action {
-        Action::Get(ref scope) => {
-            let scope = scope.clone();
-            let terms = Terms::of(&request, Tag::BYTES, slot, origin, turn)?;
-            return Ok(Coordinator::Get(Box::new(Get::new(terms, scope))));
-        }
-        Action::Update(ref operation) => operation,
-    };
-    let me = turn.me();
-    if let Origin::Client(_) = origin {
-        operation.check_size(&turn.shared.config.limits)?;
-        let quorum = coordinator::quorum(&request, turn.shared)?;
-        let to = write_coordinator(&request, quorum.n, turn.shared);
-        if to != me {
-            turn.shared.counters.forwards += 1;
-            let deadline = coordinator::deadline(request.timeout_ms, turn);
-            let forward = Forward::new(origin, request, to, quorum.w, deadline, turn);
-            return Ok(Coordinator::Forward(forward));
-        }
-    }
-    let operation = operation.clone();
-    let tag = operation.tag().unwrap_or(Tag::BYTES);
-    let terms = Terms::of(&request, tag, slot, origin, turn)?;
-    Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
-}
-
-/// Who coordinates a write that this node accepted.
-fn write_coordinator(request: &Request, n: u8, shared: &Shared) -> NodeId {
-    let me = shared.config.node;
-    let partition = shared.partition(&request.key);
-    if shared.ring.is_owner(partition, usize::from(n), me) {
-        return me;
-    }
-    let owners = shared.ring.owners(partition, usize::from(n));
-    if let Some(owner) = { owners }.find(|&owner| shared.is_in_reach(owner)) {
-        return owner;
-    }
-    let list = shared.ring.preference_list(partition);
-    list.into_iter().find(|&node| shared.is_in_reach(node)).unwrap_or(me)
 }

@@ -61,6 +61,14 @@ pub enum Event {
         /// What for.
         call: Call,
     },
+    /// A client made several requests at once. Those on one key are seen in the order given, and
+    /// each sees those before it.
+    Requests {
+        /// To reply to the first under; the others follow by number.
+        first: CallId,
+        /// What for.
+        requests: Vec<Request>,
+    },
     /// A message came from another node.
     Received {
         /// From whom.

@@ -10,5 +10,7 @@ mod bounds;
 mod disks;
 #[path = "replicas/net.rs"]
 mod net;
+#[path = "replicas/order.rs"]
+mod order;
 #[path = "replicas/removals.rs"]
 mod removals;

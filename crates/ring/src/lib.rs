@@ -6,10 +6,12 @@
 //! Everything here is a pure function of its arguments. The crate knows nodes by id only: not
 //! whether they are reachable, nor what values are.
 
+mod member;
 mod placement;
 mod ring;
 mod token;
 
-pub use placement::PlacementError;
+pub use member::{InvalidWeight, InvalidZone, Member, Weight, Zone};
+pub use placement::{Limit, Placement, PlacementError, Share};
 pub use ring::{InvalidRing, Move, Ring};
 pub use token::{InvalidPartitionCount, Partition, PartitionCount, Token};

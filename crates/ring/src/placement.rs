@@ -1,23 +1,78 @@
-//! Placement: which member owns which partition, as a pure function of the members and of the
-//! ring before.
+//! Placement: which member owns which partition, as a pure function of the members, their weights
+//! and zones, and of the ring before.
 //!
 //! Any `spread` consecutive partitions get distinct owners, so that the first n ≤ `spread` nodes
 //! of a walk are simply the next n owners: replicas are then as balanced as owners are, and a
 //! partition that changes hands moves exactly n replicas. That needs more members than `spread`
-//! (a round of exactly `spread` members closes only if it divides Q).
+//! (a round of exactly `spread` members closes only if it divides Q). The same with zones, where
+//! there are as many; where there are fewer, each owns as few of `spread` as the others allow.
 //!
 //! The ring before is kept where it can be. Gaps left by those who went are filled, then members
-//! above their quota give to those below it; see [`layout`](layout::Layout) for the steps. Quotas
-//! are the one place that knows what a fair share is.
+//! above their quota give to those below it; see [`layout`](layout::Layout) for the steps. What a
+//! fair share is, is the matter of [`shares`]; what is due so much that there is no choice, of
+//! [`columns`].
 
+mod columns;
 mod layout;
 mod ripple;
+mod shares;
+mod terms;
+
+use std::collections::BTreeMap;
 
 use clock::NodeId;
 use layout::Layout;
+use terms::Terms;
 
 use crate::ring::MEMBERS_MAX;
-use crate::{PartitionCount, Ring};
+use crate::{Member, PartitionCount, Ring, Zone};
+
+/// A ring as placed, and how far it could follow the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// The ring.
+    pub ring: Ring,
+    /// Per member, ascending, what it was due and what it could be given.
+    pub shares: Vec<Share>,
+    /// What could not be given its due, zones first.
+    pub limits: Vec<Limit>,
+}
+
+/// What one member should own. In partitions, of which a ring gives whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// The member.
+    pub node: NodeId,
+    /// In proportion to its weight.
+    pub due: f64,
+    /// As far as distinct owners and zones allow: less than its due where itself or its zone is too
+    /// heavy, more where others are.
+    pub possible: f64,
+}
+
+/// What is too heavy beside the others to be given its due.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Limit {
+    /// A member: it can own one of any `spread` consecutive partitions, or with no more members
+    /// than that takes turns with them.
+    Member {
+        /// Which one.
+        node: NodeId,
+        /// In proportion to its weight.
+        due: f64,
+        /// What it is given.
+        possible: f64,
+    },
+    /// A zone: it can own as few of any `spread` consecutive partitions as the others allow.
+    Zone {
+        /// Which one; `None` for that of the members that name none.
+        zone: Option<Zone>,
+        /// In proportion to its members' weights.
+        due: f64,
+        /// What it is given.
+        possible: f64,
+    },
+}
 
 /// Why no ring could be placed. The ring before is untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,33 +105,94 @@ impl Ring {
     /// Pure: the same members (in any order) and the same previous ring give the same ring. Any
     /// `spread` consecutive partitions, also across the top, have distinct owners when there are
     /// more members than `spread` (and Q is not tiny); with so few members that each replica set
-    /// holds them all, they take turns. Costs about Q·members steps when everything is new.
+    /// holds them all, they take turns. Members that take every `spread`-th partition because they
+    /// can hold no more may meet themselves at the top. Costs about Q·members steps when everything
+    /// is new.
     pub fn place(
-        members: &[NodeId],
+        members: &[Member],
         partitions: PartitionCount,
         spread: usize,
         previous: Option<&Self>,
-    ) -> Result<Self, PlacementError> {
+    ) -> Result<Placement, PlacementError> {
         let mut sorted = members.to_vec();
-        sorted.sort_unstable();
+        sorted.sort_unstable_by_key(|member| member.node);
         check(&sorted, partitions, previous)?;
         let version = match previous {
             Some(ring) => ring.version().checked_add(1).ok_or(PlacementError::VersionExhausted)?,
             None => 1,
         };
         let kept = kept_owners(&sorted, partitions, previous);
-        let owners = if sorted.len() <= spread {
-            take_turns(sorted.len(), &kept)
+        let count = kept.len();
+        let (owners, report) = if sorted.len() <= spread {
+            let turn = count as f64 / sorted.len() as f64;
+            let zone_full = vec![f64::INFINITY; sorted.len()];
+            let report = Report { possible: vec![turn; sorted.len()], full: turn, zone_full };
+            (take_turns(sorted.len(), &kept), report)
         } else {
-            let spread = feasible_spread(spread, sorted.len(), kept.len());
-            Layout::new(&sorted, spread, kept).settle()
+            let spread = feasible_spread(spread, sorted.len(), count);
+            let terms = Terms::new(&sorted, spread, &kept);
+            let full = count as f64 / spread as f64;
+            let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
+            let same = previous.is_some_and(|ring| ring.roster() == sorted);
+            let owners = match whole(&kept) {
+                Some(owners) if same && !terms.plain && Layout::stands(&terms, &kept) => owners,
+                _ => Layout::new(&terms, kept).settle(),
+            };
+            (owners, Report { possible: terms.shares, full, zone_full })
         };
-        Ok(Self::new(version, sorted, owners).expect("a placement keeps the invariants of a ring"))
+        let (shares, limits) = report.of(&sorted, count as f64);
+        let ring =
+            Self::new(version, sorted, owners).expect("a placement keeps the invariants of a ring");
+        Ok(Placement { ring, shares, limits })
+    }
+}
+
+/// What is to be said of a placement. In partitions, per member.
+struct Report {
+    possible: Vec<f64>,
+    /// What a member can own at most.
+    full: f64,
+    /// What the zone of the member can own at most.
+    zone_full: Vec<f64>,
+}
+
+impl Report {
+    /// What `members` are due of `count` partitions beside what is possible, and who is limited.
+    fn of(&self, members: &[Member], count: f64) -> (Vec<Share>, Vec<Limit>) {
+        let weight = |member: &Member| f64::from(member.weight.get());
+        let total: f64 = members.iter().map(weight).sum();
+        let mut shares = Vec::with_capacity(members.len());
+        let mut zones: BTreeMap<Option<&Zone>, (f64, f64, f64)> = BTreeMap::new();
+        for ((member, &possible), &zone_full) in
+            members.iter().zip(&self.possible).zip(&self.zone_full)
+        {
+            let share = Share { node: member.node, due: count * weight(member) / total, possible };
+            let zone = zones.entry(member.zone.as_ref()).or_default();
+            *zone = (zone.0 + share.due, zone.1 + share.possible, zone_full);
+            shares.push(share);
+        }
+        // Less than one partition is rounding.
+        let limited =
+            |due: f64, possible: f64, full: f64| due - possible >= 1.0 && possible >= full - 1.0;
+        let limited_zones = zones.into_iter().filter_map(|(zone, (due, possible, full))| {
+            let limit = Limit::Zone { zone: zone.cloned(), due, possible };
+            limited(due, possible, full).then_some(limit)
+        });
+        let limited_members =
+            shares.iter().filter(|share| limited(share.due, share.possible, self.full));
+        let limits = limited_zones
+            .chain(limited_members.map(|&Share { node, due, possible }| Limit::Member {
+                node,
+                due,
+                possible,
+            }))
+            .collect();
+        (shares, limits)
     }
 }
 
 fn check(
-    sorted: &[NodeId],
+    sorted: &[Member],
     partitions: PartitionCount,
     previous: Option<&Ring>,
 ) -> Result<(), PlacementError> {
@@ -86,8 +202,8 @@ fn check(
     if sorted.len() > MEMBERS_MAX {
         return Err(PlacementError::TooManyMembers(sorted.len()));
     }
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(PlacementError::DuplicateMember(pair[0]));
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].node == pair[1].node) {
+        return Err(PlacementError::DuplicateMember(pair[0].node));
     }
     let wanted = partitions.get();
     match previous.map(|ring| ring.partition_count().get()) {
@@ -100,15 +216,20 @@ fn check(
 
 /// Per partition its owner in `previous`, as an index into `sorted`, if it still is a member.
 fn kept_owners(
-    sorted: &[NodeId],
+    sorted: &[Member],
     partitions: PartitionCount,
     previous: Option<&Ring>,
 ) -> Vec<Option<u16>> {
     let index_of = |node| {
-        let index = sorted.binary_search(&node).ok()?;
+        let index = sorted.binary_search_by_key(&node, |member| member.node).ok()?;
         Some(u16::try_from(index).expect("the number of members was checked"))
     };
     partitions.iter().map(|p| previous.and_then(|ring| index_of(ring.owner(p)))).collect()
+}
+
+/// The owners, if no partition is without.
+fn whole(kept: &[Option<u16>]) -> Option<Vec<u16>> {
+    kept.iter().copied().collect()
 }
 
 /// Members in turn, round after round. For so few that every replica set holds all of them, where
@@ -141,11 +262,12 @@ mod tests {
     use clock::NodeId;
 
     use super::{PlacementError, feasible_spread};
-    use crate::{Partition, PartitionCount, Ring};
+    use crate::{Member, Partition, PartitionCount, Ring};
 
     fn place(members: &[u64], previous: Option<&Ring>) -> Result<Ring, PlacementError> {
-        let members: Vec<NodeId> = members.iter().copied().map(NodeId).collect();
-        Ring::place(&members, PartitionCount::new(16).unwrap(), 3, previous)
+        let members: Vec<Member> = members.iter().map(|&id| Member::new(NodeId(id))).collect();
+        let placement = Ring::place(&members, PartitionCount::new(16).unwrap(), 3, previous)?;
+        Ok(placement.ring)
     }
 
     fn owners(ring: &Ring) -> Vec<u64> {
@@ -164,7 +286,7 @@ mod tests {
     fn the_number_of_partitions_is_fixed_by_the_first_ring() {
         let ring = place(&[1, 2], None).unwrap();
         assert_eq!(
-            Ring::place(ring.members(), PartitionCount::default(), 3, Some(&ring)),
+            Ring::place(ring.roster(), PartitionCount::default(), 3, Some(&ring)),
             Err(PlacementError::PartitionCountChanged { present: 16, wanted: 4096 })
         );
     }
@@ -174,7 +296,7 @@ mod tests {
         let first = place(&[1], None).unwrap();
         let second = place(&[1, 2], Some(&first)).unwrap();
         assert_eq!((first.version(), second.version()), (1, 2));
-        let last = Ring::new(u64::MAX, vec![NodeId(1)], vec![0; 16]).unwrap();
+        let last = Ring::new(u64::MAX, vec![Member::new(NodeId(1))], vec![0; 16]).unwrap();
         assert_eq!(place(&[1], Some(&last)), Err(PlacementError::VersionExhausted));
     }
 

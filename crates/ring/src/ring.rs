@@ -1,15 +1,19 @@
 //! The ring as placed: which member owns each partition, and the preference lists that follow.
 //!
 //! Source: Dynamo §4.3: the owners of a key are the first n distinct nodes met by walking
-//! clockwise from its partition; those after them stand in when owners are away (§4.6).
+//! clockwise from its partition; those after them stand in when owners are away (§4.6). Where
+//! members name zones, the walk passes over a zone until every other has had its turn.
 //!
 //! Invariants, checked on decode: members are ascending, distinct and at least one; every
 //! partition has an owner among them; the number of partitions is a `PartitionCount`.
 
+mod walk;
+
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, PartitionCount, Token};
+use crate::{Member, Partition, PartitionCount, Token};
+use walk::Zones;
 
 /// Most members of a ring: owners are kept as 16-bit indices.
 pub(crate) const MEMBERS_MAX: usize = 65_535;
@@ -18,10 +22,10 @@ pub(crate) const MEMBERS_MAX: usize = 65_535;
 ///
 /// ```
 /// use clock::NodeId;
-/// use ring::{PartitionCount, Ring, Token};
+/// use ring::{Member, PartitionCount, Ring, Token};
 ///
-/// let members = [NodeId(1), NodeId(2), NodeId(3), NodeId(4)];
-/// let ring = Ring::place(&members, PartitionCount::default(), 3, None)?;
+/// let members = [1, 2, 3, 4].map(|id| Member::new(NodeId(id)));
+/// let ring = Ring::place(&members, PartitionCount::default(), 3, None)?.ring;
 /// let partition = ring.partition(Token::of(b"carts", b"ann"));
 /// let owners: Vec<NodeId> = ring.owners(partition, 3).collect();
 /// assert_eq!(owners, ring.preference_list(partition)[..3]);
@@ -31,19 +35,25 @@ pub(crate) const MEMBERS_MAX: usize = 65_535;
 #[serde(try_from = "Parts")]
 pub struct Ring {
     version: u64,
-    members: Vec<NodeId>,
+    members: Vec<Member>,
     /// Per partition, the index of its owner in `members`.
     owners: Vec<u16>,
-    /// Indices of members that own nothing, ascending. Follows from the rest.
+    /// The ids of `members`. This and what is below follow from the rest.
+    #[serde(skip)]
+    nodes: Vec<NodeId>,
+    /// Indices of members that own nothing, ascending.
     #[serde(skip)]
     idle: Vec<u16>,
+    /// `None` if all members are of one zone, so that none is preferred.
+    #[serde(skip)]
+    zones: Option<Zones>,
 }
 
 /// What comes in from outside, unchecked. Field for field what [`Ring`] serialises.
 #[derive(Deserialize)]
 struct Parts {
     version: u64,
-    members: Vec<NodeId>,
+    members: Vec<Member>,
     owners: Vec<u16>,
 }
 
@@ -81,16 +91,13 @@ pub struct Move {
 }
 
 impl Ring {
-    /// A ring of these parts, if they keep the invariants.
-    pub(crate) fn new(
-        version: u64,
-        members: Vec<NodeId>,
-        owners: Vec<u16>,
-    ) -> Result<Self, InvalidRing> {
+    /// A ring of these parts, if they keep the invariants: one that was placed elsewhere. `owners`
+    /// are indices into `members`, per partition.
+    pub fn new(version: u64, members: Vec<Member>, owners: Vec<u16>) -> Result<Self, InvalidRing> {
         if members.is_empty() || members.len() > MEMBERS_MAX {
             return Err(InvalidRing::MemberCount(members.len()));
         }
-        if !members.is_sorted_by(|a, b| a < b) {
+        if !members.is_sorted_by(|a, b| a.node < b.node) {
             return Err(InvalidRing::MemberOrder);
         }
         let count = u32::try_from(owners.len()).ok();
@@ -104,8 +111,10 @@ impl Ring {
                 None => return Err(InvalidRing::Owner { partition, owner }),
             }
         }
+        let nodes = members.iter().map(|member| member.node).collect();
+        let zones = Zones::of(&members, &owns);
         let idle = (0..).zip(owns).filter(|(_, owns)| !owns).map(|(index, _)| index).collect();
-        Ok(Self { version, members, owners, idle })
+        Ok(Self { version, members, owners, nodes, idle, zones })
     }
 
     /// Position of this ring among those its cluster had, from 1.
@@ -113,8 +122,13 @@ impl Ring {
         self.version
     }
 
-    /// All members, ascending.
+    /// The ids of all members, ascending.
     pub fn members(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
+    /// All members with weights and zones, ascending by id.
+    pub fn roster(&self) -> &[Member] {
         &self.members
     }
 
@@ -134,47 +148,6 @@ impl Ring {
         self.member(self.owner_index(self.position(partition)))
     }
 
-    /// The owners of the keys of `partition`: the first `n` of its preference list, or all members
-    /// where there are fewer.
-    ///
-    /// Allocates nothing and costs about n² comparisons of neighbours in memory; meant for the
-    /// small n of a bucket. For the whole list take [`Ring::preference_list`].
-    pub fn owners(&self, partition: Partition, n: usize) -> impl Iterator<Item = NodeId> + '_ {
-        let start = self.position(partition);
-        let owning_count = self.members.len() - self.idle.len();
-        (0..self.owners.len())
-            .filter(move |&steps| {
-                let owner = self.owner_index(start + steps);
-                // Within `spread` the placement has no repetition, so this scan stays short.
-                (0..steps).all(|earlier| self.owner_index(start + earlier) != owner)
-            })
-            .map(move |steps| self.owner_index(start + steps))
-            .take(owning_count.min(n))
-            .chain(self.idle.iter().copied().take(n.saturating_sub(owning_count)))
-            .map(|index| self.member(index))
-    }
-
-    /// All members in the order in which they would serve a key of `partition`: its owners, then
-    /// the fallbacks, walking clockwise over distinct nodes; members that own no partition come
-    /// last, ascending, so that the list is total.
-    pub fn preference_list(&self, partition: Partition) -> Vec<NodeId> {
-        let start = self.position(partition);
-        let owning_count = self.members.len() - self.idle.len();
-        let mut listed = vec![false; self.members.len()];
-        let mut list = Vec::with_capacity(self.members.len());
-        for steps in 0..self.owners.len() {
-            let owner = self.owner_index(start + steps);
-            if !std::mem::replace(&mut listed[usize::from(owner)], true) {
-                list.push(self.member(owner));
-                if list.len() == owning_count {
-                    break;
-                }
-            }
-        }
-        list.extend(self.idle.iter().map(|&index| self.member(index)));
-        list
-    }
-
     /// Whether `node` is among the first `n` of the preference list of `partition`.
     pub fn is_owner(&self, partition: Partition, n: usize, node: NodeId) -> bool {
         self.owners(partition, n).any(|owner| owner == node)
@@ -186,7 +159,7 @@ impl Ring {
         for &owner in &self.owners {
             counts[usize::from(owner)] += 1;
         }
-        self.members.iter().copied().zip(counts).collect()
+        self.nodes.iter().copied().zip(counts).collect()
     }
 
     /// The partitions whose owner differs in `next`, clockwise. The number of partitions never
@@ -203,6 +176,24 @@ impl Ring {
             .collect()
     }
 
+    /// What must be sent when `next` takes the place of this ring and keys have `n` owners: per
+    /// partition, clockwise, each member that is to hold it and does not. `from` is one that holds
+    /// it and no longer has to, or where nobody gives anything up its present owner, who keeps it.
+    pub fn replica_moves(&self, next: &Self, n: usize) -> Vec<Move> {
+        let count = self.owners.len().min(next.owners.len());
+        let mut moves = Vec::new();
+        for partition in (0..).map(Partition).take(count) {
+            let before: Vec<NodeId> = self.owners(partition, n).collect();
+            let after: Vec<NodeId> = next.owners(partition, n).collect();
+            let mut givers = before.iter().filter(|node| !after.contains(node));
+            for &to in after.iter().filter(|node| !before.contains(node)) {
+                let from = givers.next().copied().unwrap_or_else(|| self.owner(partition));
+                moves.push(Move { partition, from, to });
+            }
+        }
+        moves
+    }
+
     fn position(&self, partition: Partition) -> usize {
         // At most 65535 after the modulo, so nothing is lost on any platform.
         partition.0 as usize % self.owners.len()
@@ -215,7 +206,7 @@ impl Ring {
     }
 
     fn member(&self, index: u16) -> NodeId {
-        self.members[usize::from(index)]
+        self.nodes[usize::from(index)]
     }
 }
 
@@ -232,15 +223,19 @@ mod tests {
     use clock::NodeId;
 
     use super::{InvalidRing, Move, Ring};
-    use crate::{Partition, Token};
+    use crate::{Member, Partition, Token, Zone};
 
     const A: NodeId = NodeId(10);
     const B: NodeId = NodeId(20);
     const C: NodeId = NodeId(30);
     const D: NodeId = NodeId(40);
 
+    fn members(nodes: &[NodeId]) -> Vec<Member> {
+        nodes.iter().copied().map(Member::new).collect()
+    }
+
     fn ring(owners: &[u16]) -> Ring {
-        Ring::new(1, vec![A, B, C, D], owners.to_vec()).unwrap()
+        Ring::new(1, members(&[A, B, C, D]), owners.to_vec()).unwrap()
     }
 
     fn first(ring: &Ring, partition: u32, n: usize) -> Vec<NodeId> {
@@ -256,6 +251,50 @@ mod tests {
         assert_eq!(first(&ring, 7, 3), [B, A, C]);
         assert_eq!(first(&ring, 4, 2), [D, B]);
         assert_eq!(ring.owner(Partition(5)), D);
+    }
+
+    /// A ring of A and B in zone x, C in zone y, D in none.
+    fn zoned(owners: &[u16]) -> Ring {
+        let mut members = members(&[A, B, C, D]);
+        for (member, zone) in members.iter_mut().zip(["x", "x", "y"]) {
+            member.zone = Some(Zone::new(zone).unwrap());
+        }
+        Ring::new(1, members, owners.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_zone_is_passed_over_until_every_other_had_its_turn() {
+        let ring = zoned(&[0, 1, 1, 2, 3, 0, 1, 0]);
+        assert_eq!(ring.preference_list(Partition(0)), [A, C, D, B]);
+        assert_eq!(ring.preference_list(Partition(1)), [B, C, D, A]);
+        assert_eq!(first(&ring, 0, 2), [A, C]);
+        assert_eq!(first(&ring, 0, 3), [A, C, D]);
+        assert_eq!(first(&ring, 0, 4), [A, C, D, B]);
+    }
+
+    #[test]
+    fn a_zone_whose_only_member_owns_nothing_still_comes_before_another_zones_second() {
+        let ring = zoned(&[0, 1, 3, 0]);
+        assert_eq!(ring.preference_list(Partition(0)), [A, D, C, B]);
+        assert_eq!(first(&ring, 0, 3), [A, D, C]);
+    }
+
+    #[test]
+    fn replicas_move_from_those_who_give_them_up() {
+        let before = ring(&[0, 1, 2, 0]);
+        let after = ring(&[0, 3, 2, 0]);
+        let step = |partition, from, to| Move { partition: Partition(partition), from, to };
+        let moves = [step(0, B, D), step(1, B, D), step(3, B, D)];
+        assert_eq!(before.replica_moves(&after, 2), moves);
+        assert_eq!(before.replica_moves(&before, 2), []);
+    }
+
+    #[test]
+    fn a_replica_more_is_copied_from_the_owner() {
+        let before = Ring::new(1, members(&[A]), vec![0, 0]).unwrap();
+        let after = Ring::new(2, members(&[A, B]), vec![0, 1]).unwrap();
+        let step = |partition| Move { partition: Partition(partition), from: A, to: B };
+        assert_eq!(before.replica_moves(&after, 2), [step(0), step(1)]);
     }
 
     #[test]
@@ -286,16 +325,16 @@ mod tests {
 
     #[test]
     fn moves_name_partition_and_both_owners_also_when_indices_shift() {
-        let before = Ring::new(1, vec![A, C], vec![0, 1, 0, 1]).unwrap();
-        let after = Ring::new(2, vec![A, B, C], vec![0, 2, 1, 2]).unwrap();
+        let before = Ring::new(1, members(&[A, C]), vec![0, 1, 0, 1]).unwrap();
+        let after = Ring::new(2, members(&[A, B, C]), vec![0, 2, 1, 2]).unwrap();
         assert_eq!(before.moves(&after), [Move { partition: Partition(2), from: A, to: B }]);
         assert_eq!(before.moves(&before), []);
     }
 
     #[test]
     fn what_keeps_not_the_invariants_is_no_ring() {
-        let ring = |members: &[NodeId], owners: &[u16]| {
-            Ring::new(1, members.to_vec(), owners.to_vec()).unwrap_err()
+        let ring = |nodes: &[NodeId], owners: &[u16]| {
+            Ring::new(1, members(nodes), owners.to_vec()).unwrap_err()
         };
         assert_eq!(ring(&[], &[0]), InvalidRing::MemberCount(0));
         assert_eq!(ring(&[A, A], &[0, 1]), InvalidRing::MemberOrder);

@@ -4,10 +4,13 @@
 use clock::{NodeId, decode, encode};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
-use ring::{Partition, PartitionCount, Ring, Token};
+use ring::{Member, Partition, PartitionCount, Ring, Token, Weight, Zone};
 
-/// The fields of a ring as a forger would write them.
+/// The fields of a ring as a forger would write them, with weights and zones by member.
 fn forged(version: u64, members: &[u64], owners: &[u16]) -> Vec<u8> {
+    let zones = [None, Some("x"), Some("y")];
+    let all = members.iter().zip((0..3).cycle());
+    let members: Vec<_> = all.map(|(&id, at)| (id, at as u16 + 1, zones[at])).collect();
     encode(&(version, members, owners))
 }
 
@@ -23,21 +26,29 @@ fn use_everywhere(ring: &Ring) {
     ring.partition(Token(u128::MAX));
     ring.loads();
     ring.moves(ring);
-    Ring::place(ring.members(), ring.partition_count(), 3, Some(ring)).ok();
+    for spread in [0, 3, 5] {
+        Ring::place(ring.roster(), ring.partition_count(), spread, Some(ring)).ok();
+    }
+    ring.replica_moves(ring, 3);
 }
 
 #[test]
 fn a_ring_survives_its_encoding() {
-    let members: Vec<NodeId> = (1..=20).map(NodeId).collect();
-    let ring = Ring::place(&members, PartitionCount::new(16).unwrap(), 3, None).unwrap();
+    let members: Vec<Member> = (1..=20).map(|id| Member::new(NodeId(id))).collect();
+    let ring = Ring::place(&members, PartitionCount::new(16).unwrap(), 3, None).unwrap().ring;
     assert_eq!(decode::<Ring>(&encode(&ring)).unwrap(), ring);
 }
 
 /// Fixed for ever: rings of this format are stored and sent.
 #[test]
 fn a_ring_is_encoded_as_version_members_and_owners() {
-    let ring = Ring::place(&[NodeId(7), NodeId(5)], PartitionCount::new(4).unwrap(), 3, None);
-    assert_eq!(encode(&ring.unwrap()), [1, 1, 2, 5, 7, 4, 0, 1, 0, 1]);
+    let zone = Some(Zone::new("z").unwrap());
+    let heavy = Member { node: NodeId(7), weight: Weight::new(3).unwrap(), zone };
+    let members = [heavy, Member::new(NodeId(5))];
+    let ring = Ring::place(&members, PartitionCount::new(4).unwrap(), 3, None).unwrap().ring;
+    let (light, heavy) = ([5, 1, 0], [7, 3, 1, 1, b'z']);
+    let expected: Vec<u8> = [&[1, 1, 2], &light[..], &heavy, &[4, 0, 1, 0, 1]].concat();
+    assert_eq!(encode(&ring), expected);
 }
 
 #[test]
@@ -51,6 +62,18 @@ fn forged_rings_are_refused() {
     assert!(decode::<Ring>(&forged(1, &[5, 5], &[0, 1])).is_err(), "a member twice");
     assert!(decode::<Ring>(&forged(1, &[7, 5], &[0, 1])).is_err(), "members out of order");
     assert!(decode::<Ring>(&forged(1, &[5], &[0; 1 << 17])).is_err(), "too many partitions");
+}
+
+#[test]
+fn forged_weights_and_zones_are_refused() {
+    let ring = |weight: u16, zone: &str| {
+        decode::<Ring>(&encode(&(1_u64, vec![(5_u64, weight, Some(zone))], vec![0_u16])))
+    };
+    assert!(ring(1, "z").is_ok());
+    assert!(ring(0, "z").is_err(), "a weight of nothing");
+    assert!(ring(1001, "z").is_err(), "a weight out of bounds");
+    assert!(ring(1, "").is_err(), "a zone without a name");
+    assert!(ring(1, &"z".repeat(65)).is_err(), "a name too long");
 }
 
 #[test]

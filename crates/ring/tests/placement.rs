@@ -7,7 +7,7 @@ use clock::NodeId;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::Index;
-use ring::{Partition, PartitionCount, Ring};
+use ring::{Member, Partition, PartitionCount, Ring};
 
 const SPREAD: usize = 3;
 
@@ -17,7 +17,9 @@ fn node(number: u64) -> NodeId {
 }
 
 fn place(members: &[NodeId], previous: Option<&Ring>) -> Ring {
-    Ring::place(members, PartitionCount::default(), SPREAD, previous).expect("members are distinct")
+    let members: Vec<Member> = members.iter().copied().map(Member::new).collect();
+    let placement = Ring::place(&members, PartitionCount::default(), SPREAD, previous);
+    placement.expect("members are distinct").ring
 }
 
 /// Rings of 1, 2, … `last` members, joining one by one.
@@ -198,12 +200,29 @@ proptest! {
         let partitions = 1_usize << size;
         let mut ring: Option<Ring> = None;
         for numbers in steps {
-            let members: Vec<NodeId> = numbers.into_iter().map(node).collect();
-            let next = Ring::place(&members, count, spread, ring.as_ref()).unwrap();
+            let members: Vec<Member> = numbers.into_iter().map(|number| node(number).into()).collect();
+            let next = Ring::place(&members, count, spread, ring.as_ref()).unwrap().ring;
             if partitions / spread * members.len() >= partitions {
                 prop_assert_eq!(repetitions(&next, spread), 0);
             }
             ring = Some(next);
         }
     }
+}
+
+/// Nodes place their rings each by itself, so a new version must place equal members as those before
+/// it did: FNV-1a over the owners of rings that grow to forty members and shrink to three.
+#[test]
+fn members_without_weights_and_zones_are_placed_as_ever() {
+    let grown = growing_to(40);
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let last = grown[39].clone();
+    for ring in grown.iter().chain(&shrinking_to(3, last)) {
+        for partition in ring.partition_count().iter() {
+            for byte in ring.owner(partition).0.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    assert_eq!(hash, 15_701_217_759_872_720_254);
 }

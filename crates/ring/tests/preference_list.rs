@@ -3,7 +3,7 @@
 use clock::NodeId;
 use proptest::collection::btree_set;
 use proptest::prelude::{any, prop_assert_eq, proptest};
-use ring::{Partition, PartitionCount, Ring};
+use ring::{Member, Partition, PartitionCount, Ring};
 
 /// The definition, word for word: walk clockwise, skip nodes already listed, idle members last.
 fn walked_one_by_one(ring: &Ring, from: Partition) -> Vec<NodeId> {
@@ -31,7 +31,8 @@ proptest! {
     ) {
         let members: Vec<NodeId> = members.into_iter().map(NodeId).collect();
         let count = PartitionCount::new(1 << size).unwrap();
-        let ring = Ring::place(&members, count, spread, None).unwrap();
+        let placed: Vec<Member> = members.iter().copied().map(Member::new).collect();
+        let ring = Ring::place(&placed, count, spread, None).unwrap().ring;
         for partition in count.iter() {
             let list = ring.preference_list(partition);
             prop_assert_eq!(&list, &walked_one_by_one(&ring, partition));

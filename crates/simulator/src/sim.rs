@@ -11,7 +11,7 @@ use replication::{
     Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Event, Message, Reply, Request,
     RequestError,
 };
-use ring::{PartitionCount, Ring};
+use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
 };
@@ -81,8 +81,10 @@ impl Sim {
         let mut random = Random::new(seed);
         let ids: Vec<NodeId> = (1..=options.nodes as u64).map(NodeId).collect();
         let count = PartitionCount::new(options.partitions).expect("a power of two");
-        let ring = Ring::place(&ids, count, usize::from(options.policy.n), None)
-            .expect("at least one node");
+        let members: Vec<Member> = ids.iter().copied().map(Member::new).collect();
+        let ring = Ring::place(&members, count, usize::from(options.policy.n), None)
+            .expect("at least one node")
+            .ring;
         let skews = options.skew_ms;
         let nodes = ids.iter().map(|&id| Node {
             id,
@@ -135,6 +137,20 @@ impl Sim {
             }
         }
         id
+    }
+
+    /// Makes requests of one caller at once, in order, at a node that runs.
+    ///
+    /// # Panics
+    /// If the node is down.
+    pub fn call_all(&mut self, node: usize, requests: Vec<Request>) -> Vec<CallId> {
+        let first = self.next_call + 1;
+        self.next_call += requests.len() as u64;
+        let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
+        let process = self.nodes[node].process.as_mut().expect("the node runs");
+        process.calls.extend_from_slice(&calls);
+        self.step(node, Event::Requests { first: CallId(first), requests });
+        calls
     }
 
     /// What became of a call, once.

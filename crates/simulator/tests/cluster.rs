@@ -581,3 +581,26 @@ fn a_scan_that_heard_fewer_than_r_owners_says_that_keys_may_be_missing() {
     let Ok(Reply::Page(page)) = sim.run_until_answered(call) else { panic!("no page") };
     assert!(page.incomplete || !page.keys.is_empty(), "{page:?}");
 }
+
+#[test]
+fn a_pipeline_is_seen_in_order_at_an_owner_and_at_any_other_node() {
+    for node in 0..5 {
+        for seed in 1..=40 {
+            let network = NetworkFaults { delay_min_ms: 1, delay_max_ms: 9, ..Default::default() };
+            let mut sim = Sim::new(seed, SimOptions { nodes: 5, network, ..SimOptions::default() });
+            let key = key("pipeline");
+            let get = || Request::get(key.clone(), Scope::Whole);
+            let update = |operation| Request::update(key.clone(), operation);
+            let by = |by| update(Operation::Register(RegisterOp::Increment(by)));
+            let requests =
+                vec![update(set("5")), by(1), get(), update(set("7")), by(1), by(1), get()];
+            let calls = sim.call_all(node, requests);
+            let shown = calls.into_iter().map(|call| match sim.run_until_answered(call) {
+                Ok(Reply::Answer(answer)) => register(&answer.view),
+                other => panic!("{other:?}"),
+            });
+            let wanted = ["5", "6", "6", "7", "8", "9", "9"].map(|text| Some(Blob::from(text)));
+            assert_eq!(shown.collect::<Vec<_>>(), wanted, "node {node}, seed {seed}");
+        }
+    }
+}

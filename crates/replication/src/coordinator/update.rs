@@ -4,8 +4,9 @@
 //! A removal first observes what r replicas show ([`Observation`]), then is made like any other
 //! write, once. Every owner ends up with the delta or, durably, in the outbox: an owner that cannot
 //! be reached, refuses or stays silent has it deferred, also after the reply; what this node's own
-//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)), unless it was certainly written
-//! nowhere: then the disk's error is the reply, and nothing was done.
+//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)). Once a delta was made the outcome is
+//! never *failed*: before the disk refuses it, a read can have shown and spread it, and a later
+//! increment of the same actor contains it.
 
 mod observation;
 
@@ -69,18 +70,15 @@ pub(crate) struct Update {
     show: Option<Scope>,
     observation: Observation,
     local: Local,
-    failure: Option<StorageError>,
-    /// For whom the disk refused the delta, this node among them for its own copy.
-    refused: Vec<NodeId>,
     view: View,
     changed: u64,
     repeated: bool,
     delta: Delta,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
-    sent_any: bool,
     covered: bool,
     replied: bool,
+    is_held: bool,
 }
 
 impl Update {
@@ -94,17 +92,25 @@ impl Update {
             terms,
             operation,
             local: Local::Observing,
-            failure: None,
-            refused: Vec::new(),
             view: View::default(),
             changed: 0,
             repeated: false,
             delta: Delta::default(),
             peers,
-            sent_any: false,
             covered: false,
             replied: false,
+            is_held: false,
         }
+    }
+
+    /// Keeps the write from being made until [`Input::Released`].
+    pub(crate) const fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Whether the delta was made here, or the engine is about to make it.
+    pub(crate) const fn is_made(&self) -> bool {
+        !matches!(self.local, Local::Observing)
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
@@ -115,7 +121,7 @@ impl Update {
             }
             return Progress::Done;
         }
-        if self.local == Local::Observing && self.observation.is_over() {
+        if self.local == Local::Observing && !self.is_held && self.observation.is_over() {
             self.prepare(turn);
         }
         let now = turn.now.monotonic_ms;
@@ -127,7 +133,8 @@ impl Update {
             return Progress::Done;
         }
         // With none of these times left to wait for, the engine's answers are.
-        let observes = (self.local == Local::Observing).then(|| self.observation.wake_at());
+        let observes = (self.local == Local::Observing && !self.observation.is_over())
+            .then(|| self.observation.wake_at());
         let covers = (self.is_sent() && !self.covered).then_some(self.terms.cover_at);
         let ends = (!self.replied).then_some(self.terms.deadline);
         if let Some(at) = [observes, covers, ends].into_iter().flatten().min() {
@@ -157,6 +164,7 @@ impl Update {
             Input::LinkDown(node) if self.is_sent() => self.cover(node, turn),
             Input::LinkDown(node) => self.observation.link_down(node, &self.terms, turn),
             Input::Hurry if self.is_sent() => self.cover_all(turn),
+            Input::Released => self.is_held = false,
             Input::Time => self.observation.time(&self.terms, turn),
             Input::Answered { .. } | Input::Hurry => {}
         }
@@ -211,17 +219,14 @@ impl Update {
             Stored::Failed(error) if self.local == Local::Preparing => {
                 return Err(RequestError::Storage(error));
             }
-            Stored::Failed(error) => self.fail(error, turn),
-            // Never of an operation; were it one, the write must end all the same.
-            _ => self.fail(StorageError::Io("the engine gave another answer".into()), turn),
+            // Another answer is never given to an operation; were it, the write must end all the
+            // same.
+            _ => {
+                self.local = Local::Failed;
+                self.keep(turn.me(), turn);
+            }
         }
         Ok(())
-    }
-
-    fn fail(&mut self, error: StorageError, turn: &mut Turn<'_>) {
-        self.local = Local::Failed;
-        self.failure = Some(error);
-        self.refuse(turn.me(), turn);
     }
 
     /// Takes the engine's answer on what is kept for `owner`.
@@ -231,31 +236,13 @@ impl Update {
             peer.hint = Hint::Durable;
         } else {
             peer.hint = Hint::Absent;
-            self.refuse(owner, turn);
+            self.keep(owner, turn);
         }
     }
 
-    /// The disk refused the delta, for this node itself or in the outbox.
-    fn refuse(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
-        self.refused.push(owner);
-        if self.replied {
-            self.keep(turn);
-        }
-    }
-
-    /// Has the delta tried again wherever the disk refused it.
-    fn keep(&mut self, turn: &mut Turn<'_>) {
-        for owner in std::mem::take(&mut self.refused) {
-            turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
-        }
-    }
-
-    /// Whether the delta is certainly nowhere: no disk took it, and nobody was sent it.
-    fn is_nowhere(&self) -> bool {
-        let is_hinted = |peer: &Peer| matches!(peer.hint, Hint::Durable | Hint::Waiting);
-        let is_certain =
-            matches!(self.failure, Some(StorageError::Full | StorageError::ReadOnly(_)));
-        is_certain && !self.sent_any && !self.peers.values().any(is_hinted)
+    /// Has the delta tried again that the disk refused, for this node itself or in the outbox.
+    fn keep(&self, owner: NodeId, turn: &mut Turn<'_>) {
+        turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
     }
 
     /// Sends the delta to every other owner.
@@ -273,7 +260,6 @@ impl Update {
                 self.cover(node, turn);
                 continue;
             }
-            self.sent_any = true;
             for delta in &parts {
                 let (key, show) = (self.terms.key.clone(), self.show.clone());
                 let body = Body::Merge { key, delta: delta.clone(), show };
@@ -358,12 +344,6 @@ impl Update {
         self.replied = true;
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
-        if self.is_nowhere()
-            && let Some(error) = self.failure.take()
-        {
-            return turn.reply(self.terms.origin, Err(RequestError::Storage(error)));
-        }
-        self.keep(turn);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
         if !(w_met || (always && has_copy)) {
             let unknown = RequestError::Unknown { acked, needed: quorum.w };

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
-use ring::{Partition, PartitionCount, Ring};
+use ring::{Member, Partition, PartitionCount, Ring};
 use storage::{Answer, Command, Listing, StorageError, Ticket};
 use values::{
     Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
@@ -34,8 +34,8 @@ fn core() -> Core {
         requests_max: 10,
         deliveries_max: 4,
     };
-    let members = [ME, NodeId(2), NodeId(3)];
-    let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap();
+    let members = [ME, NodeId(2), NodeId(3)].map(Member::new);
+    let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
     let mut core = Core::new(config, ring);
     let mut effects = Vec::new();
     for node in [NodeId(2), NodeId(3)] {
@@ -228,9 +228,10 @@ fn a_disk_that_fails_before_anything_was_made_fails_the_write() {
 
 #[test]
 fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
-    let members: Vec<NodeId> = (1..=5).map(NodeId).collect();
+    let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let mut core = core();
-    core.shared.ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap();
+    core.shared.ring =
+        Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
     let foreign =
         (0..).map(|number| Key::new("default", format!("{number}")).unwrap()).find(|key| {
             let owners = core.shared.owners(key, 3);

@@ -7,7 +7,7 @@ use replication::{
     Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, Reply,
     Request, RequestError,
 };
-use ring::{PartitionCount, Ring};
+use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
     Ticket,
@@ -213,6 +213,22 @@ impl Net {
         id
     }
 
+    /// Gives a node requests of one caller at once, and lets nothing be delivered yet.
+    pub(crate) fn call_all(&mut self, node: NodeId, requests: Vec<Request>) -> Vec<CallId> {
+        let first = self.next_call + 1;
+        self.next_call += requests.len() as u64;
+        let calls = (first..=self.next_call).map(CallId).collect();
+        self.event(node, Event::Requests { first: CallId(first), requests });
+        calls
+    }
+
+    /// Does requests of one caller, given at once, and returns what they were answered.
+    pub(crate) fn ask_all(&mut self, node: NodeId, requests: Vec<Request>) -> Vec<Answer> {
+        let calls = self.call_all(node, requests);
+        self.pass(3_000);
+        calls.into_iter().map(|call| self.take_reply(call).expect("an answer").unwrap()).collect()
+    }
+
     /// What a request was answered, once.
     pub(crate) fn take_reply(&mut self, id: CallId) -> Option<Result<Answer, RequestError>> {
         Some(match self.replies.remove(&id)? {
@@ -278,6 +294,8 @@ impl Node {
             requests_max: REQUESTS_MAX,
             deliveries_max: 64,
         };
+        let members = NODES.map(Member::new);
+        let ring = Ring::place(&members, partitions, 3, None).unwrap().ring;
         let disk = SimIndex::new();
         let engine = EngineConfig {
             node: id,
@@ -287,7 +305,7 @@ impl Node {
             pending_bytes_max: room,
         };
         Self {
-            core: Core::new(config, Ring::place(&NODES, partitions, 3, None).unwrap()),
+            core: Core::new(config, ring),
             engine: Engine::open(disk.reader(), engine).unwrap(),
             writer: disk.writer(),
             disk,

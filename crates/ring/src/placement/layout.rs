@@ -7,13 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use clock::NodeId;
-
 use super::ripple::STATES_MAX;
+use super::terms::Terms;
 
-/// Partitions, cyclic, some still without an owner. Members are indices, ascending by id.
+/// Partitions, some still without an owner. Members are indices, ascending by id.
 pub(super) struct Layout<'a> {
-    members: &'a [NodeId],
+    terms: &'a Terms<'a>,
     /// Distance within which no owner may repeat: spread − 1.
     pub(super) reach: usize,
     /// Who had each partition before, where still a member.
@@ -26,14 +25,13 @@ pub(super) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// Starts with what stood before, except where that would now break the invariant. `spread`
-    /// must be feasible for so many members and partitions.
-    pub(super) fn new(members: &'a [NodeId], spread: usize, before: Vec<Option<u16>>) -> Self {
+    /// Starts with what stood before, except where that would now break the invariant.
+    pub(super) fn new(terms: &'a Terms<'a>, before: Vec<Option<u16>>) -> Self {
         let mut layout = Self {
-            members,
-            reach: spread - 1,
+            terms,
+            reach: terms.spread - 1,
             owners: vec![None; before.len()],
-            loads: vec![0; members.len()],
+            loads: vec![0; terms.members.len()],
             quotas: Vec::new(),
             states_left: STATES_MAX,
             before,
@@ -42,8 +40,22 @@ impl<'a> Layout<'a> {
             let kept = layout.before[position].filter(|&owner| layout.admits(position, owner));
             layout.assign(position, kept);
         }
-        layout.quotas = quotas(layout.owners.len(), &layout.loads);
+        layout.quotas = terms.quotas(&layout.loads);
         layout
+    }
+
+    /// Whether a ring that was placed on the same terms can stay as it is: going over it again would
+    /// only push around the last partitions that do not come out even.
+    pub(super) fn stands(terms: &'a Terms<'a>, before: &[Option<u16>]) -> bool {
+        let mut layout = Self::new(terms, before.to_vec());
+        for (position, &owner) in before.iter().enumerate() {
+            layout.assign(position, owner);
+        }
+        let strays = (0..before.len()).filter(|&position| {
+            before[position].is_none_or(|owner| !layout.is_apart(position, owner, true))
+        });
+        // At the top of a ring of columns, a few are not apart.
+        strays.count() <= 2 * layout.reach && !layout.is_lopsided()
     }
 
     /// Completes the placement: per partition the index of its owner.
@@ -55,6 +67,12 @@ impl<'a> Layout<'a> {
                 self.assign(position, None);
             }
             self.complete();
+            if self.is_lopsided() && !self.terms.plain {
+                self.lay_in_columns();
+            }
+        }
+        if !self.terms.plain {
+            self.mend();
         }
         self.owners.iter().map(|owner| owner.expect("every gap was filled")).collect()
     }
@@ -64,7 +82,11 @@ impl<'a> Layout<'a> {
         let filled = (0..self.owners.len())
             .all(|position| self.owners[position].is_some() || self.fill(position));
         if !filled {
-            self.lay_in_rounds();
+            if self.terms.plain {
+                self.lay_in_rounds();
+            } else {
+                self.lay_in_columns();
+            }
         }
         for member in self.short_members() {
             self.take_evenly(member);
@@ -86,10 +108,10 @@ impl<'a> Layout<'a> {
     /// Gives a partition to the member furthest below its quota; where the neighbours admit
     /// nobody, rearranges the partitions clockwise from it. False if that failed.
     fn fill(&mut self, position: usize) -> bool {
-        let near: Vec<u16> = self.nearby(position).collect();
-        let best = self.indices().filter(|member| !near.contains(member)).min_by_key(|&member| {
+        let fitting = self.indices().filter(|&member| self.admits(position, member));
+        let best = fitting.min_by_key(|&member| {
             let moves = self.before[position] != Some(member);
-            (Reverse(self.missing(member)), moves, self.tie(member, position))
+            (Reverse(self.due(member)), moves, self.tie(member, position))
         });
         match best {
             Some(member) => {
@@ -180,7 +202,7 @@ impl<'a> Layout<'a> {
     /// it surely exists where the spread is feasible. For rings so tight that no repair was found.
     fn lay_in_rounds(&mut self) {
         let (count, spread) = (self.owners.len(), self.reach + 1);
-        let rounds = count.div_ceil(self.members.len());
+        let rounds = count.div_ceil(self.terms.members.len());
         let mut position = 0;
         for round in 0..rounds {
             // Every later round needs at least `spread` partitions.
@@ -188,6 +210,48 @@ impl<'a> Layout<'a> {
             for member in self.indices().take(room) {
                 self.assign(position, Some(member));
                 position += 1;
+            }
+        }
+    }
+
+    /// Starts over: each group's quotas, zone by zone, down one of its columns after the other. Who
+    /// goes on in the next column does so above where it began, so the spread is kept but for
+    /// where the two ends meet.
+    fn lay_in_columns(&mut self) {
+        for group in &self.terms.groups {
+            let mut members = group.members.clone();
+            members.sort_by_key(|&member| {
+                let zone = self.terms.entrants[usize::from(member)].zone;
+                (zone, Reverse(self.quotas[usize::from(member)]), member)
+            });
+            let due = members
+                .iter()
+                .flat_map(|&member| std::iter::repeat_n(member, self.quotas[usize::from(member)]));
+            let due: Vec<u16> = due.collect();
+            let count = self.owners.len();
+            let down = |&column: &usize| (column..count).step_by(self.terms.spread);
+            let positions: Vec<usize> = group.columns.iter().flat_map(down).collect();
+            for (position, member) in positions.into_iter().zip(due) {
+                self.assign(position, Some(member));
+            }
+        }
+    }
+
+    /// Where an owner or a zone repeats within the spread, as at the top of a ring of columns:
+    /// gives the partition to whomever its neighbours admit, if to anybody.
+    fn mend(&mut self) {
+        for position in 0..self.owners.len() {
+            let Some(owner) = self.owners[position] else { continue };
+            if self.is_apart(position, owner, true) {
+                continue;
+            }
+            let fitting = self.indices().filter(|&member| self.is_apart(position, member, true));
+            let best = fitting.min_by_key(|&member| {
+                let moves = self.before[position] != Some(member);
+                (moves, Reverse(self.due(member)), self.tie(member, position))
+            });
+            if best.is_some() {
+                self.assign(position, best);
             }
         }
     }
@@ -204,14 +268,45 @@ impl<'a> Layout<'a> {
 
     /// Whether `member` may own the partition at `position`, as its neighbours are now.
     fn admits(&self, position: usize, member: u16) -> bool {
-        self.nearby(position).all(|owner| owner != member)
+        self.terms.is_open(position, member) && self.is_apart(position, member, self.terms.cyclic)
     }
 
-    /// The owners within reach of `position` on either side.
-    fn nearby(&self, position: usize) -> impl Iterator<Item = u16> + '_ {
-        let after = (1..=self.reach).map(move |steps| position + steps);
-        let before = (1..=self.reach).map(move |steps| position + self.owners.len() - steps);
-        after.chain(before).filter_map(|at| self.owner_at(at))
+    /// Whether no partition within reach of `position` has the owner `member`, and no `spread`
+    /// partitions around it more owners of its zone than may be.
+    fn is_apart(&self, position: usize, member: u16, cyclic: bool) -> bool {
+        if self.nearby(position, cyclic).any(|owner| owner == Some(member)) {
+            return false;
+        }
+        let (zone, limit) = self.terms.zone(member);
+        if limit > self.reach {
+            return true;
+        }
+        let is_of_zone = |owner: Option<u16>| owner.is_some_and(|at| self.terms.zone(at).0 == zone);
+        if limit == 1 {
+            return !self.nearby(position, cyclic).any(is_of_zone);
+        }
+        // Windows that contain `position`, sliding clockwise; itself is no neighbour of itself.
+        let near: Vec<bool> = self.nearby(position, cyclic).map(is_of_zone).collect();
+        near.windows(self.reach).all(|near| near.iter().filter(|&&near| near).count() < limit)
+    }
+
+    /// The owners within reach of `position` on either side, clockwise.
+    fn nearby(&self, position: usize, cyclic: bool) -> impl Iterator<Item = Option<u16>> + '_ {
+        let before = (1..=self.reach).rev().map(move |steps| {
+            if cyclic || steps <= position {
+                self.owner_at(position + self.owners.len() - steps)
+            } else {
+                None
+            }
+        });
+        let after = (1..=self.reach).map(move |steps| {
+            if cyclic || position + steps < self.owners.len() {
+                self.owner_at(position + steps)
+            } else {
+                None
+            }
+        });
+        before.chain(after)
     }
 
     /// The owner at `position`, taken round the ring.
@@ -226,7 +321,12 @@ impl<'a> Layout<'a> {
     }
 
     pub(super) fn indices(&self) -> impl Iterator<Item = u16> + use<> {
-        0..u16::try_from(self.members.len()).expect("the number of members was checked")
+        0..u16::try_from(self.terms.members.len()).expect("the number of members was checked")
+    }
+
+    /// What the members may own.
+    pub(super) fn terms(&self) -> &'a Terms<'a> {
+        self.terms
     }
 
     fn short_members(&self) -> Vec<u16> {
@@ -237,6 +337,13 @@ impl<'a> Layout<'a> {
     fn missing(&self, member: u16) -> isize {
         let member = usize::from(member);
         self.quotas[member].cast_signed() - self.loads[member].cast_signed()
+    }
+
+    /// How far `member` is below its quota, in millionths of its share: so that of two with unlike
+    /// weights neither is served first.
+    fn due(&self, member: u16) -> isize {
+        let share = self.terms.shares[usize::from(member)].floor().max(1.0) as isize;
+        self.missing(member) * 1_000_000 / share
     }
 
     /// Partitions that `member` has beyond its quota.
@@ -255,7 +362,8 @@ impl<'a> Layout<'a> {
 
     /// Decides between equals: a hash (the finaliser of MurmurHash3) of member and partition.
     fn tie(&self, member: u16, position: usize) -> u64 {
-        let mut bits = self.members[usize::from(member)].0 ^ (position as u64).rotate_left(32);
+        let mut bits =
+            self.terms.members[usize::from(member)].node.0 ^ (position as u64).rotate_left(32);
         for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
             bits = (bits ^ (bits >> 33)).wrapping_mul(factor);
         }
@@ -263,24 +371,18 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// How many partitions each member should own: equal shares of `count`, and what does not divide
-/// goes to those that have most already, so that least moves. Weights belong here.
-fn quotas(count: usize, loads: &[usize]) -> Vec<usize> {
-    let mut quotas = vec![count / loads.len(); loads.len()];
-    let mut heaviest: Vec<usize> = (0..loads.len()).collect();
-    heaviest.sort_by_key(|&member| Reverse(loads[member]));
-    for &member in &heaviest[..count % loads.len()] {
-        quotas[member] += 1;
-    }
-    quotas
-}
-
 #[cfg(test)]
 mod tests {
     use clock::NodeId;
 
     use super::super::feasible_spread;
+    use super::super::terms::Terms;
     use super::Layout;
+    use crate::Member;
+
+    fn members(count: u64) -> Vec<Member> {
+        (0..count).map(|id| Member::new(NodeId(id))).collect()
+    }
 
     fn repeats(layout: &Layout) -> bool {
         (0..layout.owners.len())
@@ -289,13 +391,15 @@ mod tests {
 
     #[test]
     fn rounds_keep_the_spread_wherever_it_is_feasible() {
-        for (count, members) in [(8, 4), (16, 5), (64, 7), (64, 11), (4096, 11), (4096, 100)] {
-            let members: Vec<NodeId> = (0..members).map(NodeId).collect();
+        for (count, number) in [(8, 4), (16, 5), (64, 7), (64, 11), (4096, 11), (4096, 100)] {
+            let members = members(number);
             for wanted in 1..members.len() {
                 let spread = feasible_spread(wanted, members.len(), count);
-                let mut layout = Layout::new(&members, spread, vec![None; count]);
+                let before = vec![None; count];
+                let terms = Terms::new(&members, spread, &before);
+                let mut layout = Layout::new(&terms, before);
                 layout.lay_in_rounds();
-                assert!(!repeats(&layout), "{count} partitions, {} members", members.len());
+                assert!(!repeats(&layout), "{count} partitions, {number} members");
             }
         }
     }
@@ -303,9 +407,10 @@ mod tests {
     /// All that member 0 has lies beside member 3, who lacks one: a third must take and give.
     #[test]
     fn a_chain_evens_out_what_no_single_gift_can() {
-        let members: Vec<NodeId> = (0..5).map(NodeId).collect();
-        let owners = [0, 3, 0, 1, 0, 3, 0, 1, 2, 4, 2, 4, 2, 4, 2, 1];
-        let mut layout = Layout::new(&members, 2, owners.map(Some).to_vec());
+        let members = members(5);
+        let owners = [0, 3, 0, 1, 0, 3, 0, 1, 2, 4, 2, 4, 2, 4, 2, 1].map(Some);
+        let terms = Terms::new(&members, 2, &owners);
+        let mut layout = Layout::new(&terms, owners.to_vec());
         assert_eq!(layout.loads, [4, 3, 4, 2, 3]);
         layout.quotas = vec![3, 3, 4, 3, 3];
         layout.take_anywhere(3);

@@ -30,7 +30,10 @@ impl Layout<'_> {
     /// changed, if no way was found before the states ran out.
     pub(super) fn ripple(&mut self, gap: usize) -> bool {
         let count = self.owners.len();
-        let behind = (1..=self.reach).rev().map(|steps| self.owner_at(gap + count - steps));
+        let cyclic = self.terms().cyclic;
+        let behind = (1..=self.reach).rev().map(|steps| {
+            if cyclic || steps <= gap { self.owner_at(gap + count - steps) } else { None }
+        });
         let mut states = vec![State { steps: 0, last: behind.collect(), from: None }];
         // By cost; the number of a state settles ties.
         let mut open = BTreeSet::from([(0, 0)]);
@@ -42,7 +45,8 @@ impl Layout<'_> {
                 return true;
             }
             // Further on, the partitions changed would come within reach of the gap again.
-            if steps + self.reach >= count || !closed.insert((steps, last.clone())) {
+            let beyond = !cyclic && gap + steps >= count;
+            if beyond || steps + self.reach >= count || !closed.insert((steps, last.clone())) {
                 continue;
             }
             let Some(left) = self.states_left.checked_sub(1) else { return false };
@@ -66,16 +70,32 @@ impl Layout<'_> {
             Some(_) => CHANGE + u32::from(self.is_full(member)),
             None => u32::from(self.is_full(member)),
         };
-        let others = self.indices().filter(|&member| !last.contains(&Some(member)));
+        let others = self.indices().filter(|&member| {
+            self.terms().is_open(position % self.owners.len(), member)
+                && self.may_follow(member, last)
+        });
         others.map(|member| (member, price(member))).collect()
     }
 
     /// Whether the owners from `position` on may stay as they are after `last`.
     fn fits(&self, position: usize, last: &[Option<u16>]) -> bool {
-        (0..self.reach).all(|ahead| {
-            let owner = self.owner_at(position + ahead);
-            owner.is_none() || !last[ahead..].contains(&owner)
+        let end = if self.terms().cyclic { usize::MAX } else { self.owners.len() };
+        let mut last = last.to_vec();
+        (position..position + self.reach).take_while(|&ahead| ahead < end).all(|ahead| {
+            let owner = self.owner_at(ahead);
+            let fits = owner.is_none_or(|owner| self.may_follow(owner, &last));
+            last.rotate_left(1);
+            *last.last_mut().expect("nothing is out of reach of itself") = owner;
+            fits
         })
+    }
+
+    /// Whether `member` may own the partition after those that `last` own.
+    fn may_follow(&self, member: u16, last: &[Option<u16>]) -> bool {
+        let (zone, limit) = self.terms().zone(member);
+        let of_zone =
+            |owner: &&Option<u16>| owner.is_some_and(|at| self.terms().zone(at).0 == zone);
+        !last.contains(&Some(member)) && last.iter().filter(of_zone).count() < limit
     }
 
     /// Gives the partitions from `gap` on as the state `number` has them.

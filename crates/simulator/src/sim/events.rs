@@ -186,6 +186,9 @@ impl Sim {
                 let is_read = matches!(call, Call::Request(request) if matches!(request.action, Action::Get(_)));
                 self.trace(4, id.0, u64::from(is_read));
             }
+            Event::Requests { first, requests } => {
+                self.trace(9, first.0, requests.len() as u64);
+            }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),

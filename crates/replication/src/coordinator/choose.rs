@@ -1,0 +1,62 @@
+//! Who coordinates a request (Dynamo §5): a read any node, a write a replica of its key.
+
+use clock::NodeId;
+use values::Tag;
+
+use super::{Coordinator, Forward, Get, Terms, Update, deadline, quorum};
+use crate::{
+    Action, Request, RequestError,
+    turn::{Origin, Shared, Slot, Turn},
+};
+
+/// The coordinator of a request. A read is coordinated by any node; a write by the first owner in
+/// reach, or the first fallback, and by this node if it is an owner or was forwarded to.
+pub(crate) fn choose(
+    slot: Slot,
+    origin: Origin,
+    request: Request,
+    turn: &mut Turn<'_>,
+) -> Result<Coordinator, RequestError> {
+    if request.timeout_ms == Some(0) {
+        return Err(RequestError::TimeLimit);
+    }
+    let operation = match request.action {
+        Action::Get(ref scope) => {
+            let scope = scope.clone();
+            let terms = Terms::of(&request, Tag::BYTES, slot, origin, turn)?;
+            return Ok(Coordinator::Get(Box::new(Get::new(terms, scope))));
+        }
+        Action::Update(ref operation) => operation,
+    };
+    let me = turn.me();
+    if let Origin::Client(_) = origin {
+        operation.check_size(&turn.shared.config.limits)?;
+        let quorum = quorum(&request, turn.shared)?;
+        let to = write_coordinator(&request, quorum.n, turn.shared);
+        if to != me {
+            turn.shared.counters.forwards += 1;
+            let deadline = deadline(request.timeout_ms, turn);
+            let forward = Forward::new(origin, request, to, quorum.w, deadline, turn);
+            return Ok(Coordinator::Forward(forward));
+        }
+    }
+    let operation = operation.clone();
+    let tag = operation.tag().unwrap_or(Tag::BYTES);
+    let terms = Terms::of(&request, tag, slot, origin, turn)?;
+    Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
+}
+
+/// Who coordinates a write that this node accepted.
+fn write_coordinator(request: &Request, n: u8, shared: &Shared) -> NodeId {
+    let me = shared.config.node;
+    let partition = shared.partition(&request.key);
+    if shared.ring.is_owner(partition, usize::from(n), me) {
+        return me;
+    }
+    let owners = shared.ring.owners(partition, usize::from(n));
+    if let Some(owner) = { owners }.find(|&owner| shared.is_in_reach(owner)) {
+        return owner;
+    }
+    let list = shared.ring.preference_list(partition);
+    list.into_iter().find(|&node| shared.is_in_reach(node)).unwrap_or(me)
+}
