@@ -33,6 +33,15 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![VERSION]).expect("our types serialise without failing")
 }
 
+/// Bytes of [`encode`]'s result, counted without making it.
+///
+/// # Panics
+/// If `T` refuses to serialise itself, which none of our types does.
+pub fn encoded_length<T: Serialize + ?Sized>(value: &T) -> usize {
+    let length = postcard::experimental::serialized_size(value);
+    1 + length.expect("our types serialise without failing")
+}
+
 /// Decodes exactly one value of the present version from all of `bytes`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (&version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
@@ -55,6 +64,7 @@ mod tests {
     #[test]
     fn an_encoding_is_a_version_byte_and_postcard() {
         assert_eq!(encode(&(300_u64, "ab")), [1, 0xac, 0x02, 2, b'a', b'b']);
+        assert_eq!(encoded_length(&(300_u64, "ab")), 6);
         assert_eq!(decode(&[1, 0xac, 0x02, 2, b'a', b'b']), Ok((300_u64, "ab".to_owned())));
     }
 

@@ -17,7 +17,7 @@ pub(crate) async fn ring(
 ) -> Result<Response, Problem> {
     let each = parameters.flag("partitions")?;
     parameters.finish()?;
-    let status = gateway.datastore.status().await.map_err(Problem::of)?;
+    let status = gateway.datastore.status().await.map_err(Problem::of_read)?;
     let members: Vec<Value> = status
         .members
         .iter()
@@ -52,7 +52,7 @@ pub(crate) async fn status(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.finish()?;
-    let status = gateway.datastore.status().await.map_err(Problem::of)?;
+    let status = gateway.datastore.status().await.map_err(Problem::of_read)?;
     let members: Vec<Value> = status.members.iter().map(member).collect();
     let counters: Map<String, Value> =
         status.counters.iter().map(|(name, count)| (name.clone(), (*count).into())).collect();

@@ -27,7 +27,7 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     parameters.finish()?;
     let explanation = gateway.datastore.explain(key.clone()).await;
-    let explanation = explanation.map_err(|error| Problem::of_request(error, &key))?;
+    let explanation = explanation.map_err(Problem::of_read)?;
     let names = Arc::new(explanation.names);
     let named = |nodes: &[NodeId]| -> Vec<String> {
         nodes.iter().map(|&node| name_of(node, &names)).collect()

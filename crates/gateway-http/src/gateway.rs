@@ -9,7 +9,7 @@ use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::Datastore;
 use clock::ContextToken;
-use replication::{Action, Answer, Request};
+use replication::{Action, Answer, Request, RequestError};
 use serde_json::Value;
 use tokio::time::timeout;
 use values::Key;
@@ -53,8 +53,12 @@ impl Gateway {
             timeout_ms: asked.timeout_ms,
             want_context: true,
         };
+        let is_read = matches!(request.action, Action::Get(_));
         let answer = self.datastore.request(request).await;
-        answer.map_err(|error| Problem::of_request(error, key))
+        answer.map_err(|error| match error {
+            RequestError::Disconnected(_) if is_read => Problem::of_read(error),
+            error => Problem::of_request(error, key),
+        })
     }
 }
 

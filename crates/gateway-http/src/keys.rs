@@ -29,12 +29,12 @@ pub(crate) async fn get(
     let limit = parameters.limit("limit", PAGE_MAX)?.unwrap_or(PAGE);
     parameters.finish()?;
     if count {
-        let count = gateway.datastore.count(bucket).await.map_err(Problem::of)?;
+        let count = gateway.datastore.count(bucket).await.map_err(Problem::of_read)?;
         return Ok(json_response(StatusCode::OK, &json!({ "count": count })));
     }
     let cursor = cursor.map(|cursor| decode(&cursor)).transpose()?;
     let page = gateway.datastore.scan(ScanRequest { bucket, cursor, limit }).await;
-    let page = page.map_err(Problem::of)?;
+    let page = page.map_err(Problem::of_read)?;
     let keys: Vec<Value> = page
         .keys
         .iter()

@@ -139,6 +139,19 @@ impl Problem {
         }
     }
 
+    /// Why something that only reads was not done: when its connection was lost, nothing was
+    /// written of which the outcome could be unknown.
+    pub(crate) fn of_read(error: RequestError) -> Self {
+        match error {
+            RequestError::Disconnected(why) => Self::unavailable(
+                "connection-lost",
+                "The connection to the node was lost",
+                format!("connection lost: {why}; try again"),
+            ),
+            other => Self::of(other),
+        }
+    }
+
     /// Why something was not done.
     pub(crate) fn of(error: RequestError) -> Self {
         let said = error.to_string();
@@ -177,6 +190,9 @@ impl Problem {
                 "Outcome unknown",
                 format!("{said}; read the key before you write it again"),
             ),
+            RequestError::Unreachable(_) => {
+                Self::unavailable("unreachable", "No node can be reached", said)
+            }
             RequestError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",

@@ -1,9 +1,12 @@
 //! One connection: read, plan, execute, write, over and over.
 //!
 //! Each round takes the whole commands that were read (up to [`ROUND_MAX`]), hands their requests
-//! to the datastore in as few batches as their order allows, and writes all replies at once.
+//! to the datastore in slices, and writes the replies of each slice before the next is executed.
 //! Nothing is read while replies are not written: a client that sends but does not receive fills
-//! its own socket, not our memory.
+//! its own socket, not our memory, and is closed when its socket stays full.
+//!
+//! How long an answer is shows only when it is there. What a connection holds is therefore bounded
+//! by the number of reads of a slice: [`READS_FIRST`], and more only while answers stay small.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,28 +14,36 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
-use replication::{Request, RequestError};
+use replication::{Action, Answer, Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use values::State;
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
-use crate::plan::{Outcome, Plan, Session, Step};
-use crate::reply::{Output, Reply};
+use crate::plan::{Gather, Outcome, Plan, Session, Step};
+use crate::reply::{Output, Reply, of_read};
 use crate::server::{Counters, ServerInfo};
 
 /// Most commands, and about the most requests, of one round: a guess at where larger batches stop
 /// paying.
 const ROUND_MAX: usize = 1024;
-/// Commands of a connection's first round. Later rounds double while replies stay small, so a
-/// batch of large values is met with few requests under way.
-const ROUND_FIRST: usize = 64;
-/// Fewest commands to which large replies shrink a round.
-const ROUND_MIN: usize = 8;
-/// Replies beyond which they are sent before the rest of the round is executed, and the next round
-/// is made smaller.
-const OUTPUT_BYTES: usize = 1 << 20;
+/// Bytes of a plan that end its round: the longest command on the wire.
+const PLAN_BYTES: usize = 16 << 20;
+/// Reads of a connection's first slice, and of the one after a slice with large answers: 64 MiB if
+/// all are of the longest values.
+const READS_FIRST: usize = 8;
+/// Most reads of a slice, reached by doubling while answers stay small: a guess at where larger
+/// batches stop paying.
+const READS_MAX: usize = 64;
+/// Bytes of the answers to a slice beyond which the next one begins small again; bytes of replies
+/// beyond which they are sent.
+const SLICE_BYTES: usize = 1 << 20;
+/// Most bytes of values that one command may gather into one reply (MGET): four of the longest. A
+/// reply that fails halfway must not have begun, so these are held together.
+const GATHERED_BYTES_MAX: usize = 32 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
@@ -58,7 +69,8 @@ pub async fn serve_connection(
         parser: Parser::new(info.limits),
         input: BytesMut::new(),
         output: Output::default(),
-        round_max: ROUND_FIRST,
+        unfinished_until: None,
+        reads_max: READS_FIRST,
     };
     connection.serve(&mut shutdown).await
 }
@@ -71,8 +83,10 @@ struct Connection {
     parser: Parser,
     input: BytesMut,
     output: Output,
-    /// Most commands of the next round.
-    round_max: usize,
+    /// When the command that is read now must be whole.
+    unfinished_until: Option<Instant>,
+    /// Most reads of the next slice.
+    reads_max: usize,
 }
 
 impl Connection {
@@ -96,11 +110,21 @@ impl Connection {
                     return Ok(());
                 }
                 self.make_room(needed);
+                let patience = self.info.patience;
+                self.unfinished_until = if self.input.is_empty() {
+                    None
+                } else {
+                    self.unfinished_until.or_else(|| Instant::now().checked_add(patience))
+                };
                 tokio::select! {
                     read = self.stream.read_buf(&mut self.input) => {
                         if read? == 0 {
                             return Ok(());
                         }
+                    }
+                    () = wait_until(self.unfinished_until) => {
+                        tracing::debug!(client = self.session.id, "an unfinished command is given up");
+                        return Ok(());
                     }
                     // A sender that is gone asks for nothing more than one that says true.
                     _ = shutdown.wait_for(|&stop| stop) => return Ok(()),
@@ -115,16 +139,22 @@ impl Connection {
         let mut taken = 0;
         let mut count = 0;
         let end = loop {
-            if plan.steps.len() >= self.round_max || plan.requests.len() >= self.round_max {
+            let is_full = plan.bytes >= PLAN_BYTES
+                || plan.steps.len() >= ROUND_MAX
+                || plan.requests.len() >= ROUND_MAX;
+            if is_full {
                 break Round::Full;
             }
             match self.parser.parse(&self.input[taken..]) {
                 Ok(Parsed::Incomplete(needed)) => break Round::Starved(needed),
                 Err(error) => break Round::Broken(error),
                 Ok(Parsed::Command(args, length)) => {
+                    self.unfinished_until = None;
                     if !args.is_empty() {
                         count += 1;
+                        let (steps, requests) = (plan.steps.len(), plan.requests.len());
                         plan_command(&mut self.session, &self.info, &mut plan, args);
+                        plan.charge(&args, steps, requests);
                     }
                     taken += length;
                     if self.session.is_closing {
@@ -150,60 +180,119 @@ impl Connection {
 
     /// Executes a round and sends its replies, in order.
     async fn execute(&mut self, plan: Plan) -> io::Result<()> {
-        let mut requests = VecDeque::from(plan.requests);
         let mut steps = VecDeque::from(plan.steps);
-        let mut sent = 0;
-        while !steps.is_empty() {
-            let run = steps.iter().take_while(|step| !matches!(step, Step::Call(_)));
-            let count = run.map(Step::request_count).sum();
-            let mut outcomes = ask(&*self.datastore, &mut requests, count).await.into_iter();
-            while let Some(step) = steps.pop_front() {
-                match step {
-                    Step::Ready(reply) => self.output.write(&reply),
-                    Step::Header(length) => self.output.array_header(length),
-                    Step::Switch(protocol, reply) => {
-                        self.output.protocol = protocol;
-                        self.output.write(&reply);
-                    }
-                    Step::One(render) => {
-                        let outcome = outcomes.next().unwrap_or_else(|| Err(no_answer()));
-                        self.output.write(&render(outcome));
-                    }
-                    Step::Many(count, render) => {
-                        let answers: Result<Vec<_>, _> =
-                            // All are taken, also behind one that failed.
-                            outcomes.by_ref().take(count).collect::<Vec<_>>().into_iter().collect();
-                        let reply = match answers {
-                            Ok(answers) if answers.len() == count => render(answers),
-                            Ok(_) => Reply::failed(&no_answer()),
-                            Err(error) => Reply::failed(&error),
-                        };
-                        self.output.write(&reply);
-                    }
-                    Step::Call(call) => {
-                        let reply = call(Arc::clone(&self.datastore)).await;
-                        self.output.write(&reply);
-                        break;
-                    }
+        let mut work = Work { requests: plan.requests.into(), ..Work::default() };
+        work.run = run_length(&steps);
+        while let Some(step) = steps.pop_front() {
+            match step {
+                Step::Ready(reply) => self.output.write(&reply),
+                Step::Shared(reply) => self.output.write(reply),
+                Step::Lazy(render) => self.output.write(&render()),
+                Step::Header(length) => self.output.array_header(length),
+                Step::Switch(protocol, reply) => {
+                    self.output.protocol = protocol;
+                    self.output.write(&reply);
                 }
-                if self.output.bytes().len() > OUTPUT_BYTES {
-                    sent += self.output.bytes().len();
-                    self.flush().await?;
+                Step::One(render) => {
+                    let outcome = self.next_outcome(&mut work).await?;
+                    self.output.write(&render(outcome));
+                }
+                Step::Many(gather) => {
+                    let reply = self.gather(gather, &mut work).await?;
+                    self.output.write(&reply);
+                }
+                Step::Call(call) => {
+                    let reply = call(Arc::clone(&self.datastore)).await;
+                    self.output.write(&reply);
+                    work.run = run_length(&steps);
                 }
             }
+            if self.output.bytes().len() > SLICE_BYTES {
+                self.flush().await?;
+            }
         }
-        sent += self.output.bytes().len();
-        self.round_max = match sent {
-            large if large > OUTPUT_BYTES => (self.round_max / 2).max(ROUND_MIN),
-            _ => (self.round_max * 2).min(ROUND_MAX),
-        };
         self.flush().await
     }
 
+    /// The outcome of the next request; executes a slice if the last one is used up, after the
+    /// replies from that one are sent if they are long.
+    async fn next_outcome(&mut self, work: &mut Work) -> io::Result<Outcome> {
+        if work.outcomes.is_empty() {
+            let count = slice_length(&work.requests, work.run, self.reads_max);
+            let slice: Vec<Request> = if count == work.requests.len() {
+                std::mem::take(&mut work.requests).into()
+            } else {
+                work.requests.drain(..count).collect()
+            };
+            work.run -= count;
+            let is_read: Vec<bool> = slice.iter().map(is_read).collect();
+            let mut outcomes = self.datastore.execute(slice).await;
+            outcomes.resize_with(count, || Err(no_answer()));
+            for (outcome, _) in outcomes.iter_mut().zip(is_read).filter(|&(_, is_read)| is_read) {
+                if let Err(error) = outcome {
+                    *error = of_read(error.clone());
+                }
+            }
+            let bytes: usize = outcomes.iter().flatten().map(value_bytes).sum();
+            self.reads_max = match bytes {
+                large if large > SLICE_BYTES => READS_FIRST,
+                _ => (self.reads_max * 2).min(READS_MAX),
+            };
+            work.outcomes = outcomes.into();
+        }
+        Ok(work.outcomes.pop_front().unwrap_or_else(|| Err(no_answer())))
+    }
+
+    /// The reply from the answers to several requests.
+    async fn gather(&mut self, gather: Gather, work: &mut Work) -> io::Result<Reply> {
+        let Gather { count, each, finish } = gather;
+        let (mut kept, mut bytes, mut failure) = (Vec::new(), 0, None);
+        // All are taken, also behind one that failed: what stands there was asked too.
+        for _ in 0..count {
+            match self.next_outcome(work).await? {
+                Err(error) => {
+                    failure.get_or_insert_with(|| Reply::failed(&error));
+                }
+                Ok(answer) if failure.is_none() => {
+                    let reply = each(answer);
+                    if let Reply::Bulk(value) = &reply {
+                        bytes += value.len();
+                    }
+                    kept.push(reply);
+                }
+                Ok(_) => {}
+            }
+            if bytes > GATHERED_BYTES_MAX && failure.is_none() {
+                let text = "values of more than 32 MiB in one reply; ask for fewer at a time";
+                failure = Some(Reply::error("ERR", text));
+            }
+            if failure.is_some() {
+                kept = Vec::new();
+            }
+        }
+        Ok(failure.unwrap_or_else(|| finish(kept)))
+    }
+
+    /// Sends the replies so far. Fails when the client takes none of them for too long.
     async fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(self.output.bytes()).await?;
+        let mut rest = self.output.bytes();
+        while !rest.is_empty() {
+            let sent = timeout(self.info.patience, self.stream.write(rest)).await??;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = &rest[sent..];
+        }
         self.output.clear();
         Ok(())
+    }
+}
+
+/// Ends at `deadline`; never without one.
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -217,21 +306,63 @@ enum Round {
     Broken(ProtocolError),
 }
 
-/// Executes the first `count` of `requests`.
-async fn ask(
-    datastore: &dyn Datastore,
-    requests: &mut VecDeque<Request>,
-    count: usize,
-) -> Vec<Outcome> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let batch: Vec<Request> = if count == requests.len() {
-        std::mem::take(requests).into()
-    } else {
-        requests.drain(..count).collect()
+/// What of a round is still to be executed, and what was and is not answered yet.
+#[derive(Default)]
+struct Work {
+    requests: VecDeque<Request>,
+    /// How many of the requests come before the next step that breaks the batch.
+    run: usize,
+    outcomes: VecDeque<Outcome>,
+}
+
+/// How many requests come before the next step that breaks the batch.
+fn run_length(steps: &VecDeque<Step>) -> usize {
+    let run = steps.iter().take_while(|step| !matches!(step, Step::Call(_)));
+    run.map(Step::request_count).sum()
+}
+
+const fn is_read(request: &Request) -> bool {
+    matches!(request.action, Action::Get(_))
+}
+
+/// How many of the first `run` requests to execute together: at most `reads_max` reads. Answers to
+/// writes are about as long as what was written, so those are bounded by the round.
+fn slice_length(requests: &VecDeque<Request>, run: usize, reads_max: usize) -> usize {
+    let mut reads = 0;
+    let fits = |request: &&Request| {
+        reads += usize::from(is_read(request));
+        reads <= reads_max
     };
-    datastore.execute(batch).await
+    requests.iter().take(run.min(ROUND_MAX)).take_while(fits).count()
+}
+
+/// Bytes of the values and elements in an answer.
+fn value_bytes(answer: &Answer) -> usize {
+    let bytes = |state: &State| -> usize {
+        match state {
+            State::Bytes(state) => state.store.0.values().map(|sibling| sibling.value.len()).sum(),
+            State::Register(state) => {
+                let value = state.base.as_ref().and_then(|base| base.value.as_ref());
+                value.map_or(0, |value| value.len())
+            }
+            State::Gset(state) | State::Orset(state) => {
+                state.store.0.keys().map(|element| element.len()).sum()
+            }
+            State::Counter(_) => 0,
+            State::Cart(state) => state.store.0.keys().map(|item| item.len()).sum(),
+            State::Map(state) => {
+                let fields = state.store.0.iter();
+                fields
+                    .map(|(name, field)| {
+                        let writes = field.writes.0.values();
+                        name.len() + writes.map(|write| write.value.len()).sum::<usize>()
+                    })
+                    .sum()
+            }
+            State::Opaque(encodings) => encodings.iter().map(|encoding| encoding.len()).sum(),
+        }
+    };
+    answer.view.value.0.values().map(bytes).sum()
 }
 
 fn no_answer() -> RequestError {

@@ -22,10 +22,18 @@ pub(crate) fn plan_command(
         }
         Ok(spec) => queue(session, info, plan, spec, args),
         Err(refusal) => {
-            if let Some(transaction) = &mut session.transaction {
-                transaction.is_broken = true;
+            if args.at(0).eq_ignore_ascii_case(b"EXEC") {
+                // As in Redis: there is nothing to mend in it, so it ends the transaction.
+                session.transaction = None;
+                let text = "Transaction discarded because of: wrong number of arguments for \
+                            'exec' command";
+                Err(Reply::error("EXECABORT", text))
+            } else {
+                if let Some(transaction) = &mut session.transaction {
+                    transaction.is_broken = true;
+                }
+                Err(refusal)
             }
-            Err(refusal)
         }
     };
     if let Err(refusal) = refusal {
@@ -78,9 +86,11 @@ fn queue(
         Err(Reply::Error("ERR transaction is too long; send it in several".into()))
     } else {
         let queued = &mut transaction.plan;
+        let (steps, requests) = (queued.steps.len(), queued.requests.len());
         if let Err(refusal) = (spec.run)(&mut Context { session, info, plan: queued }, args) {
             queued.steps.push(Step::Ready(refusal));
         }
+        queued.charge(&args, steps, requests);
         plan.steps.push(Step::Ready(Reply::Simple("QUEUED")));
         Ok(())
     };

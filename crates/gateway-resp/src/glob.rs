@@ -1,53 +1,130 @@
 //! Glob patterns as Redis has them: `*`, `?`, `[a-c]`, `[^a]`, and `\` before any of these.
 //!
-//! Time is at most pattern length times text length: after a mismatch only the last `*` is tried
-//! again, so no pattern makes it explode.
+//! A pattern is compiled once into an automaton whose states are bits: state i means that the first
+//! i single-byte parts have matched. All states advance at once, so a text takes one step per byte
+//! whatever the pattern, of as many words as the pattern has parts divided by 64 (Baeza-Yates and
+//! Gonnet, "A new approach to text searching", CACM 35(10), 1992).
 
-/// Whether `text` matches `pattern` as a whole.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    // Where to go on when what follows the last `*` does not match: behind the `*`, one byte later.
-    let mut retry = None;
-    while from < text.len() {
-        if pattern.get(at) == Some(&b'*') {
-            at += 1;
-            retry = Some((at, from));
-            continue;
+/// Longest pattern, in bytes: a guess. With it a step is 17 words and a pattern 34 KiB.
+pub(crate) const PATTERN_BYTES_MAX: usize = 1024;
+
+const WORD_BITS: usize = u64::BITS as usize;
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    /// For each byte value as many words as there are in a set of states: which parts it matches.
+    takes: Box<[u64]>,
+    /// States behind a `*`, which any byte leaves as they are.
+    stays: Box<[u64]>,
+    /// The state behind the last part.
+    end: usize,
+}
+
+/// A pattern of more than [`PATTERN_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pattern of {0} bytes, at most {PATTERN_BYTES_MAX} are allowed")]
+pub(crate) struct LongPattern(usize);
+
+impl Pattern {
+    /// Compiles `pattern`.
+    pub(crate) fn new(pattern: &[u8]) -> Result<Self, LongPattern> {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(LongPattern(pattern.len()));
         }
-        if let Some(taken) = match_one(&pattern[at..], text[from]) {
-            at += taken;
-            from += 1;
-            continue;
-        }
-        match retry {
-            Some((behind, start)) => {
-                at = behind;
-                from = start + 1;
-                retry = Some((behind, from));
+        let (mut parts, mut stars) = (Vec::new(), Vec::new());
+        let mut rest = pattern;
+        while let Some((&first, behind)) = rest.split_first() {
+            if first == b'*' {
+                stars.push(parts.len());
+                rest = behind;
+            } else {
+                let (part, taken) = part_of(rest);
+                parts.push(part);
+                rest = &rest[taken..];
             }
-            None => return false,
         }
+        let words = parts.len() / WORD_BITS + 1;
+        let mut takes = vec![0; 256 * words].into_boxed_slice();
+        for (at, part) in parts.iter().enumerate() {
+            for byte in (0..=u8::MAX).filter(|&byte| part.has(byte)) {
+                takes[usize::from(byte) * words + at / WORD_BITS] |= 1 << (at % WORD_BITS);
+            }
+        }
+        let mut stays = vec![0; words].into_boxed_slice();
+        for at in stars {
+            stays[at / WORD_BITS] |= 1 << (at % WORD_BITS);
+        }
+        Ok(Self { takes, stays, end: parts.len() })
     }
-    pattern[at..].iter().all(|&byte| byte == b'*')
+
+    /// Whether `text` matches the pattern as a whole.
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
+        const WORDS_MAX: usize = PATTERN_BYTES_MAX / WORD_BITS + 1;
+        let words = self.stays.len();
+        let mut states = [0_u64; WORDS_MAX];
+        let states = &mut states[..words];
+        states[0] = 1;
+        for &byte in text {
+            let takes = &self.takes[usize::from(byte) * words..][..words];
+            let (mut carry, mut any) = (0, 0);
+            for ((state, take), stay) in states.iter_mut().zip(takes).zip(&self.stays) {
+                let moved = *state & take;
+                *state = moved << 1 | carry | *state & stay;
+                carry = moved >> (WORD_BITS - 1);
+                any |= *state;
+            }
+            if any == 0 {
+                return false;
+            }
+        }
+        states[self.end / WORD_BITS] >> (self.end % WORD_BITS) & 1 == 1
+    }
 }
 
-/// The length of the part at the beginning of `pattern` that stands for one byte, if it matches.
-fn match_one(pattern: &[u8], byte: u8) -> Option<usize> {
+/// Which bytes a part of a pattern stands for.
+#[derive(Clone, Copy, Default)]
+struct ByteSet([u128; 2]);
+
+impl ByteSet {
+    fn of(byte: u8) -> Self {
+        let mut set = Self::default();
+        set.add(byte);
+        set
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 7)] |= 1 << (byte & 0x7f);
+    }
+
+    const fn has(&self, byte: u8) -> bool {
+        self.0[(byte >> 7) as usize] >> (byte & 0x7f) & 1 == 1
+    }
+
+    const fn negated(self) -> Self {
+        Self([!self.0[0], !self.0[1]])
+    }
+}
+
+/// The part at the beginning of `pattern`, which is not empty, and its length.
+fn part_of(pattern: &[u8]) -> (ByteSet, usize) {
     match pattern {
-        [] => None,
-        [b'?', ..] => Some(1),
-        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
-        [b'[', class @ ..] => match_class(class, byte).map(|taken| taken + 1),
-        [literal, ..] => (*literal == byte).then_some(1),
+        [b'?', ..] => (ByteSet::default().negated(), 1),
+        [b'\\', escaped, ..] => (ByteSet::of(*escaped), 2),
+        [b'[', class @ ..] => {
+            let (set, taken) = class_of(class);
+            (set, taken + 1)
+        }
+        [literal, ..] => (ByteSet::of(*literal), 1),
+        [] => (ByteSet::default(), 0),
     }
 }
 
-/// The length of a class behind its `[`, if `byte` is in it. A class that is not closed reaches to
-/// the end.
-fn match_class(class: &[u8], byte: u8) -> Option<usize> {
+/// The class behind a `[`, and its length. A class that is not closed reaches to the end.
+fn class_of(class: &[u8]) -> (ByteSet, usize) {
     let is_negated = class.first() == Some(&b'^');
     let mut at = usize::from(is_negated);
-    let mut found = false;
+    let mut set = ByteSet::default();
     loop {
         match &class[at..] {
             [] => break,
@@ -56,25 +133,29 @@ fn match_class(class: &[u8], byte: u8) -> Option<usize> {
                 break;
             }
             [b'\\', escaped, ..] => {
-                found |= *escaped == byte;
+                set.add(*escaped);
                 at += 2;
             }
             [first, b'-', last, ..] => {
-                found |= (*first.min(last)..=*first.max(last)).contains(&byte);
+                (*first.min(last)..=*first.max(last)).for_each(|byte| set.add(byte));
                 at += 3;
             }
             [literal, ..] => {
-                found |= *literal == byte;
+                set.add(*literal);
                 at += 1;
             }
         }
     }
-    (found != is_negated).then_some(at)
+    (if is_negated { set.negated() } else { set }, at)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::*;
+
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        Pattern::new(pattern).unwrap().matches(text)
+    }
 
     #[test]
     fn patterns_match_as_in_redis() {
@@ -82,6 +163,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
             ("*", "", true),
+            ("**", "ab", true),
             ("a*", "abc", true),
             ("*c", "abc", true),
             ("a*c*e", "abcde", true),
@@ -97,31 +179,45 @@ mod tests {
             ("h[a-c]llo", "hdllo", false),
             ("h[\\]]", "h]", true),
             ("h[ab", "ha", true),
+            ("a[]", "a", false),
             ("a\\*", "a*", true),
             ("a\\*", "ab", false),
             ("a\\", "a\\", true),
             ("*a*b", "aaab", true),
+            ("?", "\u{7f}", true),
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
+        assert!(matches(b"[^a]", &[0xff]));
     }
 
     #[test]
-    fn a_hostile_pattern_takes_no_exponential_time() {
-        let pattern = "a*".repeat(2_000) + "b";
-        assert!(!matches(pattern.as_bytes(), "a".repeat(10_000).as_bytes()));
+    fn parts_beyond_the_first_word_of_states_count_too() {
+        for length in [63, 64, 65, 127, 128, PATTERN_BYTES_MAX - 1] {
+            let text = vec![b'a'; length];
+            let starred = [text.as_slice(), b"*"].concat();
+            assert!(matches(&text, &text), "{length}");
+            assert!(!matches(&text, &text[1..]), "{length}");
+            assert!(matches(&starred, &[text.as_slice(), b"bcd"].concat()), "{length}");
+            assert!(!matches(&starred, &text[1..]), "{length}");
+        }
     }
 
     #[test]
-    fn a_long_class_behind_a_star_does_not_stop_the_loop_that_serves_everybody() {
-        // One SCAN of 1 MiB looks at thousands of keys with it.
-        let pattern = [b"*[".as_slice(), &vec![b'x'; 1 << 20], b"]z"].concat();
-        let text = vec![b'k'; 64 << 10];
-        let (sender, answered) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(matches(&pattern, &text)));
-        // Not a matter of speed: 64 billion steps as it stands, a million if each byte is read once.
-        let answer = answered.recv_timeout(std::time::Duration::from_secs(5));
-        assert_eq!(answer, Ok(false), "no answer within five seconds");
+    fn a_hostile_pattern_of_the_greatest_length_is_read_once_per_byte_of_the_text() {
+        let class = [b"*[".as_slice(), &[b'x'; PATTERN_BYTES_MAX - 4], b"]z"].concat();
+        assert!(!matches(&class, &vec![b'k'; 64 << 10]));
+        let stars = "a*".repeat(PATTERN_BYTES_MAX / 2 - 1) + "b";
+        assert!(!matches(stars.as_bytes(), &vec![b'a'; 64 << 10]));
+        let nearly = [b"*".as_slice(), &[b'a'; PATTERN_BYTES_MAX - 2], b"b"].concat();
+        assert!(!matches(&nearly, &vec![b'a'; 64 << 10]));
+    }
+
+    #[test]
+    fn a_pattern_that_is_too_long_is_refused() {
+        let error = Pattern::new(&[b'x'; PATTERN_BYTES_MAX + 1]).unwrap_err();
+        assert_eq!(error.to_string(), "pattern of 1025 bytes, at most 1024 are allowed");
+        assert!(Pattern::new(&[b'x'; PATTERN_BYTES_MAX]).is_ok());
     }
 }

@@ -22,14 +22,21 @@ pub(crate) const BUCKET: &str = "default";
 
 /// Most requests that one command may become: keys of MGET, pairs of MSET.
 pub(crate) const REQUESTS_MAX: usize = 65_536;
+/// Most names of commands, sections or parameters that one command may ask about: far more than
+/// there are.
+const NAMES_MAX: usize = 1024;
 /// Most commands, and requests, that a transaction may queue.
 pub(crate) const QUEUED_MAX: usize = 65_536;
-/// Most bytes of arguments that a transaction may queue.
+/// Most bytes that the plan of a transaction may take.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// What an argument takes in a plan beyond its bytes: a handle, its place in a collection, and what
+/// the allocator adds. An estimate, rather too high.
+const ARGUMENT_BYTES: usize = 64;
 
 pub(crate) type Outcome = Result<Answer, RequestError>;
 type RenderOne = Box<dyn FnOnce(Outcome) -> Reply + Send>;
-type RenderMany = Box<dyn FnOnce(Vec<Answer>) -> Reply + Send>;
+type Render = Box<dyn FnOnce() -> Reply + Send>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Call = Box<dyn FnOnce(Arc<dyn Datastore>) -> BoxFuture<Reply> + Send>;
 
@@ -37,10 +44,14 @@ type Call = Box<dyn FnOnce(Arc<dyn Datastore>) -> BoxFuture<Reply> + Send>;
 pub(crate) enum Step {
     /// It is known already.
     Ready(Reply),
+    /// It is always the same.
+    Shared(&'static Reply),
+    /// It follows from what is at hand, but is too large to be kept until it is written.
+    Lazy(Render),
     /// From the answer to the next request.
     One(RenderOne),
     /// From the answers to the next requests, if none of them failed.
-    Many(usize, RenderMany),
+    Many(Gather),
     /// From asking the datastore something else: breaks the batch.
     Call(Call),
     /// Not a reply of its own: the array of the next replies.
@@ -54,10 +65,26 @@ impl Step {
     pub(crate) const fn request_count(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Many(count, _) => *count,
-            Self::Ready(_) | Self::Call(_) | Self::Header(_) | Self::Switch(..) => 0,
+            Self::Many(gather) => gather.count,
+            Self::Ready(_)
+            | Self::Shared(_)
+            | Self::Lazy(_)
+            | Self::Call(_)
+            | Self::Header(_)
+            | Self::Switch(..) => 0,
         }
     }
+}
+
+/// How one reply comes about from several answers. Answers are reduced one by one, so that they
+/// need not be held together.
+pub(crate) struct Gather {
+    /// How many answers.
+    pub(crate) count: usize,
+    /// What is kept of each.
+    pub(crate) each: fn(Answer) -> Reply,
+    /// The reply from what was kept.
+    pub(crate) finish: fn(Vec<Reply>) -> Reply,
 }
 
 /// Commands translated but not executed.
@@ -65,6 +92,31 @@ impl Step {
 pub(crate) struct Plan {
     pub(crate) requests: Vec<Request>,
     pub(crate) steps: Vec<Step>,
+    /// About how many bytes it takes.
+    pub(crate) bytes: usize,
+}
+
+impl Plan {
+    /// Counts what a command of these arguments added behind the first `steps` and `requests`.
+    pub(crate) fn charge(&mut self, args: &Args<'_>, steps: usize, requests: usize) {
+        let added = self.steps.get(steps..).unwrap_or_default();
+        let replies: usize = added
+            .iter()
+            .map(|step| match step {
+                Step::Ready(reply) | Step::Switch(_, reply) => reply.weight(),
+                _ => 0,
+            })
+            .sum();
+        self.bytes += argument_bytes(args)
+            + replies
+            + size_of_val(added)
+            + size_of_val(self.requests.get(requests..).unwrap_or_default());
+    }
+}
+
+/// About how many bytes a copy of the arguments takes.
+fn argument_bytes(args: &Args<'_>) -> usize {
+    args.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum()
 }
 
 /// Commands between MULTI and EXEC.
@@ -73,14 +125,12 @@ pub(crate) struct Transaction {
     pub(crate) plan: Plan,
     /// Whether a command was refused, so that EXEC must be.
     pub(crate) is_broken: bool,
-    bytes: usize,
 }
 
 impl Transaction {
-    /// Whether a command of these arguments still fits; counts it.
-    pub(crate) fn admits(&mut self, args: &Args<'_>) -> bool {
-        self.bytes += args.iter().map(<[u8]>::len).sum::<usize>();
-        self.bytes <= QUEUED_BYTES_MAX
+    /// Whether a command of these arguments still fits.
+    pub(crate) fn admits(&self, args: &Args<'_>) -> bool {
+        self.plan.bytes + argument_bytes(args) <= QUEUED_BYTES_MAX
             && self.plan.steps.len() < QUEUED_MAX
             && self.plan.requests.len() < QUEUED_MAX
     }
@@ -118,6 +168,18 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Answers at once what is always the same.
+    pub(crate) fn shared(&mut self, reply: &'static Reply) -> Planned {
+        self.plan.steps.push(Step::Shared(reply));
+        Ok(())
+    }
+
+    /// Answers from what is at hand when the reply is written.
+    pub(crate) fn lazy(&mut self, render: impl FnOnce() -> Reply + Send + 'static) -> Planned {
+        self.plan.steps.push(Step::Lazy(Box::new(render)));
+        Ok(())
+    }
+
     /// Asks one thing of one key; an error is answered as such.
     pub(crate) fn one(
         &mut self,
@@ -142,11 +204,13 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Asks several things; the first error, if any, is the answer.
+    /// Asks several things; the first error, if any, is the answer. `each` says what is kept of an
+    /// answer, `finish` what is replied from all.
     pub(crate) fn many(
         &mut self,
         requests: impl ExactSizeIterator<Item = Result<Request, Refusal>>,
-        render: impl FnOnce(Vec<Answer>) -> Reply + Send + 'static,
+        each: fn(Answer) -> Reply,
+        finish: fn(Vec<Reply>) -> Reply,
     ) -> Planned {
         let count = requests.len();
         if count > REQUESTS_MAX {
@@ -166,7 +230,7 @@ impl Context<'_> {
                 }
             }
         }
-        self.plan.steps.push(Step::Many(count, Box::new(render)));
+        self.plan.steps.push(Step::Many(Gather { count, each, finish }));
         Ok(())
     }
 
@@ -213,6 +277,17 @@ pub(crate) fn integer(argument: &[u8]) -> Result<i64, Refusal> {
         .filter(|_| is_canonical)
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Reply::Error("ERR value is not an integer or out of range".into()))
+}
+
+/// Checks that a command asks about no more names than it may.
+pub(crate) fn check_names(names: &Args<'_>) -> Result<(), Refusal> {
+    match names.len() {
+        0..=NAMES_MAX => Ok(()),
+        count => {
+            let text = format!("{count} names in one command, at most {NAMES_MAX} are allowed");
+            Err(Reply::error("ERR", text))
+        }
+    }
 }
 
 /// The refusal of arguments that make no sense together.

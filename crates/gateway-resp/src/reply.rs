@@ -59,7 +59,13 @@ impl Reply {
             RequestError::Unavailable { .. }
             | RequestError::Timeout
             | RequestError::Stopping
-            | RequestError::Disconnected(_) => "UNAVAILABLE",
+            | RequestError::Unreachable(_) => "UNAVAILABLE",
+            RequestError::Disconnected(why) => {
+                return Self::error(
+                    "NOQUORUM",
+                    format_args!("connection lost: {why}; the write may still apply"),
+                );
+            }
             RequestError::Unknown { acked, needed } => {
                 return Self::error(
                     "NOQUORUM",
@@ -78,9 +84,44 @@ impl Reply {
         Self::error(word, error)
     }
 
+    /// What something that only reads and failed is answered with.
+    pub(crate) fn failed_read(error: RequestError) -> Self {
+        Self::failed(&of_read(error))
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let content = match self {
+            Self::Error(text) | Self::Verbatim(text) => text.len(),
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Array(items) | Self::Set(items) => items.iter().map(Self::weight).sum(),
+            Self::Map(pairs) => {
+                pairs.iter().map(|(key, value)| key.weight() + value.weight()).sum()
+            }
+            Self::Ok
+            | Self::Simple(_)
+            | Self::Integer(_)
+            | Self::Wide(_)
+            | Self::Flag(_)
+            | Self::Null => 0,
+        };
+        size_of::<Self>() + content
+    }
+
     /// The key holds something else.
     pub(crate) fn wrong_type() -> Self {
         Self::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into())
+    }
+}
+
+/// The error of a request that only reads: when its connection was lost it did nothing, so that
+/// there is no outcome to be unsure of.
+pub(crate) fn of_read(error: RequestError) -> RequestError {
+    match error {
+        RequestError::Disconnected(why) => {
+            RequestError::Unreachable(format!("connection lost: {why}; try again"))
+        }
+        other => other,
     }
 }
 
@@ -257,6 +298,15 @@ mod tests {
             text(RequestError::Unknown { acked: 1, needed: 2 }),
             "NOQUORUM 1 of 2 replicas acknowledged in time; the write may still apply"
         );
+        assert_eq!(
+            text(RequestError::Disconnected("reset".into())),
+            "NOQUORUM connection lost: reset; the write may still apply"
+        );
+        assert_eq!(
+            text(of_read(RequestError::Disconnected("reset".into()))),
+            "UNAVAILABLE connection lost: reset; try again"
+        );
+        assert_eq!(text(RequestError::Unreachable("refused".into())), "UNAVAILABLE refused");
         assert_eq!(
             text(RequestError::Update(UpdateError::NotAnInteger)),
             "ERR value is not an integer or out of range"

@@ -15,6 +15,11 @@ use crate::cursor::PlaceTable;
 /// The version of Redis that clients are told, since they choose by it what to send.
 pub(crate) const REDIS_VERSION: &str = "7.2.4";
 
+/// How long a connection may hold what nobody moves on: a command of which a part was sent, or
+/// replies that are not received. A guess: a 16 MiB command comes whole at 2.2 Mbit/s, and a person
+/// who types an inline command is done by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Bytes of collection places that are remembered: over 100,000 scans of short elements at a time.
 const PLACE_BYTES_MAX: usize = 16 << 20;
 
@@ -28,6 +33,9 @@ pub struct ServerInfo {
     /// The port that it listens on.
     pub(crate) port: u16,
     pub(crate) limits: ParserLimits,
+    pub(crate) patience: Duration,
+    /// n of the bucket, if it is known.
+    pub(crate) replicas: Option<u8>,
     started: Instant,
     last_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, Client>>,
@@ -85,6 +93,8 @@ impl ServerInfo {
             version: version.into(),
             port,
             limits: ParserLimits::default(),
+            patience: PATIENCE,
+            replicas: None,
             started: Instant::now(),
             last_client: AtomicU64::new(0),
             clients: Mutex::default(),
@@ -97,6 +107,22 @@ impl ServerInfo {
     #[must_use]
     pub const fn with_limits(mut self, limits: ParserLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same server, which knows that the bucket `default` has `n` replicas of each key:
+    /// MG.QUORUM refuses more at once, not only the commands behind it.
+    #[must_use]
+    pub const fn with_replicas(mut self, n: u8) -> Self {
+        self.replicas = Some(n);
+        self
+    }
+
+    /// The same server with another limit on how long a command may take to come whole, and a client
+    /// may receive nothing of its replies, before the connection is closed; 60 s otherwise.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

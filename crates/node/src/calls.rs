@@ -4,10 +4,12 @@
 //! is the group's number and the request's place in it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use replication::{CallId, Reply, RequestError};
 use tokio::sync::oneshot;
 
+use crate::allowance::Allowance;
 use crate::work::Results;
 
 /// Bits of a call's number that say its place in the group.
@@ -27,18 +29,30 @@ pub(crate) struct Calls {
 
 #[derive(Debug)]
 enum Waiting {
-    Group { results: Results, missing: usize, reply: oneshot::Sender<Results> },
+    Group {
+        results: Results,
+        missing: usize,
+        reply: oneshot::Sender<Results>,
+        allowance: Arc<Allowance>,
+        /// Whether an answer was refused because there were too many bytes of them.
+        is_full: bool,
+    },
     Single(oneshot::Sender<Result<Reply, RequestError>>),
 }
 
 impl Calls {
     /// Enters a group of `count` requests, at least 1 and at most [`GROUP_MAX`]; its calls are
     /// numbered from the returned id on.
-    pub(crate) fn enter_group(&mut self, count: usize, reply: oneshot::Sender<Results>) -> CallId {
+    pub(crate) fn enter_group(
+        &mut self,
+        count: usize,
+        reply: oneshot::Sender<Results>,
+        allowance: Arc<Allowance>,
+    ) -> CallId {
         assert!((1..=GROUP_MAX).contains(&count), "the datastore cuts groups to size");
         // What stays so was never answered, which a core does not do; its caller is told the truth.
         let results = vec![Err(RequestError::Timeout); count];
-        self.enter(Waiting::Group { results, missing: count, reply })
+        self.enter(Waiting::Group { results, missing: count, reply, allowance, is_full: false })
     }
 
     /// Enters a single call.
@@ -59,9 +73,15 @@ impl Calls {
     pub(crate) fn reply(&mut self, id: CallId, reply: Result<Reply, RequestError>) {
         let number = id.0 >> PLACE_BITS;
         let place = usize::try_from(id.0 & ((1 << PLACE_BITS) - 1)).expect("20 bits");
-        if let Some(Waiting::Group { results, missing, .. }) = self.waiting.get_mut(&number) {
+        if let Some(Waiting::Group { results, missing, allowance, is_full, .. }) =
+            self.waiting.get_mut(&number)
+        {
             let answer = match reply {
-                Ok(Reply::Answer(answer)) => Ok(answer),
+                Ok(Reply::Answer(answer)) => {
+                    let admitted = allowance.admit(answer);
+                    *is_full |= admitted.is_err();
+                    admitted
+                }
                 Ok(_) => Err(RequestError::Unsupported("another kind of reply".into())),
                 Err(error) => Err(error),
             };
@@ -81,6 +101,23 @@ impl Calls {
         }
     }
 
+    /// How many requests of the group that begins with `first` are not answered.
+    pub(crate) fn unanswered(&self, first: CallId) -> usize {
+        match self.waiting.get(&(first.0 >> PLACE_BITS)) {
+            Some(Waiting::Group { missing, .. }) => *missing,
+            _ => 0,
+        }
+    }
+
+    /// What to answer further reads of the group that begins with `first`, if its answers are too
+    /// many bytes already.
+    pub(crate) fn refusal(&self, first: CallId) -> Option<RequestError> {
+        match self.waiting.get(&(first.0 >> PLACE_BITS)) {
+            Some(Waiting::Group { allowance, is_full: true, .. }) => Some(allowance.refusal()),
+            _ => None,
+        }
+    }
+
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -95,7 +132,8 @@ mod tests {
     fn a_group_is_answered_once_its_last_request_is_and_in_its_order() {
         let mut calls = Calls::default();
         let (sender, mut receiver) = oneshot::channel();
-        let CallId(first) = calls.enter_group(2, sender);
+        let CallId(first) = calls.enter_group(2, sender, Allowance::new(1));
+        assert_eq!(calls.unanswered(CallId(first)), 2);
         calls.reply(CallId(first + 1), Err(RequestError::Overloaded));
         assert!(receiver.try_recv().is_err());
         calls.reply(CallId(first), Err(RequestError::Stopping));

@@ -7,45 +7,106 @@ use client::Datastore as _;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::RequestError;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use wire::{
     CallBody, ClientCall, ClientReply, FRAME_BYTES_MAX, FrameError, FrameStream, ReplyBody,
 };
 
+use crate::allowance::{Account, Allowance};
 use crate::datastore::NodeDatastore;
 use crate::shared::Shared;
 
 /// Calls of one connection under way; the next is read once one is answered.
 const CALLS_MAX: usize = 256;
+/// Requests and bytes of the calls under way after which no further one is read. Guesses; a single
+/// call may be more than either.
+const REQUESTS_MAX: usize = 1024;
+const CALLS_BYTES: usize = 2 * FRAME_BYTES_MAX;
+/// What the answers to one call may come to: the rest of the frame is for errors and small ones.
+const CALL_ANSWERS_BYTES: usize = FRAME_BYTES_MAX / 4 * 3;
+/// Bytes of answers that wait to be written to one connection. A guess.
+const ANSWERS_BYTES: usize = 4 * FRAME_BYTES_MAX;
+
+/// What the calls under way take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    calls: usize,
+    requests: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn of(call: &ClientCall, bytes: usize) -> Self {
+        let requests =
+            if let CallBody::Execute(requests) = &call.body { requests.len() } else { 1 };
+        Self { calls: 1, requests, bytes }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+    }
+
+    fn take_away(&mut self, other: Self) {
+        self.calls -= other.calls;
+        self.requests -= other.requests;
+        self.bytes -= other.bytes;
+    }
+
+    /// Whether there is room for another call.
+    fn has_room(self) -> bool {
+        self.calls < CALLS_MAX && self.requests < REQUESTS_MAX && self.bytes < CALLS_BYTES
+    }
+}
+
+/// A reply to be written, and what is given back once it is.
+struct Done {
+    reply: ClientReply,
+    load: Load,
+    /// Held for what the answers take of the connection's account.
+    _allowance: Arc<Allowance>,
+}
 
 /// Serves a client until it leaves or the node stops, then finishes what it accepted.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite>(
     shared: &Shared,
     datastore: Arc<NodeDatastore>,
-    stream: FrameStream<TcpStream>,
+    stream: FrameStream<S>,
 ) -> Result<(), FrameError> {
     let (mut sink, frames) = stream.split();
     let mut frames = frames.fuse();
     let mut under_way = FuturesUnordered::new();
+    let account = Account::new(ANSWERS_BYTES);
+    let mut load = Load::default();
     let closed = shared.closed();
     tokio::pin!(closed);
     let mut reading = true;
     loop {
         tokio::select! {
-            Some(reply) = under_way.next() => {
-                let reply: ClientReply = reply;
-                sink.feed(encode(&reply)).await?;
-                // What is ready by now leaves in the same write.
-                while let Some(Some(reply)) = under_way.next().now_or_never() {
+            Some(done) = under_way.next() => {
+                let mut next: Option<Done> = Some(done);
+                while let Some(Done { reply, load: done, .. }) = next {
                     sink.feed(encode(&reply)).await?;
+                    load.take_away(done);
+                    // What is ready by now leaves in the same write.
+                    next = under_way.next().now_or_never().flatten();
                 }
                 sink.flush().await?;
             }
-            frame = frames.next(), if reading && under_way.len() < CALLS_MAX => match frame {
+            frame = frames.next(), if reading && load.has_room() => match frame {
                 Some(bytes) => {
-                    let call: ClientCall = clock::decode(&bytes?)?;
+                    let bytes = bytes?;
+                    let call: ClientCall = clock::decode(&bytes)?;
+                    let one = Load::of(&call, bytes.len());
+                    load.add(one);
                     // Handed to the loops here and now, so that calls keep their order.
-                    let mut answer = Box::pin(answer(Arc::clone(&datastore), call));
+                    let mut answer = Box::pin(answer(
+                        Arc::clone(&datastore),
+                        account.allowance(CALL_ANSWERS_BYTES),
+                        call,
+                        one,
+                    ));
                     match answer.as_mut().now_or_never() {
                         Some(reply) => under_way.push(futures_util::future::ready(reply).boxed_local()),
                         None => under_way.push(answer.boxed_local()),
@@ -84,9 +145,16 @@ fn encode(reply: &ClientReply) -> Bytes {
     clock::encode(&ClientReply { id: reply.id, body }).into()
 }
 
-async fn answer(datastore: Arc<NodeDatastore>, ClientCall { id, body }: ClientCall) -> ClientReply {
+async fn answer(
+    datastore: Arc<NodeDatastore>,
+    allowance: Arc<Allowance>,
+    ClientCall { id, body }: ClientCall,
+    load: Load,
+) -> Done {
     let body = match body {
-        CallBody::Execute(requests) => ReplyBody::Executed(datastore.execute(requests).await),
+        CallBody::Execute(requests) => {
+            ReplyBody::Executed(datastore.execute_within(requests, &allowance).await)
+        }
         CallBody::Scan(request) => ReplyBody::Page(datastore.scan(request).await),
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
@@ -95,5 +163,33 @@ async fn answer(datastore: Arc<NodeDatastore>, ClientCall { id, body }: ClientCa
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
         }
     };
-    ClientReply { id, body }
+    Done { reply: ClientReply { id, body }, load, _allowance: allowance }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replication::Request;
+    use values::{Key, Scope};
+
+    #[test]
+    fn calls_are_read_until_they_are_many_or_long_and_one_is_always() {
+        let get = Request::get(Key::new("b", "k").unwrap(), Scope::Whole);
+        let call = |count| ClientCall { id: 1, body: CallBody::Execute(vec![get.clone(); count]) };
+        let has_room = |one: Load, times| {
+            let mut load = Load::default();
+            (0..times).for_each(|_| load.add(one));
+            let room = load.has_room();
+            (0..times).for_each(|_| load.take_away(one));
+            assert_eq!(load, Load::default());
+            room
+        };
+        assert!(has_room(Load::of(&call(1), 100), 255));
+        assert!(!has_room(Load::of(&call(1), 100), 256));
+        assert!(has_room(Load::of(&call(100), 100), 10));
+        assert!(!has_room(Load::of(&call(100), 100), 11));
+        assert!(has_room(Load::of(&call(1), FRAME_BYTES_MAX), 1));
+        assert!(!has_room(Load::of(&call(1), FRAME_BYTES_MAX), 2));
+        assert!(has_room(Load::of(&call(100_000), FRAME_BYTES_MAX), 0));
+    }
 }

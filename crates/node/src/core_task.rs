@@ -10,13 +10,14 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Now, RequestError};
+use replication::{Core, Effect, Event, Message, Now, RequestError};
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::calls::Calls;
 use crate::commit::CommitJob;
+use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
 use crate::links::{Link, Outgoing};
 use crate::routing::Routes;
@@ -27,6 +28,10 @@ use crate::work::{CallGroup, LoopReport, MessageBatch, SingleCall, Urgent, Work}
 /// Pieces of work taken in one turn. A guess: large enough to share a sync, small enough that the
 /// loop's connections get theirs.
 const TURN_MAX: usize = 256;
+
+/// How long a turn takes what waits, before it gives the loop's connections theirs: one event goes
+/// beyond it at most. A guess, a small part of the time between two pings.
+const TURN_TIME: Duration = Duration::from_millis(50);
 
 /// Rows of dead collections looked at in a turn.
 const SWEEP_ROWS: usize = 64;
@@ -69,6 +74,12 @@ struct Running {
     calls: Calls,
     gatherings: Gatherings,
     scratch: Scratch,
+    /// Messages taken and not dealt with, and until when they are of use (monotonic milliseconds).
+    messages: VecDeque<(u64, NodeId, Message)>,
+    /// Groups taken and not begun to the last request.
+    feeds: Vec<Feed>,
+    /// Whether time was up before all was done that could be.
+    is_pressed: bool,
     now: Now,
     sweeping: bool,
     /// When a disk that refuses batches is asked again.
@@ -80,28 +91,47 @@ struct Running {
 impl CoreTask {
     /// Runs until [`Urgent::Stop`] and until what was accepted is finished, or the limit passed.
     pub(crate) async fn run(self) {
-        let now = self.clock.now();
-        let mut running = Running {
-            task: self,
-            calls: Calls::default(),
-            gatherings: Gatherings::default(),
-            scratch: Scratch::default(),
-            now,
-            sweeping: true,
-            probe_at: None,
-            stopping: None,
-        };
+        let mut running = Running::new(self);
         let (mut work, mut urgent) = (Vec::new(), Vec::new());
         while !running.is_done() {
             running.wait(&mut work, &mut urgent).await;
-            running.turn(&mut work, &mut urgent);
+            running.turn(&mut work, &mut urgent, TURN_TIME);
+            if running.is_pressed || !running.task.work.is_empty() {
+                // The next turn begins at once: the loop's connections come first.
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
 
 impl Running {
+    fn new(task: CoreTask) -> Self {
+        let now = task.clock.now();
+        Self {
+            task,
+            calls: Calls::default(),
+            gatherings: Gatherings::default(),
+            scratch: Scratch::default(),
+            messages: VecDeque::new(),
+            feeds: Vec::new(),
+            is_pressed: false,
+            now,
+            sweeping: true,
+            probe_at: None,
+            stopping: None,
+        }
+    }
+
     /// Waits until there is something to do, and takes it.
     async fn wait(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>) {
+        if self.is_pressed {
+            while urgent.len() < TURN_MAX
+                && let Ok(more) = self.task.urgent.try_recv()
+            {
+                urgent.push(more);
+            }
+            return;
+        }
         let deadline = self.deadline();
         let accepting = !(self.task.work.is_closed() && self.task.work.is_empty());
         let timer = async {
@@ -128,7 +158,8 @@ impl Running {
         [core, sweep, self.probe_at, self.stopping].into_iter().flatten().min()
     }
 
-    fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>) {
+    fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>, time: Duration) {
+        let end = Instant::now() + time;
         self.now = self.task.clock.now();
         for event in urgent.drain(..) {
             self.take_urgent(event);
@@ -139,6 +170,7 @@ impl Running {
         if self.task.core.next_timeout().is_some_and(|due| due <= self.now.monotonic_ms) {
             self.step(Event::Tick);
         }
+        self.is_pressed = !self.read(end) || !self.feed(end);
         if self.sweeping {
             self.sweeping = self.task.engine.sweep(SWEEP_ROWS);
         }
@@ -209,35 +241,100 @@ impl Running {
                 self.step(Event::Call { id, call });
             }
             Work::Messages(MessageBatch { from, messages, received_ms }) => {
-                let waited = self.now.monotonic_ms.saturating_sub(received_ms);
-                for message in messages {
-                    let limit = u64::from(message.budget_ms);
-                    if limit == 0 || waited < limit {
-                        self.step(Event::Received { from, message });
-                    }
-                }
+                self.messages.extend(messages.into_iter().map(|message| {
+                    let useful_ms = match message.budget_ms {
+                        0 => u64::MAX,
+                        limit => received_ms.saturating_add(limit.into()),
+                    };
+                    (useful_ms, from, message)
+                }));
             }
             // Whoever asked may have left.
             Work::Report(reply) => drop(reply.send(self.report())),
         }
     }
 
-    fn take_group(&mut self, CallGroup { requests, reply, queued_ms }: CallGroup) {
-        if self.now.monotonic_ms.saturating_sub(queued_ms) > self.task.wait_max_ms {
+    fn take_group(&mut self, CallGroup { requests, reply, allowance, queued_ms }: CallGroup) {
+        if self.has_waited_too_long(queued_ms) {
             // The callers have given up or will have; to do it now would only make others wait.
             let results = vec![Err(RequestError::Overloaded); requests.len()];
             return drop(reply.send(results));
         }
-        let first = self.calls.enter_group(requests.len(), reply);
-        self.step(Event::Requests { first, requests });
+        let first = self.calls.enter_group(requests.len(), reply, Arc::clone(&allowance));
+        self.feeds.push(Feed::new(first, requests, allowance, queued_ms));
+    }
+
+    fn has_waited_too_long(&self, queued_ms: u64) -> bool {
+        self.now.monotonic_ms.saturating_sub(queued_ms) > self.task.wait_max_ms
+    }
+
+    /// Deals with messages until `end`. Returns whether none is left.
+    fn read(&mut self, end: Instant) -> bool {
+        while let Some((useful_ms, from, message)) = self.messages.pop_front() {
+            if self.now.monotonic_ms < useful_ms {
+                self.step(Event::Received { from, message });
+            }
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        self.messages.is_empty()
+    }
+
+    /// Begins requests until `end`, or until all that are left must wait for answers to others.
+    /// Returns whether it came to that.
+    fn feed(&mut self, end: Instant) -> bool {
+        let mut feeds = std::mem::take(&mut self.feeds);
+        let mut is_in_time = true;
+        let mut stalled: Vec<Feed> = Vec::new();
+        for mut feed in feeds.drain(..) {
+            // What one connection asks for is done in its order.
+            if is_in_time && !stalled.iter().any(|other| other.is_akin(&feed)) {
+                is_in_time = self.begin(&mut feed, end);
+            }
+            if !feed.is_done() {
+                stalled.push(feed);
+            }
+        }
+        self.feeds = stalled;
+        is_in_time
+    }
+
+    /// Begins requests of one group until `end`, or until one must wait: `true`.
+    fn begin(&mut self, feed: &mut Feed, end: Instant) -> bool {
+        let group = feed.group();
+        while !feed.is_done() && !feed.is_stalled(self.calls.unanswered(group)) {
+            let refusal = if self.has_waited_too_long(feed.queued_ms) {
+                Some(RequestError::Overloaded)
+            } else if feed.is_at_read() {
+                self.calls.refusal(group)
+            } else {
+                None
+            };
+            let Some(Next { id, request, after }) = feed.next() else { break };
+            match refusal {
+                Some(error) => self.calls.reply(id, Err(error)),
+                None => feed.found(self.step_measured(Event::Request { id, request, after })),
+            }
+            if Instant::now() >= end {
+                return feed.is_done();
+            }
+        }
+        true
     }
 
     /// One event into the core, and all that follows from it until nothing more does.
     fn step(&mut self, event: Event) {
+        self.step_measured(event);
+    }
+
+    /// As [`Self::step`]. Returns the length of the longest thing that was read on the way.
+    fn step_measured(&mut self, event: Event) -> usize {
+        let mut longest = 0;
         let Scratch { effects, queue, .. } = &mut self.scratch;
         let taken = match &event {
             Event::Call { .. } => Some("call"),
-            Event::Requests { .. } => Some("requests"),
+            Event::Request { .. } => Some("request"),
             Event::Received { message, .. } => Some(message.body.name()),
             _ => None,
         };
@@ -268,6 +365,9 @@ impl Running {
                 Effect::Storage { ticket, command } => {
                     self.task.engine.execute(ticket, command, &mut answers);
                     for (ticket, answer) in answers.drain(..) {
+                        if let Answer::View(view) = &answer {
+                            longest = longest.max(clock::encoded_length(view));
+                        }
                         let event = Event::Storage { ticket, answer };
                         self.task.core.step(self.now, event, &mut self.scratch.effects);
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
@@ -276,6 +376,7 @@ impl Running {
                 Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
         }
+        longest
     }
 
     /// Asks every loop, this one included, for its part of a listing or count.
@@ -300,6 +401,7 @@ impl Running {
             let settled = self.calls.is_empty()
                 && self.task.engine.is_settled()
                 && self.task.core.under_way() == 0
+                && self.messages.is_empty()
                 && self.task.work.is_empty();
             settled || Instant::now() >= limit
         })
@@ -316,3 +418,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,15 @@ use tokio::sync::oneshot;
 use values::Key;
 use wire::{ClusterStatus, MemberStatus};
 
+use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
+
+/// What the answers to one call of a gateway may come to, in bytes. A guess: far above what one
+/// reply to a client should be, far below what a machine has.
+const ANSWERS_BYTES: usize = 256 << 20;
 
 /// A node from within.
 #[derive(Debug)]
@@ -34,10 +39,12 @@ impl NodeDatastore {
         &self,
         index: usize,
         requests: Vec<Request>,
+        allowance: &Arc<Allowance>,
     ) -> Result<oneshot::Receiver<Results>, RequestError> {
         let (reply, answers) = oneshot::channel();
         let queued_ms = self.shared.clock.monotonic_ms();
-        self.offer(index, Work::Group(CallGroup { requests, reply, queued_ms }))?;
+        let allowance = Arc::clone(allowance);
+        self.offer(index, Work::Group(CallGroup { requests, reply, allowance, queued_ms }))?;
         Ok(answers)
     }
 
@@ -49,7 +56,7 @@ impl NodeDatastore {
     }
 
     /// Does requests that are no more than a group holds.
-    async fn execute_group(&self, requests: Vec<Request>) -> Results {
+    async fn execute_group(&self, requests: Vec<Request>, allowance: &Arc<Allowance>) -> Results {
         let owners = self.shared.routes.owners();
         let count = requests.len();
         if count == 0 {
@@ -58,7 +65,7 @@ impl NodeDatastore {
         // The usual case, always so with one loop: everything goes to the same place.
         let first = owners.of_key(&requests[0].key);
         if owners.count() == 1 || count == 1 {
-            return collect(self.submit(first, requests), count).await;
+            return collect(self.submit(first, requests, allowance), count).await;
         }
         let mut places = Vec::with_capacity(count);
         let mut groups: Vec<Vec<Request>> = vec![Vec::new(); owners.count()];
@@ -72,7 +79,7 @@ impl NodeDatastore {
             .enumerate()
             .map(|(index, group)| {
                 let count = group.len();
-                (count > 0).then(|| (self.submit(index, group), count))
+                (count > 0).then(|| (self.submit(index, group, allowance), count))
             })
             .collect();
         let mut results = Vec::with_capacity(submitted.len());
@@ -87,6 +94,24 @@ impl NodeDatastore {
             .into_iter()
             .map(|index| results[index].next().unwrap_or_else(|| Err(lost())))
             .collect()
+    }
+
+    /// Does requests whose answers may come to no more than the allowance.
+    pub(crate) async fn execute_within(
+        &self,
+        mut requests: Vec<Request>,
+        allowance: &Arc<Allowance>,
+    ) -> Results {
+        if requests.len() <= GROUP_MAX {
+            return self.execute_group(requests, allowance).await;
+        }
+        let mut results = Vec::with_capacity(requests.len());
+        while !requests.is_empty() {
+            let rest = requests.split_off(requests.len().min(GROUP_MAX));
+            results.extend(self.execute_group(requests, allowance).await);
+            requests = rest;
+        }
+        results
     }
 
     async fn call(&self, index: usize, call: Call) -> Result<Reply, RequestError> {
@@ -118,17 +143,8 @@ fn unexpected() -> RequestError {
 
 #[async_trait]
 impl Datastore for NodeDatastore {
-    async fn execute(&self, mut requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
-        if requests.len() <= GROUP_MAX {
-            return self.execute_group(requests).await;
-        }
-        let mut results = Vec::with_capacity(requests.len());
-        while !requests.is_empty() {
-            let rest = requests.split_off(requests.len().min(GROUP_MAX));
-            results.extend(self.execute_group(requests).await);
-            requests = rest;
-        }
-        results
+    async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        self.execute_within(requests, &Allowance::new(ANSWERS_BYTES)).await
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use wire::{
     FrameError, FrameStream, HandshakeError, PeerFrame, append_frame, connect_peer, read_frame,
@@ -23,7 +22,7 @@ use crate::shared::Shared;
 
 /// Time between two pings.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// Silence after which a link is down: four pings unanswered.
+/// Silence after which a link is down: no byte came, where four pings or pongs were due.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Time limit of opening a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -104,8 +103,9 @@ async fn carry(
     }
 }
 
-/// Ends when the peer says nothing for too long, or something wrong.
-async fn listen(reader: OwnedReadHalf) -> LinkError {
+/// Ends when the peer says nothing for too long, or something wrong. While a long frame is on its
+/// way to the peer no ping is; it says then by itself that it lives.
+async fn listen(reader: impl AsyncRead + Unpin) -> LinkError {
     let mut frames = wire::frames(tokio::io::join(reader, tokio::io::sink()));
     loop {
         match timeout(SILENCE_MAX, read_frame::<PeerFrame, _>(&mut frames)).await {
@@ -117,7 +117,11 @@ async fn listen(reader: OwnedReadHalf) -> LinkError {
     }
 }
 
-async fn write(shared: &Shared, writer: &mut OwnedWriteHalf, queue: &mut LinkQueue) -> LinkError {
+async fn write(
+    shared: &Shared,
+    writer: &mut (impl AsyncWrite + Unpin),
+    queue: &mut LinkQueue,
+) -> LinkError {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;
@@ -158,7 +162,10 @@ fn gather(shared: &Shared, first: Chunk, queue: &mut LinkQueue, buffer: &mut Byt
     }
 }
 
-async fn flush(writer: &mut OwnedWriteHalf, buffer: &mut BytesMut) -> std::io::Result<()> {
+async fn flush(
+    writer: &mut (impl AsyncWrite + Unpin),
+    buffer: &mut BytesMut,
+) -> std::io::Result<()> {
     writer.write_all(buffer).await?;
     buffer.clear();
     Ok(())

@@ -55,7 +55,7 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ring::PartitionCount;
+    use ring::{Member, PartitionCount};
 
     /// Stored data names nodes by these ids: `printf '\0\0\0\5ducksa' | md5sum`.
     #[test]
@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn rings_of_other_members_or_partitions_have_other_digests_whatever_the_order() {
         let digest = |names: &[&str], partitions| {
-            let members: Vec<_> = names.iter().map(|name| node_id("ducks", name)).collect();
+            let members: Vec<_> =
+                names.iter().map(|name| Member::new(node_id("ducks", name))).collect();
             let partitions = PartitionCount::new(partitions).unwrap();
             let ring = Ring::place(&members, partitions, 5, None).unwrap().ring;
             ring_summary(&ring, names.iter().copied()).digest

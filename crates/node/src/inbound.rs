@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use wire::{
     Accepted, Admission, FrameError, FrameStream, HandshakeError, MESSAGE_VERSION, PeerFrame,
     PeerHello, Refusal, Role, accept,
@@ -14,9 +16,12 @@ use wire::{
 
 use crate::client_port;
 use crate::datastore::NodeDatastore;
-use crate::dial::SILENCE_MAX;
+use crate::dial::{PING_INTERVAL, SILENCE_MAX};
 use crate::identity::random_bytes;
-use crate::shared::{Place, Seat, Shared};
+use crate::life::{Life, Watched};
+use crate::places::Place;
+use crate::seats::Seat;
+use crate::shared::Shared;
 use crate::work::{MessageBatch, Work};
 
 /// Frames taken from a connection at once.
@@ -41,10 +46,30 @@ pub(crate) enum InboundError {
     Unexpected,
     #[error("a later connection of the same peer took its place")]
     Superseded,
+    #[error("there are too many connections, and another one wants the place")]
+    Crowded,
     #[error("links are cut on purpose")]
     Cut,
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl InboundError {
+    /// What to count it under: one of a few words, whatever the details are.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Handshake(error) => error.kind(),
+            Self::Frame(error) => error.kind(),
+            Self::Silent => "silent",
+            Self::Version(_) => "version",
+            Self::Sender => "sender",
+            Self::Unexpected => "unexpected",
+            Self::Superseded => "superseded",
+            Self::Crowded => "crowded",
+            Self::Cut => "cut",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// Serves one connection to its end.
@@ -62,7 +87,7 @@ pub(crate) async fn serve(
         }
         Err(error) => {
             // Peers that are refused come again and again, and so may strangers.
-            let times = shared.inbound.count(&error.to_string());
+            let times = shared.endings.count(error.kind());
             if times.is_power_of_two() {
                 tracing::warn!(?remote, %error, times, "connection to the peer port closed");
             }
@@ -74,15 +99,18 @@ async fn serve_inner(
     shared: &Arc<Shared>,
     datastore: Arc<NodeDatastore>,
     stream: TcpStream,
-    place: Place,
+    mut place: Place,
 ) -> Result<(), InboundError> {
     // A socket that refuses this is broken, and will say so when it is read.
     let _ = stream.set_nodelay(true);
+    let life = Life::new();
+    let stream = Watched::new(stream, life.clone());
     let mut seat = None;
     let admission = Admission { us: &shared.identity, secret: &shared.secret };
+    let is_full = matches!(place, Place::Refusal(_));
     let handshake = accept(stream, admission, random_bytes(), |role| match role {
         // A cluster must not fall apart because clients have taken all connections.
-        Role::Client(_) if matches!(place, Place::Refusal(_)) => Err(Refusal::Busy),
+        Role::Client(_) if is_full => Err(Refusal::Busy),
         Role::Client(_) => Ok(()),
         Role::Peer(peer) => {
             seat = Some(admit(shared, peer)?);
@@ -92,6 +120,7 @@ async fn serve_inner(
     let (stream, Accepted { role, .. }) = tokio::select! {
         accepted = handshake => accepted?,
         () = shared.closed() => return Err(InboundError::Stopping),
+        () = place.wanted() => return Err(InboundError::Crowded),
     };
     match (role, seat) {
         (Role::Peer(peer), Some(mut seat)) => {
@@ -99,14 +128,13 @@ async fn serve_inner(
             drop(place);
             let number = seat.number();
             let ended = tokio::select! {
-                ended = read_messages(shared, &peer, number, stream) => ended,
+                ended = read_messages(shared, &peer, number, stream, life) => ended,
                 () = seat.taken() => Err(InboundError::Superseded),
                 () = shared.switch.wait_for(true) => Err(InboundError::Cut),
             };
             if let Some(link) = shared.link(peer.node) {
                 link.clear_incoming(number, |up| shared.announce(link, up));
             }
-            shared.inbound.leave(peer.node, &seat);
             ended
         }
         _ => Ok(client_port::serve(shared, datastore, stream).await?),
@@ -121,25 +149,35 @@ fn admit(shared: &Shared, peer: &PeerHello) -> Result<Seat, Refusal> {
     if shared.switch.is_cut() {
         return Err(Refusal::Cut);
     }
-    shared.inbound.seat(peer.node, peer.incarnation).ok_or(Refusal::Superseded)
+    shared.seats.take(peer.node, peer.incarnation).ok_or(Refusal::Superseded)
 }
 
 /// Reads a peer's messages and hands them to the loops; answers pings.
-async fn read_messages(
+async fn read_messages<S: AsyncRead + AsyncWrite>(
     shared: &Shared,
     peer: &PeerHello,
     seat: u64,
-    stream: FrameStream<TcpStream>,
+    stream: FrameStream<S>,
+    life: Life,
 ) -> Result<(), InboundError> {
-    let (mut pongs, frames) = StreamExt::split::<Bytes>(stream);
+    let (pongs, frames) = StreamExt::split::<Bytes>(stream);
+    let mut pulse = Pulse::new(pongs);
     let mut frames = frames.fuse();
     let mut ready = Vec::new();
     let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
     let from = peer.node;
     let mut greeted = false;
     loop {
-        let first = timeout(SILENCE_MAX, frames.next()).await.map_err(|_| InboundError::Silent)?;
-        let mut next = Some(first.ok_or(FrameError::Closed)?);
+        let first = loop {
+            // In this order: what waits to be read shows life, however late this task is.
+            tokio::select! {
+                biased;
+                frame = frames.next() => break frame.ok_or(FrameError::Closed)?,
+                () = life.silence(SILENCE_MAX) => return Err(InboundError::Silent),
+                () = pulse.due() => pulse.beat_if(|last| life.last() > last).await?,
+            }
+        };
+        let mut next = Some(first);
         let mut gathered = 0;
         while let Some(frame) = next.take() {
             let frame = frame.map_err(FrameError::Io)?;
@@ -172,10 +210,7 @@ async fn read_messages(
                         None => tracing::debug!(%from, "a message for a loop that does not exist"),
                     }
                 }
-                PeerFrame::Ping(number) => {
-                    let pong = clock::encode(&PeerFrame::Pong(number));
-                    pongs.send(pong.into()).await.map_err(FrameError::Io)?;
-                }
+                PeerFrame::Ping(number) => pulse.answer(number).await?,
                 PeerFrame::Pong(_) => return Err(InboundError::Unexpected),
             }
         }
@@ -185,10 +220,54 @@ async fn read_messages(
             }
             let messages = std::mem::take(batch);
             let work = Work::Messages(MessageBatch { from, messages, received_ms });
-            // Waiting here holds the peer back.
-            if shared.routes.handle(index).work.send(work).await.is_err() {
-                return Err(InboundError::Stopping);
+            // Waiting here holds the peer back, and its pings with what it sends.
+            let mut sent = std::pin::pin!(shared.routes.handle(index).work.send(work));
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sent => match sent {
+                        Ok(()) => break,
+                        Err(_) => return Err(InboundError::Stopping),
+                    },
+                    () = pulse.due() => pulse.beat_if(|_| true).await?,
+                }
             }
         }
+        life.touch();
     }
 }
+
+/// What shows a peer that its connection works: pongs for its pings, and between them where no
+/// ping gets through.
+struct Pulse<S> {
+    pongs: SplitSink<FrameStream<S>, Bytes>,
+    ticks: Interval,
+    last: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite> Pulse<S> {
+    fn new(pongs: SplitSink<FrameStream<S>, Bytes>) -> Self {
+        let mut ticks = interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { pongs, ticks, last: Instant::now() }
+    }
+
+    /// Wakes when it is time to look whether a pong is due that nobody asked for.
+    async fn due(&mut self) {
+        self.ticks.tick().await;
+    }
+
+    /// Sends a pong that nobody asked for, if `needed` given when the last one left.
+    async fn beat_if(&mut self, needed: impl FnOnce(Instant) -> bool) -> Result<(), FrameError> {
+        if needed(self.last) { self.answer(0).await } else { Ok(()) }
+    }
+
+    async fn answer(&mut self, number: u64) -> Result<(), FrameError> {
+        self.last = Instant::now();
+        let pong = clock::encode(&PeerFrame::Pong(number));
+        Ok(self.pongs.send(pong.into()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! and their coordinators, one thread commits for all of them, and everything between threads goes
 //! by message: no lock lies on the path of data.
 
+mod allowance;
 mod backoff;
 mod calls;
 mod client_port;
@@ -15,14 +16,19 @@ mod data_directory;
 mod datastore;
 mod dev;
 mod dial;
+mod endings;
 mod event_loop;
+mod feed;
 mod gather;
 mod identity;
 mod inbound;
+mod life;
 mod links;
 mod listen;
 mod node;
+mod places;
 mod routing;
+mod seats;
 mod shard_reader;
 mod shared;
 mod start_error;

@@ -1,7 +1,7 @@
 //! Links to the other members, as the loops see them: a bounded queue of encoded frames each.
 //!
 //! Frames are encoded in the loop that sends them, and all that a loop sends a peer in one turn
-//! leaves as one chunk; the link's own task only writes. A message may be lost: when the link is
+//! leaves as one chunk, if it is not too much; the link's own task only writes. A message may be lost: when the link is
 //! down, when its queue is full, when its deadline passed while it waited.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ use crate::config::Member;
 
 /// Bytes that may wait for one peer. A guess: what a gigabit link carries in half a second.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes after which a turn's messages leave in a chunk of their own: what a queue is full for is
+/// lost a chunk at a time, not a turn's worth. A guess.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Frames for one peer, and when the last of them is of no more use (monotonic milliseconds;
 /// `u64::MAX` for never).
@@ -47,7 +50,9 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct Directions {
     outgoing: bool,
-    incoming: Option<u64>,
+    incoming: bool,
+    /// The latest of the peer's connections that was heard of.
+    seat: u64,
 }
 
 /// The receiving end, for the link's task.
@@ -87,16 +92,21 @@ impl Link {
         self.change(announce, |directions| directions.outgoing = outgoing);
     }
 
-    /// Takes note that the peer's connection number `seat` works.
+    /// Takes note that the peer's connection number `seat` works, unless a later one has its
+    /// place: a loop that was held up may greet on a connection that is about to end.
     pub(crate) fn set_incoming(&self, seat: u64, announce: impl FnOnce(bool)) {
-        self.change(announce, |directions| directions.incoming = Some(seat));
+        self.change(announce, |directions| {
+            if seat >= directions.seat {
+                (directions.incoming, directions.seat) = (true, seat);
+            }
+        });
     }
 
     /// Takes note that the peer's connection number `seat` ended, unless another has its place.
     pub(crate) fn clear_incoming(&self, seat: u64, announce: impl FnOnce(bool)) {
         self.change(announce, |directions| {
-            if directions.incoming == Some(seat) {
-                directions.incoming = None;
+            if directions.seat == seat {
+                directions.incoming = false;
             }
         });
     }
@@ -105,7 +115,7 @@ impl Link {
         // Nothing in here panics half way.
         let mut directions = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut directions);
-        let up = directions.outgoing && directions.incoming.is_some();
+        let up = directions.outgoing && directions.incoming;
         if self.up.swap(up, Ordering::AcqRel) != up {
             announce(up);
         }
@@ -213,19 +223,23 @@ impl Outgoing {
 
     /// Hands everything gathered to the links.
     pub(crate) fn flush(&mut self) {
-        for peer in self.peers.values_mut() {
-            if peer.buffer.is_empty() {
-                continue;
-            }
-            let bytes = peer.buffer.split().freeze();
-            peer.link.send(Chunk { bytes, useful_until_ms: peer.useful_until_ms });
-            peer.useful_until_ms = 0;
-        }
+        self.peers.values_mut().for_each(Gathered::flush);
     }
 }
 
 impl Gathered {
-    /// Takes note of how long a frame just appended is of use.
+    /// Hands what was gathered to the link.
+    fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let bytes = self.buffer.split().freeze();
+        self.link.send(Chunk { bytes, useful_until_ms: self.useful_until_ms });
+        self.useful_until_ms = 0;
+    }
+
+    /// Takes note of how long a frame just appended is of use, and hands the frames over if they
+    /// are many bytes by now.
     fn extend(&mut self, frame: &PeerFrame, now_ms: u64) {
         let useful_until = match frame {
             PeerFrame::Message(header, _) if header.deadline_ms > 0 => {
@@ -234,6 +248,9 @@ impl Gathered {
             _ => u64::MAX,
         };
         self.useful_until_ms = self.useful_until_ms.max(useful_until);
+        if self.buffer.len() >= CHUNK_BYTES {
+            self.flush();
+        }
     }
 }
 
@@ -311,8 +328,8 @@ mod tests {
         assert_eq!(announced, [true, false]);
     }
 
-    /// Found by a review: does not hold yet. A loop that was held up can greet on a connection that
-    /// another loop has replaced, and then end it.
+    /// A loop that was held up can greet on a connection that another loop has replaced, and then
+    /// end it.
     #[test]
     fn a_connection_that_was_replaced_does_not_take_the_link_down_with_it() {
         let (_, queue) = outgoing();
@@ -322,6 +339,10 @@ mod tests {
         link.set_incoming(1, |_| ());
         link.clear_incoming(1, |_| ());
         assert!(link.is_up());
+        // Nor does it bring a link up whose later connection has ended.
+        link.clear_incoming(2, |_| ());
+        link.set_incoming(1, |_| ());
+        assert!(!link.is_up());
     }
 
     #[test]

@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use crate::config::Listeners;
 use crate::datastore::NodeDatastore;
 use crate::inbound;
-use crate::shared::{Place, Shared};
+use crate::places::{Place, RefusalPlace};
+use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::work::Job;
 
@@ -58,7 +59,11 @@ impl Bound {
     ) {
         let facade: Arc<dyn Datastore> = Arc::clone(datastore) as _;
         let port = self.addresses.resp.port();
-        let info = Arc::new(ServerInfo::new(&shared.config.name, env!("CARGO_PKG_VERSION"), port));
+        let config = &shared.config;
+        // The bucket of every key of the Redis protocol.
+        let policy = config.policies.get(&b"default"[..]).unwrap_or(&config.default_policy);
+        let info = ServerInfo::new(&config.name, env!("CARGO_PKG_VERSION"), port);
+        let info = Arc::new(info.with_replicas(policy.n));
         let resp = {
             let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
             move |stream, place: Place| -> Served {
@@ -67,8 +72,8 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(permit) => {
-                            return refuse(stream, CONNECTION_REFUSAL, permit).await;
+                        Place::Refusal(place) => {
+                            return refuse(stream, CONNECTION_REFUSAL, place).await;
                         }
                     };
                     let served =
@@ -91,9 +96,9 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(permit) => {
+                        Place::Refusal(place) => {
                             let refusal = gateway_http::connection_refusal();
-                            return refuse(stream, &refusal, permit).await;
+                            return refuse(stream, &refusal, place).await;
                         }
                     };
                     let limit = HttpOptions::HEAD_LIMIT;
@@ -175,8 +180,7 @@ async fn accept_all(
                 continue;
             }
         };
-        // More than are told why are just closed.
-        let Some(place) = shared.places.take(setting) else { continue };
+        let place = shared.places.take(setting);
         let serve = serve.clone();
         let job = Job::new(move || match TcpStream::from_std(stream) {
             Ok(stream) => drop(spawn_local(serve(stream, place))),
@@ -187,7 +191,7 @@ async fn accept_all(
 }
 
 /// Tells a client why it is not served, and closes.
-async fn refuse(mut stream: TcpStream, refusal: &str, _held: OwnedSemaphorePermit) {
+async fn refuse(mut stream: TcpStream, refusal: &str, mut place: RefusalPlace) {
     let told = async {
         stream.write_all(refusal.as_bytes()).await?;
         stream.shutdown().await?;
@@ -197,8 +201,11 @@ async fn refuse(mut stream: TcpStream, refusal: &str, _held: OwnedSemaphorePermi
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    // A client that is gone, or does not listen, is not told.
-    let _ = timeout(REFUSAL_LIMIT, told).await;
+    tokio::select! {
+        // A client that is gone, or does not listen, is not told.
+        _ = timeout(REFUSAL_LIMIT, told) => (),
+        () = place.wanted() => (),
+    }
 }
 
 /// Starts a job in a loop. One that is gone needs no more connections.

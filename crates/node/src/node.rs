@@ -20,12 +20,15 @@ use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
+use crate::endings::Endings;
 use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
+use crate::places::Places;
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
+use crate::seats::Seats;
 use crate::shard_reader::ShardReader;
-use crate::shared::{Inbound, Places, Shared};
+use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
@@ -105,7 +108,8 @@ impl Node {
             switch,
             closing: closing_seen,
             places: Places::new(config.connections_max),
-            inbound: Inbound::default(),
+            seats: Seats::default(),
+            endings: Endings::default(),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));

@@ -1,11 +1,14 @@
 //! What event loops are given to do by other threads and by their own connections.
 
 use std::fmt;
+use std::sync::Arc;
 
 use clock::NodeId;
 use replication::{Answer, Call, Message, Reply, Request, RequestError};
 use storage::{BatchId, Command, SeamError, Ticket};
 use tokio::sync::oneshot;
+
+use crate::allowance::Allowance;
 
 /// Results of a group of requests, one each, in order.
 pub(crate) type Results = Vec<Result<Answer, RequestError>>;
@@ -15,6 +18,8 @@ pub(crate) type Results = Vec<Result<Answer, RequestError>>;
 pub(crate) struct CallGroup {
     pub(crate) requests: Vec<Request>,
     pub(crate) reply: oneshot::Sender<Results>,
+    /// What the answers may come to.
+    pub(crate) allowance: Arc<Allowance>,
     /// Monotonic time at which they were queued, in milliseconds.
     pub(crate) queued_ms: u64,
 }

@@ -8,6 +8,8 @@
 mod cluster;
 #[path = "nodes/connections.rs"]
 mod connections;
+#[path = "nodes/slow_links.rs"]
+mod slow_links;
 #[path = "nodes/starting.rs"]
 mod starting;
 #[path = "nodes/strangers.rs"]

@@ -58,7 +58,7 @@ pub(crate) enum Progress {
 pub(crate) enum Coordinator {
     Get(Box<Get>),
     Update(Box<Update>),
-    Forward(Forward),
+    Forward(Box<Forward>),
     Scan(Box<Scan>),
     Count(Count),
     Explain(Box<Explain>),

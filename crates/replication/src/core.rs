@@ -42,6 +42,8 @@ struct Running {
     next: Option<Slot>,
     /// The key of a write that came from another node, until it is made.
     gate: Option<Key>,
+    /// What it was called under, if others may have to follow it.
+    call: Option<CallId>,
     trace: u64,
 }
 
@@ -62,6 +64,8 @@ pub struct Core {
     waiting: usize,
     /// The latest that were replied to, the oldest first; some are done.
     background: VecDeque<Slot>,
+    /// Requests that others of the same call may have to follow.
+    calls: BTreeMap<CallId, Slot>,
     /// The last write of each key that came from another node and is not made yet: what comes after
     /// it must not overtake it.
     forwarded: BTreeMap<Key, Slot>,
@@ -79,6 +83,7 @@ impl Core {
             next_slot: 0,
             waiting: 0,
             background: VecDeque::new(),
+            calls: BTreeMap::new(),
             forwarded: BTreeMap::new(),
             delivery: Delivery::default(),
             unkept: Unkept::default(),
@@ -91,7 +96,9 @@ impl Core {
         self.shared.begin_trace();
         match event {
             Event::Call { id, call } => self.call(id, call, now, effects),
-            Event::Requests { first, requests } => self.requests(first, requests, now, effects),
+            Event::Request { id, request, after } => {
+                self.following(id, request, after, now, effects);
+            }
             Event::Received { from, message } => self.received(from, message, now, effects),
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
             Event::LinkUp(node) => {
@@ -140,22 +147,23 @@ impl Core {
         self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max
     }
 
-    /// Takes a caller's requests in order.
-    fn requests(
+    /// Takes a request that comes after another of the same call, on the same key.
+    fn following(
         &mut self,
-        first: CallId,
-        requests: Vec<Request>,
+        id: CallId,
+        request: Request,
+        after: Option<CallId>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let mut last = BTreeMap::<Key, Slot>::new();
-        for (place, request) in (0..).zip(requests) {
-            let key = request.key.clone();
-            let origin = Origin::Client(CallId(first.0 + place));
-            if let Some(slot) = self.request(origin, request, last.get(&key).copied(), now, effects)
-            {
-                last.insert(key, slot);
-            }
+        let after = after.and_then(|after| self.calls.get(&after).copied());
+        let slot = self.request(Origin::Client(id), request, after, now, effects);
+        // What comes after one that was refused comes after the one before it.
+        let Some(slot) = slot.or(after) else { return };
+        if let Some(running) = self.running.get_mut(&slot) {
+            let before = running.call.replace(id);
+            self.calls.insert(id, slot);
+            before.map(|before| self.calls.remove(&before));
         }
     }
 
@@ -238,6 +246,7 @@ impl Core {
             is_held,
             next: None,
             gate: None,
+            call: None,
             trace,
         };
         self.running.insert(slot, running);
@@ -270,13 +279,17 @@ impl Core {
     /// the background are bounded all the same, the oldest is told to end soon.
     fn resume(&mut self, slot: Slot, input: Input, now: Now, effects: &mut Vec<Effect>) {
         let mut next = Some((slot, input));
+        let mut trace = None;
         loop {
             while let Some((slot, input)) = next {
                 next = self.advance(slot, input, now, effects);
             }
             if self.background.len() <= self.shared.config.requests_max {
+                self.shared.trace = trace.unwrap_or(self.shared.trace);
                 return;
             }
+            // What hurries is another request; the event stays this one's.
+            trace = trace.or(Some(self.shared.trace));
             next = self.background.pop_front().map(|oldest| (oldest, Input::Hurry));
         }
     }
@@ -317,8 +330,11 @@ impl Core {
                 self.shared.forget_ask(number);
             }
             self.shared.clear_timer(Timer::Request(slot));
-            if let Some(Running { replied: false, .. }) = self.running.remove(&slot) {
-                self.waiting -= 1;
+            if let Some(running) = self.running.remove(&slot) {
+                self.waiting -= usize::from(!running.replied);
+                if let Some(call) = running.call {
+                    self.calls.remove(&call);
+                }
             }
         }
         self.released(slot, next?)

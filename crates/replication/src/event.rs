@@ -61,13 +61,15 @@ pub enum Event {
         /// What for.
         call: Call,
     },
-    /// A client made several requests at once. Those on one key are seen in the order given, and
-    /// each sees those before it.
-    Requests {
-        /// To reply to the first under; the others follow by number.
-        first: CallId,
+    /// A client made a request, one of several that it made at once: those on one key are seen in
+    /// the order given, and each sees those before it.
+    Request {
+        /// To reply under.
+        id: CallId,
         /// What for.
-        requests: Vec<Request>,
+        request: Request,
+        /// The last one before it on the same key.
+        after: Option<CallId>,
     },
     /// A message came from another node.
     Received {

@@ -149,7 +149,11 @@ impl Sim {
         let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
         let process = self.nodes[node].process.as_mut().expect("the node runs");
         process.calls.extend_from_slice(&calls);
-        self.step(node, Event::Requests { first: CallId(first), requests });
+        let mut last = BTreeMap::new();
+        for (&id, request) in calls.iter().zip(requests) {
+            let after = last.insert(request.key.clone(), id);
+            self.step(node, Event::Request { id, request, after });
+        }
         calls
     }
 

@@ -67,7 +67,8 @@ pub enum PeerFrame {
     Message(FrameHeader, Message),
     /// Asks for a [`PeerFrame::Pong`] with the same number: shows that the link works.
     Ping(u64),
-    /// Answers a ping.
+    /// Answers a ping. Number 0 answers none: whoever sends it is busy with a long frame, or not
+    /// ready to read on, and alive.
     Pong(u64),
 }
 
@@ -87,6 +88,18 @@ pub enum FrameError {
     /// A value to send is too large.
     #[error(transparent)]
     Oversize(#[from] OversizeFrame),
+}
+
+impl FrameError {
+    /// What to count it under: one of a few words, whatever the details are.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Closed => "frame: closed",
+            Self::Io(_) => "frame: failed",
+            Self::Malformed(_) => "frame: malformed",
+            Self::Oversize(_) => "frame: oversize",
+        }
+    }
 }
 
 /// A value takes more than a frame holds. Nothing was sent, and the connection goes on.

@@ -217,6 +217,38 @@ pub enum HandshakeError {
     Broken(&'static str),
 }
 
+impl HandshakeError {
+    /// What to count it under: one of a few words, whatever the details are.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Slow => "handshake: slow",
+            Self::Frame(error) => error.kind(),
+            Self::Foreign => "handshake: foreign",
+            Self::Refused(refusal) | Self::Refusing(refusal) => refusal.kind(),
+            Self::Unproven => "handshake: unproven",
+            Self::OtherNode { .. } => "handshake: other node",
+            Self::Broken(_) => "handshake: broken",
+        }
+    }
+}
+
+impl Refusal {
+    /// What to count it under: one of a few words, whatever the details are.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Version { .. } => "refusal: version",
+            Self::Cluster(_) => "refusal: cluster",
+            Self::Secret => "refusal: secret",
+            Self::UnknownMember(_) => "refusal: unknown member",
+            Self::Ring(_) => "refusal: ring",
+            Self::OwnNode => "refusal: own node",
+            Self::Superseded => "refusal: superseded",
+            Self::Cut => "refusal: cut",
+            Self::Busy => "refusal: busy",
+        }
+    }
+}
+
 /// What an acceptor checks and answers with.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission<'a> {

@@ -29,12 +29,7 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
         ),
         (RequestError::Overloaded, 503, "overloaded", "overloaded: try again later"),
         (RequestError::Stopping, 503, "stopping", "node is stopping: use another one"),
-        (
-            RequestError::Disconnected("reset".into()),
-            503,
-            "outcome-unknown",
-            "connection lost: reset; the outcome is unknown; read the key before you write it again",
-        ),
+        (RequestError::Unreachable("refused".into()), 503, "unreachable", "refused"),
         (
             RequestError::Timeout,
             504,
@@ -107,7 +102,8 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
              /v1/buckets/default/maps/k",
         ),
     ] {
-        let retry = matches!(slug, "overloaded" | "quorum-unavailable" | "stopping");
+        let retry =
+            matches!(slug, "overloaded" | "quorum-unavailable" | "stopping" | "unreachable");
         let app = over(Scripted(Err(error)));
         for method in ["GET", "PUT"] {
             let refused = send(&app, method, KEY, &[], "x").await;
@@ -116,6 +112,21 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
             assert_eq!(refused.header("retry-after"), if retry { "1" } else { "" }, "{slug}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_lost_connection_leaves_the_outcome_of_writes_unknown_and_not_that_of_reads() {
+    let app = over(Scripted(Err(RequestError::Disconnected("reset".into()))));
+    let read = get(&app, KEY).await;
+    assert_eq!((read.status, read.problem().as_str()), (503, "connection-lost"));
+    assert_eq!(read.detail(), "connection lost: reset; try again");
+    assert_eq!(read.header("retry-after"), "1");
+    let write = send(&app, "PUT", KEY, &[], "x").await;
+    assert_eq!((write.status, write.problem().as_str()), (503, "outcome-unknown"));
+    assert_eq!(
+        write.detail(),
+        "connection lost: reset; the outcome is unknown; read the key before you write it again"
+    );
 }
 
 #[tokio::test]

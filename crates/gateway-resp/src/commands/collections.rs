@@ -7,7 +7,7 @@ use replication::Answer;
 use values::{Scope, Tag};
 
 use crate::codec::Args;
-use crate::glob;
+use crate::glob::Pattern;
 use crate::plan::{Context, Planned, Refusal, integer, read, syntax_error};
 use crate::reply::Reply;
 
@@ -42,9 +42,9 @@ pub(crate) fn size(cx: &mut Context<'_>, name: &[u8], tag: Tag) -> Planned {
 }
 
 /// Options of a scan.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ScanOptions {
-    pub(crate) pattern: Option<Bytes>,
+    pub(crate) pattern: Option<Pattern>,
     pub(crate) count: u32,
     /// The type of keys wanted, in lower case. SCAN only.
     pub(crate) kind: Option<String>,
@@ -57,7 +57,8 @@ impl ScanOptions {
         for at in (0..args.len()).step_by(2) {
             let (option, value) = (args.at(at), args.get(at + 1).ok_or_else(syntax_error)?);
             if option.eq_ignore_ascii_case(b"MATCH") {
-                options.pattern = Some(Bytes::copy_from_slice(value));
+                let pattern = Pattern::new(value).map_err(|error| Reply::error("ERR", error))?;
+                options.pattern = Some(pattern);
             } else if option.eq_ignore_ascii_case(b"COUNT") {
                 let count = integer(value)?;
                 if count < 1 {
@@ -75,7 +76,7 @@ impl ScanOptions {
 
     /// Whether `name` is wanted.
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, name))
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
     }
 }
 

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::codec::Args;
-use crate::plan::{Context, Planned, Refusal, Session, Step, check_arity, unknown_subcommand};
+use crate::plan::{
+    Context, Planned, Refusal, Session, Step, check_arity, integer, unknown_subcommand,
+};
 use crate::reply::{Protocol, Reply};
 use crate::server::{Client, REDIS_VERSION};
 
@@ -35,12 +37,9 @@ pub(crate) fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
 }
 
 pub(crate) fn select(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
-    match args.at(1) {
-        b"0" => cx.reply(Reply::Ok),
-        other if other.iter().all(u8::is_ascii_digit) && !other.is_empty() => {
-            Err(Reply::Error("ERR DB index is out of range: there is database 0 only".into()))
-        }
-        _ => Err(Reply::Error("ERR invalid DB index".into())),
+    match integer(args.at(1))? {
+        0 => cx.reply(Reply::Ok),
+        _ => Err(Reply::Error("ERR DB index is out of range: there is database 0 only".into())),
     }
 }
 
@@ -73,15 +72,15 @@ fn check_user(user: &[u8]) -> Result<(), Refusal> {
 pub(crate) fn hello(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let protocol = match args.get(1) {
         None => cx.session.protocol,
-        Some(b"2") => Protocol::Resp2,
-        Some(b"3") => Protocol::Resp3,
-        Some(other) if other.iter().all(u8::is_ascii_digit) => {
-            return Err(Reply::Error("NOPROTO unsupported protocol version".into()));
-        }
-        Some(_) => {
-            let text = "ERR Protocol version is not an integer or out of range";
-            return Err(Reply::Error(text.into()));
-        }
+        Some(version) => match integer(version) {
+            Ok(2) => Protocol::Resp2,
+            Ok(3) => Protocol::Resp3,
+            Ok(_) => return Err(Reply::Error("NOPROTO unsupported protocol version".into())),
+            Err(_) => {
+                let text = "ERR Protocol version is not an integer or out of range";
+                return Err(Reply::Error(text.into()));
+            }
+        },
     };
     let (mut at, mut name) = (2, None);
     while let Some(option) = args.get(at) {

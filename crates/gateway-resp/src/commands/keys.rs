@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Datastore;
-use replication::{Answer, ScanCursor, ScanRequest};
+use replication::{ScanCursor, ScanRequest};
 use values::{Operation, Scope, Tag};
 
 use super::collections::{self, ScanOptions, changed};
@@ -16,6 +16,9 @@ use crate::reply::Reply;
 /// Most keys that may share the first bits of their places. Places are digests, so that many never
 /// do by chance.
 const SHARED_MAX: usize = 1_000_000;
+
+/// Bytes of names that a scan looks at before it lets others go on: the longest key.
+const LOOKED_AT_BYTES: usize = 64 << 10;
 
 /// A type as Redis calls it, or as we do where Redis has no such type.
 pub(crate) const fn type_name(tag: Tag) -> &'static str {
@@ -32,17 +35,16 @@ pub(crate) fn del(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         return cx.one(write(args.at(1), Operation::Delete(None))?, changed);
     }
     let requests = args.skip(1).iter().map(|name| write(name, Operation::Delete(None)));
-    cx.many(requests, |answers| {
-        Reply::Integer(answers.iter().map(|answer| i64::from(answer.changed > 0)).sum())
-    })
+    cx.many(requests, |answer| Reply::Flag(answer.changed > 0), count_true)
 }
 
 pub(crate) fn exists(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let requests = args.skip(1).iter().map(|name| read(name, Scope::Headers));
-    cx.many(requests, |answers| {
-        let exists = |answer: &&Answer| !answer.view.live_tags().is_empty();
-        Reply::Integer(answers.iter().filter(exists).count() as i64)
-    })
+    cx.many(requests, |answer| Reply::Flag(!answer.view.live_tags().is_empty()), count_true)
+}
+
+fn count_true(flags: Vec<Reply>) -> Reply {
+    Reply::Integer(flags.iter().filter(|&flag| *flag == Reply::Flag(true)).count() as i64)
 }
 
 pub(crate) fn type_of(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -61,7 +63,7 @@ pub(crate) fn dbsize(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
     cx.call(|datastore| async move {
         match datastore.count(Bytes::from_static(BUCKET.as_bytes())).await {
             Ok(count) => Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)),
-            Err(error) => Reply::failed(&error),
+            Err(error) => Reply::failed_read(error),
         }
     })
 }
@@ -91,12 +93,12 @@ async fn scan_page(
     // What shares a cursor with the last key of the page before comes again: usually one key.
     let again = u32::from(number != 0);
     let mut page = Vec::new();
-    let mut listed = 0;
+    let (mut listed, mut looked_at) = (0, 0);
     loop {
         let bucket = Bytes::from_static(BUCKET.as_bytes());
         let limit = options.count + again;
         let request = ScanRequest { bucket, cursor: from, limit };
-        let found = datastore.scan(request).await.map_err(|error| Reply::failed(&error))?;
+        let found = datastore.scan(request).await.map_err(Reply::failed_read)?;
         if found.incomplete {
             // A listing that lacks keys must not look like one that is complete.
             let text = "some partitions cannot be reached now; the listing would lack keys";
@@ -104,6 +106,11 @@ async fn scan_page(
         }
         listed += found.keys.len();
         for (key, tags) in found.keys {
+            looked_at += key.key().len();
+            if looked_at > LOOKED_AT_BYTES {
+                looked_at = 0;
+                tokio::task::yield_now().await;
+            }
             let is_kind = options
                 .kind
                 .as_ref()

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use clock::{Dot, NodeId};
-use replication::{Answer, Explanation, Level, ReplicaView, summarize};
+use replication::{Answer, Explanation, Level, ReplicaView, RequestError, summarize};
 use values::{CartOp, CounterOp, GsetOp, Operation, Scope, State, Tag, View};
 
 use super::collections::{self, changed, typed};
@@ -121,7 +121,15 @@ pub(crate) fn quorum(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         Ok(count) => Ok(Some(count)),
         Err(_) => Err(Reply::Error("ERR r and w are 0 to 255; 0 takes the bucket's own".into())),
     };
-    cx.session.level = Level { r: replicas(args.at(1))?, w: replicas(args.at(2))?, n: None };
+    let level = Level { r: replicas(args.at(1))?, w: replicas(args.at(2))?, n: None };
+    if let Some(n) = cx.info.replicas {
+        for (what, asked) in [('r', level.r), ('w', level.w)] {
+            if let Some(asked) = asked.filter(|&asked| asked > n) {
+                return Err(Reply::failed(&RequestError::Level { what, asked, n }));
+            }
+        }
+    }
+    cx.session.level = level;
     cx.reply(Reply::Ok)
 }
 
@@ -148,7 +156,7 @@ pub(crate) fn explain(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     cx.call(|datastore| async move {
         match datastore.explain(key).await {
             Ok(explanation) => Reply::Verbatim(explain_text(&explanation)),
-            Err(error) => Reply::failed(&error),
+            Err(error) => Reply::failed_read(error),
         }
     })
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wire::ClusterStatus;
 
 use crate::codec::{Args, ParserLimits};
-use crate::glob;
-use crate::plan::{Context, Planned, unknown_subcommand, wrong_arity};
+use crate::glob::Pattern;
+use crate::plan::{Context, Planned, check_names, unknown_subcommand, wrong_arity};
 use crate::reply::Reply;
 use crate::server::{Counters, REDIS_VERSION, ServerInfo};
 
@@ -26,6 +26,7 @@ const SECTIONS: [&str; 8] = [
 const INTO_A_STRING: &str = "a string takes any text";
 
 pub(crate) fn info(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
+    check_names(&args.skip(1))?;
     let wanted: Vec<String> = args
         .skip(1)
         .iter()
@@ -119,6 +120,8 @@ pub(crate) fn config(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     if args.len() < 3 {
         return Err(wrong_arity("config|get"));
     }
+    let patterns = args.skip(2);
+    check_names(&patterns)?;
     let ParserLimits { bulk_bytes, .. } = cx.info.limits;
     // What Redis clients and benchmarks ask for, answered as far as it applies.
     let parameters = [
@@ -132,15 +135,19 @@ pub(crate) fn config(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         ("save", String::new()),
         ("timeout", "0".to_owned()),
     ];
-    let is_wanted = |name: &str| {
-        args.skip(2)
-            .iter()
-            .any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-    };
+    let mut is_wanted = vec![false; parameters.len()];
+    for pattern in patterns.iter() {
+        let pattern = Pattern::new(&pattern.to_ascii_lowercase())
+            .map_err(|error| Reply::error("ERR", error))?;
+        for (wanted, (name, _)) in is_wanted.iter_mut().zip(&parameters) {
+            *wanted |= pattern.matches(name.as_bytes());
+        }
+    }
     let found = parameters
         .into_iter()
-        .filter(|(name, _)| is_wanted(name))
-        .map(|(name, value)| (name.into(), Reply::text(value)))
+        .zip(is_wanted)
+        .filter(|&(_, wanted)| wanted)
+        .map(|((name, value), _)| (name.into(), Reply::text(value)))
         .collect();
     cx.reply(Reply::Map(found))
 }

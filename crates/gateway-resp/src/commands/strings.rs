@@ -49,11 +49,9 @@ pub(crate) fn set(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 pub(crate) fn mget(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let requests = args.skip(1).iter().map(|name| read(name, Scope::Headers));
-    cx.many(requests, |answers| {
-        // As in Redis, a key of another type is nothing here.
-        let value = |answer| register(&answer).ok().flatten().map_or(Reply::Null, Reply::Bulk);
-        Reply::Array(answers.into_iter().map(value).collect())
-    })
+    // As in Redis, a key of another type is nothing here.
+    let value = |answer| register(&answer).ok().flatten().map_or(Reply::Null, Reply::Bulk);
+    cx.many(requests, value, Reply::Array)
 }
 
 pub(crate) fn mset(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -63,7 +61,7 @@ pub(crate) fn mset(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     }
     let requests =
         (0..pairs.len() / 2).map(|pair| setting(pairs.at(2 * pair), pairs.at(2 * pair + 1)));
-    cx.many(requests, |_| Reply::Ok)
+    cx.many(requests, |_| Reply::Ok, |_| Reply::Ok)
 }
 
 fn increment(cx: &mut Context<'_>, name: &[u8], by: i64) -> Planned {

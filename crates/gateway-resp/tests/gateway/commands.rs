@@ -13,7 +13,11 @@ async fn the_connection_commands_answer_as_redis_does() {
     client.expect("echo", "-ERR wrong number of arguments for 'echo' command\r\n").await;
     client.expect("SELECT 0", "+OK\r\n").await;
     client.expect("SELECT 1", "-ERR DB index is out of range: there is database 0 only\r\n").await;
-    client.expect("SELECT x", "-ERR invalid DB index\r\n").await;
+    client.expect("SELECT -1", "-ERR DB index is out of range: there is database 0 only\r\n").await;
+    for none in ["x", "00", "\"\"", "+0"] {
+        let error = "-ERR value is not an integer or out of range\r\n";
+        client.expect(&format!("SELECT {none}"), error).await;
+    }
     client.expect_start("AUTH secret", "-ERR AUTH <password> called without any password").await;
     client.expect("AUTH default any", "+OK\r\n").await;
     client
@@ -71,7 +75,11 @@ async fn hello_chooses_the_protocol_of_what_follows() {
     client.expect("CLIENT GETNAME", "$2\r\nme\r\n").await;
     client.expect_start("INFO server", "=").await;
     client.expect("HELLO 4", "-NOPROTO unsupported protocol version\r\n").await;
-    client.expect("HELLO x", "-ERR Protocol version is not an integer or out of range\r\n").await;
+    client.expect("HELLO -1", "-NOPROTO unsupported protocol version\r\n").await;
+    for none in ["x", "\"\"", "03"] {
+        let error = "-ERR Protocol version is not an integer or out of range\r\n";
+        client.expect(&format!("HELLO {none}"), error).await;
+    }
     client
         .expect(
             "HELLO 2 AUTH me x",
@@ -307,6 +315,13 @@ async fn transactions_queue_and_answer_in_one_array() {
         .await;
     client.expect_start("WATCH a", "-ERR WATCH is not supported").await;
     client.expect("UNWATCH", "+OK\r\n").await;
+    client
+        .expect(
+            "MULTI\r\nSET a 9\r\nEXEC x\r\nEXEC\r\nGET a",
+            "+OK\r\n+QUEUED\r\n-EXECABORT Transaction discarded because of: wrong number of \
+             arguments for 'exec' command\r\n-ERR EXEC without MULTI\r\n$1\r\n2\r\n",
+        )
+        .await;
     client.expect("MULTI\r\nRESET\r\nEXEC", "+OK\r\n+RESET\r\n-ERR EXEC without MULTI\r\n").await;
 }
 
@@ -353,4 +368,21 @@ async fn the_server_describes_itself() {
             "-ERR unknown command 'FOO', with args beginning with: 'a' 'b c' \r\n",
         )
         .await;
+}
+
+#[tokio::test]
+async fn patterns_and_lists_of_names_that_are_too_long_are_refused() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let long = "x".repeat(1025);
+    let refused = "-ERR pattern of 1025 bytes, at most 1024 are allowed\r\n";
+    client.expect(&format!("SCAN 0 MATCH {long}"), refused).await;
+    client.expect(&format!("HSCAN h 0 MATCH {long}"), refused).await;
+    client.expect(&format!("CONFIG GET {long}"), refused).await;
+    client.expect(&format!("SCAN 0 MATCH {}", &long[1..]), "*2\r\n$1\r\n0\r\n*0\r\n").await;
+    let refused = "-ERR 1025 names in one command, at most 1024 are allowed\r\n";
+    for command in ["COMMAND INFO", "COMMAND DOCS", "CONFIG GET", "INFO"] {
+        client.expect(&format!("{command}{}", " x".repeat(1025)), refused).await;
+    }
+    client.expect(&format!("COMMAND DOCS{}", " x".repeat(1024)), "*0\r\n").await;
 }

@@ -282,3 +282,47 @@ async fn a_client_that_does_not_receive_is_not_read_from_either() {
     stop.send_replace(());
     writing.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_connection_with_an_unfinished_command_is_closed_and_an_idle_one_is_not() {
+    let server = Server::start_impatient().await;
+    let mut idle = server.connect().await;
+    idle.expect("PING", "+PONG\r\n").await;
+    let mut unfinished = server.connect().await;
+    unfinished.send(b"PING\r\n*2\r\n$4\r\nECHO\r\n$9\r\nhal").await;
+    assert_eq!(unfinished.read_to_end().await, "+PONG\r\n");
+    let mut inline = server.connect().await;
+    inline.send(b"PI").await;
+    assert_eq!(inline.read_to_end().await, "");
+    // Idle for longer than both.
+    idle.expect("PING", "+PONG\r\n").await;
+    assert_eq!(server.info.connected(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_receive_its_replies_is_closed() {
+    let server = Server::start_impatient().await;
+    let mut client = server.connect().await;
+    let value = "x".repeat(1 << 20);
+    client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n{value}\r\n").as_bytes()).await;
+    client.expect("", "+OK\r\n").await;
+    client.send("GET k\r\n".repeat(100).as_bytes()).await;
+    while server.info.connected() == 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_leaves_the_outcome_of_writes_unknown_and_not_that_of_reads() {
+    let lost = RequestError::Disconnected("reset".into());
+    let server = Server::start_with(Probe::new(100, Some(lost)), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let write = "-NOQUORUM connection lost: reset; the write may still apply\r\n";
+    let read = "-UNAVAILABLE connection lost: reset; try again\r\n";
+    client
+        .expect(
+            "SET a 1\r\nGET a\r\nDEL a b\r\nMGET a b\r\nHINCRBY h f 1",
+            &[write, read, write, read, write].concat(),
+        )
+        .await;
+}

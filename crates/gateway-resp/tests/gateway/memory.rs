@@ -158,3 +158,43 @@ async fn a_transaction_does_not_hold_the_replies_of_commands_that_are_not_execut
     // Other tests of this program run beside it: far less than 256 MiB.
     assert!(grown < 256 << 20, "{} MiB for 20,000 queued commands", grown >> 20);
 }
+
+#[tokio::test]
+async fn small_answers_do_not_let_a_connection_hold_more_than_a_slice_of_large_ones() {
+    let small = vec!["GET none"; 5_000].join("\r\n");
+    let most = most_held(&small, &"GET k\r\n".repeat(600)).await;
+    assert!(most <= HELD_BYTES_MAX, "{} MiB of answers held for one connection", most >> 20);
+}
+
+#[tokio::test]
+async fn one_reply_of_too_many_large_values_is_refused_and_the_connection_goes_on() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let value = "x".repeat(VALUE_BYTES);
+    client
+        .send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${VALUE_BYTES}\r\n{value}\r\n").as_bytes())
+        .await;
+    client.expect("", "+OK\r\n").await;
+    let mget = |count: usize| format!("MGET{}\r\nPING", " k".repeat(count));
+    let refused = "-ERR values of more than 32 MiB in one reply; ask for fewer at a time\r\n";
+    client.expect(&mget(33), &format!("{refused}+PONG\r\n")).await;
+    let bulk = format!("${VALUE_BYTES}\r\n{value}\r\n");
+    client.expect(&mget(32), &format!("*32\r\n{}+PONG\r\n", bulk.repeat(32))).await;
+    // A transaction has no such bound: its replies are sent as they come.
+    let queued = format!("MULTI\r\n{}EXEC", "GET k\r\n".repeat(40));
+    let replies = format!("+OK\r\n{}*40\r\n{}", "+QUEUED\r\n".repeat(40), bulk.repeat(40));
+    client.expect(&queued, &replies).await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_bounded_by_what_its_plan_takes() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    // A million arguments of one byte are 65 MB of plan.
+    let many =
+        format!("*{}\r\n$4\r\nSADD\r\n$1\r\ns\r\n{}", 1_000_002, "$1\r\na\r\n".repeat(1_000_000));
+    client.send(format!("MULTI\r\nPING\r\n{many}{many}EXEC\r\n").as_bytes()).await;
+    let long = "-ERR transaction is too long; send it in several\r\n";
+    let abort = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    client.expect("", &format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{long}{abort}")).await;
+}

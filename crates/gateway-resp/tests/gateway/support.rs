@@ -1,6 +1,7 @@
 //! A server on a loopback socket, and a client that compares bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::{ParserLimits, ServerInfo, serve_connection};
@@ -21,9 +22,22 @@ impl Server {
     }
 
     pub(crate) async fn start_with(datastore: Arc<dyn Datastore>, limits: ParserLimits) -> Self {
+        Self::start_as(datastore, |info| info.with_limits(limits)).await
+    }
+
+    /// A server that soon closes what nobody moves on.
+    pub(crate) async fn start_impatient() -> Self {
+        let patience = Duration::from_millis(50);
+        Self::start_as(Arc::new(MemoryDatastore::new()), |info| info.with_patience(patience)).await
+    }
+
+    pub(crate) async fn start_as(
+        datastore: Arc<dyn Datastore>,
+        change: impl FnOnce(ServerInfo) -> ServerInfo,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let info = Arc::new(ServerInfo::new("test", "1.2.3", port).with_limits(limits));
+        let info = Arc::new(change(ServerInfo::new("test", "1.2.3", port)));
         let (shutdown, stop) = watch::channel(false);
         let server = Self { port, info: Arc::clone(&info), shutdown };
         tokio::spawn(async move {

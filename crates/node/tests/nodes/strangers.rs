@@ -5,7 +5,7 @@ use node::node_id;
 use replication::{Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use values::Scope;
+use values::{BytesOp, Key, Operation, Scope};
 use wire::{
     CallBody, ClientCall, ClientHello, ClientReply, FrameStream, HandshakeError, Identity,
     PeerFrame, Refusal, ReplyBody, RingSummary, connect_client, connect_peer, read_frame,
@@ -71,6 +71,58 @@ async fn a_native_client_gets_status_counts_explanations_and_switches_links() {
     let ReplyBody::Links(Err(RequestError::Unsupported(_))) = call(links).await else {
         panic!("there is no such member")
     };
+    cluster.stop().await;
+}
+
+/// Were all the answers built, they would take a gigabyte.
+#[tokio::test]
+async fn a_call_that_reads_more_than_a_frame_holds_gets_what_fits_and_errors_for_the_rest() {
+    let cluster = three().await;
+    let key = Key::new("default", "long").unwrap();
+    let put = BytesOp::Put(vec![7; 1 << 20].into());
+    let put = Request::update(key.clone(), Operation::Bytes(put));
+    cluster.nodes()[0].datastore().request(put).await.unwrap();
+    let mut stream = client(cluster.nodes()[0].addresses().peer).await;
+    let mut requests = vec![Request::get(key, Scope::Whole); 1_000];
+    requests.push(adding("s", "behind"));
+    let body = CallBody::Execute(requests);
+    write_frame(&mut stream, &ClientCall { id: 1, body }).await.unwrap();
+    let reply: ClientReply = ends("a reply", read_frame(&mut stream)).await.unwrap();
+    let ReplyBody::Executed(results) = reply.body else { panic!("{reply:?}") };
+    let read = results.iter().take_while(|result| result.is_ok()).count();
+    assert_eq!(read, 11);
+    let expected = "not supported here: answers of more than 12582912 bytes at a time: ask for less \
+                    at once";
+    assert!(
+        results[11..1_000]
+            .iter()
+            .all(|result| { matches!(result, Err(error) if error.to_string() == expected) })
+    );
+    // A write behind them is done.
+    assert!(results[1_000].is_ok(), "{:?}", results[1_000]);
+    assert_eq!(members(&*cluster.nodes()[1].datastore(), "s").await, ["behind"]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn reads_and_writes_of_a_long_call_are_done_in_order() {
+    let cluster = three().await;
+    let mut stream = client(cluster.nodes()[0].addresses().peer).await;
+    let get = || Request::get(set_key("s"), Scope::Whole);
+    let pair = |place: usize| [adding("s", &format!("{place:03}")), get()];
+    for (id, places) in [(1, 0..150), (2, 150..300)] {
+        let body = CallBody::Execute(places.flat_map(pair).collect());
+        write_frame(&mut stream, &ClientCall { id, body }).await.unwrap();
+    }
+    let mut results = std::collections::BTreeMap::new();
+    for _ in 0..2 {
+        let reply: ClientReply = ends("a reply", read_frame(&mut stream)).await.unwrap();
+        let ReplyBody::Executed(part) = reply.body else { panic!("{reply:?}") };
+        results.insert(reply.id, part);
+    }
+    let results: Vec<_> = results.into_values().flatten().collect();
+    let seen = results.chunks(2).map(|pair| elements(&pair[1].as_ref().unwrap().view).len());
+    assert_eq!(seen.collect::<Vec<_>>(), (1..=300).collect::<Vec<_>>());
     cluster.stop().await;
 }
 

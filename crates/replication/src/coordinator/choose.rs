@@ -37,7 +37,7 @@ pub(crate) fn choose(
             turn.shared.counters.forwards += 1;
             let deadline = deadline(request.timeout_ms, turn);
             let forward = Forward::new(origin, request, to, quorum.w, deadline, turn);
-            return Ok(Coordinator::Forward(forward));
+            return Ok(Coordinator::Forward(Box::new(forward)));
         }
     }
     let operation = operation.clone();

@@ -248,6 +248,21 @@ fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     assert_eq!(after.len(), 1);
 }
 
+#[test]
+fn an_event_that_makes_another_request_hurry_keeps_its_own_trace() {
+    let mut core = core();
+    // One more than may go on in the background: with the last reply the first one is to hurry.
+    for _ in 0..11 {
+        let (ticket, sent) = increment(&mut core);
+        let trace = core.trace();
+        stored(&mut core, at(0), ticket, Answer::Durable);
+        let (peer, id) = sent[0];
+        let effects = received(&mut core, peer, id, Body::Merged(Ok(None)));
+        assert!(matches!(reply(&effects), Some(Ok(_))), "{effects:?}");
+        assert_eq!(core.trace(), trace);
+    }
+}
+
 fn any_key() -> impl Strategy<Value = Key> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(|name| Key::new("default", name).unwrap())
 }

@@ -217,8 +217,11 @@ impl Net {
     pub(crate) fn call_all(&mut self, node: NodeId, requests: Vec<Request>) -> Vec<CallId> {
         let first = self.next_call + 1;
         self.next_call += requests.len() as u64;
-        let calls = (first..=self.next_call).map(CallId).collect();
-        self.event(node, Event::Requests { first: CallId(first), requests });
+        let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
+        let mut after = None;
+        for (&id, request) in calls.iter().zip(requests) {
+            self.event(node, Event::Request { id, request, after: after.replace(id) });
+        }
         calls
     }
 

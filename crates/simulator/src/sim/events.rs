@@ -186,8 +186,8 @@ impl Sim {
                 let is_read = matches!(call, Call::Request(request) if matches!(request.action, Action::Get(_)));
                 self.trace(4, id.0, u64::from(is_read));
             }
-            Event::Requests { first, requests } => {
-                self.trace(9, first.0, requests.len() as u64);
+            Event::Request { id, after, .. } => {
+                self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),

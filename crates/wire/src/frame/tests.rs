@@ -66,6 +66,18 @@ async fn a_frame_longer_than_the_limit_is_an_error_before_its_bytes_are_awaited(
 }
 
 #[test]
+fn errors_are_of_one_kind_whatever_a_stranger_varies_in_them() {
+    let left_over = |count: usize| {
+        let mut bytes = clock::encode(&PeerFrame::Ping(1));
+        bytes.resize(bytes.len() + count, 0);
+        FrameError::from(clock::decode::<PeerFrame>(&bytes).unwrap_err())
+    };
+    assert_ne!(left_over(1).to_string(), left_over(2).to_string());
+    assert_eq!(left_over(1).kind(), left_over(2).kind());
+    assert_ne!(left_over(1).kind(), FrameError::Closed.kind());
+}
+
+#[test]
 fn what_does_not_fit_in_a_frame_is_not_sent() {
     let mut buffer = BytesMut::new();
     let large = Bytes::from(vec![0; FRAME_BYTES_MAX]);

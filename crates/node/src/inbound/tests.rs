@@ -1,0 +1,195 @@
+//! Virtual time: what takes seconds here takes none.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use clock::{ClusterSecret, Stamp};
+use replication::{Body, Request, RequestId};
+use ring::Ring;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use values::{BytesOp, Key, Operation};
+use wire::{FrameHeader, Identity, OperationName, append_frame};
+
+use super::*;
+use crate::config::Settings;
+use crate::endings::Endings;
+use crate::identity::ring_summary;
+use crate::links::Link;
+use crate::places::Places;
+use crate::routing::{LoopHandle, LoopOwners, Routes};
+use crate::seats::Seats;
+use crate::switchboard::Switch;
+use crate::time::NodeClock;
+
+/// A node with one peer and one loop, whose work comes out here.
+fn shared() -> (Shared, mpsc::Receiver<Work>) {
+    let settings = Settings {
+        data: Some("nowhere".into()),
+        secret: Some("the secret of this test".into()),
+        members: Some([("b".into(), "127.0.0.1:1".into())].into()),
+        loops: Some(1),
+        ..Settings::default()
+    };
+    let config = settings.resolve().unwrap();
+    let ring = Ring::place(&config.members(), config.partitions, 5, None).unwrap();
+    let (work, received) = mpsc::channel(1);
+    let (urgent, jobs) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);
+    let links = config.peers.iter().cloned().map(|peer| Link::new(peer).0).collect();
+    let shared = Shared {
+        identity: Identity {
+            cluster: config.cluster.clone(),
+            node: config.node(),
+            name: config.name.clone(),
+            incarnation: 1,
+            ring: ring_summary(&ring, config.names()),
+        },
+        secret: ClusterSecret::new("the secret of this test"),
+        ring,
+        clock: NodeClock::start(),
+        routes: Routes::new(
+            vec![LoopHandle { work, urgent, jobs }],
+            LoopOwners::new(config.partitions, 1),
+        ),
+        links,
+        links_changed: watch::Sender::new(0),
+        switch: Switch::new(),
+        closing: watch::channel(false).1,
+        places: Places::new(1),
+        seats: Seats::default(),
+        endings: Endings::default(),
+        config,
+    };
+    (shared, received)
+}
+
+/// The peer's end of a connection that is served, and how it ends.
+struct Peer {
+    hello: PeerHello,
+    reader: ReadHalf<DuplexStream>,
+    writer: WriteHalf<DuplexStream>,
+}
+
+impl Peer {
+    /// A frame that holds a value of `length` bytes, cut in two in the middle.
+    fn long_frame(&self, length: usize) -> (Bytes, Bytes) {
+        let header = FrameHeader {
+            version: MESSAGE_VERSION,
+            sender: self.hello.node,
+            incarnation: self.hello.incarnation,
+            ring_version: 1,
+            deadline_ms: 0,
+            operation: OperationName::from("forward"),
+            trace: 7,
+        };
+        let put = Operation::Bytes(BytesOp::Put(Bytes::from(vec![7; length])));
+        let body = Body::Forward(Request::update(Key::new("b", "k").unwrap(), put));
+        let id = RequestId { core: 0, number: 1 };
+        let message = Message { id, trace: 7, time: Stamp(1), budget_ms: 0, body };
+        let mut buffer = BytesMut::new();
+        append_frame(&mut buffer, &PeerFrame::Message(header, message)).unwrap();
+        let second = buffer.split_off(buffer.len() / 2);
+        (buffer.freeze(), second.freeze())
+    }
+}
+
+fn ping(number: u64) -> Bytes {
+    let mut buffer = BytesMut::new();
+    append_frame(&mut buffer, &PeerFrame::Ping(number)).unwrap();
+    buffer.freeze()
+}
+
+/// The numbers of the pongs that come within `time`.
+async fn pongs(reader: &mut ReadHalf<DuplexStream>, time: Duration) -> Vec<u64> {
+    let mut bytes = BytesMut::new();
+    let read = async { while reader.read_buf(&mut bytes).await.unwrap() > 0 {} };
+    let _ = tokio::time::timeout(time, read).await;
+    let mut numbers = Vec::new();
+    while !bytes.is_empty() {
+        let length = usize::from(bytes[3]);
+        match clock::decode(&bytes[4..4 + length]) {
+            Ok(PeerFrame::Pong(number)) => numbers.push(number),
+            other => panic!("{other:?}"),
+        }
+        let _ = bytes.split_to(4 + length);
+    }
+    numbers
+}
+
+/// A connection of the peer to serve: what serves it, and the peer's end.
+fn connection(shared: &Shared) -> (impl Future<Output = Result<(), InboundError>>, Peer) {
+    let (near, far) = duplex(1 << 16);
+    let life = Life::new();
+    let stream = wire::frames(Watched::new(near, life.clone()));
+    let member = &shared.links[0].member;
+    let ring = shared.identity.ring.clone();
+    let hello = PeerHello { node: member.node, name: member.name.clone(), incarnation: 3, ring };
+    let (reader, writer) = tokio::io::split(far);
+    let peer = Peer { hello: hello.clone(), reader, writer };
+    (async move { read_messages(shared, &hello, 0, stream, life).await }, peer)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_takes_longer_than_a_silence_arrives_and_the_peer_is_told_it_does() {
+    let (shared, mut work) = shared();
+    let (served, mut peer) = connection(&shared);
+    let whole = async {
+        peer.writer.write_all(&ping(1)).await.unwrap();
+        let (first, second) = peer.long_frame(2_000);
+        for piece in first.chunks(100) {
+            peer.writer.write_all(piece).await.unwrap();
+            sleep(SECOND).await;
+        }
+        peer.writer.write_all(&second).await.unwrap();
+        let Some(Work::Messages(batch)) = work.recv().await else { panic!("no message") };
+        assert_eq!(batch.messages.len(), 1);
+        pongs(&mut peer.reader, Duration::ZERO).await
+    };
+    let numbers = tokio::select! {
+        ended = served => panic!("{ended:?}"),
+        numbers = whole => numbers,
+    };
+    // One for the ping, then one for each piece: none for half a second in which nothing came.
+    assert_eq!(numbers[0], 1);
+    assert!(numbers[1..].iter().all(|&number| number == 0), "{numbers:?}");
+    assert!((9..=12).contains(&numbers.len()), "{numbers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_in_the_middle_of_a_frame_is_silent() {
+    let (shared, _work) = shared();
+    let (served, mut peer) = connection(&shared);
+    let (first, _) = peer.long_frame(2_000);
+    peer.writer.write_all(&first).await.unwrap();
+    let began = Instant::now();
+    assert!(matches!(served.await, Err(InboundError::Silent)));
+    assert_eq!(began.elapsed().as_secs(), SILENCE_MAX.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_held_back_by_a_busy_loop_is_told_that_this_node_lives() {
+    let (shared, mut work) = shared();
+    let (served, mut peer) = connection(&shared);
+    let whole = async {
+        // The first one fills the loop's queue, the second one waits for room, the ping behind it.
+        for _ in 0..2 {
+            let (first, second) = peer.long_frame(10);
+            peer.writer.write_all(&[first, second].concat()).await.unwrap();
+            sleep(SECOND / 10).await;
+        }
+        peer.writer.write_all(&ping(5)).await.unwrap();
+        let numbers = pongs(&mut peer.reader, 10 * SECOND).await;
+        assert!(numbers.len() >= 19 && numbers.iter().all(|&number| number == 0), "{numbers:?}");
+        for _ in 0..2 {
+            assert!(work.recv().await.is_some());
+        }
+        assert_eq!(pongs(&mut peer.reader, SECOND / 4).await.last(), Some(&5));
+    };
+    tokio::select! {
+        ended = served => panic!("{ended:?}"),
+        () = whole => (),
+    }
+}
