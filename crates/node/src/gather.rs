@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use storage::{Answer, Command, Listed, Ticket};
+use storage::{Answer, Command, Listed, Listing, Ticket};
 
 /// Whether a command concerns more than one key's loop.
 pub(crate) const fn concerns_all_loops(command: &Command) -> bool {
@@ -53,11 +53,17 @@ fn join(one: Answer, other: Answer, limit: usize) -> Answer {
     match (one, other) {
         (Answer::Count(one), Answer::Count(other)) => Answer::Count(one + other),
         (Answer::Listed(one), Answer::Listed(other)) => {
-            let mut all: Vec<Listed> = one.into_iter().chain(other).collect();
-            // Positions are in the order of the ring, whichever loop they come from.
-            all.sort_by(|a, b| a.position.cmp(&b.position));
-            all.truncate(limit);
-            Answer::Listed(all)
+            // Positions are in the order of the ring, whichever loop they come from. Beyond the
+            // shorter part its loop has not looked.
+            let mut next = one.next.into_iter().chain(other.next).min();
+            let mut keys: Vec<Listed> = one.keys.into_iter().chain(other.keys).collect();
+            keys.retain(|listed| next.as_ref().is_none_or(|next| listed.position <= *next));
+            keys.sort_by(|a, b| a.position.cmp(&b.position));
+            if keys.len() > limit {
+                keys.truncate(limit);
+                next = keys.last().map(|last| last.position.clone());
+            }
+            Answer::Listed(Listing { keys, next })
         }
         (failed @ Answer::Failed(_), _) | (_, failed) => failed,
     }
@@ -77,23 +83,37 @@ mod tests {
         Command::List { first, last, bucket: "b".into(), after: None, limit }
     }
 
-    fn listed(names: &[&'static str]) -> Answer {
+    fn listed(names: &[&'static str], next: Option<&'static str>) -> Answer {
+        let position = |name: &'static str| ListPosition(name.into());
         let one = |name: &&'static str| Listed {
-            position: ListPosition((*name).into()),
+            position: position(name),
             key: Key::new("b", *name).unwrap(),
             tags: vec![Tag::LWW],
         };
-        Answer::Listed(names.iter().map(one).collect())
+        let keys = names.iter().map(one).collect();
+        Answer::Listed(Listing { keys, next: next.map(position) })
     }
 
     #[test]
     fn listings_are_put_in_order_and_cut_at_the_limit() {
         let mut gatherings = Gatherings::default();
         gatherings.begin(TICKET, &list(3), 3);
-        assert_eq!(gatherings.add(TICKET, listed(&["b", "e"])), None);
-        assert_eq!(gatherings.add(TICKET, listed(&["c"])), None);
-        assert_eq!(gatherings.add(TICKET, listed(&["a", "f"])), Some(listed(&["a", "b", "c"])));
-        assert_eq!(gatherings.add(TICKET, listed(&[])), None);
+        assert_eq!(gatherings.add(TICKET, listed(&["b", "e"], None)), None);
+        assert_eq!(gatherings.add(TICKET, listed(&["c"], None)), None);
+        let whole = listed(&["a", "b", "c"], Some("c"));
+        assert_eq!(gatherings.add(TICKET, listed(&["a", "f"], None)), Some(whole));
+        assert_eq!(gatherings.add(TICKET, listed(&[], None)), None);
+    }
+
+    #[test]
+    fn a_listing_ends_where_its_shortest_part_does() {
+        let mut gatherings = Gatherings::default();
+        gatherings.begin(TICKET, &list(9), 3);
+        assert_eq!(gatherings.add(TICKET, listed(&["b", "e"], Some("e"))), None);
+        // It looked as far as d and found one key.
+        assert_eq!(gatherings.add(TICKET, listed(&["c"], Some("d"))), None);
+        let whole = listed(&["a", "b", "c"], Some("d"));
+        assert_eq!(gatherings.add(TICKET, listed(&["a", "f"], None)), Some(whole));
     }
 
     #[test]
@@ -102,6 +122,6 @@ mod tests {
         gatherings.begin(TICKET, &list(3), 2);
         let failed = Answer::Failed(StorageError::Full);
         assert_eq!(gatherings.add(TICKET, failed.clone()), None);
-        assert_eq!(gatherings.add(TICKET, listed(&["a"])), Some(failed));
+        assert_eq!(gatherings.add(TICKET, listed(&["a"], None)), Some(failed));
     }
 }

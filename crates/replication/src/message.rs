@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clock::{NodeId, Stamp};
 use ring::Partition;
 use serde::{Deserialize, Serialize};
-use storage::{ListPosition, Listed, StorageError};
+use storage::{ListPosition, Listing, StorageError};
 use values::{Delta, Key, Scope, View};
 
 use crate::{Answer, Request, RequestError};
@@ -85,7 +85,7 @@ pub enum Body {
         limit: u32,
     },
     /// Answers [`Body::List`].
-    Listed(Result<Vec<Listed>, StorageError>),
+    Listed(Result<Listing, StorageError>),
     /// Asks for the number of live keys of a bucket in partitions.
     Count {
         /// Which bucket.

@@ -5,7 +5,7 @@
 
 use clock::NodeId;
 use ring::Partition;
-use storage::{Answer, Command, StorageError};
+use storage::{Answer, Command, Listing, StorageError};
 
 use crate::{
     Body, RequestId,
@@ -25,7 +25,7 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         Body::Explain { key } => Command::Explain { key },
         Body::List { first, last, bucket, after, limit } => {
             if first > last || first.0 >= count {
-                return turn.answer(from, id, Body::Listed(Ok(Vec::new())));
+                return turn.answer(from, id, Body::Listed(Ok(Listing::default())));
             }
             let last = last.min(Partition(count - 1));
             let limit = limit.clamp(1, LIST_MAX) as usize;

@@ -3,9 +3,11 @@
 
 use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
-use ring::Partition;
+use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
 use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
+
+use crate::row_key::RowKey;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
@@ -79,7 +81,8 @@ pub enum Command {
         version: u128,
     },
     /// Lists live keys of a range of partitions, ascending by partition and within it in a fixed
-    /// order.
+    /// order. Looks at a bounded number of keys, of whichever bucket, live or not: the page can be
+    /// short, or empty, before the end of the range.
     List {
         /// The first partition.
         first: Partition,
@@ -114,6 +117,13 @@ pub struct OutboxPosition(pub Bytes);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListPosition(pub Bytes);
 
+impl ListPosition {
+    /// In which partition it lies; `None` if no listing gave it.
+    pub fn partition(&self, partitions: PartitionCount) -> Option<Partition> {
+        RowKey::partition(&self.0, partitions)
+    }
+}
+
 /// One pending delta of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
@@ -136,6 +146,15 @@ pub struct Listed {
     pub key: Key,
     /// Its live types.
     pub tags: Vec<Tag>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Live keys, in order.
+    pub keys: Vec<Listed>,
+    /// The last place looked at, where to go on after; `None` at the end of the range.
+    pub next: Option<ListPosition>,
 }
 
 /// What became of a command.
@@ -162,8 +181,8 @@ pub enum Answer {
     Merged(Option<View>),
     /// Pending deltas.
     Outbox(Vec<Pending>),
-    /// Live keys; fewer than the limit at the end of the range.
-    Listed(Vec<Listed>),
+    /// Live keys.
+    Listed(Listing),
     /// Number of live keys.
     Count(u64),
     /// What a [`Command::Explain`] found.

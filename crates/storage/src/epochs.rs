@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_process_that_drew_every_number_says_so() {
         let mut epochs = Epochs::new(ME, 7);
-        epochs.next = u64::MAX;
+        epochs.next = u64::MAX - 1;
         epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
         assert_eq!(epochs.actor(AT, TAG, &CausalContext::default()), None);
     }

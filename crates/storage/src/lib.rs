@@ -13,7 +13,7 @@ mod seam;
 mod stamp;
 
 pub use command::{
-    Answer, Command, ListPosition, Listed, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
 pub use memory::MemoryEngine;

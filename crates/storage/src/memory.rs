@@ -1,6 +1,6 @@
 //! A replica in memory: an engine whose batches are committed at once to a simulated index.
 //!
-//! What `client`'s in-memory datastore and tests are made of.
+//! For tests that are not about the disk.
 
 use crate::{
     Answer, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::CausalContext;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use values::{Blob, Delta, Key, State, Tag, Value, is_collection};
+use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
@@ -41,10 +41,61 @@ pub(crate) struct Collection {
     /// Dots that a clearing removed and that rows may still hold. Invariant: within `context`, and
     /// no live dot is in it.
     pub(crate) cleared: CausalContext,
+    /// What of `cleared` is counted no more in `live` and `digest`. `None`: all of it, so they are
+    /// exact. Otherwise they still count dead rows, until the sweep has come to the last of them.
+    pub(crate) deducted: Option<CausalContext>,
     /// Number of live elements.
     pub(crate) live: u64,
-    /// Wrapping sum of [`row_digest`] over all rows, less what is in `cleared`.
+    /// Wrapping sum of [`row_digest`] over all rows, less what is deducted.
     pub(crate) digest: u128,
+    /// What would be left if every dot were cleared.
+    pub(crate) tallies: Tallies,
+}
+
+/// Fields of a map that hold a tally. No context covers one, so a clearing leaves it: a map that
+/// everything is cleared of has these, without their writes, and no others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tallies {
+    /// How many.
+    pub(crate) fields: u64,
+    /// How many have increments that were not reset.
+    pub(crate) live: u64,
+    /// Wrapping sum of the digests of their rows, without writes.
+    pub(crate) digest: u128,
+}
+
+impl Tallies {
+    /// Of one row.
+    pub(crate) fn of(tag: Tag, element: &[u8], row: &[u8]) -> Result<Self, StorageError> {
+        if tag != Tag::MAP {
+            return Ok(Self::default());
+        }
+        let Field { tally, .. } = decode(row)?;
+        if tally.is_empty() {
+            return Ok(Self::default());
+        }
+        let (live, field) = (tally.is_live(), Field { tally, ..Field::default() });
+        let digest = row_digest(tag, element, &clock::encode(&field));
+        Ok(Self { fields: 1, live: live.into(), digest })
+    }
+
+    #[must_use]
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            fields: self.fields.saturating_add(other.fields),
+            live: self.live.saturating_add(other.live),
+            digest: self.digest.wrapping_add(other.digest),
+        }
+    }
+
+    #[must_use]
+    pub(crate) const fn less(self, other: Self) -> Self {
+        Self {
+            fields: self.fields.saturating_sub(other.fields),
+            live: self.live.saturating_sub(other.live),
+            digest: self.digest.wrapping_sub(other.digest),
+        }
+    }
 }
 
 impl Part {
@@ -228,6 +279,17 @@ pub(crate) fn decode_element(
         return Err(damaged("another element with the same digest"));
     }
     Ok((record.element, record.row))
+}
+
+/// The record of a collection that waits to be swept. It says what was cleared once more, because
+/// a header that is damaged would otherwise bring it back.
+pub(crate) fn encode_cleared(row_key: &[u8], cleared: &CausalContext) -> Vec<u8> {
+    seal(row_key, &clock::encode(cleared))
+}
+
+/// What was cleared of a collection that waits to be swept.
+pub(crate) fn decode_cleared(row_key: &[u8], record: &[u8]) -> Result<CausalContext, StorageError> {
+    decode(open(row_key, record)?)
 }
 
 /// The record of a pending delta.

@@ -51,9 +51,7 @@ pub use delta::{Delta, Touch};
 pub use key::{BUCKET_BYTES_MAX, Blob, InvalidKey, KEY_BYTES_MAX, Key};
 pub use operation::{Limits, Mint, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};
-pub use rows::{
-    JoinedRow, cleared_by, empty_collection, entry_row, insert_row, is_collection, join_row,
-};
+pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row};
 pub use state::{CounterState, Sibling, State, Value};
 pub use tag::Tag;
 pub use tally::{Tally, TallyEntry};

@@ -24,19 +24,6 @@ pub fn empty_collection(tag: Tag, context: CausalContext) -> State {
     }
 }
 
-/// The dots that a delta which touches everything takes away from elements it does not name: what
-/// it speaks of and does not itself hold live. This, not the delta's context, is what a clearing
-/// recorded in a collection's header may remove from rows: the context of a clearing joined with a
-/// later add covers the add as well.
-pub fn cleared_by(delta: &State) -> CausalContext {
-    match delta {
-        State::Gset(delta) | State::Orset(delta) => delta.context.without(delta.store.dots()),
-        State::Cart(delta) => delta.context.without(delta.store.dots()),
-        State::Map(delta) => delta.context.without(delta.store.dots()),
-        _ => CausalContext::default(),
-    }
-}
-
 /// What became of an element's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedRow {

@@ -43,10 +43,11 @@ pub enum Scope {
 pub struct CollectionSummary {
     /// Number of live elements.
     pub live: u64,
-    /// Order-independent digest of all rows: equal summaries mean equal elements.
+    /// Order-independent digest of all rows: equal exact summaries mean equal elements.
     pub digest: u128,
     /// Whether this is the summary of one replica, or of several that agree. If not, `live` is
-    /// only the largest that any of them showed (0 where one of them has seen all removed).
+    /// only the largest that any of them showed (0 where one of them has seen all removed). A
+    /// replica that has still to count what a clearing left shows the most there can be.
     pub exact: bool,
 }
 

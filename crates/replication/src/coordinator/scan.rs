@@ -2,15 +2,15 @@
 //!
 //! Every owner of a partition in the range is asked, and what they list is united: a key that w
 //! owners hold is found where r of them answer; where fewer do, the page says that it is
-//! incomplete. A replica that filled its page has said
-//! nothing of what comes after it, so the union is cut at the first such end.
+//! incomplete. A replica that ended its page before
+//! the range has said nothing of what comes after it, so the union is cut at the first such end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clock::NodeId;
 use ring::Partition;
-use storage::{Command, ListPosition, Listed};
+use storage::{Command, ListPosition, Listed, Listing};
 use values::{Key, Tag};
 
 use super::{Input, Progress, deadline};
@@ -44,7 +44,7 @@ pub(crate) struct Scan {
     round: u32,
     deadline: u64,
     pending: BTreeSet<NodeId>,
-    listed: BTreeMap<NodeId, Vec<Listed>>,
+    listed: BTreeMap<NodeId, Listing>,
     keys: Vec<(Key, Vec<Tag>)>,
     incomplete: bool,
 }
@@ -150,7 +150,7 @@ impl Scan {
         turn.set_timer(Timer::Request(slot), until);
     }
 
-    fn listed(&mut self, node: NodeId, listed: Option<Vec<Listed>>) {
+    fn listed(&mut self, node: NodeId, listed: Option<Listing>) {
         if self.pending.remove(&node)
             && let Some(listed) = listed
         {
@@ -167,20 +167,17 @@ impl Scan {
             answered >= self.r.min(owners.len())
         };
         self.incomplete |= !(self.at.partition..=self.last).all(|partition| answered(&partition));
-        let limit = self.limit as usize;
         let mut end: Option<Place> = None;
         let mut found = BTreeMap::<Place, (Key, BTreeSet<Tag>)>::new();
         for listed in std::mem::take(&mut self.listed).into_values() {
-            let is_full = listed.len() >= limit;
-            let mut furthest = None;
-            for Listed { position, key, tags } in listed {
+            for Listed { position, key, tags } in listed.keys {
                 let place = (turn.shared.partition(&key).0, position);
-                furthest = furthest.max(Some(place.clone()));
                 found.entry(place).or_insert_with(|| (key, BTreeSet::new())).1.extend(tags);
             }
-            if is_full && (end.is_none() || furthest < end) {
-                end = furthest;
-            }
+            let next = listed
+                .next
+                .and_then(|next| Some((next.partition(ring.partition_count())?.0, next)));
+            end = end.into_iter().chain(next).min();
         }
         let within = |place: &Place| end.as_ref().is_none_or(|end| place <= end);
         let kept = found.into_iter().filter(|(place, _)| within(place));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Partition, PartitionCount, Ring};
-use storage::{Answer, Command, StorageError, Ticket};
+use storage::{Answer, Command, Listing, StorageError, Ticket};
 use values::{
     Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
     RegisterOp, Scope, State, Tag, Tally, View,
@@ -295,7 +295,7 @@ fn any_body() -> impl Strategy<Value = Body> {
         any_key().prop_map(|key| Body::Merge { key, delta: Delta::default(), show: None }),
         any_failure(None).prop_map(Body::Merged),
         list,
-        any_failure(Vec::new()).prop_map(Body::Listed),
+        any_failure(Listing::default()).prop_map(Body::Listed),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
         any_key().prop_map(|key| Body::Explain { key }),
@@ -319,7 +319,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::View(View::default()),
         Answer::Failed(StorageError::Full),
         Answer::Outbox(Vec::new()),
-        Answer::Listed(Vec::new()),
+        Answer::Listed(Listing::default()),
         Answer::Count(3),
         Answer::Prepared {
             delta: Delta::default(),

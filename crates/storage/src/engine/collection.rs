@@ -6,18 +6,23 @@
 //! still holds live is kept out of `cleared`, so named rows are joined as ever. Only a delta that
 //! touches everything and holds many live dots (a whole state) is joined with every row at once.
 //!
+//! The header's sum stays exact where the clearing had seen everything (of a map then its tallies
+//! are left), and where few rows are to be counted. A large collection with something that the
+//! clearing had not seen counts dead rows until the sweep has taken them away: `live` is then the
+//! most that there can be, and its summary is not `exact`.
+//!
 //! The result is that of `Value::apply` on the whole (`tests::rows`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use clock::{Actor, CausalContext, Dot};
+use clock::{CausalContext, Dot};
 use values::{Blob, Delta, DotStore, JoinedRow, Key, State, Tag, empty_collection, join_row};
 
 use super::look::{Rows, corrupt, read_element};
 use super::{Change, Engine};
-use crate::record::{Collection, encode_element, row_digest};
+use crate::record::{Collection, Tallies, encode_cleared, encode_element, row_digest};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError, Table};
 
@@ -26,37 +31,66 @@ use crate::{IndexRead, StorageError, Table};
 /// Under test small enough that both ways are taken.
 const CUT_OUT_MAX: usize = if cfg!(test) { 3 } else { 64 };
 
-/// Live elements and digest of some rows.
+/// Most rows that are counted at once when a clearing leaves some: with more, the sweep counts
+/// them. A guess.
+/// Under test small enough that both ways are taken.
+const COUNT_MAX: usize = if cfg!(test) { 3 } else { 256 };
+
+/// What some rows add to their collection's header.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+pub(super) struct Sum {
     live: u64,
     digest: u128,
+    tallies: Tallies,
 }
 
 impl Sum {
-    fn of(tag: Tag, element: &Blob, row: Option<&[u8]>, live: bool) -> Self {
-        let digest = row.map_or(0, |row| row_digest(tag, element, row));
-        Self { live: u64::from(live), digest }
+    fn of(tag: Tag, element: &Blob, row: Option<&[u8]>, live: bool) -> Result<Self, StorageError> {
+        let Some(row) = row else { return Ok(Self::default()) };
+        let (digest, tallies) = (row_digest(tag, element, row), Tallies::of(tag, element, row)?);
+        Ok(Self { live: live.into(), digest, tallies })
     }
 
-    fn before(tag: Tag, element: &Blob, joined: &JoinedRow) -> Self {
+    pub(super) fn before(
+        tag: Tag,
+        element: &Blob,
+        joined: &JoinedRow,
+    ) -> Result<Self, StorageError> {
         Self::of(tag, element, joined.before.as_deref(), joined.was_live)
     }
 
-    fn after(tag: Tag, element: &Blob, joined: &JoinedRow) -> Self {
+    fn after(tag: Tag, element: &Blob, joined: &JoinedRow) -> Result<Self, StorageError> {
         Self::of(tag, element, joined.after.as_deref(), joined.is_live)
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.live += other.live;
         self.digest = self.digest.wrapping_add(other.digest);
+        self.tallies = self.tallies.plus(other.tallies);
     }
 }
 
 impl Collection {
-    fn replace(&mut self, before: Sum, after: Sum) {
+    pub(super) fn replace(&mut self, before: Sum, after: Sum) {
         self.live = self.live.saturating_sub(before.live).saturating_add(after.live);
         self.digest = self.digest.wrapping_sub(before.digest).wrapping_add(after.digest);
+        self.tallies = self.tallies.less(before.tallies).plus(after.tallies);
+    }
+
+    /// What the header counts of the stored row of `element`, of which `joined` was made.
+    pub(super) fn counted(
+        &self,
+        tag: Tag,
+        element: &Blob,
+        row: Option<&Bytes>,
+        joined: &JoinedRow,
+    ) -> Result<Sum, StorageError> {
+        match (&self.deducted, row) {
+            (Some(deducted), Some(row)) => {
+                Sum::before(tag, element, &without_dots(tag, row, deducted, element)?)
+            }
+            _ => Sum::before(tag, element, joined),
+        }
     }
 }
 
@@ -81,26 +115,6 @@ pub(super) fn dots(state: &State) -> Vec<Dot> {
     }
 }
 
-/// The dots of `context` that are not among `kept`.
-fn without(context: &CausalContext, kept: &[Dot]) -> CausalContext {
-    let mut cuts: BTreeMap<Actor, BTreeSet<u64>> = BTreeMap::new();
-    for dot in kept {
-        cuts.entry(dot.actor).or_default().insert(dot.counter);
-    }
-    let mut rest = CausalContext::default();
-    for (actor, first, last) in context.ranges() {
-        let mut from = Some(first);
-        for &cut in cuts.get(&actor).into_iter().flat_map(|cuts| cuts.range(first..=last)) {
-            rest.insert_range(actor, from.unwrap_or(cut), cut - 1);
-            from = cut.checked_add(1);
-        }
-        if let Some(from) = from {
-            rest.insert_range(actor, from, last);
-        }
-    }
-    rest
-}
-
 impl<R: IndexRead> Engine<R> {
     #[expect(clippy::too_many_arguments, reason = "the collection's place takes three of them")]
     pub(super) fn merge_collection(
@@ -123,32 +137,61 @@ impl<R: IndexRead> Engine<R> {
             let rows = Rows { at, key, tag, collection };
             let row = self.element(&rows, element)?;
             let joined = joined(tag, row.as_ref(), collection, theirs, element)?;
-            push_row(at, key, tag, element, &joined, changes);
-            let after = Sum::after(tag, element, &joined);
+            let after = Sum::after(tag, element, &joined)?;
+            if push_row(at, key, tag, element, &joined, changes) {
+                let counted = collection.counted(tag, element, row.as_ref(), &joined)?;
+                collection.replace(counted, after);
+            }
             named_sum.add(after);
-            collection.replace(Sum::before(tag, element, &joined), after);
         }
         if delta.touches_everything(tag) && had_rows {
             let kept = dots(theirs);
             if kept.len() > CUT_OUT_MAX {
                 self.join_others(at, key, tag, collection, theirs, &named, changes)?;
             } else {
-                let gone = without(theirs.context(), &kept);
+                let gone = theirs.context().without(kept);
                 if !collection.cleared.descends(&gone) {
-                    // Fields of a map can outlive their writes: their tallies.
-                    let all_gone =
-                        tag != Tag::MAP && theirs.context().descends(&collection.context);
-                    collection.cleared.merge(&gone);
-                    let mut sum = named_sum;
-                    if !all_gone {
-                        sum.add(self.count_others(at, key, tag, collection, &named)?);
-                    }
-                    (collection.live, collection.digest) = (sum.live, sum.digest);
-                    changes.push((Table::Meta, at.sweep(tag), Some(vec![1])));
+                    self.clear(at, key, tag, collection, theirs, gone, &named, named_sum)?;
+                    let marker = at.sweep(tag);
+                    let record = encode_cleared(&marker, &collection.cleared);
+                    changes.push((Table::Meta, marker, Some(record)));
                 }
             }
         }
         collection.context.merge(theirs.context());
+        Ok(())
+    }
+
+    /// Takes `gone` from every row in the header alone. Where few rows are left to count, or what is
+    /// left is known, so is its sum; otherwise the sweep counts, and the header says so.
+    #[expect(clippy::too_many_arguments, reason = "the collection's place takes three of them")]
+    fn clear(
+        &self,
+        at: &RowKey,
+        key: &Key,
+        tag: Tag,
+        collection: &mut Collection,
+        theirs: &State,
+        gone: CausalContext,
+        named: &BTreeSet<Blob>,
+        named_sum: Sum,
+    ) -> Result<(), StorageError> {
+        let before = collection.cleared.clone();
+        collection.cleared.merge(&gone);
+        let others = if theirs.context().descends(&collection.context) {
+            let tallies = collection.tallies.less(named_sum.tallies);
+            Some(Sum { live: tallies.live, digest: tallies.digest, tallies })
+        } else {
+            self.count_others(at, key, tag, collection, named)?
+        };
+        match others {
+            Some(mut sum) => {
+                sum.add(named_sum);
+                collection.deducted = None;
+                (collection.live, collection.digest) = (sum.live, sum.digest);
+            }
+            None => drop(collection.deducted.get_or_insert(before)),
+        }
         Ok(())
     }
 
@@ -165,18 +208,20 @@ impl<R: IndexRead> Engine<R> {
         changes: &mut Vec<Change>,
     ) -> Result<(), StorageError> {
         let mut sums = (Sum::default(), Sum::default());
-        self.visit_others(at, key, tag, named, |element, row| {
+        self.visit_others(at, key, tag, named, usize::MAX, |element, row| {
             let joined = joined(tag, Some(&row), collection, theirs, &element)?;
-            push_row(at, key, tag, &element, &joined, changes);
-            sums.0.add(Sum::before(tag, &element, &joined));
-            sums.1.add(Sum::after(tag, &element, &joined));
+            if push_row(at, key, tag, &element, &joined, changes) {
+                sums.0.add(collection.counted(tag, &element, Some(&row), &joined)?);
+                sums.1.add(Sum::after(tag, &element, &joined)?);
+            }
             Ok(())
         })?;
         collection.replace(sums.0, sums.1);
         Ok(())
     }
 
-    /// Counts what `cleared` leaves of every row that `named` does not name.
+    /// Counts what `cleared` leaves of every row that `named` does not name; `None` if that takes
+    /// looking at more than [`COUNT_MAX`].
     fn count_others(
         &self,
         at: &RowKey,
@@ -184,34 +229,42 @@ impl<R: IndexRead> Engine<R> {
         tag: Tag,
         collection: &Collection,
         named: &BTreeSet<Blob>,
-    ) -> Result<Sum, StorageError> {
+    ) -> Result<Option<Sum>, StorageError> {
         let mut sum = Sum::default();
-        self.visit_others(at, key, tag, named, |element, row| {
-            let kept = without_cleared(tag, &row, collection, &element)?;
-            sum.add(Sum::before(tag, &element, &kept));
+        let counted_all = self.visit_others(at, key, tag, named, COUNT_MAX, |element, row| {
+            let kept = without_dots(tag, &row, &collection.cleared, &element)?;
+            sum.add(Sum::before(tag, &element, &kept)?);
             Ok(())
         })?;
-        Ok(sum)
+        Ok(counted_all.then_some(sum))
     }
 
+    /// Visits rows that `named` does not name, and looks at up to `limit`; returns whether that
+    /// were all.
     fn visit_others(
         &self,
         at: &RowKey,
         key: &Key,
         tag: Tag,
         named: &BTreeSet<Blob>,
+        limit: usize,
         mut visit: impl FnMut(Blob, Bytes) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let prefix = at.elements(tag);
-        let mut result = Ok(());
+        let (mut result, mut looked, mut all) = (Ok(()), 0, true);
         self.rows.scan(Table::Element, &prefix, &[], |row_key, record| {
+            all = looked < limit;
+            if !all {
+                return ControlFlow::Break(());
+            }
+            looked += 1;
             result =
                 read_element(&prefix, row_key, record, Some(key)).and_then(|(element, row)| {
                     if named.contains(&element) { Ok(()) } else { visit(element, row) }
                 });
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        result
+        result.map(|()| all)
     }
 }
 
@@ -226,17 +279,19 @@ fn joined(
     join_row(tag, row, &collection.cleared, &collection.context, theirs, element).map_err(corrupt)
 }
 
-/// What `cleared` leaves of a row, as `before`.
-pub(super) fn without_cleared(
+/// What is left of a row without the dots in `cleared`, as `before`.
+pub(super) fn without_dots(
     tag: Tag,
     row: &Bytes,
-    collection: &Collection,
+    cleared: &CausalContext,
     element: &Blob,
 ) -> Result<JoinedRow, StorageError> {
-    let nothing = empty_collection(tag, CausalContext::default());
-    joined(tag, Some(row), collection, &nothing, element)
+    let (nothing, unseen) =
+        (empty_collection(tag, CausalContext::default()), CausalContext::default());
+    join_row(tag, Some(row), cleared, &unseen, &nothing, element).map_err(corrupt)
 }
 
+/// Returns whether the row is written.
 fn push_row(
     at: &RowKey,
     key: &Key,
@@ -244,32 +299,14 @@ fn push_row(
     element: &Blob,
     joined: &JoinedRow,
     changes: &mut Vec<Change>,
-) {
+) -> bool {
     // Where only dead dots differ, the sweep writes the row.
     if joined.after == joined.before {
-        return;
+        return false;
     }
     let row_key = at.element(tag, element);
     let record =
         joined.after.as_ref().map(|row| encode_element(&row_key, at, key, element, row.clone()));
     changes.push((Table::Element, row_key, record));
-}
-
-#[cfg(test)]
-mod tests {
-    use clock::NodeId;
-
-    use super::*;
-
-    #[test]
-    fn dots_are_cut_out_of_ranges_at_either_end_and_in_the_middle() {
-        let actor = Actor::new(NodeId(1), 2, 3);
-        let dot = |counter| Dot::new(actor, counter);
-        let context: CausalContext = [1, 2, 3, 4, 5, 8, 9].map(dot).into_iter().collect();
-        let rest = without(&context, &[dot(1), dot(3), dot(9), dot(7)]);
-        assert_eq!(rest, [2, 4, 5, 8].map(dot).into_iter().collect());
-        let mut last = CausalContext::default();
-        last.insert_range(actor, u64::MAX - 1, u64::MAX);
-        assert_eq!(without(&last, &[dot(u64::MAX)]), [dot(u64::MAX - 1)].into_iter().collect());
-    }
+    true
 }

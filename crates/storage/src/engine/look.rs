@@ -24,8 +24,10 @@ impl Header {
     /// Size and digest of each collection.
     pub(super) fn summaries(&self) -> BTreeMap<Tag, CollectionSummary> {
         let collections = self.tags.iter().filter_map(|(&tag, part)| match part {
-            Part::Collection(Collection { live, digest, .. }) => {
-                Some((tag, CollectionSummary { live: *live, digest: *digest, exact: true }))
+            Part::Collection(Collection { live, digest, deducted, .. }) => {
+                let exact = deducted.is_none();
+                let digest = if exact { *digest } else { 0 };
+                Some((tag, CollectionSummary { live: *live, digest, exact }))
             }
             Part::Whole(_) => None,
         });
@@ -84,7 +86,7 @@ impl<R: IndexRead> Engine<R> {
                         }
                         // Also fields whose increments were all reset: where another replica
                         // still shows such a field, the join of the two views must not.
-                        Scope::Removal if tag == Tag::MAP => {
+                        Scope::Removal if collection.tallies.fields > 0 => {
                             self.visit(&rows, |element, row| {
                                 let field: Field = clock::decode(&row).map_err(corrupt)?;
                                 if !field.tally.is_empty() {

@@ -4,7 +4,8 @@
 //! on claiming them would tell other replicas that they were removed, and the loss would spread.
 //! So the context is made anew from the rows that are whole: this replica then claims to have seen
 //! less than it did, never more, and merges bring back from the others what it lost (also, until
-//! then, what a stale replica still holds). No actor drawn before mints again. Merges and updates
+//! then, what a stale replica still holds). What a clearing removed and the sweep has not come to
+//! stands in the sweep's row too, so that a lost header does not bring it back. No actor drawn before mints again. Merges and updates
 //! do this when they meet the damage; reads report it.
 
 use std::collections::BTreeSet;
@@ -13,10 +14,10 @@ use std::ops::ControlFlow;
 use clock::CausalContext;
 use values::{Key, Tag, empty_collection};
 
-use super::collection::{dots, without_cleared};
+use super::collection::{Sum, dots, without_dots};
 use super::look::{Rows, read_element};
 use super::{Change, Engine};
-use crate::record::{Collection, Header, Part, row_digest};
+use crate::record::{Collection, Header, Part, decode_cleared};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError, Table};
 
@@ -43,6 +44,9 @@ impl<R: IndexRead> Engine<R> {
             self.rebuild_collection(at, key, tag, &mut header, lost, &mut changes)?;
         }
         self.put_header(at, header.encode(at, key))?;
+        for tag in COLLECTIONS {
+            self.sweep.rebuilt(&at.sweep(tag));
+        }
         for (table, row_key, value) in changes {
             self.rows.put(table, row_key, value);
         }
@@ -60,6 +64,7 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<(), StorageError> {
         let known = match header.tags.get(&tag) {
             Some(Part::Collection(collection)) => collection.clone(),
+            _ if lost => Collection { cleared: self.cleared(at, tag)?, ..Collection::default() },
             _ => Collection::default(),
         };
         let cleared = known.cleared.clone();
@@ -72,14 +77,13 @@ impl<R: IndexRead> Engine<R> {
             let read =
                 read_element(&prefix, row_key, record, Some(key)).and_then(|(element, row)| {
                     rows.insert(&mut state, element.clone(), &row)?;
-                    Ok((without_cleared(tag, &row, &known, &element)?, element))
+                    let kept = without_dots(tag, &row, &known.cleared, &element)?;
+                    Sum::before(tag, &element, &kept)
                 });
             match read {
-                Ok((kept, element)) => {
+                Ok(kept) => {
                     rebuilt.context.extend(dots(&state));
-                    rebuilt.live += u64::from(kept.was_live);
-                    let digest = kept.before.map_or(0, |row| row_digest(tag, &element, &row));
-                    rebuilt.digest = rebuilt.digest.wrapping_add(digest);
+                    rebuilt.replace(Sum::default(), kept);
                 }
                 Err(_) => {
                     dropped.insert(row_key.to_vec());
@@ -87,11 +91,20 @@ impl<R: IndexRead> Engine<R> {
             }
             ControlFlow::Continue(())
         })?;
-        let has_rows = rebuilt.digest != 0 || !dropped.is_empty();
-        if (lost && has_rows) || !dropped.is_empty() {
+        let is_something = rebuilt.digest != 0 || !rebuilt.cleared.is_empty();
+        if (lost && is_something) || !dropped.is_empty() {
             header.tags.insert(tag, Part::Collection(rebuilt));
         }
         changes.extend(dropped.into_iter().map(|row_key| (Table::Element, row_key, None)));
         Ok(())
+    }
+
+    /// What the sweep's row says was cleared; nothing if there is none, or if it is damaged too.
+    fn cleared(&self, at: &RowKey, tag: Tag) -> Result<CausalContext, StorageError> {
+        let marker = at.sweep(tag);
+        let cleared = self.rows.get(Table::Meta, &marker, |record| {
+            decode_cleared(&marker, record).unwrap_or_default()
+        })?;
+        Ok(cleared.unwrap_or_default())
     }
 }

@@ -1,18 +1,20 @@
 //! Sweeping: taking dead rows of cleared collections away, a few at a time.
 //!
-//! A row in the meta table remembers each collection with something in `cleared`. Collections take
+//! A row in the meta table remembers each collection with something in `cleared`, and what that is:
+//! should the header be damaged, `rebuild` finds it there. Until then the sweep passes such a
+//! collection over. Collections take
 //! turns, some rows each, so that none waits for one that is cleared again and again. The place
 //! reached in each is kept in memory only: after a crash a collection is swept from its beginning
-//! again. Sweeping changes no view.
+//! again. Sweeping changes no view but the summary of a collection that is still to be counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use clock::CausalContext;
 use values::Tag;
 
 use super::Engine;
-use super::collection::without_cleared;
+use super::collection::{Sum, without_dots};
 use super::look::read_element;
 use crate::memtable::successor;
 use crate::record::{Collection, Header, Part, encode_element};
@@ -24,6 +26,9 @@ use crate::{IndexRead, StorageError, Table};
 /// Under test small enough to be met.
 const PLACES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 
+/// Collections with a damaged header that are passed over at most. A guess.
+const DAMAGED_MAX: usize = 1024;
+
 /// How far the sweep has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -31,12 +36,21 @@ pub(super) struct Progress {
     last: Vec<u8>,
     /// The place reached in each collection begun, by its meta row.
     places: BTreeMap<Vec<u8>, Place>,
+    /// The meta rows of collections whose header was met damaged.
+    damaged: BTreeSet<Vec<u8>>,
 }
 
 impl Progress {
     /// Rows taken away were not committed: every collection is swept from its beginning.
     pub(super) fn failed(&mut self) {
         self.places.clear();
+        self.damaged.clear();
+    }
+
+    /// The collection's header was made anew.
+    pub(super) fn rebuilt(&mut self, marker: &[u8]) {
+        self.places.remove(marker);
+        self.damaged.remove(marker);
     }
 }
 
@@ -85,11 +99,20 @@ impl<R: IndexRead> Engine<R> {
         let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
             Header::decode(at.as_bytes(), record).ok()
         })?;
-        let Some((mut header, full)) = decoded.flatten() else {
-            // Damaged: its next merge makes it anew from its rows.
+        let Some(decoded) = decoded else {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
         };
+        let Some((mut header, full)) = decoded else {
+            self.damaged += 1;
+            // With too many to remember, whoever writes next has the sweep go on.
+            let is_remembered = self.sweep.damaged.len() < DAMAGED_MAX;
+            if is_remembered {
+                self.sweep.damaged.insert(marker);
+            }
+            return Ok(is_remembered);
+        };
+        let before = header.clone();
         let Some(Part::Collection(collection)) = header.tags.get_mut(&tag) else {
             self.rows.put(Table::Meta, marker, None);
             return Ok(true);
@@ -107,16 +130,22 @@ impl<R: IndexRead> Engine<R> {
             }
         } else if place.cleared == collection.cleared {
             collection.cleared = CausalContext::default();
-            self.put_header(&at, header.encode(&at, &key))?;
+            collection.deducted = None;
             self.rows.put(Table::Meta, marker, None);
+        }
+        if header != before {
+            self.put_header(&at, header.encode(&at, &key))?;
         }
         Ok(true)
     }
 
-    /// The first meta row from `from` on.
+    /// The first meta row from `from` on of a collection whose header is not known to be damaged.
     fn marker(&self, from: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut marker = None;
         self.rows.scan(Table::Meta, sweep_prefix(), from, |row_key, _| {
+            if self.sweep.damaged.contains(row_key) {
+                return ControlFlow::Continue(());
+            }
             marker = Some(row_key.to_vec());
             ControlFlow::Break(())
         })?;
@@ -129,12 +158,13 @@ impl<R: IndexRead> Engine<R> {
         at: &RowKey,
         key: &values::Key,
         tag: Tag,
-        collection: &Collection,
+        collection: &mut Collection,
         from: &mut Vec<u8>,
         limit: usize,
     ) -> Result<bool, StorageError> {
         let prefix = at.elements(tag);
         let (mut changes, mut looked, mut end) = (Vec::new(), 0, true);
+        let (mut counted, mut left) = (Sum::default(), Sum::default());
         let mut next = from.clone();
         self.rows.scan(Table::Element, &prefix, from, |row_key, record| {
             if looked >= limit.max(1) {
@@ -145,15 +175,20 @@ impl<R: IndexRead> Engine<R> {
             next = successor(row_key);
             // A damaged row is left to whoever reads it.
             if let Ok((element, row)) = read_element(&prefix, row_key, record, Some(key))
-                && let Ok(kept) = without_cleared(tag, &row, collection, &element)
+                && let Ok(kept) = without_dots(tag, &row, &collection.cleared, &element)
                 && kept.before.as_deref() != Some(&row[..])
+                && let Ok(before) = collection.counted(tag, &element, Some(&row), &kept)
+                && let Ok(after) = Sum::before(tag, &element, &kept)
             {
+                counted.add(before);
+                left.add(after);
                 let record = kept.before.map(|row| encode_element(row_key, at, key, &element, row));
                 changes.push((row_key.to_vec(), record));
             }
             ControlFlow::Continue(())
         })?;
         *from = next;
+        collection.replace(counted, left);
         for (row_key, record) in changes {
             self.rows.put(Table::Element, row_key, record);
         }

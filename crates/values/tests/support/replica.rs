@@ -21,9 +21,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Replica number `number`, empty.
+    /// Replica number `number`, empty. Node 0 is none: it stands for requests with a name.
     pub(crate) fn new(number: u64) -> Self {
-        let actor = Actor::new(NodeId(number), 7_000 + number, 0);
+        let actor = Actor::new(NodeId(number + 1), 7_000 + number, 0);
         Self { actor, value: Value::default(), wall_ms: 1_000 }
     }
 

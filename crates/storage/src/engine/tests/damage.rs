@@ -132,6 +132,48 @@ fn elements_outlive_their_damaged_header() {
     assert_eq!(summary(&mut one), summary(&mut two));
 }
 
+/// In a cluster of one nobody else could take it away again.
+#[test]
+fn what_was_cleared_does_not_come_back_when_the_header_is_lost() {
+    for name in ["k".to_owned(), long()] {
+        for swept_before in [false, true] {
+            let mut one = MemoryEngine::new(config(1, 1));
+            updated(&mut one, &key(&name), add(&["x", "y", "z"]));
+            updated(&mut one, &key(&name), Operation::Delete(None));
+            corrupt_all(one.index(), Table::Header);
+            // It meets the damage, and must not forget what it came for.
+            while swept_before && one.sweep(1) {}
+            let mut one = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+            updated(&mut one, &key(&name), add(&["new"]));
+            assert_eq!(elements(&whole(&mut one, &key(&name))), [blob("new")].into());
+            while one.sweep(1) {}
+            assert_eq!(elements(&whole(&mut one, &key(&name))), [blob("new")].into());
+            let left = [Table::Element, Table::Meta].map(|table| rows(one.index(), table).len());
+            assert_eq!(left, [1, 0]);
+        }
+    }
+}
+
+/// The rows of one are passed over until a write makes it anew; those of the others go.
+#[test]
+fn a_damaged_header_holds_up_the_sweep_of_no_other_collection() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    for name in ["a", "b", "c"] {
+        updated(&mut one, &key(name), add(&["x", "y"]));
+        updated(&mut one, &key(name), Operation::Delete(None));
+    }
+    let at = RowKey::of(&key("b"));
+    assert!(one.index().corrupt(Table::Header, at.as_bytes(), 0));
+    while one.sweep(1) {}
+    assert_eq!(one.engine().damaged_count(), 1);
+    let kept: Vec<_> = rows(one.index(), Table::Meta).into_iter().map(|(row, _)| row).collect();
+    assert_eq!(kept, [at.sweep(Tag::ORSET)]);
+    assert_eq!(rows(one.index(), Table::Element).len(), 2);
+    updated(&mut one, &key("b"), count(1));
+    while one.sweep(1) {}
+    assert_eq!(rows(one.index(), Table::Element).len(), 0);
+}
+
 #[test]
 fn after_damage_no_actor_drawn_before_goes_on() {
     let mut one = MemoryEngine::new(config(1, 1));

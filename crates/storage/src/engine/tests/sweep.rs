@@ -185,3 +185,73 @@ fn more_sets_than_places_are_remembered_of_are_all_swept() {
     assert_eq!(rows(one.index(), Table::Element), 10);
     assert_eq!(rows(one.index(), Table::Meta), 0);
 }
+
+/// Rows of what the clearing had not seen are counted as they are swept, not in one command.
+#[test]
+fn a_large_set_cleared_of_a_part_is_counted_by_the_sweep() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    let many = names(10);
+    let seen =
+        updated(&mut one, &key("k"), add(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+    merged(&mut two, &key("k"), &seen);
+    let unseen = updated(&mut two, &key("k"), add(&["0001", "unseen"]));
+    let cleared = updated(&mut one, &key("k"), Operation::Delete(None));
+    merged(&mut two, &key("k"), &cleared);
+    let summary = |engine: &mut MemoryEngine| {
+        viewed(engine, &key("k"), Scope::Headers).collections[&Tag::ORSET]
+    };
+    let shown = summary(&mut two);
+    assert_eq!((shown.live, shown.digest, shown.exact), (11, 0, false));
+    assert_eq!(elements(&whole(&mut two, &key("k"))), [blob("0001"), blob("unseen")].into());
+    let late = updated(&mut two, &key("k"), add(&["0002"]));
+    let removal = Operation::Orset(OrsetOp::Remove(vec![blob("unseen")]));
+    let removed = updated(&mut two, &key("k"), removal);
+    assert!(two.sweep(4));
+    assert!(!summary(&mut two).exact);
+    while two.sweep(4) {}
+    for delta in [unseen, late, removed] {
+        merged(&mut one, &key("k"), &delta);
+    }
+    assert_eq!((summary(&mut two).live, summary(&mut two).exact), (2, true));
+    assert_eq!(summary(&mut one), summary(&mut two));
+}
+
+/// A key that only the sweep finds to be empty is then counted no longer.
+#[test]
+fn a_set_that_the_sweep_finds_empty_is_no_live_key() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    filled(&mut one, &key("k"), 10);
+    merged(&mut two, &key("k"), &Delta::whole(whole(&mut one, &key("k"))));
+    updated(&mut two, &key("k"), add(&["unseen"]));
+    let removal = Operation::Orset(OrsetOp::Remove(vec![blob("unseen")]));
+    updated(&mut two, &key("k"), removal);
+    let cleared = updated(&mut one, &key("k"), Operation::Delete(None));
+    merged(&mut two, &key("k"), &cleared);
+    assert_eq!(two.engine().live_keys(), 1);
+    while two.sweep(4) {}
+    assert_eq!(two.engine().live_keys(), 0);
+    let again = MemoryEngine::open(two.index().clone(), config(2, 3)).unwrap();
+    assert_eq!(again.engine().live_keys(), 0);
+}
+
+/// A clearing that had seen everything leaves the tallies, and knows their number without a walk.
+#[test]
+fn a_map_with_a_reset_field_is_dead_as_soon_as_it_is_deleted() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let increment = Operation::Map(MapOp::Increment { field: blob("reset"), by: 1 });
+    updated(&mut one, &key("m"), increment);
+    updated(&mut one, &key("m"), Operation::Map(MapOp::Remove(vec![blob("reset")])));
+    let set = names(10).into_iter().map(|name| (Blob::from(name), blob("v"))).collect();
+    updated(&mut one, &key("m"), Operation::Map(MapOp::Set(set)));
+    updated(&mut one, &key("m"), Operation::Delete(None));
+    let summary = |engine: &mut MemoryEngine| {
+        viewed(engine, &key("m"), Scope::Headers).collections[&Tag::MAP]
+    };
+    let shown = summary(&mut one);
+    assert_eq!((shown.live, shown.exact), (0, true));
+    assert_ne!(shown.digest, 0, "what the field reset is still known");
+    assert_eq!(one.engine().live_keys(), 0);
+    while one.sweep(4) {}
+    assert_eq!(summary(&mut one), shown);
+    assert_eq!(fields(&one, &key("m")), 1);
+}

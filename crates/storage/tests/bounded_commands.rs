@@ -1,5 +1,5 @@
-//! What a review found: each test states what should hold and does not yet. All that an engine does
-//! it does on its event loop, so one command must not walk without bound.
+//! All that an engine does it does on its event loop, so one command looks at a bounded number of
+//! rows. Counted here in what the index is asked for.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -75,7 +75,14 @@ impl Replica {
 
     fn update(&mut self, key: &Key, operation: Operation) -> (values::Delta, u64) {
         let (observed, stamp) = (CausalContext::default(), Stamp::from_millis(1));
-        let command = Command::Update { key: key.clone(), operation, observed, shown: None, stamp };
+        let command = Command::Update {
+            key: key.clone(),
+            operation,
+            observed,
+            shown: None,
+            stamp,
+            named: None,
+        };
         match self.give(command) {
             (answers, rows) => match answers.into_iter().next() {
                 Some(Answer::Prepared { delta, .. }) => (delta, rows),
