@@ -71,6 +71,14 @@ impl Actor {
         Self::new(NodeId::NAMED, name, (client as u64) << 32 | arguments as u64)
     }
 
+    /// Bit of a client's digest that says that nobody asked for the name.
+    pub const UNASKED: u32 = 1 << 31;
+
+    /// Whether it writes for a request that nobody asked to be named.
+    pub const fn is_unasked(self) -> bool {
+        self.is_named() && self.epoch.number >> 63 == 1
+    }
+
     /// Whether it writes for one named request only.
     pub const fn is_named(self) -> bool {
         self.replica.0 == NodeId::NAMED.0

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use client::Datastore as _;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use replication::RequestError;
+use replication::{Action, Answer, RequestError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::{
     CallBody, ClientCall, ClientReply, FRAME_BYTES_MAX, FrameError, FrameStream, ReplyBody,
@@ -127,11 +127,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         return bytes.into();
     }
     let length = bytes.len();
-    let error = || {
-        RequestError::Unsupported(format!(
-            "an answer of {length} bytes, a frame holds {FRAME_BYTES_MAX}: ask for less at a time"
-        ))
-    };
+    let error = || too_long(length);
     let body = match &reply.body {
         ReplyBody::Executed(results) => {
             ReplyBody::Executed(results.iter().map(|_| Err(error())).collect())
@@ -145,6 +141,33 @@ fn encode(reply: &ClientReply) -> Bytes {
     clock::encode(&ClientReply { id: reply.id, body }).into()
 }
 
+/// `results` if they fit into a frame; else what became of them, without answers. A write whose
+/// answer cannot be told is of unknown outcome: an error would make its client do it again.
+fn fitting(
+    results: Vec<Result<Answer, RequestError>>,
+    writes: &[bool],
+) -> Vec<Result<Answer, RequestError>> {
+    let length = clock::encoded_length(&results);
+    // The reply's own few bytes come with them.
+    if length + 64 <= FRAME_BYTES_MAX {
+        return results;
+    }
+    let told = |(result, &is_write): (Result<Answer, _>, &bool)| match result {
+        Ok(answer) if is_write => {
+            Err(RequestError::Unknown { acked: answer.acks.answered, needed: answer.acks.needed })
+        }
+        Ok(_) => Err(too_long(length)),
+        error => error,
+    };
+    results.into_iter().zip(writes).map(told).collect()
+}
+
+fn too_long(length: usize) -> RequestError {
+    RequestError::Unsupported(format!(
+        "an answer of {length} bytes, a frame holds {FRAME_BYTES_MAX}: ask for less at a time"
+    ))
+}
+
 async fn answer(
     datastore: Arc<NodeDatastore>,
     allowance: Arc<Allowance>,
@@ -153,7 +176,12 @@ async fn answer(
 ) -> Done {
     let body = match body {
         CallBody::Execute(requests) => {
-            ReplyBody::Executed(datastore.execute_within(requests, &allowance).await)
+            let writes: Vec<bool> = requests
+                .iter()
+                .map(|request| matches!(request.action, Action::Update(_)))
+                .collect();
+            let results = datastore.execute_within(requests, &allowance).await;
+            ReplyBody::Executed(fitting(results, &writes))
         }
         CallBody::Scan(request) => ReplyBody::Page(datastore.scan(request).await),
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
@@ -168,9 +196,37 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use replication::{Acks, Request};
+    use values::{Blob, BytesOp, Key, Limits, Mint, Operation, Scope, View};
+
     use super::*;
-    use replication::Request;
-    use values::{Key, Scope};
+
+    #[test]
+    fn a_write_whose_answer_fits_no_frame_is_unknown_and_not_failed() {
+        let long = Operation::Bytes(BytesOp::Put(Blob::from(vec![0; 6 << 20])));
+        let mint =
+            Mint { actor: clock::Actor::new(clock::NodeId(1), 1, 1), stamp: clock::Stamp(1) };
+        let none = clock::CausalContext::default();
+        let made = long.prepare(&View::default(), &none, mint, &Limits::default()).unwrap();
+        let acks = Acks { owners: 3, needed: 2, answered: 2, hinted: 0 };
+        let answer = Answer {
+            view: View::of(made.delta.value),
+            changed: 1,
+            repeated: false,
+            acks,
+            partly_observed: false,
+            contexts: std::collections::BTreeMap::new(),
+            time: clock::Stamp(1),
+        };
+        let refused = Err(RequestError::Overloaded);
+        let results = vec![Ok(answer.clone()), refused.clone(), Ok(answer.clone()), Ok(answer)];
+        let two = results[..2].to_vec();
+        assert_eq!(fitting(two.clone(), &[true, true]), two);
+        let told = fitting(results, &[true, true, false, true]);
+        let unknown = Err(RequestError::Unknown { acked: 2, needed: 2 });
+        assert_eq!((&told[0], &told[1], &told[3]), (&unknown, &refused, &unknown));
+        assert!(matches!(told[2], Err(RequestError::Unsupported(_))), "{:?}", told[2]);
+    }
 
     #[test]
     fn calls_are_read_until_they_are_many_or_long_and_one_is_always() {

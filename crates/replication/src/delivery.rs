@@ -23,6 +23,9 @@ const NEXT_PASS_MS: u64 = 100;
 const RETRY_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 60_000;
 
+/// A page is given up no sooner than so slow a link can carry it: about 2 Mbit/s.
+const SLOWEST_BYTES_PER_MS: usize = 256;
+
 /// What goes on towards one owner.
 #[derive(Debug)]
 enum Phase {
@@ -140,7 +143,9 @@ impl Delivery {
         let Some(last) = page.last().map(|pending| pending.position.clone()) else {
             return self.end_pass(owner, turn);
         };
-        let budget_ms = turn.shared.config.timeout_ms;
+        let bytes = page.iter().map(|pending| clock::encoded_length(&pending.delta)).sum::<usize>();
+        let slow_ms = u32::try_from(bytes / SLOWEST_BYTES_PER_MS).unwrap_or(u32::MAX);
+        let budget_ms = turn.shared.config.timeout_ms.saturating_add(slow_ms);
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
         for (at, Pending { position, key, delta, version }) in page.into_iter().enumerate() {

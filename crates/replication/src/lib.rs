@@ -29,4 +29,4 @@ pub use request::{
     Acks, Action, Answer, Explanation, Level, ReplicaView, Request, RequestError, ScanCursor,
     ScanPage, ScanRequest, summarize,
 };
-pub use request_name::{REQUEST_NAME_BYTES_MAX, RequestName};
+pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RequestName};

@@ -12,9 +12,23 @@ use crate::RequestError;
 /// Longest name, and longest client, in bytes.
 pub const REQUEST_NAME_BYTES_MAX: usize = 255;
 
+/// Who gave a request its name. Names of different givers are different, whatever they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NamedBy {
+    /// The application, which knows why.
+    Application,
+    /// Its client library, by default.
+    Library,
+    /// A node that passes the request on; not believed of a client.
+    Node,
+}
+
 /// What a client calls one of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestName {
+    /// Who gave the name. Those that nobody asked for have a small allowance per key of their own,
+    /// so that they neither slow a much-written key down nor use up what applications need.
+    pub by: NamedBy,
     /// The client; all that call themselves alike share an allowance of names per key.
     pub client: Bytes,
     /// The request, among those of the client.
@@ -28,7 +42,11 @@ impl RequestName {
             Some(at) => (&text[..at], &text[at + 1..]),
             None => (&b""[..], text),
         };
-        Self { client: Bytes::copy_from_slice(client), id: Bytes::copy_from_slice(id) }
+        Self {
+            by: NamedBy::Application,
+            client: Bytes::copy_from_slice(client),
+            id: Bytes::copy_from_slice(id),
+        }
     }
 
     /// Whether its lengths are possible.
@@ -45,10 +63,12 @@ impl RequestName {
     /// Who writes for the request of this name on `key`. Keyed by the cluster's secret, so that
     /// nobody finds a name that stands for another one.
     pub fn actor(&self, secret: &ClusterSecret, key: &Key, operation: &Operation) -> Actor {
-        let mac = secret
-            .mac("merganser request name", &[key.bucket(), key.key(), &self.client, &self.id]);
+        let parts = [&[self.by as u8][..], key.bucket(), key.key(), &self.client, &self.id];
+        let mac = secret.mac("merganser request name", &parts);
         let name = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes hold 8"));
-        Actor::named(name, short(&self.client), short(&clock::encode(operation)))
+        let client = short(&self.client) & !Actor::UNASKED;
+        let unasked = if self.by == NamedBy::Application { 0 } else { Actor::UNASKED };
+        Actor::named(name, client | unasked, short(&clock::encode(operation)))
     }
 }
 
@@ -66,6 +86,7 @@ mod tests {
     #[test]
     fn a_name_with_a_colon_begins_with_its_client() {
         let name = |client: &'static [u8], id: &'static [u8]| RequestName {
+            by: NamedBy::Application,
             client: Bytes::from_static(client),
             id: Bytes::from_static(id),
         };
@@ -98,6 +119,10 @@ mod tests {
             RequestName::parse(b"c:2").actor(&secret, &key, &add(1)).epoch.process,
             RequestName::parse(b"d:1").actor(&secret, &key, &add(1)).epoch.process,
             name.actor(&ClusterSecret::new(*b"other"), &key, &add(1)).epoch.process,
+            RequestName { by: NamedBy::Node, ..name.clone() }
+                .actor(&secret, &key, &add(1))
+                .epoch
+                .process,
         ] {
             assert_ne!(different, actor.epoch.process);
         }

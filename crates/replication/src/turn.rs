@@ -13,8 +13,8 @@ use storage::{Command, Ticket};
 use values::{Delta, Key};
 
 use crate::{
-    Body, CallId, CoreConfig, Effect, Message, Now, Reply, RequestError, RequestId, RequestName,
-    counters::Counters, replica::Question,
+    Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
+    RequestName, counters::Counters, replica::Question,
 };
 
 /// Names a request under way within its core.
@@ -247,7 +247,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn name(&mut self) -> RequestName {
         let RequestId { core, number } = self.next_id();
         let client = Bytes::from(format!("{:?}", self.me()));
-        RequestName { client, id: Bytes::from(format!("{core}.{number:x}")) }
+        RequestName { by: NamedBy::Node, client, id: Bytes::from(format!("{core}.{number:x}")) }
     }
 
     /// Answers a peer's question.

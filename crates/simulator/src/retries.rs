@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use replication::{Call, CallId, Reply, Request, RequestName};
+use replication::{Call, CallId, NamedBy, Reply, Request, RequestName};
 use values::{Blob, CartOp, CounterOp, Key, MapOp, Operation, RegisterOp, State, Tag, View};
 
 use crate::{
@@ -86,7 +86,8 @@ fn increment(random: &mut Random, number: usize) -> Increment {
     };
     let mut request = Request::update(Key::new("default", key).expect("short"), operation);
     let client = Bytes::from(format!("client{}", random.below(3)));
-    request.name = Some(RequestName { client, id: Bytes::from(number.to_string()) });
+    request.name =
+        Some(RequestName { by: NamedBy::Application, client, id: Bytes::from(number.to_string()) });
     Increment { request, by: by.into(), is_done: false, under_way: None }
 }
 

@@ -72,6 +72,9 @@ pub struct Limits {
     pub names: usize,
     /// Most of them of one client. Default 256.
     pub names_per_client: usize,
+    /// Most of them that nobody asked for: given by client libraries and forwarding nodes. Default
+    /// 32, since every name makes every update of its key dearer.
+    pub names_unasked: usize,
     /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
     pub future_ms: u64,
 }
@@ -87,6 +90,7 @@ impl Default for Limits {
             operation_bytes: 8 << 20,
             names: 1_024,
             names_per_client: 256,
+            names_unasked: 32,
             future_ms: 60_000,
         }
     }

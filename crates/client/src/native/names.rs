@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use replication::RequestName;
+use replication::{NamedBy, RequestName};
 use values::Key;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -35,7 +35,7 @@ impl Names {
             return None;
         }
         let id = Bytes::from(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        Some(RequestName { client: self.client.clone(), id })
+        Some(RequestName { by: NamedBy::Library, client: self.client.clone(), id })
     }
 
     /// Draws no more names for `key`, as long as it is remembered.

@@ -5,7 +5,7 @@ use values::Tag;
 
 use super::{Coordinator, Forward, Get, Terms, Update, deadline, quorum};
 use crate::{
-    Action, Request, RequestError,
+    Action, NamedBy, Request, RequestError, RequestName,
     turn::{Origin, Shared, Slot, Turn},
 };
 
@@ -14,11 +14,16 @@ use crate::{
 pub(crate) fn choose(
     slot: Slot,
     origin: Origin,
-    request: Request,
+    mut request: Request,
     turn: &mut Turn<'_>,
 ) -> Result<Coordinator, RequestError> {
     if request.timeout_ms == Some(0) {
         return Err(RequestError::TimeLimit);
+    }
+    if let (Origin::Client(_), Some(RequestName { by: by @ NamedBy::Node, .. })) =
+        (origin, &mut request.name)
+    {
+        *by = NamedBy::Library;
     }
     let operation = match request.action {
         Action::Get(ref scope) => {

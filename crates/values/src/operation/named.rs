@@ -26,16 +26,22 @@ pub(super) fn is_repeated(
     if contexts().any(|context| context.highest(actor) > 0) {
         return Ok(true);
     }
-    let (mut names, mut of_client) = (0, 0);
+    let (mut names, mut of_client, mut unasked) = (0, 0, 0);
     for other in contexts().flat_map(CausalContext::actors).filter(|other| other.is_named()) {
         if other.epoch.process == actor.epoch.process {
             return Err(UpdateError::NameReused);
         }
         names += 1;
+        unasked += usize::from(other.is_unasked());
         of_client += usize::from(other.named_client() == actor.named_client());
     }
-    for (count, limit) in [(names, limits.names), (of_client, limits.names_per_client)] {
-        if count >= limit {
+    let bounds = [
+        (names, limits.names, true),
+        (of_client, limits.names_per_client, true),
+        (unasked, limits.names_unasked, actor.is_unasked()),
+    ];
+    for (count, limit, concerns) in bounds {
+        if concerns && count >= limit {
             return Err(UpdateError::TooManyNames { limit });
         }
     }
