@@ -25,7 +25,7 @@ pub type Outcome = Result<Reply, RequestError>;
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Happening {
-    Arrival { from: usize, from_life: u64, to: usize, to_life: u64, message: Message },
+    Arrival { from: usize, from_life: u64, to: usize, to_life: u64, message: Box<Message> },
     Committed { node: usize, life: u64, batch: Batch },
     LinkNoticed { node: usize, peer: usize },
 }

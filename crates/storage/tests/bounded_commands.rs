@@ -83,11 +83,10 @@ impl Replica {
             stamp,
             named: None,
         };
-        match self.give(command) {
-            (answers, rows) => match answers.into_iter().next() {
-                Some(Answer::Prepared { delta, .. }) => (delta, rows),
-                other => panic!("{other:?}"),
-            },
+        let (answers, rows) = self.give(command);
+        match answers.into_iter().next() {
+            Some(Answer::Prepared { delta, .. }) => (delta, rows),
+            other => panic!("{other:?}"),
         }
     }
 

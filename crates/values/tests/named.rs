@@ -30,7 +30,7 @@ fn try_named(
 }
 
 fn named(replica: &mut Replica, operation: &Operation) -> Prepared {
-    try_named(replica, operation, NAME).unwrap()
+    try_named(replica, operation, NAME).expect("an operation within the limits")
 }
 
 /// Every kind of write that makes dots, with one more of its kind by somebody else.

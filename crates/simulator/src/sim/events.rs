@@ -57,7 +57,7 @@ impl Sim {
                 // A way that was cut meanwhile swallows what was on it.
                 if is_current && !self.network.is_cut(from, to) {
                     let from = self.nodes[from].id;
-                    self.step(to, Event::Received { from, message });
+                    self.step(to, Event::Received { from, message: *message });
                 }
             }
             Happening::Committed { node, life, batch } if self.nodes[node].life == life => {
@@ -117,7 +117,7 @@ impl Sim {
                 let to = self.number_of(to);
                 let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
                 for way_ms in self.network.ways(node, to) {
-                    let message = message.clone();
+                    let message = Box::new(message.clone());
                     let arrival =
                         Happening::Arrival { from: node, from_life, to, to_life, message };
                     self.enqueue(self.now_ms + way_ms, arrival);
