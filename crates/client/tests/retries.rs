@@ -1,5 +1,7 @@
 //! The native client against nodes that lose connections: what counts is counted once.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

@@ -288,7 +288,7 @@ impl Running {
         let mut is_in_time = true;
         let mut stalled: Vec<Feed> = Vec::new();
         for mut feed in feeds.drain(..) {
-            // What one connection asks for is done in its order.
+            // What one connection asks for is begun in its order.
             if is_in_time && !stalled.iter().any(|other| other.is_akin(&feed)) {
                 is_in_time = self.begin(&mut feed, end);
             }

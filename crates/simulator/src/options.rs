@@ -39,11 +39,11 @@ pub struct SimOptions {
     pub disk: DiskFaults,
     /// How far each wall clock may be off, either way, in milliseconds.
     pub skew_ms: u64,
-    /// [`CoreConfig::timeout_ms`].
+    /// [`CoreConfig::timeout_ms`](replication::CoreConfig::timeout_ms).
     pub timeout_ms: u32,
-    /// [`CoreConfig::cover_ms`].
+    /// [`CoreConfig::cover_ms`](replication::CoreConfig::cover_ms).
     pub cover_ms: u32,
-    /// [`CoreConfig::requests_max`].
+    /// [`CoreConfig::requests_max`](replication::CoreConfig::requests_max).
     pub requests_max: usize,
 }
 

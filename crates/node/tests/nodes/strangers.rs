@@ -110,17 +110,10 @@ async fn reads_and_writes_of_a_long_call_are_done_in_order() {
     let mut stream = client(cluster.nodes()[0].addresses().peer).await;
     let get = || Request::get(set_key("s"), Scope::Whole);
     let pair = |place: usize| [adding("s", &format!("{place:03}")), get()];
-    for (id, places) in [(1, 0..150), (2, 150..300)] {
-        let body = CallBody::Execute(places.flat_map(pair).collect());
-        write_frame(&mut stream, &ClientCall { id, body }).await.unwrap();
-    }
-    let mut results = std::collections::BTreeMap::new();
-    for _ in 0..2 {
-        let reply: ClientReply = ends("a reply", read_frame(&mut stream)).await.unwrap();
-        let ReplyBody::Executed(part) = reply.body else { panic!("{reply:?}") };
-        results.insert(reply.id, part);
-    }
-    let results: Vec<_> = results.into_values().flatten().collect();
+    let body = CallBody::Execute((0..300).flat_map(pair).collect());
+    write_frame(&mut stream, &ClientCall { id: 1, body }).await.unwrap();
+    let reply: ClientReply = ends("a reply", read_frame(&mut stream)).await.unwrap();
+    let ReplyBody::Executed(results) = reply.body else { panic!("{reply:?}") };
     let seen = results.chunks(2).map(|pair| elements(&pair[1].as_ref().unwrap().view).len());
     assert_eq!(seen.collect::<Vec<_>>(), (1..=300).collect::<Vec<_>>());
     cluster.stop().await;
