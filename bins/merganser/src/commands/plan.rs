@@ -23,7 +23,7 @@ const CLUSTER: &str = "merganser";
 /// What was asked for is no plan. Nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
-    /// Not NAME[*WEIGHT][@ZONE].
+    /// Not `NAME[*WEIGHT][@ZONE]`.
     #[error("{0:?} is not NAME[*WEIGHT][@ZONE], with a weight from 1 to 1000")]
     Member(String),
     /// Not NAME=VALUE.
