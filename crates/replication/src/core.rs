@@ -40,7 +40,7 @@ struct Running {
     is_held: bool,
     /// The later request that waits for this one.
     next: Option<Slot>,
-    /// The key of a write that came from another node, until it is made.
+    /// The key of what came from another node, until it is released and, if it writes, made.
     gate: Option<Key>,
     /// What it was called under, if others may have to follow it.
     call: Option<CallId>,
@@ -229,7 +229,8 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         self.waiting += 1;
-        let before = after.and_then(|after| self.running.get_mut(&after));
+        let before = after.map(|after| self.last_behind(after));
+        let before = before.and_then(|before| self.running.get_mut(&before));
         let before = before.filter(|before| {
             before.is_held || !before.coordinator.lets_pass(&coordinator, before.replied)
         });
@@ -253,6 +254,14 @@ impl Core {
         if begins {
             self.resume(slot, Input::Begin, now, effects);
         }
+    }
+
+    /// The last of those that wait for the one in `slot`, each for the one before it.
+    fn last_behind(&self, mut slot: Slot) -> Slot {
+        while let Some(next) = self.running.get(&slot).and_then(|running| running.next) {
+            slot = next;
+        }
+        slot
     }
 
     /// The request that waits for the one in `slot`, and what it is told, if that lets it pass now.
@@ -403,7 +412,8 @@ impl Core {
         let after = self.forwarded.get(&key).copied();
         let origin = Origin::Peer { from, id };
         let Some(slot) = self.request(origin, request, after, now, effects) else { return };
-        if let Some(running) = self.running.get_mut(&slot).filter(|running| running.is_unmade()) {
+        let running = self.running.get_mut(&slot);
+        if let Some(running) = running.filter(|running| running.is_held || running.is_unmade()) {
             running.gate = Some(key.clone());
             self.forwarded.insert(key, slot);
         }
