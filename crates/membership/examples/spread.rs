@@ -81,6 +81,13 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Real ids are hashes: few are short.
+const ID_BITS: u64 = 1 << 63;
+
+fn id(host: u64) -> NodeId {
+    NodeId(ID_BITS | host)
+}
+
 /// `nodes` nodes that have known each other for long.
 fn settled(seed: u64, nodes: u64) -> Network {
     let mut random = Random(seed);
@@ -88,8 +95,7 @@ fn settled(seed: u64, nodes: u64) -> Network {
     let ids = BTreeSet::from([CLUSTER]);
     let configs: Vec<(Config, Record)> = (1..=nodes)
         .map(|host| {
-            // Ids as long as real ones, which are hashes.
-            let (node, about) = (NodeId(host), About::new(format!("node{host}"), address(host)));
+            let (node, about) = (id(host), About::new(format!("node{host}"), address(host)));
             let mut config = Config::new(node, "ducks", about, random.next());
             config.seeds = (1..=3).map(address).collect();
             config.bootstrap = Some(CLUSTER);
@@ -117,7 +123,7 @@ fn settled(seed: u64, nodes: u64) -> Network {
         let table = others.chain([(node, record)]).collect();
         let values = Values::default();
         let snapshot = Snapshot { ids: ids.clone(), incarnation, table, values };
-        network.start_from(node.0, config, Some(snapshot));
+        network.start_from(node.0 ^ ID_BITS, config, Some(snapshot));
     }
     network.run(30 * ROUND_MS);
     network.forget_outcomes();
@@ -180,7 +186,7 @@ fn spread(network: &mut Network, nodes: u64) -> Vec<f64> {
         let now_ms = network.now_ms;
         pending.retain(|&(node, version, changed_ms)| {
             let known = (1..=nodes).all(|host| {
-                let record = network.gossip(host).table().get(NodeId(node));
+                let record = network.gossip(host).table().get(id(node));
                 record.is_some_and(|record| record.entry.version >= version)
             });
             if known {
@@ -211,7 +217,7 @@ fn deaths(network: &mut Network, nodes: u64) -> (Vec<f64>, usize) {
         for host in (1..=nodes).filter(|host| !dead.contains(host)) {
             for (at_ms, outcome) in network.outcomes(host) {
                 match *outcome {
-                    Outcome::Liveness(NodeId(node), Liveness::Suspected) if node == victim => {
+                    Outcome::Liveness(node, Liveness::Suspected) if node == id(victim) => {
                         suspected.insert(host, at_ms - died_ms);
                     }
                     Outcome::Liveness(_, Liveness::Suspected) => others += 1,

@@ -61,6 +61,8 @@ struct Host {
     config: Config,
     disk: Option<Vec<u8>>,
     outcomes: Vec<(u64, Outcome)>,
+    /// When the process was started: its clock begins with 0 then.
+    started_ms: u64,
 }
 
 /// Nodes are named by the numbers of their hosts, from 1; several hosts may run one node.
@@ -146,10 +148,11 @@ impl Network {
 
     /// Starts a node with a snapshot that is on no disk.
     pub fn start_from(&mut self, host: u64, config: Config, snapshot: Option<Snapshot>) {
-        let gossip = Gossip::new(config.clone(), snapshot, self.now_ms).expect("valid");
-        self.tick_at(host, &gossip);
+        let gossip = Gossip::new(config.clone(), snapshot, 0).expect("valid");
         let (gossip, disk, outcomes) = (Some(gossip), None, Vec::new());
-        self.hosts.insert(host, Host { gossip, config, disk, outcomes });
+        let started_ms = self.now_ms;
+        self.hosts.insert(host, Host { gossip, config, disk, outcomes, started_ms });
+        self.ticks.insert((started_ms, host));
     }
 
     /// Kills the process; the disk stays.
@@ -175,7 +178,8 @@ impl Network {
     pub fn copy_disk(&mut self, from: u64, to: u64) {
         let disk = self.hosts[&from].disk.clone();
         let config = self.hosts[&from].config.clone();
-        let host = Host { gossip: None, config, disk, outcomes: Vec::new() };
+        let started_ms = self.now_ms;
+        let host = Host { gossip: None, config, disk, outcomes: Vec::new(), started_ms };
         self.hosts.insert(to, host);
     }
 
@@ -205,7 +209,7 @@ impl Network {
     }
 
     pub fn member(&self, host: u64, node: u64) -> Option<Member<'_>> {
-        self.gossip(host).member(self.now_ms, NodeId(node))
+        self.gossip(host).member(self.clock_ms(host), NodeId(node))
     }
 
     pub fn state(&self, host: u64, node: u64) -> Option<MemberState> {
@@ -272,7 +276,7 @@ impl Network {
         command: membership::Command,
     ) -> Result<(), membership::CommandError> {
         let mut effects = Vec::new();
-        let now_ms = self.now_ms;
+        let now_ms = self.clock_ms(host);
         let gossip = self.host_mut(host).gossip.as_mut().expect("running");
         let result = gossip.command(now_ms, command, &mut effects);
         self.perform(host, effects);
@@ -305,10 +309,11 @@ impl Network {
 
     /// Gives an event to the process of a host.
     pub fn step(&mut self, host: u64, event: Event) {
-        let now_ms = self.now_ms;
-        let Some(gossip) = self.hosts.get_mut(&host).and_then(|it| it.gossip.as_mut()) else {
+        if !self.is_running(host) {
             return;
-        };
+        }
+        let now_ms = self.clock_ms(host);
+        let gossip = self.host_mut(host).gossip.as_mut().expect("running");
         let mut effects = Vec::new();
         gossip.step(now_ms, event, &mut effects);
         self.perform(host, effects);
@@ -316,19 +321,21 @@ impl Network {
 
     fn tick(&mut self, host: u64) {
         let Some(gossip) = self.hosts[&host].gossip.as_ref() else { return };
-        if gossip.next_tick_ms() > self.now_ms {
+        if gossip.next_tick_ms() > self.clock_ms(host) {
             return; // Of a process that is no more.
         }
         let random = self.random.next();
         self.step(host, Event::Tick { random });
         if let Some(gossip) = self.hosts[&host].gossip.as_ref() {
-            let at_ms = gossip.next_tick_ms() + self.random.below(self.faults.lateness_ms + 1);
+            let due_ms = gossip.next_tick_ms().saturating_add(self.hosts[&host].started_ms);
+            let at_ms = due_ms.saturating_add(self.random.below(self.faults.lateness_ms + 1));
             self.ticks.insert((at_ms, host));
         }
     }
 
-    fn tick_at(&mut self, host: u64, gossip: &Gossip) {
-        self.ticks.insert((gossip.next_tick_ms(), host));
+    /// What the clock of the host's process shows.
+    fn clock_ms(&self, host: u64) -> u64 {
+        self.now_ms - self.hosts[&host].started_ms
     }
 
     fn deliver(&mut self, from: u64, to: u64, node: NodeId, message: Message) {
