@@ -11,6 +11,7 @@ use crate::{About, ClusterId, Incarnation, Load, Message, Phase, Snapshot};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never kept")]
 pub enum Event {
     /// Time has passed: due at [`Gossip::next_tick_ms`](crate::Gossip::next_tick_ms), harmless earlier.
     Tick {

@@ -94,6 +94,14 @@ impl Peer {
         self.timeouts = 0;
     }
 
+    /// This node itself did not run for `ms`: the silence of that time was its own.
+    pub(crate) fn excuse(&mut self, ms: u64) {
+        let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        self.beat_made_ms = self.beat_made_ms.saturating_add(ms);
+        self.alive_ms = self.alive_ms.saturating_add(ms);
+        self.asked_ms = None;
+    }
+
     /// A request to the member timed out.
     pub(crate) fn timed_out(&mut self, now_ms: u64) {
         if self.evidence(now_ms) == 0 {

@@ -26,15 +26,13 @@ impl Schedule {
         Self { round_ms, round_at_ms, seeds_at_ms, backoff_ms: round_ms, attempts: 0 }
     }
 
-    /// Whether a round is due; if so, the next one is a round from now, give or take a tenth, so that
-    /// nodes started together do not stay in step.
-    pub(crate) fn is_round(&mut self, now_ms: u64, random: &mut Random) -> bool {
-        if now_ms < self.round_at_ms {
-            return false;
-        }
+    /// If a round is due: how late it is, in milliseconds. The next one is a round from now, give or
+    /// take a tenth, so that nodes started together do not stay in step.
+    pub(crate) fn round(&mut self, now_ms: u64, random: &mut Random) -> Option<u64> {
+        let late_ms = now_ms.checked_sub(self.round_at_ms)?;
         let tenth = self.round_ms / 10;
         self.round_at_ms = now_ms + self.round_ms - tenth + random.below(2 * tenth + 1);
-        true
+        Some(late_ms)
     }
 
     /// Whether a node that reaches nobody asks its seeds now. If so, how often it has before, and

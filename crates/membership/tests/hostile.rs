@@ -20,7 +20,7 @@ const PEER: NodeId = NodeId(1 << 61);
 fn gossip() -> Gossip {
     let mut config = Config::new(OWN, "ducks", About::new("own", "own:1"), 1);
     config.bootstrap = Some(CLUSTER);
-    let mut gossip = Gossip::new(config, None, 0).unwrap();
+    let mut gossip = Gossip::new(config, None, 0).expect("valid");
     gossip.step(0, Event::Tick { random: 1 }, &mut Vec::new());
     gossip
 }
@@ -69,11 +69,13 @@ fn told(gossip: &mut Gossip, news: Vec<News>) -> Vec<Effect> {
 }
 
 fn sent(effects: &[Effect]) -> Vec<&Body> {
-    let body = |effect| match effect {
-        &Effect::Send { ref message, .. } => Some(&message.body),
-        _ => None,
-    };
-    effects.iter().filter_map(body).collect()
+    let mut sent = Vec::new();
+    for effect in effects {
+        if let Effect::Send { message, .. } = effect {
+            sent.push(&message.body);
+        }
+    }
+    sent
 }
 
 #[test]

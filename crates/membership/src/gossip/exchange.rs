@@ -22,44 +22,35 @@ impl Gossip {
             let digest = self.digest(now_ms, compare);
             return self.send(now_ms, Destination::Node(from), Body::Digest(digest));
         }
-        let present: Vec<NodeId> = self.present().collect();
-        if open.marks.len() != present.len() {
+        let present = self.table.iter().filter(|(_, record)| !record.is_over()).count();
+        if open.marks.len() != present {
             let reason = InvalidMessage::Count;
             let report = Report::Malformed { node: from, reason };
             return self.report(now_ms, from, "malformed", report);
         }
         self.settled = true;
         let mut delta = Delta { compare, ..Delta::default() };
-        let mut given = Vec::new();
-        for (node, theirs) in present.into_iter().zip(&open.marks) {
-            let entry = &self.table.get(node).expect("present").entry;
-            let (version, generation) = (entry.version, entry.incarnation.generation);
+        let (mut given, mut own_beat) = (Vec::new(), 0);
+        let known = self.table.iter().zip(self.peers.values_mut());
+        let present = known.filter(|((_, record), _)| !record.is_over());
+        for (((node, record), peer), theirs) in present.zip(&open.marks) {
+            let (version, generation) = (record.entry.version, record.entry.incarnation.generation);
             if theirs.version > version {
                 delta.wants.push(node);
             } else if theirs.version < version {
                 given.push(node);
             }
-            self.compare_beats(now_ms, node, generation, theirs, &mut delta);
+            if node == self.config.node {
+                own_beat = theirs.beat;
+            } else {
+                peer.heard_of(now_ms, theirs.beat, theirs.age_ms, &self.config.detector);
+            }
+            delta.fresh.extend(fresher(now_ms, node, generation, theirs, peer));
         }
+        self.outrun_beat(now_ms, own_beat);
+        delta.fresh.truncate(LINES_MAX);
         delta.news = self.news(now_ms, given);
         self.send(now_ms, Destination::Node(from), Body::Delta(delta));
-    }
-
-    /// Takes the newer heartbeat of a member in this generation, or gives it.
-    fn compare_beats(
-        &mut self,
-        now_ms: u64,
-        node: NodeId,
-        generation: u64,
-        theirs: &Mark,
-        delta: &mut Delta,
-    ) {
-        self.beat(now_ms, node, generation, theirs.beat, theirs.age_ms);
-        let peer = &self.peers[&node];
-        if peer.beat > theirs.beat && delta.fresh.len() < LINES_MAX {
-            let (beat, age_ms) = (peer.beat, peer.beat_age_ms(now_ms));
-            delta.fresh.push(Fresh { node, generation, beat, age_ms });
-        }
     }
 
     /// Somebody knows of a heartbeat.
@@ -118,7 +109,10 @@ impl Gossip {
         if line.incarnation == ours.0 {
             self.settled |= node == self.config.node;
             if !record.is_over() {
-                self.compare_beats(now_ms, node, ours.0.generation, &line.mark, delta);
+                let (generation, Mark { beat, age_ms, .. }) = (ours.0.generation, line.mark);
+                self.beat(now_ms, node, generation, beat, age_ms);
+                let peer = &self.peers[&node];
+                delta.fresh.extend(fresher(now_ms, node, generation, &line.mark, peer));
             }
         }
     }
@@ -259,8 +253,16 @@ impl Gossip {
     pub(super) fn roster(&mut self) -> u128 {
         *self.roster.get_or_insert_with(|| self.table.roster())
     }
+}
 
-    fn present(&self) -> impl Iterator<Item = NodeId> {
-        self.table.iter().filter(|(_, record)| !record.is_over()).map(|(node, _)| node)
-    }
+/// The newer heartbeat of a member in this generation, if this node knows one.
+fn fresher(
+    now_ms: u64,
+    node: NodeId,
+    generation: u64,
+    theirs: &Mark,
+    peer: &Peer,
+) -> Option<Fresh> {
+    let (beat, age_ms) = (peer.beat, peer.beat_age_ms(now_ms));
+    (beat > theirs.beat).then_some(Fresh { node, generation, beat, age_ms })
 }

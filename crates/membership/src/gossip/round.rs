@@ -10,14 +10,19 @@ use crate::schedule::{to_seed, to_unreachable};
 /// Most members asked directly in one round. A guess: a hundred bytes each, and enough that the silence of
 /// a whole zone is noticed in a few rounds.
 const ASKED_MAX: usize = 64;
+/// A round that is so many rounds late shows that this process was paused. A guess: later than a
+/// busy machine makes it.
+const PAUSE_ROUNDS: u64 = 2;
 /// Most seeds asked at once.
 const SEEDS_AT_ONCE: usize = 8;
 
 impl Gossip {
     pub(super) fn on_tick(&mut self, now_ms: u64, random: u64) {
         self.random.stir(random);
-        if !self.schedule.is_round(now_ms, &mut self.random) {
-            return;
+        let Some(late_ms) = self.schedule.round(now_ms, &mut self.random) else { return };
+        // It was this node that did not run: the others could not be heard.
+        if late_ms >= PAUSE_ROUNDS * self.config.round_ms {
+            self.peers.values_mut().for_each(|peer| peer.excuse(late_ms));
         }
         let (reachable, unreachable) = self.judge_all(now_ms);
         if reachable.is_empty() {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{NodeId, decode, encode};
 use membership::{
-    About, ClusterId, Config, Destination, Effect, Ending, Event, Gossip, Liveness, Member,
-    MemberState, Message, Report, Snapshot,
+    About, ClusterId, Config, Destination, Effect, Ending, Event, Gossip, Incarnation, Liveness,
+    Member, MemberState, Message, Report, Snapshot,
 };
 
 /// SplitMix64.
@@ -63,6 +63,8 @@ struct Host {
     outcomes: Vec<(u64, Outcome)>,
     /// When the process was started: its clock begins with 0 then.
     started_ms: u64,
+    /// Which start the process has persisted.
+    persisted: Option<Incarnation>,
 }
 
 /// Nodes are named by the numbers of their hosts, from 1; several hosts may run one node.
@@ -83,6 +85,7 @@ pub struct Network {
     ticks: BTreeSet<(u64, u64)>,
     /// Who sent the message that is being delivered, and from which host.
     asker: Option<(NodeId, u64)>,
+    paused: BTreeSet<u64>,
 }
 
 pub const CLUSTER: ClusterId = ClusterId(7);
@@ -109,6 +112,7 @@ impl Network {
             sent: 0,
             ticks: BTreeSet::new(),
             asker: None,
+            paused: BTreeSet::new(),
         }
     }
 
@@ -151,13 +155,25 @@ impl Network {
         let gossip = Gossip::new(config.clone(), snapshot, 0).expect("valid");
         let (gossip, disk, outcomes) = (Some(gossip), None, Vec::new());
         let started_ms = self.now_ms;
-        self.hosts.insert(host, Host { gossip, config, disk, outcomes, started_ms });
+        let persisted = None;
+        self.hosts.insert(host, Host { gossip, config, disk, outcomes, started_ms, persisted });
         self.ticks.insert((started_ms, host));
     }
 
     /// Kills the process; the disk stays.
     pub fn kill(&mut self, host: u64) {
         self.host_mut(host).gossip = None;
+    }
+
+    /// Stops the process as SIGSTOP does: what is sent to it is lost, and it notices nothing.
+    pub fn pause(&mut self, host: u64) {
+        self.paused.insert(host);
+    }
+
+    /// Lets it run again.
+    pub fn resume(&mut self, host: u64) {
+        self.paused.remove(&host);
+        self.ticks.insert((self.now_ms, host));
     }
 
     /// Starts the process again with the configuration it had. Its clock may begin anywhere.
@@ -179,7 +195,8 @@ impl Network {
         let disk = self.hosts[&from].disk.clone();
         let config = self.hosts[&from].config.clone();
         let started_ms = self.now_ms;
-        let host = Host { gossip: None, config, disk, outcomes: Vec::new(), started_ms };
+        let (gossip, outcomes, persisted) = (None, Vec::new(), None);
+        let host = Host { gossip, config, disk, outcomes, started_ms, persisted };
         self.hosts.insert(to, host);
     }
 
@@ -309,7 +326,7 @@ impl Network {
 
     /// Gives an event to the process of a host.
     pub fn step(&mut self, host: u64, event: Event) {
-        if !self.is_running(host) {
+        if !self.is_running(host) || self.paused.contains(&host) {
             return;
         }
         let now_ms = self.clock_ms(host);
@@ -321,7 +338,7 @@ impl Network {
 
     fn tick(&mut self, host: u64) {
         let Some(gossip) = self.hosts[&host].gossip.as_ref() else { return };
-        if gossip.next_tick_ms() > self.clock_ms(host) {
+        if gossip.next_tick_ms() > self.clock_ms(host) || self.paused.contains(&host) {
             return; // Of a process that is no more.
         }
         let random = self.random.next();
@@ -353,10 +370,15 @@ impl Network {
             let outcome = match effect {
                 Effect::Persist(snapshot) => {
                     let disk = self.encoded.then(|| encode(&*snapshot));
-                    self.host_mut(host).disk = disk;
+                    let incarnation = snapshot.incarnation;
+                    let it = self.host_mut(host);
+                    (it.disk, it.persisted) = (disk, Some(incarnation));
                     continue;
                 }
                 Effect::Send { to, message } => {
+                    let persisted = self.hosts[&host].persisted;
+                    let said = message.header.incarnation;
+                    assert_eq!(persisted, Some(said), "said before it was on disk");
                     self.send(host, node, to, message);
                     continue;
                 }
