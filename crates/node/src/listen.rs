@@ -171,11 +171,16 @@ async fn accept_all(
     listener: &tokio::net::TcpListener,
     serve: impl Fn(TcpStream, Place) -> Served + Send + Clone + 'static,
 ) {
+    let mut failures = 0_u64;
     loop {
         let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(setting, %error, "a connection could not be accepted");
+                failures += 1;
+                // It fails again and again while it lasts, and must not fill the log.
+                if failures.is_power_of_two() {
+                    tracing::warn!(setting, %error, failures, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

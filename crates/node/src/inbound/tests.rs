@@ -14,6 +14,7 @@ use wire::{FrameHeader, Identity, OperationName, append_frame};
 
 use super::*;
 use crate::config::Settings;
+use crate::descriptors::Bounds;
 use crate::endings::Endings;
 use crate::identity::ring_summary;
 use crate::links::Link;
@@ -57,7 +58,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         links_changed: watch::Sender::new(0),
         switch: Switch::new(),
         closing: watch::channel(false).1,
-        places: Places::new(1),
+        places: Places::new(Bounds { connections: 1, refusals: 1 }),
         seats: Seats::default(),
         endings: Endings::default(),
         config,
