@@ -81,17 +81,19 @@ impl Node {
         config.listen = bound.addresses;
         let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
         let ring = Ring::place(&members, config.partitions, SPREAD, None)?.ring;
-        let DataDirectory { reader, writer, secret, lock } = DataDirectory::open(&config)?;
+        let summary = ring_summary(&ring, config.names());
+        let DataDirectory { reader, writer, secret, lock } =
+            DataDirectory::open(&config, &summary)?;
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
         let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
         let (closing, closing_seen) = watch::channel(false);
         let (ready, ready_seen) = watch::channel(false);
-        let switch = switchboard
-            .as_ref()
         let nodes = switchboard.as_ref().map_or(1, |nodes| nodes.len());
         let bounds = bounds(&config, nodes);
+        let switch = switchboard
+            .as_ref()
             .and_then(|switches| switches.get(&config.name).cloned())
             .unwrap_or_else(Switch::new);
         let shared = Arc::new(Shared {
@@ -100,7 +102,7 @@ impl Node {
                 node: config.node(),
                 name: config.name.clone(),
                 incarnation: draw_incarnation(),
-                ring: ring_summary(&ring, config.names()),
+                ring: summary,
             },
             secret,
             ring,
@@ -280,8 +282,6 @@ impl Drop for Node {
     }
 }
 
-fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
-    let config = &shared.config;
 /// How many connections a node takes that is one of so many in its process.
 fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
     let wanted = config.connections_max;
@@ -300,6 +300,8 @@ fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
     bounds
 }
 
+fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
+    let config = &shared.config;
     let mut names: BTreeMap<_, _> =
         config.peers.iter().map(|peer| (peer.node, peer.name.clone())).collect();
     names.insert(config.node(), config.name.clone());
