@@ -210,7 +210,7 @@ async fn a_client_that_leaves_leaves_the_list() {
 
 #[tokio::test]
 async fn a_failed_request_is_answered_in_its_place_under_its_word() {
-    let unknown = RequestError::Unknown { acked: 1, needed: 2 };
+    let unknown = RequestError::Unknown { acked: 1, needed: 2, disk: None };
     let server = Server::start_with(Probe::new(100, Some(unknown)), ParserLimits::default()).await;
     let mut client = server.connect().await;
     let no_quorum = "-NOQUORUM 1 of 2 replicas acknowledged in time; the write may still apply\r\n";
