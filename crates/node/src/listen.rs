@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::config::Listeners;
 use crate::datastore::NodeDatastore;
 use crate::inbound;
-use crate::places::{Place, RefusalPlace};
+use crate::places::Place;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::work::Job;
@@ -72,7 +72,7 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(place) => {
+                        place @ Place::Refusal(_) => {
                             return refuse(stream, CONNECTION_REFUSAL, place).await;
                         }
                     };
@@ -96,7 +96,7 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(place) => {
+                        place @ Place::Refusal(_) => {
                             let refusal = gateway_http::connection_refusal();
                             return refuse(stream, &refusal, place).await;
                         }
@@ -196,7 +196,7 @@ async fn accept_all(
 }
 
 /// Tells a client why it is not served, and closes.
-async fn refuse(mut stream: TcpStream, refusal: &str, mut place: RefusalPlace) {
+pub(crate) async fn refuse(mut stream: TcpStream, refusal: &str, mut place: Place) {
     let told = async {
         stream.write_all(refusal.as_bytes()).await?;
         stream.shutdown().await?;

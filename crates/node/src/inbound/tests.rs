@@ -106,7 +106,7 @@ fn ping(number: u64) -> Bytes {
 async fn pongs(reader: &mut ReadHalf<DuplexStream>, time: Duration) -> Vec<u64> {
     let mut bytes = BytesMut::new();
     let read = async { while reader.read_buf(&mut bytes).await.unwrap() > 0 {} };
-    let _ = tokio::time::timeout(time, read).await;
+    let _ = timeout(time, read).await;
     let mut numbers = Vec::new();
     while !bytes.is_empty() {
         let length = usize::from(bytes[3]);
