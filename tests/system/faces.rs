@@ -270,6 +270,7 @@ fn with_few_open_files_every_client_is_served_or_told_why_not() {
         (0..200).map(|_| TcpStream::connect(("127.0.0.1", spec.resp)).unwrap()).collect();
     let mut served = 0;
     for client in &mut clients {
+        client.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
         // Whoever is not served may be told so before it says anything.
         let _ = client.write_all(b"PING\r\n");
         let mut answer = [0; 7];

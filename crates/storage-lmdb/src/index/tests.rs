@@ -383,9 +383,9 @@ fn an_index_that_must_be_there_is_not_created() {
     let options = LmdbOptions { may_create: false, ..small() };
     let refused = || LmdbIndex::open(temp.path(), &options).unwrap_err().to_string();
     assert!(refused().contains("data.mdb is missing or empty"), "{}", refused());
-    std::fs::write(temp.path().join("data.mdb"), b"").unwrap();
+    fs::write(temp.path().join("data.mdb"), b"").unwrap();
     assert!(refused().contains("data.mdb is missing or empty"), "{}", refused());
-    std::fs::remove_file(temp.path().join("data.mdb")).unwrap();
+    fs::remove_file(temp.path().join("data.mdb")).unwrap();
     drop(LmdbIndex::open(temp.path(), &small()).unwrap());
     LmdbIndex::open(temp.path(), &options).unwrap();
 }
