@@ -18,3 +18,6 @@
 //!
 //! Figures of one machine say little on another: compare a change with the run before it, on the
 //! same machine with nothing else on it.
+//!
+//! How the whole stands beside redis-server and etcd is a program of its own, `benches/compare`: there
+//! the number that matters is the ratio of two loads in one run.
