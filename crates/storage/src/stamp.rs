@@ -125,9 +125,9 @@ pub enum StampError {
     )]
     OtherRing {
         /// The ring of the stamp.
-        found: StampedRing,
+        found: Box<StampedRing>,
         /// The ring of this start.
-        wanted: StampedRing,
+        wanted: Box<StampedRing>,
     },
     /// The stamp cannot be read.
     #[error(
@@ -215,7 +215,7 @@ impl DirectoryStamp {
             return Err(StampError::OtherShards { found, wanted });
         }
         if !self.ring.matches(&wanted.ring) {
-            let (found, wanted) = (self.ring.clone(), wanted.ring.clone());
+            let (found, wanted) = (self.ring.clone().into(), wanted.ring.clone().into());
             return Err(StampError::OtherRing { found, wanted });
         }
         Ok(())
