@@ -24,4 +24,7 @@ pub use seam::{
     SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
     check_row_key,
 };
-pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
+pub use stamp::{
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
+    check_or_write,
+};
