@@ -26,6 +26,7 @@
 //! ```
 
 mod datastore;
+pub mod explained;
 mod handles;
 mod memory;
 mod native;
