@@ -47,7 +47,7 @@ pub(crate) async fn get(
             "type-conflict",
             "The key has several types",
             "the key was written as several types at once; read each at its own address, and \
-             delete those you do not want",
+             keep one: POST {\"keep\": …} to /v1/buckets/{bucket}/conflicts/{key}",
             &key,
             &live,
         );

@@ -92,6 +92,7 @@ fn join_pages<T, P: Ord + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use storage::ConflictPosition;
     use ring::Partition;
     use storage::{ListPosition, StorageError};
     use values::{Key, Tag};
@@ -134,6 +135,28 @@ mod tests {
         assert_eq!(gatherings.add(TICKET, listed(&["c"], Some("d"))), None);
         let whole = listed(&["a", "b", "c"], Some("d"));
         assert_eq!(gatherings.add(TICKET, listed(&["a", "f"], None)), Some(whole));
+    }
+
+    #[test]
+    fn lists_of_conflicts_are_put_together_like_other_listings() {
+        let conflicts = |names: &[&'static str], next: Option<&'static str>| {
+            let position = |name: &'static str| ConflictPosition(Bytes::from_static(name.as_bytes()));
+            let one = |&name: &&'static str| Conflicted {
+                position: position(name),
+                key: Key::new("b", name).unwrap(),
+                tags: vec![Tag::BYTES],
+                siblings: 2,
+            };
+            let keys = names.iter().map(one).collect();
+            Answer::Conflicts(ConflictPage { keys, next: next.map(position) })
+        };
+        let mut gatherings = Gatherings::default();
+        let command = Command::Conflicts { after: None, limit: 2 };
+        assert!(concerns_all_loops(&command));
+        gatherings.begin(TICKET, &command, 2);
+        assert_eq!(gatherings.add(TICKET, conflicts(&["b", "d"], Some("d"))), None);
+        let whole = conflicts(&["a", "b"], Some("b"));
+        assert_eq!(gatherings.add(TICKET, conflicts(&["a", "c"], None)), Some(whole));
     }
 
     #[test]
