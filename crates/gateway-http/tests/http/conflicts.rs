@@ -15,7 +15,7 @@ async fn keys_with_siblings_are_listed_page_by_page() {
     }
     let first = get(&app, "/v1/conflicts?limit=1").await.json();
     let listed = |key: &str, siblings: u32| {
-        let url = format!("/v1/buckets/b/keys/{key}");
+        let url = format!("/v1/buckets/b/keys/{key}?type=bytes");
         let types = json!([{ "type": "bytes", "url": url }]);
         json!({ "bucket": "b", "key": key, "siblings": siblings, "types": types })
     };
