@@ -92,8 +92,8 @@ fn join_pages<T, P: Ord + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage::ConflictPosition;
     use ring::Partition;
+    use storage::ConflictPosition;
     use storage::{ListPosition, StorageError};
     use values::{Key, Tag};
 
@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn lists_of_conflicts_are_put_together_like_other_listings() {
         let conflicts = |names: &[&'static str], next: Option<&'static str>| {
-            let position = |name: &'static str| ConflictPosition(Bytes::from_static(name.as_bytes()));
+            let position =
+                |name: &'static str| ConflictPosition(Bytes::from_static(name.as_bytes()));
             let one = |&name: &&'static str| Conflicted {
                 position: position(name),
                 key: Key::new("b", name).unwrap(),
