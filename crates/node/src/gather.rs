@@ -141,7 +141,7 @@ mod tests {
     fn lists_of_conflicts_are_put_together_like_other_listings() {
         let conflicts = |names: &[&'static str], next: Option<&'static str>| {
             let position =
-                |name: &'static str| ConflictPosition(Bytes::from_static(name.as_bytes()));
+                |name: &'static str| ConflictPosition(bytes::Bytes::from_static(name.as_bytes()));
             let one = |&name: &&'static str| Conflicted {
                 position: position(name),
                 key: Key::new("b", name).unwrap(),

@@ -71,7 +71,7 @@ fn a_type_conflict_made_by_a_cut_is_listed_alike_resolved_and_shows_again_if_the
         heal(&mut sim);
         let conflict = ("both".to_owned(), vec![Tag::COUNTER, Tag::ORSET], 0);
         for node in 0..3 {
-            assert_eq!(listed(&mut sim, node), [conflict.clone()], "seed {seed}");
+            assert_eq!(listed(&mut sim, node), std::slice::from_ref(&conflict), "seed {seed}");
         }
 
         // Resolved on one side while the other one goes on counting.
@@ -82,7 +82,7 @@ fn a_type_conflict_made_by_a_cut_is_listed_alike_resolved_and_shows_again_if_the
         assert_eq!((listed(&mut sim, 0), listed(&mut sim, 1)), (vec![], vec![]), "seed {seed}");
         heal(&mut sim);
         for node in 0..3 {
-            assert_eq!(listed(&mut sim, node), [conflict.clone()], "seed {seed}");
+            assert_eq!(listed(&mut sim, node), std::slice::from_ref(&conflict), "seed {seed}");
             let view = sim.view(node, &key).expect("all nodes run");
             let Some(values::State::Counter(counter)) = view.value.state(Tag::COUNTER) else {
                 panic!("the counter lives")

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
 use replication::{RequestError, summarize};
-use serde_json::{Value, json};
+use serde_json::json;
 use values::Key;
 
 use crate::options::LinksCommand;

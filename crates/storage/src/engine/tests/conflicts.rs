@@ -9,12 +9,15 @@ fn conflicts(after: Option<ConflictPosition>, limit: usize) -> Command {
     Command::Conflicts { after, limit }
 }
 
-/// Name, types and siblings of the keys that one page lists, and where the next begins.
+/// Name, types and siblings of a listed key.
+type Shown = (String, Vec<Tag>, u32);
+
+/// The keys that one page lists, and where the next begins.
 fn page(
     engine: &mut MemoryEngine,
     after: Option<ConflictPosition>,
     limit: usize,
-) -> (Vec<(String, Vec<Tag>, u32)>, Option<ConflictPosition>) {
+) -> (Vec<Shown>, Option<ConflictPosition>) {
     match engine.execute_now(conflicts(after, limit)).remove(0) {
         Answer::Conflicts(page) => {
             let keys = page.keys.into_iter().map(|listed| {
@@ -27,7 +30,7 @@ fn page(
     }
 }
 
-fn listed(engine: &mut MemoryEngine) -> Vec<(String, Vec<Tag>, u32)> {
+fn listed(engine: &mut MemoryEngine) -> Vec<Shown> {
     page(engine, None, 100).0
 }
 
