@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod cluster;
+mod explain;
 mod plan;
 mod serve;
 mod values;
@@ -61,8 +62,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
                 Command::Status => cluster::status(&printer, &*datastore).await,
-                Command::Explain { key } => {
-                    cluster::explain(&printer, &*datastore, &options.bucket, key).await
+                Command::Explain { key, svg } => {
+                    explain::explain(&printer, &*datastore, &options.bucket, key, svg).await
+                }
+                Command::Conflicts { count, cursor } => {
+                    explain::conflicts(&printer, &*datastore, count, cursor).await
                 }
                 Command::Links(links) => cluster::links(&printer, &*datastore, links).await,
                 command => values::run(&printer, &bucket, command).await,

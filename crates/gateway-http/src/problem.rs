@@ -275,6 +275,18 @@ impl Problem {
                 "The idempotency key was used before",
                 format!("{said}; nothing was written"),
             ),
+            UpdateError::NotInConflict(_) => Self::new(
+                StatusCode::CONFLICT,
+                "not-in-conflict",
+                "The key is in no conflict of types",
+                format!("{said}; nothing was written"),
+            ),
+            UpdateError::NotHeld { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "type-not-held",
+                "The key does not have the type to keep",
+                format!("{said}; nothing was written"),
+            ),
             // Not 429: to wait makes no room.
             UpdateError::TooManyNames { .. } => Self::new(
                 StatusCode::CONFLICT,

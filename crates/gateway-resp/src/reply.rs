@@ -57,6 +57,9 @@ impl Reply {
             RequestError::Update(UpdateError::WrongType(_)) => return Self::wrong_type(),
             RequestError::Update(UpdateError::NameReused) => "IDREUSED",
             RequestError::Update(UpdateError::TooManyNames { .. }) => "IDLIMIT",
+            RequestError::Update(UpdateError::NotInConflict(_) | UpdateError::NotHeld { .. }) => {
+                "NOCONFLICT"
+            }
             RequestError::Name { .. } => "BADID",
             RequestError::Context(_) => "BADCONTEXT",
             RequestError::Unavailable { .. }
@@ -333,6 +336,7 @@ mod tests {
         assert_eq!(word(RequestError::Storage(StorageError::Overloaded(1))), "OVERLOADED");
         assert_eq!(word(RequestError::Context("no".into())), "BADCONTEXT");
         assert_eq!(word(RequestError::Name { bytes: 300 }), "BADID");
+        assert_eq!(word(UpdateError::NotInConflict(Vec::new()).into()), "NOCONFLICT");
         assert_eq!(word(UpdateError::NameReused.into()), "IDREUSED");
         assert_eq!(word(UpdateError::TooManyNames { limit: 256 }.into()), "IDLIMIT");
     }

@@ -111,6 +111,7 @@ mod tests {
             changed: 0,
             acks: Acks::default(),
             repeated: false,
+            many_siblings: None,
             partly_observed: false,
             contexts: BTreeMap::new(),
             time: Stamp(1),

@@ -134,6 +134,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         }
         ReplyBody::Page(_) => ReplyBody::Page(Err(error())),
         ReplyBody::Count(_) => ReplyBody::Count(Err(error())),
+        ReplyBody::Conflicts(_) => ReplyBody::Conflicts(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
@@ -187,6 +188,7 @@ async fn answer(
         }
         CallBody::Scan(request) => ReplyBody::Page(datastore.scan(request).await),
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
+        CallBody::Conflicts(request) => ReplyBody::Conflicts(datastore.conflicts(request).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Links { member, cut } => {
@@ -215,6 +217,7 @@ mod tests {
             view: View::of(made.delta.value),
             changed: 1,
             repeated: false,
+            many_siblings: None,
             acks,
             partly_observed: false,
             contexts: std::collections::BTreeMap::new(),

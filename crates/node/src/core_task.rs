@@ -373,6 +373,10 @@ impl Running {
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
                     }
                 }
+                Effect::ManySiblings { key, many } => {
+                    let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
+                    tracing::warn!(%bucket, %key, "{many}");
+                }
                 Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
         }
@@ -413,10 +417,17 @@ impl Running {
         counters.push(("damaged_records", self.task.engine.damaged_count()));
         LoopReport {
             live_keys: self.task.engine.live_keys(),
+            conflicts: self.task.engine.conflicts(),
+            most_siblings: self.task.engine.most_siblings(),
             pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
             counters,
         }
     }
+}
+
+/// The beginning of a key, for the log.
+fn shortened(key: &[u8]) -> impl std::fmt::Display + '_ {
+    key[..key.len().min(100)].escape_ascii()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! background work that follows it (Dynamo §4.5, §5).
 
 mod choose;
+mod conflicts;
 mod count;
 mod explain;
 mod forward;
@@ -15,11 +16,11 @@ use clock::{
 use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{
-    choose::choose, count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan,
-    update::Update,
+    choose::choose, conflicts::Conflicts, count::Count, explain::Explain, forward::Forward,
+    get::Get, scan::Scan, update::Update,
 };
 use crate::{
-    Action, Body, Request, RequestError,
+    Action, Body, Request, RequestError, RequestName,
     quorum::Quorum,
     turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
 };
@@ -61,6 +62,7 @@ pub(crate) enum Coordinator {
     Forward(Box<Forward>),
     Scan(Box<Scan>),
     Count(Count),
+    Conflicts(Conflicts),
     Explain(Box<Explain>),
 }
 
@@ -97,6 +99,7 @@ impl Coordinator {
             Self::Forward(forward) => forward.step(slot, input, turn),
             Self::Scan(scan) => scan.step(slot, input, turn),
             Self::Count(count) => count.step(slot, input, turn),
+            Self::Conflicts(conflicts) => conflicts.step(slot, input, turn),
             Self::Explain(explain) => explain.step(slot, input, turn),
         }
     }
@@ -111,7 +114,8 @@ pub(crate) struct Terms {
     pub(crate) quorum: Quorum,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) want_context: bool,
-    /// Who writes for a request with a name.
+    /// The request's name, and who writes for it.
+    pub(crate) name: Option<RequestName>,
     pub(crate) named: Option<Actor>,
     /// What the client showed to have seen.
     pub(crate) observed: CausalContext,
@@ -154,6 +158,7 @@ impl Terms {
             quorum,
             owners: turn.shared.owners(&request.key, quorum.n),
             want_context: request.want_context,
+            name: request.name.clone(),
             named,
             observed,
             cover_at: turn.now.monotonic_ms.saturating_add(turn.shared.config.cover_ms.into()),

@@ -181,6 +181,9 @@ impl Core {
             }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
+            Call::Conflicts(request) => {
+                Coordinator::Conflicts(coordinator::Conflicts::new(id, request))
+            }
             Call::Explain(key) => {
                 Coordinator::Explain(Box::new(coordinator::Explain::new(id, key)))
             }

@@ -29,13 +29,17 @@ pub struct Counters {
     pub deltas_dropped: u64,
     /// Reads of a key with more than one sibling or more than one type.
     pub conflicts: u64,
+    /// Puts that left more siblings than the soft limit.
+    pub siblings_many: u64,
+    /// Puts refused because of too many siblings, or too many bytes of them.
+    pub siblings_refused: u64,
     /// Calls refused because too many were under way.
     pub overloaded: u64,
 }
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 13] {
+    pub const fn named(&self) -> [(&'static str, u64); 15] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -49,6 +53,8 @@ impl Counters {
             ("unmet_quorums", self.unmet_quorums),
             ("deltas_dropped", self.deltas_dropped),
             ("conflicts", self.conflicts),
+            ("siblings_many", self.siblings_many),
+            ("siblings_refused", self.siblings_refused),
             ("overloaded", self.overloaded),
         ]
     }

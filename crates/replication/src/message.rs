@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{Delta, Key, Scope, View};
 
-use crate::{Answer, Request, RequestError};
+use crate::{Answer, Coordinated, Request, RequestError};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -106,6 +106,8 @@ pub enum Body {
         view: Result<View, StorageError>,
         /// Owners for which it holds pending deltas of the key.
         pending_for: Vec<NodeId>,
+        /// Writes of the key that it coordinated and remembers, the oldest first.
+        writes: Vec<Coordinated>,
     },
 }
 
@@ -167,7 +169,7 @@ impl Body {
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
-                Self::Explained { view: Err(error), pending_for: Vec::new() }
+                Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }
         }
     }

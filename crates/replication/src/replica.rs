@@ -75,7 +75,9 @@ impl Question {
             Self::Merge => Body::Merged(Err(error)),
             Self::List => Body::Listed(Err(error)),
             Self::Count => Body::Counted(Err(error)),
-            Self::Explain => Body::Explained { view: Err(error), pending_for: Vec::new() },
+            Self::Explain => {
+                Body::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
+            }
         }
     }
 
@@ -112,11 +114,16 @@ pub(crate) fn answer(
         Answer::Merged(view) => Body::Merged(Ok(view)),
         Answer::Listed(listed) => Body::Listed(Ok(listed)),
         Answer::Count(count) => Body::Counted(Ok(count)),
-        Answer::Explained { view, pending_for } => Body::Explained { view: Ok(view), pending_for },
-        Answer::Failed(error) => question.failed(error),
-        Answer::Prepared { .. } | Answer::Refused(_) | Answer::Durable | Answer::Outbox(_) => {
-            return;
+        Answer::Explained { key, view, pending_for } => {
+            let writes = turn.shared.journal.of(&key);
+            Body::Explained { view: Ok(view), pending_for, writes }
         }
+        Answer::Failed(error) => question.failed(error),
+        Answer::Prepared { .. }
+        | Answer::Refused(_)
+        | Answer::Durable
+        | Answer::Outbox(_)
+        | Answer::Conflicts(_) => return,
     };
     turn.answer(from, id, body);
 }

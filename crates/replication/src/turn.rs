@@ -14,7 +14,7 @@ use values::{Delta, Key};
 
 use crate::{
     Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
-    RequestName, counters::Counters, replica::Question,
+    RequestName, counters::Counters, journal::Journal, replica::Question, reported::Reported,
 };
 
 /// Names a request under way within its core.
@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
+    pub(crate) journal: Journal,
+    pub(crate) reported: Reported,
     asks: BTreeMap<u64, Ask>,
     /// Who waits for the engine, and the trace of it.
     tickets: BTreeMap<Ticket, (Waiter, u64)>,
@@ -111,6 +113,8 @@ impl Shared {
             clock: HybridClock::default(),
             links: BTreeSet::new(),
             counters: Counters::default(),
+            journal: Journal::default(),
+            reported: Reported::default(),
             asks: BTreeMap::new(),
             tickets: BTreeMap::new(),
             timers: BTreeSet::new(),

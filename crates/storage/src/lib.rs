@@ -12,8 +12,10 @@ mod row_key;
 mod seam;
 mod stamp;
 
+pub use census::ConflictCounts;
 pub use command::{
-    Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
+    OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
 pub use memory::MemoryEngine;

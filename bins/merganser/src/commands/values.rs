@@ -47,6 +47,10 @@ pub(crate) async fn run(printer: &Printer, bucket: &Bucket, command: Command) ->
                 None => Ok(absent(printer)),
             }
         }
+        Command::Resolve { key, keep } => {
+            let answer = bucket.update(key, Operation::Resolve(keep)).await?;
+            Ok(changed(printer, &answer, "types removed"))
+        }
         Command::Register(command) => register(printer, bucket, command).await,
         Command::Counter(command) => counter(printer, bucket, command).await,
         Command::Set(command) => set(printer, bucket, command).await,
@@ -79,6 +83,9 @@ fn copies(answer: &Answer) -> String {
     if answer.partly_observed {
         text += "; fewer than r replicas showed what they hold";
     }
+    if let Some(many) = answer.many_siblings {
+        text += &format!("\n{many}");
+    }
     if answer.repeated {
         text += "; repeated: it had been done before";
     }
@@ -95,7 +102,12 @@ fn acks(answer: &Answer) -> Value {
 /// Reports a write: its copies, and the context where the answer carries one.
 fn written(printer: &Printer, answer: &Answer) -> ExitCode {
     let context = answer.contexts.get(&Tag::BYTES).map(ContextToken::as_str);
-    printer.show(&json!({ "acks": acks(answer), "context": context }), || {
+    let mut shown = json!({ "acks": acks(answer), "context": context });
+    if let Some(many) = answer.many_siblings {
+        shown["many_siblings"] =
+            json!({ "siblings": many.siblings, "soft": many.soft, "hard": many.hard });
+    }
+    printer.show(&shown, || {
         let mut text = copies(answer);
         if let Some(context) = context {
             text += &format!("\ncontext {context}");

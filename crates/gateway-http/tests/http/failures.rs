@@ -79,7 +79,8 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
             update(UpdateError::TooManySiblings(100)),
             422,
             "too-many-siblings",
-            "100 siblings; get them, reconcile, and put with the context of that get",
+            "100 siblings, and no more are allowed; read them, reconcile, and put the result back with \
+             the context of that read",
         ),
         (
             update(UpdateError::ValueTooLong { bytes: 9, limit: 8 }),

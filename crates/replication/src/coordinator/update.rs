@@ -12,14 +12,17 @@ mod observation;
 
 use std::collections::BTreeMap;
 
-use clock::NodeId;
+use clock::{NodeId, Stamp};
 use storage::{Command, StorageError};
-use values::{BytesOp, CounterOp, Delta, MapOp, Operation, RegisterOp, Scope, View};
+use values::{
+    BytesOp, CounterOp, Delta, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope, Tag,
+    UpdateError, View,
+};
 
 use self::observation::Observation;
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Availability, Body, RequestError, message,
+    Acks, Answer, Availability, Body, Coordinated, Effect, RequestError, message,
     turn::{Part, PartKind, Slot, Timer, Turn},
 };
 
@@ -73,6 +76,8 @@ pub(crate) struct Update {
     view: View,
     changed: u64,
     repeated: bool,
+    many_siblings: Option<ManySiblings>,
+    stamp: Stamp,
     delta: Delta,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
@@ -97,6 +102,8 @@ impl Update {
             view: View::default(),
             changed: 0,
             repeated: false,
+            many_siblings: None,
+            stamp: Stamp::default(),
             delta: Delta::default(),
             disk: None,
             peers,
@@ -193,14 +200,14 @@ impl Update {
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
         self.local = Local::Preparing;
-        let stamp = turn.stamp();
+        self.stamp = turn.stamp();
         let waiter = self.terms.waiter(0, turn.me(), PartKind::Ask);
         let command = Command::Update {
             key: self.terms.key.clone(),
             operation: self.operation.clone(),
             observed: self.terms.observed.clone(),
             shown: self.observation.take_view(),
-            stamp,
+            stamp: self.stamp,
             named: self.terms.named,
         };
         turn.store(waiter, command);
@@ -210,15 +217,24 @@ impl Update {
     fn stored(&mut self, answer: storage::Answer, turn: &mut Turn<'_>) -> Result<(), RequestError> {
         use storage::Answer as Stored;
         match answer {
-            Stored::Prepared { delta, changed, repeated, view } => {
+            Stored::Prepared { delta, changed, repeated, minted, view } => {
                 self.local = Local::Merged;
                 (self.view, self.changed, self.delta) = (view, changed, delta);
                 self.repeated = repeated;
                 turn.shared.counters.writes_repeated += u64::from(repeated);
+                self.remember(minted, turn);
+                self.report_siblings(turn);
                 self.send(turn);
             }
             Stored::Durable => self.local = Local::Durable,
-            Stored::Refused(error) => return Err(RequestError::Update(error)),
+            Stored::Refused(error) => {
+                let is_crowded = matches!(
+                    error,
+                    UpdateError::TooManySiblings(_) | UpdateError::SiblingsTooLong { .. }
+                );
+                turn.shared.counters.siblings_refused += u64::from(is_crowded);
+                return Err(RequestError::Update(error));
+            }
             Stored::Failed(error) if self.local == Local::Preparing => {
                 return Err(RequestError::Storage(error));
             }
@@ -233,6 +249,43 @@ impl Update {
             }
         }
         Ok(())
+    }
+
+    /// Notes the write in the journal.
+    fn remember(&self, minted: Option<Minted>, turn: &mut Turn<'_>) {
+        if self.repeated || self.delta.is_empty() {
+            return;
+        }
+        let mut write = Coordinated {
+            node: turn.me(),
+            minted,
+            time: self.stamp,
+            operation: self.operation.name().to_owned(),
+            name: self.terms.name.clone(),
+            seen: Vec::new(),
+            seen_more: false,
+        };
+        let held = self.view.value.0.iter().map(|(&tag, state)| (tag, state.context()));
+        match self.operation.tag() {
+            Some(Tag::BYTES) => write.note_seen([(Tag::BYTES, &self.terms.observed)]),
+            Some(only) => write.note_seen(held.filter(|&(tag, _)| tag == only)),
+            None => write.note_seen(held),
+        }
+        turn.shared.journal.record(&self.terms.key, write);
+    }
+
+    /// Notes that the put left many siblings, for its client and for the administrator.
+    fn report_siblings(&mut self, turn: &mut Turn<'_>) {
+        if !matches!(self.operation, Operation::Bytes(BytesOp::Put(_))) || self.repeated {
+            return;
+        }
+        self.many_siblings = ManySiblings::of(&self.view, &turn.shared.config.limits);
+        let Some(many) = self.many_siblings else { return };
+        turn.shared.counters.siblings_many += 1;
+        if turn.shared.reported.is_due(&self.terms.key, turn.now.monotonic_ms) {
+            let key = self.terms.key.clone();
+            turn.effects.push(Effect::ManySiblings { key, many });
+        }
     }
 
     /// Takes the engine's answer on what is kept for `owner`.
@@ -365,6 +418,7 @@ impl Update {
             view,
             changed: self.changed,
             repeated: self.repeated,
+            many_siblings: self.many_siblings,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,
             contexts,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Partition, PartitionCount, Ring};
-use storage::{Answer, Command, Listing, StorageError, Ticket};
+use storage::{Answer, Command, ConflictPage, Listing, StorageError, Ticket};
 use values::{
     Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
     RegisterOp, Scope, State, Tag, Tally, View,
@@ -90,7 +90,13 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
     let tally = Tally::default().incremented(dot, 1);
     let context = [dot].into_iter().collect();
     let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
-    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, view: View::default() };
+    let prepared = Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        minted: None,
+        view: View::default(),
+    };
     let sent = stored(core, at(0), ticket, prepared);
     let sent = sent.iter().map(|effect| match effect {
         Effect::Send { to, message } if message.body.name() == "merge" => (to.0, message.id),
@@ -133,7 +139,8 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let state = State::Register(Register { base, context, ..Register::default() });
     let delta = Delta::of(Tag::LWW, state);
     let view = View::of(delta.value.clone());
-    let prepared = Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, view };
+    let prepared =
+        Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, minted: None, view };
     let sent = stored(&mut core, at(0), ticket, prepared);
     let times: Vec<Stamp> = sent
         .iter()
@@ -302,8 +309,11 @@ fn any_body() -> impl Strategy<Value = Body> {
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
         any_key().prop_map(|key| Body::Explain { key }),
-        any_failure(View::default())
-            .prop_map(|view| Body::Explained { view, pending_for: vec![NodeId(77)] }),
+        any_failure(View::default()).prop_map(|view| Body::Explained {
+            view,
+            pending_for: vec![NodeId(77)],
+            writes: Vec::new()
+        }),
     ]
 }
 
@@ -324,10 +334,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::Outbox(Vec::new()),
         Answer::Listed(Listing::default()),
         Answer::Count(3),
+        Answer::Conflicts(ConflictPage::default()),
         Answer::Prepared {
             delta: Delta::default(),
             changed: 1,
             repeated: false,
+            minted: None,
             view: View::default(),
         },
     ]);

@@ -124,6 +124,8 @@ impl Sim {
                 }
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            // For the administrator; the answer and the counters say so too.
+            Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if let Some(process) = &mut self.nodes[node].process {

@@ -36,6 +36,7 @@ fn done() -> Outcome {
         view: View::default(),
         changed: 1,
         repeated: false,
+        many_siblings: None,
         acks: Acks::default(),
         partly_observed: false,
         contexts: BTreeMap::new(),
