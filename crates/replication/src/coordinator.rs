@@ -21,7 +21,7 @@ pub(crate) use self::{
 use crate::{
     Action, Body, Request, RequestError,
     quorum::Quorum,
-    turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
+    turn::{Origin, Part, PartKind, Shared, Slot, Turn, Waiter},
 };
 
 /// Longest time that a request may take, in milliseconds.
@@ -115,7 +115,7 @@ pub(crate) struct Terms {
     pub(crate) named: Option<Actor>,
     /// What the client showed to have seen.
     pub(crate) observed: CausalContext,
-    /// When silent replicas stop being waited for alone; monotonic milliseconds, as is
+    /// When no silent replica is waited for alone any more; monotonic milliseconds, as is
     pub(crate) cover_at: u64,
     /// when the request ends at the latest.
     pub(crate) deadline: u64,
@@ -169,12 +169,6 @@ impl Terms {
     /// Milliseconds until the deadline.
     pub(crate) fn budget_ms(&self, turn: &Turn<'_>) -> u32 {
         budget_ms(self.deadline, turn)
-    }
-
-    /// Sets the request's timer to when it next has to act by itself.
-    pub(crate) fn sleep(&self, covered: bool, turn: &mut Turn<'_>) {
-        let at = if covered { self.deadline } else { self.cover_at.min(self.deadline) };
-        turn.set_timer(Timer::Request(self.slot), at);
     }
 
     /// The tokens that `view` answers with: of every type that it shows, and always of `bytes`,

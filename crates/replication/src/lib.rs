@@ -10,8 +10,10 @@ mod coordinator;
 mod core;
 mod counters;
 mod delivery;
+mod digest;
 mod event;
 mod forwards;
+mod latency;
 mod message;
 mod quorum;
 mod read_repair;
@@ -23,6 +25,7 @@ mod unkept;
 
 pub use self::core::Core;
 pub use counters::Counters;
+pub use digest::ViewDigest;
 pub use event::{Availability, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Now, Reply};
 pub use message::{Body, Message, RequestId};
 pub use request::{
