@@ -31,6 +31,8 @@ pub struct Workload {
     pub crashes: bool,
     /// Whether wall clocks jump.
     pub jumps: bool,
+    /// Whether nodes are paused and resumed.
+    pub pauses: bool,
 }
 
 /// One kind of key: how it is named, and written.
@@ -190,6 +192,8 @@ pub(crate) fn disturb(
             let by_ms = random.below(240_000) as i64 - 120_000;
             sim.jump_clock(a, by_ms);
         }
+        19 | 20 if workload.pauses => sim.pause(a),
+        21..=26 if workload.pauses => sim.resume(a),
         _ => {}
     }
     false
@@ -201,6 +205,7 @@ pub(crate) fn mend(sim: &mut Sim) {
     sim.set_disk(DiskFaults::default());
     sim.heal();
     for node in 0..sim.nodes() {
+        sim.resume(node);
         sim.restart(node);
     }
     sim.run_until_quiet();

@@ -211,24 +211,9 @@ impl Get {
         }
     }
 
-    /// Counts those whose digest says that they hold what was shown; asks others for the whole:
-    /// all that differ, or one if nothing was shown and nothing is about to be.
+    /// Counts those whose digest says that they hold what was shown, and asks others for the whole:
+    /// all that differ from an owner, or one if no owner showed anything or is about to.
     fn compare(&mut self, turn: &mut Turn<'_>) {
-        if self.digests.is_empty() {
-            return;
-        }
-        if self.views.is_empty() {
-            let is_coming =
-                self.pending.values().any(|pending| pending.whole && !pending.is_covered);
-            let now_ms = turn.now.monotonic_ms;
-            let rank = |node: &NodeId| turn.shared.latencies.rank(*node, now_ms);
-            let soonest = self.digests.keys().copied().min_by_key(rank);
-            if let Some(node) = soonest.filter(|_| !is_coming) {
-                self.digests.remove(&node);
-                self.ask(node, true, turn);
-            }
-            return;
-        }
         for (node, digest) in std::mem::take(&mut self.digests) {
             let is_it = |known: &mut Distinct| {
                 *known.digest.get_or_insert_with(|| ViewDigest::of(&known.view)) == digest
@@ -236,9 +221,28 @@ impl Get {
             if let Some(at) = self.views.iter_mut().position(is_it) {
                 self.shown.insert(node, at);
             } else {
+                self.digests.insert(node, digest);
+            }
+        }
+        if self.digests.is_empty() {
+            return;
+        }
+        if count_owners(&self.terms.owners, self.shown.keys()) > 0 {
+            for node in std::mem::take(&mut self.digests).into_keys() {
                 turn.shared.counters.digests_differing += 1;
                 self.ask(node, true, turn);
             }
+            return;
+        }
+        let is_coming = self.pending.iter().any(|(node, pending)| {
+            pending.whole && !pending.is_covered && self.terms.owners.contains(node)
+        });
+        let now_ms = turn.now.monotonic_ms;
+        let rank = |node: &NodeId| turn.shared.latencies.rank(*node, now_ms);
+        let soonest = self.digests.keys().copied().min_by_key(rank);
+        if let Some(node) = soonest.filter(|_| !is_coming) {
+            self.digests.remove(&node);
+            self.ask(node, true, turn);
         }
     }
 
