@@ -128,11 +128,12 @@ impl Cluster {
         }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let output = child.stdout.take().ok_or("no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        if !line.starts_with("ready") {
+        let is_ready = |line: &std::io::Result<String>| {
+            line.as_ref().is_ok_and(|line| line.starts_with("ready"))
+        };
+        if !BufReader::new(output).lines().any(|line| is_ready(&line)) {
             child.kill()?;
-            return Err(format!("node {node} says {line:?}, not that it is ready").into());
+            return Err(format!("node {node} ended before it was ready").into());
         }
         Ok(child)
     }
