@@ -29,7 +29,7 @@ use values::{Key, Operation, RegisterOp, Scope};
 /// First of the nine ports used.
 const PORT: u16 = 18_000;
 /// Requests in a second, both nodes together.
-const RATE: u64 = 1_000;
+const RATE: u64 = 500;
 /// Keys, so that hardly two requests meet at one.
 const KEYS: u64 = 10_000;
 /// Before the first phase: connections open, memory warms, delays are learnt.

@@ -49,6 +49,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         crashes: random.chance(500),
         jumps: random.chance(300),
         pauses: false,
+        name_bytes: 0,
     };
     (options, workload)
 }
@@ -61,7 +62,9 @@ fn scenario_with_fallbacks(seed: u64) -> (SimOptions, Workload) {
     let nodes = random.between(4, 5) as usize;
     let cover_ms = *random.pick(&[5, 20, 100]);
     let crashes = random.chance(500);
-    (SimOptions { nodes, cover_ms, ..options }, Workload { crashes, pauses: true, ..workload })
+    let name_bytes = *random.pick(&[0, 300]);
+    let workload = Workload { crashes, pauses: true, name_bytes, ..workload };
+    (SimOptions { nodes, cover_ms, ..options }, workload)
 }
 
 fn check(seed: u64) {
