@@ -176,13 +176,13 @@ fn a_fallback_answers_a_read_from_what_it_holds_for_others() {
     let mut sim = cluster(5);
     let key = key("held");
     let list = sim.preference_list(&key);
-    for owner in 1..3 {
-        sim.pause(list[owner]);
+    for &owner in &list[1..3] {
+        sim.pause(owner);
     }
     sim.update(list[0], &key, sadd("x")).unwrap();
     sim.advance(500);
-    for owner in 0..3 {
-        sim.crash(list[owner]);
+    for &owner in &list[..3] {
+        sim.crash(owner);
     }
     sim.advance(1_000);
     let scopes = [
