@@ -110,7 +110,7 @@ fn what_waited_longer_than_its_own_time_limit_is_answered_overloaded_and_not_beg
         request.timeout_ms = timeout_ms;
         request
     };
-    let mut charged = |timeout_ms, queued_ms| {
+    let charged = |timeout_ms, queued_ms| {
         let mut request = with_limit(timeout_ms);
         (running.charge_wait(&mut request, queued_ms), request.timeout_ms)
     };
