@@ -22,7 +22,7 @@ pub(crate) use self::{
 use crate::{
     Action, Body, Request, RequestError, RequestName,
     quorum::Quorum,
-    turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
+    turn::{Origin, Part, PartKind, Shared, Slot, Turn, Waiter},
 };
 
 /// Longest time that a request may take, in milliseconds.
@@ -119,7 +119,7 @@ pub(crate) struct Terms {
     pub(crate) named: Option<Actor>,
     /// What the client showed to have seen.
     pub(crate) observed: CausalContext,
-    /// When silent replicas stop being waited for alone; monotonic milliseconds, as is
+    /// When no silent replica is waited for alone any more; monotonic milliseconds, as is
     pub(crate) cover_at: u64,
     /// when the request ends at the latest.
     pub(crate) deadline: u64,
@@ -174,12 +174,6 @@ impl Terms {
     /// Milliseconds until the deadline.
     pub(crate) fn budget_ms(&self, turn: &Turn<'_>) -> u32 {
         budget_ms(self.deadline, turn)
-    }
-
-    /// Sets the request's timer to when it next has to act by itself.
-    pub(crate) fn sleep(&self, covered: bool, turn: &mut Turn<'_>) {
-        let at = if covered { self.deadline } else { self.cover_at.min(self.deadline) };
-        turn.set_timer(Timer::Request(self.slot), at);
     }
 
     /// The tokens that `view` answers with: what is deleted or was never there has a context too.

@@ -18,8 +18,14 @@ pub struct Counters {
     pub writes_repeated: u64,
     /// Stale replicas sent what they lacked.
     pub read_repairs: u64,
-    /// Deltas put into the outbox.
+    /// Reads that asked another node because one did not answer soon.
+    pub reads_hedged: u64,
+    /// Digests that differed from what was shown, so that the whole was asked for.
+    pub digests_differing: u64,
+    /// Deltas that an owner did not acknowledge soon: kept for it here or by a fallback.
     pub hinted_writes: u64,
+    /// Deltas kept here for an owner because another node's coordinator asked for it.
+    pub hints_taken: u64,
     /// Deltas of the outbox acknowledged by their owner.
     pub deliveries: u64,
     /// Requests answered with fewer replicas than r or w.
@@ -39,7 +45,7 @@ pub struct Counters {
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 15] {
+    pub const fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -48,7 +54,10 @@ impl Counters {
             ("forwards_repeated", self.forwards_repeated),
             ("writes_repeated", self.writes_repeated),
             ("read_repairs", self.read_repairs),
+            ("reads_hedged", self.reads_hedged),
+            ("digests_differing", self.digests_differing),
             ("hinted_writes", self.hinted_writes),
+            ("hints_taken", self.hints_taken),
             ("deliveries", self.deliveries),
             ("unmet_quorums", self.unmet_quorums),
             ("deltas_dropped", self.deltas_dropped),

@@ -24,6 +24,14 @@ pub enum Command {
         /// Which part of it.
         scope: Scope,
     },
+    /// As [`Command::Read`], joined with what the outbox holds of the key for its owners: how a
+    /// fallback answers.
+    ReadHeld {
+        /// Which key.
+        key: Key,
+        /// Which part of it.
+        scope: Scope,
+    },
     /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
     /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by
     /// [`Answer::Durable`] or [`Answer::Failed`]. [`Answer::Failed`] alone: nothing was made; so it
@@ -195,7 +203,7 @@ pub struct Listing {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// What a [`Command::Read`] found.
+    /// What a [`Command::Read`] or [`Command::ReadHeld`] found.
     View(View),
     /// An operation's delta was made and merged; it is not durable yet.
     Prepared {

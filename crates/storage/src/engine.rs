@@ -131,6 +131,9 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
+            Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
             Command::Update { key, operation, observed, shown, stamp, named } => {
                 let asked = Asked { operation, observed, shown, stamp, named };
                 self.update(ticket, &key, &asked, answers)

@@ -102,3 +102,40 @@ fn a_turn_in_time_does_all_of_it() {
     assert!(!running.is_pressed);
     assert_eq!(results.try_recv().unwrap().len(), 1_000);
 }
+
+#[test]
+fn what_waited_longer_than_its_own_time_limit_is_answered_overloaded_and_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut running, _handle) = running(dir.path());
+    running.now.monotonic_ms = 1_000;
+    let with_limit = |timeout_ms| {
+        let mut request = Request::get(Key::new("default", "k").unwrap(), Scope::Whole);
+        request.timeout_ms = timeout_ms;
+        request
+    };
+    let charged = |timeout_ms, queued_ms| {
+        let mut request = with_limit(timeout_ms);
+        (running.charge_wait(&mut request, queued_ms), request.timeout_ms)
+    };
+    assert_eq!(charged(Some(50), 940), (Some(RequestError::Overloaded), Some(0)));
+    assert_eq!(charged(Some(50), 960), (None, Some(10)));
+    assert_eq!(charged(None, 960), (None, Some(29_960)));
+    assert_eq!(charged(None, 1_000), (None, None));
+    assert_eq!(charged(Some(0), 900), (None, Some(0)));
+}
+
+#[test]
+fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_begun() {
+    let body = replication::Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
+    let id = replication::RequestId { core: 0, number: 1 };
+    let left = |budget_ms, useful_ms| {
+        let message =
+            Message { id, trace: 0, time: clock::Stamp(0), budget_ms, body: body.clone() };
+        still_useful(message, useful_ms, 1_000).map(|message| message.budget_ms)
+    };
+    assert_eq!(left(100, 1_060), Some(60));
+    assert_eq!(left(100, 1_001), Some(1));
+    assert_eq!(left(100, 1_000), None);
+    assert_eq!(left(100, 999), None);
+    assert_eq!(left(0, u64::MAX), Some(0));
+}

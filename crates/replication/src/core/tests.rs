@@ -1,3 +1,5 @@
+mod tails;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -301,6 +303,14 @@ fn any_body() -> impl Strategy<Value = Body> {
         request.prop_map(Body::Forward),
         Just(Body::Forwarded(Err(RequestError::Timeout))),
         any_key().prop_map(|key| Body::Read { key, scope: Scope::Whole }),
+        any_key().prop_map(|key| Body::Digest { key, scope: Scope::Whole }),
+        any::<u128>().prop_map(|digest| Body::Digested(crate::ViewDigest(digest))),
+        (any_key(), 0..5_u64).prop_map(|(key, owner)| Body::Hint {
+            owner: NodeId(owner),
+            key,
+            delta: Delta::default(),
+        }),
+        any_failure(()).prop_map(Body::Hinted),
         any_failure(View::default()).prop_map(Body::Shown),
         any_key().prop_map(|key| Body::Merge { key, delta: Delta::default(), show: None }),
         any_failure(None).prop_map(Body::Merged),
