@@ -11,11 +11,12 @@ mod record;
 mod row_key;
 mod seam;
 mod stamp;
+mod tree;
 
 pub use command::{
     Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
 };
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Engine, EngineConfig, TreeCheck};
 pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};
 pub use row_key::row_token;
@@ -25,3 +26,7 @@ pub use seam::{
     check_row_key,
 };
 pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
+pub use tree::{
+    ElementKey, ElementKeys, ElementRange, TREE_FANOUT, TreeClasses, TreeKey, TreeKeys, TreeNode,
+    TreePath,
+};

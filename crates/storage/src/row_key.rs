@@ -5,6 +5,9 @@
 //! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
 //! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
+//!          "chunk" ‖ tag (1) ‖ Header key
+//! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
+//! ElementTree  the key of an Element row, or what those of a collection begin with
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
@@ -32,6 +35,7 @@ pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
 /// What is left for the key's form beside the longest element part, the tag and two lengths.
 const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
 const SWEEP: &[u8] = b"sweep";
+const CHUNK: &[u8] = b"chunk";
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +147,11 @@ impl RowKey {
         [SWEEP, &[tag.0], self.as_bytes()].concat()
     }
 
+    /// Key of the row that remembers that the elements of `tag` are still to be counted in chunks.
+    pub(crate) fn chunks(&self, tag: Tag) -> Vec<u8> {
+        [CHUNK, &[tag.0], self.as_bytes()].concat()
+    }
+
     /// In which partition the key lies.
     pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
         let token = bytes.first_chunk::<TOKEN_BYTES>()?;
@@ -172,6 +181,17 @@ pub(crate) fn parse_sweep(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     Some((Tag(tag), RowKey::read(at)?))
 }
 
+/// What the keys of all rows that remember collections to be counted in chunks begin with.
+pub(crate) const fn chunks_prefix() -> &'static [u8] {
+    CHUNK
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_chunks(bytes: &[u8]) -> Option<(Tag, RowKey)> {
+    let (&tag, at) = bytes.strip_prefix(CHUNK)?.split_first()?;
+    Some((Tag(tag), RowKey::read(at)?))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -198,9 +218,12 @@ pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u
 /// `None` for what is no row of a key.
 pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
     let at = match table {
-        Table::Header | Table::Element => row_key,
+        Table::Header | Table::Element | Table::ElementTree => row_key,
+        Table::Tree => return crate::tree::leaf_row_token(row_key),
         Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
-        Table::Meta => row_key.strip_prefix(SWEEP)?.get(1..)?,
+        Table::Meta => {
+            row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK))?.get(1..)?
+        }
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
 }
@@ -218,6 +241,8 @@ mod tests {
         let outbox = outbox_row(&at.outbox(clock::NodeId(7)), 3);
         assert_eq!(row_token(Table::Outbox, &outbox), token);
         assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
+        assert_eq!(row_token(Table::Meta, &at.chunks(Tag::CART)), token);
+        assert_eq!(row_token(Table::ElementTree, &at.elements(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }
 

@@ -20,7 +20,7 @@ pub const STAMP_FILE: &str = "stamp";
 const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 1;
+pub const DIRECTORY_FORMAT: u32 = 2;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 const STAMP_MAX: usize = 4_096;
@@ -289,13 +289,13 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 1\n\
+             format = 2\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
-             checksum = \"047df6ace8ccc054\"\n"
+             checksum = \"531be18c259a921e\"\n"
         );
     }
 
@@ -326,10 +326,10 @@ mod tests {
         );
         let other = DirectoryStamp { node: NodeId(2), ..stamp() };
         assert!(refusal(other).contains("node \"000000000000001f\", this is node \"0000"));
-        let other = DirectoryStamp { format: 2, ..stamp() };
+        let other = DirectoryStamp { format: 3, ..stamp() };
         assert_eq!(
             refusal(other),
-            "the data directory has format 1, this version of merganser reads format 2: run the \
+            "the data directory has format 2, this version of merganser reads format 3: run the \
              version that wrote it, or start with an empty directory and let the other replicas \
              fill it"
         );
