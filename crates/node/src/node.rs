@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::Datastore;
 use replication::{Core, CoreConfig};
 use ring::{Member, Ring};
-use storage::{Engine, EngineConfig};
+use storage::{Engine, EngineConfig, TreeClasses};
 use storage_lmdb::{DirectoryLock, LmdbReader};
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
@@ -154,7 +154,8 @@ impl Node {
                 limits: config.limits.clone(),
                 pending_bytes_max: PENDING_BYTES_MAX,
             };
-            let engine = Engine::open(reader, engine_config)?;
+            let mut engine = Engine::open(reader, engine_config)?;
+            engine.set_tree_classes(tree_classes(config));
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.identity.incarnation,
@@ -275,6 +276,15 @@ impl Drop for Node {
         self.closing.send_replace(true);
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
+}
+
+/// The n of every bucket.
+fn tree_classes(config: &NodeConfig) -> TreeClasses {
+    let mut classes = TreeClasses::new(config.default_policy.n);
+    for (bucket, policy) in &config.policies {
+        classes.set(bucket.clone(), policy.n);
+    }
+    classes
 }
 
 fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
