@@ -114,9 +114,14 @@ pub(crate) fn answer(
         Answer::Count(count) => Body::Counted(Ok(count)),
         Answer::Explained { view, pending_for } => Body::Explained { view: Ok(view), pending_for },
         Answer::Failed(error) => question.failed(error),
-        Answer::Prepared { .. } | Answer::Refused(_) | Answer::Durable | Answer::Outbox(_) => {
-            return;
-        }
+        Answer::Prepared { .. }
+        | Answer::Refused(_)
+        | Answer::Durable
+        | Answer::Outbox(_)
+        | Answer::TreeNodes(_)
+        | Answer::TreeKeys(_)
+        | Answer::ElementChildren(_)
+        | Answer::ElementKeys(_) => return,
     };
     turn.answer(from, id, body);
 }
