@@ -17,6 +17,9 @@
 //! became large is not counted until the background has come to its end
 //! ([`count_chunks`](Engine::count_chunks)).
 
+mod asked;
+mod recount;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -24,17 +27,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use values::{Key, Tag};
 
-use super::collection::without_dots;
 use super::look::{corrupt, read_element};
-use super::trees::TreeCheck;
 use super::{Change, Engine};
 use crate::memtable::successor;
 use crate::record::{Collection, Header, Part, decode_chunk, encode_chunk, row_digest};
 use crate::row_key::{RowKey, chunks_prefix, parse_chunks};
-use crate::tree::{ElementKey, ElementKeys, ElementRange, LeafSum, TREE_FANOUT, TreeNode};
+use crate::tree::LeafSum;
 use crate::{IndexRead, StorageError, Table};
 
-/// Live elements from which on a collection has chunks. A guess: a few answers hold them all.
+/// Elements from which on a collection has chunks. A guess: a few answers hold them all.
 /// Under test small enough to be met, as are those that follow.
 const CHUNKED_FROM: u64 = if cfg!(test) { 12 } else { 1024 };
 /// Below so many it loses them again.
@@ -45,13 +46,6 @@ const CHUNK_ROWS: usize = if cfg!(test) { 4 } else { 256 };
 const CHUNK_ROWS_MAX: u64 = if cfg!(test) { 8 } else { 512 };
 /// A chunk with fewer is joined to the next.
 const CHUNK_ROWS_MIN: u64 = if cfg!(test) { 2 } else { 64 };
-
-/// Ranges answered for one command at most.
-const RANGES_MAX: usize = TREE_FANOUT;
-
-/// Element rows looked at for one answer at most, where no chunks spare it. A guess: some
-/// milliseconds. Two chunks for each of the ranges are well within it.
-const ROWS_PER_ANSWER: usize = 32_768;
 
 /// A run of element rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,10 +258,12 @@ impl<R: IndexRead> Engine<R> {
     /// Whether a collection is to have chunks: it gets them when it becomes large, and loses them
     /// when it is small again; a cleared one once it is swept, when few are left.
     pub(super) fn has_chunks(&self, collection: &Collection) -> bool {
+        // Fields of a map whose increments were all reset have rows too.
+        let rows = collection.live.saturating_add(collection.tallies.fields);
         if collection.is_chunked {
-            collection.live >= CHUNKED_DOWN_TO || !collection.cleared.is_empty()
+            rows >= CHUNKED_DOWN_TO || !collection.cleared.is_empty()
         } else {
-            collection.live >= CHUNKED_FROM
+            rows >= CHUNKED_FROM
         }
     }
 
@@ -373,286 +369,4 @@ impl<R: IndexRead> Engine<R> {
             matches!(header.tags.get(&tag), Some(Part::Collection(held)) if held.is_chunked);
         Ok(full.or_else(|| at.short_key()).filter(|_| is_chunked))
     }
-
-    /// What this replica holds of each of some ranges of a collection.
-    pub(super) fn element_nodes(
-        &self,
-        key: &Key,
-        tag: Tag,
-        ranges: &[ElementRange],
-    ) -> Result<Vec<TreeNode>, StorageError> {
-        let at = RowKey::of(key);
-        let Some(held) = self.held(&at, key, tag)? else {
-            return Ok(vec![TreeNode::EMPTY; ranges.len().min(RANGES_MAX)]);
-        };
-        let place = Place { key, tag, prefix: at.elements(tag) };
-        let mut budget = ROWS_PER_ANSWER;
-        let nodes = ranges.iter().take(RANGES_MAX).map(|range| {
-            let pieces = self.pieces(&place, &held, range, &mut budget)?;
-            Ok(settled(total(&pieces), &held))
-        });
-        nodes.collect()
-    }
-
-    /// Cuts a range into up to 16 that hold about as much each. One alone means that it is short:
-    /// look at its elements.
-    pub(super) fn element_children(
-        &self,
-        key: &Key,
-        tag: Tag,
-        range: &ElementRange,
-    ) -> Result<Vec<(ElementRange, TreeNode)>, StorageError> {
-        let at = RowKey::of(key);
-        let Some(held) = self.held(&at, key, tag)? else { return Ok(Vec::new()) };
-        let place = Place { key, tag, prefix: at.elements(tag) };
-        let mut budget = ROWS_PER_ANSWER;
-        let pieces = self.pieces(&place, &held, range, &mut budget)?;
-        let share = total(&pieces).count.div_ceil(TREE_FANOUT as u64).max(1);
-        let mut children = Vec::new();
-        let (mut from, mut sum) = (range.from.clone(), LeafSum::default());
-        let count = pieces.len();
-        for (at_piece, (until, piece)) in pieces.into_iter().enumerate() {
-            sum = sum.plus(piece);
-            if sum.count < share && at_piece + 1 < count {
-                continue;
-            }
-            let until = if at_piece + 1 == count { range.until.clone() } else { until };
-            let child = ElementRange { from: from.clone(), until: until.clone() };
-            children.push((child, settled(std::mem::take(&mut sum), &held)));
-            from = until.unwrap_or_default();
-        }
-        Ok(children)
-    }
-
-    /// Elements of a range, in the order of their rows.
-    pub(super) fn element_keys(
-        &self,
-        key: &Key,
-        tag: Tag,
-        range: &ElementRange,
-        limit: usize,
-    ) -> Result<ElementKeys, StorageError> {
-        let at = RowKey::of(key);
-        let mut page = ElementKeys::default();
-        let Some(held) = self.held(&at, key, tag)? else { return Ok(page) };
-        let place = Place { key, tag, prefix: at.elements(tag) };
-        let until = range.until.as_ref().map(|until| place.row_key(until));
-        let from = place.row_key(&range.from);
-        let limit = limit.clamp(1, ROWS_PER_ANSWER);
-        let (mut looked, mut result) = (0, Ok(()));
-        self.rows.scan(Table::Element, &place.prefix, &from, |row_key, record| {
-            if until.as_ref().is_some_and(|until| row_key >= until.as_slice()) {
-                return ControlFlow::Break(());
-            }
-            if looked == limit {
-                page.next = Some(place.part(row_key));
-                return ControlFlow::Break(());
-            }
-            looked += 1;
-            let kept = read_element(&place.prefix, row_key, record, Some(key)).and_then(
-                |(element, row)| {
-                    let kept = without_dots(tag, &row, &held.cleared, &element)?;
-                    Ok((element, kept.before))
-                },
-            );
-            match kept {
-                Ok((element, kept)) => {
-                    page.elements.extend(kept.map(|row| {
-                        let digest = row_digest(tag, &element, &row);
-                        ElementKey { element, digest }
-                    }));
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    result = Err(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        result.map(|()| page)
-    }
-
-    fn held(&self, at: &RowKey, key: &Key, tag: Tag) -> Result<Option<Collection>, StorageError> {
-        Ok(match self.header(at, key)?.tags.remove(&tag) {
-            Some(Part::Collection(collection)) => Some(collection),
-            _ => None,
-        })
-    }
-
-    /// The sums of which a range's is made, each with its end: of whole chunks, and of rows where no
-    /// chunk lies in the range whole; no more than [`ROWS_PER_ANSWER`] of these in all.
-    fn pieces(
-        &self,
-        place: &Place<'_>,
-        held: &Collection,
-        range: &ElementRange,
-        budget: &mut usize,
-    ) -> Result<Vec<Piece>, StorageError> {
-        let chunks = if held.is_chunked { self.chunks_in(place, range)? } else { Vec::new() };
-        let (mut pieces, mut from) = (Vec::new(), range.from.clone());
-        let mut counts = |from: &Bytes, until: Option<Bytes>, known: Option<LeafSum>| {
-            let sum = match known {
-                Some(sum) => sum,
-                None => {
-                    let (mut sum, rest) = self.sum_rows(place, from, until.as_deref(), *budget)?;
-                    *budget = budget.saturating_sub(sum.count as usize);
-                    // Not all of it was looked at.
-                    sum.unsettled += u64::from(rest.is_some());
-                    sum
-                }
-            };
-            pieces.push((until, sum));
-            Ok::<_, StorageError>(())
-        };
-        for (end, chunk) in chunks {
-            let is_within = match (&end, &range.until) {
-                (_, None) => true,
-                (None, Some(_)) => false,
-                (Some(end), Some(until)) => end <= until,
-            };
-            let until = if is_within { end } else { range.until.clone() };
-            let whole = chunk.filter(|chunk| is_within && chunk.from >= from && chunk.is_counted());
-            counts(&from, until.clone(), whole.map(|chunk| chunk.sum))?;
-            match until {
-                Some(until) => from = until,
-                None => return Ok(pieces),
-            }
-        }
-        if range.until.as_ref().is_none_or(|until| from < *until) {
-            counts(&from, range.until.clone(), None)?;
-        }
-        Ok(pieces)
-    }
-
-    /// The chunks that have something of a range, each with its end; `None` for a damaged one.
-    #[expect(clippy::type_complexity, reason = "private, and said above")]
-    fn chunks_in(
-        &self,
-        place: &Place<'_>,
-        range: &ElementRange,
-    ) -> Result<Vec<(Option<Bytes>, Option<Chunk>)>, StorageError> {
-        let mut chunks = Vec::new();
-        let from = successor(&place.row_key(&range.from));
-        let mut is_covered = false;
-        self.rows.scan(Table::ElementTree, &place.prefix, &from, |row, record| {
-            let end = place.part(row);
-            is_covered = range.until.as_ref().is_some_and(|until| end >= *until);
-            chunks.push((Some(end), decode_chunk(row, record).ok()));
-            if is_covered { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if !is_covered {
-            let prefix = &place.prefix;
-            let last = self
-                .rows
-                .get(Table::ElementTree, prefix, |record| decode_chunk(prefix, record).ok())?;
-            chunks.push((None, last.flatten()));
-        }
-        Ok(chunks)
-    }
-
-    /// Compares the chunks of a collection, and what its header says, with its rows.
-    pub(super) fn check_collection(
-        &self,
-        at: &RowKey,
-        key: &Key,
-        tag: Tag,
-        held: &Collection,
-        check: &mut TreeCheck,
-    ) -> Result<(), StorageError> {
-        let place = Place { key, tag, prefix: at.elements(tag) };
-        let (rows, _) = self.sum_rows(&place, &[], None, usize::MAX)?;
-        check.elements += rows.count;
-        check.wrong_collections += u64::from(held.cleared.is_empty() && rows.digest != held.digest);
-        let mut from = Bytes::new();
-        let whole = ElementRange::default();
-        for (end, chunk) in
-            if held.is_chunked { self.chunks_in(&place, &whole)? } else { Vec::new() }
-        {
-            let (sum, _) = self.sum_rows(&place, &from, end.as_deref(), usize::MAX)?;
-            let is_right = chunk.is_some_and(|chunk| {
-                chunk.from == from && (chunk.sum == sum || end.is_none() && !chunk.is_counted())
-            });
-            check.wrong_chunks += u64::from(!is_right);
-            from = end.unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// Counts one chunk of a collection anew, or all rows of one that has none; returns where the
-    /// next begins. What is wrong is mended; a collection whose rows are not what its header says
-    /// is brought back to what is whole of it.
-    pub(super) fn recount_elements(
-        &mut self,
-        at: &RowKey,
-        tag: Tag,
-        from: &Bytes,
-    ) -> Result<Option<Bytes>, StorageError> {
-        let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            Header::decode(at.as_bytes(), record).ok()
-        })?;
-        let Some((header, full)) = decoded.flatten() else { return Ok(None) };
-        let Some(key) = full.or_else(|| at.short_key()) else { return Ok(None) };
-        // What waits for the sweep is looked at by the sweep, and then here.
-        let Some(Part::Collection(held)) = header.tags.get(&tag).filter(|part| part.is_swept())
-        else {
-            return Ok(None);
-        };
-        let place = Place { key: &key, tag, prefix: at.elements(tag) };
-        let done = if held.is_chunked {
-            self.recount_chunk(&place, held, from)
-        } else {
-            self.sum_rows(&place, &[], None, usize::MAX).and_then(|(sum, _)| {
-                if sum.digest == held.digest { Ok(None) } else { Err(corrupt(ROWS_DIFFER)) }
-            })
-        };
-        match done {
-            Err(StorageError::Corrupt(_)) => {
-                self.damaged += 1;
-                self.rebuild_rows(at, &key)?;
-                Ok(None)
-            }
-            done => done,
-        }
-    }
-
-    fn recount_chunk(
-        &mut self,
-        place: &Place<'_>,
-        held: &Collection,
-        from: &Bytes,
-    ) -> Result<Option<Bytes>, StorageError> {
-        let (row, chunk) = self.chunk_of(&place.prefix, &place.row_key(from))?;
-        let end = (row != place.prefix).then(|| place.part(&row));
-        if chunk.is_counted() {
-            let (sum, _) = self.sum_rows(place, &chunk.from, end.as_deref(), usize::MAX)?;
-            if sum != chunk.sum {
-                self.trees.mended();
-                self.put_chunk(row, &Chunk { from: chunk.from, sum });
-            }
-        }
-        if end.is_none() {
-            let whole = self.pieces(place, held, &ElementRange::default(), &mut 0)?;
-            let sum = total(&whole);
-            if sum.unsettled == 0 && sum.digest != held.digest {
-                return Err(corrupt(ROWS_DIFFER));
-            }
-        }
-        Ok(end)
-    }
-}
-
-const ROWS_DIFFER: &str = "a collection's rows are not what its header says";
-
-/// A part of a range: where it ends, and what is in it.
-type Piece = (Option<Bytes>, LeafSum);
-
-fn total(pieces: &[Piece]) -> LeafSum {
-    pieces.iter().fold(LeafSum::default(), |sum, piece| sum.plus(piece.1))
-}
-
-/// Rows that wait for the sweep are counted where they stand: until it is done, replicas that hold
-/// the same can count differently.
-fn settled(sum: LeafSum, held: &Collection) -> TreeNode {
-    let TreeNode { count, digest, is_settled } = sum.node();
-    TreeNode { count, digest, is_settled: is_settled && held.cleared.is_empty() }
 }
