@@ -16,12 +16,12 @@ use replication::{Level, RequestError};
 
 use crate::demo::{self, CartsOptions};
 use crate::options::{Command, DemoCommand, Options, RingCommand};
-use crate::output::Printer;
+use crate::output::{Printer, complain};
 
 /// Runs the command; the exit code says what came of it (see `merganser --help`).
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
     if options.id.is_some() && !options.command.is_write() {
-        eprintln!("error: --id is for commands that write a value; leave it out");
+        complain("error: --id is for commands that write a value; leave it out");
         return Ok(ExitCode::from(2));
     }
     match options.command {
@@ -40,12 +40,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         command => runtime()?.block_on(async {
-            let printer = Printer { json: options.json };
+            let printer = Printer::new(options.json);
             if let Command::Context { token } = command {
-                return cluster::context(&printer, &options.node, token).await;
+                return printer.finish(cluster::context(&printer, &options.node, token).await?);
             }
             if let Command::Ring { command: Some(RingCommand::Plan(plan)), .. } = command {
-                return plan::plan(&printer, &options.node, plan).await;
+                return printer.finish(plan::plan(&printer, &options.node, plan).await?);
             }
             // A name of its own for each run of a command would only use up what its key remembers:
             // --id gives one that is worth it.
@@ -56,7 +56,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Some(id) => bucket.named(id),
                 None => bucket,
             };
-            match command {
+            let code = match command {
                 Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
@@ -66,7 +66,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 }
                 Command::Links(links) => cluster::links(&printer, &*datastore, links).await,
                 command => values::run(&printer, &bucket, command).await,
-            }
+            };
+            printer.finish(code?)
         }),
     }
 }

@@ -58,8 +58,8 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, not a member); 2 wrong usage; \
-3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, empty collection, not a \
+member); 2 wrong usage; 3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
 6 anything else.";
 
 /// What to do.

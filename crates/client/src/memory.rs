@@ -137,15 +137,13 @@ impl MemoryDatastore {
         put: Option<(&CausalContext, &Blob)>,
         replica: &Replica,
     ) -> BTreeMap<Tag, ContextToken> {
-        value
-            .0
-            .keys()
-            .copied()
-            .chain([Tag::BYTES])
+        let view = View::of(value.clone());
+        view.context_tags()
+            .into_iter()
             .map(|tag| {
                 let context = match put {
                     Some((observed, put)) if tag == Tag::BYTES => {
-                        View::of(value.clone()).context_of_put(observed, put)
+                        view.context_of_put(observed, put)
                     }
                     _ => value.context(tag).clone(),
                 };

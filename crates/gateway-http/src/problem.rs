@@ -189,7 +189,7 @@ impl Problem {
             )
             .member("reachable", reachable.into())
             .member("needed", needed.into()),
-            RequestError::Unknown { acked, needed } => Self::new(
+            RequestError::Unknown { acked, needed, .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
                 "Outcome unknown",

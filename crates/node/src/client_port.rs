@@ -153,9 +153,11 @@ fn fitting(
         return results;
     }
     let told = |(result, &is_write): (Result<Answer, _>, &bool)| match result {
-        Ok(answer) if is_write => {
-            Err(RequestError::Unknown { acked: answer.acks.answered, needed: answer.acks.needed })
-        }
+        Ok(answer) if is_write => Err(RequestError::Unknown {
+            acked: answer.acks.answered,
+            needed: answer.acks.needed,
+            disk: None,
+        }),
         Ok(_) => Err(too_long(length)),
         error => error,
     };
@@ -223,7 +225,7 @@ mod tests {
         let two = results[..2].to_vec();
         assert_eq!(fitting(two.clone(), &[true, true]), two);
         let told = fitting(results, &[true, true, false, true]);
-        let unknown = Err(RequestError::Unknown { acked: 2, needed: 2 });
+        let unknown = Err(RequestError::Unknown { acked: 2, needed: 2, disk: None });
         assert_eq!((&told[0], &told[1], &told[3]), (&unknown, &refused, &unknown));
         assert!(matches!(told[2], Err(RequestError::Unsupported(_))), "{:?}", told[2]);
     }

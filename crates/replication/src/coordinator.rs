@@ -177,8 +177,7 @@ impl Terms {
         turn.set_timer(Timer::Request(self.slot), at);
     }
 
-    /// The tokens that `view` answers with: of every type that it shows, and always of `bytes`,
-    /// since what is deleted or was never there has a context too.
+    /// The tokens that `view` answers with: what is deleted or was never there has a context too.
     pub(crate) fn contexts(
         &self,
         view: &View,
@@ -189,7 +188,7 @@ impl Terms {
             return std::collections::BTreeMap::new();
         }
         let time: Stamp = turn.shared.clock.latest();
-        let tags = view.value.0.keys().copied().chain([Tag::BYTES]);
+        let tags = view.context_tags().into_iter();
         tags.map(|tag| {
             let context = match put {
                 // The writer was not shown the siblings beside its put.

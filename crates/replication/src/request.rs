@@ -161,13 +161,16 @@ pub enum RequestError {
     },
     /// Too few replicas acknowledged in time. The write may still become visible.
     #[error(
-        "outcome unknown: {acked} of {needed} replicas acknowledged in time; the write may still become visible"
+        "outcome unknown: {acked} of {needed} replicas acknowledged in time{}; the write may still become \
+         visible", also(.disk)
     )]
     Unknown {
         /// Owners on which it is durable for certain.
         acked: u8,
         /// Owners needed.
         needed: u8,
+        /// Why the disk of the coordinating node is not one of them, if it refused the write.
+        disk: Option<StorageError>,
     },
     /// No replica answered a read in time.
     #[error("no replica answered in time")]
@@ -190,6 +193,11 @@ pub enum RequestError {
     /// Not possible on this kind of datastore.
     #[error("not supported here: {0}")]
     Unsupported(String),
+}
+
+/// What the coordinating node's disk said, in parentheses.
+fn also(disk: &Option<StorageError>) -> String {
+    disk.as_ref().map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 impl From<InvalidKey> for RequestError {

@@ -25,7 +25,10 @@ pub use seam::{
     SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
     check_row_key,
 };
-pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
+pub use stamp::{
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
+    check_or_write,
+};
 pub use tree::{
     ElementKey, ElementKeys, ElementRange, TREE_FANOUT, TreeClasses, TreeKey, TreeKeys, TreeNode,
     TreePath,

@@ -118,6 +118,15 @@ impl View {
         self.value.0.keys().copied().filter(|&tag| self.is_live(tag)).collect()
     }
 
+    /// The types of which an answer that shows this carries a context: those that it shows, and
+    /// `bytes`; every type there is where nothing is live, since whoever writes there next has seen
+    /// that nothing was there.
+    pub fn context_tags(&self) -> BTreeSet<Tag> {
+        let shown = self.value.0.keys().copied().chain([Tag::BYTES]);
+        let all = if self.live_tags().is_empty() { &Tag::KNOWN[..] } else { &[] };
+        shown.chain(all.iter().copied()).collect()
+    }
+
     /// Whether an operation of `tag` makes sense: the key has something of that type, or nothing.
     pub fn check_type(&self, tag: Tag) -> Result<(), WrongType> {
         let live = self.live_tags();

@@ -10,6 +10,7 @@ use crate::allowance::Allowance;
 use crate::commit;
 use crate::config::Settings;
 use crate::data_directory::DataDirectory;
+use crate::identity::ring_summary;
 use crate::links::HeaderBase;
 use crate::routing::{LoopHandle, LoopOwners};
 use crate::work::Results;
@@ -18,13 +19,16 @@ use crate::work::Results;
 fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let settings = Settings { data: Some(dir.to_owned()), loops: Some(1), ..Settings::default() };
     let config = settings.resolve().unwrap();
-    let DataDirectory { reader, .. } = DataDirectory::open(&config).unwrap();
+    let partitions = config.partitions;
+    let ring = Ring::place(&[config.node().into()], partitions, 1, None).unwrap().ring;
+    let summary = ring_summary(&ring, config.names());
+    let DataDirectory { reader, .. } = DataDirectory::open(&config, &summary).unwrap();
     let (work_sender, work) = mpsc::channel(8);
     let (urgent_sender, urgent) = mpsc::unbounded_channel();
     let jobs = mpsc::unbounded_channel().0;
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
-    let (node, partitions) = (config.node(), config.partitions);
+    let node = config.node();
     let engine_config = EngineConfig {
         node,
         process: 1,
@@ -48,7 +52,6 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     };
     let clock = NodeClock::start();
     let header = HeaderBase { sender: node, incarnation: 1, ring_version: 1 };
-    let ring = Ring::place(&[node.into()], partitions, 1, None).unwrap().ring;
     let task = CoreTask {
         loop_index: 0,
         clock,

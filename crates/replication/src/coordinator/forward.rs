@@ -83,7 +83,7 @@ impl Forward {
     }
 
     const fn unknown(&self) -> RequestError {
-        RequestError::Unknown { acked: 0, needed: self.needed }
+        RequestError::Unknown { acked: 0, needed: self.needed, disk: None }
     }
 
     /// Whether no answer can come any more.

@@ -74,6 +74,8 @@ pub(crate) struct Update {
     changed: u64,
     repeated: bool,
     delta: Delta,
+    /// Why this node's own disk does not have it.
+    disk: Option<StorageError>,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
     covered: bool,
@@ -96,6 +98,7 @@ impl Update {
             changed: 0,
             repeated: false,
             delta: Delta::default(),
+            disk: None,
             peers,
             covered: false,
             replied: false,
@@ -219,9 +222,12 @@ impl Update {
             Stored::Failed(error) if self.local == Local::Preparing => {
                 return Err(RequestError::Storage(error));
             }
-            // Another answer is never given to an operation; were it, the write must end all the
-            // same.
-            _ => {
+            // Another answer than a failure is never given to an operation; were it, the write must
+            // end all the same.
+            other => {
+                if let Stored::Failed(error) = other {
+                    self.disk = Some(error);
+                }
                 self.local = Local::Failed;
                 self.keep(turn.me(), turn);
             }
@@ -346,7 +352,7 @@ impl Update {
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
         if !(w_met || (always && has_copy)) {
-            let unknown = RequestError::Unknown { acked, needed: quorum.w };
+            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
             return turn.reply(self.terms.origin, Err(unknown));
         }
         let put = match &self.operation {

@@ -244,7 +244,10 @@ fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     assert_eq!((message.body.name(), message.budget_ms), ("forward", 875));
     let mut after = Vec::new();
     core.step(at(1), Event::LinkDown(*to), &mut after);
-    assert_eq!(reply(&after), Some(&Err(RequestError::Unknown { acked: 0, needed: 2 })));
+    assert_eq!(
+        reply(&after),
+        Some(&Err(RequestError::Unknown { acked: 0, needed: 2, disk: None }))
+    );
     assert_eq!(after.len(), 1);
 }
 

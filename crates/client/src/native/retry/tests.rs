@@ -44,7 +44,7 @@ fn done() -> Outcome {
 }
 
 fn unknown() -> Outcome {
-    Err(RequestError::Unknown { acked: 0, needed: 2 })
+    Err(RequestError::Unknown { acked: 0, needed: 2, disk: None })
 }
 
 fn cut() -> Outcome {
