@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::Datastore;
 use replication::{Core, CoreConfig};
 use ring::{Member, Ring};
-use storage::{Engine, EngineConfig};
+use storage::{Engine, EngineConfig, TreeClasses};
 use storage_lmdb::{DirectoryLock, LmdbReader};
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
@@ -159,7 +159,8 @@ impl Node {
                 limits: config.limits.clone(),
                 pending_bytes_max: PENDING_BYTES_MAX,
             };
-            let engine = Engine::open(reader, engine_config)?;
+            let mut engine = Engine::open(reader, engine_config)?;
+            engine.set_tree_classes(tree_classes(config));
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.identity.incarnation,
@@ -280,6 +281,15 @@ impl Drop for Node {
         self.closing.send_replace(true);
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
+}
+
+/// The n of every bucket.
+fn tree_classes(config: &NodeConfig) -> TreeClasses {
+    let mut classes = TreeClasses::new(config.default_policy.n);
+    for (bucket, policy) in &config.policies {
+        classes.set(bucket.clone(), policy.n);
+    }
+    classes
 }
 
 /// How many connections a node takes that is one of so many in its process.

@@ -148,7 +148,11 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
-        | Answer::Conflicts(_) => return,
+        | Answer::Conflicts(_)
+        | Answer::TreeNodes(_)
+        | Answer::TreeKeys(_)
+        | Answer::ElementChildren(_)
+        | Answer::ElementKeys(_) => return,
     };
     turn.answer(from, id, body);
 }

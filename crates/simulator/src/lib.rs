@@ -19,7 +19,7 @@ pub use history::{History, Record, Told};
 pub use invariants::{
     invariant_counters_exact, invariant_dots_issued_once, invariant_no_acknowledged_update_lost,
     invariant_no_removed_element_returns, invariant_reads_see_quorum_writes,
-    invariant_replicas_equal_after_healing, shown,
+    invariant_replicas_equal_after_healing, invariant_trees_are_exact, shown,
 };
 pub use network::NetworkFaults;
 pub use options::{DiskFaults, SimOptions};

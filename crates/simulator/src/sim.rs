@@ -14,6 +14,7 @@ use replication::{
 use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
+    TreeCheck, TreeClasses, TreeNode,
 };
 use values::{Key, Limits, Operation, Scope, View};
 
@@ -301,6 +302,31 @@ impl Sim {
         }
     }
 
+    /// What a full scan of a node's replica finds wrong with its hash trees; `None` if it is down.
+    ///
+    /// # Panics
+    /// If the replica cannot be read.
+    pub fn check_trees(&self, node: usize) -> Option<TreeCheck> {
+        let process = self.nodes[node].process.as_ref()?;
+        Some(process.engine.check_trees().expect("simulated disks can be read"))
+    }
+
+    /// The root of a node's hash tree over the keys of the partition of `key`; `None` if it is down.
+    ///
+    /// # Panics
+    /// If the replica cannot be read.
+    pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
+        let partitions = vec![self.ring.partition(ring::Token::of(key.bucket(), key.key()))];
+        let process = self.nodes[node].process.as_mut()?;
+        let mut answers = Vec::new();
+        let command = Command::TreeRoots { n: self.options.policy.n, partitions };
+        process.engine.execute(Ticket(u64::MAX), command, &mut answers);
+        match answers.pop() {
+            Some((_, storage::Answer::TreeNodes(nodes))) => nodes.first().copied(),
+            other => panic!("a question for a root was answered {other:?}"),
+        }
+    }
+
     /// A node's totals of what it did; `None` if it is down.
     pub fn counters(&self, node: usize) -> Option<replication::Counters> {
         self.nodes[node].process.as_ref().map(|process| *process.core.counters())
@@ -336,7 +362,8 @@ impl Sim {
             limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let mut engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        engine.set_tree_classes(TreeClasses::new(self.options.policy.n));
         let core = CoreConfig {
             node: state.id,
             core: 0,

@@ -13,7 +13,7 @@ use crate::{
     DiskFaults, History, NetworkFaults, Random, Record, Sim, SimOptions, Told,
     invariant_counters_exact, invariant_dots_issued_once, invariant_no_acknowledged_update_lost,
     invariant_no_removed_element_returns, invariant_reads_see_quorum_writes,
-    invariant_replicas_equal_after_healing,
+    invariant_replicas_equal_after_healing, invariant_trees_are_exact,
 };
 
 /// What clients do, and which faults befall the cluster meanwhile.
@@ -109,6 +109,8 @@ pub fn run_history(
         invariant_replicas_equal_after_healing(&mut sim, &keys, true)
             .map_err(named("replicas_equal_after_healing, before any read"))?;
     }
+    invariant_trees_are_exact(&mut sim, &keys, !history.lost_state)
+        .map_err(named("trees_are_exact"))?;
     let finals = read_all(&mut sim, &keys)?;
     invariant_replicas_equal_after_healing(&mut sim, &keys, false)
         .map_err(named("replicas_equal_after_healing"))?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use values::{Delta, Key, Minted, Operation, Scope, Tag, UpdateError, View};
 
 use crate::row_key::RowKey;
+use crate::tree::{ElementKeys, ElementRange, TreeKeys, TreeNode, TreePath};
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
@@ -120,6 +121,68 @@ pub enum Command {
     Conflicts {
         /// Go on after this position; `None` from the start.
         after: Option<ConflictPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// The roots of hash trees. Answered for the first of the partitions only, where they have
+    /// many leaves.
+    TreeRoots {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partitions.
+        partitions: Vec<Partition>,
+    },
+    /// The children of a node of a hash tree.
+    TreeChildren {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partition.
+        partition: Partition,
+        /// Which node.
+        path: TreePath,
+    },
+    /// The keys of a node of a hash tree. Looks at a bounded number of keys: the page can be short,
+    /// or empty, before the node's end.
+    TreeKeys {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partition.
+        partition: Partition,
+        /// Which node.
+        path: TreePath,
+        /// Go on after this position; `None` from its start.
+        after: Option<ListPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// What is held of ranges of a collection's elements. Answered for the first 16.
+    ElementNodes {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which ranges.
+        ranges: Vec<ElementRange>,
+    },
+    /// Cuts a range of a collection's elements into up to 16, where this replica finds it good. One
+    /// alone: look at the elements.
+    ElementChildren {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which range.
+        range: ElementRange,
+    },
+    /// The elements of a range. Looks at a bounded number: the page can be short, or empty, before
+    /// the range's end.
+    ElementKeys {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which range.
+        range: ElementRange,
         /// At most so many, at least 1.
         limit: usize,
     },
@@ -241,6 +304,15 @@ pub enum Answer {
         /// Owners for whom the outbox holds a delta of the key, in order.
         pending_for: Vec<NodeId>,
     },
+    /// The nodes that a [`Command::TreeRoots`], [`Command::TreeChildren`] or
+    /// [`Command::ElementNodes`] asked for, in order; none if there is no such node.
+    TreeNodes(Vec<TreeNode>),
+    /// The parts of a range of elements, in order.
+    ElementChildren(Vec<(ElementRange, TreeNode)>),
+    /// Elements of a range.
+    ElementKeys(ElementKeys),
+    /// A page of a node's keys.
+    TreeKeys(TreeKeys),
     /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
     /// visible here any more.
     Failed(StorageError),

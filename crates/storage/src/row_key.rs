@@ -6,6 +6,9 @@
 //! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
 //!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
+//!          "chunk" ‖ tag (1) ‖ Header key
+//! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
+//! ElementTree  the key of an Element row, or what those of a collection begin with
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
@@ -36,6 +39,7 @@ const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX -
 const SWEEP: &[u8] = b"sweep";
 const CONFLICT: &[u8] = b"conflict";
 const SIBLINGS_BYTES: usize = size_of::<u32>();
+const CHUNK: &[u8] = b"chunk";
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +151,11 @@ impl RowKey {
         [SWEEP, &[tag.0], self.as_bytes()].concat()
     }
 
+    /// Key of the row that remembers that the elements of `tag` are still to be counted in chunks.
+    pub(crate) fn chunks(&self, tag: Tag) -> Vec<u8> {
+        [CHUNK, &[tag.0], self.as_bytes()].concat()
+    }
+
     /// In which partition the key lies.
     pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
         let token = bytes.first_chunk::<TOKEN_BYTES>()?;
@@ -192,6 +201,17 @@ pub(crate) fn parse_conflict(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((!u32::from_be_bytes(*siblings), at))
 }
 
+/// What the keys of all rows that remember collections to be counted in chunks begin with.
+pub(crate) const fn chunks_prefix() -> &'static [u8] {
+    CHUNK
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_chunks(bytes: &[u8]) -> Option<(Tag, RowKey)> {
+    let (&tag, at) = bytes.strip_prefix(CHUNK)?.split_first()?;
+    Some((Tag(tag), RowKey::read(at)?))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -218,12 +238,16 @@ pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u
 /// `None` for what is no row of a key.
 pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
     let at = match table {
-        Table::Header | Table::Element => row_key,
+        Table::Header | Table::Element | Table::ElementTree => row_key,
+        Table::Tree => return crate::tree::leaf_row_token(row_key),
         Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
-        Table::Meta => match row_key.strip_prefix(SWEEP) {
-            Some(rest) => rest.get(1..)?,
-            None => parse_conflict(row_key)?.1,
-        },
+        Table::Meta => {
+            let tagged = row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK));
+            match tagged {
+                Some(rest) => rest.get(1..)?,
+                None => parse_conflict(row_key)?.1,
+            }
+        }
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
 }
@@ -243,6 +267,8 @@ mod tests {
         assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, &conflict_row(3, at.as_bytes())), token);
         assert_eq!(parse_conflict(&conflict_row(3, at.as_bytes())), Some((3, at.as_bytes())));
+        assert_eq!(row_token(Table::Meta, &at.chunks(Tag::CART)), token);
+        assert_eq!(row_token(Table::ElementTree, &at.elements(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }
 

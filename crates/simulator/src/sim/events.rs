@@ -90,6 +90,8 @@ impl Sim {
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
             process.engine.sweep(SWEEP_ROWS);
+            process.engine.count_chunks(SWEEP_ROWS);
+            process.engine.recount_trees(SWEEP_ROWS);
         }
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();

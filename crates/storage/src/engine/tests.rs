@@ -5,21 +5,23 @@ mod conflicts;
 mod damage;
 mod disk;
 mod dots;
+mod element_trees;
 mod outbox;
 mod rows;
 mod sweep;
+mod trees;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{CausalContext, NodeId, Stamp};
-use ring::PartitionCount;
+use ring::{Partition, PartitionCount};
 use values::{
     Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
     Tag, UpdateError, Value, View,
 };
 
 use super::*;
-use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter};
+use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter, TreeNode};
 
 fn config(node: u64, process: u64) -> EngineConfig {
     EngineConfig {
@@ -110,6 +112,24 @@ fn counted(value: &Value) -> i128 {
         Some(State::Counter(state)) => state.tally.value(),
         _ => 0,
     }
+}
+
+/// The roots of the hash trees of all partitions.
+fn roots(engine: &mut MemoryEngine) -> Vec<TreeNode> {
+    let partitions: Vec<Partition> = (0..16).map(Partition).collect();
+    let mut roots = Vec::new();
+    while roots.len() < 16 {
+        let partitions = partitions[roots.len()..].to_vec();
+        match engine.execute_now(Command::TreeRoots { n: 3, partitions }).remove(0) {
+            Answer::TreeNodes(nodes) => roots.extend(nodes),
+            other => panic!("{other:?}"),
+        }
+    }
+    roots
+}
+
+fn check(engine: &MemoryEngine) -> TreeCheck {
+    engine.engine().check_trees().unwrap()
 }
 
 /// An engine whose batches the test commits itself.
