@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod buckets;
 mod cluster;
 mod plan;
 mod serve;
@@ -60,6 +61,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
+                Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key } => {
                     cluster::explain(&printer, &*datastore, &options.bucket, key).await
@@ -156,6 +158,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             | RequestError::Level { .. }
             | RequestError::TimeLimit
             | RequestError::Name { .. }
+            | RequestError::Bucket(_)
             | RequestError::Key(_)
             | RequestError::Context(_),
         ) => 5,

@@ -14,12 +14,13 @@ use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
 };
 use replication::{
-    Acks, Action, Answer, Explanation, ReplicaView, Request, RequestError, ScanCursor, ScanPage,
-    ScanRequest,
+    Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets, Explanation,
+    PolicyTable, ReplicaView, Request, RequestError, ScanCursor, ScanPage, ScanRequest,
 };
 use storage::ListPosition;
 use values::{
-    Blob, BytesOp, Causal, DotMap, Key, Limits, Mint, Operation, Scope, State, Tag, Value, View,
+    Blob, BucketId, BytesOp, Causal, DotMap, Key, Limits, Mint, Operation, Scope, State, Tag,
+    Value, View,
 };
 use wire::{ClusterStatus, MemberStatus};
 
@@ -38,6 +39,36 @@ pub struct MemoryDatastore {
 struct Replica {
     values: BTreeMap<Key, Value>,
     clock: HybridClock,
+    policies: PolicyTable,
+}
+
+impl Replica {
+    /// The bucket `name`, unless it was dropped.
+    fn bucket(&self, name: &[u8]) -> Result<replication::Bucket, BucketError> {
+        self.buckets().live(name).cloned()
+    }
+
+    fn buckets(&self) -> Buckets {
+        Buckets::new(&self.policies, BucketPolicy::default(), &Limits::default())
+    }
+
+    fn change(&mut self, call: &BucketCall) -> Result<BucketReply, RequestError> {
+        let name = match call {
+            BucketCall::List => return Ok(BucketReply::Listed(self.buckets().list())),
+            BucketCall::Show { name } => {
+                return Ok(BucketReply::Shown(self.bucket(name)?.info(name)));
+            }
+            BucketCall::Create { name, .. }
+            | BucketCall::Set { name, .. }
+            | BucketCall::Drop { name } => name,
+        };
+        Key::new(name.clone(), Bytes::new())?;
+        let at = (self.clock.tick(wall_ms()), NODE);
+        let change = self.policies.change(call, BucketPolicy::default(), at)?;
+        self.policies.join(&change);
+        let bucket = self.buckets().of(name).info(name);
+        Ok(BucketReply::Changed { bucket, known: 1, members: 1 })
+    }
 }
 
 impl Default for MemoryDatastore {
@@ -61,6 +92,10 @@ impl MemoryDatastore {
         if request.timeout_ms == Some(0) {
             return Err(RequestError::TimeLimit);
         }
+        let bucket = replica.bucket(request.key.bucket())?;
+        let key = request.key.clone().in_generation(bucket.generation);
+        let action = request.action.clone().with_raw(bucket.policy.raw);
+        let request = &Request { key, action, ..request.clone() };
         let level = request.level;
         for (what, asked) in [('r', level.r), ('w', level.w), ('n', level.n)] {
             if let Some(asked) = asked
@@ -85,7 +120,7 @@ impl MemoryDatastore {
                 };
                 let mint = Mint { actor, stamp };
                 let view = View::of(value.clone());
-                let prepared = operation.prepare(&view, &observed, mint, &Limits::default())?;
+                let prepared = operation.prepare(&view, &observed, mint, &bucket.limits)?;
                 value.apply(&prepared.delta);
                 (changed, repeated) = (prepared.changed, prepared.repeated);
                 operation.scope()
@@ -104,6 +139,7 @@ impl MemoryDatastore {
         Ok(Answer {
             view: within(View::of(value), &scope),
             changed,
+            raw: bucket.policy.raw.tag(),
             repeated,
             acks: Acks { owners: 1, needed: 1, answered: 1, hinted: 0 },
             partly_observed: false,
@@ -157,7 +193,7 @@ impl MemoryDatastore {
 }
 
 fn scope_of(key: &Key, tag: Tag) -> TokenScope<'_> {
-    TokenScope { bucket: key.bucket(), key: key.key(), tag: tag.0 }
+    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 fn wall_ms() -> u64 {
@@ -216,10 +252,12 @@ impl Datastore for MemoryDatastore {
         let limit = request.limit.clamp(1, 10_000) as usize;
         self.with(|replica| {
             let mut page = ScanPage::default();
+            let generation = replica.bucket(&request.bucket)?.generation;
+            let bucket = BucketId { name: request.bucket, generation };
             for (key, value) in &replica.values {
                 let past = after.as_ref().is_none_or(|after| key.key() > after);
                 let tags = View::of(value.clone()).live_tags();
-                if *key.bucket() != request.bucket || !past || tags.is_empty() {
+                if *key.bucket_id() != bucket || !past || tags.is_empty() {
                     continue;
                 }
                 if page.keys.len() == limit {
@@ -235,15 +273,22 @@ impl Datastore for MemoryDatastore {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.with(|replica| {
+            let generation = replica.bucket(&bucket)?.generation;
+            let bucket = BucketId { name: bucket, generation };
             let keys = replica.values.iter().filter(|(key, value)| {
-                *key.bucket() == bucket && !View::of((*value).clone()).live_tags().is_empty()
+                *key.bucket_id() == bucket && !View::of((*value).clone()).live_tags().is_empty()
             });
             Ok(keys.count() as u64)
         })
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
-        let value = self.with(|replica| replica.values.get(&key).cloned().unwrap_or_default());
+        let (key, value) = self.with(|replica| {
+            let generation = replica.bucket(key.bucket())?.generation;
+            let key = key.in_generation(generation);
+            let value = replica.values.get(&key).cloned().unwrap_or_default();
+            Ok::<_, RequestError>((key, value))
+        })?;
         let view = View::of(value);
         let replica = ReplicaView { node: NODE, view: Ok(view.clone()), pending_for: Vec::new() };
         Ok(Explanation {
@@ -255,6 +300,10 @@ impl Datastore for MemoryDatastore {
             replicas: vec![replica],
             merged: view,
         })
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.with(|replica| replica.change(&call))
     }
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
@@ -271,6 +320,8 @@ impl Datastore for MemoryDatastore {
                 node: NODE,
                 name: "memory".into(),
                 peer_address: String::new(),
+                zone: None,
+                weight: 1,
                 connected: true,
                 cut: false,
                 partitions: 1,

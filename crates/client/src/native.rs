@@ -14,7 +14,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -313,6 +315,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Scan(_) => ReplyBody::Page(Err(error.clone())),
         CallBody::Count(_) => ReplyBody::Count(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
+        CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
@@ -365,6 +368,13 @@ impl Datastore for Client {
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         match self.call(CallBody::Explain(key)).await? {
             ReplyBody::Explanation(explanation) => *explanation,
+            _ => confused(),
+        }
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        match self.call(CallBody::Buckets(call)).await? {
+            ReplyBody::Buckets(reply) => *reply,
             _ => confused(),
         }
     }

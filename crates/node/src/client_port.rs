@@ -135,6 +135,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Page(_) => ReplyBody::Page(Err(error())),
         ReplyBody::Count(_) => ReplyBody::Count(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
+        ReplyBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error()))),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
@@ -186,6 +187,7 @@ async fn answer(
         CallBody::Scan(request) => ReplyBody::Page(datastore.scan(request).await),
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
+        CallBody::Buckets(call) => ReplyBody::Buckets(Box::new(datastore.buckets(call).await)),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
@@ -213,6 +215,7 @@ mod tests {
             view: View::of(made.delta.value),
             changed: 1,
             repeated: false,
+            raw: values::Tag::BYTES,
             acks,
             partly_observed: false,
             contexts: std::collections::BTreeMap::new(),

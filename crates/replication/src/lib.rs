@@ -6,6 +6,7 @@
 //! A [`Core`] decides; a shell moves bytes. [`Event`]s come in, [`Effect`]s go out; cores of
 //! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
+mod bucket_call;
 mod coordinator;
 mod core;
 mod counters;
@@ -13,8 +14,11 @@ mod delivery;
 mod event;
 mod forwards;
 mod message;
+mod policies;
+mod policy;
 mod quorum;
 mod read_repair;
+mod registrar;
 mod replica;
 mod request;
 mod request_name;
@@ -22,9 +26,14 @@ mod turn;
 mod unkept;
 
 pub use self::core::Core;
+pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
-pub use event::{Availability, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Now, Reply};
-pub use message::{Body, Message, RequestId};
+pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use message::{Body, KnownPolicies, Message, RequestId};
+pub use policies::{Bucket, BucketEntry, Buckets, PolicyTable, Setting, Standing};
+pub use policy::{
+    Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,
+};
 pub use request::{
     Acks, Action, Answer, Explanation, Level, ReplicaView, Request, RequestError, ScanCursor,
     ScanPage, ScanRequest, summarize,

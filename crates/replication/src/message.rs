@@ -1,13 +1,12 @@
 //! Messages between the cores of two nodes.
 
-use bytes::Bytes;
 use clock::{NodeId, Stamp};
 use ring::Partition;
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
-use values::{Delta, Key, Scope, View};
+use values::{BucketId, Delta, Key, Scope, View};
 
-use crate::{Answer, Request, RequestError};
+use crate::{Answer, PolicyTable, Request, RequestError};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -44,6 +43,15 @@ pub struct Message {
     pub body: Body,
 }
 
+/// What a member has of the table of bucket policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPolicies {
+    /// Digest of its table.
+    pub digest: u128,
+    /// The whole of it, where the digest is not the one that was told.
+    pub entries: PolicyTable,
+}
+
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -78,7 +86,7 @@ pub enum Body {
         /// The last partition, included.
         last: Partition,
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Where to go on in the first partition.
         after: Option<ListPosition>,
         /// At most so many.
@@ -89,7 +97,7 @@ pub enum Body {
     /// Asks for the number of live keys of a bucket in partitions.
     Count {
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Which partitions.
         partitions: Vec<Partition>,
     },
@@ -100,6 +108,15 @@ pub enum Body {
         /// Which key.
         key: Key,
     },
+    /// Tells of the table of bucket policies.
+    Policies {
+        /// Digest of the sender's.
+        digest: u128,
+        /// What of it the receiver may lack.
+        entries: PolicyTable,
+    },
+    /// Answers [`Body::Policies`], once what it told is durable.
+    PoliciesKnown(Result<KnownPolicies, StorageError>),
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -123,6 +140,8 @@ impl Body {
             Self::Listed(_) => "listed",
             Self::Count { .. } => "count",
             Self::Counted(_) => "counted",
+            Self::Policies { .. } => "policies",
+            Self::PoliciesKnown(_) => "policies_known",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
         }
@@ -136,12 +155,14 @@ impl Body {
             | Self::Merge { .. }
             | Self::List { .. }
             | Self::Count { .. }
+            | Self::Policies { .. }
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
             | Self::Merged(_)
             | Self::Listed(_)
             | Self::Counted(_)
+            | Self::PoliciesKnown(_)
             | Self::Explained { .. } => false,
         }
     }
@@ -166,6 +187,7 @@ impl Body {
             Self::Merged(Ok(_)) => Self::Merged(Ok(None)),
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
+            Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new() }
             }

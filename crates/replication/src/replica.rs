@@ -6,6 +6,7 @@
 use clock::NodeId;
 use ring::Partition;
 use storage::{Answer, Command, Listing, StorageError};
+use values::View;
 
 use crate::{
     Body, RequestId,
@@ -18,6 +19,9 @@ pub(crate) const LIST_MAX: u32 = 10_000;
 /// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
 /// are not questions to a replica; they are ignored here.
 pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
+    if let Some(answer) = gone(&body, turn) {
+        return turn.answer(from, id, answer);
+    }
     let count = turn.shared.ring.partition_count().get();
     let command = match body {
         Body::Read { key, scope } => Command::Read { key, scope },
@@ -43,9 +47,27 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Merged(_)
         | Body::Listed(_)
         | Body::Counted(_)
+        | Body::Policies { .. }
+        | Body::PoliciesKnown(_)
         | Body::Explained { .. } => return,
     };
     turn.store(Waiter::Peer { from, id, question: Question::of(&command) }, command);
+}
+
+/// The answer about a key of a generation of its bucket that was dropped: nothing is shown of it,
+/// and what is to be merged the drop covers, so that whoever has it to deliver is done with it.
+fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
+    let is_gone = |key| turn.shared.buckets.is_gone(key);
+    match body {
+        Body::Read { key, .. } if is_gone(key) => Some(Body::Shown(Ok(View::default()))),
+        Body::Merge { key, show, .. } if is_gone(key) => {
+            Some(Body::Merged(Ok(show.as_ref().map(|_| View::default()))))
+        }
+        Body::Explain { key } if is_gone(key) => {
+            Some(Body::Explained { view: Ok(View::default()), pending_for: Vec::new() })
+        }
+        _ => None,
+    }
 }
 
 /// What was asked, so that a failure is answered in kind.

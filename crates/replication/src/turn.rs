@@ -5,6 +5,7 @@
 //! only and forgotten with the first answer, so a copy made by the network finds nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
@@ -13,8 +14,8 @@ use storage::{Command, Ticket};
 use values::{Delta, Key};
 
 use crate::{
-    Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
-    RequestName, counters::Counters, replica::Question,
+    Body, Buckets, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
+    RequestId, RequestName, counters::Counters, registrar::Wait, replica::Question,
 };
 
 /// Names a request under way within its core.
@@ -34,6 +35,8 @@ pub(crate) enum Waiter {
     Delivered(NodeId),
     /// A peer that asked under this id.
     Peer { from: NodeId, id: RequestId, question: Question },
+    /// The registrar of bucket policies.
+    Registrar(Wait),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -62,6 +65,7 @@ pub(crate) enum Timer {
     Request(Slot),
     Delivery(NodeId),
     Unkept,
+    Registrar,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -84,6 +88,7 @@ struct Ask {
 pub(crate) struct Shared {
     pub(crate) config: CoreConfig,
     pub(crate) ring: Ring,
+    pub(crate) buckets: Arc<Buckets>,
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
@@ -106,6 +111,11 @@ impl Shared {
             next_ticket: 0,
             trace: 0,
             next_trace: config.incarnation.rotate_left(32) ^ u64::from(config.core),
+            buckets: Arc::new(Buckets::new(
+                &config.policies,
+                config.default_policy,
+                &config.limits,
+            )),
             config,
             ring,
             clock: HybridClock::default(),

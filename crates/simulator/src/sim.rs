@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
-    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Event, Message, Reply, Request,
-    RequestError,
+    Answer, BucketCall, BucketPolicy, BucketReply, Call, CallId, Core, CoreConfig, Event, Message,
+    PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
@@ -201,6 +201,15 @@ impl Sim {
         self.request(node, request)
     }
 
+    /// Asks a node about buckets, or has it change one, and waits for its answer.
+    pub fn buckets(&mut self, node: usize, call: BucketCall) -> Result<BucketReply, RequestError> {
+        let id = self.call(node, Call::Buckets(call));
+        match self.run_until_answered(id)? {
+            Reply::Buckets(reply) => Ok(reply),
+            other => unreachable!("a call about buckets is not answered {other:?}"),
+        }
+    }
+
     /// Lets `ms` milliseconds pass.
     pub fn advance(&mut self, ms: u64) {
         let until = self.now_ms.saturating_add(ms);
@@ -314,10 +323,10 @@ impl Sim {
             node: state.id,
             process,
             partitions: self.ring.partition_count(),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let mut engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let notes = engine.notes().expect("simulated disks are read");
         let core = CoreConfig {
             node: state.id,
             core: 0,
@@ -325,7 +334,7 @@ impl Sim {
             names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(*b"simulated"),
             default_policy: self.options.policy,
-            policies: BTreeMap::new(),
+            policies: PolicyTable::of_notes(&notes),
             limits: Limits::default(),
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,

@@ -4,27 +4,27 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use clock::NodeId;
 use ring::{Partition, PartitionCount};
+use values::BucketId;
 
 use crate::memtable::Memtable;
 use crate::record::live_tags_unchecked;
-use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
+use crate::row_key::{Parsed, RowKey, bucket_id, outbox_owner, parse_outbox};
 use crate::{IndexRead, StorageError, Table};
 
 /// One thing that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
-    Key(Bytes, Partition),
+    Key(BucketId, Partition),
     /// A key of which something is pending for this owner.
     Pending(NodeId),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
+    keys: BTreeMap<BucketId, BTreeMap<Partition, u64>>,
     live_keys: u64,
     pending: BTreeMap<NodeId, u64>,
 }
@@ -91,7 +91,7 @@ impl Census {
         self.live_keys
     }
 
-    pub(crate) fn keys(&self, bucket: &Bytes, partitions: &[Partition]) -> u64 {
+    pub(crate) fn keys(&self, bucket: &BucketId, partitions: &[Partition]) -> u64 {
         let Some(counts) = self.keys.get(bucket) else { return 0 };
         partitions.iter().filter_map(|partition| counts.get(partition)).sum()
     }
@@ -126,6 +126,5 @@ pub(crate) fn counted_key(
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
-    let bucket = Bytes::copy_from_slice(bucket);
-    Some(Counted::Key(bucket, RowKey::partition(key, partitions)?))
+    Some(Counted::Key(bucket_id(bucket), RowKey::partition(key, partitions)?))
 }

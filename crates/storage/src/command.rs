@@ -1,18 +1,36 @@
 //! What a replica is asked to do, and what it answers: plain data, so that the coordinators emit
 //! commands as effects and receive answers as events, and never see the engine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
+use values::{BucketId, Delta, Key, Limits, Operation, Scope, Tag, UpdateError, View};
 
 use crate::row_key::RowKey;
+
+/// Longest name of a note, in bytes.
+pub const NOTE_NAME_MAX: usize = 256;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// When a write counts as durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Once it was synced to the disk.
+    #[default]
+    Sync,
+    /// Once it was given to the operating system, which is told to sync now and then.
+    Interval,
+    /// Once it is in memory.
+    None,
+}
 
 /// One thing to do to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +61,8 @@ pub enum Command {
         /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which
         /// this replica mints for.
         named: Option<Actor>,
+        /// The bounds of the key's bucket.
+        limits: Arc<Limits>,
     },
     /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
     Merge {
@@ -89,7 +109,7 @@ pub enum Command {
         /// The last partition, included.
         last: Partition,
         /// Keys of this bucket only.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Go on after this position of the first partition; `None` from its start.
         after: Option<ListPosition>,
         /// At most so many, at least 1.
@@ -100,7 +120,13 @@ pub enum Command {
         /// Which partitions.
         partitions: Vec<Partition>,
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
+    },
+    /// Keeps notes: small values that are no key's, each in place of an earlier one of its name.
+    /// Answered by [`Answer::Durable`], of all together.
+    Note {
+        /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
+        notes: Vec<(Bytes, Bytes)>,
     },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {

@@ -13,12 +13,15 @@ mod disk;
 mod listing;
 mod look;
 mod merge;
+mod notes;
 mod outbox;
 mod rebuild;
 mod sweep;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
@@ -40,8 +43,6 @@ pub struct EngineConfig {
     pub process: u64,
     /// Into how many partitions the ring is cut.
     pub partitions: PartitionCount,
-    /// Bounds on what operations make.
-    pub limits: Limits,
     /// Once so many bytes wait for the disk, writes are refused as
     /// [`Overloaded`](StorageError::Overloaded).
     pub pending_bytes_max: usize,
@@ -76,6 +77,7 @@ struct Asked {
     shown: Option<View>,
     stamp: Stamp,
     named: Option<Actor>,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -128,8 +130,8 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, shown, stamp, named } => {
-                let asked = Asked { operation, observed, shown, stamp, named };
+            Command::Update { key, operation, observed, shown, stamp, named, limits } => {
+                let asked = Asked { operation, observed, shown, stamp, named, limits };
                 self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
@@ -159,6 +161,9 @@ impl<R: IndexRead> Engine<R> {
                 answers.push((ticket, Answer::Count(self.census.keys(&bucket, &partitions))));
                 Ok(())
             }
+            Command::Note { notes } => self.note(notes).map(|()| {
+                self.settle(ticket, Answer::Durable, answers);
+            }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { view, pending_for }));
@@ -265,7 +270,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp, named } = asked;
+        let Asked { operation, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
@@ -284,15 +289,15 @@ impl<R: IndexRead> Engine<R> {
         if let Some(shown) = shown {
             view.merge(shown);
         }
-        let prepare = |view: &View, actor, limits: &Limits| {
+        let prepare = |view: &View, actor| {
             operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
-        let mut prepared = prepare(&view, actor, &self.config.limits);
+        let mut prepared = prepare(&view, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
-            prepared = prepare(&view, actor, &self.config.limits);
+            prepared = prepare(&view, actor);
         }
         let Prepared { delta, changed, repeated } = match prepared {
             Ok(prepared) => prepared,

@@ -13,7 +13,8 @@ mod seam;
 mod stamp;
 
 pub use command::{
-    Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, Durability, ListPosition, Listed, Listing, NOTE_NAME_MAX, OutboxPosition,
+    Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
 pub use memory::MemoryEngine;

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3;
 use crate::StorageError;
 use crate::row_key::{RowKey, is_long_element};
 
-const CHECKSUM_BYTES: usize = 8;
+pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 /// One key's states, collections without their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +166,7 @@ fn damaged(what: impl std::fmt::Display) -> StorageError {
     StorageError::Corrupt(what.to_string())
 }
 
-fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(crate) fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     xxh3::xxh3_64_with_seed(body, xxh3::xxh3_64(row_key)).to_be_bytes()
 }
 

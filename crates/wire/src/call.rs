@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use clock::NodeId;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
 use serde::{Deserialize, Serialize};
 use values::Key;
 
@@ -26,6 +28,8 @@ pub enum CallBody {
     Count(Bytes),
     /// How a key stands.
     Explain(Key),
+    /// About buckets.
+    Buckets(BucketCall),
     /// How the cluster looks from the node.
     Status,
     /// Cuts or restores the links between the named member and all others (development clusters
@@ -58,6 +62,8 @@ pub enum ReplyBody {
     Count(Result<u64, RequestError>),
     /// How a key stands.
     Explanation(Box<Result<Explanation, RequestError>>),
+    /// About buckets.
+    Buckets(Box<Result<BucketReply, RequestError>>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
     /// Links are cut or restored.
@@ -98,6 +104,10 @@ pub struct MemberStatus {
     pub name: String,
     /// Where its peers reach it.
     pub peer_address: String,
+    /// What it fails together with, if that is known.
+    pub zone: Option<String>,
+    /// Its capacity beside that of the others.
+    pub weight: u16,
     /// Whether the answering node is connected to it (to itself it always is).
     pub connected: bool,
     /// Whether its links are cut on purpose (development clusters only).

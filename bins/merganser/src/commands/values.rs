@@ -8,7 +8,7 @@ use client::{Bucket, CounterHandle, RegisterHandle, Siblings};
 use clock::ContextToken;
 use replication::{Answer, RequestError};
 use serde_json::{Value, json};
-use values::{CounterOp, InvalidKey, Operation, RegisterOp, Tag};
+use values::{CounterOp, InvalidKey, Operation, RegisterOp};
 
 use crate::options::{
     CartCommand, Command, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
@@ -94,7 +94,7 @@ fn acks(answer: &Answer) -> Value {
 
 /// Reports a write: its copies, and the context where the answer carries one.
 fn written(printer: &Printer, answer: &Answer) -> ExitCode {
-    let context = answer.contexts.get(&Tag::BYTES).map(ContextToken::as_str);
+    let context = answer.contexts.get(&answer.raw_tag()).map(ContextToken::as_str);
     printer.show(&json!({ "acks": acks(answer), "context": context }), || {
         let mut text = copies(answer);
         if let Some(context) = context {

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
-use replication::{Acks, Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Acks, Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage,
+    ScanRequest,
+};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -121,11 +124,17 @@ impl Datastore for Scripted {
         Err(RequestError::Stopping)
     }
 
+    async fn buckets(&self, _: BucketCall) -> Result<BucketReply, RequestError> {
+        Err(RequestError::Stopping)
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let member = |id: u64, name: &str, connected| MemberStatus {
             node: NodeId(id),
             name: name.into(),
             peer_address: format!("127.0.0.1:{id}"),
+            zone: None,
+            weight: 1,
             connected,
             cut: !connected,
             partitions: 2,
@@ -156,6 +165,7 @@ pub(crate) fn answer(value: Value) -> Answer {
     let contexts: BTreeMap<Tag, ContextToken> =
         contexts.map(|tag| (tag, ContextToken::from(format!("seen-{tag}")))).collect();
     Answer {
+        raw: Tag::BYTES,
         view: View::of(value),
         changed: 1,
         repeated: false,

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
 use tokio::io::AsyncReadExt;
 use values::{Key, State, Tag};
 use wire::ClusterStatus;
@@ -83,6 +85,10 @@ impl Datastore for Copying {
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         self.memory.explain(key).await
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.memory.buckets(call).await
     }
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {

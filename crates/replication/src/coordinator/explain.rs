@@ -9,7 +9,6 @@ use values::{Key, View};
 use super::{Input, Progress, deadline};
 use crate::{
     Body, CallId, Explanation, ReplicaView, Reply,
-    quorum::policy,
     turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
@@ -33,7 +32,16 @@ impl Explain {
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
-            Input::Begin => self.begin(slot, turn),
+            Input::Begin => match turn.shared.buckets.live(self.key.bucket()) {
+                Ok(bucket) => {
+                    self.key = self.key.clone().in_generation(bucket.generation);
+                    self.begin(slot, turn);
+                }
+                Err(dropped) => {
+                    turn.reply_to(self.id, Err(dropped.into()));
+                    return Progress::Done;
+                }
+            },
             Input::Answered { part, body: Body::Explained { view, pending_for } } => {
                 let told = (view.map_err(|error| error.to_string()), pending_for);
                 self.tell(part.node, told);
@@ -60,7 +68,7 @@ impl Explain {
     }
 
     fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) {
-        let n = policy(&turn.shared.config, self.key.bucket()).n;
+        let n = turn.shared.buckets.of_key(&self.key).policy.n;
         self.owners = turn.shared.owners(&self.key, n);
         let until = deadline(None, turn);
         turn.set_timer(Timer::Request(slot), until);

@@ -200,8 +200,16 @@ impl Get {
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
         let time = turn.shared.clock.latest();
         let partly_observed = false;
-        let answer =
-            Answer { view, changed: 0, repeated: false, acks, partly_observed, contexts, time };
+        let answer = Answer {
+            view,
+            changed: 0,
+            repeated: false,
+            raw: self.terms.raw,
+            acks,
+            partly_observed,
+            contexts,
+            time,
+        };
         turn.reply(self.terms.origin, Ok(answer));
     }
 

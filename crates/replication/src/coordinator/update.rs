@@ -11,6 +11,7 @@
 mod observation;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clock::NodeId;
 use storage::{Command, StorageError};
@@ -199,6 +200,7 @@ impl Update {
             shown: self.observation.take_view(),
             stamp,
             named: self.terms.named,
+            limits: Arc::clone(&self.terms.limits),
         };
         turn.store(waiter, command);
     }
@@ -359,6 +361,7 @@ impl Update {
             view,
             changed: self.changed,
             repeated: self.repeated,
+            raw: self.terms.raw,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,
             contexts,

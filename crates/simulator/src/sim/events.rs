@@ -124,6 +124,8 @@ impl Sim {
                 }
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            // There is one core, and it is the one that made them.
+            Effect::Buckets(_) => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if let Some(process) = &mut self.nodes[node].process {
@@ -190,6 +192,7 @@ impl Sim {
                 self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
+            Event::Buckets(_) => self.trace(10, node as u64, 0),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),

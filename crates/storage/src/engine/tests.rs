@@ -4,6 +4,7 @@ mod acknowledgement;
 mod damage;
 mod disk;
 mod dots;
+mod notes;
 mod outbox;
 mod rows;
 mod sweep;
@@ -13,7 +14,7 @@ use std::collections::BTreeSet;
 use clock::{CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
 use values::{
-    Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
+    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, RegisterOp, Scope, State,
     Tag, UpdateError, Value, View,
 };
 
@@ -25,7 +26,6 @@ fn config(node: u64, process: u64) -> EngineConfig {
         node: NodeId(node),
         process,
         partitions: PartitionCount::new(16).unwrap(),
-        limits: Limits::default(),
         pending_bytes_max: 1 << 20,
     }
 }
@@ -56,7 +56,15 @@ fn update(key: &Key, operation: Operation) -> Command {
 
 fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
     let stamp = Stamp::from_millis(1);
-    Command::Update { key: key.clone(), operation, observed, shown: None, stamp, named: None }
+    Command::Update {
+        key: key.clone(),
+        operation,
+        observed,
+        shown: None,
+        stamp,
+        named: None,
+        limits: Arc::default(),
+    }
 }
 
 fn read(key: &Key, scope: Scope) -> Command {

@@ -191,8 +191,13 @@ fn list(
     limit: usize,
 ) -> Listing {
     let partition = ring::Partition(partition);
-    let command =
-        Command::List { first: partition, last: partition, bucket: "b".into(), after, limit };
+    let command = Command::List {
+        first: partition,
+        last: partition,
+        bucket: BucketId::first("b"),
+        after,
+        limit,
+    };
     match engine.execute_now(command).remove(0) {
         Answer::Listed(listed) => listed,
         other => panic!("{other:?}"),
@@ -232,7 +237,7 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
             }
         }
         let partitions = vec![ring::Partition(partition)];
-        let command = Command::Count { partitions, bucket: "b".into() };
+        let command = Command::Count { partitions, bucket: BucketId::first("b") };
         match one.execute_now(command).as_slice() {
             [Answer::Count(count)] => total += count,
             other => panic!("{other:?}"),
