@@ -6,6 +6,10 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
+mod buckets;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod harness;

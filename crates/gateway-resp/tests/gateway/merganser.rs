@@ -1,9 +1,5 @@
 //! The `MG.` commands over a real loopback socket: bytes in, bytes out.
 
-use std::sync::Arc;
-
-use client::MemoryDatastore;
-
 use crate::support::Server;
 
 #[tokio::test]
@@ -238,4 +234,59 @@ async fn ids_that_make_no_sense_are_refused_and_nothing_is_written() {
         )
         .await;
     client.expect("MG.ID c:7 INCR k\r\nINCR k", ":256\r\n:257\r\n").await;
+}
+
+#[tokio::test]
+async fn buckets_are_created_changed_shown_and_dropped() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.expect("MG.BUCKET LIST", "*0\r\n").await;
+    client
+        .expect_start("MG.BUCKET CREATE carts r 1 raw lww", "*26\r\n$4\r\nname\r\n$5\r\ncarts\r\n")
+        .await;
+    client.expect_start("MG.BUCKET SET carts w 3", "*26\r\n").await;
+    client.expect_start("MG.BUCKET LIST", "*1\r\n*22\r\n").await;
+    client.expect_start("MG.BUCKET SHOW carts", "*22\r\n").await;
+    client
+        .expect(
+            "MG.BUCKET SET carts r 4",
+            "-BADBUCKET n=3, r=4, w=3: r and w must be from 1 to n, and n from 1 to 5\r\n",
+        )
+        .await;
+    client
+        .expect(
+            "MG.BUCKET SET carts w",
+            "-ERR wrong number of arguments for 'mg.bucket' command\r\n",
+        )
+        .await;
+    client
+        .expect(
+            "MG.BUCKET CREATE carts",
+            "-BADBUCKET bucket \"carts\" exists already; change its policy with set\r\n",
+        )
+        .await;
+    client
+        .expect_start(
+            "MG.BUCKET SET other r 1",
+            "-NOBUCKET bucket \"other\" has no policy of its own yet",
+        )
+        .await;
+    client
+        .expect_start("MG.BUCKET CREATE x quorum 1", "-BADBUCKET a policy has no field \"quorum\"")
+        .await;
+    client.expect_start("MG.BUCKET FLUSH x", "-ERR unknown subcommand 'FLUSH'").await;
+    // The bucket of all keys of this protocol.
+    client.expect("SET k v", "+OK\r\n").await;
+    client.expect_start("MG.BUCKET DROP default", "*10\r\n").await;
+    client
+        .expect_start("GET k", "-NOBUCKET bucket \"default\" was dropped; create it again with")
+        .await;
+    client.expect_start("SET k v", "-NOBUCKET ").await;
+    client.expect_start("DBSIZE", "-NOBUCKET ").await;
+    client.expect_start("MG.BUCKET CREATE default raw lww", "*26\r\n").await;
+    client.expect("GET k\r\nDBSIZE", "$-1\r\n:0\r\n").await;
+    client.expect_start("MG.PUT k one", "$").await;
+    client.expect_start("MG.PUT k two", "$").await;
+    client.expect("GET k", "$3\r\ntwo\r\n").await;
+    client.expect_start("MG.GET k", "*4\r\n$8\r\nsiblings\r\n*1\r\n$3\r\ntwo\r\n").await;
 }
