@@ -265,7 +265,7 @@ impl Datastore for MemoryDatastore {
                     page.next = Some(ScanCursor { partition: 0, after: last });
                     break;
                 }
-                page.keys.push((key.clone(), tags));
+                page.keys.push((key.clone().in_generation(0), tags));
             }
             Ok(page)
         })
@@ -292,7 +292,7 @@ impl Datastore for MemoryDatastore {
         let view = View::of(value);
         let replica = ReplicaView { node: NODE, view: Ok(view.clone()), pending_for: Vec::new() };
         Ok(Explanation {
-            key,
+            key: key.in_generation(0),
             partition: 0,
             names: BTreeMap::from([(NODE, "memory".to_owned())]),
             preference_list: vec![NODE],

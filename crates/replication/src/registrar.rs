@@ -9,8 +9,6 @@
 //! table later; the table does not care how it travels.)
 
 mod peers;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -219,7 +219,9 @@ fn a_bucket_created_anew_never_shows_what_a_stale_replica_brings_back() {
         assert_eq!(siblings(&sim.get(node, &key("a")).unwrap().view), ["new"]);
         assert_eq!(siblings(&sim.get(node, &key("b")).unwrap().view), Vec::<Blob>::new());
     }
+    // What it had for others was taken, and kept by nobody.
     assert_eq!(sim.pending(), 0);
+    assert_eq!(siblings(&sim.view(0, &key("b")).unwrap()), Vec::<Blob>::new());
 
     // A context of the old generation removes nothing of the new one.
     let mut request = replication::Request::update(key("a"), put("over the old"));

@@ -19,19 +19,6 @@ pub const NOTE_NAME_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// When a write counts as durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// Once it was synced to the disk.
-    #[default]
-    Sync,
-    /// Once it was given to the operating system, which is told to sync now and then.
-    Interval,
-    /// Once it is in memory.
-    None,
-}
-
 /// One thing to do to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

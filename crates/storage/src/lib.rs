@@ -3,6 +3,7 @@
 mod census;
 mod command;
 pub mod conformance;
+mod durability;
 mod engine;
 mod epochs;
 mod memory;
@@ -13,9 +14,10 @@ mod seam;
 mod stamp;
 
 pub use command::{
-    Answer, Command, Durability, ListPosition, Listed, Listing, NOTE_NAME_MAX, OutboxPosition,
-    Pending, StorageError, Ticket,
+    Answer, Command, ListPosition, Listed, Listing, NOTE_NAME_MAX, OutboxPosition, Pending,
+    StorageError, Ticket,
 };
+pub use durability::Durability;
 pub use engine::{Engine, EngineConfig};
 pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};

@@ -105,9 +105,9 @@ async fn a_pipeline_is_answered_in_order_from_one_batch() {
     // A transaction, and commands on several keys, are one batch each, or one together.
     client
         .expect(
-            "MULTI\r\nSET a 1\r\nMSET b 2 c 3\r\nMGET a b c\r\nEXEC\r\nMGET a c",
+            "MULTI\r\nSET a 1\r\nMSET b 2 c 3\r\nMGET a b c\r\nEXEC\r\nMGET a c\r\nDEL b c",
             "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+OK\r\n\
-             *3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n*2\r\n$1\r\n1\r\n$1\r\n3\r\n",
+             *3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n*2\r\n$1\r\n1\r\n$1\r\n3\r\n:2\r\n",
         )
         .await;
     assert_eq!(probe.batches.swap(1, Ordering::Relaxed), 2);

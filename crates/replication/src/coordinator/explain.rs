@@ -109,7 +109,7 @@ impl Explain {
         }
         let partition = turn.shared.partition(&self.key);
         let explanation = Explanation {
-            key: self.key.clone(),
+            key: self.key.clone().in_generation(0),
             partition: partition.0,
             names: turn.shared.config.names.clone(),
             preference_list: turn.shared.ring.preference_list(partition),

@@ -197,7 +197,9 @@ impl Scan {
     }
 
     fn reply(&mut self, next: Option<ScanCursor>, turn: &mut Turn<'_>) {
-        let keys = std::mem::take(&mut self.keys);
+        let keys = std::mem::take(&mut self.keys).into_iter();
+        // Who asks for a key names no generation.
+        let keys = keys.map(|(key, tags)| (key.in_generation(0), tags)).collect();
         let page = ScanPage { keys, next, incomplete: self.incomplete };
         turn.reply_to(self.id, Ok(Reply::Page(page)));
     }
