@@ -9,6 +9,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Requests allocate and free many small pieces, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = options::Options::parse();
     match commands::run(options) {

@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
-use replication::{Action, Answer, Request, RequestError};
+use replication::{Action, Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use values::State;
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
@@ -233,7 +232,7 @@ impl Connection {
                     *error = of_read(error.clone());
                 }
             }
-            let bytes: usize = outcomes.iter().flatten().map(value_bytes).sum();
+            let bytes: usize = outcomes.iter().flatten().map(|answer| answer.view.weight()).sum();
             self.reads_max = match bytes {
                 large if large > SLICE_BYTES => READS_FIRST,
                 _ => (self.reads_max * 2).min(READS_MAX),
@@ -334,35 +333,6 @@ fn slice_length(requests: &VecDeque<Request>, run: usize, reads_max: usize) -> u
         reads <= reads_max
     };
     requests.iter().take(run.min(ROUND_MAX)).take_while(fits).count()
-}
-
-/// Bytes of the values and elements in an answer.
-fn value_bytes(answer: &Answer) -> usize {
-    let bytes = |state: &State| -> usize {
-        match state {
-            State::Bytes(state) => state.store.0.values().map(|sibling| sibling.value.len()).sum(),
-            State::Register(state) => {
-                let value = state.base.as_ref().and_then(|base| base.value.as_ref());
-                value.map_or(0, |value| value.len())
-            }
-            State::Gset(state) | State::Orset(state) => {
-                state.store.0.keys().map(|element| element.len()).sum()
-            }
-            State::Counter(_) => 0,
-            State::Cart(state) => state.store.0.keys().map(|item| item.len()).sum(),
-            State::Map(state) => {
-                let fields = state.store.0.iter();
-                fields
-                    .map(|(name, field)| {
-                        let writes = field.writes.0.values();
-                        name.len() + writes.map(|write| write.value.len()).sum::<usize>()
-                    })
-                    .sum()
-            }
-            State::Opaque(encodings) => encodings.iter().map(|encoding| encoding.len()).sum(),
-        }
-    };
-    answer.view.value.0.values().map(bytes).sum()
 }
 
 fn no_answer() -> RequestError {

@@ -367,7 +367,7 @@ impl Running {
                     self.task.engine.execute(ticket, command, &mut answers);
                     for (ticket, answer) in answers.drain(..) {
                         if let Answer::View(view) = &answer {
-                            longest = longest.max(clock::encoded_length(view));
+                            longest = longest.max(view.weight());
                         }
                         let event = Event::Storage { ticket, answer };
                         self.task.core.step(self.now, event, &mut self.scratch.effects);

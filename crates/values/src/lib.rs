@@ -45,6 +45,7 @@ mod tag;
 mod tally;
 mod types;
 mod view;
+mod weight;
 
 pub use causal::{Causal, DotFun, DotMap, DotSet, DotStore};
 pub use delta::{Delta, Touch};
