@@ -28,7 +28,7 @@ fn put(value: &'static str) -> Operation {
 fn fields(pairs: &[(&str, &str)]) -> PolicyFields {
     let mut fields = PolicyFields::default();
     for (name, text) in pairs {
-        fields.add(name, text).unwrap();
+        fields.add(name, text).expect("a field of a policy");
     }
     fields
 }
