@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match commands::run(options) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("merganser: {}", commands::describe(&error));
+            output::complain(format_args!("merganser: {}", commands::describe(&error)));
             commands::exit_code(&error)
         }
     }

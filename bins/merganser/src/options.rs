@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use node::MemberSettings;
 use replication::RequestName;
+use values::Tag;
 
 use crate::demo::StrategyName;
 
@@ -59,8 +60,8 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, not a member); 2 wrong usage; \
-3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, empty collection, not a \
+member); 2 wrong usage; 3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
 6 anything else.";
 
 /// What to do.
@@ -133,10 +134,30 @@ pub(crate) enum Command {
     Bucket(BucketCommand),
     /// Show members, links and what waits for whom.
     Status,
-    /// Show how a key stands: owners, what each holds, dots, version vectors, siblings.
+    /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
     Explain {
         /// The key.
         key: String,
+        /// Also draw its history into this file, as SVG; `-` prints the drawing alone.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// List keys in conflict on the node, those with most siblings first.
+    Conflicts {
+        /// How many at most, 1 to 1000.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+        /// Where to go on: the cursor that the page before ended with.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// End a conflict of types: remove what is observed of every type but one.
+    Resolve {
+        /// The key.
+        key: String,
+        /// The type to keep: bytes, lww, gset, counter, orset, cart or map.
+        #[arg(long, value_name = "TYPE")]
+        keep: Tag,
     },
     /// Cut or restore all links of a member of a development cluster.
     #[command(subcommand)]
@@ -147,7 +168,7 @@ impl Command {
     /// Whether it writes a value, in one request.
     pub(crate) const fn is_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Del { .. } => true,
+            Self::Put { .. } | Self::Del { .. } | Self::Resolve { .. } => true,
             Self::Register(command) => !matches!(command, RegisterCommand::Get { .. }),
             Self::Counter(command) => !matches!(command, CounterCommand::Get { .. }),
             Self::Set(SetCommand::Elements(command)) | Self::Gset(command) => {
@@ -167,6 +188,7 @@ impl Command {
             | Self::Bucket(_)
             | Self::Status
             | Self::Explain { .. }
+            | Self::Conflicts { .. }
             | Self::Links(_) => false,
         }
     }
@@ -313,7 +335,8 @@ const BUCKET_FIELDS: &str = "Fields:
   raw              what a raw write makes: siblings, or lww (the last writer wins)
   durability       sync, interval or none
   value_bytes_max  longest value; 0 for the node's own limit
-  siblings_max     most siblings that a put may leave; 0 for the node's own limit";
+  siblings_max     most siblings that a put may leave; 0 for the node's own limit
+  siblings_soft    above so many siblings a put is reported; 0 for the node's own limit";
 
 fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write FIELD=VALUE, as in r=1")?;

@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
+use storage::ConflictPage;
 use values::Key;
 use wire::ClusterStatus;
 
@@ -20,6 +22,9 @@ pub trait Datastore: Send + Sync {
 
     /// The number of live keys of a bucket.
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError>;
+
+    /// A page of the keys in conflict, as the replica of the node that answers shows them.
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError>;
 
     /// How a key stands: owners, what each holds, what their merge shows.
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError>;

@@ -15,8 +15,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use replication::{
-    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
+use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -314,6 +316,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         }
         CallBody::Scan(_) => ReplyBody::Page(Err(error.clone())),
         CallBody::Count(_) => ReplyBody::Count(Err(error.clone())),
+        CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
@@ -361,6 +364,13 @@ impl Datastore for Client {
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         match self.call(CallBody::Count(bucket)).await? {
             ReplyBody::Count(count) => count,
+            _ => confused(),
+        }
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        match self.call(CallBody::Conflicts(request)).await? {
+            ReplyBody::Conflicts(page) => page,
             _ => confused(),
         }
     }

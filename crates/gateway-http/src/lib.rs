@@ -11,6 +11,7 @@ mod address;
 mod admin;
 mod batch;
 mod buckets;
+mod conflicts;
 mod connection;
 mod explain;
 mod gateway;

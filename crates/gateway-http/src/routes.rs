@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
-use crate::{admin, batch, buckets, explain, keys, metrics, raw, typed};
+use crate::{admin, batch, buckets, conflicts, explain, keys, metrics, raw, typed};
 
 /// One address with its methods, each under the name that metrics give it.
 struct Route {
@@ -67,6 +67,12 @@ fn table() -> Vec<Route> {
             .on(Method::PATCH, "bucket_set", buckets::patch)
             .on(Method::DELETE, "bucket_drop", buckets::delete),
         Route::new("/v1/batch").on(Method::POST, "batch", batch::post),
+        Route::new("/v1/conflicts").get("conflicts", conflicts::get),
+        Route::new("/v1/buckets/{bucket}/conflicts/{key}").on(
+            Method::POST,
+            "resolve",
+            conflicts::post,
+        ),
         Route::new("/v1/explain/{bucket}/{key}").get("explain", explain::get),
         Route::new("/v1/buckets/{bucket}/keys").get("keys", keys::get),
         Route::new("/v1/buckets/{bucket}/keys/{key}")

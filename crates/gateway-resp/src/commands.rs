@@ -2,6 +2,7 @@
 
 pub(crate) mod buckets;
 pub(crate) mod collections;
+pub(crate) mod conflicts;
 pub(crate) mod connection;
 pub(crate) mod hashes;
 pub(crate) mod introspection;

@@ -98,6 +98,9 @@ impl Connection {
             if let Round::Broken(error) = end {
                 Counters::add(&self.info.counters().protocol_errors, 1);
                 tracing::debug!(client = self.session.id, %error, "protocol error");
+                if error == ProtocolError::Http {
+                    self.warn_of_http();
+                }
                 self.output.write(&Reply::error("ERR Protocol error:", error));
                 return self.flush().await;
             }
@@ -129,6 +132,17 @@ impl Connection {
                     _ = shutdown.wait_for(|&stop| stop) => return Ok(()),
                 }
             }
+        }
+    }
+
+    /// Whoever sees it in the log looks for a web page that attacks, or for a client that was given
+    /// the wrong port.
+    fn warn_of_http(&self) {
+        let times = Counters::add(&self.info.counters().http_refused, 1);
+        // Whoever connects must not be able to fill the log.
+        if times.is_power_of_two() {
+            let client = self.stream.peer_addr().ok();
+            tracing::warn!(?client, times, "HTTP was sent to the port of the Redis protocol");
         }
     }
 

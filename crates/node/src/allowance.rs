@@ -112,6 +112,7 @@ mod tests {
             raw: Tag::BYTES,
             acks: Acks::default(),
             repeated: false,
+            many_siblings: None,
             partly_observed: false,
             contexts: BTreeMap::new(),
             time: Stamp(1),

@@ -22,7 +22,7 @@ use crate::{
     delivery::Delivery,
     forwards::Forwards,
     registrar::Registrar,
-    replica,
+    replica::{self, Question},
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
     unkept::Unkept,
 };
@@ -109,6 +109,7 @@ impl Core {
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
             Event::LinkUp(node) => {
                 self.shared.links.insert(node);
+                self.shared.latencies.relinked(node);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.link_up(node, &mut turn);
                 if let Some(registrar) = &mut self.registrar {
@@ -193,6 +194,9 @@ impl Core {
             Call::Buckets(call) => return self.buckets(id, call, now, effects),
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
+            Call::Conflicts(request) => {
+                Coordinator::Conflicts(coordinator::Conflicts::new(id, request))
+            }
             Call::Explain(key) => {
                 Coordinator::Explain(Box::new(coordinator::Explain::new(id, key)))
             }
@@ -394,7 +398,9 @@ impl Core {
                 }
             }
             Body::Read { .. }
+            | Body::Digest { .. }
             | Body::Merge { .. }
+            | Body::Hint { .. }
             | Body::List { .. }
             | Body::Count { .. }
             | Body::Explain { .. } => {
@@ -407,11 +413,13 @@ impl Core {
             }
             Body::Forwarded(_)
             | Body::Shown(_)
+            | Body::Digested(_)
             | Body::Merged(_)
+            | Body::Hinted(_)
             | Body::Listed(_)
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
-            | Body::Explained { .. } => match self.shared.answered(from, id) {
+            | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
                 }
@@ -489,6 +497,12 @@ impl Core {
             }
             Some(Waiter::Peer { from, id, question }) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Question::Hint(owner) = question {
+                    let is_kept = answer == storage::Answer::Durable;
+                    turn.shared.counters.hints_taken += u64::from(is_kept);
+                    // Also what a disk refused may be on it.
+                    self.delivery.deferred(owner, &mut turn);
+                }
                 replica::answer(from, id, question, answer, &mut turn);
             }
             Some(Waiter::Unkept(number)) => {
@@ -511,6 +525,7 @@ impl Core {
         if !self.shared.links.remove(&node) {
             return;
         }
+        self.shared.latencies.relinked(node);
         let mut turn = Turn::new(&mut self.shared, now, effects);
         self.delivery.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
-use storage::Ticket;
-use values::{Key, Limits};
+use storage::{ConflictPage, Ticket};
+use values::{Key, Limits, ManySiblings};
 
 use crate::{
-    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Explanation, Message, PolicyTable,
-    Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, ConflictsRequest, Explanation, Message,
+    PolicyTable, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -40,6 +40,8 @@ pub enum Call {
     },
     /// About buckets.
     Buckets(BucketCall),
+    /// Keys in conflict, as this node's own replica shows them.
+    Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
 }
@@ -55,6 +57,8 @@ pub enum Reply {
     Count(u64),
     /// Of [`Call::Buckets`].
     Buckets(BucketReply),
+    /// Of [`Call::Conflicts`].
+    Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
     Explanation(Box<Explanation>),
 }
@@ -122,6 +126,14 @@ pub enum Effect {
     },
     /// Tell the node's other cores how buckets stand now.
     Buckets(Arc<Buckets>),
+    /// Tell the administrator of a key that a put left with many siblings; each key once and a
+    /// while.
+    ManySiblings {
+        /// Which key.
+        key: Key,
+        /// How many, and what the limits are.
+        many: ManySiblings,
+    },
     /// Reply to a client.
     Reply {
         /// Which call.

@@ -11,8 +11,11 @@ mod coordinator;
 mod core;
 mod counters;
 mod delivery;
+mod digest;
 mod event;
 mod forwards;
+mod journal;
+mod latency;
 mod message;
 mod policies;
 mod policy;
@@ -20,6 +23,7 @@ mod quorum;
 mod read_repair;
 mod registrar;
 mod replica;
+mod reported;
 mod request;
 mod request_name;
 mod turn;
@@ -28,14 +32,16 @@ mod unkept;
 pub use self::core::Core;
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
+pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use journal::Coordinated;
 pub use message::{Body, KnownPolicies, Message, RequestId};
 pub use policies::{Bucket, BucketEntry, Buckets, PolicyTable, Setting, Standing};
 pub use policy::{
     Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,
 };
 pub use request::{
-    Acks, Action, Answer, Explanation, Level, ReplicaView, Request, RequestError, ScanCursor,
-    ScanPage, ScanRequest, summarize,
+    Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
+    ScanCursor, ScanPage, ScanRequest, summarize,
 };
 pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RequestName};

@@ -68,6 +68,8 @@ pub struct BucketPolicy {
     pub value_bytes_max: u32,
     /// Most siblings that a put may leave; 0 for the node's own limit.
     pub siblings_max: u32,
+    /// Above so many siblings a put is reported; 0 for the node's own limit.
+    pub siblings_soft: u32,
 }
 
 impl Default for BucketPolicy {
@@ -82,6 +84,7 @@ impl Default for BucketPolicy {
             durability: Durability::Sync,
             value_bytes_max: 0,
             siblings_max: 0,
+            siblings_soft: 0,
         }
     }
 }
@@ -107,11 +110,13 @@ pub enum Field {
     ValueBytesMax = 7,
     /// [`BucketPolicy::siblings_max`].
     SiblingsMax = 8,
+    /// [`BucketPolicy::siblings_soft`].
+    SiblingsSoft = 9,
 }
 
 impl Field {
     /// Every field, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::N,
         Self::R,
         Self::W,
@@ -120,6 +125,7 @@ impl Field {
         Self::Durability,
         Self::ValueBytesMax,
         Self::SiblingsMax,
+        Self::SiblingsSoft,
     ];
 
     /// Its name.
@@ -133,6 +139,7 @@ impl Field {
             Self::Durability => "durability",
             Self::ValueBytesMax => "value_bytes_max",
             Self::SiblingsMax => "siblings_max",
+            Self::SiblingsSoft => "siblings_soft",
         }
     }
 
@@ -152,7 +159,7 @@ impl Field {
             Self::N | Self::R | Self::W => (1, OWNERS_MAX as u64),
             Self::Availability | Self::Raw | Self::Durability => (0, self.words().len() as u64 - 1),
             Self::ValueBytesMax => (0, u32::MAX as u64),
-            Self::SiblingsMax => (0, SIBLINGS_MAX),
+            Self::SiblingsMax | Self::SiblingsSoft => (0, SIBLINGS_MAX),
         }
     }
 
@@ -258,6 +265,7 @@ impl BucketPolicy {
             Field::Durability => self.durability as u64,
             Field::ValueBytesMax => self.value_bytes_max.into(),
             Field::SiblingsMax => self.siblings_max.into(),
+            Field::SiblingsSoft => self.siblings_soft.into(),
         }
     }
 
@@ -288,6 +296,7 @@ impl BucketPolicy {
             }
             Field::ValueBytesMax => self.value_bytes_max = number,
             Field::SiblingsMax => self.siblings_max = number,
+            Field::SiblingsSoft => self.siblings_soft = number,
         }
         is_possible
     }
@@ -354,6 +363,10 @@ impl BucketPolicy {
         if self.siblings_max > 0 {
             limits.siblings = usize::try_from(self.siblings_max).unwrap_or(usize::MAX);
         }
+        if self.siblings_soft > 0 {
+            limits.siblings_soft = usize::try_from(self.siblings_soft).unwrap_or(usize::MAX);
+        }
+        limits.siblings_soft = limits.siblings_soft.min(limits.siblings);
         limits
     }
 }

@@ -6,10 +6,10 @@
 use clock::NodeId;
 use ring::Partition;
 use storage::{Answer, Command, Listing, StorageError};
-use values::View;
+use values::{Key, Scope, View};
 
 use crate::{
-    Body, RequestId,
+    Body, RequestId, ViewDigest, digest,
     turn::{Turn, Waiter},
 };
 
@@ -23,8 +23,17 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         return turn.answer(from, id, answer);
     }
     let count = turn.shared.ring.partition_count().get();
+    let question = Question::in_body(&body);
     let command = match body {
-        Body::Read { key, scope } => Command::Read { key, scope },
+        Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
+        Body::Hint { owner, key, delta } if owner == turn.me() => {
+            Command::Merge { key, delta, show: None }
+        }
+        Body::Hint { owner, .. } if !turn.shared.ring.members().contains(&owner) => {
+            let error = StorageError::Io(format!("{owner:?} is no member: nothing is kept for it"));
+            return turn.answer(from, id, Body::Hinted(Err(error)));
+        }
+        Body::Hint { owner, key, delta } => Command::Defer { owner, key, delta },
         Body::Merge { key, delta, show } => Command::Merge { key, delta, show },
         Body::Explain { key } => Command::Explain { key },
         Body::List { first, last, bucket, after, limit } => {
@@ -44,14 +53,27 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         Body::Forward(_)
         | Body::Forwarded(_)
         | Body::Shown(_)
+        | Body::Digested(_)
         | Body::Merged(_)
+        | Body::Hinted(_)
         | Body::Listed(_)
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
         | Body::Explained { .. } => return,
     };
-    turn.store(Waiter::Peer { from, id, question: Question::of(&command) }, command);
+    if let Some(question) = question {
+        turn.store(Waiter::Peer { from, id, question }, command);
+    }
+}
+
+/// Reads a key here: an owner its replica, a fallback what it holds for others too.
+pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
+    if turn.shared.is_owner(&key) {
+        Command::Read { key, scope }
+    } else {
+        Command::ReadHeld { key, scope }
+    }
 }
 
 /// The answer about a key of a generation of its bucket that was dropped: nothing is shown of it,
@@ -59,12 +81,16 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
 fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
     let is_gone = |key| turn.shared.buckets.is_gone(key);
     match body {
-        Body::Read { key, .. } if is_gone(key) => Some(Body::Shown(Ok(View::default()))),
+        Body::Read { key, .. } | Body::Digest { key, .. } if is_gone(key) => {
+            Some(Body::Shown(Ok(View::default())))
+        }
+        Body::Hint { key, .. } if is_gone(key) => Some(Body::Hinted(Ok(()))),
         Body::Merge { key, show, .. } if is_gone(key) => {
             Some(Body::Merged(Ok(show.as_ref().map(|_| View::default()))))
         }
         Body::Explain { key } if is_gone(key) => {
-            Some(Body::Explained { view: Ok(View::default()), pending_for: Vec::new() })
+            let (view, pending_for, writes) = (Ok(View::default()), Vec::new(), Vec::new());
+            Some(Body::Explained { view, pending_for, writes })
         }
         _ => None,
     }
@@ -74,30 +100,26 @@ fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Read,
+    Digest,
     Merge,
+    /// For this owner.
+    Hint(NodeId),
     List,
     Count,
     Explain,
 }
 
 impl Question {
-    const fn of(command: &Command) -> Self {
-        match command {
-            Command::Read { .. } => Self::Read,
-            Command::List { .. } => Self::List,
-            Command::Count { .. } => Self::Count,
-            Command::Explain { .. } => Self::Explain,
-            _ => Self::Merge,
-        }
-    }
-
     const fn failed(self, error: StorageError) -> Body {
         match self {
-            Self::Read => Body::Shown(Err(error)),
+            Self::Read | Self::Digest => Body::Shown(Err(error)),
             Self::Merge => Body::Merged(Err(error)),
+            Self::Hint(_) => Body::Hinted(Err(error)),
             Self::List => Body::Listed(Err(error)),
             Self::Count => Body::Counted(Err(error)),
-            Self::Explain => Body::Explained { view: Err(error), pending_for: Vec::new() },
+            Self::Explain => {
+                Body::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
+            }
         }
     }
 
@@ -105,7 +127,9 @@ impl Question {
     const fn in_body(body: &Body) -> Option<Self> {
         match body {
             Body::Read { .. } => Some(Self::Read),
+            Body::Digest { .. } => Some(Self::Digest),
             Body::Merge { .. } => Some(Self::Merge),
+            Body::Hint { owner, .. } => Some(Self::Hint(*owner)),
             Body::List { .. } => Some(Self::List),
             Body::Count { .. } => Some(Self::Count),
             Body::Explain { .. } => Some(Self::Explain),
@@ -130,15 +154,26 @@ pub(crate) fn answer(
     turn: &mut Turn<'_>,
 ) {
     let body = match answer {
+        Answer::View(view) if question == Question::Digest && digest::is_long(&view) => {
+            Body::Digested(ViewDigest::of(&view))
+        }
         Answer::View(view) => Body::Shown(Ok(view)),
+        Answer::Durable | Answer::Merged(_) if matches!(question, Question::Hint(_)) => {
+            Body::Hinted(Ok(()))
+        }
         Answer::Merged(view) => Body::Merged(Ok(view)),
         Answer::Listed(listed) => Body::Listed(Ok(listed)),
         Answer::Count(count) => Body::Counted(Ok(count)),
-        Answer::Explained { view, pending_for } => Body::Explained { view: Ok(view), pending_for },
-        Answer::Failed(error) => question.failed(error),
-        Answer::Prepared { .. } | Answer::Refused(_) | Answer::Durable | Answer::Outbox(_) => {
-            return;
+        Answer::Explained { key, view, pending_for } => {
+            let writes = turn.shared.journal.of(&key);
+            Body::Explained { view: Ok(view), pending_for, writes }
         }
+        Answer::Failed(error) => question.failed(error),
+        Answer::Prepared { .. }
+        | Answer::Refused(_)
+        | Answer::Durable
+        | Answer::Outbox(_)
+        | Answer::Conflicts(_) => return,
     };
     turn.answer(from, id, body);
 }

@@ -12,10 +12,11 @@ use client::{Datastore, MemoryDatastore};
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
 use replication::{
-    Acks, Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage,
-    ScanRequest,
+    Acks, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use serde_json::Value as Json;
+use storage::ConflictPage;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use values::{Key, Limits, Mint, Operation, Tag, Value, View};
@@ -120,6 +121,10 @@ impl Datastore for Scripted {
         Err(RequestError::Stopping)
     }
 
+    async fn conflicts(&self, _: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        Err(RequestError::Stopping)
+    }
+
     async fn explain(&self, _: Key) -> Result<Explanation, RequestError> {
         Err(RequestError::Stopping)
     }
@@ -149,6 +154,9 @@ impl Datastore for Scripted {
             owners: vec![0, 1, 0, 1],
             uptime_ms: 65_000,
             keys: 12,
+            type_conflicts: 1,
+            sibling_keys: 2,
+            most_siblings: 5,
             members: vec![member(1, "A", true), member(2, "B", false)],
             counters: vec![("read_repairs_total".into(), 3), ("bad name".into(), 1)],
         })
@@ -169,6 +177,7 @@ pub(crate) fn answer(value: Value) -> Answer {
         view: View::of(value),
         changed: 1,
         repeated: false,
+        many_siblings: None,
         acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
         partly_observed: false,
         contexts,

@@ -10,6 +10,8 @@ mod batch;
 #[cfg(test)]
 mod buckets;
 #[cfg(test)]
+mod conflicts;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod harness;

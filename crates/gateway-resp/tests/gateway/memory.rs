@@ -8,8 +8,10 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Answer, BucketCall, BucketReply, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
+use storage::ConflictPage;
 use tokio::io::AsyncReadExt;
 use values::{Key, State, Tag};
 use wire::ClusterStatus;
@@ -81,6 +83,10 @@ impl Datastore for Copying {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.memory.count(bucket).await
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        self.memory.conflicts(request).await
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {

@@ -26,13 +26,14 @@ fn a_policy_is_said_by_its_fields_and_shown_as_it_is_said() {
         ("durability", "interval"),
         ("value_bytes_max", "1000"),
         ("siblings_max", "7"),
+        ("siblings_soft", "6"),
         ("expiry", "0"),
     ])
     .unwrap();
     assert_eq!(
         policy.to_string(),
         "n=5 r=1 w=4 availability=quorum raw=lww durability=interval value_bytes_max=1000 \
-         siblings_max=7"
+         siblings_max=7 siblings_soft=6"
     );
     for field in Field::ALL {
         assert_eq!(Field::try_from(u8::from(field)).ok(), Some(field));
@@ -57,7 +58,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (
             &[("N", "2")],
             "a policy has no field \"N\"; it has n, r, w, availability, raw, durability, \
-             value_bytes_max, siblings_max",
+             value_bytes_max, siblings_max, siblings_soft",
         ),
         (&[("expiry", "60")], "expiry is not possible yet: leave it out, or give 0 for none"),
         (&[("siblings_max", "10001")], "siblings_max=10001 is not possible: use 0 to 10000"),
@@ -81,7 +82,7 @@ fn a_buckets_limits_tighten_the_nodes_own() {
     let own = Limits { value_bytes: 500, ..Limits::default() };
     let policy = made(&[("value_bytes_max", "100"), ("siblings_max", "3")]).unwrap();
     let limits = policy.limits(&own);
-    assert_eq!((limits.value_bytes, limits.siblings), (100, 3));
+    assert_eq!((limits.value_bytes, limits.siblings, limits.siblings_soft), (100, 3, 3));
     let wide = made(&[("value_bytes_max", "1000")]).unwrap().limits(&own);
     assert_eq!((wide.value_bytes, wide.siblings), (500, own.siblings));
 }
