@@ -9,6 +9,7 @@
 //! sync costs nothing.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,6 +42,7 @@ struct Replica {
     writer: LmdbWriter,
     answers: Vec<(Ticket, Answer)>,
     stamp: u64,
+    limits: Arc<Limits>,
 }
 
 impl Replica {
@@ -52,11 +54,10 @@ impl Replica {
             node: NodeId(1),
             process: 1,
             partitions: PartitionCount::new(4096).expect("a power of two"),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
         let engine = Engine::open(reader, config).expect("an empty index opens");
-        Self { directory, engine, writer, answers: Vec::new(), stamp: 1 }
+        Self { directory, engine, writer, answers: Vec::new(), stamp: 1, limits: Arc::default() }
     }
 
     fn execute(&mut self, command: Command) {
@@ -71,7 +72,16 @@ impl Replica {
     fn update_named(&mut self, key: Key, operation: Operation, named: Option<Actor>) {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
-        self.execute(Command::Update { key, operation, observed, shown: None, stamp, named });
+        let limits = Arc::clone(&self.limits);
+        self.execute(Command::Update {
+            key,
+            operation,
+            observed,
+            shown: None,
+            stamp,
+            named,
+            limits,
+        });
         assert!(matches!(self.answers[0].1, Answer::Prepared { .. }));
     }
 

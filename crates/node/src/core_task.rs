@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{Buckets, Core, Effect, Event, Message, Now, Request, RequestError};
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -235,6 +235,10 @@ impl Running {
             }
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Buckets(buckets) => {
+                self.task.engine.set_tree_classes(buckets.tree_classes());
+                self.step(Event::Buckets(buckets));
+            }
             Urgent::Ask { asker, ticket, command } => {
                 let mut answers = Vec::new();
                 self.task.engine.execute(ticket, command, &mut answers);
@@ -410,6 +414,10 @@ impl Running {
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
                     }
                 }
+                Effect::Buckets(buckets) => {
+                    self.task.engine.set_tree_classes(buckets.tree_classes());
+                    self.tell_buckets(&buckets);
+                }
                 Effect::ManySiblings { key, many } => {
                     let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
                     tracing::warn!(%bucket, %key, "{many}");
@@ -418,6 +426,16 @@ impl Running {
             }
         }
         longest
+    }
+
+    /// Tells the other loops how buckets stand now.
+    fn tell_buckets(&self, buckets: &Arc<Buckets>) {
+        for (index, handle) in self.task.routes.loops().iter().enumerate() {
+            if index != self.task.loop_index {
+                // A loop that is gone needs no telling.
+                let _ = handle.urgent.send(Urgent::Buckets(Arc::clone(buckets)));
+            }
+        }
     }
 
     /// Asks every loop, this one included, for its part of a listing or count.

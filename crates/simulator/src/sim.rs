@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
-    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Event, Message, Reply, Request,
-    RequestError,
+    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event,
+    Message, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
-    TreeCheck, TreeClasses, TreeNode,
+    TreeCheck, TreeNode,
 };
 use values::{Key, Limits, Operation, Scope, View};
 
@@ -221,6 +221,15 @@ impl Sim {
         self.request(node, request)
     }
 
+    /// Asks a node about buckets, or has it change one, and waits for its answer.
+    pub fn buckets(&mut self, node: usize, call: BucketCall) -> Result<BucketReply, RequestError> {
+        let id = self.call(node, Call::Buckets(call));
+        match self.run_until_answered(id)? {
+            Reply::Buckets(reply) => Ok(reply),
+            other => unreachable!("a call about buckets is not answered {other:?}"),
+        }
+    }
+
     /// Lets `ms` milliseconds pass.
     pub fn advance(&mut self, ms: u64) {
         let until = self.now_ms.saturating_add(ms);
@@ -359,11 +368,13 @@ impl Sim {
             node: state.id,
             process,
             partitions: self.ring.partition_count(),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
         let mut engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
-        engine.set_tree_classes(TreeClasses::new(self.options.policy.n));
+        let notes = engine.notes().expect("simulated disks are read");
+        let policies = PolicyTable::of_notes(&notes);
+        let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
+        engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
             node: state.id,
             core: 0,
@@ -371,7 +382,7 @@ impl Sim {
             names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(*b"simulated"),
             default_policy: self.options.policy,
-            policies: BTreeMap::new(),
+            policies,
             limits: Limits::default(),
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,

@@ -1,14 +1,19 @@
 //! What a replica is asked to do, and what it answers: plain data, so that the coordinators emit
 //! commands as effects and receive answers as events, and never see the engine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{Delta, Key, Minted, Operation, Scope, Tag, UpdateError, View};
+use values::{BucketId, Delta, Key, Limits, Minted, Operation, Scope, Tag, UpdateError, View};
 
 use crate::row_key::RowKey;
 use crate::tree::{ElementKeys, ElementRange, TreeKeys, TreeNode, TreePath};
+
+/// Longest name of a note, in bytes.
+pub const NOTE_NAME_MAX: usize = 256;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
@@ -52,6 +57,8 @@ pub enum Command {
         /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which
         /// this replica mints for.
         named: Option<Actor>,
+        /// The bounds of the key's bucket.
+        limits: Arc<Limits>,
     },
     /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
     Merge {
@@ -98,7 +105,7 @@ pub enum Command {
         /// The last partition, included.
         last: Partition,
         /// Keys of this bucket only.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Go on after this position of the first partition; `None` from its start.
         after: Option<ListPosition>,
         /// At most so many, at least 1.
@@ -109,7 +116,13 @@ pub enum Command {
         /// Which partitions.
         partitions: Vec<Partition>,
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
+    },
+    /// Keeps notes: small values that are no key's, each in place of an earlier one of its name.
+    /// Answered by [`Answer::Durable`], of all together.
+    Note {
+        /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
+        notes: Vec<(Bytes, Bytes)>,
     },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {

@@ -15,6 +15,7 @@ mod element_tree;
 mod listing;
 mod look;
 mod merge;
+mod notes;
 mod outbox;
 mod rebuild;
 mod sweep;
@@ -27,6 +28,8 @@ mod tests;
 
 pub(crate) use element_tree::Chunk;
 pub use trees::TreeCheck;
+
+use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
@@ -50,8 +53,6 @@ pub struct EngineConfig {
     pub process: u64,
     /// Into how many partitions the ring is cut.
     pub partitions: PartitionCount,
-    /// Bounds on what operations make.
-    pub limits: Limits,
     /// Once so many bytes wait for the disk, writes are refused as
     /// [`Overloaded`](StorageError::Overloaded).
     pub pending_bytes_max: usize,
@@ -87,6 +88,7 @@ struct Asked {
     shown: Option<View>,
     stamp: Stamp,
     named: Option<Actor>,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -143,8 +145,8 @@ impl<R: IndexRead> Engine<R> {
             Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, shown, stamp, named } => {
-                let asked = Asked { operation, observed, shown, stamp, named };
+            Command::Update { key, operation, observed, shown, stamp, named, limits } => {
+                let asked = Asked { operation, observed, shown, stamp, named, limits };
                 self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
@@ -174,6 +176,9 @@ impl<R: IndexRead> Engine<R> {
                 answers.push((ticket, Answer::Count(self.census.keys(&bucket, &partitions))));
                 Ok(())
             }
+            Command::Note { notes } => self.note(notes).map(|()| {
+                self.settle(ticket, Answer::Durable, answers);
+            }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { key, view, pending_for }));
@@ -318,7 +323,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp, named } = asked;
+        let Asked { operation, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
@@ -337,15 +342,15 @@ impl<R: IndexRead> Engine<R> {
         if let Some(shown) = shown {
             view.merge(shown);
         }
-        let prepare = |view: &View, actor, limits: &Limits| {
+        let prepare = |view: &View, actor| {
             operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
-        let mut prepared = prepare(&view, actor, &self.config.limits);
+        let mut prepared = prepare(&view, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
-            prepared = prepare(&view, actor, &self.config.limits);
+            prepared = prepare(&view, actor);
         }
         let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,

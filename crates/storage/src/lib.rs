@@ -3,6 +3,7 @@
 mod census;
 mod command;
 pub mod conformance;
+mod durability;
 mod engine;
 mod epochs;
 mod memory;
@@ -16,8 +17,9 @@ mod tree;
 pub use census::ConflictCounts;
 pub use command::{
     Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
-    OutboxPosition, Pending, StorageError, Ticket,
+    NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
+pub use durability::Durability;
 pub use engine::{Engine, EngineConfig, TreeCheck};
 pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};

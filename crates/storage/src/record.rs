@@ -27,7 +27,7 @@ use crate::engine::Chunk;
 use crate::row_key::{RowKey, is_long_element};
 use crate::tree::{LeafSum, Share, key_digest};
 
-const CHECKSUM_BYTES: usize = 8;
+pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 /// One key's states, collections without their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,7 +230,7 @@ fn damaged(what: impl std::fmt::Display) -> StorageError {
     StorageError::Corrupt(what.to_string())
 }
 
-fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(crate) fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     xxh3::xxh3_64_with_seed(body, xxh3::xxh3_64(row_key)).to_be_bytes()
 }
 

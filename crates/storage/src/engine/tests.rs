@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod dots;
 mod element_trees;
+mod notes;
 mod outbox;
 mod rows;
 mod sweep;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::{CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use values::{
-    Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
+    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, RegisterOp, Scope, State,
     Tag, UpdateError, Value, View,
 };
 
@@ -28,7 +29,6 @@ fn config(node: u64, process: u64) -> EngineConfig {
         node: NodeId(node),
         process,
         partitions: PartitionCount::new(16).unwrap(),
-        limits: Limits::default(),
         pending_bytes_max: 1 << 20,
     }
 }
@@ -59,7 +59,15 @@ fn update(key: &Key, operation: Operation) -> Command {
 
 fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
     let stamp = Stamp::from_millis(1);
-    Command::Update { key: key.clone(), operation, observed, shown: None, stamp, named: None }
+    Command::Update {
+        key: key.clone(),
+        operation,
+        observed,
+        shown: None,
+        stamp,
+        named: None,
+        limits: Arc::default(),
+    }
 }
 
 fn read(key: &Key, scope: Scope) -> Command {

@@ -165,7 +165,7 @@ impl<R: IndexRead> Engine<R> {
 
     fn class_of_row(&self, row_key: &[u8]) -> u8 {
         let bucket = match RowKey::parse(row_key) {
-            Some(Parsed::Short(bucket, _) | Parsed::Long(bucket)) => bucket,
+            Some(Parsed::Short((bucket, _), _) | Parsed::Long((bucket, _))) => bucket,
             None => &[],
         };
         self.trees.classes.of(bucket)

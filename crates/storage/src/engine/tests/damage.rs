@@ -332,8 +332,8 @@ proptest! {
         for partition in (0..16).map(Partition) {
             let bucket = blob("b");
             let partitions = vec![partition];
-            one.execute_now(Command::Count { partitions, bucket: bucket.clone() });
-            one.execute_now(Command::List { first: partition, last: partition, bucket, after: None, limit: 10 });
+            one.execute_now(Command::Count { partitions, bucket: BucketId::first(bucket.clone()) });
+            one.execute_now(Command::List { first: partition, last: partition, bucket: BucketId::first(bucket), after: None, limit: 10 });
         }
         while one.sweep(1) {}
         for key in keys() {

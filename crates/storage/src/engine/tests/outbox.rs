@@ -191,8 +191,8 @@ fn list(
     limit: usize,
 ) -> Listing {
     let partition = Partition(partition);
-    let command =
-        Command::List { first: partition, last: partition, bucket: "b".into(), after, limit };
+    let bucket = BucketId::first("b");
+    let command = Command::List { first: partition, last: partition, bucket, after, limit };
     match engine.execute_now(command).remove(0) {
         Answer::Listed(listed) => listed,
         other => panic!("{other:?}"),
@@ -232,7 +232,7 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
             }
         }
         let partitions = vec![Partition(partition)];
-        let command = Command::Count { partitions, bucket: "b".into() };
+        let command = Command::Count { partitions, bucket: BucketId::first("b") };
         match one.execute_now(command).as_slice() {
             [Answer::Count(count)] => total += count,
             other => panic!("{other:?}"),
