@@ -41,10 +41,12 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
     };
     let workload = Workload {
         requests: 90,
+        keys: random.between(1, 4) as usize,
         clients: random.between(1, 8) as usize,
         pause_ms: *random.pick(&[5, 40, 200]),
         cuts: random.chance(700),
         crashes: random.chance(500),
+        wipes: false,
         jumps: random.chance(300),
     };
     (options, workload)

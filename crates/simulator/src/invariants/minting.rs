@@ -1,0 +1,81 @@
+//! Claims on what was minted: each dot once, for one request, and for what the request says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::Stamp;
+use values::Operation;
+
+use super::Run;
+use crate::ledger::{Ledger, Place, said};
+use crate::{Sim, Told, Write};
+
+/// A dot names one write, for ever. Only a named request, done by several replicas, mints the same
+/// dots at each.
+pub fn invariant_dots_issued_once(sim: &Sim) -> Result<(), String> {
+    let mut issued = BTreeMap::new();
+    for entry in sim.ledger().entries() {
+        for (&(tag, dot), write) in &entry.minted {
+            let before = issued.insert((&entry.key, tag, dot), (entry, write));
+            if let Some((before, said)) = before
+                && !(dot.actor.is_named() && write == said && entry.operation == before.operation)
+            {
+                return Err(format!("{dot:?} was issued twice:\n{before:?}\n{entry:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an operation mints is what it says: so many dots, each for its element with its value or
+/// quantity.
+pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), String> {
+    for entry in ledger.entries() {
+        let is_mark = |(place, write): &(&Place, &Write)| {
+            // A named request that mints nothing else leaves the mark of its name.
+            **write == Write::Mark && place.1.actor.is_named() && !entry.repeated
+        };
+        let minted: Vec<_> = entry.minted.iter().filter(|minted| !is_mark(minted)).collect();
+        let unstamped = |write: &Write| match write {
+            Write::Base { value, .. } => Write::Base { stamp: Stamp(0), value: value.clone() },
+            write => write.clone(),
+        };
+        let writes: BTreeSet<Write> = minted.iter().map(|(_, write)| unstamped(write)).collect();
+        let is_tombstone = |write: &Write| *write == Write::Base { stamp: Stamp(0), value: None };
+        let is_said = match &entry.operation {
+            _ if entry.repeated => minted.is_empty(),
+            Operation::Delete(_) => minted.len() <= 1 && writes.iter().all(is_tombstone),
+            operation => writes == said(operation) && minted.len() == writes.len(),
+        };
+        if !is_said {
+            return Err(format!("it mints what it does not say: {entry:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// An acknowledged update was made; one that was refused was not.
+pub fn invariant_answers_say_what_was_made(run: Run<'_>) -> Result<(), String> {
+    for record in run.history.records.iter().filter(|record| record.operation.is_some()) {
+        let is_made = run.made_for(record).next().is_some();
+        match &record.told {
+            Told::Done(_) if !is_made => return Err(format!("never made: {record:?}")),
+            Told::Refused(_) if is_made => return Err(format!("made all the same: {record:?}")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What counts twice if done twice is done once, however often it was passed on.
+pub fn invariant_requests_count_once(run: Run<'_>) -> Result<(), String> {
+    for record in &run.history.records {
+        if record.operation.as_ref().is_some_and(Operation::counts) {
+            let dots: BTreeSet<Place> =
+                run.made_for(record).flat_map(|entry| entry.minted.keys().copied()).collect();
+            if dots.len() > 1 {
+                return Err(format!("{dots:?} were all minted for {record:?}"));
+            }
+        }
+    }
+    Ok(())
+}
