@@ -70,6 +70,9 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
+    /// Where the entries of a call, and of a key, are.
+    by_call: BTreeMap<CallId, Vec<usize>>,
+    by_key: BTreeMap<Key, Vec<usize>>,
     writes: BTreeMap<Key, BTreeMap<Place, Write>>,
 }
 
@@ -130,7 +133,16 @@ impl Ledger {
         // A raw value's context holds the tracers of the requests before, too.
         let tracers = observed.actors().filter(|actor| actor.replica == TRACER);
         let call = tracers.map(|actor| CallId(actor.epoch.process)).max_by_key(|call| call.0);
-        known.extend(minted.clone());
+        for (&place, write) in &minted {
+            if *write != Write::Mark || !known.contains_key(&place) {
+                known.insert(place, write.clone());
+            }
+        }
+        let at = self.entries.len();
+        self.by_key.entry(key.clone()).or_default().push(at);
+        if let Some(call) = call {
+            self.by_call.entry(call).or_default().push(at);
+        }
         self.entries.push(Entry {
             call,
             at_ms,
@@ -152,13 +164,13 @@ impl Ledger {
     }
 
     /// Every delta made of `key`.
-    pub fn of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Entry> + Clone {
-        self.entries.iter().filter(move |entry| entry.key == *key)
+    pub fn of(&self, key: &Key) -> impl Iterator<Item = &Entry> + Clone {
+        self.by_key.get(key).into_iter().flatten().map(|&at| &self.entries[at])
     }
 
     /// Every delta made for `call`.
     pub fn made_for(&self, call: CallId) -> impl Iterator<Item = &Entry> + Clone {
-        self.entries.iter().filter(move |entry| entry.call == Some(call))
+        self.by_call.get(&call).into_iter().flatten().map(|&at| &self.entries[at])
     }
 
     /// Every dot minted for `key`.

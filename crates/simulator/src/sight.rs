@@ -40,6 +40,14 @@ impl Write {
         Self::Entry { element: element.clone(), payload: payload.into() }
     }
 
+    /// The same without its time: what a named request done again writes under another.
+    pub(crate) fn unstamped(&self) -> Self {
+        match self {
+            Self::Base { value, .. } => Self::Base { stamp: Stamp(0), value: value.clone() },
+            write => write.clone(),
+        }
+    }
+
     /// An add of so many.
     pub(crate) fn units(item: &Blob, quantity: u64) -> Self {
         Self::entry(item, quantity.to_string())

@@ -10,15 +10,17 @@ use crate::ledger::{Ledger, Place, said};
 use crate::{Sim, Told, Write};
 
 /// A dot names one write, for ever. Only a named request, done by several replicas, mints the same
-/// dots at each.
+/// dots at each, for the same (a delete for the tombstones that it finds a use for).
 pub fn invariant_dots_issued_once(sim: &Sim) -> Result<(), String> {
     let mut issued = BTreeMap::new();
     for entry in sim.ledger().entries() {
         for (&(tag, dot), write) in &entry.minted {
-            let before = issued.insert((&entry.key, tag, dot), (entry, write));
-            if let Some((before, said)) = before
-                && !(dot.actor.is_named() && write == said && entry.operation == before.operation)
-            {
+            let Some((before, said)) = issued.insert((&entry.key, tag, dot), (entry, write)) else {
+                continue;
+            };
+            let is_same = write.unstamped() == said.unstamped()
+                || matches!(entry.operation, Operation::Delete(_));
+            if !(dot.actor.is_named() && is_same && entry.operation == before.operation) {
                 return Err(format!("{dot:?} was issued twice:\n{before:?}\n{entry:?}"));
             }
         }
@@ -35,11 +37,7 @@ pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), Strin
             **write == Write::Mark && place.1.actor.is_named() && !entry.repeated
         };
         let minted: Vec<_> = entry.minted.iter().filter(|minted| !is_mark(minted)).collect();
-        let unstamped = |write: &Write| match write {
-            Write::Base { value, .. } => Write::Base { stamp: Stamp(0), value: value.clone() },
-            write => write.clone(),
-        };
-        let writes: BTreeSet<Write> = minted.iter().map(|(_, write)| unstamped(write)).collect();
+        let writes: BTreeSet<Write> = minted.iter().map(|(_, write)| write.unstamped()).collect();
         let is_tombstone = |write: &Write| *write == Write::Base { stamp: Stamp(0), value: None };
         let is_said = match &entry.operation {
             _ if entry.repeated => minted.is_empty(),
