@@ -52,7 +52,7 @@ fn outcomes(run: Run<'_>, intersects: bool) -> Vec<(&'static str, Result<(), Str
     let mut outcomes = vec![
         ("updates_mint_what_they_say", minting::invariant_updates_mint_what_they_say(run.ledger)),
         ("answers_say_what_was_made", minting::invariant_answers_say_what_was_made(run)),
-        ("requests_count_once", minting::invariant_requests_count_once(run)),
+        ("requests_are_done_once", minting::invariant_requests_are_done_once(run)),
         (
             "removals_take_only_what_they_were_shown",
             removals::invariant_removals_take_only_what_they_were_shown(run.ledger),

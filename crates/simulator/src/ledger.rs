@@ -41,6 +41,8 @@ pub struct Entry {
     pub key: Key,
     /// What was to be done.
     pub operation: Operation,
+    /// Whether the request had a name.
+    pub named: bool,
     /// Whether it says only that the request had been done before.
     pub repeated: bool,
     /// What it minted.
@@ -61,6 +63,7 @@ pub struct Entry {
 pub(crate) struct Asked {
     pub(crate) key: Key,
     pub(crate) operation: Operation,
+    pub(crate) named: bool,
     pub(crate) observed: CausalContext,
     pub(crate) shown: Option<View>,
     pub(crate) held: View,
@@ -86,7 +89,7 @@ impl Ledger {
         delta: &Delta,
         repeated: bool,
     ) {
-        let Asked { key, operation, observed, shown, held } = asked;
+        let Asked { key, operation, named, observed, shown, held } = asked;
         let shown = shown.unwrap_or_default().value;
         let held = held.value;
         let minted = minted(&operation, delta, [&held, &shown], &observed);
@@ -149,6 +152,7 @@ impl Ledger {
             node,
             key,
             operation,
+            named,
             repeated,
             minted,
             removed,

@@ -6,7 +6,7 @@ use clock::Stamp;
 use values::Operation;
 
 use super::Run;
-use crate::ledger::{Ledger, Place, said};
+use crate::ledger::{Entry, Ledger, Place, said};
 use crate::{Sim, Told, Write};
 
 /// A dot names one write, for ever. Only a named request, done by several replicas, mints the same
@@ -64,15 +64,17 @@ pub fn invariant_answers_say_what_was_made(run: Run<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What counts twice if done twice is done once, however often it was passed on.
-pub fn invariant_requests_count_once(run: Run<'_>) -> Result<(), String> {
+/// A request without a name is done at most once; of one with a name, every replica that does it
+/// mints the same dots.
+pub fn invariant_requests_are_done_once(run: Run<'_>) -> Result<(), String> {
     for record in &run.history.records {
-        if record.operation.as_ref().is_some_and(Operation::counts) {
-            let dots: BTreeSet<Place> =
-                run.made_for(record).flat_map(|entry| entry.minted.keys().copied()).collect();
-            if dots.len() > 1 {
-                return Err(format!("{dots:?} were all minted for {record:?}"));
-            }
+        let mut made = run.made_for(record).filter(|entry| !entry.repeated);
+        let Some(first) = made.next() else { continue };
+        let actors = |entry: &Entry| -> BTreeSet<_> {
+            entry.minted.keys().map(|(_, dot)| dot.actor).collect()
+        };
+        if let Some(again) = made.find(|next| !next.named || actors(next) != actors(first)) {
+            return Err(format!("{record:?} was done twice:\n{first:?}\n{again:?}"));
         }
     }
     Ok(())

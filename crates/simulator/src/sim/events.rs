@@ -147,11 +147,12 @@ impl Sim {
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);
         let Some(process) = &mut self.nodes[node].process else { return };
         let asked = match &command {
-            Command::Update { key, operation, observed, shown, .. } => {
+            Command::Update { key, operation, observed, shown, named, .. } => {
                 let (key, operation) = (key.clone(), operation.clone());
                 let (observed, shown) = (observed.clone(), shown.clone());
                 let held = read_whole(&mut process.engine, &key);
-                held.map(|held| Asked { key, operation, observed, shown, held })
+                let named = named.is_some();
+                held.map(|held| Asked { key, operation, named, observed, shown, held })
             }
             _ => None,
         };

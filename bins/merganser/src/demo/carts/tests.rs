@@ -136,7 +136,7 @@ impl Datastore for Flawed {
 }
 
 /// What is reported of a store with `flaw`: the lines, and the error with which the program ends.
-async fn reported(flaw: Flaw) -> (Vec<String>, Option<String>) {
+async fn reported(flaw: Flaw) -> (Vec<String>, Option<anyhow::Error>) {
     let flawed = Flawed {
         store: MemoryDatastore::new(),
         flaw,
@@ -159,19 +159,21 @@ async fn reported(flaw: Flaw) -> (Vec<String>, Option<String>) {
     let shoppers = invoices::read(file.as_bytes()).unwrap();
     let report = replay(&options, shoppers, vec![Arc::new(flawed)]).await.unwrap();
     let lines = report.to_string().lines().map(str::to_owned).collect();
-    (lines, report.verdict().err().map(|error| error.to_string()))
+    (lines, report.verdict().err())
 }
 
 async fn detected(flaw: Flaw, line: &str) {
     let (lines, error) = reported(flaw).await;
     assert!(lines.iter().any(|shown| shown == line), "{flaw:?}: {lines:#?}");
-    assert!(error.is_some_and(|error| error.starts_with("the store broke its promise")));
+    let error = error.expect("it is an error");
+    assert!(error.to_string().starts_with("the store broke its promise"), "{error}");
+    assert_eq!(crate::commands::exit_code(&error), std::process::ExitCode::FAILURE);
 }
 
 #[tokio::test]
 async fn a_store_that_keeps_its_promises_is_found_to_do_so() {
     let (lines, error) = reported(Flaw::None).await;
-    assert_eq!(error, None);
+    assert!(error.is_none(), "{error:?}");
     for line in ["lost 0", "resurrected 0", "unexplained 0", "outcome unknown 0"] {
         assert!(lines.iter().any(|shown| shown == line), "{line}: {lines:#?}");
     }
