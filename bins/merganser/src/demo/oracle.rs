@@ -17,6 +17,8 @@ pub(crate) struct Recorded {
     pub(crate) is_met: bool,
     /// Adds that it must have made, and that its own answer does not show.
     pub(crate) unshown: usize,
+    /// Adds that its answer shows and nobody is known to have made.
+    pub(crate) unexplained: Vec<AddId>,
     /// The adds it had seen and took out.
     pub(crate) removed: Vec<AddId>,
 }
@@ -27,6 +29,7 @@ pub(crate) struct History {
     adds: BTreeMap<AddId, (String, u64)>,
     met: BTreeSet<AddId>,
     unshown: usize,
+    unexplained: BTreeSet<AddId>,
     removed: BTreeSet<AddId>,
     /// Adds that an operation of unknown outcome may have taken out.
     doubtful: BTreeSet<AddId>,
@@ -40,7 +43,7 @@ pub(crate) struct Difference {
     pub(crate) lost: usize,
     /// Adds taken out and acknowledged so, and in the cart all the same.
     pub(crate) resurrected: usize,
-    /// Adds in the cart that no acknowledged operation made.
+    /// Adds that were in the cart, at the end or before, and that no acknowledged operation made.
     pub(crate) unexplained: usize,
 }
 
@@ -54,6 +57,7 @@ impl History {
             }
         }
         self.unshown += operation.unshown;
+        self.unexplained.extend(operation.unexplained.iter().copied());
         self.removed.extend(operation.removed.iter().copied());
     }
 
@@ -66,6 +70,11 @@ impl History {
     /// Adds of `item` made so far, taken out or not.
     pub(crate) fn adds_of<'a>(&'a self, item: &'a str) -> impl Iterator<Item = AddId> + 'a {
         self.adds.iter().filter(move |(_, (of, _))| of == item).map(|(&id, _)| id)
+    }
+
+    /// Whether the add was seen before, whoever made it.
+    pub(crate) fn knows(&self, id: AddId) -> bool {
+        self.adds.contains_key(&id) || self.unexplained.contains(&id)
     }
 
     /// Whether every read must see the add.
@@ -92,10 +101,13 @@ impl History {
         let is_made = |&&(id, item, units): &&(AddId, &str, u64)| {
             self.adds.get(&id).is_some_and(|made| (made.0.as_str(), made.1) == (item, units))
         };
+        let made_by_nobody = held.iter().filter(|entry| !is_made(entry)).map(|&(id, ..)| id);
+        let unexplained: BTreeSet<AddId> =
+            made_by_nobody.chain(self.unexplained.iter().copied()).collect();
         Difference {
             lost: expected.difference(&held).count() + self.unshown,
             resurrected: held.iter().filter(|(id, ..)| self.removed.contains(id)).count(),
-            unexplained: held.iter().filter(|entry| !is_made(entry)).count(),
+            unexplained: unexplained.len(),
         }
     }
 }

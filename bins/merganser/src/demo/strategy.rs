@@ -117,17 +117,19 @@ impl CartType {
         bucket.cart(cart.to_owned()).map_err(invalid)
     }
 
-    /// What an acknowledged operation on `item` added: the add that is new in its answer, with
-    /// `units` of it. That there is none is for the oracle to count, as is one too many.
+    /// What an acknowledged operation on `item` added: exactly one add is new in its answer, with
+    /// `units` of it; that there is none, and any other, is for the oracle to count.
     fn added(answer: &Answer, item: &str, units: u64, history: &History) -> Recorded {
-        let known: Vec<AddId> = history.adds_of(item).collect();
         let after = cart_contents(answer);
-        let mut new = after.ids(item).into_iter().filter(|id| !known.contains(id));
-        let id = new.find(|id| after.0[item][id] == units);
+        let mut new = after.ids(item);
+        new.retain(|&id| !history.knows(id));
+        let at = new.iter().position(|id| after.0[item][id] == units);
+        let id = at.map(|at| new.remove(at));
         Recorded {
             added: id.map(|id| (id, item.to_owned(), units)),
             is_met: answer.acks.is_met(),
             unshown: usize::from(id.is_none()),
+            unexplained: new,
             removed: Vec::new(),
         }
     }

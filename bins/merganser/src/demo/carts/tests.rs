@@ -186,7 +186,7 @@ async fn a_store_that_drops_acknowledged_adds_is_found_out() {
 
 #[tokio::test]
 async fn a_store_that_swallows_adds_after_it_showed_them_is_found_out() {
-    detected(Flaw::Swallows, "lost 3").await;
+    detected(Flaw::Swallows, "lost 6").await;
 }
 
 #[tokio::test]
