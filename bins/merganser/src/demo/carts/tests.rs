@@ -167,7 +167,7 @@ async fn detected(flaw: Flaw, line: &str) {
     assert!(lines.iter().any(|shown| shown == line), "{flaw:?}: {lines:#?}");
     let error = error.expect("it is an error");
     assert!(error.to_string().starts_with("the store broke its promise"), "{error}");
-    assert_eq!(crate::commands::exit_code(&error), std::process::ExitCode::FAILURE);
+    assert_eq!(crate::commands::exit_code(&error), std::process::ExitCode::from(6));
 }
 
 #[tokio::test]
