@@ -20,6 +20,7 @@ use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
+use crate::descriptors::Bounds;
 use crate::endings::Endings;
 use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
@@ -33,7 +34,7 @@ use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{dial, event_loop};
+use crate::{descriptors, dial, event_loop};
 
 /// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
 /// 5 without a node holding two copies of a partition.
@@ -80,13 +81,17 @@ impl Node {
         config.listen = bound.addresses;
         let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
         let ring = Ring::place(&members, config.partitions, SPREAD, None)?.ring;
-        let DataDirectory { reader, writer, secret, lock } = DataDirectory::open(&config)?;
+        let summary = ring_summary(&ring, config.names());
+        let DataDirectory { reader, writer, secret, lock } =
+            DataDirectory::open(&config, &summary)?;
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
         let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
         let (closing, closing_seen) = watch::channel(false);
         let (ready, ready_seen) = watch::channel(false);
+        let nodes = switchboard.as_ref().map_or(1, |nodes| nodes.len());
+        let bounds = bounds(&config, nodes);
         let switch = switchboard
             .as_ref()
             .and_then(|switches| switches.get(&config.name).cloned())
@@ -97,7 +102,7 @@ impl Node {
                 node: config.node(),
                 name: config.name.clone(),
                 incarnation: draw_incarnation(),
-                ring: ring_summary(&ring, config.names()),
+                ring: summary,
             },
             secret,
             ring,
@@ -107,7 +112,7 @@ impl Node {
             links_changed: watch::Sender::new(0),
             switch,
             closing: closing_seen,
-            places: Places::new(config.connections_max),
+            places: Places::new(bounds),
             seats: Seats::default(),
             endings: Endings::default(),
             config,
@@ -275,6 +280,24 @@ impl Drop for Node {
         self.closing.send_replace(true);
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
+}
+
+/// How many connections a node takes that is one of so many in its process.
+fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
+    let wanted = config.connections_max;
+    let limit = descriptors::raise_limit();
+    let bounds = Bounds::of(wanted, limit, nodes, config.loops.into(), config.peers.len());
+    let Bounds { connections, .. } = bounds;
+    if connections < wanted {
+        tracing::warn!(
+            connections,
+            connections_max = wanted,
+            open_files_max = limit,
+            "the limit of open files allows fewer connections than connections_max: raise it \
+             (ulimit -n, LimitNOFILE)"
+        );
+    }
+    bounds
 }
 
 fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {

@@ -97,7 +97,7 @@ impl Ledger {
         // A set that loses against what it was shown replaces nothing.
         let loses =
             matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;
-        let whole = matches!(operation, Operation::Delete(_))
+        let whole = matches!(operation, Operation::Delete(_) | Operation::Resolve(_))
             || matches!(operation, Operation::Register(RegisterOp::Set { replace: true, .. }));
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();

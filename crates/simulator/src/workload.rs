@@ -32,6 +32,11 @@ pub struct Workload {
     pub wipes: bool,
     /// Whether wall clocks jump.
     pub jumps: bool,
+    /// Whether nodes are paused and resumed.
+    pub pauses: bool,
+    /// How long values and names of elements are at least, in bytes: what is long is compared by
+    /// digests.
+    pub name_bytes: usize,
 }
 
 /// What a client keeps between its requests.
@@ -58,6 +63,7 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
         history: History { lost_state: has_disk_faults, ..History::default() },
         asked: 0,
+        name_bytes: workload.name_bytes,
         last_done: None,
         sim,
     };
@@ -102,6 +108,8 @@ pub(crate) fn disturb(
             let by_ms = random.below(240_000) as i64 - 120_000;
             sim.jump_clock(a, by_ms);
         }
+        19 | 20 if workload.pauses => sim.pause(a),
+        21..=26 if workload.pauses => sim.resume(a),
         _ => {}
     }
     false
@@ -113,6 +121,7 @@ pub(crate) fn mend(sim: &mut Sim) {
     sim.set_disk(DiskFaults::default());
     sim.heal();
     for node in 0..sim.nodes() {
+        sim.resume(node);
         sim.restart(node);
     }
     sim.run_until_quiet();
@@ -127,6 +136,7 @@ struct Run {
     history: History,
     /// Numbers requests, so that each can have a name and a value of its own.
     asked: u64,
+    name_bytes: usize,
     /// The node that last said that an update was done: crashed at once, it must not have said so
     /// too early.
     last_done: Option<usize>,
@@ -207,7 +217,7 @@ impl Run {
             return request;
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
-        let operation = kind.operation(&mut self.random, self.asked, now_ms);
+        let operation = kind.operation(&mut self.random, self.asked, now_ms, self.name_bytes);
         let tag = operation.tag().unwrap_or(Tag::BYTES);
         let mut request = Request::update(key, operation);
         if self.random.chance(800) {

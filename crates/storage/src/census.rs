@@ -1,5 +1,6 @@
-//! The census: how many live keys there are, by bucket and partition, and of how many keys deltas are
-//! pending, by owner. Kept in memory, counted once when the engine opens.
+//! The census: how many live keys there are, by bucket and partition, how many of them are in conflict,
+//! and of how many keys deltas are pending, by owner. Kept in memory, counted once when the engine
+//! opens. Which keys are in conflict stands in rows of their own (`engine/conflicts.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,7 +10,7 @@ use clock::NodeId;
 use ring::{Partition, PartitionCount};
 
 use crate::memtable::Memtable;
-use crate::record::live_tags_unchecked;
+use crate::record::standing_unchecked;
 use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
 use crate::{IndexRead, StorageError, Table};
 
@@ -17,15 +18,38 @@ use crate::{IndexRead, StorageError, Table};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
-    Key(Bytes, Partition),
+    Key { bucket: Bytes, partition: Partition, several_types: bool, several_siblings: bool },
     /// A key of which something is pending for this owner.
     Pending(NodeId),
+}
+
+/// How many keys are in conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConflictCounts {
+    /// Keys in conflict, of whichever kind.
+    pub keys: u64,
+    /// Keys with more than one live type.
+    pub types: u64,
+    /// Keys with more than one sibling.
+    pub siblings: u64,
+}
+
+impl ConflictCounts {
+    /// Every count, and whether a key with these properties is counted in it.
+    fn each(&mut self, types: bool, siblings: bool) -> [(&mut u64, bool); 3] {
+        [
+            (&mut self.keys, types || siblings),
+            (&mut self.types, types),
+            (&mut self.siblings, siblings),
+        ]
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
     live_keys: u64,
+    conflicts: ConflictCounts,
     pending: BTreeMap<NodeId, u64>,
 }
 
@@ -59,8 +83,11 @@ impl Census {
 
     pub(crate) fn add(&mut self, counted: &Counted) {
         match counted {
-            Counted::Key(bucket, partition) => {
+            Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys += 1;
+                for (count, concerns) in self.conflicts.each(*several_types, *several_siblings) {
+                    *count += u64::from(concerns);
+                }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     *partitions.entry(*partition).or_default() += 1;
                 } else {
@@ -74,8 +101,11 @@ impl Census {
     /// Saturating, because a damaged record may have been counted wrongly.
     pub(crate) fn remove(&mut self, counted: &Counted) {
         match counted {
-            Counted::Key(bucket, partition) => {
+            Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys = self.live_keys.saturating_sub(1);
+                for (count, concerns) in self.conflicts.each(*several_types, *several_siblings) {
+                    *count = count.saturating_sub(u64::from(concerns));
+                }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     take_one(partitions, *partition);
                     if partitions.is_empty() {
@@ -89,6 +119,10 @@ impl Census {
 
     pub(crate) const fn live_keys(&self) -> u64 {
         self.live_keys
+    }
+
+    pub(crate) const fn conflicts(&self) -> ConflictCounts {
+        self.conflicts
     }
 
     pub(crate) fn keys(&self, bucket: &Bytes, partitions: &[Partition]) -> u64 {
@@ -122,10 +156,16 @@ pub(crate) fn counted_key(
     record: &[u8],
     partitions: PartitionCount,
 ) -> Option<Counted> {
-    if live_tags_unchecked(record).is_empty() {
+    let standing = standing_unchecked(record);
+    if standing.live.is_empty() {
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
     let bucket = Bytes::copy_from_slice(bucket);
-    Some(Counted::Key(bucket, RowKey::partition(key, partitions)?))
+    Some(Counted::Key {
+        bucket,
+        partition: RowKey::partition(key, partitions)?,
+        several_types: standing.live.len() > 1,
+        several_siblings: standing.siblings > 1,
+    })
 }

@@ -9,6 +9,7 @@
 //! enters a replica by a merge and in no other way; a dot is issued once (`epochs`).
 
 mod collection;
+mod conflicts;
 mod disk;
 mod listing;
 mod look;
@@ -17,6 +18,8 @@ mod outbox;
 mod rebuild;
 mod sweep;
 
+use self::conflicts::conflict_of;
+
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +27,7 @@ use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
 use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
-use crate::census::{Census, Counted, counted_key};
+use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
 use crate::memtable::{Batch, BatchId, Memtable};
 use crate::row_key::RowKey;
@@ -128,6 +131,9 @@ impl<R: IndexRead> Engine<R> {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
+            Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
             Command::Update { key, operation, observed, shown, stamp, named } => {
                 let asked = Asked { operation, observed, shown, stamp, named };
                 self.update(ticket, &key, &asked, answers)
@@ -161,8 +167,13 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
-                answers.push((ticket, Answer::Explained { view, pending_for }));
+                answers.push((ticket, Answer::Explained { key, view, pending_for }));
             }),
+            Command::Conflicts { after, limit } => {
+                self.list_conflicts(after.as_ref(), limit).map(|page| {
+                    answers.push((ticket, Answer::Conflicts(page)));
+                })
+            }
         };
         if let Err(error) = done {
             if matches!(error, StorageError::Corrupt(_)) {
@@ -215,6 +226,11 @@ impl<R: IndexRead> Engine<R> {
     /// Number of keys with something live.
     pub fn live_keys(&self) -> u64 {
         self.census.live_keys()
+    }
+
+    /// Number of keys in conflict.
+    pub const fn conflicts(&self) -> ConflictCounts {
+        self.census.conflicts()
     }
 
     /// Number of keys of which deltas are pending for `owner`.
@@ -294,7 +310,7 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(&view, actor, &self.config.limits);
         }
-        let Prepared { delta, changed, repeated } = match prepared {
+        let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
@@ -304,7 +320,7 @@ impl<R: IndexRead> Engine<R> {
         view.collections = merged.header.summaries();
         self.make(at, key, merged)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
-        Ok(Answer::Prepared { delta, changed, repeated, view })
+        Ok(Answer::Prepared { delta, changed, repeated, minted, view })
     }
 
     /// Who mints for `tag` of the key at `at`, whose context is `context`.
@@ -344,8 +360,13 @@ impl<R: IndexRead> Engine<R> {
     fn put_header(&mut self, at: &RowKey, record: Vec<u8>) -> Result<(), StorageError> {
         let partitions = self.config.partitions;
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, partitions);
-        let before = self.rows.get(Table::Header, at.as_bytes(), counted)?.flatten();
-        let after = counted(&record);
+        let look = |record: &[u8]| (counted(record), conflict_of(at, record));
+        let before = self.rows.get(Table::Header, at.as_bytes(), look)?.unwrap_or_default();
+        let (before, was_listed) = before;
+        let (after, is_listed) = look(&record);
+        if was_listed != is_listed {
+            self.list_conflict(was_listed, is_listed);
+        }
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
@@ -355,6 +376,15 @@ impl<R: IndexRead> Engine<R> {
         }
         self.rows.put(Table::Header, at.as_bytes().to_vec(), Some(record));
         Ok(())
+    }
+
+    /// Changes the row that lists a key in conflict.
+    fn list_conflict(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+        for (row, value) in [(before, None), (after, Some(Vec::new()))] {
+            if let Some(row) = row {
+                self.rows.put(Table::Meta, row, value);
+            }
+        }
     }
 
     fn count(&mut self, table: Table, place: Vec<u8>, counted: Counted, added: bool) {

@@ -12,8 +12,10 @@ mod row_key;
 mod seam;
 mod stamp;
 
+pub use census::ConflictCounts;
 pub use command::{
-    Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
+    OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use engine::{Engine, EngineConfig};
 pub use memory::MemoryEngine;
@@ -24,4 +26,7 @@ pub use seam::{
     SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
     check_row_key,
 };
-pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
+pub use stamp::{
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
+    check_or_write,
+};

@@ -38,7 +38,7 @@ impl TallyEntry {
         self.written.upto
     }
 
-    /// Counter of the actor's last write that a reset took away; 0 for none.
+    /// Counter of the actor's last write that was reset here; 0 for none.
     pub const fn reset_upto(&self) -> u64 {
         self.reset.upto
     }

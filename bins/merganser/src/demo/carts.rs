@@ -20,6 +20,7 @@ use super::invoices::{self, Shopper};
 use super::oracle::{Difference, History};
 use super::report::Report;
 use super::strategy::{self, Strategy, StrategyName};
+use crate::output::print;
 
 /// Longest wait for all replicas to show the same after the links are whole.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(60);
@@ -69,7 +70,7 @@ pub(crate) async fn run(options: CartsOptions) -> Result<()> {
         cluster.stop().await;
     }
     let report = report?;
-    println!("{report}");
+    print(&report.to_string())?;
     report.verdict()
 }
 

@@ -19,7 +19,7 @@ pub fn invariant_dots_issued_once(sim: &Sim) -> Result<(), String> {
                 continue;
             };
             let is_same = write.unstamped() == said.unstamped()
-                || matches!(entry.operation, Operation::Delete(_));
+                || matches!(entry.operation, Operation::Delete(_) | Operation::Resolve(_));
             if !(dot.actor.is_named() && is_same && entry.operation == before.operation) {
                 return Err(format!("{dot:?} was issued twice:\n{before:?}\n{entry:?}"));
             }
@@ -41,7 +41,9 @@ pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), Strin
         let is_tombstone = |write: &Write| *write == Write::Base { stamp: Stamp(0), value: None };
         let is_said = match &entry.operation {
             _ if entry.repeated => minted.is_empty(),
-            Operation::Delete(_) => minted.len() <= 1 && writes.iter().all(is_tombstone),
+            Operation::Delete(_) | Operation::Resolve(_) => {
+                minted.len() <= 1 && writes.iter().all(is_tombstone)
+            }
             operation => writes == said(operation) && minted.len() == writes.len(),
         };
         if !is_said {

@@ -35,6 +35,7 @@ pub(super) fn naming(
     let replaces = |names: bool| if names { Naming::Replaces } else { Naming::No };
     match operation {
         Operation::Delete(only) => removes(only.is_none_or(|only| only == tag)),
+        Operation::Resolve(kept) => removes(*kept != tag),
         Operation::Register(RegisterOp::Set { replace, .. }) => {
             removes(*replace || tag == Tag::LWW)
         }

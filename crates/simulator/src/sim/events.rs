@@ -28,7 +28,8 @@ impl Sim {
     pub(super) fn happen_next(&mut self, until_ms: u64) -> bool {
         let queued = self.queue.first_key_value().map(|(&(at, _), _)| at);
         let timeouts = self.nodes.iter().enumerate().filter_map(|(number, node)| {
-            Some((node.process.as_ref()?.core.next_timeout()?, number))
+            let running = node.process.as_ref().filter(|_| node.paused.is_none());
+            Some((running?.core.next_timeout()?, number))
         });
         let timeout = timeouts.min();
         match (queued, timeout) {
@@ -50,7 +51,10 @@ impl Sim {
         true
     }
 
-    fn happen(&mut self, happening: Happening) {
+    pub(super) fn happen(&mut self, happening: Happening) {
+        if let Some(waiting) = &mut self.nodes[happening.node()].paused {
+            return waiting.push(happening);
+        }
         match happening {
             Happening::Arrival { from, from_life, to, to_life, message } => {
                 let is_current = self.nodes[from].life == from_life
@@ -65,7 +69,10 @@ impl Sim {
             Happening::Committed { node, life, batch } if self.nodes[node].life == life => {
                 self.committed(node, batch);
             }
-            Happening::Committed { .. } => {}
+            Happening::Called { node, life, event } if self.nodes[node].life == life => {
+                self.step(node, *event);
+            }
+            Happening::Committed { .. } | Happening::Called { .. } => {}
             Happening::LinkNoticed { node, peer } => self.notice_link(node, peer),
         }
     }
@@ -126,6 +133,8 @@ impl Sim {
                 }
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            // For the administrator; the answer and the counters say so too.
+            Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if let Some(process) = &mut self.nodes[node].process {

@@ -1,5 +1,5 @@
-//! What tests and fault injection do to a cluster: cut and mend ways, crash and restart nodes, wipe
-//! disks, set clocks.
+//! What tests and fault injection do to a cluster: cut and mend ways, pause and resume, crash and
+//! restart nodes, wipe disks, set clocks.
 //!
 //! A crash loses what no disk had committed and everything on its way to or from the node; a node
 //! that starts again has a new process id, as a real one would.
@@ -62,12 +62,28 @@ impl Sim {
         self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
     }
 
+    /// Stops a node's process, as SIGSTOP does: what happens to it waits, its links stay up, and
+    /// nobody is told.
+    pub fn pause(&mut self, node: usize) {
+        if self.nodes[node].process.is_some() {
+            self.nodes[node].paused.get_or_insert_default();
+        }
+    }
+
+    /// Lets a paused node go on, with all that happened to it meanwhile.
+    pub fn resume(&mut self, node: usize) {
+        for happening in self.nodes[node].paused.take().unwrap_or_default() {
+            self.happen(happening);
+        }
+    }
+
     /// Kills a node: what its disk has not committed is lost. A batch that the disk works on may
     /// be committed or not. Its clients learn that the connection broke.
     pub fn crash(&mut self, node: usize) {
         let Some(process) = self.nodes[node].process.take() else { return };
         let life = self.nodes[node].life;
         self.nodes[node].life += 1;
+        self.nodes[node].paused = None;
         let under_way = self.queue.iter().find_map(|(&at, happening)| match happening {
             Happening::Committed { node: of, life: in_life, .. }
                 if *of == node && *in_life == life =>

@@ -53,8 +53,14 @@ impl Kind {
     }
 
     /// What a client does to such a key. `number` is one that no other operation of the run has,
-    /// `now_ms` what a right wall clock shows.
-    pub(crate) fn operation(self, random: &mut Random, number: u64, now_ms: u64) -> Operation {
+    /// `now_ms` what a right wall clock shows, `bytes` the least length of names and values.
+    pub(crate) fn operation(
+        self,
+        random: &mut Random,
+        number: u64,
+        now_ms: u64,
+        bytes: usize,
+    ) -> Operation {
         match random.below(100) {
             0..6 => return Operation::Delete(self.tag()),
             6..9 => return Operation::Delete(None),
@@ -67,8 +73,8 @@ impl Kind {
         match self {
             Self::Siblings => Operation::Bytes(match dice {
                 0..20 => BytesOp::Delete,
-                20..30 => BytesOp::Put(few(random)),
-                _ => BytesOp::Put(format!("v{number}").into()),
+                20..30 => BytesOp::Put(few(random, bytes)),
+                _ => BytesOp::Put(long(format!("v{number}"), bytes)),
             }),
             Self::Register if dice < 50 => Operation::Register(RegisterOp::Increment(signed)),
             Self::Register => {
@@ -77,13 +83,13 @@ impl Kind {
                 });
                 set(random, number, at, dice > 95)
             }
-            Self::Gset => Operation::Gset(GsetOp::Add(names(random))),
+            Self::Gset => Operation::Gset(GsetOp::Add(names(random, bytes))),
             Self::Counter if dice < 25 => Operation::Counter(CounterOp::Reset),
             Self::Counter => Operation::Counter(CounterOp::Add(signed)),
-            Self::Orset if dice < 45 => Operation::Orset(OrsetOp::Remove(names(random))),
-            Self::Orset => Operation::Orset(OrsetOp::Add(names(random))),
+            Self::Orset if dice < 45 => Operation::Orset(OrsetOp::Remove(names(random, bytes))),
+            Self::Orset => Operation::Orset(OrsetOp::Add(names(random, bytes))),
             Self::Cart => {
-                let item = few(random);
+                let item = few(random, bytes);
                 Operation::Cart(match dice {
                     0..25 => CartOp::Remove(item),
                     25..45 => CartOp::SetQuantity { item, quantity: random.below(5) },
@@ -91,15 +97,16 @@ impl Kind {
                 })
             }
             Self::Map => Operation::Map(match dice {
-                0..30 => MapOp::Remove(names(random)),
-                30..65 => MapOp::Increment { field: few(random), by: signed },
+                0..30 => MapOp::Remove(names(random, bytes)),
+                30..65 => MapOp::Increment { field: few(random, bytes), by: signed },
                 _ => {
-                    let names = names(random).into_iter();
+                    let names = names(random, bytes).into_iter();
                     MapOp::Set(names.map(|name| (name, number.to_string().into())).collect())
                 }
             }),
-            Self::Mixed if dice < 20 => set(random, number, None, true),
-            Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms),
+            Self::Mixed if dice < 15 => set(random, number, None, true),
+            Self::Mixed if dice < 30 => Operation::Resolve(*random.pick(&Tag::KNOWN)),
+            Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms, bytes),
         }
     }
 }
@@ -111,12 +118,16 @@ fn set(random: &mut Random, number: u64, at: Option<Stamp>, replace: bool) -> Op
     Operation::Register(RegisterOp::Set { value: value.into(), at, replace })
 }
 
+fn long(text: String, bytes: usize) -> Blob {
+    format!("{text:-<bytes$}").into()
+}
+
 /// One of three names.
-fn few(random: &mut Random) -> Blob {
-    format!("i{}", random.below(3)).into()
+fn few(random: &mut Random, bytes: usize) -> Blob {
+    long(format!("i{}", random.below(3)), bytes)
 }
 
 /// One of them or two.
-fn names(random: &mut Random) -> Vec<Blob> {
-    (0..random.between(1, 2)).map(|_| few(random)).collect()
+fn names(random: &mut Random, bytes: usize) -> Vec<Blob> {
+    (0..random.between(1, 2)).map(|_| few(random, bytes)).collect()
 }
