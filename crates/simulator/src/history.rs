@@ -1,6 +1,6 @@
 //! What clients did and were told, in order: what the invariants judge.
 
-use replication::{Acks, Answer, RequestError};
+use replication::{Acks, Answer, CallId, RequestError};
 use values::{Key, Operation, View};
 
 /// What a client learnt of its request.
@@ -43,15 +43,14 @@ pub struct Record {
     pub from_ms: u64,
     /// and of its answer.
     pub to_ms: u64,
+    /// The call, by which the ledger knows it.
+    pub call: CallId,
     /// The node called.
     pub node: usize,
     /// Which key.
     pub key: Key,
     /// What was done to it; `None` for a read.
     pub operation: Option<Operation>,
-    /// What the client had seen when it presented a context: the siblings of the read it came
-    /// from.
-    pub seen: Vec<values::Blob>,
     /// What the client was told.
     pub told: Told,
 }
@@ -80,11 +79,6 @@ impl Record {
         matches!(self.told, Told::Done(_))
     }
 
-    /// Whether it may have had an effect.
-    pub fn may_be_done(&self) -> bool {
-        !matches!(self.told, Told::Refused(_))
-    }
-
     /// Whether this had ended before `other` began.
     pub fn is_before(&self, other: &Self) -> bool {
         self.to_ms < other.from_ms
@@ -99,11 +93,6 @@ pub struct History {
     /// Whether a node crashed or a disk failed: what was not durable then may be at some replicas
     /// and not at others until it is read.
     pub lost_state: bool,
-}
-
-impl History {
-    /// The requests on `key`.
-    pub fn of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Record> + Clone {
-        self.records.iter().filter(move |record| record.key == *key)
-    }
+    /// Whether a disk was lost: what only it held is gone, acknowledged or not.
+    pub lost_disk: bool,
 }

@@ -11,7 +11,9 @@ use values::{Blob, CartOp, CounterOp, Key, MapOp, Operation, RegisterOp, State, 
 
 use crate::{
     Random, Sim, SimOptions, Told, Workload,
-    workload::{disturb, mend, read_all},
+    invariants::minting::invariant_dots_issued_once,
+    judgement::read_all,
+    workload::{disturb, mend},
 };
 
 /// One increment, sent under one name.
@@ -70,6 +72,7 @@ pub fn run_retries(seed: u64, options: SimOptions, workload: &Workload) -> Resul
             return Err(format!("{key:?} shows {shown}, and {} was counted", wanted[key]));
         }
     }
+    invariant_dots_issued_once(&sim)?;
     Ok(sim)
 }
 

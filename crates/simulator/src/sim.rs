@@ -1,24 +1,28 @@
 //! The simulated cluster: cores and engines, and the handles by which tests use and look at them.
 //! Every choice comes from the seed.
 
-mod events;
+pub(crate) mod events;
 mod faults;
 
 use std::collections::BTreeMap;
 
-use clock::{ClusterSecret, NodeId};
+use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event,
-    Message, PolicyTable, Reply, Request, RequestError,
+    Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
+    Event, Message, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
     TreeCheck, TreeNode,
 };
-use values::{Key, Limits, Operation, Scope, View};
+use values::{Key, Limits, Operation, Scope, Tag, View};
 
-use crate::{Random, SimOptions, network::Network, oracle::DotOracle, random::mix};
+use crate::ledger::{Ledger, tracer};
+use crate::{Random, SimOptions, network::Network, random::mix};
+
+/// The secret of every simulated cluster.
+const SECRET: &[u8] = b"simulated";
 
 /// What a client was told.
 pub type Outcome = Result<Reply, RequestError>;
@@ -52,8 +56,6 @@ struct Process {
     writer: SimIndexWriter,
     /// The batch that the disk works on, if it does.
     committing: bool,
-    /// Operations that the engine was given and has not prepared yet.
-    preparing: BTreeMap<Ticket, (Key, Operation)>,
     calls: Vec<CallId>,
 }
 
@@ -83,7 +85,7 @@ pub struct Sim {
     queued: u64,
     next_call: u64,
     outcomes: BTreeMap<CallId, Outcome>,
-    oracle: DotOracle,
+    ledger: Ledger,
     trace: u64,
     events: u64,
 }
@@ -123,7 +125,7 @@ impl Sim {
             queued: 0,
             next_call: 0,
             outcomes: BTreeMap::new(),
-            oracle: DotOracle::default(),
+            ledger: Ledger::default(),
             trace: seed,
             events: 0,
         };
@@ -156,6 +158,30 @@ impl Sim {
             }
         }
         id
+    }
+
+    /// Requests at a node, with a tracer in what the client presents to have seen, so that the
+    /// ledger knows for which call a delta was made.
+    pub(crate) fn call_traced(&mut self, node: usize, mut request: Request) -> CallId {
+        if let Action::Update(operation) = &request.action {
+            let tag = operation.tag().unwrap_or(Tag::BYTES);
+            let key = &request.key;
+            let scope = TokenScope {
+                bucket: key.bucket(),
+                generation: key.generation(),
+                key: key.key(),
+                tag: tag.0,
+            };
+            let secret = ClusterSecret::new(SECRET);
+            let nothing = TokenClaims { context: CausalContext::default(), time: Stamp(0) };
+            let mut claims = match &request.context {
+                Some(token) => token.open(&secret, scope).expect("a token of this cluster"),
+                None => nothing,
+            };
+            claims.context.insert(tracer(CallId(self.next_call + 1)));
+            request.context = Some(ContextToken::seal(&secret, scope, &claims));
+        }
+        self.call(node, Call::Request(request))
     }
 
     /// Makes requests of one caller at once, in order, at a node that runs.
@@ -302,13 +328,8 @@ impl Sim {
     /// If the replica's record of the key is damaged.
     pub fn view(&mut self, node: usize, key: &Key) -> Option<View> {
         let process = self.nodes[node].process.as_mut()?;
-        let mut answers = Vec::new();
-        let command = Command::Read { key: key.clone(), scope: Scope::Whole };
-        process.engine.execute(Ticket(u64::MAX), command, &mut answers);
-        match answers.pop() {
-            Some((_, storage::Answer::View(view))) => Some(view),
-            other => panic!("a read was answered {other:?}"),
-        }
+        let view = events::read_whole(&mut process.engine, key);
+        Some(view.expect("the record is whole"))
     }
 
     /// What a full scan of a node's replica finds wrong with its hash trees; `None` if it is down.
@@ -351,9 +372,9 @@ impl Sim {
             .sum()
     }
 
-    /// What the oracle of dots found wrong.
-    pub fn dot_violations(&self) -> &[String] {
-        self.oracle.violations()
+    /// Every delta made so far.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn number_of(&self, id: NodeId) -> usize {
@@ -380,7 +401,7 @@ impl Sim {
             core: 0,
             incarnation: self.random.next(),
             names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
-            secret: ClusterSecret::new(*b"simulated"),
+            secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
             limits: Limits::default(),
@@ -394,7 +415,6 @@ impl Sim {
             engine,
             writer: state.disk.writer(),
             committing: false,
-            preparing: BTreeMap::new(),
             calls: Vec::new(),
         });
     }

@@ -4,7 +4,9 @@ use replication::{
     Answer, Availability, BucketPolicy, Call, Level, Reply, Request, RequestError, RequestName,
     ScanRequest,
 };
-use simulator::{NetworkFaults, Sim, SimOptions, invariant_replicas_equal_after_healing};
+use simulator::{
+    NetworkFaults, Sim, SimOptions, invariants::replicas::invariant_replicas_equal_after_healing,
+};
 use values::{
     Blob, BytesOp, CounterOp, Key, Operation, OrsetOp, RegisterOp, Scope, State, Tag, UpdateError,
     View,

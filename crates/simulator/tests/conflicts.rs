@@ -2,7 +2,7 @@
 //! while the other side goes on writing, explained with the writes that made them.
 
 use replication::{Call, ConflictsRequest, Explanation, Reply, Request, RequestError, RequestName};
-use simulator::{Sim, SimOptions, invariant_replicas_equal_after_healing};
+use simulator::{Sim, SimOptions, invariants::replicas::invariant_replicas_equal_after_healing};
 use storage::ConflictPage;
 use values::{Blob, BytesOp, CounterOp, Key, ManySiblings, Operation, OrsetOp, Tag, UpdateError};
 

@@ -1,4 +1,4 @@
-//! Random histories over all types, under a network that loses, delays, copies and cuts, disks that
+//! Random histories of all operations of all types, under a network that loses, delays, copies and cuts, disks that
 //! fail, crashes, and clocks that are wrong. Every invariant is checked after each.
 //!
 //! `MERGANSER_SEED=<seed> cargo test -p simulator --test histories one_seed` runs one seed again.
@@ -42,11 +42,13 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         ..SimOptions::default()
     };
     let workload = Workload {
-        requests: 90,
+        requests: 120,
+        keys: random.between(1, 4) as usize,
         clients: random.between(1, 8) as usize,
         pause_ms: *random.pick(&[5, 40, 200]),
         cuts: random.chance(700),
         crashes: random.chance(500),
+        wipes: false,
         jumps: random.chance(300),
         pauses: false,
         name_bytes: 0,
@@ -65,6 +67,15 @@ fn scenario_with_fallbacks(seed: u64) -> (SimOptions, Workload) {
     let name_bytes = *random.pick(&[0, 300]);
     let workload = Workload { crashes, pauses: true, name_bytes, ..workload };
     (SimOptions { nodes, cover_ms, ..options }, workload)
+}
+
+/// As [`scenario`], with disks that are lost: of what they alone held nothing is promised.
+fn check_with_lost_disks(seed: u64) {
+    let (options, workload) = scenario(seed);
+    let workload = Workload { crashes: true, wipes: true, ..workload };
+    if let Err(wrong) = run_history(seed, options.clone(), &workload) {
+        panic!("seed {seed}, with lost disks: {wrong}\n{options:?}\n{workload:?}");
+    }
 }
 
 fn check(seed: u64) {
@@ -143,6 +154,11 @@ fn histories_of_seeds_1001_to_1500() {
 #[test]
 fn histories_of_seeds_1501_to_2000() {
     (1501..=2000).for_each(check);
+}
+
+#[test]
+fn histories_with_lost_disks_of_seeds_1_to_400() {
+    (1..=400).for_each(check_with_lost_disks);
 }
 
 // As many with fallbacks and pauses.

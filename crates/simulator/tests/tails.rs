@@ -2,7 +2,9 @@
 
 use clock::NodeId;
 use replication::{Call, Level, NamedBy, Reply, Request, RequestName};
-use simulator::{NetworkFaults, Sim, SimOptions, invariant_replicas_equal_after_healing};
+use simulator::{
+    NetworkFaults, Sim, SimOptions, invariants::replicas::invariant_replicas_equal_after_healing,
+};
 use values::{
     Blob, BytesOp, CounterOp, Key, Operation, OrsetOp, RegisterOp, Scope, State, Tag, View,
 };

@@ -34,9 +34,11 @@ impl Contents {
         self.0.iter().map(|(item, adds)| (item.clone(), adds.values().sum())).collect()
     }
 
-    /// Every add.
-    pub(crate) fn adds(&self) -> impl Iterator<Item = AddId> + '_ {
-        self.0.values().flat_map(|adds| adds.keys().copied())
+    /// Every add with its item and units.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (AddId, &str, u64)> {
+        self.0.iter().flat_map(|(item, adds)| {
+            adds.iter().map(move |(&id, &units)| (id, item.as_str(), units))
+        })
     }
 
     /// As the applications that keep a cart in one opaque value write it: `item id units` a line.

@@ -13,6 +13,12 @@ use super::contents::{AddId, Contents};
 pub(crate) struct Recorded {
     /// The add it made, with item and units.
     pub(crate) added: Option<(AddId, String, u64)>,
+    /// Whether that add is at as many owners as a write waits for, so that every read sees it.
+    pub(crate) is_met: bool,
+    /// Adds that it must have made, and that its own answer does not show.
+    pub(crate) unshown: usize,
+    /// Adds that its answer shows and nobody is known to have made.
+    pub(crate) unexplained: Vec<AddId>,
     /// The adds it had seen and took out.
     pub(crate) removed: Vec<AddId>,
 }
@@ -21,18 +27,24 @@ pub(crate) struct Recorded {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     adds: BTreeMap<AddId, (String, u64)>,
+    met: BTreeSet<AddId>,
+    unshown: usize,
+    unexplained: BTreeSet<AddId>,
     removed: BTreeSet<AddId>,
+    /// Adds that an operation of unknown outcome may have taken out.
+    doubtful: BTreeSet<AddId>,
 }
 
 /// How a cart differs from what its history demands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Adds acknowledged, not taken out by anyone who had seen them, and not in the cart.
+    /// Adds acknowledged, not taken out by anyone who had seen them, and not in the cart, or not
+    /// with their units.
     pub(crate) lost: usize,
     /// Adds taken out and acknowledged so, and in the cart all the same.
     pub(crate) resurrected: usize,
-    /// Adds in the cart that no acknowledged operation made.
-    pub(crate) unknown: usize,
+    /// Adds that were in the cart, at the end or before, and that no acknowledged operation made.
+    pub(crate) unexplained: usize,
 }
 
 impl History {
@@ -40,8 +52,19 @@ impl History {
     pub(crate) fn record(&mut self, operation: &Recorded) {
         if let Some((id, item, units)) = &operation.added {
             self.adds.insert(*id, (item.clone(), *units));
+            if operation.is_met {
+                self.met.insert(*id);
+            }
         }
+        self.unshown += operation.unshown;
+        self.unexplained.extend(operation.unexplained.iter().copied());
         self.removed.extend(operation.removed.iter().copied());
+    }
+
+    /// Records that it is unknown whether adds of `item` were taken out.
+    pub(crate) fn doubt(&mut self, item: &str) {
+        let adds: Vec<AddId> = self.adds_of(item).collect();
+        self.doubtful.extend(adds);
     }
 
     /// Adds of `item` made so far, taken out or not.
@@ -49,11 +72,21 @@ impl History {
         self.adds.iter().filter(move |(_, (of, _))| of == item).map(|(&id, _)| id)
     }
 
+    /// Whether the add was seen before, whoever made it.
+    pub(crate) fn knows(&self, id: AddId) -> bool {
+        self.adds.contains_key(&id) || self.unexplained.contains(&id)
+    }
+
+    /// Whether every read must see the add.
+    pub(crate) fn is_met(&self, id: AddId) -> bool {
+        self.met.contains(&id)
+    }
+
     /// What the cart must hold.
     pub(crate) fn expected(&self) -> Contents {
         let mut contents = Contents::default();
         for (&id, (item, units)) in &self.adds {
-            if !self.removed.contains(&id) {
+            if !self.removed.contains(&id) && !self.doubtful.contains(&id) {
                 contents.0.entry(item.clone()).or_default().insert(id, *units);
             }
         }
@@ -62,12 +95,19 @@ impl History {
 
     /// How `cart` differs from it.
     pub(crate) fn difference(&self, cart: &Contents) -> Difference {
-        let held: BTreeSet<AddId> = cart.adds().collect();
-        let expected: BTreeSet<AddId> = self.expected().adds().collect();
+        let held: BTreeSet<_> = cart.entries().collect();
+        let expected = self.expected();
+        let expected: BTreeSet<_> = expected.entries().collect();
+        let is_made = |&&(id, item, units): &&(AddId, &str, u64)| {
+            self.adds.get(&id).is_some_and(|made| (made.0.as_str(), made.1) == (item, units))
+        };
+        let made_by_nobody = held.iter().filter(|entry| !is_made(entry)).map(|&(id, ..)| id);
+        let unexplained: BTreeSet<AddId> =
+            made_by_nobody.chain(self.unexplained.iter().copied()).collect();
         Difference {
-            lost: expected.difference(&held).count(),
-            resurrected: held.intersection(&self.removed).count(),
-            unknown: held.iter().filter(|id| !self.adds.contains_key(id)).count(),
+            lost: expected.difference(&held).count() + self.unshown,
+            resurrected: held.iter().filter(|(id, ..)| self.removed.contains(id)).count(),
+            unexplained: unexplained.len(),
         }
     }
 }
@@ -78,7 +118,7 @@ mod tests {
 
     fn add(id: u64, item: &str) -> Recorded {
         let added = Some((AddId::Number(id), item.to_owned(), 1));
-        Recorded { added, removed: Vec::new() }
+        Recorded { added, ..Recorded::default() }
     }
 
     fn cart(ids: &[u64]) -> Contents {
@@ -91,11 +131,25 @@ mod tests {
         let mut history = History::default();
         history.record(&add(1, "a"));
         history.record(&add(2, "a"));
-        history.record(&Recorded { added: None, removed: vec![AddId::Number(1)] });
+        history.record(&Recorded { removed: vec![AddId::Number(1)], ..Recorded::default() });
         let difference = |ids: &[u64]| history.difference(&cart(ids));
         assert_eq!(difference(&[2]), Difference::default());
         assert_eq!(difference(&[]), Difference { lost: 1, ..Difference::default() });
         assert_eq!(difference(&[1, 2]), Difference { resurrected: 1, ..Difference::default() });
-        assert_eq!(difference(&[2, 3]), Difference { unknown: 1, ..Difference::default() });
+        assert_eq!(difference(&[2, 3]), Difference { unexplained: 1, ..Difference::default() });
+        let halved = Contents([("a".to_owned(), [(AddId::Number(2), 7)].into())].into());
+        let other = Difference { lost: 1, unexplained: 1, ..Difference::default() };
+        assert_eq!(history.difference(&halved), other);
+    }
+
+    #[test]
+    fn an_add_that_its_answer_did_not_show_is_lost_and_a_doubtful_one_may_be_there_or_not() {
+        let mut history = History::default();
+        history.record(&Recorded { unshown: 1, ..Recorded::default() });
+        history.record(&add(1, "a"));
+        history.doubt("a");
+        let lost = Difference { lost: 1, ..Difference::default() };
+        assert_eq!(history.difference(&cart(&[])), lost);
+        assert_eq!(history.difference(&cart(&[1])), lost);
     }
 }

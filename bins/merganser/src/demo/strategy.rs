@@ -117,23 +117,40 @@ impl CartType {
         bucket.cart(cart.to_owned()).map_err(invalid)
     }
 
-    /// What an acknowledged operation on `item` did: the dot that is new, and the known dots that
-    /// the answer's context has seen and its cart no longer holds.
-    fn recorded(answer: &Answer, item: &str, units: u64, history: &History) -> Recorded {
+    /// What an acknowledged operation on `item` added: exactly one add is new in its answer, with
+    /// `units` of it; that there is none, and any other, is for the oracle to count.
+    fn added(answer: &Answer, item: &str, units: u64, history: &History) -> Recorded {
         let after = cart_contents(answer);
-        let known: Vec<AddId> = history.adds_of(item).collect();
-        let held = after.ids(item);
-        let added = held
-            .iter()
-            .find(|id| !known.contains(id) && after.0[item][*id] == units)
-            .map(|&id| (id, item.to_owned(), units));
-        let context = answer.view.value.context(Tag::CART);
-        let removed = known
-            .into_iter()
-            .filter(|id| !held.contains(id))
-            .filter(|id| matches!(id, AddId::Dot(dot) if context.contains(*dot)))
-            .collect();
-        Recorded { added, removed }
+        let mut new = after.ids(item);
+        new.retain(|&id| !history.knows(id));
+        let at = new.iter().position(|id| after.0[item][id] == units);
+        let id = at.map(|at| new.remove(at));
+        Recorded {
+            added: id.map(|id| (id, item.to_owned(), units)),
+            is_met: answer.acks.is_met(),
+            unshown: usize::from(id.is_none()),
+            unexplained: new,
+            removed: Vec::new(),
+        }
+    }
+
+    /// What an acknowledged removal of `item` may have taken out: adds that the read before it
+    /// showed, and adds that the read may have missed and the removal has seen. One that the read
+    /// had seen and did not show was swallowed before, and stays missing.
+    fn removed(before: &Answer, answer: &Answer, item: &str, history: &History) -> Vec<AddId> {
+        let [shown, left] = [before, answer].map(|answer| cart_contents(answer).ids(item));
+        let seen = |answer: &Answer, id: &AddId| {
+            let context = answer.view.value.context(Tag::CART);
+            matches!(id, AddId::Dot(dot) if context.contains(*dot))
+        };
+        let is_taken = |id: &AddId| {
+            // Nobody who asks as many owners as a removal does can miss it.
+            let is_certain = history.is_met(*id) && before.acks.is_met();
+            let must_go = shown.contains(id) && is_certain && !answer.partly_observed;
+            let may_go = shown.contains(id) || !seen(before, id) && !is_certain;
+            must_go || may_go && seen(answer, id) && !left.contains(id)
+        };
+        history.adds_of(item).filter(is_taken).collect()
     }
 }
 
@@ -148,9 +165,7 @@ impl Strategy for CartType {
         history: &History,
     ) -> Result<(Recorded, Answer), RequestError> {
         let answer = Self::handle(bucket, cart)?.add(item.to_owned(), units).await?;
-        let recorded = Self::recorded(&answer, item, units, history);
-        // An add takes nothing out, whatever else was taken out before.
-        Ok((Recorded { removed: Vec::new(), ..recorded }, answer))
+        Ok((Self::added(&answer, item, units, history), answer))
     }
 
     async fn take(
@@ -162,14 +177,20 @@ impl Strategy for CartType {
         history: &History,
     ) -> Result<Option<(Recorded, Answer)>, RequestError> {
         let handle = Self::handle(bucket, cart)?;
-        let held = cart_contents(&handle.get().await?).units(item);
+        let before = handle.get().await?;
+        let held = cart_contents(&before).units(item);
         let left = held.saturating_sub(units);
         let answer = match (held, left) {
             (0, _) => return Ok(None),
             (_, 0) => handle.remove(item.to_owned()).await?,
             (_, left) => handle.set_quantity(item.to_owned(), left).await?,
         };
-        Ok(Some((Self::recorded(&answer, item, left, history), answer)))
+        let added = match left {
+            0 => Recorded::default(),
+            left => Self::added(&answer, item, left, history),
+        };
+        let removed = Self::removed(&before, &answer, item, history);
+        Ok(Some((Recorded { removed, ..added }, answer)))
     }
 
     async fn read(&self, bucket: &Bucket, cart: &str) -> Result<Contents, RequestError> {
@@ -185,12 +206,12 @@ fn change(contents: &mut Contents, item: &str, left: u64, id: AddId) -> Recorded
         contents.0.insert(item.to_owned(), [(id, left)].into());
         (id, item.to_owned(), left)
     });
-    Recorded { added, removed }
+    Recorded { added, removed, ..Recorded::default() }
 }
 
 fn insert(contents: &mut Contents, item: &str, units: u64, id: AddId) -> Recorded {
     contents.0.entry(item.to_owned()).or_default().insert(id, units);
-    Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() }
+    Recorded { added: Some((id, item.to_owned(), units)), ..Recorded::default() }
 }
 
 #[derive(Default)]
@@ -267,8 +288,8 @@ impl Strategy for Reconciled {
                 contents.to_text().into()
             })
             .await?;
-        let recorded = Recorded { added: Some((id, item.to_owned(), units)), removed: Vec::new() };
-        Ok((recorded, answer))
+        let added = Some((id, item.to_owned(), units));
+        Ok((Recorded { added, ..Recorded::default() }, answer))
     }
 
     async fn take(

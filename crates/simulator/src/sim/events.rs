@@ -4,14 +4,16 @@
 use std::collections::VecDeque;
 
 use replication::{Action, Call, Effect, Event, Now};
-use storage::{Batch, Command, IndexWrite, SeamError, Ticket};
+use storage::{Answer, Batch, Command, Engine, IndexWrite, SeamError, SimIndexReader, Ticket};
+use values::{Delta, Key, Scope, View};
 
 use super::{Happening, Sim};
+use crate::ledger::Asked;
 use crate::random::mix;
 
 /// Wall clock at the start of every simulation, in milliseconds since 1970: any late enough for
 /// clocks to be set back.
-const WALL_START_MS: u64 = 1_700_000_000_000;
+pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
 
 /// Rows of cleared collections that an engine looks at after each commit.
 const SWEEP_ROWS: usize = 8;
@@ -159,19 +161,26 @@ impl Sim {
         command: Command,
         queue: &mut VecDeque<Event>,
     ) {
-        let id = self.nodes[node].id;
+        let (id, now_ms) = (self.nodes[node].id, self.now_ms);
         let Some(process) = &mut self.nodes[node].process else { return };
-        if let Command::Update { key, operation, named: None, .. } = &command {
-            process.preparing.insert(ticket, (key.clone(), operation.clone()));
-        }
+        let asked = match &command {
+            Command::Update { key, operation, observed, shown, named, .. } => {
+                let (key, operation) = (key.clone(), operation.clone());
+                let (observed, shown) = (observed.clone(), shown.clone());
+                let held = read_whole(&mut process.engine, &key);
+                let named = named.is_some();
+                held.map(|held| Asked { key, operation, named, observed, shown, held })
+            }
+            _ => None,
+        };
         let mut answers = Vec::new();
         process.engine.execute(ticket, command, &mut answers);
+        if let Some(asked) = asked
+            && let Some((delta, repeated)) = prepared(&answers, ticket)
+        {
+            self.ledger.prepared(id, now_ms, asked, delta, repeated);
+        }
         for (ticket, answer) in answers {
-            if let Some((key, operation)) = process.preparing.remove(&ticket)
-                && let storage::Answer::Prepared { delta, .. } = &answer
-            {
-                self.oracle.prepared(id, &key, &operation, delta);
-            }
             queue.push_back(Event::Storage { ticket, answer });
         }
     }
@@ -218,4 +227,22 @@ impl Sim {
         let folded = mix(self.trace ^ self.now_ms).wrapping_add(mix(a ^ (kind << 56)));
         self.trace = mix(folded ^ b.rotate_left(17));
     }
+}
+
+/// What a replica holds of a key; `None` if its disk cannot be read.
+pub(super) fn read_whole(engine: &mut Engine<SimIndexReader>, key: &Key) -> Option<View> {
+    let mut answers = Vec::new();
+    let command = Command::Read { key: key.clone(), scope: Scope::Whole };
+    engine.execute(Ticket(u64::MAX), command, &mut answers);
+    match answers.pop() {
+        Some((_, Answer::View(view))) => Some(view),
+        _ => None,
+    }
+}
+
+fn prepared(answers: &[(Ticket, Answer)], of: Ticket) -> Option<(&Delta, bool)> {
+    answers.iter().find_map(|(ticket, answer)| match answer {
+        Answer::Prepared { delta, repeated, .. } if *ticket == of => Some((delta, *repeated)),
+        _ => None,
+    })
 }

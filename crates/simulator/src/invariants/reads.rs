@@ -1,0 +1,83 @@
+//! Claims on what clients were shown while faults went on: with r + w > n, all that w owners had, and
+//! nothing that had been taken away.
+
+use values::View;
+
+use super::Run;
+use crate::ledger::Place;
+use crate::sight::{Sight, Write, sight};
+use crate::{Record, ledger::Ledger};
+
+/// A read that r owners answered shows every write that w owners had before it began, unless a
+/// delta made before the read ended took it away or a later set replaced it.
+pub fn invariant_reads_see_quorum_writes(run: Run<'_>) -> Result<(), String> {
+    for (read, view) in reads(run) {
+        for put in before(run, read) {
+            let made = run.minted_alternatives(put);
+            let is_shown = |place: &Place| is_accounted_for(run.ledger, read, view, *place);
+            if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_shown)) {
+                return Err(format!("{read:?} does not see {made:?} of {put:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A read that r owners answered shows nothing that a removal, which w owners had before the read
+/// began, took away.
+pub fn invariant_reads_show_nothing_removed(run: Run<'_>) -> Result<(), String> {
+    for (read, view) in reads(run) {
+        for removal in before(run, read) {
+            for (tag, dot) in run.certainly_removed(removal) {
+                let write = run.ledger.write(&read.key, (tag, dot));
+                if write.is_some_and(|write| sight(&view.value, tag, dot, write) == Sight::Live) {
+                    return Err(format!("{read:?} shows {dot:?}, gone since {removal:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The answer to an update shows what it wrote, unless it was taken away meanwhile.
+pub fn invariant_answers_show_their_writes(run: Run<'_>) -> Result<(), String> {
+    for (record, _) in run.done() {
+        let Some(view) = record.view() else { continue };
+        let made = run.minted_alternatives(record);
+        let is_shown = |place: &Place| is_accounted_for(run.ledger, record, view, *place);
+        if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_shown)) {
+            return Err(format!("the answer does not show {made:?}: {record:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn reads(run: Run<'_>) -> impl Iterator<Item = (&Record, &View)> {
+    let reads = run.history.records.iter().filter(|record| record.operation.is_none());
+    reads.filter(|read| read.is_met()).filter_map(|read| Some((read, read.view()?)))
+}
+
+/// Updates of a read's key that w owners had before it began.
+fn before<'a>(run: Run<'a>, read: &'a Record) -> impl Iterator<Item = &'a Record> {
+    run.done()
+        .map(|(record, _)| record)
+        .filter(|record| record.key == read.key && record.is_met() && record.is_before(read))
+}
+
+fn is_accounted_for(ledger: &Ledger, shown_to: &Record, view: &View, place: Place) -> bool {
+    let (tag, dot) = place;
+    let Some(write) = ledger.write(&shown_to.key, place) else { return true };
+    if matches!(write, Write::Mark) {
+        return true;
+    }
+    match sight(&view.value, tag, dot, write) {
+        Sight::Live => true,
+        Sight::Unseen => false,
+        Sight::Gone => {
+            matches!(write, Write::Base { .. })
+                || ledger
+                    .of(&shown_to.key)
+                    .any(|entry| entry.at_ms <= shown_to.to_ms && entry.removed.contains(&place))
+        }
+    }
+}

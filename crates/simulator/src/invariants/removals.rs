@@ -1,0 +1,74 @@
+//! Claims on what was taken away: exactly what was shown, all of what quorums hold, and for good.
+
+use super::Run;
+use crate::Record;
+use crate::ledger::{Ledger, named};
+use crate::sight::{Sight, Write, sight};
+
+/// A delta takes away nothing but what its operation names and its maker was shown before.
+pub fn invariant_removals_take_only_what_they_were_shown(ledger: &Ledger) -> Result<(), String> {
+    for entry in ledger.entries() {
+        if let Some(taken) = entry.removed.difference(&entry.seen).next() {
+            return Err(format!("{taken:?} was not shown to, or not named by, {entry:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// A removal takes away all that it names and its maker was shown to be there.
+pub fn invariant_removals_take_all_they_were_shown(ledger: &Ledger) -> Result<(), String> {
+    for entry in ledger.entries() {
+        if let Some(left) = entry.due.difference(&entry.removed).next() {
+            return Err(format!("{left:?} was shown and is left by {entry:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// With r + w > n, a removal that r owners were asked for takes away whatever w owners had before
+/// it began: none of that is there in the end.
+pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), String> {
+    for (removal, operation) in run.done() {
+        let is_observed = removal.answer().is_some_and(|answer| !answer.partly_observed);
+        // One done already takes nothing away now.
+        let is_new = removal.answer().is_some_and(|answer| !answer.repeated);
+        if !(operation.removes_observed() && is_observed && is_new) {
+            continue;
+        }
+        let had = |put: &&Record| put.key == removal.key && put.is_met() && put.is_before(removal);
+        for put in run.history.records.iter().filter(had) {
+            for place in run.minted_alternatives(put).into_iter().flatten() {
+                let (Some(write), Some(view)) =
+                    (run.ledger.write(&put.key, place), run.finals.get(&put.key))
+                else {
+                    continue;
+                };
+                let is_won = run.made_for(removal).all(|entry| entry.bases.0 < entry.bases.1);
+                let is_set = matches!(operation, values::Operation::Register(_));
+                if named::removes(operation, place, write)
+                    && (is_won || !is_set)
+                    && sight(&view.value, place.0, place.1, write) == Sight::Live
+                {
+                    return Err(format!("{place:?} of {put:?} is there after {removal:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an acknowledged delta took away is not there in the end.
+pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
+    for (removal, _) in run.done() {
+        let Some(view) = run.finals.get(&removal.key) else { continue };
+        for (tag, dot) in run.certainly_removed(removal) {
+            let Some(write) = run.ledger.write(&removal.key, (tag, dot)) else { continue };
+            if !matches!(write, Write::Base { .. })
+                && sight(&view.value, tag, dot, write) == Sight::Live
+            {
+                return Err(format!("{dot:?}, {write:?}, is back after {removal:?}"));
+            }
+        }
+    }
+    Ok(())
+}

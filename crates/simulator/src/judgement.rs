@@ -1,0 +1,134 @@
+//! What is judged after a run, and in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use replication::{Level, Request};
+use values::{Key, Operation, Scope, View};
+
+use crate::invariants::{Run, minting, reads, removals, replicas, sums, survival, trees};
+use crate::{History, Sim, SimOptions, Workload, workload};
+
+/// Runs a workload under the faults of `options`, mends everything, and judges the run.
+///
+/// Returns what was wrong, if anything was; the error names the invariant.
+pub fn run_history(
+    seed: u64,
+    options: SimOptions,
+    workload: &Workload,
+) -> Result<(Sim, History), String> {
+    let (mut sim, history) = workload::run(seed, options, workload);
+    judge(&mut sim, &history)?;
+    Ok((sim, history))
+}
+
+/// Judges a run that was mended and has come to rest. Reads every key, and deletes it in the end.
+///
+/// Returns what was wrong, if anything was; the error names the invariant.
+pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
+    let keys: BTreeSet<Key> = history.records.iter().map(|record| record.key.clone()).collect();
+    let equal = |sim: &mut Sim, whole, when| {
+        let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
+        equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
+    };
+    if sim.pending() != 0 {
+        return Err(format!("{} deltas are still in outboxes", sim.pending()));
+    }
+    if !history.lost_state {
+        equal(sim, true, "before any read")?;
+    }
+    trees::invariant_trees_are_exact(sim, &keys, !history.lost_state)
+        .map_err(|wrong| format!("trees_are_exact: {wrong}"))?;
+    let finals = read_all(sim, &keys)?;
+    equal(sim, false, "after reading")?;
+    minting::invariant_dots_issued_once(sim)
+        .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
+    let run = Run { history, ledger: sim.ledger(), finals: &finals };
+    for (name, outcome) in outcomes(run, sim.policy().r + sim.policy().w > sim.policy().n) {
+        outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
+    }
+    delete_all(sim, &keys)
+}
+
+/// What each claim says of a run.
+fn outcomes(run: Run<'_>, intersects: bool) -> Vec<(&'static str, Result<(), String>)> {
+    let mut outcomes = vec![
+        ("updates_mint_what_they_say", minting::invariant_updates_mint_what_they_say(run.ledger)),
+        ("answers_say_what_was_made", minting::invariant_answers_say_what_was_made(run)),
+        ("requests_are_done_once", minting::invariant_requests_are_done_once(run)),
+        (
+            "removals_take_only_what_they_were_shown",
+            removals::invariant_removals_take_only_what_they_were_shown(run.ledger),
+        ),
+        (
+            "removals_take_all_they_were_shown",
+            removals::invariant_removals_take_all_they_were_shown(run.ledger),
+        ),
+        ("later_sets_are_later", survival::invariant_later_sets_are_later(run)),
+        ("all_keys_are_judged", survival::invariant_all_keys_are_judged(run)),
+        ("nothing_comes_from_nowhere", survival::invariant_nothing_comes_from_nowhere(run)),
+        ("sums_are_exact", sums::invariant_sums_are_exact(run)),
+        ("answers_show_their_writes", reads::invariant_answers_show_their_writes(run)),
+    ];
+    if run.history.lost_disk {
+        return outcomes;
+    }
+    outcomes.extend([
+        ("no_acknowledged_write_is_lost", survival::invariant_no_acknowledged_write_is_lost(run)),
+        ("no_removed_dot_is_live", removals::invariant_no_removed_dot_is_live(run)),
+        ("the_last_set_wins", survival::invariant_the_last_set_wins(run)),
+    ]);
+    if intersects {
+        outcomes.extend([
+            (
+                "removals_take_what_quorums_hold",
+                removals::invariant_removals_take_what_quorums_hold(run),
+            ),
+            ("reads_see_quorum_writes", reads::invariant_reads_see_quorum_writes(run)),
+            ("reads_show_nothing_removed", reads::invariant_reads_show_nothing_removed(run)),
+        ]);
+    }
+    outcomes
+}
+
+/// Reads every key from all its owners, so that what differs is repaired.
+pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<Key, View>, String> {
+    let mut finals = BTreeMap::new();
+    for (turn, key) in keys.iter().enumerate() {
+        let mut request = Request::get(key.clone(), Scope::Whole);
+        request.level = Level { r: Some(sim.policy().n), ..Level::default() };
+        let node = turn % sim.nodes();
+        let answer = sim.request(node, request).map_err(|error| format!("{key:?}: {error}"))?;
+        if !answer.acks.is_met() {
+            return Err(format!("{key:?}: only {:?} after healing", answer.acks));
+        }
+        finals.insert(key.clone(), answer.view);
+    }
+    sim.run_until_quiet();
+    Ok(finals)
+}
+
+/// Deletes every key, which must then be gone from every owner.
+fn delete_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<(), String> {
+    for (turn, key) in keys.iter().enumerate() {
+        let node = turn % sim.nodes();
+        let answer = sim
+            .update(node, key, Operation::Delete(None))
+            .map_err(|error| format!("deleting {key:?}: {error}"))?;
+        // An owner that fell silent before is not waited for until it is heard of again: what it is to
+        // have, if anything, is hinted.
+        let kept = answer.acks.answered + answer.acks.hinted;
+        if answer.partly_observed || answer.changed > 0 && kept < answer.acks.needed {
+            return Err(format!("deleting {key:?} after healing: {answer:?}"));
+        }
+    }
+    sim.run_until_quiet();
+    for key in keys {
+        for node in sim.owners(key) {
+            let live = sim.view(node, key).map(|view| view.live_tags()).unwrap_or_default();
+            if !live.is_empty() {
+                return Err(format!("{key:?} was deleted, but node {node} shows {live:?}"));
+            }
+        }
+    }
+    Ok(())
+}

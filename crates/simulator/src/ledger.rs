@@ -1,0 +1,230 @@
+//! The ledger: every delta that a node made, for which request, with the dots that it minted, those
+//! that it took away, and those that its maker was shown.
+//!
+//! It is kept by looking at what the engines are given and answer, and read by the invariants. A
+//! request is recognised by a *tracer*, a dot of a node that does not exist, in the context that
+//! its client presents: whoever coordinates it hands that to its engine unchanged.
+
+pub(crate) mod named;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::{Actor, CausalContext, Dot, NodeId};
+use replication::CallId;
+use values::{Base, Blob, Delta, Key, Operation, RegisterOp, State, Tag, Value, View};
+
+pub(crate) use self::named::said;
+use self::named::{Naming, naming};
+use crate::sight::{Sight, Write, held, sight};
+
+/// The node of tracers.
+const TRACER: NodeId = NodeId(u64::MAX);
+
+/// A write of a key: its type and dot.
+pub type Place = (Tag, Dot);
+
+/// The tracer of a call.
+pub(crate) const fn tracer(call: CallId) -> Dot {
+    Dot::new(Actor::new(TRACER, call.0, 0), 1)
+}
+
+/// One delta made.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The client's call that it was made for, if that had a tracer.
+    pub call: Option<CallId>,
+    /// When, in virtual milliseconds.
+    pub at_ms: u64,
+    /// Who made it.
+    pub node: NodeId,
+    /// Which key.
+    pub key: Key,
+    /// What was to be done.
+    pub operation: Operation,
+    /// Whether the request had a name.
+    pub named: bool,
+    /// Whether it says only that the request had been done before.
+    pub repeated: bool,
+    /// What it minted.
+    pub minted: BTreeMap<Place, Write>,
+    /// What it took away that its maker did not hold as gone already.
+    pub removed: BTreeSet<Place>,
+    /// What it could have taken away: named by the operation, and seen by its maker or by whom its
+    /// maker asked.
+    pub seen: BTreeSet<Place>,
+    /// What it had to take away: of what a removal names, all that was shown to be there.
+    pub due: BTreeSet<Place>,
+    /// The latest register base that its maker was shown, and the base that it made.
+    pub bases: (Option<Base>, Option<Base>),
+}
+
+/// What an engine was given for an operation, and held.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) key: Key,
+    pub(crate) operation: Operation,
+    pub(crate) named: bool,
+    pub(crate) observed: CausalContext,
+    pub(crate) shown: Option<View>,
+    pub(crate) held: View,
+}
+
+/// Every delta made so far.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+    /// Where the entries of a call, and of a key, are.
+    by_call: BTreeMap<CallId, Vec<usize>>,
+    by_key: BTreeMap<Key, Vec<usize>>,
+    writes: BTreeMap<Key, BTreeMap<Place, Write>>,
+}
+
+impl Ledger {
+    /// Takes note of the delta that `node` made.
+    pub(crate) fn prepared(
+        &mut self,
+        node: NodeId,
+        at_ms: u64,
+        asked: Asked,
+        delta: &Delta,
+        repeated: bool,
+    ) {
+        let Asked { key, operation, named, observed, shown, held } = asked;
+        let shown = shown.unwrap_or_default().value;
+        let held = held.value;
+        let minted = minted(&operation, delta, [&held, &shown], &observed);
+        let bases = (base(&held).max(base(&shown)), base(&delta.value));
+        // A set that loses against what it was shown replaces nothing.
+        let loses =
+            matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;
+        let whole = matches!(operation, Operation::Delete(_) | Operation::Resolve(_))
+            || matches!(operation, Operation::Register(RegisterOp::Set { replace: true, .. }));
+        let presents = matches!(operation, Operation::Bytes(_));
+        let known = self.writes.entry(key.clone()).or_default();
+        let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+        for (&place @ (tag, dot), write) in known.iter() {
+            let here = sight(&held, tag, dot, write);
+            if sight(&delta.value, tag, dot, write) == Sight::Gone
+                && here != Sight::Gone
+                && !matches!(write, Write::Base { .. } | Write::Mark)
+            {
+                removed.insert(place);
+            }
+            // What was done already hands on what its maker was shown to be gone.
+            if repeated && sight(&shown, tag, dot, write) == Sight::Gone {
+                seen.insert(place);
+            }
+            let naming = naming(&operation, place, write, &observed);
+            if repeated || loses || naming == Naming::No {
+                continue;
+            }
+            // Of what removes whole types, other replicas show the contexts, not every element.
+            let there = match (sight(&shown, tag, dot, write), write) {
+                (Sight::Gone, Write::Entry { .. }) if whole => None,
+                (sight, _) => Some(sight),
+            };
+            let is_presented = presents && tag == Tag::BYTES && observed.contains(dot);
+            if here != Sight::Unseen || there != Some(Sight::Unseen) || is_presented {
+                seen.insert(place);
+            }
+            let is_shown = here == Sight::Live || there == Some(Sight::Live) || is_presented;
+            let is_gone = here == Sight::Gone || matches!(there, None | Some(Sight::Gone));
+            if naming == Naming::Removes && is_shown && !is_gone {
+                due.insert(place);
+            }
+        }
+        // A raw value's context holds the tracers of the requests before, too.
+        let tracers = observed.actors().filter(|actor| actor.replica == TRACER);
+        let call = tracers.map(|actor| CallId(actor.epoch.process)).max_by_key(|call| call.0);
+        for (&place, write) in &minted {
+            if *write != Write::Mark || !known.contains_key(&place) {
+                known.insert(place, write.clone());
+            }
+        }
+        let at = self.entries.len();
+        self.by_key.entry(key.clone()).or_default().push(at);
+        if let Some(call) = call {
+            self.by_call.entry(call).or_default().push(at);
+        }
+        self.entries.push(Entry {
+            call,
+            at_ms,
+            node,
+            key,
+            operation,
+            named,
+            repeated,
+            minted,
+            removed,
+            seen,
+            due,
+            bases,
+        });
+    }
+
+    /// Every delta made, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Every delta made of `key`.
+    pub fn of(&self, key: &Key) -> impl Iterator<Item = &Entry> + Clone {
+        self.by_key.get(key).into_iter().flatten().map(|&at| &self.entries[at])
+    }
+
+    /// Every delta made for `call`.
+    pub fn made_for(&self, call: CallId) -> impl Iterator<Item = &Entry> + Clone {
+        self.by_call.get(&call).into_iter().flatten().map(|&at| &self.entries[at])
+    }
+
+    /// Every dot minted for `key`.
+    pub fn writes(&self, key: &Key) -> impl Iterator<Item = (Place, &Write)> + Clone {
+        self.writes.get(key).into_iter().flatten().map(|(&place, write)| (place, write))
+    }
+
+    /// What a dot was minted for.
+    pub fn write(&self, key: &Key, place: Place) -> Option<&Write> {
+        self.writes.get(key)?.get(&place)
+    }
+}
+
+fn base(value: &Value) -> Option<Base> {
+    match value.state(Tag::LWW) {
+        Some(State::Register(register)) => register.base.clone(),
+        _ => None,
+    }
+}
+
+/// The dots that a delta speaks of and that none of `views` has seen, nor the client.
+fn minted(
+    operation: &Operation,
+    delta: &Delta,
+    views: [&Value; 2],
+    observed: &CausalContext,
+) -> BTreeMap<Place, Write> {
+    let mut minted = BTreeMap::new();
+    for (&tag, state) in &delta.value.0 {
+        let entries: BTreeMap<Dot, Write> = held(state).into_iter().collect();
+        for (actor, first, last) in state.context().ranges() {
+            for dot in (first..=last).map(|counter| Dot::new(actor, counter)) {
+                let was_seen = views.iter().any(|view| view.context(tag).contains(dot))
+                    || matches!(operation, Operation::Bytes(_)) && observed.contains(dot);
+                if was_seen {
+                    continue;
+                }
+                let write = match (entries.get(&dot), named::increment(operation)) {
+                    (Some(write), _) => write.clone(),
+                    (None, Some((element, by))) => Write::Count { element, by },
+                    (None, None) => Write::Mark,
+                };
+                minted.insert((tag, dot), write);
+            }
+        }
+    }
+    minted
+}
+
+/// The empty name, of types without elements.
+pub(crate) const fn nameless() -> Blob {
+    Blob::new()
+}

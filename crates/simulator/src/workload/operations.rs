@@ -1,0 +1,133 @@
+//! What random clients do: every operation of every type, on few names, so that adds, removals and
+//! adds again of the same thing meet.
+
+use clock::Stamp;
+use values::{
+    Blob, BytesOp, CartOp, CounterOp, GsetOp, Key, MapOp, Operation, OrsetOp, RegisterOp, Tag,
+};
+
+use crate::Random;
+
+/// One kind of key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Siblings,
+    Register,
+    Gset,
+    Counter,
+    Orset,
+    Cart,
+    Map,
+    /// Operations of every type on one key.
+    Mixed,
+}
+
+const TYPES: [Kind; 7] =
+    [Kind::Siblings, Kind::Register, Kind::Gset, Kind::Counter, Kind::Orset, Kind::Cart, Kind::Map];
+
+impl Kind {
+    /// Some kind; carts, which most is promised of, twice as often.
+    pub(crate) fn some(random: &mut Random) -> Self {
+        match random.below(9) {
+            7 => Self::Cart,
+            8 => Self::Mixed,
+            at => TYPES[at as usize],
+        }
+    }
+
+    pub(crate) fn key(self, number: usize) -> Key {
+        Key::new("default", format!("{self:?}{number}")).expect("within the bounds")
+    }
+
+    const fn tag(self) -> Option<Tag> {
+        match self {
+            Self::Siblings => Some(Tag::BYTES),
+            Self::Register => Some(Tag::LWW),
+            Self::Gset => Some(Tag::GSET),
+            Self::Counter => Some(Tag::COUNTER),
+            Self::Orset => Some(Tag::ORSET),
+            Self::Cart => Some(Tag::CART),
+            Self::Map => Some(Tag::MAP),
+            Self::Mixed => None,
+        }
+    }
+
+    /// What a client does to such a key. `number` is one that no other operation of the run has,
+    /// `now_ms` what a right wall clock shows, `bytes` the least length of names and values.
+    pub(crate) fn operation(
+        self,
+        random: &mut Random,
+        number: u64,
+        now_ms: u64,
+        bytes: usize,
+    ) -> Operation {
+        match random.below(100) {
+            0..6 => return Operation::Delete(self.tag()),
+            6..9 => return Operation::Delete(None),
+            // Redis's SET, over whatever the key holds.
+            9..11 => return set(random, number, None, true),
+            _ => {}
+        }
+        let dice = random.below(100);
+        let signed = random.between(1, 9) as i64 * if random.chance(700) { 1 } else { -1 };
+        match self {
+            Self::Siblings => Operation::Bytes(match dice {
+                0..20 => BytesOp::Delete,
+                20..30 => BytesOp::Put(few(random, bytes)),
+                _ => BytesOp::Put(long(format!("v{number}"), bytes)),
+            }),
+            Self::Register if dice < 50 => Operation::Register(RegisterOp::Increment(signed)),
+            Self::Register => {
+                let at = (dice < 55).then(|| {
+                    Stamp::from_millis((now_ms + random.below(40_000)).saturating_sub(20_000))
+                });
+                set(random, number, at, dice > 95)
+            }
+            Self::Gset => Operation::Gset(GsetOp::Add(names(random, bytes))),
+            Self::Counter if dice < 25 => Operation::Counter(CounterOp::Reset),
+            Self::Counter => Operation::Counter(CounterOp::Add(signed)),
+            Self::Orset if dice < 45 => Operation::Orset(OrsetOp::Remove(names(random, bytes))),
+            Self::Orset => Operation::Orset(OrsetOp::Add(names(random, bytes))),
+            Self::Cart => {
+                let item = few(random, bytes);
+                Operation::Cart(match dice {
+                    0..25 => CartOp::Remove(item),
+                    25..45 => CartOp::SetQuantity { item, quantity: random.below(5) },
+                    _ => CartOp::Add { item, quantity: random.between(1, 9) },
+                })
+            }
+            Self::Map => Operation::Map(match dice {
+                0..30 => MapOp::Remove(names(random, bytes)),
+                30..65 => MapOp::Increment { field: few(random, bytes), by: signed },
+                _ => {
+                    let names = names(random, bytes).into_iter();
+                    MapOp::Set(names.map(|name| (name, number.to_string().into())).collect())
+                }
+            }),
+            Self::Mixed if dice < 15 => set(random, number, None, true),
+            Self::Mixed if dice < 30 => Operation::Resolve(*random.pick(&Tag::KNOWN)),
+            Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms, bytes),
+        }
+    }
+}
+
+fn set(random: &mut Random, number: u64, at: Option<Stamp>, replace: bool) -> Operation {
+    // Most are numbers, so that increments go on from them.
+    let is_word = random.chance(100);
+    let value = if is_word { format!("word{number}") } else { number.to_string() };
+    Operation::Register(RegisterOp::Set { value: value.into(), at, replace })
+}
+
+fn long(text: String, bytes: usize) -> Blob {
+    format!("{text:-<bytes$}").into()
+}
+
+/// One of three names.
+fn few(random: &mut Random, bytes: usize) -> Blob {
+    long(format!("i{}", random.below(3)), bytes)
+}
+
+/// One of them or two.
+fn names(random: &mut Random, bytes: usize) -> Vec<Blob> {
+    (0..random.between(1, 2)).map(|_| few(random, bytes)).collect()
+}
