@@ -13,22 +13,36 @@ pub use json::json;
 pub use svg::svg;
 pub use text::text;
 
-use clock::{Dot, NodeId};
+use std::collections::BTreeMap;
+
+use clock::{Actor, Dot, NodeId};
 use replication::{Explanation, NamedBy, RequestName};
 
-/// A dot for people: the name of its node, or of the request that it stands for, and its counter.
-/// The epoch is left out, so this is no identity.
-fn dot_text(found: &Explanation, dot: Dot) -> String {
-    if dot.actor.replica == NodeId::NAMED {
-        let is_of = |write: &&replication::Coordinated| {
-            write.minted.is_some_and(|minted| minted.contains(dot))
-        };
-        let write = found.writes.iter().find(is_of);
-        if let Some(name) = write.and_then(|write| write.name.as_ref()).and_then(name_text) {
-            return format!("{name}:{}", dot.counter);
+/// Dots as people are shown them, with what is looked up for it.
+struct DotNames<'a> {
+    found: &'a Explanation,
+    /// Of dots that stand for requests with names: the names, as far as they are remembered.
+    requests: BTreeMap<Actor, String>,
+}
+
+impl<'a> DotNames<'a> {
+    fn of(found: &'a Explanation) -> Self {
+        let named = found.writes.iter().filter_map(|write| {
+            let actor = write.minted?.first.actor;
+            let name = write.name.as_ref().and_then(name_text)?;
+            (actor.replica == NodeId::NAMED).then_some((actor, name))
+        });
+        Self { found, requests: named.collect() }
+    }
+
+    /// The name of the dot's node, or of the request that it stands for, and its counter. The epoch
+    /// is left out, so this is no identity.
+    fn text(&self, dot: Dot) -> String {
+        match self.requests.get(&dot.actor) {
+            Some(name) => format!("{name}:{}", dot.counter),
+            None => format!("{}:{}", self.found.name_of(dot.actor.replica), dot.counter),
         }
     }
-    format!("{}:{}", found.name_of(dot.actor.replica), dot.counter)
 }
 
 /// The name that an application or its client library gave a request.

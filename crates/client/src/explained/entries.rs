@@ -46,13 +46,6 @@ impl Entry {
         };
         Self { summed: live.map(range).collect(), ..self }
     }
-
-    /// Whether an increment under `dot` is part of the sum.
-    pub(super) fn sums(&self, dot: Dot) -> bool {
-        self.summed.iter().any(|&(first, last)| {
-            first.actor == dot.actor && (first.counter..=last).contains(&dot.counter)
-        })
-    }
 }
 
 /// The entries of `state`, in order.

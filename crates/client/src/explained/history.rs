@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use clock::{CausalContext, Dot, Stamp};
-use replication::{Coordinated, Explanation, summarize};
+use replication::{Coordinated, summarize};
 use values::Tag;
 
 use super::entries::{Entry, What, entries};
-use super::{dot_text, quoted};
+use super::{DotNames, quoted};
 
 /// Characters of a value that a write is shown with.
 const VALUE_MAX: usize = 24;
@@ -56,28 +56,100 @@ impl Node<'_> {
     }
 }
 
-/// Live entries by type and dot.
-type Live = BTreeMap<(Tag, Dot), Entry>;
+/// What is live, looked up by the writes that it rests on.
+struct Live<'l> {
+    by_dot: BTreeMap<(Tag, Dot), &'l Entry>,
+    /// Dots among which the increments of sums are, by type.
+    summed: BTreeMap<Tag, CausalContext>,
+}
+
+impl<'l> Live<'l> {
+    fn of(held: &'l [(Tag, Entry)]) -> Self {
+        let mut live = Self { by_dot: BTreeMap::new(), summed: BTreeMap::new() };
+        for (tag, entry) in held {
+            live.by_dot.extend(entry.dots.iter().map(|&dot| ((*tag, dot), entry)));
+            for &(first, last) in &entry.summed {
+                let summed = live.summed.entry(*tag).or_default();
+                summed.insert_range(first.actor, first.counter, last);
+            }
+        }
+        live
+    }
+
+    /// What rests on a dot of `write`, and names it.
+    fn entry_of(&self, write: &Coordinated) -> Option<&'l Entry> {
+        let minted = write.minted.filter(|minted| minted.first.counter <= minted.last)?;
+        let last = Dot::new(minted.first.actor, minted.last);
+        let own = self.by_dot.range((minted.tag, minted.first)..=(minted.tag, last));
+        own.map(|(_, &entry)| entry).find(|entry| entry.what != What::Deleted)
+    }
+
+    /// Whether `write` is an increment within a sum.
+    fn sums(&self, write: &Coordinated) -> bool {
+        // Within the range of a sum other writes have dots as well.
+        let is_increment = ["counter add", "lww increment", "map increment"];
+        is_increment.contains(&write.operation.as_str())
+            && write.minted.is_some_and(|minted| {
+                let summed = self.summed.get(&minted.tag);
+                summed.is_some_and(|summed| summed.contains(minted.first))
+            })
+    }
+}
+
+/// A write before it is told of.
+enum Found<'a, 'l> {
+    /// A journal has it.
+    Remembered(&'a Coordinated),
+    /// Something live rests on it, and no journal has it.
+    Forgotten(Tag, Dot, &'l Entry),
+}
+
+impl Found<'_, '_> {
+    fn time(&self) -> Option<Stamp> {
+        match self {
+            Self::Remembered(write) => Some(write.time),
+            Self::Forgotten(_, _, entry) => entry.time,
+        }
+    }
+
+    /// Its first dot.
+    fn dot(&self) -> Option<(Tag, Dot)> {
+        match self {
+            Self::Remembered(write) => write.minted.map(|minted| (minted.tag, minted.first)),
+            Self::Forgotten(tag, dot, _) => Some((*tag, *dot)),
+        }
+    }
+}
 
 impl<'a> History<'a> {
-    /// The latest `most` writes.
-    pub(super) fn of(found: &'a Explanation, most: usize) -> Self {
-        let live: Live = found
-            .merged
-            .value
-            .0
-            .iter()
-            .flat_map(|(&tag, state)| {
-                entries(state).into_iter().flat_map(move |entry| {
-                    let dots = entry.dots.clone();
-                    dots.into_iter().map(move |dot| ((tag, dot), entry.clone()))
-                })
-            })
+    /// The latest `most` writes. Costs a walk over what is held, and the square of `most`: it runs
+    /// where requests are answered.
+    pub(super) fn of(names: &DotNames<'a>, most: usize) -> Self {
+        let found = names.found;
+        let states = found.merged.value.0.iter();
+        let held: Vec<(Tag, Entry)> = states
+            .flat_map(|(&tag, state)| entries(state).into_iter().map(move |entry| (tag, entry)))
             .collect();
-        let mut lanes: Vec<String> = Vec::new();
-        for &node in found.preference_list.iter().take(usize::from(found.n)) {
-            lanes.push(found.name_of(node));
+        let live = Live::of(&held);
+        let mut remembered = BTreeMap::<Tag, CausalContext>::new();
+        for minted in found.writes.iter().filter_map(|write| write.minted) {
+            let dots = remembered.entry(minted.tag).or_default();
+            dots.insert_range(minted.first.actor, minted.first.counter, minted.last);
         }
+        let is_remembered = |tag, dot| remembered.get(&tag).is_some_and(|dots| dots.contains(dot));
+        let forgotten = live.by_dot.iter().filter(|&(&(tag, dot), entry)| {
+            entry.what != What::Deleted && !is_remembered(tag, dot)
+        });
+        let mut all: Vec<Found<'_, '_>> =
+            forgotten.map(|(&(tag, dot), entry)| Found::Forgotten(tag, dot, entry)).collect();
+        all.extend(found.writes.iter().map(Found::Remembered));
+        // Hybrid time follows causality, so this order does too; what has none comes first.
+        all.sort_by_key(Found::time);
+        let left_out = all.len().saturating_sub(most);
+        let latest = all.split_off(left_out);
+
+        let owners = found.preference_list.iter().take(usize::from(found.n));
+        let mut lanes: Vec<String> = owners.map(|&node| found.name_of(node)).collect();
         let mut lane_of = |name: String| match lanes.iter().position(|lane| *lane == name) {
             Some(lane) => lane,
             None => {
@@ -85,100 +157,74 @@ impl<'a> History<'a> {
                 lanes.len() - 1
             }
         };
-        let is_remembered = |tag: Tag, dot: Dot| {
-            let mut minted = found.writes.iter().filter_map(|write| write.minted);
-            minted.any(|minted| minted.tag == tag && minted.contains(dot))
-        };
-        let forgotten = live.iter().filter(|((tag, dot), entry)| {
-            entry.what != What::Deleted && !is_remembered(*tag, *dot)
+        let after = directly_after(latest.len(), |place, earlier| {
+            let Found::Remembered(write) = latest[place] else { return false };
+            latest[earlier].dot().is_some_and(|(tag, dot)| write.has_seen(tag, dot))
         });
-        let mut writes: Vec<(Node<'a>, Option<(Tag, Dot)>)> = forgotten
-            .map(|(&(tag, dot), entry)| {
-                let node = Node {
-                    lane: lane_of(found.name_of(dot.actor.replica)),
-                    label: dot_text(found, dot),
-                    write: None,
-                    time: entry.time,
-                    is_live: true,
-                    value: shown(entry),
-                    seen: String::new(),
-                    after: Vec::new(),
-                };
-                (node, Some((tag, dot)))
-            })
-            .collect();
-        for write in &found.writes {
-            let own = live_of(&live, write);
-            let node = Node {
-                lane: lane_of(found.name_of(write.node)),
-                label: label(found, write),
-                write: Some(write),
-                time: Some(write.time),
-                is_live: own.is_some(),
-                // A sum is not what this one of its increments added.
-                value: own.filter(|entry| entry.summed.is_empty()).and_then(shown),
-                seen: seen(found, write),
-                after: Vec::new(),
-            };
-            writes.push((node, write.minted.map(|minted| (minted.tag, minted.first))));
-        }
-        // Hybrid time follows causality, so this order does too; what has none comes first.
-        writes.sort_by_key(|(node, _)| node.time);
-        let left_out = writes.len().saturating_sub(most);
-        let mut writes = writes.split_off(left_out);
-        let dots: Vec<Option<(Tag, Dot)>> = writes.iter().map(|(_, dot)| *dot).collect();
-        for at in 0..writes.len() {
-            let Some(write) = writes[at].0.write else { continue };
-            let has_seen = |write: &Coordinated, place: usize| {
-                dots[place].is_some_and(|(tag, dot)| write.has_seen(tag, dot))
-            };
-            let seen: Vec<usize> = (0..at).filter(|&place| has_seen(write, place)).collect();
-            // What one that was seen had itself seen is not directly before.
-            let is_direct = |place: &usize| {
-                !seen.iter().any(|&other| {
-                    let other = writes[other].0.write;
-                    other.is_some_and(|other| has_seen(other, *place))
-                })
-            };
-            let after = seen.iter().copied().filter(is_direct).collect();
-            writes[at].0.after = after;
-        }
-        let writes = writes.into_iter().map(|(node, _)| node).collect();
+        let writes = latest.iter().zip(after).map(|(found_write, after)| match *found_write {
+            Found::Forgotten(_, dot, entry) => Node {
+                lane: lane_of(found.name_of(dot.actor.replica)),
+                label: names.text(dot),
+                write: None,
+                time: entry.time,
+                is_live: true,
+                value: shown(entry),
+                seen: String::new(),
+                after,
+            },
+            Found::Remembered(write) => {
+                let own = live.entry_of(write);
+                Node {
+                    lane: lane_of(found.name_of(write.node)),
+                    label: label(names, write),
+                    write: Some(write),
+                    time: Some(write.time),
+                    is_live: own.is_some() || live.sums(write),
+                    // A sum is not what this one of its increments added.
+                    value: own.filter(|entry| entry.summed.is_empty()).and_then(shown),
+                    seen: seen(names, write),
+                    after,
+                }
+            }
+        });
+        let writes = writes.collect();
         Self { lanes, writes, left_out }
     }
 }
 
-/// Something live that rests on `write`.
-fn live_of<'l>(live: &'l Live, write: &Coordinated) -> Option<&'l Entry> {
-    let minted = write.minted?;
-    let (first, last) = (minted.first, Dot::new(minted.first.actor, minted.last));
-    let mut own = live.range((minted.tag, first)..=(minted.tag, last)).map(|(_, entry)| entry);
-    let own = own.find(|entry| entry.what != What::Deleted);
-    // Within the range of a sum other writes have dots as well.
-    let is_increment = ["counter add", "lww increment", "map increment"];
-    own.or_else(|| {
-        let mut sums = live.iter().filter(|((tag, _), _)| *tag == minted.tag);
-        let counted = is_increment.contains(&write.operation.as_str());
-        sums.find(|(_, entry)| counted && entry.sums(first)).map(|(_, entry)| entry)
-    })
+/// Of `count` writes in an order that follows causality: after which each came directly, which is
+/// those it had seen but for what one of them had itself seen. Asks once for each pair.
+pub(super) fn directly_after(
+    count: usize,
+    mut has_seen: impl FnMut(usize, usize) -> bool,
+) -> Vec<Vec<usize>> {
+    let seen: Vec<Vec<usize>> = (0..count)
+        .map(|place| (0..place).filter(|&earlier| has_seen(place, earlier)).collect())
+        .collect();
+    let of = |own: &Vec<usize>| {
+        let mut is_direct = vec![true; count];
+        own.iter().flat_map(|&place| &seen[place]).for_each(|&place| is_direct[place] = false);
+        own.iter().copied().filter(|&place| is_direct[place]).collect()
+    };
+    seen.iter().map(of).collect()
 }
 
-fn label(found: &Explanation, write: &Coordinated) -> String {
+fn label(names: &DotNames<'_>, write: &Coordinated) -> String {
     match write.minted {
         None => "removal".into(),
-        Some(minted) if minted.last == minted.first.counter => dot_text(found, minted.first),
-        Some(minted) => format!("{}..{}", dot_text(found, minted.first), minted.last),
+        Some(minted) if minted.last == minted.first.counter => names.text(minted.first),
+        Some(minted) => format!("{}..{}", names.text(minted.first), minted.last),
     }
 }
 
 /// What the write had seen, each type by itself if there are several.
-fn seen(found: &Explanation, write: &Coordinated) -> String {
+fn seen(names: &DotNames<'_>, write: &Coordinated) -> String {
     let mut by_type = BTreeMap::<Tag, CausalContext>::new();
     for &(tag, dot) in &write.seen {
         let context = by_type.entry(tag).or_default();
         context.insert_range(dot.actor, 1, dot.counter);
     }
-    let text = |context: &CausalContext| summarize(context, &found.names);
+    let text = |context: &CausalContext| summarize(context, &names.found.names);
     let mut text = match by_type.len() {
         0 => "{}".into(),
         1 => by_type.values().map(text).collect(),

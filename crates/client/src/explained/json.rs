@@ -9,13 +9,16 @@ use values::View;
 
 use super::entries::{Entry, What, entries};
 use super::history::{History, Node};
-use super::{dot_text, name_text};
+use super::{DotNames, name_text};
 
 /// Entries of one type shown at most; how many there are beyond is said. A guess.
 const ENTRIES_MAX: usize = 1_000;
+/// Writes shown at most, the latest; how many there are beyond is said. A guess.
+const WRITES_MAX: usize = 256;
 
 /// `found` as a JSON document. Bytes that are no UTF-8 are `{"base64": "…"}`.
 pub fn json(found: &Explanation) -> Value {
+    let names = DotNames::of(found);
     let named = |nodes: &[NodeId]| -> Vec<String> {
         nodes.iter().map(|&node| found.name_of(node)).collect()
     };
@@ -32,7 +35,7 @@ pub fn json(found: &Explanation) -> Value {
             match &replica.view {
                 Ok(view) => {
                     told["same"] = (view.value == found.merged.value).into();
-                    told["types"] = types(found, view);
+                    told["types"] = types(&names, view);
                 }
                 Err(why) => told["error"] = why.as_str().into(),
             }
@@ -40,8 +43,8 @@ pub fn json(found: &Explanation) -> Value {
         })
         .collect();
     let live: Vec<String> = found.merged.live_tags().iter().map(ToString::to_string).collect();
-    let history = History::of(found, usize::MAX);
-    document!({
+    let history = History::of(&names, WRITES_MAX);
+    let mut shown = document!({
         "bucket": text(found.key.bucket()),
         "key": text(found.key.key()),
         "partition": found.partition,
@@ -51,20 +54,24 @@ pub fn json(found: &Explanation) -> Value {
         "types": live,
         "siblings": found.merged.siblings().len(),
         "replicas": replicas,
-        "merged": types(found, &found.merged),
+        "merged": types(&names, &found.merged),
         "writes": history.writes.iter().map(|node| write(found, node)).collect::<Vec<_>>(),
-    })
+    });
+    if history.left_out > 0 {
+        shown["writes_left_out"] = history.left_out.into();
+    }
+    shown
 }
 
 /// What a view shows, type by type.
-fn types(found: &Explanation, view: &View) -> Value {
+fn types(names: &DotNames<'_>, view: &View) -> Value {
     let mut types = Map::new();
     for (&tag, state) in &view.value.0 {
         let entries = entries(state);
         let mut shown = document!({
             "live": view.is_live(tag),
-            "context": summarize(state.context(), &found.names),
-            "entries": entries.iter().take(ENTRIES_MAX).map(|e| entry(found, e)).collect::<Vec<_>>(),
+            "context": summarize(state.context(), &names.found.names),
+            "entries": entries.iter().take(ENTRIES_MAX).map(|e| entry(names, e)).collect::<Vec<_>>(),
         });
         if entries.len() > ENTRIES_MAX {
             shown["more"] = (entries.len() - ENTRIES_MAX).into();
@@ -74,8 +81,8 @@ fn types(found: &Explanation, view: &View) -> Value {
     types.into()
 }
 
-fn entry(found: &Explanation, entry: &Entry) -> Value {
-    let dots = entry.dots.iter().map(|&dot| dot_text(found, dot));
+fn entry(names: &DotNames<'_>, entry: &Entry) -> Value {
+    let dots = entry.dots.iter().map(|&dot| names.text(dot));
     let mut shown = document!({ "dots": dots.collect::<Vec<_>>() });
     if let Some(element) = &entry.element {
         shown["element"] = text(element);

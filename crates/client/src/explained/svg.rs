@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use replication::Explanation;
 
 use super::history::{History, Node};
-use super::{name_text, quoted};
+use super::{DotNames, name_text, quoted};
 
 /// Writes that are drawn, the latest.
 const WRITES_MAX: usize = 60;
@@ -32,7 +32,7 @@ text{fill:#e6edf3}.faint,.old text{fill:#8b949e}.live{fill:#3fb950;stroke:#3fb95
 
 /// The history of the key that `found` explains, as an SVG document.
 pub fn svg(found: &Explanation) -> String {
-    let history = History::of(found, WRITES_MAX);
+    let history = History::of(&DotNames::of(found), WRITES_MAX);
     let lanes = history.lanes.len();
     let width = 2 * MARGIN + lanes * LANE + TEXT;
     let bottom = HEAD + history.writes.len().max(1) * ROW;

@@ -147,7 +147,7 @@ fn the_drawing_has_every_write_once_and_a_line_for_each_that_was_seen() {
 fn what_no_node_remembers_is_shown_by_what_is_held() {
     let mut found = three_siblings();
     found.writes.clear();
-    let history = history::History::of(&found, 10);
+    let history = history::History::of(&DotNames::of(&found), 10);
     assert!(history.writes.iter().all(|node| node.is_live && node.write.is_none()));
     let labels: Vec<&str> = history.writes.iter().map(|node| node.label.as_str()).collect();
     assert_eq!(labels, ["a:2", "b:1", "c:1"]);
@@ -158,7 +158,7 @@ fn what_no_node_remembers_is_shown_by_what_is_held() {
 #[test]
 fn of_a_long_history_the_latest_writes_are_shown() {
     let found = three_siblings();
-    let history = history::History::of(&found, 2);
+    let history = history::History::of(&DotNames::of(&found), 2);
     assert_eq!((history.writes.len(), history.left_out), (2, 2));
     // What came before the first that is shown leads nowhere.
     assert!(history.writes.iter().all(|node| node.after.is_empty()));
@@ -172,7 +172,7 @@ fn a_write_seen_through_another_is_not_directly_before() {
     let mut found = three_siblings();
     found.merged = View::of(three);
     found.writes = vec![first, second, third];
-    let history = history::History::of(&found, 10);
+    let history = history::History::of(&DotNames::of(&found), 10);
     let after: Vec<_> = history.writes.iter().map(|node| node.after.clone()).collect();
     assert_eq!(after, [vec![], vec![0], vec![1]]);
 }
@@ -205,11 +205,77 @@ fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
     }
     let mut found = three_siblings();
     (found.merged, found.writes) = (View::of(value), writes);
-    let history = history::History::of(&found, 10);
+    let history = history::History::of(&DotNames::of(&found), 10);
     let live: Vec<bool> = history.writes.iter().map(|node| node.is_live).collect();
     assert_eq!(live, [false, false, true, true]);
     assert!(history.writes[1].is_removal());
 
     assert_eq!(quoted(b"\xff\x00", 10), "\"\\xff\\x00\"");
     assert_eq!(quoted("ä".repeat(70).as_bytes(), 3), "\"äää\"… (140 bytes)");
+}
+
+/// A set of 20,000 elements, whose latest writes a journal remembers.
+#[test]
+fn of_a_large_and_busy_key_every_form_tells_the_latest_writes_and_counts_the_others() {
+    use values::OrsetOp;
+    let actor = Actor::new(NodeId(1), 1, 0);
+    let (mut value, none) = (Value::default(), CausalContext::default());
+    let mut add = |from: u64, to: u64| {
+        let names = (from..to).map(|n| Bytes::from(format!("{n:05}"))).collect();
+        let mint = Mint { actor, stamp: Stamp::from_millis(to) };
+        let operation = Operation::Orset(OrsetOp::Add(names));
+        let view = View::of(value.clone());
+        let made = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
+        value.apply(&made.delta);
+        Coordinated {
+            node: NodeId(1),
+            minted: made.minted,
+            time: mint.stamp,
+            operation: operation.name().into(),
+            name: None,
+            seen: vec![(Tag::ORSET, Dot::new(actor, from))],
+            seen_more: false,
+        }
+    };
+    add(0, 19_700);
+    let writes: Vec<Coordinated> = (19_700..20_000).map(|n| add(n, n + 1)).collect();
+    let mut found = three_siblings();
+    (found.merged, found.writes) = (View::of(value), writes);
+
+    let shown = json(&found);
+    let told = shown["writes"].as_array().unwrap();
+    assert_eq!((told.len(), &shown["writes_left_out"]), (256, &document!(19_744)));
+    // Elements that no journal remembers have no time, so they are the first to be left out.
+    assert_eq!((&told[0]["dots"], &told[0]["after"]), (&document!("a:19745"), &document!([])));
+    assert_eq!(
+        (&told[255]["dots"], &told[255]["after"]),
+        (&document!("a:20000"), &document!([254]))
+    );
+    assert!(text(&found).contains("(19960 earlier ones)"));
+    assert!(svg(&found).contains("19940 earlier ones are left out"));
+}
+
+#[test]
+fn what_came_directly_before_is_found_by_asking_once_for_each_pair() {
+    let mut asked = 0;
+    // The first 128 have seen nothing, the others all of those: most have something to compare.
+    let after = history::directly_after(256, |place, earlier| {
+        asked += 1;
+        earlier < 128 && place >= 128
+    });
+    assert_eq!(asked, 256 * 255 / 2);
+    assert!(after[..128].iter().all(Vec::is_empty));
+    assert!(after[128..].iter().all(|before| *before == (0..128).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_write_said_to_end_before_it_begins_is_shown_and_names_nothing() {
+    let mut found = three_siblings();
+    let minted = found.writes[1].minted.as_mut().unwrap();
+    minted.last = minted.first.counter - 1;
+    let history = history::History::of(&DotNames::of(&found), 10);
+    let live: Vec<(&str, bool)> =
+        history.writes.iter().map(|node| (node.label.as_str(), node.is_live)).collect();
+    let expected = [("a:1", false), ("a:2", true), ("a:2..1", false), ("b:1", true), ("c:1", true)];
+    assert_eq!(live, expected);
 }

@@ -6,7 +6,7 @@ use values::View;
 
 use super::entries::{Entry, What, entries};
 use super::history::{History, Node};
-use super::{dot_text, name_text, quoted};
+use super::{DotNames, name_text, quoted};
 
 /// Entries that are shown of each type.
 const SHOWN_MAX: usize = 10;
@@ -19,6 +19,7 @@ const LANE_MAX: usize = 10;
 
 /// `found` as text, with a line break at its end.
 pub fn text(found: &Explanation) -> String {
+    let names = DotNames::of(found);
     let list = |nodes: &[NodeId]| {
         nodes.iter().map(|&node| found.name_of(node)).collect::<Vec<_>>().join(", ")
     };
@@ -50,7 +51,7 @@ pub fn text(found: &Explanation) -> String {
         ));
     }
     lines.push("merged, as a read of all of them would give".into());
-    lines.extend(view_lines(found, merged));
+    lines.extend(view_lines(&names, merged));
     for ReplicaView { node, view, pending_for } in &found.replicas {
         // Values, not views: those carry digests of rows, which a merged one has not.
         let agrees = view.as_ref().is_ok_and(|view| view.value == merged.value);
@@ -59,14 +60,14 @@ pub fn text(found: &Explanation) -> String {
         lines.push(format!("at {}{part}{same}", found.name_of(*node)));
         match view {
             Ok(_) if agrees => {}
-            Ok(view) => lines.extend(view_lines(found, view)),
+            Ok(view) => lines.extend(view_lines(&names, view)),
             Err(reason) => lines.push(format!("  {reason}")),
         }
         if !pending_for.is_empty() {
             lines.push(format!("  holds what is still to reach {}", list(pending_for)));
         }
     }
-    lines.extend(history_lines(found));
+    lines.extend(history_lines(&names));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -79,12 +80,12 @@ fn type_names(view: &View) -> String {
 }
 
 /// The states of a view, a few lines for each type.
-fn view_lines(found: &Explanation, view: &View) -> Vec<String> {
+fn view_lines(names: &DotNames<'_>, view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     for (&tag, state) in &view.value.0 {
-        lines.push(format!("  {tag} {}", summarize(state.context(), &found.names)));
+        lines.push(format!("  {tag} {}", summarize(state.context(), &names.found.names)));
         let all = entries(state);
-        lines.extend(all.iter().take(SHOWN_MAX).map(|entry| entry_line(found, entry)));
+        lines.extend(all.iter().take(SHOWN_MAX).map(|entry| entry_line(names, entry)));
         if all.len() > SHOWN_MAX {
             lines.push(format!("    and {} more", all.len() - SHOWN_MAX));
         }
@@ -95,7 +96,7 @@ fn view_lines(found: &Explanation, view: &View) -> Vec<String> {
     lines
 }
 
-fn entry_line(found: &Explanation, entry: &Entry) -> String {
+fn entry_line(names: &DotNames<'_>, entry: &Entry) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(entry.element.iter().map(|element| quoted(element, VALUE_MAX)));
     let what = match &entry.what {
@@ -108,14 +109,14 @@ fn entry_line(found: &Explanation, entry: &Entry) -> String {
         }
     };
     parts.extend(what);
-    parts.extend(entry.dots.iter().map(|&dot| dot_text(found, dot)));
+    parts.extend(entry.dots.iter().map(|&dot| names.text(dot)));
     parts.extend(entry.time.map(|time| format!("at {}", time.utc())));
     format!("    {}", parts.join(" "))
 }
 
 /// The history as a drawing: a column for each coordinator, a line for each write.
-fn history_lines(found: &Explanation) -> Vec<String> {
-    let history = History::of(found, WRITES_MAX);
+fn history_lines(names: &DotNames<'_>) -> Vec<String> {
+    let history = History::of(names, WRITES_MAX);
     if history.writes.is_empty() {
         return Vec::new();
     }
