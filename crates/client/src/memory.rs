@@ -158,14 +158,9 @@ impl MemoryDatastore {
         replica: &mut Replica,
         request: &Request,
     ) -> Result<CausalContext, RequestError> {
-        let Some(token) = &request.context else { return Ok(CausalContext::default()) };
-        let tag = match &request.action {
-            Action::Update(operation) => operation.tag().unwrap_or(Tag::BYTES),
-            Action::Get(_) => Tag::BYTES,
+        let Some(claims) = request.claims(&self.secret)? else {
+            return Ok(CausalContext::default());
         };
-        let claims = token
-            .open(&self.secret, scope_of(&request.key, tag))
-            .map_err(|error| RequestError::Context(error.to_string()))?;
         replica.clock.observe(claims.time);
         Ok(claims.context)
     }

@@ -2,7 +2,7 @@
 //!
 //! A put or delete removes the siblings that the presented context has seen. A put without a
 //! context has seen none and so adds a sibling; a delete without one would remove nothing, and is
-//! refused.
+//! refused. Where the bucket's raw values are registers, the context decides nothing.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};

@@ -12,9 +12,7 @@ mod update;
 
 use std::sync::Arc;
 
-use clock::{
-    Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope,
-};
+use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims};
 use values::{Blob, Key, Limits, Tag, View};
 
 pub(crate) use self::{
@@ -24,6 +22,7 @@ pub(crate) use self::{
 use crate::{
     Action, Body, Request, RequestError, RequestName,
     quorum::Quorum,
+    request::token_scope,
     turn::{Origin, Part, PartKind, Shared, Slot, Turn, Waiter},
 };
 
@@ -135,18 +134,13 @@ impl Terms {
     /// Checks a request's level and token. Nothing was done on an error.
     pub(crate) fn of(
         request: &Request,
-        tag: Tag,
         slot: Slot,
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<Self, RequestError> {
         let quorum = quorum(request, turn.shared)?;
         let mut observed = CausalContext::default();
-        if let Some(token) = &request.context {
-            let scope = token_scope(&request.key, tag);
-            let opened = token.open(&turn.shared.config.secret, scope);
-            let claims =
-                opened.map_err(|error: TokenError| RequestError::Context(error.to_string()))?;
+        if let Some(claims) = request.claims(&turn.shared.config.secret)? {
             turn.shared.clock.observe(claims.time);
             observed = claims.context;
         }
@@ -209,10 +203,6 @@ impl Terms {
         })
         .collect()
     }
-}
-
-fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
-    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 /// The quorum of `request`.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use clock::{CausalContext, ContextToken, Dot, NodeId, Stamp};
+use clock::{
+    CausalContext, ClusterSecret, ContextToken, Dot, NodeId, Stamp, TokenClaims, TokenScope,
+};
 use serde::{Deserialize, Serialize};
 use storage::{ConflictPosition, ListPosition, StorageError};
 use values::{
@@ -40,10 +42,10 @@ impl Action {
     pub fn with_raw(self, raw: RawValues) -> Self {
         let operation = match (raw, self) {
             (RawValues::Lww, Self::Update(Operation::Bytes(BytesOp::Put(value)))) => {
-                Operation::Register(RegisterOp::Set { value, at: None, replace: false })
+                Operation::Register(RegisterOp::PutRaw(value))
             }
             (RawValues::Lww, Self::Update(Operation::Bytes(BytesOp::Delete))) => {
-                Operation::Delete(Some(Tag::LWW))
+                Operation::Register(RegisterOp::DeleteRaw)
             }
             (_, other) => return other,
         };
@@ -83,6 +85,30 @@ impl Request {
         Self::new(key, Action::Update(operation))
     }
 
+    /// What the client has seen by its context token, if it sent one, of the type operated on.
+    ///
+    /// A raw write that makes a register takes a token of `bytes` as well: a raw read answers with
+    /// one where the key has values from before the policy changed. What it has seen names no
+    /// register, so of such a token only the time counts.
+    pub fn claims(&self, secret: &ClusterSecret) -> Result<Option<TokenClaims>, RequestError> {
+        let Some(token) = &self.context else { return Ok(None) };
+        let open = |tag| token.open(secret, token_scope(&self.key, tag));
+        let claims = match &self.action {
+            Action::Get(_) => open(Tag::BYTES),
+            Action::Update(operation) => {
+                let is_raw = matches!(
+                    operation,
+                    Operation::Register(RegisterOp::PutRaw(_) | RegisterOp::DeleteRaw)
+                );
+                open(operation.tag().unwrap_or(Tag::BYTES)).or_else(|refused| {
+                    let claims = if is_raw { open(Tag::BYTES) } else { Err(refused) };
+                    claims.map(|claims| TokenClaims { context: CausalContext::default(), ..claims })
+                })
+            }
+        };
+        claims.map(Some).map_err(|error| RequestError::Context(error.to_string()))
+    }
+
     fn new(key: Key, action: Action) -> Self {
         Self {
             key,
@@ -94,6 +120,11 @@ impl Request {
             want_context: false,
         }
     }
+}
+
+/// What a context token of `key` is good for.
+pub(crate) fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
+    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 /// How many copies an answer rests on.

@@ -98,7 +98,14 @@ impl Ledger {
         let loses =
             matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;
         let whole = matches!(operation, Operation::Delete(_) | Operation::Resolve(_))
-            || matches!(operation, Operation::Register(RegisterOp::Set { replace: true, .. }));
+            || matches!(
+                operation,
+                Operation::Register(
+                    RegisterOp::Set { replace: true, .. }
+                        | RegisterOp::PutRaw(_)
+                        | RegisterOp::DeleteRaw
+                )
+            );
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();
         let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();

@@ -1,8 +1,10 @@
 //! Bucket policies in a cluster that is cut, crashes and heals.
 
 use bytes::Bytes;
+use clock::ContextToken;
 use replication::{
-    Answer, BucketCall, BucketError, BucketInfo, BucketReply, PolicyFields, RequestError, Standing,
+    Answer, BucketCall, BucketError, BucketInfo, BucketReply, PolicyFields, Request, RequestError,
+    Standing,
 };
 use simulator::{DiskFaults, NetworkFaults, Sim, SimOptions};
 use values::{Blob, BytesOp, CounterOp, Key, Operation, State, Tag, View};
@@ -224,7 +226,7 @@ fn a_bucket_created_anew_never_shows_what_a_stale_replica_brings_back() {
     assert_eq!(siblings(&sim.view(0, &key("b")).unwrap()), Vec::<Blob>::new());
 
     // A context of the old generation removes nothing of the new one.
-    let mut request = replication::Request::update(key("a"), put("over the old"));
+    let mut request = Request::update(key("a"), put("over the old"));
     request.context = old.contexts.get(&Tag::BYTES).cloned();
     assert!(matches!(sim.request(0, request), Err(RequestError::Context(_))));
 }
@@ -252,6 +254,48 @@ fn raw_writes_make_what_the_bucket_says_and_what_was_made_before_stays_what_it_i
 }
 
 #[test]
+fn in_a_bucket_of_registers_raw_values_from_before_are_replaced_and_deleted() {
+    let mut sim = cluster(3);
+    changed(&mut sim, 0, create(&[]));
+    let raw = |sim: &mut Sim, name, operation, token: Option<ContextToken>| {
+        let request = Request::update(key(name), Operation::Bytes(operation));
+        sim.request(1, Request { context: token, ..request }).map(|answer| answer.acks.is_met())
+    };
+    let new = || BytesOp::Put(Blob::from("new"));
+    for name in ["blind put", "put", "delete"] {
+        raw(&mut sim, name, BytesOp::Put(Blob::from("old")), None).unwrap();
+    }
+    // A node that has not heard of the policy goes on to make raw values.
+    sim.isolate(2);
+    sim.advance(1_000);
+    changed(&mut sim, 0, set(&[("raw", "lww")]));
+    raw(&mut sim, "both", BytesOp::Put(Blob::from("one")), None).unwrap();
+    sim.update(2, &key("both"), put("two")).unwrap();
+    sim.heal();
+    sim.run_until_quiet();
+    let both = sim.get(0, &key("both")).unwrap().view.live_tags();
+    assert_eq!(both, [Tag::BYTES, Tag::LWW]);
+
+    for (name, operation, has_context, left) in [
+        ("blind put", new(), false, Some("new")),
+        ("put", new(), true, Some("new")),
+        ("both", new(), true, Some("new")),
+        ("both", BytesOp::Delete, true, None),
+        ("delete", BytesOp::Delete, true, None),
+    ] {
+        let shown = sim.get(0, &key(name)).unwrap();
+        let token = has_context.then(|| shown.contexts[&shown.raw_tag()].clone());
+        assert_eq!(raw(&mut sim, name, operation, token), Ok(true), "{name}");
+        sim.run_until_quiet();
+        for node in 0..3 {
+            let read = sim.get(node, &key(name)).unwrap();
+            let live: &[Tag] = if left.is_some() { &[Tag::LWW] } else { &[] };
+            assert_eq!((&read.view.live_tags()[..], register(&read)), (live, left.map(Blob::from)));
+        }
+    }
+}
+
+#[test]
 fn n_is_changed_of_an_empty_bucket_and_of_no_other() {
     let mut sim = cluster(5);
     changed(&mut sim, 0, create(&[("n", "5"), ("w", "3")]));
@@ -260,7 +304,7 @@ fn n_is_changed_of_an_empty_bucket_and_of_no_other() {
     let error = BucketError::HoldsData { bucket: "carts".into(), n: 5 };
     assert_eq!(refused, Err(RequestError::Bucket(error)));
     let read = sim.get(0, &key("a")).unwrap();
-    let mut delete = replication::Request::update(key("a"), Operation::Bytes(BytesOp::Delete));
+    let mut delete = Request::update(key("a"), Operation::Bytes(BytesOp::Delete));
     delete.context = read.contexts.get(&Tag::BYTES).cloned();
     sim.request(0, delete).unwrap();
     sim.run_until_quiet();

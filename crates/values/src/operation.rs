@@ -16,8 +16,8 @@ mod named;
 mod prepare;
 
 use prepare::{
-    Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_map, prepare_orset,
-    prepare_register, prepare_resolve, removal,
+    Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_delete, prepare_map,
+    prepare_orset, prepare_register, prepare_resolve,
 };
 
 /// One operation on one key.
@@ -316,6 +316,8 @@ impl Operation {
             Self::Bytes(BytesOp::Delete) => "bytes delete",
             Self::Register(RegisterOp::Set { .. }) => "lww set",
             Self::Register(RegisterOp::Increment(_)) => "lww increment",
+            Self::Register(RegisterOp::PutRaw(_)) => "lww raw put",
+            Self::Register(RegisterOp::DeleteRaw) => "lww raw delete",
             Self::Gset(GsetOp::Add(_)) => "gset add",
             Self::Counter(CounterOp::Add(_)) => "counter add",
             Self::Counter(CounterOp::Reset) => "counter reset",
@@ -337,8 +339,10 @@ impl Operation {
     pub fn payload_bytes(&self) -> usize {
         let sum = |names: &[Blob]| names.iter().map(Blob::len).sum();
         match self {
-            Self::Bytes(BytesOp::Put(value)) => value.len(),
-            Self::Register(RegisterOp::Set { value, .. }) => value.len(),
+            Self::Bytes(BytesOp::Put(value))
+            | Self::Register(RegisterOp::Set { value, .. } | RegisterOp::PutRaw(value)) => {
+                value.len()
+            }
             Self::Gset(GsetOp::Add(names)) => sum(names),
             Self::Orset(OrsetOp::Add(names) | OrsetOp::Remove(names)) => sum(names),
             Self::Cart(
@@ -350,7 +354,7 @@ impl Operation {
             Self::Map(MapOp::Increment { field, .. }) => field.len(),
             Self::Map(MapOp::Remove(names)) => sum(names),
             Self::Bytes(BytesOp::Delete)
-            | Self::Register(RegisterOp::Increment(_))
+            | Self::Register(RegisterOp::Increment(_) | RegisterOp::DeleteRaw)
             | Self::Counter(_)
             | Self::Delete(_)
             | Self::Resolve(_) => 0,
@@ -362,7 +366,8 @@ impl Operation {
     /// it before that, so that what nobody would accept is not sent.
     pub fn check_size(&self, limits: &Limits) -> Result<(), UpdateError> {
         match self {
-            Self::Bytes(BytesOp::Put(value)) | Self::Register(RegisterOp::Set { value, .. }) => {
+            Self::Bytes(BytesOp::Put(value))
+            | Self::Register(RegisterOp::Set { value, .. } | RegisterOp::PutRaw(value)) => {
                 check_value(value, limits)?;
             }
             Self::Gset(GsetOp::Add(names))
@@ -381,7 +386,7 @@ impl Operation {
                 fields.iter().try_for_each(|(_, value)| check_value(value, limits))?;
             }
             Self::Bytes(BytesOp::Delete)
-            | Self::Register(RegisterOp::Increment(_))
+            | Self::Register(RegisterOp::Increment(_) | RegisterOp::DeleteRaw)
             | Self::Counter(_)
             | Self::Delete(_)
             | Self::Resolve(_) => {}
@@ -407,7 +412,11 @@ impl Operation {
         };
         match self {
             Self::Bytes(_) | Self::Counter(_) => Scope::Headers,
-            Self::Register(RegisterOp::Set { replace: true, .. })
+            Self::Register(
+                RegisterOp::Set { replace: true, .. }
+                | RegisterOp::PutRaw(_)
+                | RegisterOp::DeleteRaw,
+            )
             | Self::Delete(_)
             | Self::Resolve(_) => Scope::Removal,
             Self::Register(_) => Scope::Headers,
@@ -435,7 +444,10 @@ impl Operation {
         matches!(
             self,
             Self::Register(
-                RegisterOp::Set { at: None, .. } | RegisterOp::Set { replace: true, .. }
+                RegisterOp::Set { at: None, .. }
+                    | RegisterOp::Set { replace: true, .. }
+                    | RegisterOp::PutRaw(_)
+                    | RegisterOp::DeleteRaw
             ) | Self::Counter(CounterOp::Reset)
                 | Self::Orset(OrsetOp::Remove(_))
                 | Self::Cart(CartOp::Remove(_) | CartOp::SetQuantity { .. })
@@ -488,13 +500,12 @@ impl Operation {
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
-        if let Some(tag) = self.tag()
-            && !matches!(
-                self,
-                Self::Register(RegisterOp::Set { replace: true, .. }) | Self::Delete(_)
-            )
-        {
-            view.check_type(tag)?;
+        match (self, self.tag()) {
+            (Self::Register(RegisterOp::Set { replace: true, .. }) | Self::Delete(_), _)
+            | (_, None) => {}
+            (Self::Register(RegisterOp::PutRaw(_) | RegisterOp::DeleteRaw), _)
+                if view.is_live(Tag::BYTES) => {}
+            (_, Some(tag)) => view.check_type(tag)?,
         }
         self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
@@ -527,14 +538,7 @@ impl Operation {
             Self::Cart(op) => prepare_cart(op, view, dots, limits),
             Self::Map(op) => prepare_map(op, view, dots, stamp),
             Self::Delete(only) => {
-                let tags: Vec<Tag> = view
-                    .live_tags()
-                    .into_iter()
-                    .filter(|tag| only.is_none_or(|only| only == *tag))
-                    .collect();
-                let delta = removal(view, &tags, dots, stamp)?;
-                let changed = u64::from(!delta.is_empty());
-                Ok(Prepared::new(delta, changed))
+                prepare_delete(|tag| only.is_none_or(|only| only == tag), view, dots, stamp)
             }
             Self::Resolve(keep) => prepare_resolve(*keep, view, dots, stamp),
         }

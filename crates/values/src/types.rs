@@ -31,6 +31,12 @@ pub enum RegisterOp {
     },
     /// Adds to an integer; a missing register counts as 0.
     Increment(i64),
+    /// A raw put where raw values are registers: sets the value, and removes the `bytes` observed,
+    /// which were put where raw values had siblings. Refused where the key has other types only.
+    PutRaw(Blob),
+    /// A raw delete where raw values are registers: removes the register and the `bytes` observed.
+    /// Refused where the key has other types only.
+    DeleteRaw,
 }
 
 /// Operations of `gset`.

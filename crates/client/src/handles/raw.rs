@@ -10,7 +10,8 @@ use super::{Handle, check};
 const UPDATE_ROUNDS_MAX: usize = 8;
 
 /// A raw value: opaque bytes, with siblings where writes were concurrent. In a bucket whose policy
-/// says `raw=lww` it is a register, of which there is never more than one value.
+/// says `raw=lww` it is a register, of which there is never more than one value, and which a put
+/// replaces and a delete removes whatever the context has seen.
 #[derive(Clone)]
 pub struct RawHandle(pub(super) Handle);
 

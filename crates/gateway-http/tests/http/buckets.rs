@@ -90,3 +90,37 @@ async fn in_a_bucket_of_registers_a_raw_value_is_read_replaced_and_deleted_as_on
     assert_eq!(gone.status, 204, "{gone:?}");
     assert_eq!(get(&app, key).await.problem(), "no-value");
 }
+
+#[tokio::test]
+async fn raw_values_from_before_a_bucket_had_registers_are_replaced_and_deleted_where_they_were_put()
+ {
+    let app = in_memory();
+    let key = |name: &str| format!("{URL}/keys/{name}");
+    send(&app, "PUT", URL, &[], "").await;
+    for name in ["a", "b", "c"] {
+        assert_eq!(send(&app, "PUT", &key(name), &[], "old").await.status, 204);
+    }
+    assert_eq!(send(&app, "PATCH", URL, &[], r#"{"raw": "lww"}"#).await.status, 200);
+
+    assert_eq!(send(&app, "PUT", &key("a"), &[], "new").await.status, 204);
+    let context = get(&app, &key("b")).await.context();
+    let put = send(&app, "PUT", &key("b"), &[("merganser-context", &context)], "new").await;
+    assert_eq!(put.status, 204, "{put:?}");
+    for name in ["a", "b"] {
+        let read = get(&app, &key(name)).await;
+        assert_eq!(read.json()["siblings"].as_array().map(Vec::len), Some(1));
+        assert_eq!(read.json()["siblings"][0]["value"], "new");
+        let typed = get(&app, &format!("{URL}/registers/{name}")).await.json();
+        assert_eq!((&typed["value"], &typed["conflict"]), (&json!("new"), &json!(null)));
+    }
+    let context = get(&app, &key("c")).await.context();
+    let gone = send(&app, "DELETE", &key("c"), &[("merganser-context", &context)], "").await;
+    assert_eq!(gone.status, 204, "{gone:?}");
+    assert_eq!(get(&app, &key("c")).await.problem(), "no-value");
+    // A token of another type of the key is good for neither.
+    send(&app, "POST", &format!("{URL}/counters/d"), &[], r#"{"add": 1}"#).await;
+    let context = get(&app, &format!("{URL}/counters/d")).await.context();
+    let refused = send(&app, "PUT", &key("d"), &[("merganser-context", &context)], "new").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-context"));
+    assert_eq!(send(&app, "PUT", &key("d"), &[], "new").await.problem(), "wrong-type");
+}

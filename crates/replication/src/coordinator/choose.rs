@@ -1,7 +1,6 @@
 //! Who coordinates a request (Dynamo §5): a read any node, a write a replica of its key.
 
 use clock::NodeId;
-use values::Tag;
 
 use super::{Coordinator, Forward, Get, Terms, Update, deadline, quorum};
 use crate::{
@@ -40,7 +39,7 @@ pub(crate) fn choose(
     let operation = match request.action {
         Action::Get(ref scope) => {
             let scope = scope.clone();
-            let terms = Terms::of(&request, Tag::BYTES, slot, origin, turn)?;
+            let terms = Terms::of(&request, slot, origin, turn)?;
             return Ok(Coordinator::Get(Box::new(Get::new(terms, scope))));
         }
         Action::Update(ref operation) => operation,
@@ -58,8 +57,7 @@ pub(crate) fn choose(
         }
     }
     let operation = operation.clone();
-    let tag = operation.tag().unwrap_or(Tag::BYTES);
-    let terms = Terms::of(&request, tag, slot, origin, turn)?;
+    let terms = Terms::of(&request, slot, origin, turn)?;
     Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
 }
 

@@ -39,6 +39,9 @@ pub(super) fn naming(
         Operation::Register(RegisterOp::Set { replace, .. }) => {
             removes(*replace || tag == Tag::LWW)
         }
+        Operation::Register(RegisterOp::PutRaw(_) | RegisterOp::DeleteRaw) => {
+            removes(tag == Tag::BYTES || tag == Tag::LWW)
+        }
         Operation::Bytes(_) if tag == Tag::BYTES && observed.contains(dot) => Naming::Removes,
         // A value put again replaces itself.
         Operation::Bytes(BytesOp::Put(value)) => {
@@ -95,7 +98,7 @@ pub(crate) fn said(operation: &Operation) -> BTreeSet<Write> {
     }
     match operation {
         Operation::Bytes(BytesOp::Put(value)) => [Write::entry(&nameless(), value.clone())].into(),
-        Operation::Register(RegisterOp::Set { value, .. }) => {
+        Operation::Register(RegisterOp::Set { value, .. } | RegisterOp::PutRaw(value)) => {
             [Write::Base { stamp: Stamp(0), value: Some(value.clone()) }].into()
         }
         Operation::Gset(GsetOp::Add(names)) | Operation::Orset(OrsetOp::Add(names)) => adds(names),

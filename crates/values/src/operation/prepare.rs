@@ -109,40 +109,69 @@ pub(super) fn prepare_register(
         Some(State::Register(register)) => register,
         _ => &bottom,
     };
-    let dot = dots.mint()?;
-    let mut delta = Register { context: [dot].into_iter().collect(), ..Register::default() };
-    let mut others = Delta::default();
     match op {
         RegisterOp::Set { value, at, replace } => {
-            let stamp = match at {
-                Some(at) => {
-                    let ahead_ms = at.millis().saturating_sub(stamp.millis());
-                    let limit_ms = limits.future_ms;
-                    if ahead_ms > limit_ms {
-                        return Err(UpdateError::FutureStamp { ahead_ms, limit_ms });
-                    }
-                    *at
-                }
-                None => later_than(register, stamp)?,
-            };
-            delta.base = Some(Base { stamp, dot, value: Some(value.clone()) });
-            // A set that loses against what it observed replaces nothing.
-            if register.base < delta.base {
-                delta.tally = register.tally.reset();
-                if *replace {
-                    let tags: Vec<Tag> =
-                        view.live_tags().into_iter().filter(|&tag| tag != Tag::LWW).collect();
-                    others = removal(view, &tags, dots, stamp)?;
+            if let Some(at) = at {
+                let ahead_ms = at.millis().saturating_sub(stamp.millis());
+                let limit_ms = limits.future_ms;
+                if ahead_ms > limit_ms {
+                    return Err(UpdateError::FutureStamp { ahead_ms, limit_ms });
                 }
             }
+            let stamp = at.map_or_else(|| later_than(register, stamp), Ok)?;
+            set_register(register, value, stamp, |tag| *replace && tag != Tag::LWW, view, dots)
+        }
+        RegisterOp::PutRaw(value) => {
+            let stamp = later_than(register, stamp)?;
+            set_register(register, value, stamp, |tag| tag == Tag::BYTES, view, dots)
+        }
+        RegisterOp::DeleteRaw => {
+            prepare_delete(|tag| tag == Tag::BYTES || tag == Tag::LWW, view, dots, stamp)
         }
         RegisterOp::Increment(by) => {
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
-            delta.tally = register.tally.incremented(dot, i128::from(*by));
+            let dot = dots.mint()?;
+            let tally = register.tally.incremented(dot, i128::from(*by));
+            let delta = Register { base: None, tally, context: [dot].into_iter().collect() };
+            Ok(Prepared::new(Delta::of(Tag::LWW, State::Register(delta)), 1))
         }
+    }
+}
+
+/// Sets `register`, and removes what `view` shows of the types that it `replaces`.
+fn set_register(
+    register: &Register,
+    value: &Blob,
+    stamp: Stamp,
+    replaces: impl Fn(Tag) -> bool,
+    view: &View,
+    dots: &mut Dots,
+) -> Result<Prepared, UpdateError> {
+    let dot = dots.mint()?;
+    let base = Some(Base { stamp, dot, value: Some(value.clone()) });
+    let mut delta = Register { base, context: [dot].into_iter().collect(), ..Register::default() };
+    let mut others = Delta::default();
+    // A set that loses against what it observed replaces nothing.
+    if register.base < delta.base {
+        delta.tally = register.tally.reset();
+        let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
+        others = removal(view, &tags, dots, stamp)?;
     }
     others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
     Ok(Prepared::new(others, 1))
+}
+
+/// Removes what `view` shows of the types that are meant.
+pub(super) fn prepare_delete(
+    is_meant: impl Fn(Tag) -> bool,
+    view: &View,
+    dots: &mut Dots,
+    stamp: Stamp,
+) -> Result<Prepared, UpdateError> {
+    let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
+    let delta = removal(view, &tags, dots, stamp)?;
+    let changed = u64::from(!delta.is_empty());
+    Ok(Prepared::new(delta, changed))
 }
 
 /// A stamp that wins over the register's present one: a write over a stamp from the future takes
@@ -373,12 +402,7 @@ pub(super) fn prepare_resolve(
 
 /// The delta that removes what `view` shows of `tags`. A collection is cleared by its context
 /// alone; a map also names the fields whose increments are reset.
-pub(super) fn removal(
-    view: &View,
-    tags: &[Tag],
-    dots: &mut Dots,
-    stamp: Stamp,
-) -> Result<Delta, UpdateError> {
+fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<Delta, UpdateError> {
     let mut delta = Delta::default();
     for (&tag, state) in view.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
         let context = state.context().clone();

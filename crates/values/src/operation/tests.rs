@@ -323,3 +323,26 @@ fn changes_are_counted_as_redis_counts_them() {
     assert_eq!(update(&mut map, A, &hdel), 1);
     assert_eq!(update(&mut map, A, &hdel), 0);
 }
+
+#[test]
+fn raw_writes_of_a_register_take_raw_values_with_it_and_no_other_type() {
+    let put_raw = Operation::Register(RegisterOp::PutRaw(blob("new")));
+    let delete_raw = Operation::Register(RegisterOp::DeleteRaw);
+    let live = |value: &Value| View::of(value.clone()).live_tags();
+    let mut value = Value::default();
+    update(&mut value, A, &put("old"));
+    assert_eq!(update(&mut value, A, &put_raw), 1);
+    assert_eq!(live(&value), [Tag::LWW]);
+    // Raw values from elsewhere, beside the register and a set.
+    for other in [put("old"), sadd(&["x"])] {
+        value.apply(&prepare(&Value::default(), B, &other).unwrap().delta);
+    }
+    assert_eq!(live(&value), [Tag::BYTES, Tag::LWW, Tag::ORSET]);
+    assert_eq!(update(&mut value, A, &delete_raw), 1);
+    assert_eq!(live(&value), [Tag::ORSET]);
+    let refused =
+        Err(UpdateError::WrongType(WrongType { wanted: Tag::LWW, live: vec![Tag::ORSET] }));
+    assert_eq!(prepare(&value, A, &put_raw), refused);
+    assert_eq!(prepare(&value, A, &delete_raw), refused);
+    assert_eq!(update(&mut Value::default(), A, &delete_raw), 0);
+}

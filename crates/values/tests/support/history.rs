@@ -71,6 +71,8 @@ fn operation(tag: Tag) -> BoxedStrategy<Operation> {
                 }
             ),
             4 => (-3_i64..4).prop_map(|by| Operation::Register(RegisterOp::Increment(by))),
+            2 => text().prop_map(|value| Operation::Register(RegisterOp::PutRaw(value))),
+            1 => Just(Operation::Register(RegisterOp::DeleteRaw)),
             1 => delete,
         ]
         .boxed(),

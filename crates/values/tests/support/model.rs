@@ -136,6 +136,10 @@ impl Model {
                     }
                 }
             }
+            Operation::Register(RegisterOp::PutRaw(value)) => {
+                self.set_base(actor, stamp, None, Some(value.clone()), known, &mut message);
+                self.remove_all(Tag::BYTES, known, &mut message);
+            }
             Operation::Map(MapOp::Set(fields)) => {
                 let last: BTreeMap<_, _> = fields.iter().cloned().collect();
                 for (name, value) in last {
@@ -157,8 +161,11 @@ impl Model {
                     self.reset(Tag::MAP, name, known, &mut message);
                 }
             }
-            Operation::Delete(_) | Operation::Resolve(_) => {
+            Operation::Delete(_)
+            | Operation::Resolve(_)
+            | Operation::Register(RegisterOp::DeleteRaw) => {
                 let goes = |tag| match operation {
+                    Operation::Register(_) => tag == Tag::BYTES || tag == Tag::LWW,
                     Operation::Delete(only) => only.is_none_or(|only| only == tag),
                     Operation::Resolve(keep) => *keep != tag,
                     _ => false,
