@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use replication::{Answer, RequestError};
+use replication::RequestError;
 
 /// Answers up to this many bytes are always let through: a call's are bounded by its number of
-/// requests, to what a frame holds. So writes are hardly ever done and not answered.
+/// requests, to what a frame holds. So writes are hardly ever done and not answered in full.
 const SMALL_BYTES: usize = 1 << 10;
 
 /// What all calls of a connection have in common.
@@ -44,16 +44,15 @@ impl Allowance {
         Arc::new(Self { limit, used: AtomicUsize::new(0), account: None })
     }
 
-    /// Takes an answer in, or refuses it as one too many. The first one always fits.
-    pub(crate) fn admit(&self, answer: Answer) -> Result<Answer, RequestError> {
-        let bytes = answer.view.weight();
+    /// Takes an answer of `bytes` in, or refuses it as one too many. The first one always fits.
+    pub(crate) fn admit(&self, bytes: usize) -> Result<(), RequestError> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed);
         let account = self.account.as_ref();
         let total = account.map_or(0, |account| account.used.fetch_add(bytes, Ordering::Relaxed));
         let fits = used == 0 || used + bytes <= self.limit;
         let fits_account = total == 0 || account.is_none_or(|own| total + bytes <= own.limit);
         if bytes <= SMALL_BYTES || fits && fits_account {
-            return Ok(answer);
+            return Ok(());
         }
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(account) = account {
@@ -94,56 +93,32 @@ fn too_much(limit: usize) -> RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use clock::{Actor, Dot, NodeId, Stamp};
-    use replication::Acks;
-    use std::collections::BTreeMap;
-    use values::{Causal, DotFun, Sibling, State, Tag, Value, View};
-
-    fn answer(bytes: usize) -> Answer {
-        let dot = Dot::new(Actor::new(NodeId(1), 1, 0), 1);
-        let mut state = Causal::<DotFun<Sibling>>::default();
-        let value = Bytes::from(vec![7; bytes]);
-        state.store.0.insert(dot, Sibling { value, stamp: Stamp(1) });
-        let value = Value(BTreeMap::from([(Tag::BYTES, State::Bytes(state))]));
-        Answer {
-            view: View::of(value),
-            changed: 0,
-            raw: Tag::BYTES,
-            acks: Acks::default(),
-            repeated: false,
-            many_siblings: None,
-            partly_observed: false,
-            contexts: BTreeMap::new(),
-            time: Stamp(1),
-        }
-    }
 
     #[test]
     fn answers_are_let_through_up_to_the_limit_and_small_ones_beyond() {
         let allowance = Allowance::new(10_000);
-        assert!(allowance.admit(answer(6_000)).is_ok());
-        assert!(allowance.admit(answer(3_000)).is_ok());
-        assert_eq!(allowance.admit(answer(3_000)), Err(allowance.refusal()));
-        assert!(allowance.admit(answer(100)).is_ok());
+        assert!(allowance.admit(6_000).is_ok());
+        assert!(allowance.admit(3_000).is_ok());
+        assert_eq!(allowance.admit(3_000), Err(allowance.refusal()));
+        assert!(allowance.admit(100).is_ok());
     }
 
     #[test]
     fn a_single_answer_is_let_through_however_long() {
         let allowance = Allowance::new(10);
-        assert!(allowance.admit(answer(6_000)).is_ok());
-        assert_eq!(allowance.admit(answer(6_000)), Err(allowance.refusal()));
+        assert!(allowance.admit(6_000).is_ok());
+        assert_eq!(allowance.admit(6_000), Err(allowance.refusal()));
     }
 
     #[test]
     fn the_calls_of_a_connection_share_its_account_until_they_are_written() {
         let account = Account::new(10_000);
         let [first, second] = [0; 2].map(|_| account.allowance(8_000));
-        assert!(first.admit(answer(7_000)).is_ok());
-        assert_eq!(second.admit(answer(7_000)), Err(too_much(10_000)));
-        assert!(second.admit(answer(2_000)).is_ok());
+        assert!(first.admit(7_000).is_ok());
+        assert_eq!(second.admit(7_000), Err(too_much(10_000)));
+        assert!(second.admit(2_000).is_ok());
         drop(first);
-        assert!(second.admit(answer(5_000)).is_ok());
+        assert!(second.admit(5_000).is_ok());
         drop(second);
         assert_eq!(account.used.load(Ordering::Relaxed), 0);
     }

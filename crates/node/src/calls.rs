@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use replication::{CallId, Reply, RequestError};
+use replication::{Action, Answer, CallId, Reply, Request, RequestError};
 use tokio::sync::oneshot;
+use values::{Operation, View};
 
 use crate::allowance::Allowance;
 use crate::work::Results;
@@ -20,6 +21,27 @@ pub(crate) const GROUP_MAX: usize = 1 << 14;
 
 const _: () = assert!(GROUP_MAX <= 1 << PLACE_BITS);
 
+/// What may be done with an answer that is one too many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is refused: nothing was done.
+    Read,
+    /// It goes without its view: what was written its client knows.
+    RawWrite,
+    /// It is of unknown outcome: told without its view, it would tell a wrong value.
+    Write,
+}
+
+impl Kind {
+    pub(crate) const fn of(request: &Request) -> Self {
+        match request.action {
+            Action::Get(_) => Self::Read,
+            Action::Update(Operation::Bytes(_)) => Self::RawWrite,
+            Action::Update(_) => Self::Write,
+        }
+    }
+}
+
 /// The calls under way.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -30,29 +52,38 @@ pub(crate) struct Calls {
 #[derive(Debug)]
 enum Waiting {
     Group {
+        kinds: Vec<Kind>,
         results: Results,
         missing: usize,
         reply: oneshot::Sender<Results>,
         allowance: Arc<Allowance>,
-        /// Whether an answer was refused because there were too many bytes of them.
+        /// Whether a read was refused because there were too many bytes of answers.
         is_full: bool,
     },
     Single(oneshot::Sender<Result<Reply, RequestError>>),
 }
 
 impl Calls {
-    /// Enters a group of `count` requests, at least 1 and at most [`GROUP_MAX`]; its calls are
-    /// numbered from the returned id on.
+    /// Enters a group of requests, at least 1 and at most [`GROUP_MAX`]; its calls are numbered from
+    /// the returned id on.
     pub(crate) fn enter_group(
         &mut self,
-        count: usize,
+        kinds: Vec<Kind>,
         reply: oneshot::Sender<Results>,
         allowance: Arc<Allowance>,
     ) -> CallId {
+        let count = kinds.len();
         assert!((1..=GROUP_MAX).contains(&count), "the datastore cuts groups to size");
         // What stays so was never answered, which a core does not do; its caller is told the truth.
         let results = vec![Err(RequestError::Timeout); count];
-        self.enter(Waiting::Group { results, missing: count, reply, allowance, is_full: false })
+        self.enter(Waiting::Group {
+            kinds,
+            results,
+            missing: count,
+            reply,
+            allowance,
+            is_full: false,
+        })
     }
 
     /// Enters a single call.
@@ -73,15 +104,18 @@ impl Calls {
     pub(crate) fn reply(&mut self, id: CallId, reply: Result<Reply, RequestError>) {
         let number = id.0 >> PLACE_BITS;
         let place = usize::try_from(id.0 & ((1 << PLACE_BITS) - 1)).expect("20 bits");
-        if let Some(Waiting::Group { results, missing, allowance, is_full, .. }) =
+        if let Some(Waiting::Group { kinds, results, missing, allowance, is_full, .. }) =
             self.waiting.get_mut(&number)
         {
+            let Some(&kind) = kinds.get(place) else { return };
             let answer = match reply {
-                Ok(Reply::Answer(answer)) => {
-                    let admitted = allowance.admit(answer);
-                    *is_full |= admitted.is_err();
-                    admitted
-                }
+                Ok(Reply::Answer(answer)) => match allowance.admit(answer.view.weight()) {
+                    Ok(()) => Ok(answer),
+                    Err(refusal) => {
+                        *is_full |= kind == Kind::Read;
+                        too_long(answer, kind, refusal)
+                    }
+                },
                 Ok(_) => Err(RequestError::Unsupported("another kind of reply".into())),
                 Err(error) => Err(error),
             };
@@ -124,15 +158,76 @@ impl Calls {
     }
 }
 
+/// What is told in place of an answer for which there is nothing left.
+fn too_long(answer: Answer, kind: Kind, refusal: RequestError) -> Result<Answer, RequestError> {
+    match kind {
+        Kind::Read => Err(refusal),
+        Kind::RawWrite => Ok(Answer { view: View::default(), ..answer }),
+        Kind::Write => Err(RequestError::Unknown {
+            acked: answer.acks.answered,
+            needed: answer.acks.needed,
+            disk: None,
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
+    use replication::Acks;
+    use values::{BytesOp, Key, Limits, MapOp, Mint, Scope, Tag};
+
     use super::*;
+
+    /// The answer to a put of so many bytes.
+    fn answer(bytes: usize) -> Answer {
+        let put = Operation::Bytes(BytesOp::Put(Bytes::from(vec![7; bytes])));
+        let mint = Mint { actor: Actor::new(NodeId(1), 1, 0), stamp: Stamp(1) };
+        let none = CausalContext::default();
+        let made = put.prepare(&View::default(), &none, mint, &Limits::default()).unwrap();
+        Answer {
+            view: View::of(made.delta.value),
+            changed: 1,
+            raw: Tag::BYTES,
+            acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
+            repeated: false,
+            many_siblings: None,
+            partly_observed: false,
+            contexts: BTreeMap::from([(Tag::BYTES, ContextToken::from("seen".to_owned()))]),
+            time: Stamp(1),
+        }
+    }
+
+    #[test]
+    fn a_write_whose_answer_is_one_too_many_is_not_said_to_be_refused() {
+        let key = || Key::new("b", "k").unwrap();
+        let put = Request::update(key(), Operation::Bytes(BytesOp::Put(Bytes::new())));
+        let set = Request::update(key(), Operation::Map(MapOp::Set(Vec::new())));
+        let get = Request::get(key(), Scope::Whole);
+        let kinds: Vec<Kind> = [&put, &put, &set, &get].into_iter().map(Kind::of).collect();
+        let mut calls = Calls::default();
+        let (sender, mut receiver) = oneshot::channel();
+        let allowance = Allowance::new(8_000);
+        let CallId(first) = calls.enter_group(kinds, sender, Arc::clone(&allowance));
+        for place in 0..3 {
+            calls.reply(CallId(first + place), Ok(Reply::Answer(answer(6_000))));
+        }
+        assert_eq!(calls.refusal(CallId(first)), None, "a shorter read may fit");
+        calls.reply(CallId(first + 3), Ok(Reply::Answer(answer(6_000))));
+        let unseen = Answer { view: View::default(), ..answer(6_000) };
+        let unknown = RequestError::Unknown { acked: 2, needed: 2, disk: None };
+        let expected = vec![Ok(answer(6_000)), Ok(unseen), Err(unknown), Err(allowance.refusal())];
+        assert_eq!(receiver.try_recv().unwrap(), expected);
+    }
 
     #[test]
     fn a_group_is_answered_once_its_last_request_is_and_in_its_order() {
         let mut calls = Calls::default();
         let (sender, mut receiver) = oneshot::channel();
-        let CallId(first) = calls.enter_group(2, sender, Allowance::new(1));
+        let CallId(first) = calls.enter_group(vec![Kind::Read; 2], sender, Allowance::new(1));
         assert_eq!(calls.unanswered(CallId(first)), 2);
         calls.reply(CallId(first + 1), Err(RequestError::Overloaded));
         assert!(receiver.try_recv().is_err());

@@ -15,7 +15,7 @@ use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Kind};
 use crate::commit::CommitJob;
 use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
@@ -287,7 +287,8 @@ impl Running {
             let results = vec![Err(RequestError::Overloaded); requests.len()];
             return drop(reply.send(results));
         }
-        let first = self.calls.enter_group(requests.len(), reply, Arc::clone(&allowance));
+        let kinds = requests.iter().map(Kind::of).collect();
+        let first = self.calls.enter_group(kinds, reply, Arc::clone(&allowance));
         self.feeds.push(Feed::new(first, requests, allowance, queued_ms));
     }
 

@@ -151,7 +151,8 @@ impl Acks {
 /// A request done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The key within the request's scope; of a write, after it.
+    /// The key within the request's scope; of a write, after it. Of a raw write it is left empty
+    /// where the answers to a call would be too many bytes together.
     pub view: View,
     /// Of a write: how many things changed, as Redis counts.
     pub changed: u64,

@@ -80,11 +80,14 @@ impl RawHandle {
         let mut rounds = 1;
         loop {
             let answer = self.put(resolve(&siblings.values), siblings.context).await?;
-            if Siblings::of(&answer).values.len() <= 1 || rounds == UPDATE_ROUNDS_MAX {
+            if Siblings::of(&answer).values.len() == 1 || rounds == UPDATE_ROUNDS_MAX {
                 return Ok(answer);
             }
-            // The put's own context has not seen what was put beside it.
+            // The put's own context has not seen what was put beside it; or nothing was shown.
             siblings = self.get().await?;
+            if siblings.values.len() <= 1 {
+                return Ok(answer);
+            }
             rounds += 1;
         }
     }
