@@ -180,30 +180,33 @@ async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() 
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_spoken_is_refused() {
-    let (near, far) = duplex(8192);
-    let (b, theirs) = (node("b", 2), secret());
-    let newcomer = async {
-        let mut near = crate::frames(near);
-        let hello = Hello {
-            magic: MAGIC,
-            version_min: 2,
-            version_max: 3,
-            features: u64::MAX,
-            cluster: None,
-            role: Role::Client(ClientHello::default()),
-            nonce: [0; 32],
+async fn versions_that_are_not_spoken_are_refused() {
+    // Those before buckets had generations, and those to come.
+    for (version_min, version_max) in [(1, 1), (3, 4)] {
+        let (near, far) = duplex(8192);
+        let (b, theirs) = (node("b", 2), secret());
+        let other = async {
+            let mut near = crate::frames(near);
+            let hello = Hello {
+                magic: MAGIC,
+                version_min,
+                version_max,
+                features: u64::MAX,
+                cluster: None,
+                role: Role::Client(ClientHello::default()),
+                nonce: [0; 32],
+            };
+            write_frame(&mut near, &hello).await.unwrap();
+            let _: Challenge = read_frame(&mut near).await.unwrap();
+            write_frame(&mut near, &Proof { mac: None }).await.unwrap();
+            read_frame::<Verdict, _>(&mut near).await.unwrap()
         };
-        write_frame(&mut near, &hello).await.unwrap();
-        let _: Challenge = read_frame(&mut near).await.unwrap();
-        write_frame(&mut near, &Proof { mac: None }).await.unwrap();
-        read_frame::<Verdict, _>(&mut near).await.unwrap()
-    };
-    let admission = Admission { us: &b, secret: &theirs };
-    let (verdict, accepted) = tokio::join!(newcomer, accept(far, admission, [2; 32], |_| Ok(())));
-    let refusal = Refusal::Version { min: 1, max: 1 };
-    assert_eq!(verdict, Verdict::Refused(refusal.clone()));
-    assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
+        let admission = Admission { us: &b, secret: &theirs };
+        let (verdict, accepted) = tokio::join!(other, accept(far, admission, [2; 32], |_| Ok(())));
+        let refusal = Refusal::Version { min: 2, max: 2 };
+        assert_eq!(verdict, Verdict::Refused(refusal.clone()));
+        assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
+    }
 }
 
 /// On a real socket: what is no handshake gets a closed connection.
