@@ -16,7 +16,18 @@ pub use text::text;
 use std::collections::BTreeMap;
 
 use clock::{Actor, Dot, NodeId};
-use replication::{Explanation, NamedBy, RequestName};
+use replication::{Explanation, NamedBy, RequestError, RequestName};
+
+/// One of the forms, made on a thread that may be held up: what a form costs grows with what the
+/// replicas hold of the key, and other requests are not to wait for it. Fails as a node does that
+/// stops meanwhile.
+pub async fn aside<T: Send + 'static>(
+    found: Explanation,
+    form: fn(&Explanation) -> T,
+) -> Result<T, RequestError> {
+    let made = tokio::task::spawn_blocking(move || form(&found));
+    made.await.map_err(|_| RequestError::Stopping)
+}
 
 /// Dots as people are shown them, with what is looked up for it.
 struct DotNames<'a> {

@@ -4,12 +4,20 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::explained;
+use replication::Explanation;
 
 use crate::address::Target;
 use crate::gateway::{Shared, json_response};
 use crate::headers::accepts;
 use crate::parameters::{Parameters, refused};
 use crate::problem::Problem;
+
+async fn aside<T: Send + 'static>(
+    found: Explanation,
+    form: fn(&Explanation) -> T,
+) -> Result<T, Problem> {
+    explained::aside(found, form).await.map_err(Problem::of_read)
+}
 
 /// Who owns the key, what each replica holds, what a merge of them shows and what the nodes remember
 /// of its writes: as JSON, as text, or as a drawing.
@@ -37,9 +45,9 @@ pub(crate) async fn get(
                 (header::CONTENT_TYPE, "image/svg+xml"),
                 (header::CONTENT_SECURITY_POLICY, policy),
             ];
-            (headers, explained::svg(&found)).into_response()
+            (headers, aside(found, explained::svg).await?).into_response()
         }
-        b"text" => explained::text(&found).into_response(),
-        _ => json_response(StatusCode::OK, &explained::json(&found)),
+        b"text" => aside(found, explained::text).await?.into_response(),
+        _ => json_response(StatusCode::OK, &aside(found, explained::json).await?),
     })
 }

@@ -279,3 +279,12 @@ fn a_write_said_to_end_before_it_begins_is_shown_and_names_nothing() {
     let expected = [("a:1", false), ("a:2", true), ("a:2..1", false), ("b:1", true), ("c:1", true)];
     assert_eq!(live, expected);
 }
+
+#[tokio::test]
+async fn forms_are_not_made_where_requests_are_served() {
+    let loops = std::thread::current().id();
+    let (thread, shown) =
+        aside(three_siblings(), |found| (std::thread::current().id(), text(found))).await.unwrap();
+    assert_ne!(thread, loops);
+    assert_eq!(shown, text(&three_siblings()));
+}

@@ -149,16 +149,18 @@ fn links(cx: &mut Context<'_>, args: Args<'_>, cut: bool) -> Planned {
 
 pub(crate) fn explain(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let key = key(args.at(1))?;
-    let show = match (args.len(), &args.at(2).to_ascii_uppercase()[..]) {
+    let show: fn(&Explanation) -> String = match (args.len(), &args.at(2).to_ascii_uppercase()[..])
+    {
         (2, _) | (3, b"TEXT") => explained::text,
         (3, b"JSON") => |found: &Explanation| explained::json(found).to_string(),
         (3, b"SVG") => explained::svg,
         _ => return Err(syntax_error()),
     };
     cx.call(move |datastore| async move {
-        match datastore.explain(key).await {
-            Ok(found) => Reply::Verbatim(show(&found)),
-            Err(error) => Reply::failed_read(error),
-        }
+        let shown = match datastore.explain(key).await {
+            Ok(found) => explained::aside(found, show).await,
+            Err(error) => Err(error),
+        };
+        shown.map_or_else(Reply::failed_read, Reply::Verbatim)
     })
 }
