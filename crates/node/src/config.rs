@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use replication::Availability;
 use serde::Deserialize;
+use storage::Durability;
 
 pub use checked::{Listeners, Member, NodeConfig, Timeouts};
 
@@ -69,6 +70,8 @@ pub struct BucketSettings {
     pub w: Option<u8>,
     /// What to do when w cannot be met.
     pub availability: Option<Availability>,
+    /// When a replica acknowledges a write.
+    pub durability: Option<Durability>,
 }
 
 /// Why a configuration is none. Nothing was started.

@@ -17,17 +17,21 @@ use storage::{DIRECTORY_FORMAT, DirectoryStamp, check_or_write};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
 
 use crate::config::NodeConfig;
-use crate::identity::random_bytes;
+use crate::identity::{random_bytes, random_u64};
 use crate::routing::SHARDS;
 use crate::start_error::StartError;
 
 /// A data directory in use.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
+    /// Where the log stands.
+    pub(crate) files: DiskFiles,
+    pub(crate) stamp: DirectoryStamp,
     pub(crate) reader: LmdbReader,
     pub(crate) writer: LmdbWriter,
     pub(crate) secret: ClusterSecret,
-    pub(crate) lock: DirectoryLock,
+    /// Held by whoever uses the directory.
+    pub(crate) lock: Option<DirectoryLock>,
 }
 
 impl DataDirectory {
@@ -40,16 +44,18 @@ impl DataDirectory {
             node: config.node(),
             node_name: config.name.clone(),
             partitions: config.partitions.get(),
-            shards: SHARDS,
+            shards: SHARDS.into(),
+            directory: random_u64(),
         };
-        check_or_write(&mut DiskFiles::open(&dir)?, &wanted)
+        let mut files = DiskFiles::open(&dir)?;
+        let stamp = check_or_write(&mut files, &wanted)
             .map_err(|source| StartError::Stamp { dir: dir.clone(), source })?;
         let secret = match &config.secret {
             Some(secret) => secret.clone(),
             None => own_secret(&dir)?,
         };
         let (reader, writer) = LmdbIndex::open(&dir.join("index"), &LmdbOptions::default())?;
-        Ok(Self { reader, writer, secret, lock })
+        Ok(Self { files, stamp, reader, writer, secret, lock: Some(lock) })
     }
 }
 

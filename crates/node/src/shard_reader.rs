@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use ring::{Partition, PartitionCount};
+use ring::Token;
 use storage::{IndexRead, SeamError, Table, Visit, row_token};
 use storage_lmdb::LmdbReader;
 
@@ -15,7 +15,6 @@ use crate::routing::LoopOwners;
 #[derive(Clone, Debug)]
 pub(crate) struct ShardReader {
     reader: LmdbReader,
-    partitions: PartitionCount,
     owners: LoopOwners,
     loop_index: usize,
 }
@@ -23,15 +22,14 @@ pub(crate) struct ShardReader {
 impl ShardReader {
     pub(crate) fn new(
         reader: LmdbReader,
-        partitions: PartitionCount,
         owners: LoopOwners,
         loop_index: usize,
     ) -> Self {
-        Self { reader, partitions, owners, loop_index }
+        Self { reader, owners, loop_index }
     }
 
-    fn owns(&self, partition: Partition) -> bool {
-        self.owners.of_partition(partition) == self.loop_index
+    fn owns(&self, token: Token) -> bool {
+        self.owners.of_shard(self.owners.shards().of_token(token)) == self.loop_index
     }
 }
 
@@ -52,7 +50,7 @@ impl IndexRead for ShardReader {
         self.reader.scan(table, from, &mut |key, value| {
             // What is no row of a key is shown to the first loop, which knows what to make of it.
             let ours = match row_token(table, key) {
-                Some(token) => self.owns(self.partitions.partition(token)),
+                Some(token) => self.owns(token),
                 None => self.loop_index == 0,
             };
             if ours { visit(key, value) } else { ControlFlow::Continue(()) }

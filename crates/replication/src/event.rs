@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
-use storage::Ticket;
+use storage::{Durability, Ticket};
 use values::{Key, Limits};
 
 use crate::{Answer, Explanation, Message, Request, RequestError, ScanPage, ScanRequest};
@@ -141,12 +141,14 @@ pub struct BucketPolicy {
     pub w: u8,
     /// What to do when w cannot be met.
     pub availability: Availability,
+    /// When a replica acknowledges a write.
+    pub durability: Durability,
 }
 
 impl Default for BucketPolicy {
-    /// n=3, r=2, w=2 (Dynamo §6: the common configuration), always writeable.
+    /// n=3, r=2, w=2 (Dynamo §6: the common configuration), always writeable, synced.
     fn default() -> Self {
-        Self { n: 3, r: 2, w: 2, availability: Availability::Always }
+        Self { n: 3, r: 2, w: 2, availability: Availability::Always, durability: Durability::Sync }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A replica: answers what other nodes' coordinators ask, from what its engine holds.
 //!
 //! Each question becomes one command, and the command's answer the question's. What is merged is
-//! acknowledged once durable: the engine answers a merge only then.
+//! acknowledged once as durable as its bucket asks: the engine answers a merge only then.
 
 use clock::NodeId;
 use ring::Partition;
@@ -21,7 +21,10 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
     let count = turn.shared.ring.partition_count().get();
     let command = match body {
         Body::Read { key, scope } => Command::Read { key, scope },
-        Body::Merge { key, delta, show } => Command::Merge { key, delta, show },
+        Body::Merge { key, delta, show } => {
+            let durability = turn.durability(&key);
+            Command::Merge { key, delta, show, durability }
+        }
         Body::Explain { key } => Command::Explain { key },
         Body::List { first, last, bucket, after, limit } => {
             if first > last || first.0 >= count {

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
 use ring::Ring;
-use storage::{Command, Ticket};
+use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
 use crate::{
     Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
-    RequestName, counters::Counters, replica::Question,
+    RequestName, counters::Counters, quorum::policy, replica::Question,
 };
 
 /// Names a request under way within its core.
@@ -224,6 +224,11 @@ impl<'a> Turn<'a> {
 
     pub(crate) const fn me(&self) -> NodeId {
         self.shared.config.node
+    }
+
+    /// When a write of this key is acknowledged here.
+    pub(crate) fn durability(&self, key: &Key) -> Durability {
+        policy(&self.shared.config, key.bucket()).durability
     }
 
     /// A stamp later than everything that this core gave or saw.

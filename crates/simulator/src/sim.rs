@@ -13,11 +13,15 @@ use replication::{
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
-    Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
+    Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
+    SimFiles, SimIndexReader, Ticket, shard_positions,
 };
 use values::{Key, Limits, Operation, Scope, View};
 
 use crate::{Random, SimOptions, network::Network, oracle::DotOracle, random::mix};
+
+/// Shards of each node.
+const SHARDS: u16 = 4;
 
 /// What a client was told.
 pub type Outcome = Result<Reply, RequestError>;
@@ -27,6 +31,9 @@ pub type Outcome = Result<Reply, RequestError>;
 enum Happening {
     Arrival { from: usize, from_life: u64, to: usize, to_life: u64, message: Box<Message> },
     Committed { node: usize, life: u64, batch: Batch },
+    Checkpointed { node: usize, life: u64, checkpoint: Checkpoint },
+    /// Somebody restarts a node whose log takes nothing any more.
+    Restarted { node: usize, life: u64 },
     LinkNoticed { node: usize, peer: usize },
 }
 
@@ -35,8 +42,8 @@ enum Happening {
 struct Process {
     core: Core,
     engine: Engine<SimIndexReader>,
-    writer: SimIndexWriter,
-    /// The batch that the disk works on, if it does.
+    log: Log<SimFiles>,
+    /// Whether the log works on a batch.
     committing: bool,
     /// Operations that the engine was given and has not prepared yet.
     preparing: BTreeMap<Ticket, (Key, Operation)>,
@@ -46,7 +53,7 @@ struct Process {
 #[derive(Debug)]
 struct Node {
     id: NodeId,
-    disk: SimIndex,
+    disk: SimDisk,
     process: Option<Process>,
     /// Counts starts and crashes: what was sent in an earlier life does not arrive in this one.
     life: u64,
@@ -88,7 +95,7 @@ impl Sim {
         let skews = options.skew_ms;
         let nodes = ids.iter().map(|&id| Node {
             id,
-            disk: SimIndex::new(),
+            disk: SimDisk::new(),
             process: None,
             life: 0,
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
@@ -313,11 +320,18 @@ impl Sim {
         let config = EngineConfig {
             node: state.id,
             process,
-            partitions: self.ring.partition_count(),
+            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
+        let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
+        let mut replay = Replay::begin(reader, config).expect("it can be read");
+        let visit = &mut |position, record: &[u8]| replay.replay(position, record);
+        let (log, found) =
+            Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
+        assert_eq!(found.damage, [], "a crash is no damage");
+        let engine = replay.finish(log.end());
         let core = CoreConfig {
             node: state.id,
             core: 0,
@@ -335,7 +349,7 @@ impl Sim {
         state.process = Some(Process {
             core: Core::new(core, self.ring.clone()),
             engine,
-            writer: state.disk.writer(),
+            log,
             committing: false,
             preparing: BTreeMap::new(),
             calls: Vec::new(),

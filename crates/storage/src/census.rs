@@ -1,43 +1,52 @@
 //! The census: how many live keys there are, by bucket and partition, and of how many keys deltas are
-//! pending, by owner. Kept in memory, counted once when the engine opens.
+//! pending, by owner. Kept in memory; each checkpoint writes it beside the rows that it counts, so
+//! that it is exact for them, and a start need not count what may be millions of rows.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use clock::NodeId;
-use ring::{Partition, PartitionCount};
+use ring::{Partition, Token};
+use serde::{Deserialize, Serialize};
 
 use crate::memtable::Memtable;
 use crate::record::live_tags_unchecked;
 use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
-use crate::{IndexRead, StorageError, Table};
+use crate::{IndexRead, Shard, Shards, StorageError, Table, row_token};
 
 /// One thing that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
     Key(Bytes, Partition),
-    /// A key of which something is pending for this owner.
-    Pending(NodeId),
+    /// A key, of this shard, of which something is pending for this owner.
+    Pending(NodeId, Shard),
+}
+
+/// What one shard adds to a census, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardCensus {
+    keys: BTreeMap<Bytes, BTreeMap<u32, u64>>,
+    pending: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
     live_keys: u64,
-    pending: BTreeMap<NodeId, u64>,
+    pending: BTreeMap<NodeId, BTreeMap<Shard, u64>>,
 }
 
 impl Census {
     /// Counts what `rows` holds.
     pub(crate) fn of<R: IndexRead>(
         rows: &Memtable<R>,
-        partitions: PartitionCount,
+        shards: Shards,
     ) -> Result<Self, StorageError> {
         let mut census = Self::default();
         rows.scan(Table::Header, &[], &[], |key, record| {
-            if let Some(counted) = counted_key(key, record, partitions) {
+            if let Some(counted) = counted_key(key, record, shards) {
                 census.add(&counted);
             }
             ControlFlow::Continue(())
@@ -46,10 +55,10 @@ impl Census {
         rows.scan(Table::Outbox, &[], &[], |key, _| {
             // Rows of one owner and key stand together.
             let prefix = parse_outbox(key).map_or(key, |(prefix, _)| prefix);
-            if let Some(owner) = outbox_owner(key)
+            if let Some(counted) = counted_pending(key, shards)
                 && prefix != last
             {
-                census.add(&Counted::Pending(owner));
+                census.add(&counted);
                 last = prefix.to_vec();
             }
             ControlFlow::Continue(())
@@ -67,7 +76,9 @@ impl Census {
                     self.keys.insert(bucket.clone(), BTreeMap::from([(*partition, 1)]));
                 }
             }
-            Counted::Pending(owner) => *self.pending.entry(*owner).or_default() += 1,
+            Counted::Pending(owner, shard) => {
+                *self.pending.entry(*owner).or_default().entry(*shard).or_default() += 1;
+            }
         }
     }
 
@@ -83,7 +94,14 @@ impl Census {
                     }
                 }
             }
-            Counted::Pending(owner) => take_one(&mut self.pending, *owner),
+            Counted::Pending(owner, shard) => {
+                if let Some(shards) = self.pending.get_mut(owner) {
+                    take_one(shards, *shard);
+                    if shards.is_empty() {
+                        self.pending.remove(owner);
+                    }
+                }
+            }
         }
     }
 
@@ -97,7 +115,43 @@ impl Census {
     }
 
     pub(crate) fn pending(&self, owner: NodeId) -> u64 {
-        self.pending.get(&owner).copied().unwrap_or(0)
+        self.pending.get(&owner).map_or(0, |shards| shards.values().sum())
+    }
+
+    /// What a shard adds to it.
+    pub(crate) fn of_shard(&self, shard: Shard, shards: Shards) -> ShardCensus {
+        let mut part = ShardCensus::default();
+        let within = |partition: &Partition| shards.of_partition(*partition) == shard;
+        for (bucket, counts) in &self.keys {
+            let counts: BTreeMap<u32, u64> = counts
+                .iter()
+                .filter(|(partition, _)| within(partition))
+                .map(|(partition, &count)| (partition.0, count))
+                .collect();
+            if !counts.is_empty() {
+                part.keys.insert(bucket.clone(), counts);
+            }
+        }
+        for (&owner, counts) in &self.pending {
+            if let Some(&count) = counts.get(&shard) {
+                part.pending.insert(owner, count);
+            }
+        }
+        part
+    }
+
+    /// Adds what was stored of a shard.
+    pub(crate) fn add_shard(&mut self, shard: Shard, part: &ShardCensus) {
+        for (bucket, counts) in &part.keys {
+            let all = self.keys.entry(bucket.clone()).or_default();
+            for (&partition, &count) in counts {
+                *all.entry(Partition(partition)).or_default() += count;
+                self.live_keys += count;
+            }
+        }
+        for (&owner, &count) in &part.pending {
+            *self.pending.entry(owner).or_default().entry(shard).or_default() += count;
+        }
     }
 
     /// Owners for whom something is pending.
@@ -117,15 +171,18 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
 
 /// What a header's row counts as. The same for the same bytes, so that what was added is what is
 /// removed.
-pub(crate) fn counted_key(
-    key: &[u8],
-    record: &[u8],
-    partitions: PartitionCount,
-) -> Option<Counted> {
+pub(crate) fn counted_key(key: &[u8], record: &[u8], shards: Shards) -> Option<Counted> {
     if live_tags_unchecked(record).is_empty() {
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
     let bucket = Bytes::copy_from_slice(bucket);
-    Some(Counted::Key(bucket, RowKey::partition(key, partitions)?))
+    Some(Counted::Key(bucket, RowKey::partition(key, shards.partitions())?))
+}
+
+/// What the outbox rows of one owner and key count as, given the key of one of them or what those
+/// begin with.
+pub(crate) fn counted_pending(key: &[u8], shards: Shards) -> Option<Counted> {
+    let token: Token = row_token(Table::Outbox, key)?;
+    Some(Counted::Pending(outbox_owner(key)?, shards.of_token(token)))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
 
 use crate::row_key::RowKey;
+use crate::Durability;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
@@ -43,8 +44,10 @@ pub enum Command {
         /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which
         /// this replica mints for.
         named: Option<Actor>,
+        /// When it is acknowledged.
+        durability: Durability,
     },
-    /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
+    /// Merges a delta from a coordinator. Answered once as durable as asked, by [`Answer::Merged`].
     Merge {
         /// Which key.
         key: Key,
@@ -52,6 +55,8 @@ pub enum Command {
         delta: Delta,
         /// What to show of the key after the merge, if anything.
         show: Option<Scope>,
+        /// When it is acknowledged.
+        durability: Durability,
     },
     /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
@@ -62,6 +67,8 @@ pub enum Command {
         key: Key,
         /// What the owner lacks.
         delta: Delta,
+        /// When it is acknowledged.
+        durability: Durability,
     },
     /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {
@@ -175,9 +182,9 @@ pub enum Answer {
     },
     /// The operation was refused and nothing was written.
     Refused(UpdateError),
-    /// What the command wrote survives a crash.
+    /// What the command wrote is as durable as was asked.
     Durable,
-    /// What [`Command::Merge`] merged survives a crash.
+    /// What [`Command::Merge`] merged is as durable as was asked.
     Merged(Option<View>),
     /// Pending deltas.
     Outbox(Vec<Pending>),
@@ -213,7 +220,7 @@ pub enum StorageError {
     /// Anything else.
     #[error("input/output: {0}")]
     Io(String),
-    /// Too much waits for the disk. Nothing was written.
+    /// Too much waits for a checkpoint. Nothing was written.
     #[error("overloaded: {0} bytes wait for the disk")]
     Overloaded(usize),
     /// A question or its answer takes more than a message between nodes holds.

@@ -14,6 +14,7 @@ use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
+use crate::census::ShardCensus;
 use crate::row_key::{RowKey, is_long_element};
 
 const CHECKSUM_BYTES: usize = 8;
@@ -289,6 +290,19 @@ pub(crate) fn encode_cleared(row_key: &[u8], cleared: &CausalContext) -> Vec<u8>
 
 /// What was cleared of a collection that waits to be swept.
 pub(crate) fn decode_cleared(row_key: &[u8], record: &[u8]) -> Result<CausalContext, StorageError> {
+    decode(open(row_key, record)?)
+}
+
+/// The record of a shard: up to which position of the log its rows go, and its census, if known.
+pub(crate) fn encode_shard(row_key: &[u8], position: u64, census: Option<&ShardCensus>) -> Vec<u8> {
+    seal(row_key, &clock::encode(&(position, census)))
+}
+
+/// What stands in the record of a shard.
+pub(crate) fn decode_shard(
+    row_key: &[u8],
+    record: &[u8],
+) -> Result<(u64, Option<ShardCensus>), StorageError> {
     decode(open(row_key, record)?)
 }
 

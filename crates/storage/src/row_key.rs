@@ -5,6 +5,7 @@
 //! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
 //! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
+//! Shard    number (2, big-endian)
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
@@ -143,6 +144,12 @@ impl RowKey {
         [SWEEP, &[tag.0], self.as_bytes()].concat()
     }
 
+    /// The key's token.
+    pub(crate) fn token(&self) -> Token {
+        let token = self.bytes.first_chunk().expect("a place begins with its token");
+        Token(u128::from_be_bytes(*token))
+    }
+
     /// In which partition the key lies.
     pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
         let token = bytes.first_chunk::<TOKEN_BYTES>()?;
@@ -201,6 +208,7 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
         Table::Header | Table::Element => row_key,
         Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
         Table::Meta => row_key.strip_prefix(SWEEP)?.get(1..)?,
+        Table::Shard => return None,
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
 }

@@ -20,7 +20,7 @@ pub const STAMP_FILE: &str = "stamp";
 const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 1;
+pub const DIRECTORY_FORMAT: u32 = 2;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 const STAMP_MAX: usize = 4_096;
@@ -45,6 +45,9 @@ pub struct DirectoryStamp {
     pub partitions: u32,
     /// Shards into which this node's storage is divided.
     pub shards: u32,
+    /// Which directory of this node it is: 64 random bits of the start that made it. What the log
+    /// holds carries them, so that files of another directory are not taken for its own.
+    pub directory: u64,
 }
 
 /// Why a data directory is not used. In every case nothing in it was changed, except that on
@@ -134,7 +137,8 @@ pub enum StampError {
 /// Checks that the directory is stamped as `wanted`, and stamps an empty one. To be called before
 /// anything else is read from or written to the directory; returns the stamp that stands.
 ///
-/// A node's name may change where its id did not; the name on disk stays the first one.
+/// A node's name may change where its id did not; the name on disk stays the first one. So does
+/// [`directory`](DirectoryStamp::directory), which is not compared.
 pub fn check_or_write(
     files: &mut impl Files,
     wanted: &DirectoryStamp,
@@ -197,10 +201,11 @@ impl DirectoryStamp {
     }
 
     fn text(&self) -> String {
-        let Self { format, cluster, node, node_name, partitions, shards } = self;
+        let Self { format, cluster, node, node_name, partitions, shards, directory } = self;
         let mut text = format!(
             "{TITLE}format = {format}\ncluster = \"{cluster}\"\nnode = \"{node_name}\"\n\
-             node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n"
+             node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n\
+             directory = \"{directory:016x}\"\n"
         );
         let checksum = xxh3_64(text.as_bytes());
         writeln!(text, "checksum = \"{checksum:016x}\"").expect("a String takes every write");
@@ -239,15 +244,18 @@ impl DirectoryStamp {
         if found != format {
             return Err(StampError::OtherFormat { found, wanted: format });
         }
-        let node = u64::from_str_radix(quoted("node_id")?, 16)
-            .map_err(|_| damaged("its node_id is no number"))?;
+        let id = |name: &str| {
+            u64::from_str_radix(quoted(name)?, 16)
+                .map_err(|_| damaged(&format!("its {name} is no number")))
+        };
         Ok(Self {
             format,
             cluster: quoted("cluster")?.into(),
-            node: NodeId(node),
+            node: NodeId(id("node_id")?),
             node_name: quoted("node")?.into(),
             partitions: number("partitions")?,
             shards: number("shards")?,
+            directory: id("directory")?,
         })
     }
 }
@@ -265,6 +273,7 @@ mod tests {
             node_name: "n1".into(),
             partitions: 4_096,
             shards: 8,
+            directory: 0xd1,
         }
     }
 
@@ -289,13 +298,14 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 1\n\
+             format = 2\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
-             checksum = \"047df6ace8ccc054\"\n"
+             directory = \"00000000000000d1\"\n\
+             checksum = \"78f9b256e781074f\"\n"
         );
     }
 
@@ -307,6 +317,8 @@ mod tests {
         assert_eq!(check_or_write(&mut files, &stamp()), Ok(stamp()));
         let renamed = DirectoryStamp { node_name: "renamed".into(), ..stamp() };
         assert_eq!(check_or_write(&mut files, &renamed), Ok(stamp()));
+        let drawn_anew = DirectoryStamp { directory: 0xd2, ..stamp() };
+        assert_eq!(check_or_write(&mut files, &drawn_anew), Ok(stamp()));
         assert_eq!(files.list().unwrap(), [STAMP_FILE]);
     }
 
@@ -326,10 +338,10 @@ mod tests {
         );
         let other = DirectoryStamp { node: NodeId(2), ..stamp() };
         assert!(refusal(other).contains("node \"000000000000001f\", this is node \"0000"));
-        let other = DirectoryStamp { format: 2, ..stamp() };
+        let other = DirectoryStamp { format: 3, ..stamp() };
         assert_eq!(
             refusal(other),
-            "the data directory has format 1, this version of merganser reads format 2: run the \
+            "the data directory has format 2, this version of merganser reads format 3: run the \
              version that wrote it, or start with an empty directory and let the other replicas \
              fill it"
         );

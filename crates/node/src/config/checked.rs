@@ -273,6 +273,7 @@ fn policy(
         r: settings.r.unwrap_or(default.r.min(n)),
         w: settings.w.unwrap_or(default.w.min(n)),
         availability: settings.availability.unwrap_or(default.availability),
+        durability: settings.durability.unwrap_or(default.durability),
     };
     let fits = |quorum: u8| (1..=n).contains(&quorum);
     if fits(policy.r) && fits(policy.w) {

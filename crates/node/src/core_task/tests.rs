@@ -7,10 +7,12 @@ use values::{Key, Limits, Scope};
 
 use super::*;
 use crate::allowance::Allowance;
-use crate::commit;
+use crate::checkpoint_thread;
 use crate::config::Settings;
 use crate::data_directory::DataDirectory;
 use crate::links::HeaderBase;
+use crate::log_thread;
+use crate::recovery::recover;
 use crate::routing::{LoopHandle, LoopOwners};
 use crate::work::Results;
 
@@ -18,20 +20,21 @@ use crate::work::Results;
 fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let settings = Settings { data: Some(dir.to_owned()), loops: Some(1), ..Settings::default() };
     let config = settings.resolve().unwrap();
-    let DataDirectory { reader, .. } = DataDirectory::open(&config).unwrap();
+    let directory = DataDirectory::open(&config).unwrap();
     let (work_sender, work) = mpsc::channel(8);
     let (urgent_sender, urgent) = mpsc::unbounded_channel();
     let jobs = mpsc::unbounded_channel().0;
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
     let (node, partitions) = (config.node(), config.partitions);
-    let engine_config = EngineConfig {
+    let engine_config = |_| EngineConfig {
         node,
         process: 1,
-        partitions,
+        shards: owners.set(0),
         limits: Limits::default(),
         pending_bytes_max: 1 << 20,
     };
+    let mut engines = recover(directory, owners, engine_config).unwrap().engines;
     let core_config = CoreConfig {
         node,
         core: 0,
@@ -53,12 +56,13 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         loop_index: 0,
         clock,
         core: Core::new(core_config, ring),
-        engine: Engine::open(ShardReader::new(reader, partitions, owners, 0), engine_config)
-            .unwrap(),
+        engine: engines.remove(0).0,
         outgoing: Outgoing::new(header, &[]),
         links: Vec::new(),
         routes: Routes::new(vec![handle.clone()], owners),
-        commits: commit::queue().0,
+        log: log_thread::queue().0,
+        index: checkpoint_thread::queue().0,
+        checkpoint_bytes: 1 << 20,
         work,
         urgent,
         wait_max_ms: 30_000,

@@ -199,6 +199,7 @@ impl Update {
             shown: self.observation.take_view(),
             stamp,
             named: self.terms.named,
+            durability: turn.durability(&self.terms.key),
         };
         turn.store(waiter, command);
     }
@@ -314,7 +315,8 @@ impl Update {
         turn.deferred.push(node);
         let waiter = self.terms.waiter(0, node, PartKind::Defer);
         let (key, delta) = (self.terms.key.clone(), self.delta.clone());
-        turn.store(waiter, Command::Defer { owner: node, key, delta });
+        let durability = turn.durability(&key);
+        turn.store(waiter, Command::Defer { owner: node, key, delta, durability });
     }
 
     /// Whether nothing more can be learnt without a late acknowledgement.

@@ -12,8 +12,8 @@ fn small() -> LmdbOptions {
     LmdbOptions { map_size: MIB, ..LmdbOptions::default() }
 }
 
-fn put(table: Table, key: &[u8], value: &[u8]) -> RowChange {
-    RowChange { table, key: key.to_vec(), value: Some(value.to_vec()) }
+fn put<'a>(table: Table, key: &'a [u8], value: &'a [u8]) -> RowChange<'a> {
+    RowChange { table, key, value: Some(value) }
 }
 
 fn get(reader: &LmdbReader, key: &[u8]) -> Option<Vec<u8>> {
@@ -194,12 +194,13 @@ fn readers_inside_scans_outlive_a_map_that_grows_many_times() {
 fn a_scan_in_another_thread_sees_one_commit_whole() {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
-    let version = |version: u32| -> Vec<RowChange> {
-        (0..500_u16)
-            .map(|at| put(Table::Element, &at.to_be_bytes(), &version.to_be_bytes()))
-            .collect()
+    let keys: Vec<[u8; 2]> = (0..500_u16).map(u16::to_be_bytes).collect();
+    let mut write = |version: u32| {
+        let value = version.to_be_bytes();
+        let rows: Vec<_> = keys.iter().map(|key| put(Table::Element, key, &value)).collect();
+        writer.commit(&rows).unwrap();
     };
-    writer.commit(&version(0)).unwrap();
+    write(0);
     std::thread::scope(|scope| {
         let scanner = scope.spawn(|| {
             let mut last = 0;
@@ -215,7 +216,7 @@ fn a_scan_in_another_thread_sees_one_commit_whole() {
             }
         });
         for at in 1..=60 {
-            writer.commit(&version(at)).unwrap();
+            write(at);
         }
         scanner.join().unwrap();
     });
