@@ -98,7 +98,8 @@ mod tests {
             asked_n in prop::option::of(0..8u8),
         ) {
             let availability = Availability::Always;
-            let policy = BucketPolicy { n, r: r.min(n), w: w.min(n), availability };
+            let (r, w, default) = (r.min(n), w.min(n), BucketPolicy::default());
+            let policy = BucketPolicy { n, r, w, availability, ..default };
             let level = Level { r: asked_r, w: asked_w, n: asked_n };
             let resolved = Quorum::resolve(policy, level, members).ok().map(|q| (q.n, q.r, q.w));
             prop_assert_eq!(resolved, naive(policy, level, members));

@@ -284,7 +284,7 @@ fn fill(dir: &Path) {
     commit(&mut writer, stored, 300_000).unwrap();
     assert_eq!(batches(&reader), (0..=stored).collect::<Vec<_>>());
     let (_, mut other) = LmdbIndex::open(&other, &small()).unwrap();
-    other.commit(&batch(0, 10)).unwrap();
+    commit(&mut other, 0, 10).unwrap();
     drop((reader, writer));
     let (reader, _writer) = LmdbIndex::open(&index, &small()).unwrap();
     assert_eq!(batches(&reader), (0..=stored).collect::<Vec<_>>());

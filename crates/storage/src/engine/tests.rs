@@ -1,6 +1,7 @@
 //! What an engine promises, tested through its commands.
 
 mod acknowledgement;
+mod crash;
 mod damage;
 mod disk;
 mod dots;

@@ -163,7 +163,7 @@ impl SimFiles {
     /// was appended, durable or not.
     pub fn process_ended(&self) {
         let mut state = self.held();
-        state.stop_after = None;
+        state.forget_faults();
         for inode in state.inodes.values_mut() {
             inode.doubtful = false;
         }
@@ -177,7 +177,7 @@ impl SimFiles {
             usize::try_from(choice(bound) % bound).expect("below a usize")
         };
         let state = &mut *self.held();
-        state.stop_after = None;
+        state.forget_faults();
         let mut directory = std::mem::take(&mut state.durable);
         for change in std::mem::take(&mut state.pending) {
             if pick(2) == 0 {
@@ -251,6 +251,13 @@ impl Inode {
 }
 
 impl State {
+    /// Faults that were to come do not outlive the process they were meant for.
+    fn forget_faults(&mut self) {
+        self.stop_after = None;
+        self.fail_next = None;
+        self.fail_next_sync = false;
+    }
+
     fn inode(&self, name: &str) -> Option<&Inode> {
         self.current.get(name).map(|inode| &self.inodes[inode])
     }
