@@ -1,5 +1,5 @@
-//! What one replica's engine costs over the real index: a read of a small value, writes in batches
-//! of several sizes (one synced commit each), an add to sets of three sizes, which must cost
+//! What one replica's engine costs over real files and the real index: a read of a small value, writes
+//! in batches of several sizes (one synced append to the log each), an add to sets of three sizes, which must cost
 //! the same whatever the set's size (at most three times as much at 100,000 elements as at 10), and
 //! an addition to a counter that remembers names of requests, with a name and without (at most 1.3
 //! times as much with one; without the sync).
@@ -14,8 +14,8 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ring::PartitionCount;
-use storage::{Answer, Command, Engine, EngineConfig, IndexWrite, Ticket};
-use storage_lmdb::{LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+use storage::{Answer, Command, Durability, EngineConfig, ShardSet, Shards, SingleEngine, Ticket};
+use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
 use tempfile::TempDir;
 use values::{
     CounterOp, Delta, Key, Limits, Mint, Operation, OrsetOp, RegisterOp, Scope, Value, View,
@@ -29,11 +29,13 @@ const ADDS: u64 = 512;
 /// Counters added to at a time.
 const COUNTERS: u64 = 16;
 
-/// An engine over a new index on disk, which commits when told to.
+/// What rows take in memory when a checkpoint is made, as in a node.
+const CHECKPOINT_BYTES: usize = 64 << 20;
+
+/// An engine over a new directory, which commits when told to.
 struct Replica {
     _directory: TempDir,
-    engine: Engine<LmdbReader>,
-    writer: LmdbWriter,
+    engine: SingleEngine<DiskFiles, LmdbReader, LmdbWriter>,
     answers: Vec<(Ticket, Answer)>,
     stamp: u64,
 }
@@ -41,17 +43,20 @@ struct Replica {
 impl Replica {
     fn new() -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let index = directory.path().join("index");
         let (reader, writer) =
-            LmdbIndex::open(directory.path(), &LmdbOptions::default()).expect("a new index");
+            LmdbIndex::open(&index, &LmdbOptions::default()).expect("a new index");
+        let files = DiskFiles::open(directory.path()).expect("a directory");
+        let partitions = PartitionCount::new(4096).expect("a power of two");
         let config = EngineConfig {
             node: NodeId(1),
             process: 1,
-            partitions: PartitionCount::new(4096).expect("a power of two"),
+            shards: ShardSet::all(Shards::new(partitions, 64)),
             limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(reader, config).expect("an empty index opens");
-        Self { _directory: directory, engine, writer, answers: Vec::new(), stamp: 1 }
+        let (engine, _) = SingleEngine::open(files, reader, writer, 1, config).expect("empty");
+        Self { _directory: directory, engine, answers: Vec::new(), stamp: 1 }
     }
 
     fn execute(&mut self, command: Command) {
@@ -66,7 +71,9 @@ impl Replica {
     fn update_named(&mut self, key: Key, operation: Operation, named: Option<Actor>) {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
-        self.execute(Command::Update { key, operation, observed, shown: None, stamp, named });
+        let durability = Durability::Sync;
+        let shown = None;
+        self.execute(Command::Update { key, operation, observed, shown, stamp, named, durability });
         assert!(matches!(self.answers[0].1, Answer::Prepared { .. }));
     }
 
@@ -82,10 +89,14 @@ impl Replica {
     }
 
     fn commit(&mut self) {
-        while let Some(batch) = self.engine.take_batch() {
-            let result = self.writer.commit(&batch.changes);
-            self.engine.committed(batch.id, result, &mut self.answers);
+        while self.engine.log_batch(&mut self.answers) {}
+        if self.engine.engine().pending_bytes() > CHECKPOINT_BYTES {
+            self.checkpoint();
         }
+    }
+
+    fn checkpoint(&mut self) {
+        self.engine.checkpoint().expect("the disk takes it");
     }
 }
 
@@ -106,6 +117,7 @@ fn read(c: &mut Criterion) {
         }
     }
     replica.commit();
+    replica.checkpoint();
     let mut number = 0;
     c.bench_function("engine/read a register of 100 bytes", |b| {
         b.iter(|| {
@@ -195,7 +207,8 @@ fn add_with_a_name(c: &mut Criterion) {
                         fresh += COUNTERS;
                         for key in keys.iter().filter(|_| names > 0) {
                             let (key, delta) = (key.clone(), before.clone());
-                            replica.execute(Command::Merge { key, delta, show: None });
+                            let durability = Durability::Sync;
+                            replica.execute(Command::Merge { key, delta, show: None, durability });
                         }
                         replica.commit();
                         let began = Instant::now();

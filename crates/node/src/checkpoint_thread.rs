@@ -26,7 +26,7 @@ pub(crate) enum IndexJob {
     /// To be written. Each loop has one under way at most.
     Checkpoint { owner: usize, checkpoint: Checkpoint },
     /// Rows that are in the index; dropping many takes its time.
-    Drop(WrittenRows),
+    Drop(#[expect(dead_code, reason = "sent to be dropped")] WrittenRows),
 }
 
 /// A queue of jobs. Unbounded, but holds at most two of each loop.

@@ -58,6 +58,8 @@ pub(crate) struct CoreTask {
     pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Places of the log that the start found damaged, told by one loop.
+    pub(crate) log_damage: u64,
     /// How long a request may have waited in the queue, in milliseconds.
     pub(crate) wait_max_ms: u64,
     /// How long a stop waits for what was accepted.
@@ -163,7 +165,10 @@ impl Running {
     fn deadline(&self) -> Option<Instant> {
         let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
         let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
-        [core, sweep, self.probe_at, self.checkpoints.retry_at, self.stopping].into_iter().flatten().min()
+        [core, sweep, self.probe_at, self.checkpoints.retry_at, self.stopping]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>, time: Duration) {
@@ -429,6 +434,7 @@ impl Running {
         let pending = |node: NodeId| self.task.engine.pending_for(node);
         let mut counters: Vec<(&'static str, u64)> = self.task.core.counters().named().into();
         counters.push(("damaged_records", self.task.engine.damaged_count()));
+        counters.push(("damaged_log_places", self.task.log_damage));
         LoopReport {
             live_keys: self.task.engine.live_keys(),
             pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),

@@ -50,7 +50,8 @@ pub(crate) fn start(
     indexed: Vec<u64>,
 ) -> std::io::Result<JoinHandle<()>> {
     let loops = indexed.into_iter().map(|position| Progress { position, is_asked: false });
-    let writer = LogWriter { log, routes, loops: loops.collect(), sync_at: None, parts: Vec::new() };
+    let writer =
+        LogWriter { log, routes, loops: loops.collect(), sync_at: None, parts: Vec::new() };
     let thread = std::thread::Builder::new().name(format!("{name}-log"));
     thread.spawn(move || writer.run(&jobs))
 }

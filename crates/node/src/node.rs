@@ -155,7 +155,8 @@ impl Node {
             limits: config.limits.clone(),
             pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
         })?;
-        let Recovered { log, engines, writer, .. } = recovered;
+        let Recovered { log, engines, writer, found } = recovered;
+        let damage = found.damage.len() as u64;
         let (engines, indexed): (Vec<_>, Vec<_>) = engines.into_iter().unzip();
         let (log_sender, log_jobs) = log_thread::queue();
         let (index_sender, index_jobs) = checkpoint_thread::queue();
@@ -189,6 +190,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,
                 wait_max_ms: config.timeouts.request_ms.into(),

@@ -86,12 +86,17 @@ pub(crate) fn recover(
         for (sender, chunk) in senders {
             let _ = sender.send(chunk);
         }
-        let replays: Vec<_> =
-            threads.into_iter().map(|thread| thread.join().expect("replay does not panic")).collect();
+        let replays: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("replay does not panic"))
+            .collect();
         let (opened, seen) = opened.map_err(StorageError::from)?;
         let end = opened.end();
         (log, found) = (Some(opened), seen);
-        replays.into_iter().map(|replay| Ok(replay?.finish(end))).collect::<Result<Vec<_>, StorageError>>()
+        replays
+            .into_iter()
+            .map(|replay| Ok(replay?.finish(end)))
+            .collect::<Result<Vec<_>, StorageError>>()
     })?;
     let log = log.expect("it was opened, or an error returned");
     report(&found, begun.elapsed());

@@ -20,11 +20,7 @@ pub(crate) struct ShardReader {
 }
 
 impl ShardReader {
-    pub(crate) fn new(
-        reader: LmdbReader,
-        owners: LoopOwners,
-        loop_index: usize,
-    ) -> Self {
+    pub(crate) fn new(reader: LmdbReader, owners: LoopOwners, loop_index: usize) -> Self {
         Self { reader, owners, loop_index }
     }
 

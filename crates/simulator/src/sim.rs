@@ -29,12 +29,32 @@ pub type Outcome = Result<Reply, RequestError>;
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Happening {
-    Arrival { from: usize, from_life: u64, to: usize, to_life: u64, message: Box<Message> },
-    Committed { node: usize, life: u64, batch: Batch },
-    Checkpointed { node: usize, life: u64, checkpoint: Checkpoint },
+    Arrival {
+        from: usize,
+        from_life: u64,
+        to: usize,
+        to_life: u64,
+        message: Box<Message>,
+    },
+    Committed {
+        node: usize,
+        life: u64,
+        batch: Batch,
+    },
+    Checkpointed {
+        node: usize,
+        life: u64,
+        checkpoint: Checkpoint,
+    },
     /// Somebody restarts a node whose log takes nothing any more.
-    Restarted { node: usize, life: u64 },
-    LinkNoticed { node: usize, peer: usize },
+    Restarted {
+        node: usize,
+        life: u64,
+    },
+    LinkNoticed {
+        node: usize,
+        peer: usize,
+    },
 }
 
 /// A node that runs.

@@ -31,7 +31,7 @@ pub(crate) struct ShardCensus {
     pending: BTreeMap<NodeId, u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
     keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
     live_keys: u64,
@@ -118,26 +118,21 @@ impl Census {
         self.pending.get(&owner).map_or(0, |shards| shards.values().sum())
     }
 
-    /// What a shard adds to it.
-    pub(crate) fn of_shard(&self, shard: Shard, shards: Shards) -> ShardCensus {
-        let mut part = ShardCensus::default();
-        let within = |partition: &Partition| shards.of_partition(*partition) == shard;
+    /// What each shard adds to it.
+    pub(crate) fn by_shard(&self, shards: Shards) -> Vec<ShardCensus> {
+        let mut parts: Vec<_> = shards.iter().map(|_| ShardCensus::default()).collect();
         for (bucket, counts) in &self.keys {
-            let counts: BTreeMap<u32, u64> = counts
-                .iter()
-                .filter(|(partition, _)| within(partition))
-                .map(|(partition, &count)| (partition.0, count))
-                .collect();
-            if !counts.is_empty() {
-                part.keys.insert(bucket.clone(), counts);
+            for (&partition, &count) in counts {
+                let part = &mut parts[usize::from(shards.of_partition(partition).0)];
+                part.keys.entry(bucket.clone()).or_default().insert(partition.0, count);
             }
         }
         for (&owner, counts) in &self.pending {
-            if let Some(&count) = counts.get(&shard) {
-                part.pending.insert(owner, count);
+            for (shard, &count) in counts {
+                parts[usize::from(shard.0)].pending.insert(owner, count);
             }
         }
-        part
+        parts
     }
 
     /// Adds what was stored of a shard.

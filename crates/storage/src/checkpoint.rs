@@ -7,18 +7,20 @@
 
 use std::sync::Arc;
 
-use crate::census::ShardCensus;
+use crate::census::{Census, ShardCensus};
 use crate::memtable::Generation;
 use crate::record::{decode_shard, encode_shard};
-use crate::{IndexRead, IndexWrite, RowChange, SeamError, Shard, Shards, Table, row_token};
+use crate::{
+    IndexRead, IndexWrite, RowChange, SeamError, Shard, ShardSet, Shards, Table, row_token,
+};
 
 /// Frozen rows, for the index's writer, and the position in the log whose state they are.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(crate) rows: Arc<Generation>,
-    pub(crate) shards: Shards,
+    pub(crate) shards: ShardSet,
     /// None where damage was met, which may have been counted wrongly.
-    pub(crate) census: Arc<Vec<(Shard, Option<ShardCensus>)>>,
+    pub(crate) census: Option<Arc<Census>>,
     pub(crate) position: u64,
 }
 
@@ -47,12 +49,12 @@ impl Checkpoint {
         writer: &mut impl IndexWrite,
         before_each: &mut dyn FnMut(),
     ) -> Result<(), SeamError> {
-        let positions = self.positions();
+        let (positions, shards) = (self.positions(), self.shards.shards());
         let mut parts: Vec<Part<'_>> =
-            self.shards.iter().map(|_| Part { changes: Vec::new() }).collect();
+            shards.iter().map(|_| Part { changes: Vec::new() }).collect();
         for table in [Table::Meta, Table::Header, Table::Element, Table::Outbox] {
             for (key, value) in self.rows.rows(table) {
-                let shard = row_token(table, key).map_or(0, |token| self.shards.of_token(token).0);
+                let shard = row_token(table, key).map_or(0, |token| shards.of_token(token).0);
                 parts[usize::from(shard)].changes.push(RowChange { table, key, value });
             }
         }
@@ -77,11 +79,14 @@ impl Checkpoint {
 
     /// The shards' own rows.
     fn positions(&self) -> Vec<(Shard, [u8; 2], Vec<u8>)> {
-        let row = |(shard, census): &(Shard, Option<ShardCensus>)| {
-            let key = shard_key(*shard);
-            (*shard, key, encode_shard(&key, self.position, census.as_ref()))
+        let mut census = self.census.as_ref().map(|census| census.by_shard(self.shards.shards()));
+        let row = |shard: Shard| {
+            let key = shard_key(shard);
+            let part: Option<ShardCensus> =
+                census.as_mut().map(|census| std::mem::take(&mut census[usize::from(shard.0)]));
+            (shard, key, encode_shard(&key, self.position, part.as_ref()))
         };
-        self.census.iter().map(row).collect()
+        self.shards.iter().map(row).collect()
     }
 }
 

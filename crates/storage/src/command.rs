@@ -7,8 +7,8 @@ use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
 use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
 
-use crate::row_key::RowKey;
 use crate::Durability;
+use crate::row_key::RowKey;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.

@@ -230,9 +230,8 @@ fn values_are_of_any_size<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut 
 fn a_scan_sees_one_snapshot<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut W) {
     let table = Table::Header;
     let keys: Vec<[u8; 2]> = (0..400_u16).map(u16::to_be_bytes).collect();
-    let every = |value: &'static [u8]| {
-        keys.iter().map(|key| put(table, key, value)).collect::<Vec<_>>()
-    };
+    let every =
+        |value: &'static [u8]| keys.iter().map(|key| put(table, key, value)).collect::<Vec<_>>();
     writer.commit(&every(b"old")).expect("the batch is committed");
     let mut seen = 0;
     reader

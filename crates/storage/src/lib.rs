@@ -31,9 +31,9 @@ pub use memory::MemoryEngine;
 pub use memtable::BatchId;
 pub use row_key::row_token;
 pub use seam::{
-    DiskSnapshot, FILE_NAME_MAX, FilesSnapshot, SimDisk, Files, IndexRead, IndexSnapshot, IndexWrite, ROW_KEY_MAX, RowChange, SeamError,
-    SimFiles, SimIndex, SimIndexReader, SimIndexWriter, Table, Visit, check_file_name,
-    check_row_key,
+    DiskSnapshot, FILE_NAME_MAX, Files, FilesSnapshot, IndexRead, IndexSnapshot, IndexWrite,
+    ROW_KEY_MAX, RowChange, SeamError, SimDisk, SimFiles, SimIndex, SimIndexReader, SimIndexWriter,
+    Table, Visit, check_file_name, check_row_key,
 };
 pub use shard::{Shard, ShardSet, Shards};
 pub use single::SingleEngine;

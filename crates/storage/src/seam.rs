@@ -52,8 +52,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Meta, Self::Header, Self::Element, Self::Outbox, Self::Shard];
+    pub const ALL: [Self; 5] = [Self::Meta, Self::Header, Self::Element, Self::Outbox, Self::Shard];
 }
 
 /// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.

@@ -2,8 +2,8 @@
 //! drives the same parts from threads of their own.
 
 use crate::{
-    Answer, Command, Engine, EngineConfig, Files, IndexRead, IndexWrite, Log, LogRecovery,
-    Replay, StorageError, Ticket, shard_positions,
+    Answer, Command, Engine, EngineConfig, Files, IndexRead, IndexWrite, Log, LogRecovery, Replay,
+    StorageError, Ticket, shard_positions,
 };
 
 /// See the module's header.

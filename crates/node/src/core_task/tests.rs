@@ -63,6 +63,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         log: log_thread::queue().0,
         index: checkpoint_thread::queue().0,
         checkpoint_bytes: 1 << 20,
+        log_damage: 0,
         work,
         urgent,
         wait_max_ms: 30_000,

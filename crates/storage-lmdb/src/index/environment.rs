@@ -139,7 +139,11 @@ impl Opened {
         txn.commit()
     }
 
-    fn apply(&self, txn: &mut RwTransaction<'_>, change: &RowChange<'_>) -> Result<(), lmdb::Error> {
+    fn apply(
+        &self,
+        txn: &mut RwTransaction<'_>,
+        change: &RowChange<'_>,
+    ) -> Result<(), lmdb::Error> {
         let table = self.tables[change.table as usize];
         match change.value {
             Some(value) => txn.put(table, &change.key, &value, WriteFlags::empty()),

@@ -92,8 +92,7 @@ fn the_map_grows_by_itself_and_loses_nothing() {
     }
     // One batch that needs several doublings at once.
     let rows_of: Vec<_> = (40..80_u8).map(|at| ([at], vec![at; 500_000])).collect();
-    let batch: Vec<_> =
-        rows_of.iter().map(|(key, value)| put(Table::Header, key, value)).collect();
+    let batch: Vec<_> = rows_of.iter().map(|(key, value)| put(Table::Header, key, value)).collect();
     writer.commit(&batch).unwrap();
     assert_eq!(writer.map_size(), Ok(32 * MIB));
     for at in 0..80_u8 {
@@ -300,9 +299,8 @@ fn genuine() -> (TempDir, PathBuf, Vec<u8>) {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
     for table in Table::ALL {
-        let rows: Vec<_> = (0..200_u16)
-            .map(|at| (at.to_be_bytes(), vec![7; usize::from(at) * 37]))
-            .collect();
+        let rows: Vec<_> =
+            (0..200_u16).map(|at| (at.to_be_bytes(), vec![7; usize::from(at) * 37])).collect();
         let batch: Vec<_> = rows.iter().map(|(key, value)| put(table, key, value)).collect();
         writer.commit(&batch).unwrap();
     }

@@ -21,11 +21,14 @@ pub struct Replay<R> {
     /// From where on each shard lacks its records.
     positions: BTreeMap<Shard, u64>,
     records: u64,
+    /// The bound that holds once it is open: what was accepted is not refused here.
+    pending_bytes_max: usize,
 }
 
 impl<R: IndexRead> Replay<R> {
     /// The replica that `reader` shows. Of shards that have no census there everything is counted.
-    pub fn begin(reader: R, config: EngineConfig) -> Result<Self, StorageError> {
+    pub fn begin(reader: R, mut config: EngineConfig) -> Result<Self, StorageError> {
+        let pending_bytes_max = std::mem::replace(&mut config.pending_bytes_max, usize::MAX);
         let rows = Memtable::new(reader);
         let (mut census, mut is_counted) = (Census::default(), true);
         let mut positions = BTreeMap::new();
@@ -54,7 +57,7 @@ impl<R: IndexRead> Replay<R> {
             disk: disk::Disk::default(),
             damaged: 0,
         };
-        Ok(Self { engine, positions, records: 0 })
+        Ok(Self { engine, positions, records: 0, pending_bytes_max })
     }
 
     /// Does again what the record at `position` of the log says, if the index lacks it. Records are
@@ -89,6 +92,7 @@ impl<R: IndexRead> Replay<R> {
     /// The engine, once every record up to the `end` of the log was given.
     pub fn finish(mut self, end: u64) -> Engine<R> {
         self.engine.position = end;
+        self.engine.config.pending_bytes_max = self.pending_bytes_max;
         self.engine
     }
 }

@@ -7,16 +7,16 @@
 use std::sync::Arc;
 
 use super::Engine;
-use crate::census::ShardCensus;
+use crate::census::Census;
 use crate::checkpoint::Checkpoint;
 use crate::memtable::Generation;
-use crate::{IndexRead, SeamError, Shard, StorageError};
+use crate::{IndexRead, SeamError, StorageError};
 
 /// How far the checkpoint of the frozen rows is.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// What to write, but for the position: what the census was when the rows were frozen.
-    census: Option<Arc<Vec<(Shard, Option<ShardCensus>)>>>,
+    /// What the census was when the rows were frozen, if it is known.
+    census: Option<Arc<Census>>,
     /// The position in the log; unknown until the batch under way is there.
     position: Option<u64>,
     /// Whether the writer has it.
@@ -41,13 +41,9 @@ impl<R: IndexRead> Engine<R> {
         if !self.current.records.is_empty() || !self.rows.freeze() {
             return false;
         }
-        let (set, shards) = (&self.config.shards, self.config.shards.shards());
         // A damaged record may have been counted wrongly: then the next start counts.
         let is_known = self.damaged == 0;
-        let census = set
-            .iter()
-            .map(|shard| (shard, is_known.then(|| self.census.of_shard(shard, shards))));
-        self.out.census = Some(Arc::new(census.collect()));
+        self.out.census = is_known.then(|| Arc::new(self.census.clone()));
         let is_logged = !self.rows.is_under_way();
         self.out.position = is_logged.then(|| self.position.max(logged));
         true
@@ -68,10 +64,10 @@ impl<R: IndexRead> Engine<R> {
             return None;
         }
         let rows = Arc::clone(self.rows.frozen()?);
-        let census = Arc::clone(self.out.census.as_ref()?);
+        let census = self.out.census.clone();
         let position = self.out.position?;
         self.out.is_lent = true;
-        Some(Checkpoint { rows, shards: self.config.shards.shards(), census, position })
+        Some(Checkpoint { rows, shards: self.config.shards.clone(), census, position })
     }
 
     /// The writer's result. After a failure [`take_checkpoint`](Self::take_checkpoint) gives the

@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{self, FRAME_BYTES};
 use super::Log;
+use super::frame::{self, FRAME_BYTES};
 use super::segment::{DAMAGED, HEADER_BYTES, Header, Segment, TORN, parse_name};
 use crate::{Files, SeamError};
 
@@ -98,6 +98,12 @@ impl<F: Files> Log<F> {
         if log.end < log.floor {
             // What was not synced of the log is lost, and the index is ahead of it.
             log.is_open = false;
+        }
+        if let Some(last) = log.segments.back() {
+            // What the process before this one appended may not be durable yet, and is shown from
+            // now on.
+            log.files.sync(&last.name())?;
+            log.files.sync_directory()?;
         }
         log.synced = log.end;
         Ok((log, found))

@@ -163,8 +163,7 @@ fn a_segment_that_is_missing_foreign_or_swapped_is_reported() {
     }
 
     let foreign = SimFiles::new();
-    let (mut log, _) =
-        Log::open(foreign.clone(), DIRECTORY + 1, &[], &mut |_, _| ()).unwrap();
+    let (mut log, _) = Log::open(foreign.clone(), DIRECTORY + 1, &[], &mut |_, _| ()).unwrap();
     log.commit(&mut batch(&[vec![9; 100]]), true).unwrap();
     let foreign = foreign.read(&names[0], 0, usize::MAX).unwrap();
     let (_, found, records) = changed(&|files| {
@@ -220,6 +219,18 @@ fn a_full_disk_fails_an_append_keeps_what_was_there_and_heals() {
     let (_, found, records) = open(&files);
     assert_eq!((found.damage, records.len()), (vec![], 32));
     assert!(records.starts_with(&expected));
+}
+
+/// What is read at a start is shown, and acknowledged to whoever sends it again.
+#[test]
+fn what_a_start_reads_is_durable_from_then_on() {
+    let (files, _) = filled(3);
+    let (mut log, _, _) = open(&files);
+    log.append(&mut batch(&[b"not synced".to_vec()])).unwrap();
+    files.process_ended();
+    assert_eq!(open(&files).2.len(), 4);
+    files.crash(&mut |_| 0);
+    assert_eq!(open(&files).2.len(), 4);
 }
 
 #[test]

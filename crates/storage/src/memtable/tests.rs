@@ -5,7 +5,11 @@ use crate::{IndexWrite, RowChange, SimIndex, SimIndexReader};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn rows(memtable: &Memtable<SimIndexReader>, prefix: &[u8], from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn rows(
+    memtable: &Memtable<SimIndexReader>,
+    prefix: &[u8],
+    from: &[u8],
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
     memtable
         .scan(Table::Header, prefix, from, |key, value| {

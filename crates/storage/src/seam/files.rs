@@ -103,9 +103,10 @@ impl SimFiles {
     /// A copy of all files.
     pub fn snapshot(&self) -> FilesSnapshot {
         let state = self.held();
-        let files = state.current.iter().map(|(name, inode)| {
-            (name.clone(), state.inodes[inode].current.clone())
-        });
+        let files = state
+            .current
+            .iter()
+            .map(|(name, inode)| (name.clone(), state.inodes[inode].current.clone()));
         FilesSnapshot { files: files.collect() }
     }
 
@@ -117,10 +118,9 @@ impl SimFiles {
         state.current.clear();
         for (next, (name, bytes)) in (0_u64..).zip(&snapshot.files) {
             let (durable, current) = (bytes.clone(), bytes.clone());
-            state.inodes.insert(
-                next,
-                Inode { durable, floor: current.len(), current, doubtful: false },
-            );
+            state
+                .inodes
+                .insert(next, Inode { durable, floor: current.len(), current, doubtful: false });
             state.current.insert(name.clone(), next);
         }
         state.next_inode = state.inodes.len() as u64;

@@ -262,7 +262,11 @@ impl Machine {
                 value.merge(&delta.cloned().unwrap_or_default().value);
                 value
             };
-            assert_eq!(with(least.get(&key), shown.clone()), shown, "an acknowledged update is lost");
+            assert_eq!(
+                with(least.get(&key), shown.clone()),
+                shown,
+                "an acknowledged update is lost"
+            );
             let all = with(most.get(&key), Value::default());
             assert_eq!(with(Some(&Delta::whole(shown.clone())), all.clone()), all, "from nowhere");
             live += u64::from(!View::of(shown).live_tags().is_empty());
@@ -318,7 +322,8 @@ fn run(steps: &[Step], stop: Stop, choice: &mut dyn FnMut(u64) -> u64) -> bool {
     machine.restart(12);
     assert_eq!(machine.state(), once, "opened twice is opened once");
     for name in NAMES {
-        machine.step(&Step::Update(NAMES.iter().position(|n| *n == name).unwrap(), add(&["after"])));
+        machine
+            .step(&Step::Update(NAMES.iter().position(|n| *n == name).unwrap(), add(&["after"])));
     }
     machine.step(&Step::Log);
     machine.step(&Step::Freeze);
