@@ -20,7 +20,7 @@ use storage::{
     IndexRead, IndexWrite, Log, Replay, RowChange, SeamError, ShardSet, Shards, Table, Ticket,
     shard_positions,
 };
-use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader};
 use values::{Delta, Key, Limits, Mint, Operation, RegisterOp, Scope, View};
 
 const CALLERS: u64 = 64;

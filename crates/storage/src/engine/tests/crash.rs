@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use clock::Dot;
 use proptest::prelude::*;
-use values::DotStore;
 
 use super::*;
 use crate::{IndexWrite, RowChange, SimIndexWriter};
@@ -83,6 +82,8 @@ struct Machine {
     acknowledged: BTreeSet<u64>,
     dots: BTreeSet<(Key, Tag, Dot)>,
     ticket: u64,
+    /// What the key of the last update showed before it.
+    before: Value,
     is_stopped: bool,
 }
 
@@ -99,6 +100,7 @@ impl Machine {
             acknowledged: BTreeSet::new(),
             dots: BTreeSet::new(),
             ticket: 0,
+            before: Value::default(),
             is_stopped: false,
         }
     }
@@ -124,16 +126,12 @@ impl Machine {
                 Answer::Prepared { delta, .. } => {
                     let (key, given, _) = self.given.get_mut(&ticket).expect("it was given");
                     for (&tag, state) in &delta.value.0 {
+                        let seen = self.before.context(tag);
                         for (actor, first, last) in state.context().ranges() {
-                            // Dots of its own process are new ones, all others it had seen.
-                            let is_own = actor.replica == NodeId(1)
-                                && actor.epoch.process == self.one.engine.config.process;
-                            for counter in (first..=last).filter(|_| is_own) {
-                                let dot = Dot::new(actor, counter);
-                                if live_or_new(state, dot) {
-                                    let new = self.dots.insert((key.clone(), tag, dot));
-                                    assert!(new, "{dot:?} was issued before");
-                                }
+                            let dots = (first..=last).map(|counter| Dot::new(actor, counter));
+                            for dot in dots.filter(|&dot| !seen.contains(dot)) {
+                                let new = self.dots.insert((key.clone(), tag, dot));
+                                assert!(new, "{dot:?} was issued before");
                             }
                         }
                     }
@@ -153,6 +151,7 @@ impl Machine {
             Step::Update(at, operation) => {
                 let key = key(NAMES[*at]);
                 let command = update(&key, operation.clone());
+                self.before = self.shows(&key);
                 self.given.insert(self.ticket + 1, (key, Delta::default(), false));
                 self.give(command);
             }
@@ -285,16 +284,6 @@ impl Machine {
             with.merge(&delta.value);
             assert_eq!(with, there, "what was pending is lost");
         }
-    }
-}
-
-/// Whether a delta's context shows this dot because it was minted for it. A removal's context
-/// repeats what it removes.
-fn live_or_new(state: &State, dot: Dot) -> bool {
-    match state {
-        State::Orset(set) => set.store.dots().contains(&dot),
-        State::Bytes(register) => register.store.0.contains_key(&dot),
-        _ => false,
     }
 }
 
