@@ -3,6 +3,8 @@
 
 #[path = "system/bad_start.rs"]
 mod bad_start;
+#[path = "system/conflicts.rs"]
+mod conflicts;
 #[path = "system/crash.rs"]
 mod crash;
 #[path = "system/faces.rs"]

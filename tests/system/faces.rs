@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use super::process::{Spec, run, settled};
 
@@ -12,10 +13,21 @@ fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("it prints text")
 }
 
-fn http_get(port: u16, path: &str) -> String {
+fn http(port: u16, method: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    say(
+        port,
+        &format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+/// What is answered to `bytes` until the connection ends.
+fn say(port: u16, bytes: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .expect("it reads");
+    stream.write_all(bytes.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers text");
     answer
@@ -34,7 +46,7 @@ fn every_face_of_every_node_shows_what_another_wrote() {
     let members: Vec<String> =
         redis::cmd("SMEMBERS").arg("s").query(&mut specs[1].redis()).unwrap();
     assert_eq!(members, ["a"]);
-    let shown = http_get(specs[2].http, "/v1/buckets/default/sets/s");
+    let shown = http(specs[2].http, "GET", "/v1/buckets/default/sets/s", "");
     assert!(shown.starts_with("HTTP/1.1 200"), "{shown}");
     assert!(shown.contains(r#"["a"]"#), "{shown}");
     assert_eq!(stdout(&["--node", &address(1), "set", "members", "s"]), "a\n");
@@ -108,7 +120,23 @@ fn exit_codes_say_what_came_of_a_command() {
     let address = format!("127.0.0.1:{}", spec.peer);
     let code = |arguments: &[&str]| run(&[&["--node", &address], arguments].concat()).status.code();
     assert_eq!(code(&["get", "missing"]), Some(1));
+    let of_missing: [&[&str]; 8] = [
+        &["counter", "get", "no"],
+        &["set", "members", "no"],
+        &["set", "size", "no"],
+        &["set", "contains", "no", "x"],
+        &["gset", "members", "no"],
+        &["cart", "items", "no"],
+        &["map", "fields", "no"],
+        &["register", "get", "no"],
+    ];
+    for arguments in of_missing {
+        assert_eq!(code(arguments), Some(1), "{arguments:?}");
+    }
     assert_eq!(code(&["counter", "add", "c"]), Some(0));
+    // A counter whose sum is 0 is there.
+    assert_eq!(code(&["counter", "add", "c", "-1"]), Some(0));
+    assert_eq!(code(&["counter", "get", "c"]), Some(0));
     assert_eq!(code(&["set", "add", "c", "x"]), Some(5));
     assert_eq!(code(&["put", "k", "v", "--context", "forged"]), Some(5));
     assert_eq!(code(&["no", "such", "command"]), Some(2));
@@ -134,6 +162,127 @@ fn garbage_on_every_port_stops_nothing() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     }
+    let pong: String = redis::cmd("PING").query(&mut spec.redis()).unwrap();
+    assert_eq!(pong, "PONG");
+}
+
+#[test]
+fn increments_say_how_many_owners_have_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = Spec::cluster(directory.path(), 3);
+    let nodes: Vec<_> = specs.iter().map(Spec::start).collect();
+    settled(&specs);
+    let address = format!("127.0.0.1:{}", specs[0].peer);
+    let on_one = |arguments: &[&str]| stdout(&[&["--node", &address], arguments].concat());
+    assert_eq!(on_one(&["-w", "3", "counter", "add", "c"]), "1 (3 of 3 owners have it)\n");
+    assert_eq!(on_one(&["-w", "3", "register", "incr", "r"]), "1 (3 of 3 owners have it)\n");
+    let mut nodes = nodes.into_iter();
+    let _first = nodes.next();
+    nodes.for_each(|node| node.kill());
+    let waits = "(1 of 3 owners have it, 2 will get it when they are back)\n";
+    assert_eq!(on_one(&["-w", "3", "counter", "add", "c"]), format!("2 {waits}"));
+    assert_eq!(on_one(&["-w", "3", "register", "incr", "r"]), format!("2 {waits}"));
+    let json = on_one(&["-w", "3", "--json", "counter", "add", "c"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["value"], "3");
+    assert_eq!((&json["acks"]["acked"], &json["acks"]["needed"]), (&1.into(), &3.into()));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_a_command_quietly() {
+    for arguments in [&["ring", "plan", "--nodes", "3", "--join", "node4"][..], &["no-such"]] {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        };
+        let code = |output, errors| {
+            let mut command = super::process::merganser();
+            command.args(arguments).stdout(output).stderr(errors).output().unwrap()
+        };
+        let output = code(Stdio::from(closed()), Stdio::piped());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("panicked"), "{said}");
+        let both = code(Stdio::from(closed()), Stdio::from(closed()));
+        // 101 is that of a panic.
+        assert_eq!(both.status.code(), output.status.code());
+        assert_ne!(both.status.code(), Some(101));
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = super::process::merganser();
+    command.args(["ring", "plan", "--nodes", "3", "--join", "node4"]);
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("merganser: the output cannot be written: No space left"), "{said}");
+}
+
+/// Far beyond what clocks differ by, it would win over every write to come.
+#[test]
+fn a_timestamp_from_the_future_is_refused_over_http_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let _node = spec.start();
+    let path = "/v1/buckets/default/registers/r";
+    let refused = http(spec.http, "POST", path, r#"{"set":"x","timestamp_ms":281474976710655}"#);
+    assert!(refused.starts_with("HTTP/1.1 422"), "{refused}");
+    assert!(refused.contains("at most 60000 are allowed; nothing was written"), "{refused}");
+    let missing = http(spec.http, "GET", path, "");
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+    assert!(missing.contains("\r\nmerganser-context: "), "{missing}");
+}
+
+#[test]
+fn who_speaks_another_protocol_to_the_peer_port_is_told_where_it_is_spoken() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let _node = spec.start();
+    let told = format!(
+        "-ERR this port is for Merganser's nodes and native clients; the Redis protocol is on \
+         127.0.0.1:{}, HTTP on 127.0.0.1:{}\r\n",
+        spec.resp, spec.http
+    );
+    // The connection ends with what the client has to say.
+    for bytes in ["PING\r\n", "*1\r\n$4\r\nPING\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", spec.peer)).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, told, "{bytes:?}");
+    }
+}
+
+#[test]
+fn with_few_open_files_every_client_is_served_or_told_why_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let plain = spec.command();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 128; exec \"$@\"", "sh"]);
+    limited.arg(plain.get_program()).args(plain.get_args()).stdin(Stdio::null());
+    let _node = spec.start_as(limited);
+    let mut clients: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(("127.0.0.1", spec.resp)).unwrap()).collect();
+    let mut served = 0;
+    for client in &mut clients {
+        client.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        // Whoever is not served may be told so before it says anything.
+        let _ = client.write_all(b"PING\r\n");
+        let mut answer = [0; 7];
+        match client.read_exact(&mut answer) {
+            Ok(()) if &answer == b"+PONG\r\n" => served += 1,
+            Ok(()) => assert_eq!(&answer, b"-ERR ma"),
+            // Too many to be told: closed, and not left to wait.
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    assert!((1..128).contains(&served), "{served} served");
+    drop(clients);
     let pong: String = redis::cmd("PING").query(&mut spec.redis()).unwrap();
     assert_eq!(pong, "PONG");
 }

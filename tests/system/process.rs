@@ -123,8 +123,12 @@ impl Spec {
 
     /// Starts the node and waits for its `ready`.
     pub(crate) fn start(&self) -> Process {
-        let mut child = self
-            .command()
+        self.start_as(self.command())
+    }
+
+    /// Starts the node by `command` and waits for its `ready`.
+    pub(crate) fn start_as(&self, mut command: Command) -> Process {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -148,8 +152,13 @@ impl Spec {
 
     /// A connection of a real Redis client.
     pub(crate) fn redis(&self) -> redis::Connection {
+        eventually("a connection", || self.try_redis())
+    }
+
+    /// A connection of a real Redis client, if the node serves.
+    pub(crate) fn try_redis(&self) -> Option<redis::Connection> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.resp));
-        eventually("a connection", || client.as_ref().ok()?.get_connection().ok())
+        client.expect("it is a URL").get_connection().ok()
     }
 }
 

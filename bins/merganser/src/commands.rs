@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod cluster;
+mod explain;
 mod plan;
 mod serve;
 mod values;
@@ -16,12 +17,12 @@ use replication::{Level, RequestError};
 
 use crate::demo::{self, CartsOptions};
 use crate::options::{Command, DemoCommand, Options, RingCommand};
-use crate::output::Printer;
+use crate::output::{Printer, complain};
 
 /// Runs the command; the exit code says what came of it (see `merganser --help`).
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
     if options.id.is_some() && !options.command.is_write() {
-        eprintln!("error: --id is for commands that write a value; leave it out");
+        complain("error: --id is for commands that write a value; leave it out");
         return Ok(ExitCode::from(2));
     }
     match options.command {
@@ -40,12 +41,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         command => runtime()?.block_on(async {
-            let printer = Printer { json: options.json };
+            let printer = Printer::new(options.json);
             if let Command::Context { token } = command {
-                return cluster::context(&printer, &options.node, token).await;
+                return printer.finish(cluster::context(&printer, &options.node, token).await?);
             }
             if let Command::Ring { command: Some(RingCommand::Plan(plan)), .. } = command {
-                return plan::plan(&printer, &options.node, plan).await;
+                return printer.finish(plan::plan(&printer, &options.node, plan).await?);
             }
             // A name of its own for each run of a command would only use up what its key remembers:
             // --id gives one that is worth it.
@@ -56,17 +57,21 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Some(id) => bucket.named(id),
                 None => bucket,
             };
-            match command {
+            let code = match command {
                 Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
                 Command::Status => cluster::status(&printer, &*datastore).await,
-                Command::Explain { key } => {
-                    cluster::explain(&printer, &*datastore, &options.bucket, key).await
+                Command::Explain { key, svg } => {
+                    explain::explain(&printer, &*datastore, &options.bucket, key, svg).await
+                }
+                Command::Conflicts { count, cursor } => {
+                    explain::conflicts(&printer, &*datastore, count, cursor).await
                 }
                 Command::Links(links) => cluster::links(&printer, &*datastore, links).await,
                 command => values::run(&printer, &bucket, command).await,
-            }
+            };
+            printer.finish(code?)
         }),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use replication::RequestName;
+use values::Tag;
 
 use crate::demo::StrategyName;
 
@@ -58,8 +59,8 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, not a member); 2 wrong usage; \
-3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing there (missing key, empty collection, not a \
+member); 2 wrong usage; 3 not reached, or refused for want of replicas; 4 outcome unknown; 5 wrong type, conflict or bad value; \
 6 anything else.";
 
 /// What to do.
@@ -129,10 +130,30 @@ pub(crate) enum Command {
     },
     /// Show members, links and what waits for whom.
     Status,
-    /// Show how a key stands: owners, what each holds, dots, version vectors, siblings.
+    /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
     Explain {
         /// The key.
         key: String,
+        /// Also draw its history into this file, as SVG; `-` prints the drawing alone.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// List keys in conflict on the node, those with most siblings first.
+    Conflicts {
+        /// How many at most, 1 to 1000.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+        /// Where to go on: the cursor that the page before ended with.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// End a conflict of types: remove what is observed of every type but one.
+    Resolve {
+        /// The key.
+        key: String,
+        /// The type to keep: bytes, lww, gset, counter, orset, cart or map.
+        #[arg(long, value_name = "TYPE")]
+        keep: Tag,
     },
     /// Cut or restore all links of a member of a development cluster.
     #[command(subcommand)]
@@ -143,7 +164,7 @@ impl Command {
     /// Whether it writes a value, in one request.
     pub(crate) const fn is_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Del { .. } => true,
+            Self::Put { .. } | Self::Del { .. } | Self::Resolve { .. } => true,
             Self::Register(command) => !matches!(command, RegisterCommand::Get { .. }),
             Self::Counter(command) => !matches!(command, CounterCommand::Get { .. }),
             Self::Set(SetCommand::Elements(command)) | Self::Gset(command) => {
@@ -162,6 +183,7 @@ impl Command {
             | Self::Ring { .. }
             | Self::Status
             | Self::Explain { .. }
+            | Self::Conflicts { .. }
             | Self::Links(_) => false,
         }
     }

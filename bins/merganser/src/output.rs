@@ -1,26 +1,60 @@
 //! What commands print: text for people, or one JSON value for programs.
 
+use std::cell::Cell;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 /// Prints results in the form asked for.
 pub(crate) struct Printer {
-    /// Whether to print JSON.
-    pub(crate) json: bool,
+    json: bool,
+    /// The first error of the output.
+    failure: Cell<Option<io::Error>>,
 }
 
 impl Printer {
+    /// Prints JSON, or text for people.
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json, failure: Cell::new(None) }
+    }
+
     /// Prints `value` as JSON, or what `text` makes for people.
     pub(crate) fn show(&self, value: &Value, text: impl FnOnce() -> String) {
-        if self.json {
-            println!("{value}");
-        } else {
-            let text = text();
-            if !text.is_empty() {
-                println!("{text}");
-            }
+        let text = if self.json { value.to_string() } else { text() };
+        if text.is_empty() {
+            return;
+        }
+        if let Err(error) = print(&text) {
+            self.failure.set(self.failure.take().or(Some(error)));
         }
     }
+
+    /// Ends with `code`, or an error if something that was shown could not be written.
+    pub(crate) fn finish(&self, code: ExitCode) -> Result<ExitCode> {
+        match self.failure.take() {
+            None => Ok(code),
+            Some(error) => Err(error).context("the output cannot be written"),
+        }
+    }
+}
+
+/// Prints a line, or several, on standard output. That its reader is gone is no error: whoever reads
+/// the first line only, as `head -1` does, has read enough.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Prints a line on standard error, if anybody listens.
+pub(crate) fn complain(text: impl Display) {
+    // There is nowhere left to say that this failed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// A table of `rows` under `header`.

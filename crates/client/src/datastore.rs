@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
+use storage::ConflictPage;
 use values::Key;
 use wire::ClusterStatus;
 
@@ -18,6 +21,9 @@ pub trait Datastore: Send + Sync {
 
     /// The number of live keys of a bucket.
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError>;
+
+    /// A page of the keys in conflict, as the replica of the node that answers shows them.
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError>;
 
     /// How a key stands: owners, what each holds, what their merge shows.
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError>;

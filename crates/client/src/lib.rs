@@ -25,11 +25,14 @@
 //! # Ok(()) }
 //! ```
 
+mod conflicts;
 mod datastore;
+pub mod explained;
 mod handles;
 mod memory;
 mod native;
 
+pub use conflicts::{InvalidConflictCursor, conflict_cursor, parse_conflict_cursor};
 pub use datastore::Datastore;
 pub use handles::{
     Bucket, CartHandle, CounterHandle, GsetHandle, MapHandle, RawHandle, RawValue, RegisterHandle,

@@ -14,12 +14,13 @@ use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
 };
 use replication::{
-    Acks, Action, Answer, Explanation, ReplicaView, Request, RequestError, ScanCursor, ScanPage,
-    ScanRequest,
+    Acks, Action, Answer, ConflictsRequest, Explanation, ReplicaView, Request, RequestError,
+    ScanCursor, ScanPage, ScanRequest,
 };
-use storage::ListPosition;
+use storage::{ConflictPage, ConflictPosition, Conflicted, ListPosition};
 use values::{
-    Blob, BytesOp, Causal, DotMap, Key, Limits, Mint, Operation, Scope, State, Tag, Value, View,
+    Blob, BytesOp, Causal, DotMap, Key, Limits, ManySiblings, Mint, Operation, Scope, State, Tag,
+    Value, View,
 };
 use wire::{ClusterStatus, MemberStatus};
 
@@ -71,7 +72,7 @@ impl MemoryDatastore {
         }
         let observed = self.observed(replica, request)?;
         let stamp = replica.clock.tick(wall_ms());
-        let (mut changed, mut repeated) = (0, false);
+        let (mut changed, mut repeated, mut many_siblings) = (0, false, None);
         let scope = match &request.action {
             Action::Get(scope) => scope.clone(),
             Action::Update(operation) => {
@@ -88,6 +89,9 @@ impl MemoryDatastore {
                 let prepared = operation.prepare(&view, &observed, mint, &Limits::default())?;
                 value.apply(&prepared.delta);
                 (changed, repeated) = (prepared.changed, prepared.repeated);
+                if let Operation::Bytes(BytesOp::Put(_)) = operation {
+                    many_siblings = ManySiblings::of(&View::of(value.clone()), &Limits::default());
+                }
                 operation.scope()
             }
         };
@@ -105,6 +109,7 @@ impl MemoryDatastore {
             view: within(View::of(value), &scope),
             changed,
             repeated,
+            many_siblings,
             acks: Acks { owners: 1, needed: 1, answered: 1, hinted: 0 },
             partly_observed: false,
             contexts,
@@ -137,15 +142,13 @@ impl MemoryDatastore {
         put: Option<(&CausalContext, &Blob)>,
         replica: &Replica,
     ) -> BTreeMap<Tag, ContextToken> {
-        value
-            .0
-            .keys()
-            .copied()
-            .chain([Tag::BYTES])
+        let view = View::of(value.clone());
+        view.context_tags()
+            .into_iter()
             .map(|tag| {
                 let context = match put {
                     Some((observed, put)) if tag == Tag::BYTES => {
-                        View::of(value.clone()).context_of_put(observed, put)
+                        view.context_of_put(observed, put)
                     }
                     _ => value.context(tag).clone(),
                 };
@@ -242,6 +245,33 @@ impl Datastore for MemoryDatastore {
         })
     }
 
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        let mut keys: Vec<Conflicted> = self.with(|replica| {
+            let listed = replica.values.iter().filter_map(|(key, value)| {
+                let view = View::of(value.clone());
+                let siblings = u32::try_from(view.siblings().len()).unwrap_or(u32::MAX);
+                let order = (!siblings).to_be_bytes();
+                let position = [&order[..], key.bucket(), &[0], key.key()].concat();
+                let position = ConflictPosition(position.into());
+                let tags = view.live_tags();
+                let is_past = request.after.as_ref().is_none_or(|after| position > *after);
+                (is_past && (siblings > 1 || tags.len() > 1)).then(|| Conflicted {
+                    position,
+                    key: key.clone(),
+                    tags,
+                    siblings,
+                })
+            });
+            listed.collect()
+        });
+        keys.sort_by(|one, other| one.position.cmp(&other.position));
+        let limit = request.limit.clamp(1, 1_000) as usize;
+        let more = keys.len() > limit;
+        keys.truncate(limit);
+        let next = keys.last().map(|last| last.position.clone()).filter(|_| more);
+        Ok(ConflictPage { keys, next })
+    }
+
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         let value = self.with(|replica| replica.values.get(&key).cloned().unwrap_or_default());
         let view = View::of(value);
@@ -254,6 +284,7 @@ impl Datastore for MemoryDatastore {
             n: 1,
             replicas: vec![replica],
             merged: view,
+            writes: Vec::new(),
         })
     }
 
@@ -267,6 +298,9 @@ impl Datastore for MemoryDatastore {
             owners: vec![0],
             uptime_ms: 0,
             keys: self.with(|replica| replica.values.len() as u64),
+            type_conflicts: 0,
+            sibling_keys: 0,
+            most_siblings: 0,
             members: vec![MemberStatus {
                 node: NODE,
                 name: "memory".into(),

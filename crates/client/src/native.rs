@@ -14,7 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
+use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -312,6 +315,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         }
         CallBody::Scan(_) => ReplyBody::Page(Err(error.clone())),
         CallBody::Count(_) => ReplyBody::Count(Err(error.clone())),
+        CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
@@ -358,6 +362,13 @@ impl Datastore for Client {
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         match self.call(CallBody::Count(bucket)).await? {
             ReplyBody::Count(count) => count,
+            _ => confused(),
+        }
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        match self.call(CallBody::Conflicts(request)).await? {
+            ReplyBody::Conflicts(page) => page,
             _ => confused(),
         }
     }

@@ -35,6 +35,43 @@ impl Stamp {
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
+
+    /// The wall-clock part as RFC 3339, in UTC.
+    pub fn utc(self) -> String {
+        let ms = self.millis();
+        let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
+        let (mut year, mut day) = (1970, days);
+        // 48 bits of milliseconds end in the year 10889: the loop is short.
+        while day >= days_of(year) {
+            day -= days_of(year);
+            year += 1;
+        }
+        let february = days_of(year) - 337;
+        let mut month = 1;
+        for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+            if day < length {
+                break;
+            }
+            day -= length;
+            month += 1;
+        }
+        format!(
+            "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            day + 1,
+            of_day / 3_600_000,
+            of_day / 60_000 % 60,
+            of_day / 1000 % 60,
+            of_day % 1000,
+        )
+    }
+}
+
+const fn days_of(year: u64) -> u64 {
+    if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) {
+        366
+    } else {
+        365
+    }
 }
 
 impl fmt::Display for Stamp {
@@ -106,6 +143,16 @@ mod tests {
         assert_eq!(Stamp::from_millis(1 << 48), Stamp::from_millis((1 << 48) - 1));
         assert_eq!(Stamp::from_millis(u64::MAX).millis(), (1 << 48) - 1);
         assert_eq!(Stamp(u64::MAX).next(), Stamp(u64::MAX));
+    }
+
+    #[test]
+    fn times_are_of_the_calendar() {
+        let shown = |ms| Stamp::from_millis(ms).utc();
+        assert_eq!(shown(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(shown(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(shown(1_735_689_599_999), "2024-12-31T23:59:59.999Z");
+        assert_eq!(shown(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+        assert_eq!(Stamp(u64::MAX).utc(), "10889-08-02T05:31:50.655Z");
     }
 
     #[test]

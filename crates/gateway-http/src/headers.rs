@@ -16,6 +16,8 @@ pub(crate) const ACKS: HeaderName = HeaderName::from_static("merganser-acks");
 pub(crate) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// Whether a write had been done before, under the same name.
 pub(crate) const REPEATED: HeaderName = HeaderName::from_static("merganser-repeated");
+/// How many siblings a put left, where they are more than the soft limit.
+pub(crate) const SIBLINGS: HeaderName = HeaderName::from_static("merganser-siblings");
 
 /// The name given to a request: `client:id` or an id alone, bare or as a string in quotes.
 pub(crate) fn name(headers: &HeaderMap) -> Result<Option<RequestName>, Problem> {
@@ -55,6 +57,12 @@ pub(crate) fn describe(headers: &mut HeaderMap, answer: &Answer, tag: Tag) {
     if answer.repeated {
         headers.insert(REPEATED, HeaderValue::from_static("true"));
     }
+    if let Some(many) = answer.many_siblings {
+        let text = format!("{};soft={};hard={}", many.siblings, many.soft, many.hard);
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(SIBLINGS, value);
+        }
+    }
     let acks = answer.acks;
     let mut text = format!(
         "acked={};needed={};hinted={};owners={}",
@@ -68,22 +76,24 @@ pub(crate) fn describe(headers: &mut HeaderMap, answer: &Answer, tag: Tag) {
     }
 }
 
+/// Whether the client lists `media` as acceptable, by its own name.
+pub(crate) fn accepts(headers: &HeaderMap, media: &str) -> bool {
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|listed| listed.eq_ignore_ascii_case(media))
+            && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
 /// Whether the client wants the bytes themselves: it lists `application/octet-stream` as
 /// acceptable and does not list `application/json`.
 pub(crate) fn wants_bytes(headers: &HeaderMap) -> bool {
-    let listed = |wanted: &str| {
-        let mut ranges = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        ranges.any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted))
-                && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-        })
-    };
-    listed("application/octet-stream") && !listed("application/json")
+    accepts(headers, "application/octet-stream") && !accepts(headers, "application/json")
 }
 
 #[cfg(test)]

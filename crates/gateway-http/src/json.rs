@@ -1,4 +1,4 @@
-//! Byte strings, numbers and times as JSON.
+//! Byte strings and numbers as JSON.
 //!
 //! A string stands for its UTF-8; other bytes are `{"base64": "…"}` (standard alphabet, padded), in
 //! answers and in requests alike.
@@ -7,7 +7,6 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clock::Stamp;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value, json};
@@ -35,43 +34,6 @@ pub(crate) fn number(sum: i128) -> Value {
     match Number::from_i128(sum) {
         Some(number) => Value::Number(number),
         None => sum.to_string().into(),
-    }
-}
-
-/// The wall-clock part of a stamp as RFC 3339, in UTC.
-pub(crate) fn time(stamp: Stamp) -> String {
-    let ms = stamp.millis();
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    let (mut year, mut day) = (1970, days);
-    // 48 bits of milliseconds end in the year 10889: the loop is short.
-    while day >= days_of(year) {
-        day -= days_of(year);
-        year += 1;
-    }
-    let february = days_of(year) - 337;
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < length {
-            break;
-        }
-        day -= length;
-        month += 1;
-    }
-    format!(
-        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        day + 1,
-        of_day / 3_600_000,
-        of_day / 60_000 % 60,
-        of_day / 1000 % 60,
-        of_day % 1000,
-    )
-}
-
-const fn days_of(year: u64) -> u64 {
-    if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) {
-        366
-    } else {
-        365
     }
 }
 
@@ -153,16 +115,6 @@ impl<'de> Deserialize<'de> for Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_of_the_calendar() {
-        let shown = |ms| time(Stamp::from_millis(ms));
-        assert_eq!(shown(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(shown(951_782_400_000), "2000-02-29T00:00:00.000Z");
-        assert_eq!(shown(1_735_689_599_999), "2024-12-31T23:59:59.999Z");
-        assert_eq!(shown(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
-        assert_eq!(time(Stamp(u64::MAX)), "10889-08-02T05:31:50.655Z");
-    }
 
     #[test]
     fn bytes_come_back_as_they_went() {

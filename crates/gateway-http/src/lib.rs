@@ -9,6 +9,7 @@
 
 mod address;
 mod admin;
+mod conflicts;
 mod connection;
 mod explain;
 mod gateway;

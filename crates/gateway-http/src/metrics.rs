@@ -117,6 +117,8 @@ fn help(counter: &str) -> &'static str {
         "unmet_quorums" => "Requests answered with fewer replicas than r or w",
         "deltas_dropped" => "Writes of others that the disk refused again and again",
         "conflicts" => "Reads of keys with siblings or several types",
+        "siblings_many" => "Puts that left more siblings than the soft limit",
+        "siblings_refused" => "Puts refused because of too many siblings",
         "overloaded" => "Calls refused because too many were under way",
         "damaged_records" => "Records found damaged on disk",
         "damaged_log_places" => "Places of the log found damaged at the start",
@@ -140,6 +142,14 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     gauge(&mut registry, "members", "Members of the cluster", status.members.len() as u64);
     gauge(&mut registry, "members_connected", "Members this node is connected to", connected);
     gauge(&mut registry, "keys", "Live keys on this node", status.keys);
+    let conflicts = [
+        ("keys_type_conflicts", "Live keys on this node with several types", status.type_conflicts),
+        ("keys_siblings", "Live keys on this node with several siblings", status.sibling_keys),
+        ("siblings_max", "Most siblings of a key on this node", status.most_siblings.into()),
+    ];
+    for (name, help, value) in conflicts {
+        gauge(&mut registry, name, help, value);
+    }
     gauge(&mut registry, "ring_version", "Version of this node's ring", status.ring_version);
     gauge(&mut registry, "uptime_seconds", "Time since the start", status.uptime_ms / 1000);
     let (pending, owned) = (Gauges::default(), Gauges::default());
@@ -185,6 +195,9 @@ mod tests {
             owners: Vec::new(),
             uptime_ms: 0,
             keys: 0,
+            type_conflicts: 1,
+            sibling_keys: 2,
+            most_siblings: 5,
             members: Vec::new(),
             counters: vec![("writes_repeated".into(), 7)],
         };
@@ -198,5 +211,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\nmerganser_node_writes_repeated_total 7\n"), "{text}");
+        for gauge in ["keys_type_conflicts 1", "keys_siblings 2", "siblings_max 5"] {
+            assert!(text.contains(&format!("\nmerganser_{gauge}\n")), "{text}");
+        }
     }
 }

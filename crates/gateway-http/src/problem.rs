@@ -189,7 +189,7 @@ impl Problem {
             )
             .member("reachable", reachable.into())
             .member("needed", needed.into()),
-            RequestError::Unknown { acked, needed } => Self::new(
+            RequestError::Unknown { acked, needed, .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
                 "Outcome unknown",
@@ -273,6 +273,18 @@ impl Problem {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
                 "The idempotency key was used before",
+                format!("{said}; nothing was written"),
+            ),
+            UpdateError::NotInConflict(_) => Self::new(
+                StatusCode::CONFLICT,
+                "not-in-conflict",
+                "The key is in no conflict of types",
+                format!("{said}; nothing was written"),
+            ),
+            UpdateError::NotHeld { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "type-not-held",
+                "The key does not have the type to keep",
                 format!("{said}; nothing was written"),
             ),
             // Not 429: to wait makes no room.

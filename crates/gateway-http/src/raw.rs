@@ -15,7 +15,7 @@ use values::{BytesOp, Key, Operation, Scope, Sibling, Tag};
 use crate::address::Target;
 use crate::gateway::{Body, Gateway, Shared, json_response};
 use crate::headers::{describe, name, presented, wants_bytes};
-use crate::json::{encoded, time};
+use crate::json::encoded;
 use crate::names::{NameTable, dot_text};
 use crate::parameters::{Parameters, refused};
 use crate::problem::{Problem, types_with_urls};
@@ -47,7 +47,7 @@ pub(crate) async fn get(
             "type-conflict",
             "The key has several types",
             "the key was written as several types at once; read each at its own address, and \
-             delete those you do not want",
+             keep one: POST {\"keep\": …} to /v1/buckets/{bucket}/conflicts/{key}",
             &key,
             &live,
         );
@@ -181,6 +181,6 @@ pub(crate) fn sibling_json(dot: Dot, sibling: &Sibling, names: &NameTable) -> Va
         "value": value,
         "encoding": encoding,
         "dot": dot_text(dot, names),
-        "time": time(sibling.stamp),
+        "time": sibling.stamp.utc(),
     })
 }

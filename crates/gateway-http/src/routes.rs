@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
-use crate::{admin, explain, keys, metrics, raw, typed};
+use crate::{admin, conflicts, explain, keys, metrics, raw, typed};
 
 /// One address with its methods, each under the name that metrics give it.
 struct Route {
@@ -60,6 +60,12 @@ fn table() -> Vec<Route> {
         Route::new("/metrics").get("metrics", metrics::get),
         Route::new("/v1/ring").get("ring", admin::ring),
         Route::new("/v1/status").get("status", admin::status),
+        Route::new("/v1/conflicts").get("conflicts", conflicts::get),
+        Route::new("/v1/buckets/{bucket}/conflicts/{key}").on(
+            Method::POST,
+            "resolve",
+            conflicts::post,
+        ),
         Route::new("/v1/explain/{bucket}/{key}").get("explain", explain::get),
         Route::new("/v1/buckets/{bucket}/keys").get("keys", keys::get),
         Route::new("/v1/buckets/{bucket}/keys/{key}")

@@ -60,10 +60,17 @@ pub enum ProtocolError {
     /// An inline command opens a quote that it does not close.
     #[error("unbalanced quotes in request")]
     Quotes,
+    /// An inline command is a line of HTTP. A web page can have its reader's browser send such to
+    /// any port, with commands in the lines behind it: none of them may be done.
+    #[error("this is the Redis protocol; HTTP is answered on another port")]
+    Http,
 }
 
 /// Longest line that holds a length: a sign, 19 digits, a line end.
 const LENGTH_LINE_MAX: usize = 22;
+/// First words of an inline command by which HTTP is known, as for Redis: what a browser sends has
+/// one of them before anything that a web page can choose.
+const HTTP_WORDS: [&[u8]; 2] = [b"POST", b"Host:"];
 /// Argument slots that are kept between commands.
 const KEPT_RANGES: usize = 1024;
 
@@ -245,6 +252,11 @@ impl Parser {
         }
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         split_line(line, &mut self.unquoted, &mut self.ranges)?;
+        if let Some(&(from, to)) = self.ranges.first()
+            && HTTP_WORDS.iter().any(|word| self.unquoted[from..to].eq_ignore_ascii_case(word))
+        {
+            return Err(ProtocolError::Http);
+        }
         self.is_done = true;
         Ok(Parsed::Command(Args { bytes: &self.unquoted, ranges: &self.ranges }, end + 1))
     }

@@ -1,6 +1,7 @@
 //! What each command does: how its arguments become requests, and their answers its reply.
 
 pub(crate) mod collections;
+pub(crate) mod conflicts;
 pub(crate) mod connection;
 pub(crate) mod hashes;
 pub(crate) mod introspection;

@@ -14,12 +14,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
-use replication::{Action, Answer, Request, RequestError};
+use replication::{Action, Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use values::State;
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
@@ -99,6 +98,9 @@ impl Connection {
             if let Round::Broken(error) = end {
                 Counters::add(&self.info.counters().protocol_errors, 1);
                 tracing::debug!(client = self.session.id, %error, "protocol error");
+                if error == ProtocolError::Http {
+                    self.warn_of_http();
+                }
                 self.output.write(&Reply::error("ERR Protocol error:", error));
                 return self.flush().await;
             }
@@ -130,6 +132,17 @@ impl Connection {
                     _ = shutdown.wait_for(|&stop| stop) => return Ok(()),
                 }
             }
+        }
+    }
+
+    /// Whoever sees it in the log looks for a web page that attacks, or for a client that was given
+    /// the wrong port.
+    fn warn_of_http(&self) {
+        let times = Counters::add(&self.info.counters().http_refused, 1);
+        // Whoever connects must not be able to fill the log.
+        if times.is_power_of_two() {
+            let client = self.stream.peer_addr().ok();
+            tracing::warn!(?client, times, "HTTP was sent to the port of the Redis protocol");
         }
     }
 
@@ -233,7 +246,7 @@ impl Connection {
                     *error = of_read(error.clone());
                 }
             }
-            let bytes: usize = outcomes.iter().flatten().map(value_bytes).sum();
+            let bytes: usize = outcomes.iter().flatten().map(|answer| answer.view.weight()).sum();
             self.reads_max = match bytes {
                 large if large > SLICE_BYTES => READS_FIRST,
                 _ => (self.reads_max * 2).min(READS_MAX),
@@ -334,35 +347,6 @@ fn slice_length(requests: &VecDeque<Request>, run: usize, reads_max: usize) -> u
         reads <= reads_max
     };
     requests.iter().take(run.min(ROUND_MAX)).take_while(fits).count()
-}
-
-/// Bytes of the values and elements in an answer.
-fn value_bytes(answer: &Answer) -> usize {
-    let bytes = |state: &State| -> usize {
-        match state {
-            State::Bytes(state) => state.store.0.values().map(|sibling| sibling.value.len()).sum(),
-            State::Register(state) => {
-                let value = state.base.as_ref().and_then(|base| base.value.as_ref());
-                value.map_or(0, |value| value.len())
-            }
-            State::Gset(state) | State::Orset(state) => {
-                state.store.0.keys().map(|element| element.len()).sum()
-            }
-            State::Counter(_) => 0,
-            State::Cart(state) => state.store.0.keys().map(|item| item.len()).sum(),
-            State::Map(state) => {
-                let fields = state.store.0.iter();
-                fields
-                    .map(|(name, field)| {
-                        let writes = field.writes.0.values();
-                        name.len() + writes.map(|write| write.value.len()).sum::<usize>()
-                    })
-                    .sum()
-            }
-            State::Opaque(encodings) => encodings.iter().map(|encoding| encoding.len()).sum(),
-        }
-    };
-    answer.view.value.0.values().map(bytes).sum()
 }
 
 fn no_answer() -> RequestError {

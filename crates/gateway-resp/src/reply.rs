@@ -57,6 +57,9 @@ impl Reply {
             RequestError::Update(UpdateError::WrongType(_)) => return Self::wrong_type(),
             RequestError::Update(UpdateError::NameReused) => "IDREUSED",
             RequestError::Update(UpdateError::TooManyNames { .. }) => "IDLIMIT",
+            RequestError::Update(UpdateError::NotInConflict(_) | UpdateError::NotHeld { .. }) => {
+                "NOCONFLICT"
+            }
             RequestError::Name { .. } => "BADID",
             RequestError::Context(_) => "BADCONTEXT",
             RequestError::Unavailable { .. }
@@ -69,11 +72,13 @@ impl Reply {
                     format_args!("connection lost: {why}; the write may still apply"),
                 );
             }
-            RequestError::Unknown { acked, needed } => {
+            RequestError::Unknown { acked, needed, disk } => {
+                let disk = disk.as_ref().map_or_else(String::new, |error| format!(" ({error})"));
                 return Self::error(
                     "NOQUORUM",
                     format_args!(
-                        "{acked} of {needed} replicas acknowledged in time; the write may still apply"
+                        "{acked} of {needed} replicas acknowledged in time{disk}; the write may still \
+                         apply"
                     ),
                 );
             }
@@ -298,8 +303,14 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(
-            text(RequestError::Unknown { acked: 1, needed: 2 }),
+            text(RequestError::Unknown { acked: 1, needed: 2, disk: None }),
             "NOQUORUM 1 of 2 replicas acknowledged in time; the write may still apply"
+        );
+        let disk = Some(StorageError::Full);
+        assert_eq!(
+            text(RequestError::Unknown { acked: 0, needed: 1, disk }),
+            "NOQUORUM 0 of 1 replicas acknowledged in time (the disk is full: free some space, the \
+             node goes on by itself); the write may still apply"
         );
         assert_eq!(
             text(RequestError::Disconnected("reset".into())),
@@ -325,6 +336,7 @@ mod tests {
         assert_eq!(word(RequestError::Storage(StorageError::Overloaded(1))), "OVERLOADED");
         assert_eq!(word(RequestError::Context("no".into())), "BADCONTEXT");
         assert_eq!(word(RequestError::Name { bytes: 300 }), "BADID");
+        assert_eq!(word(UpdateError::NotInConflict(Vec::new()).into()), "NOCONFLICT");
         assert_eq!(word(UpdateError::NameReused.into()), "IDREUSED");
         assert_eq!(word(UpdateError::TooManyNames { limit: 256 }.into()), "IDLIMIT");
     }

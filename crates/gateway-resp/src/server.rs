@@ -52,11 +52,14 @@ pub(crate) struct Counters {
     pub(crate) commands: AtomicU64,
     /// Connections closed for not speaking the protocol.
     pub(crate) protocol_errors: AtomicU64,
+    /// Of those, the ones that sent HTTP.
+    pub(crate) http_refused: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn add(counter: &AtomicU64, by: u64) {
-        counter.fetch_add(by, Ordering::Relaxed);
+    /// Adds `by`; returns the sum.
+    pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
+        counter.fetch_add(by, Ordering::Relaxed) + by
     }
 
     pub(crate) fn read(counter: &AtomicU64) -> u64 {

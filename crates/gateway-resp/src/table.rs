@@ -2,8 +2,8 @@
 
 use crate::codec::Args;
 use crate::commands::{
-    connection, hashes, introspection, keys, merganser, named, refused, server, sets, siblings,
-    strings, transaction,
+    conflicts, connection, hashes, introspection, keys, merganser, named, refused, server, sets,
+    siblings, strings, transaction,
 };
 use crate::plan::{Context, Planned};
 
@@ -198,6 +198,8 @@ commands! {
     "MG.CART" -3 [Write] SECOND Merganser
         "ADD key item quantity | REMOVE key item | SET key item quantity | ITEMS key"
         "Works on a shopping cart: concurrent additions add up, a removal takes what it has seen." => merganser::cart;
+    "MG.CONFLICTS" -1 [Readonly] NONE Merganser "[COUNT count] [CURSOR cursor]"
+        "Lists keys in conflict on this node, those with most siblings first, and where the next page begins." => conflicts::list;
     "MG.CONTEXT" 2 [Readonly] NONE Merganser "token"
         "Shows a context token to people, as in {A:2, B:1}." => siblings::context;
     "MG.COUNTER" -3 [Write Fast] SECOND Merganser "ADD key amount | GET key | RESET key"
@@ -206,8 +208,8 @@ commands! {
         "Cuts the links between a member and all others (development clusters only)." => merganser::cut;
     "MG.DEL" 4 [Write Fast] ONE Merganser "key CONTEXT token"
         "Removes the siblings that the context has seen." => siblings::del;
-    "MG.EXPLAIN" 2 [Readonly] ONE Merganser "key"
-        "Shows how a key stands: types, owners and what each holds, dots, version vectors, siblings." => merganser::explain;
+    "MG.EXPLAIN" -2 [Readonly] ONE Merganser "key [TEXT | JSON | SVG]"
+        "Shows how a key stands: owners and what each holds, dots, version vectors, siblings, and its history." => merganser::explain;
     "MG.GET" -2 [Readonly Fast] ONE Merganser "key [WITHDOTS]"
         "Answers every sibling of a raw value, and the context to put with." => siblings::get;
     "MG.GSET" -3 [Write] SECOND Merganser
@@ -221,6 +223,8 @@ commands! {
         "Puts a raw value in place of the siblings that the context has seen, beside all others." => siblings::put;
     "MG.QUORUM" 3 [Fast NoMulti] NONE Merganser "r w"
         "Sets how many replicas each command of this connection involves; 0 for the bucket's own." => merganser::quorum;
+    "MG.RESOLVE" 4 [Write] ONE Merganser "key KEEP type"
+        "Ends a conflict of types: removes what was observed of every type but one; answers how many went." => conflicts::resolve;
     "MGET" -2 [Readonly Fast] ALL String "key [key ...]"
         "Answers the values of strings; nothing for a key of another type." => strings::mget;
     "MSET" -3 [Write] PAIRS String "key value [key value ...]"

@@ -46,7 +46,7 @@ impl Allowance {
 
     /// Takes an answer in, or refuses it as one too many. The first one always fits.
     pub(crate) fn admit(&self, answer: Answer) -> Result<Answer, RequestError> {
-        let bytes = clock::encoded_length(&answer);
+        let bytes = answer.view.weight();
         let used = self.used.fetch_add(bytes, Ordering::Relaxed);
         let account = self.account.as_ref();
         let total = account.map_or(0, |account| account.used.fetch_add(bytes, Ordering::Relaxed));
@@ -111,6 +111,7 @@ mod tests {
             changed: 0,
             acks: Acks::default(),
             repeated: false,
+            many_siblings: None,
             partly_observed: false,
             contexts: BTreeMap::new(),
             time: Stamp(1),

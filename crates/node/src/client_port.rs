@@ -134,6 +134,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         }
         ReplyBody::Page(_) => ReplyBody::Page(Err(error())),
         ReplyBody::Count(_) => ReplyBody::Count(Err(error())),
+        ReplyBody::Conflicts(_) => ReplyBody::Conflicts(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
@@ -153,9 +154,11 @@ fn fitting(
         return results;
     }
     let told = |(result, &is_write): (Result<Answer, _>, &bool)| match result {
-        Ok(answer) if is_write => {
-            Err(RequestError::Unknown { acked: answer.acks.answered, needed: answer.acks.needed })
-        }
+        Ok(answer) if is_write => Err(RequestError::Unknown {
+            acked: answer.acks.answered,
+            needed: answer.acks.needed,
+            disk: None,
+        }),
         Ok(_) => Err(too_long(length)),
         error => error,
     };
@@ -185,6 +188,7 @@ async fn answer(
         }
         CallBody::Scan(request) => ReplyBody::Page(datastore.scan(request).await),
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
+        CallBody::Conflicts(request) => ReplyBody::Conflicts(datastore.conflicts(request).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Links { member, cut } => {
@@ -213,6 +217,7 @@ mod tests {
             view: View::of(made.delta.value),
             changed: 1,
             repeated: false,
+            many_siblings: None,
             acks,
             partly_observed: false,
             contexts: std::collections::BTreeMap::new(),
@@ -223,7 +228,7 @@ mod tests {
         let two = results[..2].to_vec();
         assert_eq!(fitting(two.clone(), &[true, true]), two);
         let told = fitting(results, &[true, true, false, true]);
-        let unknown = Err(RequestError::Unknown { acked: 2, needed: 2 });
+        let unknown = Err(RequestError::Unknown { acked: 2, needed: 2, disk: None });
         assert_eq!((&told[0], &told[1], &told[3]), (&unknown, &refused, &unknown));
         assert!(matches!(told[2], Err(RequestError::Unsupported(_))), "{:?}", told[2]);
     }

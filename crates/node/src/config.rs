@@ -50,6 +50,10 @@ pub struct Settings {
     pub stop_ms: Option<u32>,
     /// Longest value, in bytes. Default 8 MiB.
     pub value_bytes_max: Option<usize>,
+    /// A put that leaves more siblings is reported. Default 25.
+    pub siblings_soft: Option<usize>,
+    /// A put that would leave more siblings, and more than there were, is refused. Default 100.
+    pub siblings_max: Option<usize>,
     /// Client connections at once. Default 10,000.
     pub connections_max: Option<usize>,
     /// Policy of buckets without one of their own.
@@ -143,6 +147,8 @@ impl Settings {
             cover_ms: self.cover_ms.or(below.cover_ms),
             stop_ms: self.stop_ms.or(below.stop_ms),
             value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
+            siblings_soft: self.siblings_soft.or(below.siblings_soft),
+            siblings_max: self.siblings_max.or(below.siblings_max),
             connections_max: self.connections_max.or(below.connections_max),
             default_bucket: self.default_bucket.or(below.default_bucket),
             buckets: self.buckets.or(below.buckets),

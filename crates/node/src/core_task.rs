@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Message, Now, RequestError};
+use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -287,10 +287,24 @@ impl Running {
         self.now.monotonic_ms.saturating_sub(queued_ms) > self.task.wait_max_ms
     }
 
+    /// Takes from a request's time what it waited here. Refuses it if nothing is left: its caller has
+    /// given up.
+    fn charge_wait(&self, request: &mut Request, queued_ms: u64) -> Option<RequestError> {
+        let waited_ms = self.now.monotonic_ms.saturating_sub(queued_ms);
+        let limit_ms = request.timeout_ms.map_or(self.task.wait_max_ms, u64::from);
+        // A limit of 0 is the core's to refuse.
+        if waited_ms == 0 || limit_ms == 0 {
+            return None;
+        }
+        let left_ms = limit_ms.saturating_sub(waited_ms);
+        request.timeout_ms = Some(u32::try_from(left_ms).unwrap_or(u32::MAX));
+        (left_ms == 0).then_some(RequestError::Overloaded)
+    }
+
     /// Deals with messages until `end`. Returns whether none is left.
     fn read(&mut self, end: Instant) -> bool {
         while let Some((useful_ms, from, message)) = self.messages.pop_front() {
-            if self.now.monotonic_ms < useful_ms {
+            if let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms) {
                 self.step(Event::Received { from, message });
             }
             if Instant::now() >= end {
@@ -330,8 +344,8 @@ impl Running {
             } else {
                 None
             };
-            let Some(Next { id, request, after }) = feed.next() else { break };
-            match refusal {
+            let Some(Next { id, mut request, after }) = feed.next() else { break };
+            match refusal.or_else(|| self.charge_wait(&mut request, feed.queued_ms)) {
                 Some(error) => self.calls.reply(id, Err(error)),
                 None => feed.found(self.step_measured(Event::Request { id, request, after })),
             }
@@ -385,12 +399,16 @@ impl Running {
                     self.task.engine.execute(ticket, command, &mut answers);
                     for (ticket, answer) in answers.drain(..) {
                         if let Answer::View(view) = &answer {
-                            longest = longest.max(clock::encoded_length(view));
+                            longest = longest.max(view.weight());
                         }
                         let event = Event::Storage { ticket, answer };
                         self.task.core.step(self.now, event, &mut self.scratch.effects);
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
                     }
+                }
+                Effect::ManySiblings { key, many } => {
+                    let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
+                    tracing::warn!(%bucket, %key, "{many}");
                 }
                 Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
@@ -437,6 +455,8 @@ impl Running {
         counters.push(("damaged_log_places", self.task.log_damage));
         LoopReport {
             live_keys: self.task.engine.live_keys(),
+            conflicts: self.task.engine.conflicts(),
+            most_siblings: self.task.engine.most_siblings(),
             pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
             counters,
         }
@@ -444,5 +464,20 @@ impl Running {
 }
 
 mod checkpoints;
+
+/// The beginning of a key, for the log.
+fn shortened(key: &[u8]) -> impl std::fmt::Display + '_ {
+    key[..key.len().min(100)].escape_ascii()
+}
+
+/// A message that has waited, with the time that it has left; `None` if its sender waits no more.
+fn still_useful(mut message: Message, useful_ms: u64, now_ms: u64) -> Option<Message> {
+    let left_ms = useful_ms.checked_sub(now_ms).filter(|&left_ms| left_ms > 0)?;
+    if message.budget_ms > 0 {
+        message.budget_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+    }
+    Some(message)
+}
+
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! .lock      held while a process uses the directory
 //! .secret    of a cluster that was given none, readable by its owner only
 //! index/     LMDB
+//! .indexed   says that there was an index: from then on its absence is a loss
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -13,13 +14,21 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clock::ClusterSecret;
-use storage::{DIRECTORY_FORMAT, DirectoryStamp, check_or_write};
+use storage::{
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, StampedRing, check_or_write,
+};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+use wire::RingSummary;
 
 use crate::config::NodeConfig;
 use crate::identity::{random_bytes, random_u64};
 use crate::routing::SHARDS;
 use crate::start_error::StartError;
+
+/// Name of the directory that holds the index.
+const INDEX: &str = "index";
+/// Name of the empty file that says that the index was created.
+const INDEXED: &str = ".indexed";
 
 /// A data directory in use.
 #[derive(Debug)]
@@ -35,7 +44,8 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
+    /// Opens the directory of a node whose keys are placed by `ring`.
+    pub(crate) fn open(config: &NodeConfig, ring: &RingSummary) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(&config.data)?;
         let dir = lock.dir().to_owned();
         let wanted = DirectoryStamp {
@@ -45,16 +55,31 @@ impl DataDirectory {
             node_name: config.name.clone(),
             partitions: config.partitions.get(),
             shards: SHARDS.into(),
+            ring: StampedRing {
+                digest: ring.digest,
+                members: ring.members,
+                names: ring.names.iter().cloned().collect(),
+            },
             directory: random_u64(),
         };
+        let refused = |source| StartError::Stamp { dir: dir.clone(), source };
+        // Whose it is only its stamp knew.
+        if dir.join(INDEX).exists() && !dir.join(STAMP_FILE).exists() {
+            return Err(refused(StampError::Unstamped(INDEX.into())));
+        }
         let mut files = DiskFiles::open(&dir)?;
-        let stamp = check_or_write(&mut files, &wanted)
-            .map_err(|source| StartError::Stamp { dir: dir.clone(), source })?;
+        let stamp = check_or_write(&mut files, &wanted).map_err(refused)?;
         let secret = match &config.secret {
             Some(secret) => secret.clone(),
             None => own_secret(&dir)?,
         };
-        let (reader, writer) = LmdbIndex::open(&dir.join("index"), &LmdbOptions::default())?;
+        let is_new = !dir.join(INDEXED).exists();
+        let options = LmdbOptions { may_create: is_new, ..LmdbOptions::default() };
+        let (reader, writer) = LmdbIndex::open(&dir.join(INDEX), &options)?;
+        if is_new {
+            // Before anything is acknowledged.
+            create_durably(&dir, INDEXED)?;
+        }
         Ok(Self { files, stamp, reader, writer, secret, lock: Some(lock) })
     }
 }
@@ -83,6 +108,12 @@ pub(crate) fn own_secret(dir: &Path) -> Result<ClusterSecret, StartError> {
     let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
     keep(dir, &path, &secret).map_err(|error| failed(&path, error.to_string()))?;
     Ok(ClusterSecret::new(secret))
+}
+
+/// Creates an empty file that a crash does not take away again.
+fn create_durably(dir: &Path, name: &str) -> std::io::Result<()> {
+    File::create(dir.join(name))?.sync_all()?;
+    File::open(dir)?.sync_all()
 }
 
 /// Writes the secret so that a crash leaves it whole or not at all.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::Datastore;
-use replication::{Answer, Call, Explanation, Reply, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, Call, ConflictsRequest, Explanation, Reply, Request, RequestError, ScanPage,
+    ScanRequest,
+};
+use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use values::Key;
@@ -161,6 +165,13 @@ impl Datastore for NodeDatastore {
         }
     }
 
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        match self.call(self.shared.routes.next(), Call::Conflicts(request)).await? {
+            Reply::Conflicts(page) => Ok(page),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         let index = self.shared.routes.owners().of_key(&key);
         match self.call(index, Call::Explain(key)).await? {
@@ -226,6 +237,9 @@ impl Datastore for NodeDatastore {
             owners: owners.collect(),
             uptime_ms: shared.clock.monotonic_ms(),
             keys: reports.iter().map(|report| report.live_keys).sum(),
+            type_conflicts: reports.iter().map(|report| report.conflicts.types).sum(),
+            sibling_keys: reports.iter().map(|report| report.conflicts.siblings).sum(),
+            most_siblings: reports.iter().map(|report| report.most_siblings).max().unwrap_or(0),
             members,
             counters,
         })

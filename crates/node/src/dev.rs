@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use storage::StampError;
 use tempfile::TempDir;
 
 use crate::config::{ConfigError, Listeners, NodeConfig, Settings};
@@ -67,6 +68,19 @@ pub enum DevError {
         name: String,
         /// Where it was to listen.
         address: SocketAddr,
+    },
+    /// The directory is that of a cluster with another number of nodes.
+    #[error(
+        "{} holds the data of {found} nodes, this start asks for {wanted}: use `--nodes {found}`, \
+         or another `--dir`; data is not moved to other members yet", dir.display()
+    )]
+    OtherNodes {
+        /// The directory.
+        dir: PathBuf,
+        /// How many nodes its data was placed for.
+        found: u32,
+        /// How many were asked for.
+        wanted: usize,
     },
     /// A node did not start.
     #[error("{name}: {source}")]
@@ -137,8 +151,17 @@ impl DevCluster {
         for (name, bound) in names.iter().zip(bound) {
             let mut config = config(name, &dir, &members, settings)?;
             config.secret = Some(secret.clone());
-            let node = Node::start_bound(config, bound, Some(Arc::clone(&switchboard)))
-                .map_err(|source| DevError::Start { name: name.clone(), source })?;
+            let node = Node::start_bound(config, bound, Some(Arc::clone(&switchboard))).map_err(
+                |source| match source {
+                    StartError::Stamp { source: StampError::OtherRing { found, .. }, .. }
+                        if usize::try_from(found.members) != Ok(names.len()) =>
+                    {
+                        let (dir, wanted) = (dir.clone(), names.len());
+                        DevError::OtherNodes { dir, found: found.members, wanted }
+                    }
+                    source => DevError::Start { name: name.clone(), source },
+                },
+            )?;
             nodes.push(node);
         }
         for node in &nodes {

@@ -1,13 +1,13 @@
-//! Listings and counts concern all of a node's shards: every loop is asked for its part, and the
+//! Listings, of keys and of conflicts, and counts concern all of a node's shards: every loop is asked for its part, and the
 //! parts are put together here. A node with one loop needs none of this.
 
 use std::collections::BTreeMap;
 
-use storage::{Answer, Command, Listed, Listing, Ticket};
+use storage::{Answer, Command, ConflictPage, Conflicted, Listed, Listing, Ticket};
 
 /// Whether a command concerns more than one key's loop.
 pub(crate) const fn concerns_all_loops(command: &Command) -> bool {
-    matches!(command, Command::List { .. } | Command::Count { .. })
+    matches!(command, Command::List { .. } | Command::Count { .. } | Command::Conflicts { .. })
 }
 
 /// Answers being put together.
@@ -27,7 +27,10 @@ struct Gathering {
 impl Gatherings {
     /// Begins to gather the answers of `parts` loops to `command`.
     pub(crate) fn begin(&mut self, ticket: Ticket, command: &Command, parts: usize) {
-        let limit = if let Command::List { limit, .. } = command { *limit } else { usize::MAX };
+        let limit = match command {
+            Command::List { limit, .. } | Command::Conflicts { limit, .. } => *limit,
+            _ => usize::MAX,
+        };
         self.under_way.insert(ticket, Gathering { missing: parts, limit, sum: None });
     }
 
@@ -53,26 +56,44 @@ fn join(one: Answer, other: Answer, limit: usize) -> Answer {
     match (one, other) {
         (Answer::Count(one), Answer::Count(other)) => Answer::Count(one + other),
         (Answer::Listed(one), Answer::Listed(other)) => {
-            // Positions are in the order of the ring, whichever loop they come from. Beyond the
-            // shorter part its loop has not looked.
-            let mut next = one.next.into_iter().chain(other.next).min();
-            let mut keys: Vec<Listed> = one.keys.into_iter().chain(other.keys).collect();
-            keys.retain(|listed| next.as_ref().is_none_or(|next| listed.position <= *next));
-            keys.sort_by(|a, b| a.position.cmp(&b.position));
-            if keys.len() > limit {
-                keys.truncate(limit);
-                next = keys.last().map(|last| last.position.clone());
-            }
+            let parts = [(one.keys, one.next), (other.keys, other.next)];
+            let (keys, next) = join_pages(parts, limit, |listed: &Listed| listed.position.clone());
             Answer::Listed(Listing { keys, next })
+        }
+        (Answer::Conflicts(one), Answer::Conflicts(other)) => {
+            let parts = [(one.keys, one.next), (other.keys, other.next)];
+            let (keys, next) =
+                join_pages(parts, limit, |listed: &Conflicted| listed.position.clone());
+            Answer::Conflicts(ConflictPage { keys, next })
         }
         (failed @ Answer::Failed(_), _) | (_, failed) => failed,
     }
+}
+
+/// Two pages as one. Positions are in one order, whichever loop they come from; beyond the shorter
+/// part its loop has not looked.
+fn join_pages<T, P: Ord + Clone>(
+    parts: [(Vec<T>, Option<P>); 2],
+    limit: usize,
+    position: impl Fn(&T) -> P,
+) -> (Vec<T>, Option<P>) {
+    let [(mut keys, one), (others, other)] = parts;
+    let mut next = one.into_iter().chain(other).min();
+    keys.extend(others);
+    keys.retain(|listed| next.as_ref().is_none_or(|next| position(listed) <= *next));
+    keys.sort_by_key(&position);
+    if keys.len() > limit {
+        keys.truncate(limit);
+        next = keys.last().map(position);
+    }
+    (keys, next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ring::Partition;
+    use storage::ConflictPosition;
     use storage::{ListPosition, StorageError};
     use values::{Key, Tag};
 
@@ -114,6 +135,29 @@ mod tests {
         assert_eq!(gatherings.add(TICKET, listed(&["c"], Some("d"))), None);
         let whole = listed(&["a", "b", "c"], Some("d"));
         assert_eq!(gatherings.add(TICKET, listed(&["a", "f"], None)), Some(whole));
+    }
+
+    #[test]
+    fn lists_of_conflicts_are_put_together_like_other_listings() {
+        let conflicts = |names: &[&'static str], next: Option<&'static str>| {
+            let position =
+                |name: &'static str| ConflictPosition(bytes::Bytes::from_static(name.as_bytes()));
+            let one = |&name: &&'static str| Conflicted {
+                position: position(name),
+                key: Key::new("b", name).unwrap(),
+                tags: vec![Tag::BYTES],
+                siblings: 2,
+            };
+            let keys = names.iter().map(one).collect();
+            Answer::Conflicts(ConflictPage { keys, next: next.map(position) })
+        };
+        let mut gatherings = Gatherings::default();
+        let command = Command::Conflicts { after: None, limit: 2 };
+        assert!(concerns_all_loops(&command));
+        gatherings.begin(TICKET, &command, 2);
+        assert_eq!(gatherings.add(TICKET, conflicts(&["b", "d"], Some("d"))), None);
+        let whole = conflicts(&["a", "b"], Some("b"));
+        assert_eq!(gatherings.add(TICKET, conflicts(&["a", "c"], None)), Some(whole));
     }
 
     #[test]

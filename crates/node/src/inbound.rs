@@ -8,10 +8,10 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use wire::{
-    Accepted, Admission, FrameError, FrameStream, HandshakeError, MESSAGE_VERSION, PeerFrame,
-    PeerHello, Refusal, Role, accept,
+    Accepted, Admission, FrameError, FrameStream, HANDSHAKE_LIMIT, HandshakeError, MESSAGE_VERSION,
+    PeerFrame, PeerHello, Refusal, Role, accept,
 };
 
 use crate::client_port;
@@ -19,6 +19,7 @@ use crate::datastore::NodeDatastore;
 use crate::dial::{PING_INTERVAL, SILENCE_MAX};
 use crate::identity::random_bytes;
 use crate::life::{Life, Watched};
+use crate::listen::refuse;
 use crate::places::Place;
 use crate::seats::Seat;
 use crate::shared::Shared;
@@ -36,6 +37,8 @@ pub(crate) enum InboundError {
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error("what came is of another protocol")]
+    Foreign,
     #[error("nothing came for {} seconds", SILENCE_MAX.as_secs())]
     Silent,
     #[error("message version {0}, this node reads version {MESSAGE_VERSION}")]
@@ -60,6 +63,7 @@ impl InboundError {
         match self {
             Self::Handshake(error) => error.kind(),
             Self::Frame(error) => error.kind(),
+            Self::Foreign => "foreign",
             Self::Silent => "silent",
             Self::Version(_) => "version",
             Self::Sender => "sender",
@@ -103,6 +107,24 @@ async fn serve_inner(
 ) -> Result<(), InboundError> {
     // A socket that refuses this is broken, and will say so when it is read.
     let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    let peeked = tokio::select! {
+        peeked = timeout(HANDSHAKE_LIMIT, stream.peek(&mut first)) => peeked,
+        () = shared.closed() => return Err(InboundError::Stopping),
+        () = place.wanted() => return Err(InboundError::Crowded),
+    };
+    peeked.map_err(|_| HandshakeError::Slow)?.map_err(FrameError::Io)?;
+    // Each frame of a handshake begins with its length, and is short.
+    if first != [0] {
+        let at = &shared.config.listen;
+        let told = format!(
+            "-ERR this port is for Merganser's nodes and native clients; the Redis protocol is on {}, \
+             HTTP on {}\r\n",
+            at.resp, at.http
+        );
+        refuse(stream, &told, place).await;
+        return Err(InboundError::Foreign);
+    }
     let life = Life::new();
     let stream = Watched::new(stream, life.clone());
     let mut seat = None;

@@ -14,6 +14,7 @@ mod config;
 mod core_task;
 mod data_directory;
 mod datastore;
+mod descriptors;
 mod dev;
 mod dial;
 mod endings;

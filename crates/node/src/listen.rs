@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::config::Listeners;
 use crate::datastore::NodeDatastore;
 use crate::inbound;
-use crate::places::{Place, RefusalPlace};
+use crate::places::Place;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::work::Job;
@@ -72,7 +72,7 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(place) => {
+                        place @ Place::Refusal(_) => {
                             return refuse(stream, CONNECTION_REFUSAL, place).await;
                         }
                     };
@@ -96,7 +96,7 @@ impl Bound {
                 Box::pin(async move {
                     let _held: OwnedSemaphorePermit = match place {
                         Place::Connection(permit) => permit,
-                        Place::Refusal(place) => {
+                        place @ Place::Refusal(_) => {
                             let refusal = gateway_http::connection_refusal();
                             return refuse(stream, &refusal, place).await;
                         }
@@ -171,11 +171,16 @@ async fn accept_all(
     listener: &tokio::net::TcpListener,
     serve: impl Fn(TcpStream, Place) -> Served + Send + Clone + 'static,
 ) {
+    let mut failures = 0_u64;
     loop {
         let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(setting, %error, "a connection could not be accepted");
+                failures += 1;
+                // It fails again and again while it lasts, and must not fill the log.
+                if failures.is_power_of_two() {
+                    tracing::warn!(setting, %error, failures, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -191,7 +196,7 @@ async fn accept_all(
 }
 
 /// Tells a client why it is not served, and closes.
-async fn refuse(mut stream: TcpStream, refusal: &str, mut place: RefusalPlace) {
+pub(crate) async fn refuse(mut stream: TcpStream, refusal: &str, mut place: Place) {
     let told = async {
         stream.write_all(refusal.as_bytes()).await?;
         stream.shutdown().await?;

@@ -19,6 +19,7 @@ use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
+use crate::descriptors::Bounds;
 use crate::endings::Endings;
 use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
@@ -32,7 +33,7 @@ use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, dial, event_loop, log_thread};
+use crate::{checkpoint_thread, descriptors, dial, event_loop, log_thread};
 
 /// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
 /// 5 without a node holding two copies of a partition.
@@ -85,7 +86,8 @@ impl Node {
         config.listen = bound.addresses;
         let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
         let ring = Ring::place(&members, config.partitions, SPREAD, None)?.ring;
-        let mut directory = DataDirectory::open(&config)?;
+        let summary = ring_summary(&ring, config.names());
+        let mut directory = DataDirectory::open(&config, &summary)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
@@ -93,6 +95,8 @@ impl Node {
         let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
         let (closing, closing_seen) = watch::channel(false);
         let (ready, ready_seen) = watch::channel(false);
+        let nodes = switchboard.as_ref().map_or(1, |nodes| nodes.len());
+        let bounds = bounds(&config, nodes);
         let switch = switchboard
             .as_ref()
             .and_then(|switches| switches.get(&config.name).cloned())
@@ -103,7 +107,7 @@ impl Node {
                 node: config.node(),
                 name: config.name.clone(),
                 incarnation: draw_incarnation(),
-                ring: ring_summary(&ring, config.names()),
+                ring: summary,
             },
             secret,
             ring,
@@ -113,7 +117,7 @@ impl Node {
             links_changed: watch::Sender::new(0),
             switch,
             closing: closing_seen,
-            places: Places::new(config.connections_max),
+            places: Places::new(bounds),
             seats: Seats::default(),
             endings: Endings::default(),
             config,
@@ -296,6 +300,24 @@ impl Drop for Node {
         self.hurried.store(true, Ordering::Relaxed);
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
+}
+
+/// How many connections a node takes that is one of so many in its process.
+fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
+    let wanted = config.connections_max;
+    let limit = descriptors::raise_limit();
+    let bounds = Bounds::of(wanted, limit, nodes, config.loops.into(), config.peers.len());
+    let Bounds { connections, .. } = bounds;
+    if connections < wanted {
+        tracing::warn!(
+            connections,
+            connections_max = wanted,
+            open_files_max = limit,
+            "the limit of open files allows fewer connections than connections_max: raise it \
+             (ulimit -n, LimitNOFILE)"
+        );
+    }
+    bounds
 }
 
 fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Connections beyond the bound that are told why they are not served, or found to be peers. A
-/// guess: a stranger must open as many within a peer's handshake to keep it out.
-const REFUSALS_MAX: usize = 64;
+use crate::descriptors::Bounds;
 
 /// Who may still connect, on all ports together.
 #[derive(Debug)]
@@ -22,6 +20,8 @@ pub(crate) struct Places {
     connections: Arc<Semaphore>,
     /// Those beyond, the oldest first. A lock, because it is for moments of distress.
     refusals: Mutex<VecDeque<oneshot::Sender<()>>>,
+    /// Most of them.
+    refusals_max: usize,
     accepted: AtomicU64,
     refused: AtomicU64,
 }
@@ -58,9 +58,11 @@ impl Place {
 }
 
 impl Places {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let max = bounds.connections;
         Self {
             max,
+            refusals_max: bounds.refusals,
             connections: Arc::new(Semaphore::new(max)),
             refusals: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -78,11 +80,12 @@ impl Places {
         // Whoever connects must not be able to fill the log.
         if refused.is_power_of_two() {
             let max = self.max;
-            tracing::warn!(setting, refused, max, "too many connections: raise connections_max");
+            let advice = "too many connections: raise connections_max, or the limit of open files";
+            tracing::warn!(setting, refused, max, "{advice}");
         }
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.retain(|held| !held.is_closed());
-        if refusals.len() >= REFUSALS_MAX {
+        if refusals.len() >= self.refusals_max {
             refusals.pop_front();
         }
         let (end, ended) = oneshot::channel();
@@ -112,11 +115,17 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    const REFUSALS: usize = 64;
+
+    fn places(connections: usize) -> Places {
+        Places::new(Bounds { connections, refusals: REFUSALS })
+    }
+
     #[test]
     fn strangers_who_hold_every_place_make_room_for_whoever_comes_next() {
-        let places = Places::new(1);
+        let places = places(1);
         let _one = places.take("peer");
-        let mut slow: Vec<Place> = (0..REFUSALS_MAX).map(|_| places.take("peer")).collect();
+        let mut slow: Vec<Place> = (0..REFUSALS).map(|_| places.take("peer")).collect();
         assert!(slow.iter_mut().all(|place| place.wanted().now_or_never().is_none()));
         let mut next = places.take("peer");
         // The one that has taken longest, and no other.
@@ -127,9 +136,9 @@ mod tests {
 
     #[test]
     fn a_place_that_was_given_back_is_taken_before_anybody_must_go() {
-        let places = Places::new(1);
+        let places = places(1);
         let _one = places.take("peer");
-        let mut slow: Vec<Place> = (0..REFUSALS_MAX).map(|_| places.take("peer")).collect();
+        let mut slow: Vec<Place> = (0..REFUSALS).map(|_| places.take("peer")).collect();
         slow.pop();
         let _next = places.take("peer");
         assert!(slow.iter_mut().all(|place| place.wanted().now_or_never().is_none()));
@@ -137,7 +146,7 @@ mod tests {
 
     #[test]
     fn as_many_as_configured_have_a_place_that_nobody_wants() {
-        let places = Places::new(2);
+        let places = places(2);
         let mut held = [places.take("peer"), places.take("resp")];
         let over = places.take("http");
         assert!(matches!(over, Place::Refusal(_)));

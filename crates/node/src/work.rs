@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use replication::{Answer, Call, Message, Reply, Request, RequestError};
-use storage::{Appended, BatchId, Command, SeamError, Ticket};
+use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
 use crate::allowance::Allowance;
@@ -74,6 +74,8 @@ pub(crate) enum Urgent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoopReport {
     pub(crate) live_keys: u64,
+    pub(crate) conflicts: ConflictCounts,
+    pub(crate) most_siblings: u32,
     /// Keys pending per owner, in the order of the peers.
     pub(crate) pending: Vec<u64>,
     pub(crate) counters: Vec<(&'static str, u64)>,

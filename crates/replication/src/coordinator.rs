@@ -2,6 +2,7 @@
 //! background work that follows it (Dynamo §4.5, §5).
 
 mod choose;
+mod conflicts;
 mod count;
 mod explain;
 mod forward;
@@ -15,13 +16,13 @@ use clock::{
 use values::{Blob, Key, Tag, View};
 
 pub(crate) use self::{
-    choose::choose, count::Count, explain::Explain, forward::Forward, get::Get, scan::Scan,
-    update::Update,
+    choose::choose, conflicts::Conflicts, count::Count, explain::Explain, forward::Forward,
+    get::Get, scan::Scan, update::Update,
 };
 use crate::{
-    Action, Body, Request, RequestError,
+    Action, Body, Request, RequestError, RequestName,
     quorum::Quorum,
-    turn::{Origin, Part, PartKind, Shared, Slot, Timer, Turn, Waiter},
+    turn::{Origin, Part, PartKind, Shared, Slot, Turn, Waiter},
 };
 
 /// Longest time that a request may take, in milliseconds.
@@ -61,6 +62,7 @@ pub(crate) enum Coordinator {
     Forward(Box<Forward>),
     Scan(Box<Scan>),
     Count(Count),
+    Conflicts(Conflicts),
     Explain(Box<Explain>),
 }
 
@@ -97,6 +99,7 @@ impl Coordinator {
             Self::Forward(forward) => forward.step(slot, input, turn),
             Self::Scan(scan) => scan.step(slot, input, turn),
             Self::Count(count) => count.step(slot, input, turn),
+            Self::Conflicts(conflicts) => conflicts.step(slot, input, turn),
             Self::Explain(explain) => explain.step(slot, input, turn),
         }
     }
@@ -111,11 +114,12 @@ pub(crate) struct Terms {
     pub(crate) quorum: Quorum,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) want_context: bool,
-    /// Who writes for a request with a name.
+    /// The request's name, and who writes for it.
+    pub(crate) name: Option<RequestName>,
     pub(crate) named: Option<Actor>,
     /// What the client showed to have seen.
     pub(crate) observed: CausalContext,
-    /// When silent replicas stop being waited for alone; monotonic milliseconds, as is
+    /// When no silent replica is waited for alone any more; monotonic milliseconds, as is
     pub(crate) cover_at: u64,
     /// when the request ends at the latest.
     pub(crate) deadline: u64,
@@ -154,6 +158,7 @@ impl Terms {
             quorum,
             owners: turn.shared.owners(&request.key, quorum.n),
             want_context: request.want_context,
+            name: request.name.clone(),
             named,
             observed,
             cover_at: turn.now.monotonic_ms.saturating_add(turn.shared.config.cover_ms.into()),
@@ -171,14 +176,7 @@ impl Terms {
         budget_ms(self.deadline, turn)
     }
 
-    /// Sets the request's timer to when it next has to act by itself.
-    pub(crate) fn sleep(&self, covered: bool, turn: &mut Turn<'_>) {
-        let at = if covered { self.deadline } else { self.cover_at.min(self.deadline) };
-        turn.set_timer(Timer::Request(self.slot), at);
-    }
-
-    /// The tokens that `view` answers with: of every type that it shows, and always of `bytes`,
-    /// since what is deleted or was never there has a context too.
+    /// The tokens that `view` answers with: what is deleted or was never there has a context too.
     pub(crate) fn contexts(
         &self,
         view: &View,
@@ -189,7 +187,7 @@ impl Terms {
             return std::collections::BTreeMap::new();
         }
         let time: Stamp = turn.shared.clock.latest();
-        let tags = view.value.0.keys().copied().chain([Tag::BYTES]);
+        let tags = view.context_tags().into_iter();
         tags.map(|tag| {
             let context = match put {
                 // The writer was not shown the siblings beside its put.

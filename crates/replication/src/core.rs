@@ -20,7 +20,7 @@ use crate::{
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
-    replica,
+    replica::{self, Question},
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
     unkept::Unkept,
 };
@@ -103,6 +103,7 @@ impl Core {
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
             Event::LinkUp(node) => {
                 self.shared.links.insert(node);
+                self.shared.latencies.relinked(node);
                 self.delivery.link_up(node, &mut Turn::new(&mut self.shared, now, effects));
             }
             Event::LinkDown(node) => self.link_down(node, now, effects),
@@ -181,6 +182,9 @@ impl Core {
             }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
+            Call::Conflicts(request) => {
+                Coordinator::Conflicts(coordinator::Conflicts::new(id, request))
+            }
             Call::Explain(key) => {
                 Coordinator::Explain(Box::new(coordinator::Explain::new(id, key)))
             }
@@ -358,7 +362,9 @@ impl Core {
                 self.forwarded(from, id, budget_ms, request, now, effects);
             }
             Body::Read { .. }
+            | Body::Digest { .. }
             | Body::Merge { .. }
+            | Body::Hint { .. }
             | Body::List { .. }
             | Body::Count { .. }
             | Body::Explain { .. } => {
@@ -371,10 +377,12 @@ impl Core {
             }
             Body::Forwarded(_)
             | Body::Shown(_)
+            | Body::Digested(_)
             | Body::Merged(_)
+            | Body::Hinted(_)
             | Body::Listed(_)
             | Body::Counted(_)
-            | Body::Explained { .. } => match self.shared.answered(from, id) {
+            | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
                 }
@@ -446,6 +454,12 @@ impl Core {
             }
             Some(Waiter::Peer { from, id, question }) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Question::Hint(owner) = question {
+                    let is_kept = answer == storage::Answer::Durable;
+                    turn.shared.counters.hints_taken += u64::from(is_kept);
+                    // Also what a disk refused may be on it.
+                    self.delivery.deferred(owner, &mut turn);
+                }
                 replica::answer(from, id, question, answer, &mut turn);
             }
             Some(Waiter::Unkept(number)) => {
@@ -462,6 +476,7 @@ impl Core {
         if !self.shared.links.remove(&node) {
             return;
         }
+        self.shared.latencies.relinked(node);
         self.delivery.link_down(node, &mut Turn::new(&mut self.shared, now, effects));
         for slot in self.running.keys().copied().collect::<Vec<_>>() {
             self.resume(slot, Input::LinkDown(node), now, effects);

@@ -18,8 +18,14 @@ pub struct Counters {
     pub writes_repeated: u64,
     /// Stale replicas sent what they lacked.
     pub read_repairs: u64,
-    /// Deltas put into the outbox.
+    /// Reads that asked another node because one did not answer soon.
+    pub reads_hedged: u64,
+    /// Digests that differed from what was shown, so that the whole was asked for.
+    pub digests_differing: u64,
+    /// Deltas that an owner did not acknowledge soon: kept for it here or by a fallback.
     pub hinted_writes: u64,
+    /// Deltas kept here for an owner because another node's coordinator asked for it.
+    pub hints_taken: u64,
     /// Deltas of the outbox acknowledged by their owner.
     pub deliveries: u64,
     /// Requests answered with fewer replicas than r or w.
@@ -29,13 +35,17 @@ pub struct Counters {
     pub deltas_dropped: u64,
     /// Reads of a key with more than one sibling or more than one type.
     pub conflicts: u64,
+    /// Puts that left more siblings than the soft limit.
+    pub siblings_many: u64,
+    /// Puts refused because of too many siblings, or too many bytes of them.
+    pub siblings_refused: u64,
     /// Calls refused because too many were under way.
     pub overloaded: u64,
 }
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 13] {
+    pub const fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -44,11 +54,16 @@ impl Counters {
             ("forwards_repeated", self.forwards_repeated),
             ("writes_repeated", self.writes_repeated),
             ("read_repairs", self.read_repairs),
+            ("reads_hedged", self.reads_hedged),
+            ("digests_differing", self.digests_differing),
             ("hinted_writes", self.hinted_writes),
+            ("hints_taken", self.hints_taken),
             ("deliveries", self.deliveries),
             ("unmet_quorums", self.unmet_quorums),
             ("deltas_dropped", self.deltas_dropped),
             ("conflicts", self.conflicts),
+            ("siblings_many", self.siblings_many),
+            ("siblings_refused", self.siblings_refused),
             ("overloaded", self.overloaded),
         ]
     }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
-use storage::{Durability, Ticket};
-use values::{Key, Limits};
+use storage::{ConflictPage, Durability, Ticket};
+use values::{Key, Limits, ManySiblings};
 
-use crate::{Answer, Explanation, Message, Request, RequestError, ScanPage, ScanRequest};
+use crate::{
+    Answer, ConflictsRequest, Explanation, Message, Request, RequestError, ScanPage, ScanRequest,
+};
 
 /// The present, as the shell sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Call {
         /// Which bucket.
         bucket: Bytes,
     },
+    /// Keys in conflict, as this node's own replica shows them.
+    Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
 }
@@ -47,6 +51,8 @@ pub enum Reply {
     Page(ScanPage),
     /// Of [`Call::Count`].
     Count(u64),
+    /// Of [`Call::Conflicts`].
+    Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
     Explanation(Box<Explanation>),
 }
@@ -109,6 +115,14 @@ pub enum Effect {
         ticket: Ticket,
         /// What to do.
         command: storage::Command,
+    },
+    /// Tell the administrator of a key that a put left with many siblings; each key once and a
+    /// while.
+    ManySiblings {
+        /// Which key.
+        key: Key,
+        /// How many, and what the limits are.
+        many: ManySiblings,
     },
     /// Reply to a client.
     Reply {

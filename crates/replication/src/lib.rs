@@ -10,12 +10,16 @@ mod coordinator;
 mod core;
 mod counters;
 mod delivery;
+mod digest;
 mod event;
 mod forwards;
+mod journal;
+mod latency;
 mod message;
 mod quorum;
 mod read_repair;
 mod replica;
+mod reported;
 mod request;
 mod request_name;
 mod turn;
@@ -23,10 +27,12 @@ mod unkept;
 
 pub use self::core::Core;
 pub use counters::Counters;
+pub use digest::ViewDigest;
 pub use event::{Availability, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use journal::Coordinated;
 pub use message::{Body, Message, RequestId};
 pub use request::{
-    Acks, Action, Answer, Explanation, Level, ReplicaView, Request, RequestError, ScanCursor,
-    ScanPage, ScanRequest, summarize,
+    Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
+    ScanCursor, ScanPage, ScanRequest, summarize,
 };
 pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RequestName};

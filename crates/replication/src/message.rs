@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{Delta, Key, Scope, View};
 
-use crate::{Answer, Request, RequestError};
+use crate::{Answer, Coordinated, Request, RequestError, ViewDigest};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -58,8 +58,17 @@ pub enum Body {
         /// Which part of it.
         scope: Scope,
     },
-    /// Answers [`Body::Read`].
+    /// Answers [`Body::Read`], and [`Body::Digest`] where a digest would save nothing.
     Shown(Result<View, StorageError>),
+    /// Asks for a digest of what [`Body::Read`] would be answered with.
+    Digest {
+        /// Which key.
+        key: Key,
+        /// Which part of it.
+        scope: Scope,
+    },
+    /// Answers [`Body::Digest`].
+    Digested(ViewDigest),
     /// Asks a replica to merge a delta and to say when it is durable.
     Merge {
         /// Which key.
@@ -71,6 +80,17 @@ pub enum Body {
     },
     /// Answers [`Body::Merge`], once durable.
     Merged(Result<Option<View>, StorageError>),
+    /// Asks a fallback to keep a delta for an owner that does not answer, and to deliver it.
+    Hint {
+        /// For whom.
+        owner: NodeId,
+        /// Which key.
+        key: Key,
+        /// What the owner may lack.
+        delta: Delta,
+    },
+    /// Answers [`Body::Hint`], once durable.
+    Hinted(Result<(), StorageError>),
     /// Asks for live keys of a range of partitions.
     List {
         /// The first partition.
@@ -106,6 +126,8 @@ pub enum Body {
         view: Result<View, StorageError>,
         /// Owners for which it holds pending deltas of the key.
         pending_for: Vec<NodeId>,
+        /// Writes of the key that it coordinated and remembers, the oldest first.
+        writes: Vec<Coordinated>,
     },
 }
 
@@ -117,8 +139,12 @@ impl Body {
             Self::Forwarded(_) => "forwarded",
             Self::Read { .. } => "read",
             Self::Shown(_) => "shown",
+            Self::Digest { .. } => "digest",
+            Self::Digested(_) => "digested",
             Self::Merge { .. } => "merge",
             Self::Merged(_) => "merged",
+            Self::Hint { .. } => "hint",
+            Self::Hinted(_) => "hinted",
             Self::List { .. } => "list",
             Self::Listed(_) => "listed",
             Self::Count { .. } => "count",
@@ -133,13 +159,17 @@ impl Body {
         match self {
             Self::Forward(_)
             | Self::Read { .. }
+            | Self::Digest { .. }
             | Self::Merge { .. }
+            | Self::Hint { .. }
             | Self::List { .. }
             | Self::Count { .. }
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
+            | Self::Digested(_)
             | Self::Merged(_)
+            | Self::Hinted(_)
             | Self::Listed(_)
             | Self::Counted(_)
             | Self::Explained { .. } => false,
@@ -160,14 +190,17 @@ impl Body {
                 "an answer of {bytes} bytes, a message between nodes holds {limit}: ask for less \
                  at a time; what was to be written is written"
             )))),
-            Self::Read { .. } | Self::Shown(_) => Self::Shown(Err(error)),
+            Self::Read { .. } | Self::Shown(_) | Self::Digest { .. } | Self::Digested(_) => {
+                Self::Shown(Err(error))
+            }
             Self::Merge { .. } | Self::Merged(Err(_)) => Self::Merged(Err(error)),
             // It is merged, and durable; only what there is to show is not shown.
             Self::Merged(Ok(_)) => Self::Merged(Ok(None)),
+            Self::Hint { .. } | Self::Hinted(_) => Self::Hinted(Err(error)),
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
-                Self::Explained { view: Err(error), pending_for: Vec::new() }
+                Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }
         }
     }
@@ -177,7 +210,11 @@ impl Body {
     pub const fn key(&self) -> Option<&Key> {
         match self {
             Self::Forward(request) => Some(&request.key),
-            Self::Read { key, .. } | Self::Merge { key, .. } | Self::Explain { key } => Some(key),
+            Self::Read { key, .. }
+            | Self::Digest { key, .. }
+            | Self::Merge { key, .. }
+            | Self::Hint { key, .. }
+            | Self::Explain { key } => Some(key),
             _ => None,
         }
     }

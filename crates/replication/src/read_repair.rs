@@ -1,7 +1,5 @@
 //! Read repair (Dynamo §5): replicas that answered a read stale are sent what they lack.
 
-use std::collections::BTreeMap;
-
 use clock::NodeId;
 use values::{Delta, View};
 
@@ -10,15 +8,15 @@ use values::{Delta, View};
 const REPAIR_BYTES_MAX: usize = 1 << 20;
 
 /// What each owner lacks of `merged`, among those that showed something; a lot of it in parts.
-pub(crate) fn repairs(
+pub(crate) fn repairs<'a>(
     merged: &View,
-    shown: &BTreeMap<NodeId, View>,
+    shown: impl IntoIterator<Item = (NodeId, &'a View)>,
     owners: &[NodeId],
 ) -> Vec<(NodeId, Delta)> {
     shown
-        .iter()
+        .into_iter()
         .filter(|(node, _)| owners.contains(node))
-        .filter_map(|(&node, view)| Some((node, merged.repair(view)?)))
+        .filter_map(|(node, view)| Some((node, merged.repair(view)?)))
         .flat_map(|(node, delta)| {
             delta.split(REPAIR_BYTES_MAX).into_iter().map(move |part| (node, part))
         })
@@ -55,8 +53,8 @@ mod tests {
         let (short, long) = (page(&["a", "b"], Some("b")), page(&["a", "b", "c"], Some("c")));
         let mut merged = short.clone();
         merged.merge(&long);
-        let shown = BTreeMap::from([(NodeId(1), short), (NodeId(2), long)]);
-        assert_eq!(repairs(&merged, &shown, &[NodeId(1), NodeId(2)]), []);
+        let shown = [(NodeId(1), &short), (NodeId(2), &long)];
+        assert_eq!(repairs(&merged, shown, &[NodeId(1), NodeId(2)]), []);
     }
 
     #[test]
@@ -67,8 +65,8 @@ mod tests {
         }
         let mut merged = page(&["a", "b"], None);
         merged.merge(&stale);
-        let shown = BTreeMap::from([(NodeId(1), stale.clone()), (NodeId(2), stale)]);
-        let sent = repairs(&merged, &shown, &[NodeId(2)]);
+        let shown = [(NodeId(1), &stale), (NodeId(2), &stale)];
+        let sent = repairs(&merged, shown, &[NodeId(2)]);
         assert_eq!(sent.len(), 1);
         assert_eq!(sent[0].0, NodeId(2));
         assert_eq!(sent[0].1.named_elements(Tag::ORSET), [Blob::from("b")].into());
@@ -84,8 +82,8 @@ mod tests {
         let context = (1..=50).map(|number| Dot::new(actor, number)).collect();
         let state = State::Orset(Causal { store: DotMap(store.collect()), context });
         let merged = View::of(Value(BTreeMap::from([(Tag::ORSET, state)])));
-        let shown = BTreeMap::from([(NodeId(2), View::default())]);
-        let sent = repairs(&merged, &shown, &[NodeId(2)]);
+        let nothing = View::default();
+        let sent = repairs(&merged, [(NodeId(2), &nothing)], &[NodeId(2)]);
         assert_eq!(sent.len(), 3);
         let mut repaired = Value::default();
         for (_, part) in &sent {

@@ -6,9 +6,10 @@
 use clock::NodeId;
 use ring::Partition;
 use storage::{Answer, Command, Listing, StorageError};
+use values::{Key, Scope};
 
 use crate::{
-    Body, RequestId,
+    Body, RequestId, ViewDigest, digest,
     turn::{Turn, Waiter},
 };
 
@@ -19,8 +20,21 @@ pub(crate) const LIST_MAX: u32 = 10_000;
 /// are not questions to a replica; they are ignored here.
 pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
     let count = turn.shared.ring.partition_count().get();
+    let question = Question::in_body(&body);
     let command = match body {
-        Body::Read { key, scope } => Command::Read { key, scope },
+        Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
+        Body::Hint { owner, key, delta } if owner == turn.me() => {
+            let durability = turn.durability(&key);
+            Command::Merge { key, delta, show: None, durability }
+        }
+        Body::Hint { owner, .. } if !turn.shared.ring.members().contains(&owner) => {
+            let error = StorageError::Io(format!("{owner:?} is no member: nothing is kept for it"));
+            return turn.answer(from, id, Body::Hinted(Err(error)));
+        }
+        Body::Hint { owner, key, delta } => {
+            let durability = turn.durability(&key);
+            Command::Defer { owner, key, delta, durability }
+        }
         Body::Merge { key, delta, show } => {
             let durability = turn.durability(&key);
             Command::Merge { key, delta, show, durability }
@@ -43,42 +57,51 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         Body::Forward(_)
         | Body::Forwarded(_)
         | Body::Shown(_)
+        | Body::Digested(_)
         | Body::Merged(_)
+        | Body::Hinted(_)
         | Body::Listed(_)
         | Body::Counted(_)
         | Body::Explained { .. } => return,
     };
-    turn.store(Waiter::Peer { from, id, question: Question::of(&command) }, command);
+    if let Some(question) = question {
+        turn.store(Waiter::Peer { from, id, question }, command);
+    }
+}
+
+/// Reads a key here: an owner its replica, a fallback what it holds for others too.
+pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
+    if turn.shared.is_owner(&key) {
+        Command::Read { key, scope }
+    } else {
+        Command::ReadHeld { key, scope }
+    }
 }
 
 /// What was asked, so that a failure is answered in kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Read,
+    Digest,
     Merge,
+    /// For this owner.
+    Hint(NodeId),
     List,
     Count,
     Explain,
 }
 
 impl Question {
-    const fn of(command: &Command) -> Self {
-        match command {
-            Command::Read { .. } => Self::Read,
-            Command::List { .. } => Self::List,
-            Command::Count { .. } => Self::Count,
-            Command::Explain { .. } => Self::Explain,
-            _ => Self::Merge,
-        }
-    }
-
     const fn failed(self, error: StorageError) -> Body {
         match self {
-            Self::Read => Body::Shown(Err(error)),
+            Self::Read | Self::Digest => Body::Shown(Err(error)),
             Self::Merge => Body::Merged(Err(error)),
+            Self::Hint(_) => Body::Hinted(Err(error)),
             Self::List => Body::Listed(Err(error)),
             Self::Count => Body::Counted(Err(error)),
-            Self::Explain => Body::Explained { view: Err(error), pending_for: Vec::new() },
+            Self::Explain => {
+                Body::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
+            }
         }
     }
 
@@ -86,7 +109,9 @@ impl Question {
     const fn in_body(body: &Body) -> Option<Self> {
         match body {
             Body::Read { .. } => Some(Self::Read),
+            Body::Digest { .. } => Some(Self::Digest),
             Body::Merge { .. } => Some(Self::Merge),
+            Body::Hint { owner, .. } => Some(Self::Hint(*owner)),
             Body::List { .. } => Some(Self::List),
             Body::Count { .. } => Some(Self::Count),
             Body::Explain { .. } => Some(Self::Explain),
@@ -111,15 +136,26 @@ pub(crate) fn answer(
     turn: &mut Turn<'_>,
 ) {
     let body = match answer {
+        Answer::View(view) if question == Question::Digest && digest::is_long(&view) => {
+            Body::Digested(ViewDigest::of(&view))
+        }
         Answer::View(view) => Body::Shown(Ok(view)),
+        Answer::Durable | Answer::Merged(_) if matches!(question, Question::Hint(_)) => {
+            Body::Hinted(Ok(()))
+        }
         Answer::Merged(view) => Body::Merged(Ok(view)),
         Answer::Listed(listed) => Body::Listed(Ok(listed)),
         Answer::Count(count) => Body::Counted(Ok(count)),
-        Answer::Explained { view, pending_for } => Body::Explained { view: Ok(view), pending_for },
-        Answer::Failed(error) => question.failed(error),
-        Answer::Prepared { .. } | Answer::Refused(_) | Answer::Durable | Answer::Outbox(_) => {
-            return;
+        Answer::Explained { key, view, pending_for } => {
+            let writes = turn.shared.journal.of(&key);
+            Body::Explained { view: Ok(view), pending_for, writes }
         }
+        Answer::Failed(error) => question.failed(error),
+        Answer::Prepared { .. }
+        | Answer::Refused(_)
+        | Answer::Durable
+        | Answer::Outbox(_)
+        | Answer::Conflicts(_) => return,
     };
     turn.answer(from, id, body);
 }

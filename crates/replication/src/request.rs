@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::{CausalContext, ContextToken, NodeId, Stamp};
 use serde::{Deserialize, Serialize};
-use storage::{ListPosition, StorageError};
-use values::{InvalidKey, Key, Operation, Scope, Tag, UpdateError, View};
+use storage::{ConflictPosition, ListPosition, StorageError};
+use values::{InvalidKey, Key, ManySiblings, Operation, Scope, Tag, UpdateError, View};
 
-use crate::{REQUEST_NAME_BYTES_MAX, RequestName};
+use crate::{Coordinated, REQUEST_NAME_BYTES_MAX, RequestName};
 
 /// How many replicas a request involves. `None` takes the bucket's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,8 @@ pub struct Answer {
     pub acks: Acks,
     /// Of a write with a name: whether it had been done before, so that nothing was done now.
     pub repeated: bool,
+    /// Of a put: what is to be said of the siblings that it left, if they are many.
+    pub many_siblings: Option<ManySiblings>,
     /// Of a removal: whether fewer than r replicas showed what they hold of the thing removed.
     pub partly_observed: bool,
     /// Context tokens by type, where the request wanted them (`bytes` always among them).
@@ -161,13 +163,16 @@ pub enum RequestError {
     },
     /// Too few replicas acknowledged in time. The write may still become visible.
     #[error(
-        "outcome unknown: {acked} of {needed} replicas acknowledged in time; the write may still become visible"
+        "outcome unknown: {acked} of {needed} replicas acknowledged in time{}; the write may still become \
+         visible", also(.disk)
     )]
     Unknown {
         /// Owners on which it is durable for certain.
         acked: u8,
         /// Owners needed.
         needed: u8,
+        /// Why the disk of the coordinating node is not one of them, if it refused the write.
+        disk: Option<StorageError>,
     },
     /// No replica answered a read in time.
     #[error("no replica answered in time")]
@@ -190,6 +195,11 @@ pub enum RequestError {
     /// Not possible on this kind of datastore.
     #[error("not supported here: {0}")]
     Unsupported(String),
+}
+
+/// What the coordinating node's disk said, in parentheses.
+fn also(disk: &Option<StorageError>) -> String {
+    disk.as_ref().map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 impl From<InvalidKey> for RequestError {
@@ -229,6 +239,16 @@ pub struct ScanPage {
     pub incomplete: bool,
 }
 
+/// Asks for a page of the keys in conflict, as the answering node's own replica shows them: those
+/// with most siblings first. A key whose siblings change meanwhile can be missed, or come twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictsRequest {
+    /// Where to go on; `None` from the start.
+    pub after: Option<ConflictPosition>,
+    /// At most so many; at least 1, at most 1,000.
+    pub limit: u32,
+}
+
 /// What one replica holds of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaView {
@@ -253,10 +273,25 @@ pub struct Explanation {
     pub preference_list: Vec<NodeId>,
     /// The bucket's n.
     pub n: u8,
-    /// What each owner holds.
+    /// What each owner holds, and each fallback asked that holds something.
     pub replicas: Vec<ReplicaView>,
     /// What a merge of them shows.
     pub merged: View,
+    /// Writes of the key, as far as the nodes that were asked remember coordinating them; in the
+    /// order of their time.
+    pub writes: Vec<Coordinated>,
+}
+
+impl Explanation {
+    /// The owners, and the fallbacks after them.
+    pub fn owners_and_fallbacks(&self) -> (&[NodeId], &[NodeId]) {
+        self.preference_list.split_at(usize::from(self.n).min(self.preference_list.len()))
+    }
+
+    /// The name of a node, or its id; of [`NodeId::NAMED`], that a request with a name wrote.
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.names.get(&node).cloned().unwrap_or_else(|| format!("{node:?}"))
+    }
 }
 
 /// Sums a context up for people, as the Dynamo paper writes it: per node the number of its writes

@@ -14,8 +14,18 @@ use values::{Delta, Key};
 
 use crate::{
     Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
-    RequestName, counters::Counters, quorum::policy, replica::Question,
+    RequestName,
+    counters::Counters,
+    journal::Journal,
+    latency::{Latencies, Work},
+    quorum,
+    replica::Question,
+    reported::Reported,
 };
+
+/// Questions remembered after their asker has gone on, for what their answers tell of the peer. A
+/// guess: more than one loop asks within the longest delay.
+const LATE_MAX: usize = 4_096;
 
 /// Names a request under way within its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +87,19 @@ struct Ask {
     to: NodeId,
     waiter: Waiter,
     trace: u64,
+    /// What the peer is timed at, and since when.
+    timed: Option<(Work, u64)>,
+}
+
+/// What the time tells that a peer takes for `body`, if anything: what is sent in the background
+/// is answered in its own time.
+const fn timed(waiter: Waiter, body: &Body) -> Option<Work> {
+    match (waiter, body) {
+        (Waiter::Request { .. }, Body::Read { .. } | Body::Digest { .. }) => Some(Work::Read),
+        (Waiter::Request { .. }, Body::Merge { .. } | Body::Hint { .. }) => Some(Work::Write),
+        (Waiter::Request { .. }, Body::Forward(_)) => Some(Work::Forward),
+        _ => None,
+    }
 }
 
 /// What all state machines of a core share.
@@ -87,7 +110,12 @@ pub(crate) struct Shared {
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
+    pub(crate) journal: Journal,
+    pub(crate) reported: Reported,
+    pub(crate) latencies: Latencies,
     asks: BTreeMap<u64, Ask>,
+    /// Questions whose asker has gone on, by number.
+    late: BTreeMap<u64, (NodeId, Work, u64)>,
     /// Who waits for the engine, and the trace of it.
     tickets: BTreeMap<Ticket, (Waiter, u64)>,
     timers: BTreeSet<(u64, Timer)>,
@@ -106,12 +134,16 @@ impl Shared {
             next_ticket: 0,
             trace: 0,
             next_trace: config.incarnation.rotate_left(32) ^ u64::from(config.core),
+            latencies: Latencies::new(config.cover_ms.into()),
             config,
             ring,
             clock: HybridClock::default(),
             links: BTreeSet::new(),
             counters: Counters::default(),
+            journal: Journal::default(),
+            reported: Reported::default(),
             asks: BTreeMap::new(),
+            late: BTreeMap::new(),
             tickets: BTreeMap::new(),
             timers: BTreeSet::new(),
             timer_of: BTreeMap::new(),
@@ -132,19 +164,50 @@ impl Shared {
         self.ring.owners(self.partition(key), usize::from(n)).collect()
     }
 
+    /// Whether this node is an owner of `key`.
+    pub(crate) fn is_owner(&self, key: &Key) -> bool {
+        let n = quorum::policy(&self.config, key.bucket()).n;
+        self.ring.is_owner(self.partition(key), usize::from(n), self.config.node)
+    }
+
     /// Who waits for the answer `id` of `from`, if anyone does.
-    pub(crate) fn answered(&mut self, from: NodeId, id: RequestId) -> Option<Waiter> {
-        if id.core != self.config.core || self.asks.get(&id.number)?.to != from {
+    pub(crate) fn answered(&mut self, from: NodeId, id: RequestId, now: Now) -> Option<Waiter> {
+        if id.core != self.config.core {
+            return None;
+        }
+        let Some(ask) = self.asks.get(&id.number) else {
+            self.answered_late(from, id.number, now);
+            return None;
+        };
+        if ask.to != from {
             return None;
         }
         let ask = self.asks.remove(&id.number)?;
+        if let Some((work, sent_ms)) = ask.timed {
+            self.latencies.answered(from, work, sent_ms, now.monotonic_ms);
+        }
         self.trace = ask.trace;
         Some(ask.waiter)
     }
 
+    /// Takes note of how long an answer took for which nobody waits any more.
+    fn answered_late(&mut self, from: NodeId, number: u64, now: Now) {
+        let Some(&(to, work, sent_ms)) = self.late.get(&number) else { return };
+        if to == from {
+            self.late.remove(&number);
+            self.latencies.answered(from, work, sent_ms, now.monotonic_ms);
+        }
+    }
+
     /// Forgets a question: its answer, should it still come, finds nobody.
     pub(crate) fn forget_ask(&mut self, number: u64) {
-        self.asks.remove(&number);
+        let Some(Ask { to, timed: Some((work, sent_ms)), .. }) = self.asks.remove(&number) else {
+            return;
+        };
+        if self.late.len() == LATE_MAX {
+            self.late.pop_first();
+        }
+        self.late.insert(number, (to, work, sent_ms));
     }
 
     /// Who waits for an answer of the engine; `is_last` if no other follows under this ticket.
@@ -228,7 +291,17 @@ impl<'a> Turn<'a> {
 
     /// When a write of this key is acknowledged here.
     pub(crate) fn durability(&self, key: &Key) -> Durability {
-        policy(&self.shared.config, key.bucket()).durability
+        quorum::policy(&self.shared.config, key.bucket()).durability
+    }
+
+    /// Whether `node` has owed an answer for so long that nobody waits for it.
+    pub(crate) fn is_silent(&self, node: NodeId) -> bool {
+        self.shared.latencies.is_silent(node, self.now.monotonic_ms)
+    }
+
+    /// Until when `node`, asked now, is waited for alone.
+    pub(crate) fn cover_at(&self, node: NodeId, work: Work) -> u64 {
+        self.now.monotonic_ms.saturating_add(self.shared.latencies.delay_ms(node, work))
     }
 
     /// A stamp later than everything that this core gave or saw.
@@ -240,8 +313,12 @@ impl<'a> Turn<'a> {
     pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
         let id = self.next_id();
         if waiter != Waiter::Nobody {
-            let trace = self.shared.trace;
-            self.shared.asks.insert(id.number, Ask { to, waiter, trace });
+            let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
+            let timed = timed(waiter, &body).map(|work| (work, now_ms));
+            if let Some((work, _)) = timed {
+                self.shared.latencies.asked(to, work, now_ms);
+            }
+            self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);
         }
         self.send(to, id, budget_ms, body);

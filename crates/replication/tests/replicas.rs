@@ -14,3 +14,5 @@ mod net;
 mod order;
 #[path = "replicas/removals.rs"]
 mod removals;
+#[path = "replicas/siblings.rs"]
+mod siblings;

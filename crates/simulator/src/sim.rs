@@ -44,7 +44,7 @@ enum Happening {
     Checkpointed {
         node: usize,
         life: u64,
-        checkpoint: Checkpoint,
+        checkpoint: Box<Checkpoint>,
     },
     /// Somebody restarts a node whose log takes nothing any more.
     Restarted {
@@ -55,6 +55,25 @@ enum Happening {
         node: usize,
         peer: usize,
     },
+    Called {
+        node: usize,
+        life: u64,
+        event: Box<Event>,
+    },
+}
+
+impl Happening {
+    /// The node that has to do something.
+    const fn node(&self) -> usize {
+        match self {
+            Self::Arrival { to, .. } => *to,
+            Self::Committed { node, .. }
+            | Self::Checkpointed { node, .. }
+            | Self::Restarted { node, .. }
+            | Self::LinkNoticed { node, .. }
+            | Self::Called { node, .. } => *node,
+        }
+    }
 }
 
 /// A node that runs.
@@ -79,6 +98,8 @@ struct Node {
     life: u64,
     /// How far the wall clock is off.
     skew_ms: i64,
+    /// What waits for a paused node; `None` for one that is not.
+    paused: Option<Vec<Happening>>,
 }
 
 /// A simulated cluster.
@@ -119,6 +140,7 @@ impl Sim {
             process: None,
             life: 0,
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
+            paused: None,
         });
         let nodes = nodes.collect();
         let network = Network::new(options.network, random.split());
@@ -153,10 +175,12 @@ impl Sim {
     pub fn call(&mut self, node: usize, call: Call) -> CallId {
         self.next_call += 1;
         let id = CallId(self.next_call);
+        let life = self.nodes[node].life;
         match &mut self.nodes[node].process {
             Some(process) => {
                 process.calls.push(id);
-                self.step(node, Event::Call { id, call });
+                let event = Box::new(Event::Call { id, call });
+                self.happen(Happening::Called { node, life, event });
             }
             None => {
                 let error = RequestError::Disconnected("the node is down".to_owned());
@@ -169,11 +193,12 @@ impl Sim {
     /// Makes requests of one caller at once, in order, at a node that runs.
     ///
     /// # Panics
-    /// If the node is down.
+    /// If the node is down or paused.
     pub fn call_all(&mut self, node: usize, requests: Vec<Request>) -> Vec<CallId> {
         let first = self.next_call + 1;
         self.next_call += requests.len() as u64;
         let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
+        assert!(self.nodes[node].paused.is_none(), "the node is paused");
         let process = self.nodes[node].process.as_mut().expect("the node runs");
         process.calls.extend_from_slice(&calls);
         let mut last = BTreeMap::new();

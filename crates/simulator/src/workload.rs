@@ -31,6 +31,11 @@ pub struct Workload {
     pub crashes: bool,
     /// Whether wall clocks jump.
     pub jumps: bool,
+    /// Whether nodes are paused and resumed.
+    pub pauses: bool,
+    /// How long values and names of elements are at least, in bytes: what is long is compared by
+    /// digests.
+    pub name_bytes: usize,
 }
 
 /// One kind of key: how it is named, and written.
@@ -81,6 +86,7 @@ pub fn run_history(
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
         history: History { records: Vec::new(), lost_state: has_disk_faults },
         named: 0,
+        name_bytes: workload.name_bytes,
         put: BTreeMap::new(),
         last_done: None,
         sim,
@@ -190,6 +196,8 @@ pub(crate) fn disturb(
             let by_ms = random.below(240_000) as i64 - 120_000;
             sim.jump_clock(a, by_ms);
         }
+        19 | 20 if workload.pauses => sim.pause(a),
+        21..=26 if workload.pauses => sim.resume(a),
         _ => {}
     }
     false
@@ -201,6 +209,7 @@ pub(crate) fn mend(sim: &mut Sim) {
     sim.set_disk(DiskFaults::default());
     sim.heal();
     for node in 0..sim.nodes() {
+        sim.resume(node);
         sim.restart(node);
     }
     sim.run_until_quiet();
@@ -214,6 +223,7 @@ struct Run {
     history: History,
     /// Numbers names, so that each element, field and value is put once.
     named: u64,
+    name_bytes: usize,
     /// What was put into which key, for removals to choose from.
     put: BTreeMap<Key, Vec<Blob>>,
     /// The node that last said that an update was done: crashed at once, it must not have said so
@@ -287,7 +297,8 @@ impl Run {
             request.want_context = true;
             return (request, Vec::new());
         }
-        let name = Blob::from(format!("v{}", self.named));
+        let name =
+            Blob::from(format!("{:-<width$}", format!("v{}", self.named), width = self.name_bytes));
         self.named += 1;
         let removes = self.random.chance(300);
         let known = self.put.entry(key.clone()).or_default();

@@ -279,7 +279,10 @@ fn under_availability_quorum_a_write_that_is_not_met_in_time_is_unknown_and_may_
     let key = key("unknown");
     // The links are believed to be up, and carry nothing.
     sim.set_network(NetworkFaults { loss: 1000, ..NetworkFaults::default() });
-    assert_eq!(sim.update(0, &key, put("x")), Err(RequestError::Unknown { acked: 1, needed: 2 }));
+    assert_eq!(
+        sim.update(0, &key, put("x")),
+        Err(RequestError::Unknown { acked: 1, needed: 2, disk: None })
+    );
     sim.set_network(NetworkFaults::default());
     sim.run_until_quiet();
     for node in 0..3 {

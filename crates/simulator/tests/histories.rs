@@ -3,9 +3,11 @@
 //!
 //! `MERGANSER_SEED=<seed> cargo test -p simulator --test histories one_seed` runs one seed again.
 
+use std::ops::RangeInclusive;
+
 use replication::{Availability, BucketPolicy};
 use simulator::{
-    DiskFaults, NetworkFaults, Random, SimOptions, Workload, run_history, run_retries,
+    DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload, run_history, run_retries,
 };
 
 /// Everything about a run follows from its seed.
@@ -46,17 +48,54 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         cuts: random.chance(700),
         crashes: random.chance(500),
         jumps: random.chance(300),
+        pauses: false,
+        name_bytes: 0,
     };
     (options, workload)
 }
 
-fn check(seed: u64) {
+/// As [`scenario`], with more nodes than owners, of which some are paused now and then: what owners
+/// miss is kept by fallbacks.
+fn scenario_with_fallbacks(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0fa1_1bac);
     let (options, workload) = scenario(seed);
-    if let Err(wrong) = run_history(seed, options.clone(), &workload) {
-        panic!(
+    let nodes = random.between(4, 5) as usize;
+    let cover_ms = *random.pick(&[5, 20, 100]);
+    let crashes = random.chance(500);
+    let name_bytes = *random.pick(&[0, 300]);
+    let workload = Workload { crashes, pauses: true, name_bytes, ..workload };
+    (SimOptions { nodes, cover_ms, ..options }, workload)
+}
+
+fn check(seed: u64) {
+    check_scenario(seed, scenario(seed), "one_seed");
+}
+
+fn check_with_fallbacks(seed: u64) -> Sim {
+    check_scenario(seed, scenario_with_fallbacks(seed), "one_seed_with_fallbacks")
+}
+
+/// Checks seeds, which together must have taken every way.
+fn check_all_with_fallbacks(seeds: RangeInclusive<u64>) {
+    let mut taken = [0; 3];
+    for seed in seeds {
+        let sim = check_with_fallbacks(seed);
+        for counters in (0..sim.nodes()).filter_map(|node| sim.counters(node)) {
+            taken[0] += counters.hints_taken;
+            taken[1] += counters.reads_hedged;
+            taken[2] += counters.digests_differing;
+        }
+    }
+    assert!(taken.iter().all(|&count| count > 100), "{taken:?}");
+}
+
+fn check_scenario(seed: u64, (options, workload): (SimOptions, Workload), again: &str) -> Sim {
+    match run_history(seed, options.clone(), &workload) {
+        Ok((sim, _)) => sim,
+        Err(wrong) => panic!(
             "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
-             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test histories one_seed"
-        );
+             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test histories {again}"
+        ),
     }
 }
 
@@ -65,6 +104,12 @@ fn check(seed: u64) {
 fn one_seed() {
     let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
     check(seed.unwrap_or(1));
+}
+
+#[test]
+fn one_seed_with_fallbacks() {
+    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
+    check_with_fallbacks(seed.unwrap_or(1));
 }
 
 #[test]
@@ -100,9 +145,30 @@ fn histories_of_seeds_1501_to_2000() {
     (1501..=2000).for_each(check);
 }
 
+// As many with fallbacks and pauses.
+
+#[test]
+fn histories_with_fallbacks_of_seeds_1_to_500() {
+    check_all_with_fallbacks(1..=500);
+}
+
+#[test]
+fn histories_with_fallbacks_of_seeds_501_to_1000() {
+    check_all_with_fallbacks(501..=1000);
+}
+
+#[test]
+fn histories_with_fallbacks_of_seeds_1001_to_1500() {
+    check_all_with_fallbacks(1001..=1500);
+}
+
+#[test]
+fn histories_with_fallbacks_of_seeds_1501_to_2000() {
+    check_all_with_fallbacks(1501..=2000);
+}
+
 /// Increments with names, sent again and again through any node: every sum exact.
-fn check_retries(seed: u64) {
-    let (options, workload) = scenario(seed);
+fn check_retries(seed: u64, (options, workload): (SimOptions, Workload)) {
     let options = SimOptions { skew_ms: 0, ..options };
     if let Err(wrong) = run_retries(seed, options.clone(), &workload) {
         panic!("seed {seed}: {wrong}\n{options:?}\n{workload:?}");
@@ -111,10 +177,15 @@ fn check_retries(seed: u64) {
 
 #[test]
 fn increments_retried_with_names_count_once_seeds_1_to_500() {
-    (1..=500).for_each(check_retries);
+    (1..=500).for_each(|seed| check_retries(seed, scenario(seed)));
 }
 
 #[test]
 fn increments_retried_with_names_count_once_seeds_501_to_1000() {
-    (501..=1000).for_each(check_retries);
+    (501..=1000).for_each(|seed| check_retries(seed, scenario(seed)));
+}
+
+#[test]
+fn increments_retried_with_names_count_once_with_fallbacks_seeds_1_to_500() {
+    (1..=500).for_each(|seed| check_retries(seed, scenario_with_fallbacks(seed)));
 }

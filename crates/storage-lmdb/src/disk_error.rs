@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use storage::SeamError;
+use storage::{STARTING_EMPTY, SeamError};
 
 /// "Input/output error" on every system that has LMDB; `io::ErrorKind` has no name for it.
 pub(crate) const EIO: i32 = 5;
@@ -40,8 +40,8 @@ pub enum OpenError {
     Full(PathBuf),
     /// What is there is not what was written.
     #[error(
-        "{} is damaged ({reason}): restore it from a backup, or move it away and start empty, \
-         the other replicas then fill it", dir.display()
+        "{} is damaged ({reason}): restore it from a backup, or move the node's whole data \
+         directory away and {STARTING_EMPTY}", dir.display()
     )]
     Damaged {
         /// The directory.

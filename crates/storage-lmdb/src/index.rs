@@ -40,12 +40,16 @@ pub struct LmdbOptions {
     pub map_size: usize,
     /// The map doubles when it is full, up to this many bytes.
     pub map_limit: usize,
+    /// Whether an index that is absent, or an empty file, is created. If not, it is
+    /// [`OpenError::Damaged`]: it was there before, and what it held is lost.
+    pub may_create: bool,
 }
 
 impl Default for LmdbOptions {
     /// 64 GiB, so that growing is rare; up to 16 TiB, which 47 bits of address hold eight times.
+    /// Created when absent.
     fn default() -> Self {
-        Self { map_size: 64 * GIB, map_limit: 16 * 1_024 * GIB }
+        Self { map_size: 64 * GIB, map_limit: 16 * 1_024 * GIB, may_create: true }
     }
 }
 
@@ -54,12 +58,12 @@ impl Default for LmdbOptions {
 pub struct LmdbIndex;
 
 impl LmdbIndex {
-    /// Opens the index in `dir`, a directory of its own, creating it when absent. It stays locked
-    /// until the writer and every reader are dropped.
+    /// Opens the index in `dir`, a directory of its own, creating it when absent if the options say
+    /// so. It stays locked until the writer and every reader are dropped.
     pub fn open(dir: &Path, options: &LmdbOptions) -> Result<(LmdbReader, LmdbWriter), OpenError> {
         let lock = DirectoryLock::acquire(dir)?;
         let map_size = options.map_size.max(1).next_multiple_of(MIB);
-        let opened = Opened::open(lock.dir(), map_size)?;
+        let opened = Opened::open(lock.dir(), map_size, options.may_create)?;
         let shared = Arc::new(Shared { gate: RwLock::new(Some(Arc::new(opened))), lock });
         let writer =
             LmdbWriter { shared: Arc::clone(&shared), map_size, map_limit: options.map_limit };
@@ -153,14 +157,14 @@ impl Shared {
         if let Some(opened) = gate.take() {
             Arc::into_inner(opened).expect("reads drop their handles before they leave the gate");
         }
-        let failed = match Opened::open(self.lock.dir(), map_size) {
+        let failed = match Opened::open(self.lock.dir(), map_size, false) {
             Ok(opened) => {
                 *gate = Some(Arc::new(opened));
                 return Ok(());
             }
             Err(error) => error,
         };
-        *gate = Opened::open(self.lock.dir(), fallback).ok().map(Arc::new);
+        *gate = Opened::open(self.lock.dir(), fallback, false).ok().map(Arc::new);
         Err(SeamError::Io(format!("nothing was applied: {failed}")))
     }
 }

@@ -85,7 +85,9 @@ fn every_acknowledged_update_survives_kill_nine() {
         let mut rest = Vec::new();
         output.read_to_end(&mut rest).unwrap();
         let rest = String::from_utf8_lossy(&rest);
-        rest.split_inclusive('\n').for_each(|line| drop(note(line, &mut acknowledged)));
+        for line in rest.split_inclusive('\n') {
+            let _ = note(line, &mut acknowledged);
+        }
         println!("killed {round} of {kills} times, {} acknowledged", acknowledged.len());
     }
     let mut engine = open(temp.path(), u64::from(kills) + 1);

@@ -1,6 +1,7 @@
-//! The census: how many live keys there are, by bucket and partition, and of how many keys deltas are
-//! pending, by owner. Kept in memory; each checkpoint writes it beside the rows that it counts, so
-//! that it is exact for them, and a start need not count what may be millions of rows.
+//! The census: how many live keys there are, by bucket and partition, how many of them are in conflict,
+//! and of how many keys deltas are pending, by owner. Kept in memory; each checkpoint writes it beside
+//! the rows that it counts, so that it is exact for them, and a start need not count what may be
+//! millions of rows. Which keys are in conflict stands in rows of their own (`engine/conflicts.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use ring::{Partition, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::memtable::Memtable;
-use crate::record::live_tags_unchecked;
+use crate::record::standing_unchecked;
 use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
 use crate::{IndexRead, Shard, Shards, StorageError, Table, row_token};
 
@@ -19,15 +20,44 @@ use crate::{IndexRead, Shard, Shards, StorageError, Table, row_token};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
-    Key(Bytes, Partition),
+    Key { bucket: Bytes, partition: Partition, several_types: bool, several_siblings: bool },
     /// A key, of this shard, of which something is pending for this owner.
     Pending(NodeId, Shard),
+}
+
+/// How many keys are in conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictCounts {
+    /// Keys in conflict, of whichever kind.
+    pub keys: u64,
+    /// Keys with more than one live type.
+    pub types: u64,
+    /// Keys with more than one sibling.
+    pub siblings: u64,
+}
+
+impl ConflictCounts {
+    /// Every count, and whether a key with these properties is counted in it.
+    fn each(&mut self, types: bool, siblings: bool) -> [(&mut u64, bool); 3] {
+        [
+            (&mut self.keys, types || siblings),
+            (&mut self.types, types),
+            (&mut self.siblings, siblings),
+        ]
+    }
+
+    fn add(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.types += other.types;
+        self.siblings += other.siblings;
+    }
 }
 
 /// What one shard adds to a census, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardCensus {
     keys: BTreeMap<Bytes, BTreeMap<u32, u64>>,
+    conflicts: BTreeMap<u32, ConflictCounts>,
     pending: BTreeMap<NodeId, u64>,
 }
 
@@ -35,6 +65,8 @@ pub(crate) struct ShardCensus {
 pub(crate) struct Census {
     keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
     live_keys: u64,
+    /// Of the partitions that have any.
+    conflicts: BTreeMap<Partition, ConflictCounts>,
     pending: BTreeMap<NodeId, BTreeMap<Shard, u64>>,
 }
 
@@ -68,8 +100,14 @@ impl Census {
 
     pub(crate) fn add(&mut self, counted: &Counted) {
         match counted {
-            Counted::Key(bucket, partition) => {
+            Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys += 1;
+                if *several_types || *several_siblings {
+                    let counts = self.conflicts.entry(*partition).or_default();
+                    for (count, concerns) in counts.each(*several_types, *several_siblings) {
+                        *count += u64::from(concerns);
+                    }
+                }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     *partitions.entry(*partition).or_default() += 1;
                 } else {
@@ -85,8 +123,16 @@ impl Census {
     /// Saturating, because a damaged record may have been counted wrongly.
     pub(crate) fn remove(&mut self, counted: &Counted) {
         match counted {
-            Counted::Key(bucket, partition) => {
+            Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys = self.live_keys.saturating_sub(1);
+                if let Some(counts) = self.conflicts.get_mut(partition) {
+                    for (count, concerns) in counts.each(*several_types, *several_siblings) {
+                        *count = count.saturating_sub(u64::from(concerns));
+                    }
+                    if *counts == ConflictCounts::default() {
+                        self.conflicts.remove(partition);
+                    }
+                }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     take_one(partitions, *partition);
                     if partitions.is_empty() {
@@ -109,6 +155,12 @@ impl Census {
         self.live_keys
     }
 
+    pub(crate) fn conflicts(&self) -> ConflictCounts {
+        let mut all = ConflictCounts::default();
+        self.conflicts.values().for_each(|counts| all.add(*counts));
+        all
+    }
+
     pub(crate) fn keys(&self, bucket: &Bytes, partitions: &[Partition]) -> u64 {
         let Some(counts) = self.keys.get(bucket) else { return 0 };
         partitions.iter().filter_map(|partition| counts.get(partition)).sum()
@@ -127,6 +179,10 @@ impl Census {
                 part.keys.entry(bucket.clone()).or_default().insert(partition.0, count);
             }
         }
+        for (&partition, &counts) in &self.conflicts {
+            let part = &mut parts[usize::from(shards.of_partition(partition).0)];
+            part.conflicts.insert(partition.0, counts);
+        }
         for (&owner, counts) in &self.pending {
             for (shard, &count) in counts {
                 parts[usize::from(shard.0)].pending.insert(owner, count);
@@ -143,6 +199,9 @@ impl Census {
                 *all.entry(Partition(partition)).or_default() += count;
                 self.live_keys += count;
             }
+        }
+        for (&partition, &counts) in &part.conflicts {
+            self.conflicts.entry(Partition(partition)).or_default().add(counts);
         }
         for (&owner, &count) in &part.pending {
             *self.pending.entry(owner).or_default().entry(shard).or_default() += count;
@@ -167,12 +226,18 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
 /// What a header's row counts as. The same for the same bytes, so that what was added is what is
 /// removed.
 pub(crate) fn counted_key(key: &[u8], record: &[u8], shards: Shards) -> Option<Counted> {
-    if live_tags_unchecked(record).is_empty() {
+    let standing = standing_unchecked(record);
+    if standing.live.is_empty() {
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
     let bucket = Bytes::copy_from_slice(bucket);
-    Some(Counted::Key(bucket, RowKey::partition(key, shards.partitions())?))
+    Some(Counted::Key {
+        bucket,
+        partition: RowKey::partition(key, shards.partitions())?,
+        several_types: standing.live.len() > 1,
+        several_siblings: standing.siblings > 1,
+    })
 }
 
 /// What the outbox rows of one owner and key count as, given the key of one of them or what those

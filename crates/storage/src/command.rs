@@ -5,7 +5,7 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{Delta, Key, Operation, Scope, Tag, UpdateError, View};
+use values::{Delta, Key, Minted, Operation, Scope, Tag, UpdateError, View};
 
 use crate::Durability;
 use crate::row_key::RowKey;
@@ -20,6 +20,14 @@ pub struct Ticket(pub u64);
 pub enum Command {
     /// Reads a key. Sees every command given before, durable or not.
     Read {
+        /// Which key.
+        key: Key,
+        /// Which part of it.
+        scope: Scope,
+    },
+    /// As [`Command::Read`], joined with what the outbox holds of the key for its owners: how a
+    /// fallback answers.
+    ReadHeld {
         /// Which key.
         key: Key,
         /// Which part of it.
@@ -114,6 +122,41 @@ pub enum Command {
         /// Which key.
         key: Key,
     },
+    /// Lists keys in conflict, those with most siblings first. Looks at a bounded number of them:
+    /// the page can be short before the end.
+    Conflicts {
+        /// Go on after this position; `None` from the start.
+        after: Option<ConflictPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+}
+
+/// A place in the order of the keys in conflict, the same at every replica that shows the same of
+/// them. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConflictPosition(pub Bytes);
+
+/// A key that someone is to resolve: it has several types, or several siblings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicted {
+    /// Where it stands.
+    pub position: ConflictPosition,
+    /// The key.
+    pub key: Key,
+    /// Its live types.
+    pub tags: Vec<Tag>,
+    /// Different siblings of its raw value; 0 if it has none.
+    pub siblings: u32,
+}
+
+/// A page of keys in conflict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictPage {
+    /// Keys in conflict, those with most siblings first.
+    pub keys: Vec<Conflicted>,
+    /// The last place looked at, where to go on after; `None` at the end.
+    pub next: Option<ConflictPosition>,
 }
 
 /// A place in the order of an owner's pending deltas. Opaque.
@@ -167,7 +210,7 @@ pub struct Listing {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// What a [`Command::Read`] found.
+    /// What a [`Command::Read`] or [`Command::ReadHeld`] found.
     View(View),
     /// An operation's delta was made and merged; it is not durable yet.
     Prepared {
@@ -177,6 +220,8 @@ pub enum Answer {
         changed: u64,
         /// Whether the operation, known by its name, had been done before.
         repeated: bool,
+        /// The dots that it minted, if any.
+        minted: Option<Minted>,
         /// The key after the merge, within the operation's scope.
         view: View,
     },
@@ -192,8 +237,12 @@ pub enum Answer {
     Listed(Listing),
     /// Number of live keys.
     Count(u64),
+    /// Keys in conflict.
+    Conflicts(ConflictPage),
     /// What a [`Command::Explain`] found.
     Explained {
+        /// Which key.
+        key: Key,
         /// The whole key.
         view: View,
         /// Owners for whom the outbox holds a delta of the key, in order.

@@ -13,6 +13,7 @@
 //! holds of a shard, and the records of the shard from there on, give what the memtable shows.
 
 mod collection;
+mod conflicts;
 mod disk;
 mod listing;
 mod look;
@@ -22,6 +23,8 @@ mod rebuild;
 mod replay;
 mod sweep;
 mod write_out;
+
+use self::conflicts::conflict_of;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +36,7 @@ use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Token;
 use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
-use crate::census::{Census, Counted, counted_key};
+use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
 use crate::log_record::{self, RecordOut};
 use crate::memtable::{BatchId, Memtable};
@@ -112,6 +115,8 @@ struct Waiting {
     bytes: usize,
     /// Whether it must be durable for its answers to be given.
     sync: bool,
+    /// Whether what is acknowledged later may rest on it: on a delivery nothing does.
+    is_relied_on: bool,
     answers: Vec<(Ticket, Answer)>,
     /// Changes of the census, in order: what, and whether it is counted now or no longer is.
     counted: Vec<(Counted, bool)>,
@@ -130,6 +135,9 @@ impl<R: IndexRead> Engine<R> {
     ) {
         let done = match command {
             Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
+            Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
             Command::Update { key, operation, observed, shown, stamp, named, durability } => {
@@ -170,8 +178,13 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
-                answers.push((ticket, Answer::Explained { view, pending_for }));
+                answers.push((ticket, Answer::Explained { key, view, pending_for }));
             }),
+            Command::Conflicts { after, limit } => {
+                self.list_conflicts(after.as_ref(), limit).map(|page| {
+                    answers.push((ticket, Answer::Conflicts(page)));
+                })
+            }
         };
         if let Err(error) = done {
             if matches!(error, StorageError::Corrupt(_)) {
@@ -218,7 +231,7 @@ impl<R: IndexRead> Engine<R> {
             Ok(Appended { position, synced }) => {
                 self.rows.committed();
                 self.position = position;
-                self.is_unsynced = !synced;
+                self.is_unsynced = !synced && (self.is_unsynced || done.is_relied_on);
                 self.batch_ended();
                 self.disk_works();
                 answers.extend(done.answers);
@@ -241,6 +254,11 @@ impl<R: IndexRead> Engine<R> {
     /// Number of keys with something live.
     pub fn live_keys(&self) -> u64 {
         self.census.live_keys()
+    }
+
+    /// Number of keys in conflict.
+    pub fn conflicts(&self) -> ConflictCounts {
+        self.census.conflicts()
     }
 
     /// Number of keys of which deltas are pending for `owner`.
@@ -321,7 +339,7 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(&view, actor, &self.config.limits);
         }
-        let Prepared { delta, changed, repeated } = match prepared {
+        let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
@@ -331,7 +349,7 @@ impl<R: IndexRead> Engine<R> {
         view.collections = merged.header.summaries();
         self.make(at, key, merged, &delta)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
-        Ok(Answer::Prepared { delta, changed, repeated, view })
+        Ok(Answer::Prepared { delta, changed, repeated, minted, view })
     }
 
     /// Who mints for `tag` of the key at `at`, whose context is `context`.
@@ -381,6 +399,7 @@ impl<R: IndexRead> Engine<R> {
     /// Adds what was done to the batch being gathered.
     fn record(&mut self, token: Token, record: &RecordOut<'_>) {
         let shard = self.config.shards.shards().of_token(token);
+        self.current.is_relied_on |= !matches!(record, RecordOut::Delivered(..));
         log_record::push(&mut self.current.records, shard, record);
     }
 
@@ -388,8 +407,13 @@ impl<R: IndexRead> Engine<R> {
     fn put_header(&mut self, at: &RowKey, record: Vec<u8>) -> Result<(), StorageError> {
         let shards = self.config.shards.shards();
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, shards);
-        let before = self.rows.get(Table::Header, at.as_bytes(), counted)?.flatten();
-        let after = counted(&record);
+        let look = |record: &[u8]| (counted(record), conflict_of(at, record));
+        let before = self.rows.get(Table::Header, at.as_bytes(), look)?.unwrap_or_default();
+        let (before, was_listed) = before;
+        let (after, is_listed) = look(&record);
+        if was_listed != is_listed {
+            self.list_conflict(was_listed, is_listed);
+        }
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
@@ -399,6 +423,15 @@ impl<R: IndexRead> Engine<R> {
         }
         self.rows.put(Table::Header, at.as_bytes().to_vec(), Some(record));
         Ok(())
+    }
+
+    /// Changes the row that lists a key in conflict.
+    fn list_conflict(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+        for (row, value) in [(before, None), (after, Some(Vec::new()))] {
+            if let Some(row) = row {
+                self.rows.put(Table::Meta, row, value);
+            }
+        }
     }
 
     fn count(&mut self, counted: Counted, added: bool) {

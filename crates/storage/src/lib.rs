@@ -18,10 +18,11 @@ mod shard;
 mod single;
 mod stamp;
 
+pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
-
 pub use command::{
-    Answer, Command, ListPosition, Listed, Listing, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
+    OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use durability::Durability;
 pub use engine::{Batch, Engine, EngineConfig, Replay, WrittenRows};
@@ -37,4 +38,7 @@ pub use seam::{
 };
 pub use shard::{Shard, ShardSet, Shards};
 pub use single::SingleEngine;
-pub use stamp::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
+pub use stamp::{
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
+    check_or_write,
+};

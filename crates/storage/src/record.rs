@@ -2,10 +2,10 @@
 //!
 //! Every record begins with the xxh3-64 of the rest, seeded with that of the row's key, so that a
 //! row that turns up under another key is as damaged as a changed byte. The rest is
-//! `clock::encode` of one of the types here; a header's is preceded by its live tags, so that
-//! counting and listing need not decode it.
+//! `clock::encode` of one of the types here; a header's is preceded by its live tags and number of
+//! siblings, so that counting and listing need not decode it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clock::CausalContext;
@@ -185,16 +185,45 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
     clock::decode(body).map_err(damaged)
 }
 
-/// The live tags before a header's encoding, and that encoding.
-fn split_live(body: &[u8]) -> Option<(&[u8], &[u8])> {
+/// What stands before a header's encoding, and that encoding.
+fn split_standing(body: &[u8]) -> Option<(Standing<'_>, &[u8])> {
     let (count, rest) = body.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*count)))
+    let (siblings, rest) = rest.split_first_chunk()?;
+    let (live, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*count)))?;
+    Some((Standing { live, siblings: u32::from_be_bytes(*siblings) }, rest))
+}
+
+/// How a key stands, as its header's record says before its encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing<'a> {
+    /// Numbers of the live tags.
+    pub(crate) live: &'a [u8],
+    /// Different siblings of its raw value.
+    pub(crate) siblings: u32,
+}
+
+impl Standing<'_> {
+    /// Whether someone is to resolve or reconcile something.
+    pub(crate) const fn is_in_conflict(&self) -> bool {
+        self.live.len() > 1 || self.siblings > 1
+    }
 }
 
 impl Header {
     /// Types that a reader sees something of.
     pub(crate) fn live_tags(&self) -> impl Iterator<Item = Tag> + '_ {
         self.tags.iter().filter(|(_, part)| part.is_live()).map(|(&tag, _)| tag)
+    }
+
+    /// Different siblings that a reader of the raw value is shown.
+    fn siblings(&self) -> u32 {
+        let Some(Part::Whole(State::Bytes(state))) = self.tags.get(&Tag::BYTES) else { return 0 };
+        let siblings = &state.store.0;
+        let different = match siblings.len() {
+            few @ 0..=1 => few,
+            _ => siblings.values().map(|sibling| &sibling.value).collect::<BTreeSet<_>>().len(),
+        };
+        u32::try_from(different).unwrap_or(u32::MAX)
     }
 
     /// The record of `key`'s header row at `at`.
@@ -211,7 +240,8 @@ impl Header {
             }
         }
         let encoding = clock::encode(&header);
-        let body = [count.to_be_bytes().as_slice(), &live, &encoding].concat();
+        let siblings = self.siblings().to_be_bytes();
+        let body = [count.to_be_bytes().as_slice(), &siblings, &live, &encoding].concat();
         seal(at.as_bytes(), &body)
     }
 
@@ -221,7 +251,7 @@ impl Header {
         record: &[u8],
     ) -> Result<(Self, Option<Key>), StorageError> {
         let (_, encoding) =
-            split_live(open(row_key, record)?).ok_or_else(|| damaged("header cut short"))?;
+            split_standing(open(row_key, record)?).ok_or_else(|| damaged("header cut short"))?;
         let HeaderIn { key, states, collections } = decode(encoding)?;
         let states = states.0.into_iter().map(|(tag, state)| (tag, Part::Whole(state)));
         let collections = collections.into_iter().map(|(tag, held)| (tag, Part::Collection(held)));
@@ -235,15 +265,20 @@ impl Header {
     }
 }
 
-/// The live tags of a header's record, whole or damaged: unchecked, for counting.
-pub(crate) fn live_tags_unchecked(record: &[u8]) -> &[u8] {
-    record.get(CHECKSUM_BYTES..).and_then(split_live).map_or(&[], |(live, _)| live)
+/// How the key of a header's record stands, whole or damaged: unchecked, for counting.
+pub(crate) fn standing_unchecked(record: &[u8]) -> Standing<'_> {
+    let body = record.get(CHECKSUM_BYTES..);
+    body.and_then(split_standing).map_or_else(Standing::default, |(standing, _)| standing)
+}
+
+/// How the key of a header's record stands; `None` if the record is damaged.
+pub(crate) fn standing<'a>(row_key: &[u8], record: &'a [u8]) -> Option<Standing<'a>> {
+    split_standing(open(row_key, record).ok()?).map(|(standing, _)| standing)
 }
 
 /// The live tags of a header's record; `None` if it is damaged.
 pub(crate) fn live_tags(row_key: &[u8], record: &[u8]) -> Option<Vec<Tag>> {
-    let (live, _) = split_live(open(row_key, record).ok()?)?;
-    Some(live.iter().copied().map(Tag).collect())
+    Some(standing(row_key, record)?.live.iter().copied().map(Tag).collect())
 }
 
 /// The record of the row of `element` of the collection at `at`.

@@ -5,6 +5,7 @@
 //! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
 //! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
+//!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
 //! Shard    number (2, big-endian)
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
@@ -17,7 +18,8 @@
 //! key's elements of one tag are contiguous, and their prefix is no other key's (the form's length
 //! stands before it); elements are in the order of their bytes, except among those that agree in
 //! their first ELEMENT_INLINE_MAX bytes and are longer; of what is pending for one owner and key, the
-//! latest row comes first. A key or element under a digest has its
+//! latest row comes first; of keys in conflict, those with most siblings come
+//! first. A key or element under a digest has its
 //! full bytes in the record, and whoever reads the record compares them.
 
 use ring::{Partition, PartitionCount, Token};
@@ -33,6 +35,8 @@ pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
 /// What is left for the key's form beside the longest element part, the tag and two lengths.
 const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
 const SWEEP: &[u8] = b"sweep";
+const CONFLICT: &[u8] = b"conflict";
+const SIBLINGS_BYTES: usize = size_of::<u32>();
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +183,22 @@ pub(crate) fn parse_sweep(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     Some((Tag(tag), RowKey::read(at)?))
 }
 
+/// Key of the row that lists the key at `at` among those in conflict.
+pub(crate) fn conflict_row(siblings: u32, at: &[u8]) -> Vec<u8> {
+    [CONFLICT, &(!siblings).to_be_bytes(), at].concat()
+}
+
+/// What the keys of all rows of keys in conflict begin with.
+pub(crate) const fn conflict_prefix() -> &'static [u8] {
+    CONFLICT
+}
+
+/// Takes the key of such a row apart: siblings, and the key of the header row.
+pub(crate) fn parse_conflict(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (siblings, at) = bytes.strip_prefix(CONFLICT)?.split_first_chunk::<SIBLINGS_BYTES>()?;
+    Some((!u32::from_be_bytes(*siblings), at))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -207,7 +227,10 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
     let at = match table {
         Table::Header | Table::Element => row_key,
         Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
-        Table::Meta => row_key.strip_prefix(SWEEP)?.get(1..)?,
+        Table::Meta => match row_key.strip_prefix(SWEEP) {
+            Some(rest) => rest.get(1..)?,
+            None => parse_conflict(row_key)?.1,
+        },
         Table::Shard => return None,
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
@@ -226,6 +249,8 @@ mod tests {
         let outbox = outbox_row(&at.outbox(clock::NodeId(7)), 3);
         assert_eq!(row_token(Table::Outbox, &outbox), token);
         assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
+        assert_eq!(row_token(Table::Meta, &conflict_row(3, at.as_bytes())), token);
+        assert_eq!(parse_conflict(&conflict_row(3, at.as_bytes())), Some((3, at.as_bytes())));
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }
 

@@ -40,20 +40,23 @@ mod key;
 mod operation;
 mod register;
 mod rows;
+mod siblings;
 mod state;
 mod tag;
 mod tally;
 mod types;
 mod view;
+mod weight;
 
 pub use causal::{Causal, DotFun, DotMap, DotSet, DotStore};
 pub use delta::{Delta, Touch};
 pub use key::{BUCKET_BYTES_MAX, Blob, InvalidKey, KEY_BYTES_MAX, Key};
-pub use operation::{Limits, Mint, Operation, Prepared, UpdateError, WrongType};
+pub use operation::{Limits, Mint, Minted, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};
 pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row};
+pub use siblings::ManySiblings;
 pub use state::{CounterState, Sibling, State, Value};
-pub use tag::Tag;
+pub use tag::{NoSuchTag, Tag};
 pub use tally::{Tally, TallyEntry};
 pub use types::{
     BytesOp, CartOp, CounterOp, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,

@@ -4,7 +4,7 @@
 //! merge checks nothing and never fails. Removals act on what the given view shows (observed
 //! remove); a coordinator shows them what enough replicas have.
 
-use clock::{Actor, CausalContext, Stamp};
+use clock::{Actor, CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,7 +17,7 @@ mod prepare;
 
 use prepare::{
     Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_map, prepare_orset,
-    prepare_register, removal,
+    prepare_register, prepare_resolve, removal,
 };
 
 /// One operation on one key.
@@ -39,6 +39,8 @@ pub enum Operation {
     Map(MapOp),
     /// Removes what was observed of the whole key: of one type, or of every type.
     Delete(Option<Tag>),
+    /// Ends a conflict of types: removes what was observed of every type but this one.
+    Resolve(Tag),
 }
 
 /// Who makes a delta, and when.
@@ -55,7 +57,11 @@ pub struct Mint {
 pub struct Limits {
     /// Longest value, in bytes. Default 8 MiB.
     pub value_bytes: usize,
-    /// Most siblings that a put may leave. Default 100 (Riak's limit).
+    /// A put that leaves more siblings than this is done and reported. Default 25 (Riak's
+    /// `warn_siblings`).
+    pub siblings_soft: usize,
+    /// A put that would leave more siblings than this, and more than there were, is refused. Never
+    /// less than 1 counts. Default 100 (Riak's `max_siblings`).
     pub siblings: usize,
     /// Most bytes that the siblings which a put leaves may hold in all: a raw value is replicated
     /// with all of them, in one message. Never less than `value_bytes` counts. Default 8 MiB.
@@ -83,6 +89,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             value_bytes: 8 << 20,
+            siblings_soft: 25,
             siblings: 100,
             siblings_bytes: 8 << 20,
             adds_per_item: 10_000,
@@ -170,7 +177,9 @@ pub enum UpdateError {
     #[error("{0} elements named; name at least 1 and at most the bucket's limit")]
     ElementCount(usize),
     /// The key has too many siblings to add one.
-    #[error("{0} siblings; get them, reconcile, and put with the context of that get")]
+    #[error(
+        "{0} siblings, and no more are allowed; read them, reconcile, and put the result back with the context of that read"
+    )]
     TooManySiblings(usize),
     /// The key's siblings hold too many bytes to add one.
     #[error(
@@ -224,6 +233,27 @@ pub enum UpdateError {
     /// No stamp larger than the key's present one exists.
     #[error("the register's timestamp is the last there is; delete nothing, write another key")]
     StampExhausted,
+    /// There is no conflict of types to resolve.
+    #[error("{}; nothing to resolve", holds(.0))]
+    NotInConflict(Vec<Tag>),
+    /// The type to keep is none that the key has.
+    #[error("{}, and no {wanted}: keep one of these", holds(.live))]
+    NotHeld {
+        /// The type to keep.
+        wanted: Tag,
+        /// The types that the key has.
+        live: Vec<Tag>,
+    },
+    /// A type that would have to be removed is none that this node knows.
+    #[error("the key holds an {0}, which this node cannot remove: ask a node of a later version")]
+    UnknownType(Tag),
+}
+
+fn holds(live: &[Tag]) -> String {
+    match live {
+        [] => "the key holds nothing".into(),
+        live => format!("the key holds {}", names(live)),
+    }
 }
 
 /// A delta made, and what it does to what was seen.
@@ -235,16 +265,36 @@ pub struct Prepared {
     pub changed: u64,
     /// Whether the operation, known by its name, had been done before: nothing was done now.
     pub repeated: bool,
+    /// The dots that it minted, if any: what the write is called from now on.
+    pub minted: Option<Minted>,
 }
 
 impl Prepared {
     const fn new(delta: Delta, changed: u64) -> Self {
-        Self { delta, changed, repeated: false }
+        Self { delta, changed, repeated: false, minted: None }
+    }
+}
+
+/// The dots that one operation minted: consecutive ones of one actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minted {
+    /// The tag that they name writes of.
+    pub tag: Tag,
+    /// The first dot.
+    pub first: Dot,
+    /// Counter of the last one.
+    pub last: u64,
+}
+
+impl Minted {
+    /// Whether `dot` is one of them.
+    pub fn contains(&self, dot: Dot) -> bool {
+        dot.actor == self.first.actor && (self.first.counter..=self.last).contains(&dot.counter)
     }
 }
 
 impl Operation {
-    /// The type operated on; `None` for a delete of every type.
+    /// The type operated on; `None` for a delete of every type and for a resolution.
     pub const fn tag(&self) -> Option<Tag> {
         match self {
             Self::Bytes(_) => Some(Tag::BYTES),
@@ -255,6 +305,30 @@ impl Operation {
             Self::Cart(_) => Some(Tag::CART),
             Self::Map(_) => Some(Tag::MAP),
             Self::Delete(tag) => *tag,
+            Self::Resolve(_) => None,
+        }
+    }
+
+    /// What it is called where people read of it: type and verb.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Bytes(BytesOp::Put(_)) => "bytes put",
+            Self::Bytes(BytesOp::Delete) => "bytes delete",
+            Self::Register(RegisterOp::Set { .. }) => "lww set",
+            Self::Register(RegisterOp::Increment(_)) => "lww increment",
+            Self::Gset(GsetOp::Add(_)) => "gset add",
+            Self::Counter(CounterOp::Add(_)) => "counter add",
+            Self::Counter(CounterOp::Reset) => "counter reset",
+            Self::Orset(OrsetOp::Add(_)) => "orset add",
+            Self::Orset(OrsetOp::Remove(_)) => "orset remove",
+            Self::Cart(CartOp::Add { .. }) => "cart add",
+            Self::Cart(CartOp::Remove(_)) => "cart remove",
+            Self::Cart(CartOp::SetQuantity { .. }) => "cart set",
+            Self::Map(MapOp::Set(_)) => "map set",
+            Self::Map(MapOp::Increment { .. }) => "map increment",
+            Self::Map(MapOp::Remove(_)) => "map remove",
+            Self::Delete(_) => "delete",
+            Self::Resolve(_) => "resolve",
         }
     }
 
@@ -278,7 +352,8 @@ impl Operation {
             Self::Bytes(BytesOp::Delete)
             | Self::Register(RegisterOp::Increment(_))
             | Self::Counter(_)
-            | Self::Delete(_) => 0,
+            | Self::Delete(_)
+            | Self::Resolve(_) => 0,
         }
     }
 
@@ -308,14 +383,15 @@ impl Operation {
             Self::Bytes(BytesOp::Delete)
             | Self::Register(RegisterOp::Increment(_))
             | Self::Counter(_)
-            | Self::Delete(_) => {}
+            | Self::Delete(_)
+            | Self::Resolve(_) => {}
         }
         let (bytes, limit) = (self.payload_bytes(), limits.operation_bytes());
         if bytes > limit { Err(UpdateError::OperationTooLong { bytes, limit }) } else { Ok(()) }
     }
 
-    /// The type whose counters the operation mints from (a delete leaves a newer tombstone in a
-    /// register).
+    /// The type whose counters the operation mints from (a removal of a register leaves a
+    /// newer tombstone).
     pub const fn minted_tag(&self) -> Tag {
         match self.tag() {
             Some(tag) => tag,
@@ -331,9 +407,9 @@ impl Operation {
         };
         match self {
             Self::Bytes(_) | Self::Counter(_) => Scope::Headers,
-            Self::Register(RegisterOp::Set { replace: true, .. }) | Self::Delete(_) => {
-                Scope::Removal
-            }
+            Self::Register(RegisterOp::Set { replace: true, .. })
+            | Self::Delete(_)
+            | Self::Resolve(_) => Scope::Removal,
             Self::Register(_) => Scope::Headers,
             Self::Gset(GsetOp::Add(names)) => elements(Tag::GSET, names),
             Self::Orset(OrsetOp::Add(names) | OrsetOp::Remove(names)) => {
@@ -365,6 +441,7 @@ impl Operation {
                 | Self::Cart(CartOp::Remove(_) | CartOp::SetQuantity { .. })
                 | Self::Map(MapOp::Set(_) | MapOp::Remove(_))
                 | Self::Delete(_)
+                | Self::Resolve(_)
         )
     }
 
@@ -399,6 +476,8 @@ impl Operation {
         }
         let mut prepared = self.prepare_once(view, observed, mint, limits)?;
         named::mark(&mut prepared.delta, tag, actor);
+        let first = Dot::new(actor, 1);
+        prepared.minted = prepared.minted.or(Some(Minted { tag, first, last: 1 }));
         Ok(prepared)
     }
 
@@ -419,31 +498,45 @@ impl Operation {
         }
         self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
+        let mut prepared = self.delta(view, observed, &mut dots, mint.stamp, limits)?;
+        prepared.minted = dots.minted(self.minted_tag());
+        Ok(prepared)
+    }
+
+    fn delta(
+        &self,
+        view: &View,
+        observed: &CausalContext,
+        dots: &mut Dots,
+        stamp: Stamp,
+        limits: &Limits,
+    ) -> Result<Prepared, UpdateError> {
         match self {
-            Self::Bytes(op) => prepare_bytes(op, view, observed, &mut dots, mint.stamp, limits),
-            Self::Register(op) => prepare_register(op, view, &mut dots, mint.stamp, limits),
+            Self::Bytes(op) => prepare_bytes(op, view, observed, dots, stamp, limits),
+            Self::Register(op) => prepare_register(op, view, dots, stamp, limits),
             Self::Gset(GsetOp::Add(names)) => {
                 let set = match view.value.state(Tag::GSET) {
                     Some(State::Gset(set)) => Some(set),
                     _ => None,
                 };
-                let (delta, changed) = add_elements(set, names, &mut dots)?;
+                let (delta, changed) = add_elements(set, names, dots)?;
                 Ok(Prepared::new(Delta::of(Tag::GSET, State::Gset(delta)), changed))
             }
-            Self::Counter(op) => prepare_counter(op, view, &mut dots),
-            Self::Orset(op) => prepare_orset(op, view, &mut dots),
-            Self::Cart(op) => prepare_cart(op, view, &mut dots, limits),
-            Self::Map(op) => prepare_map(op, view, &mut dots, mint.stamp),
+            Self::Counter(op) => prepare_counter(op, view, dots),
+            Self::Orset(op) => prepare_orset(op, view, dots),
+            Self::Cart(op) => prepare_cart(op, view, dots, limits),
+            Self::Map(op) => prepare_map(op, view, dots, stamp),
             Self::Delete(only) => {
                 let tags: Vec<Tag> = view
                     .live_tags()
                     .into_iter()
                     .filter(|tag| only.is_none_or(|only| only == *tag))
                     .collect();
-                let delta = removal(view, &tags, &mut dots, mint.stamp)?;
+                let delta = removal(view, &tags, dots, stamp)?;
                 let changed = u64::from(!delta.is_empty());
                 Ok(Prepared::new(delta, changed))
             }
+            Self::Resolve(keep) => prepare_resolve(*keep, view, dots, stamp),
         }
     }
 }

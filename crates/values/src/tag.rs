@@ -1,6 +1,7 @@
 //! Type tags: which kind of value a state is.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,20 @@ impl Tag {
         }
     }
 }
+
+impl FromStr for Tag {
+    type Err = NoSuchTag;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchTag> {
+        let known = Self::KNOWN.into_iter().find(|tag| tag.name().eq_ignore_ascii_case(name));
+        known.ok_or(NoSuchTag)
+    }
+}
+
+/// The name is none of a type's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such type: bytes, lww, gset, counter, orset, cart and map there are")]
+pub struct NoSuchTag;
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

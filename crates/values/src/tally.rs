@@ -38,6 +38,11 @@ impl TallyEntry {
         self.written.upto
     }
 
+    /// Counter of the actor's last write that was reset here; 0 for none.
+    pub const fn reset_upto(&self) -> u64 {
+        self.reset.upto
+    }
+
     /// Whether something written has not been reset.
     pub fn is_live(&self) -> bool {
         self.written.upto > self.reset.upto

@@ -75,6 +75,39 @@ impl View {
         Self { value, collections, next: None }
     }
 
+    /// What `value`, all of which is at hand, shows within `scope`. Its summaries are of what it
+    /// holds, so one merged with another view's is exact only where both agree.
+    pub fn within(value: Value, scope: &Scope) -> Self {
+        let mut view = Self::of(value);
+        let mut next = None;
+        for (&tag, state) in &mut view.value.0 {
+            match scope {
+                Scope::Whole => {}
+                Scope::Elements { tag: wanted, elements } if *wanted == tag => {
+                    retain(state, |element| elements.contains(element));
+                }
+                Scope::Range { tag: wanted, after, limit } if *wanted == tag => {
+                    retain(state, |element| after.as_ref().is_none_or(|after| element > after));
+                    let mut left = (*limit).max(1);
+                    let mut last = None;
+                    retain(state, |element| {
+                        if left == 0 {
+                            next = last.take().or(next.take());
+                            return false;
+                        }
+                        left -= 1;
+                        last = Some(element.clone());
+                        true
+                    });
+                }
+                Scope::Removal if tag == Tag::MAP => {}
+                _ => retain(state, |_| false),
+            }
+        }
+        view.next = next;
+        view
+    }
+
     /// The siblings of a `bytes` key, each value once (under its latest dot): a put repeated
     /// through another coordinator is not its own sibling.
     pub fn siblings(&self) -> Vec<(Dot, &Sibling)> {
@@ -116,6 +149,15 @@ impl View {
     /// Every type that the key has something of. More than one is a type conflict.
     pub fn live_tags(&self) -> Vec<Tag> {
         self.value.0.keys().copied().filter(|&tag| self.is_live(tag)).collect()
+    }
+
+    /// The types of which an answer that shows this carries a context: those that it shows, and
+    /// `bytes`; every type there is where nothing is live, since whoever writes there next has seen
+    /// that nothing was there.
+    pub fn context_tags(&self) -> BTreeSet<Tag> {
+        let shown = self.value.0.keys().copied().chain([Tag::BYTES]);
+        let all = if self.live_tags().is_empty() { &Tag::KNOWN[..] } else { &[] };
+        shown.chain(all.iter().copied()).collect()
     }
 
     /// Whether an operation of `tag` makes sense: the key has something of that type, or nothing.
@@ -235,16 +277,19 @@ fn live_count<E: DotStore>(store: &DotMap<E>) -> u64 {
 
 /// Drops the elements after `next`.
 fn cut_state(state: &mut State, next: &Blob) {
-    match state {
-        State::Gset(state) | State::Orset(state) => cut(state, next),
-        State::Cart(state) => cut(state, next),
-        State::Map(state) => cut(state, next),
-        _ => {}
-    }
+    retain(state, |element| element <= next);
 }
 
-fn cut<E>(state: &mut Causal<DotMap<E>>, next: &Blob) {
-    state.store.0.retain(|element, _| element <= next);
+/// Keeps of a collection the elements that `keeps` names, which is asked in order.
+fn retain(state: &mut State, mut keeps: impl FnMut(&Blob) -> bool) {
+    match state {
+        State::Gset(state) | State::Orset(state) => {
+            state.store.0.retain(|element, _| keeps(element));
+        }
+        State::Cart(state) => state.store.0.retain(|element, _| keeps(element)),
+        State::Map(state) => state.store.0.retain(|element, _| keeps(element)),
+        _ => {}
+    }
 }
 
 /// The part of `mine` that `theirs` lacks, and the elements it names.

@@ -50,6 +50,7 @@ fn exercise(one: &Value, other: &Value) {
         Operation::Cart(CartOp::SetQuantity { item: name.clone(), quantity: 1 }),
         Operation::Map(MapOp::Increment { field: name.clone(), by: i64::MIN }),
         Operation::Map(MapOp::Set(vec![(name, Blob::new())])),
+        Operation::Resolve(Tag::COUNTER),
         Operation::Delete(None),
     ] {
         let _ = writer.put(&operation, &CausalContext::default());

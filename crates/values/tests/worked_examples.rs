@@ -386,6 +386,64 @@ fn a_key_made_a_counter_at_a_and_a_set_at_b_is_both_and_says_so_everywhere() {
     assert_eq!(View::of(b.value).live_tags(), [Tag::ORSET]);
 }
 
+/// A key that is a counter of 5, a register and a set of x at both replicas.
+fn in_conflict() -> [Replica; 2] {
+    let [mut a, mut b] = two();
+    a.update(&count(5));
+    b.update(&sadd(&["x"]));
+    exchange(&mut a, &mut b);
+    let mut c = Replica::new(0xc);
+    c.update(&set("r"));
+    a.value.merge(&c.value);
+    exchange(&mut a, &mut b);
+    [a, b]
+}
+
+#[test]
+fn resolving_removes_what_was_observed_of_the_other_types_and_nothing_else() {
+    let [mut a, mut b] = in_conflict();
+    let resolved = a.put(&Operation::Resolve(Tag::ORSET), &CausalContext::default()).unwrap();
+    assert_eq!(resolved.changed, 2);
+    assert_eq!(View::of(a.value.clone()).live_tags(), [Tag::ORSET]);
+    // Of the type that is kept it does not speak at all.
+    assert_eq!(
+        resolved.delta.value.0.keys().copied().collect::<Vec<_>>(),
+        [Tag::LWW, Tag::COUNTER]
+    );
+
+    // B has not heard of it and counts on: that survives, and is a conflict again.
+    b.update(&count(3));
+    exchange(&mut a, &mut b);
+    for replica in [&a, &b] {
+        assert_eq!(View::of(replica.value.clone()).live_tags(), [Tag::COUNTER, Tag::ORSET]);
+        assert_eq!(total(&replica.value), 3);
+        assert_eq!(members(&replica.value, Tag::ORSET), [blob("x")]);
+        assert_eq!(register(&replica.value), None);
+    }
+    b.update(&Operation::Resolve(Tag::COUNTER));
+    exchange(&mut a, &mut b);
+    assert_eq!(View::of(a.value.clone()).live_tags(), [Tag::COUNTER]);
+    assert_eq!(total(&a.value), 3);
+}
+
+#[test]
+fn resolving_what_is_not_in_conflict_or_keeping_what_is_not_there_is_refused() {
+    let none = CausalContext::default();
+    let [mut empty, mut one] = two();
+    let refused = |replica: &mut Replica, keep| {
+        replica.put(&Operation::Resolve(keep), &none).expect_err("nothing to resolve").to_string()
+    };
+    assert_eq!(refused(&mut empty, Tag::LWW), "the key holds nothing; nothing to resolve");
+    one.update(&count(1));
+    assert_eq!(refused(&mut one, Tag::COUNTER), "the key holds counter; nothing to resolve");
+    assert_eq!(refused(&mut one, Tag::ORSET), "the key holds counter; nothing to resolve");
+    let [mut three, _] = in_conflict();
+    let before = three.value.clone();
+    let why = refused(&mut three, Tag::BYTES);
+    assert_eq!(why, "the key holds lww and counter and orset, and no bytes: keep one of these");
+    assert_eq!(three.value, before);
+}
+
 #[test]
 fn a_write_after_a_read_wins_though_its_clock_is_ten_seconds_behind() {
     let [mut a, mut b] = two();

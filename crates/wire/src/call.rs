@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use clock::NodeId;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
 use serde::{Deserialize, Serialize};
+use storage::ConflictPage;
 use values::Key;
 
 /// A client's call. The id is the client's, unique among its calls under way on a connection.
@@ -24,6 +27,8 @@ pub enum CallBody {
     Scan(ScanRequest),
     /// The number of live keys of a bucket.
     Count(Bytes),
+    /// Keys in conflict, as the node's own replica shows them.
+    Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
     /// How the cluster looks from the node.
@@ -56,6 +61,8 @@ pub enum ReplyBody {
     Page(Result<ScanPage, RequestError>),
     /// A number of keys.
     Count(Result<u64, RequestError>),
+    /// Keys in conflict.
+    Conflicts(Result<ConflictPage, RequestError>),
     /// How a key stands.
     Explanation(Box<Result<Explanation, RequestError>>),
     /// How the cluster looks.
@@ -83,6 +90,12 @@ pub struct ClusterStatus {
     pub uptime_ms: u64,
     /// Live keys that the node holds, all buckets.
     pub keys: u64,
+    /// Those of them with more than one type.
+    pub type_conflicts: u64,
+    /// Those of them with more than one sibling.
+    pub sibling_keys: u64,
+    /// The most siblings that one of them has; 0 if none has several.
+    pub most_siblings: u32,
     /// All members, in order of id.
     pub members: Vec<MemberStatus>,
     /// Counters since the start, by name: `requests_total` and the like.

@@ -1,17 +1,17 @@
-//! Commands on the cluster: ring, status, explain, contexts, links.
+//! Commands on the cluster: ring, status, contexts, links.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
-use clock::{ContextToken, Dot, NodeId};
-use replication::{Explanation, RequestError, summarize};
-use serde_json::{Value, json};
-use values::{DotStore, Key, State, View};
+use clock::{ContextToken, NodeId};
+use replication::{RequestError, summarize};
+use serde_json::json;
+use values::Key;
 
 use crate::options::LinksCommand;
-use crate::output::{Printer, json_bytes, table, text_bytes};
+use crate::output::{Printer, table, text_bytes};
 
 /// Shows what a context token says. Names of nodes are asked of a node, if one is in reach.
 pub(crate) async fn context(printer: &Printer, node: &str, token: String) -> Result<ExitCode> {
@@ -158,133 +158,6 @@ pub(crate) async fn links(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows how a key stands.
-pub(crate) async fn explain(
-    printer: &Printer,
-    datastore: &dyn Datastore,
-    bucket: &str,
-    key: String,
-) -> Result<ExitCode> {
-    let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
-    let found = datastore.explain(key).await?;
-    printer.show(&explanation_json(&found), || explanation_text(&found));
-    Ok(if found.merged.live_tags().is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
 fn named(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
     names.get(&node).cloned().unwrap_or_else(|| format!("{node:?}"))
-}
-
-fn explanation_text(found: &Explanation) -> String {
-    let names = &found.names;
-    let (owners, fallbacks) =
-        found.preference_list.split_at(usize::from(found.n).min(found.preference_list.len()));
-    let list = |nodes: &[NodeId]| {
-        nodes.iter().map(|&node| named(node, names)).collect::<Vec<_>>().join(", ")
-    };
-    let mut lines = vec![format!(
-        "key {} of bucket {}: partition {}, owners {}",
-        text_bytes(found.key.key()),
-        text_bytes(found.key.bucket()),
-        found.partition,
-        list(owners)
-    )];
-    if !fallbacks.is_empty() {
-        lines.push(format!("fallbacks {}", list(fallbacks)));
-    }
-    let tags = found.merged.live_tags();
-    lines.push(match tags.as_slice() {
-        [] => "type none: nothing there".into(),
-        [tag] => format!("type {tag}"),
-        tags => format!(
-            "type conflict: holds {}; each can be read by its type",
-            tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-        ),
-    });
-    lines.extend(view_lines(&found.merged, names));
-    for replica in &found.replicas {
-        let node = named(replica.node, names);
-        match &replica.view {
-            // Values, not views: those carry digests of rows, which a merged one has not.
-            Ok(view) if view.value == found.merged.value => {
-                lines.push(format!("replica {node}: the same"))
-            }
-            Ok(view) => {
-                lines.push(format!("replica {node}: differs"));
-                lines.extend(view_lines(view, names).into_iter().map(|line| format!("  {line}")));
-            }
-            Err(why) => lines.push(format!("replica {node}: {why}")),
-        }
-        if !replica.pending_for.is_empty() {
-            lines.push(format!("  has deltas waiting for {}", list(&replica.pending_for)));
-        }
-    }
-    lines.join("\n")
-}
-
-fn explanation_json(found: &Explanation) -> Value {
-    let names = &found.names;
-    let name = |node: &NodeId| named(*node, names);
-    json!({
-        "bucket": json_bytes(found.key.bucket()),
-        "key": json_bytes(found.key.key()),
-        "partition": found.partition,
-        "preference_list": found.preference_list.iter().map(name).collect::<Vec<_>>(),
-        "n": found.n,
-        "types": found.merged.live_tags().iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "merged": view_lines(&found.merged, names),
-        "replicas": found.replicas.iter().map(|replica| json!({
-            "node": name(&replica.node),
-            "view": replica.view.as_ref().ok().map(|view| view_lines(view, names)),
-            "error": replica.view.as_ref().err(),
-            "pending_for": replica.pending_for.iter().map(name).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-/// A view, line by line: each type's version vector, and its live dots with what hangs on them.
-fn view_lines(view: &View, names: &BTreeMap<NodeId, String>) -> Vec<String> {
-    let dot = |dot: Dot| format!("{}:{}", named(dot.actor.replica, names), dot.counter);
-    let dots = |all: Vec<Dot>| all.into_iter().map(dot).collect::<Vec<_>>().join(" ");
-    let mut lines = Vec::new();
-    for (tag, state) in &view.value.0 {
-        lines.push(format!("{tag} {}", summarize(state.context(), names)));
-        match state {
-            State::Bytes(state) => lines.extend(state.store.0.iter().map(|(&at, sibling)| {
-                format!("  {} = {} ({})", dot(at), text_bytes(&sibling.value), sibling.stamp)
-            })),
-            State::Register(register) => {
-                if let Some(base) = &register.base {
-                    let value = base.value.as_ref().map_or("(deleted)".into(), |v| text_bytes(v));
-                    lines.push(format!("  {} = {value} ({})", dot(base.dot), base.stamp));
-                }
-                for (actor, entry) in register.tally.entries().filter(|(_, e)| e.is_live()) {
-                    lines.push(format!("  {} adds {}", named(actor.replica, names), entry.value()));
-                }
-            }
-            State::Counter(counter) => {
-                for (actor, entry) in counter.tally.entries().filter(|(_, e)| e.is_live()) {
-                    lines.push(format!("  {} adds {}", named(actor.replica, names), entry.value()));
-                }
-            }
-            State::Gset(set) | State::Orset(set) => {
-                lines.extend(set.store.0.iter().map(|(element, adds)| {
-                    format!("  {} [{}]", text_bytes(element), dots(adds.dots()))
-                }));
-            }
-            State::Cart(cart) => lines.extend(cart.store.0.iter().map(|(item, adds)| {
-                let adds: Vec<String> =
-                    adds.0.iter().map(|(&at, units)| format!("{}={units}", dot(at))).collect();
-                format!("  {} [{}]", text_bytes(item), adds.join(" "))
-            })),
-            State::Map(map) => lines.extend(map.store.0.iter().map(|(name, field)| {
-                let value = field.read().map_or("(removed)".into(), |value| text_bytes(&value));
-                format!("  {} = {value} [{}]", text_bytes(name), dots(field.dots()))
-            })),
-            State::Opaque(encodings) => {
-                lines.push(format!("  {} encodings of a type unknown here", encodings.len()));
-            }
-        }
-    }
-    lines
 }

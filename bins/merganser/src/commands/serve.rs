@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::runtime;
 use crate::options::{DevCommand, StartOptions};
-use crate::output::table;
+use crate::output::{complain, print, table};
 
 /// Sends logs to standard error: `RUST_LOG` says which, or else `default`; JSON where nobody reads
 /// along.
@@ -35,12 +35,12 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
         let stop = stop_signal()?;
         let node = Node::start(config).await?;
         let at = node.addresses();
-        println!("redis protocol {}", at.resp);
-        println!("http           http://{}/", at.http);
-        println!("peers, clients {}", at.peer);
-        println!("ready");
+        print(&format!(
+            "redis protocol {}\nhttp           http://{}/\npeers, clients {}\nready",
+            at.resp, at.http, at.peer
+        ))?;
         stop.await;
-        eprintln!("stopping: finishing what was accepted");
+        complain("stopping: finishing what was accepted");
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -111,15 +111,18 @@ pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
             port_base: Some(command.port_base),
         };
         let cluster = DevCluster::start(options).await?;
-        println!("{}", endpoints(&cluster));
-        match kept {
-            Some(dir) => println!("data is kept in {}", dir.display()),
-            None => println!("data is temporary; keep it with --dir DIR"),
-        }
-        println!("\n{}", things_to_try(&cluster));
-        println!("ready: {} nodes serve; Ctrl-C stops them", cluster.nodes().len());
+        let kept = match kept {
+            Some(dir) => format!("data is kept in {}", dir.display()),
+            None => "data is temporary; keep it with --dir DIR".into(),
+        };
+        print(&format!(
+            "{}\n{kept}\n\n{}\nready: {} nodes serve; Ctrl-C stops them",
+            endpoints(&cluster),
+            things_to_try(&cluster),
+            cluster.nodes().len()
+        ))?;
         stop.await;
-        eprintln!("stopping: finishing what was accepted");
+        complain("stopping: finishing what was accepted");
         cluster.stop().await;
         Ok(ExitCode::SUCCESS)
     })

@@ -47,6 +47,10 @@ pub(crate) async fn run(printer: &Printer, bucket: &Bucket, command: Command) ->
                 None => Ok(absent(printer)),
             }
         }
+        Command::Resolve { key, keep } => {
+            let answer = bucket.update(key, Operation::Resolve(keep)).await?;
+            Ok(changed(printer, &answer, "types removed"))
+        }
         Command::Register(command) => register(printer, bucket, command).await,
         Command::Counter(command) => counter(printer, bucket, command).await,
         Command::Set(command) => set(printer, bucket, command).await,
@@ -79,6 +83,9 @@ fn copies(answer: &Answer) -> String {
     if answer.partly_observed {
         text += "; fewer than r replicas showed what they hold";
     }
+    if let Some(many) = answer.many_siblings {
+        text += &format!("\n{many}");
+    }
     if answer.repeated {
         text += "; repeated: it had been done before";
     }
@@ -95,7 +102,12 @@ fn acks(answer: &Answer) -> Value {
 /// Reports a write: its copies, and the context where the answer carries one.
 fn written(printer: &Printer, answer: &Answer) -> ExitCode {
     let context = answer.contexts.get(&Tag::BYTES).map(ContextToken::as_str);
-    printer.show(&json!({ "acks": acks(answer), "context": context }), || {
+    let mut shown = json!({ "acks": acks(answer), "context": context });
+    if let Some(many) = answer.many_siblings {
+        shown["many_siblings"] =
+            json!({ "siblings": many.siblings, "soft": many.soft, "hard": many.hard });
+    }
+    printer.show(&shown, || {
         let mut text = copies(answer);
         if let Some(context) = context {
             text += &format!("\ncontext {context}");
@@ -110,21 +122,6 @@ fn updated(printer: &Printer, answer: &Answer, value: &Value, text: String) -> E
     printer.show(&json!({ "value": value, "acks": acks(answer) }), || {
         format!("{text} ({})", copies(answer))
     });
-    ExitCode::SUCCESS
-}
-
-/// Reports an addition: the sum alone, unless its name may have been known.
-fn added(
-    printer: &Printer,
-    bucket: &Bucket,
-    answer: &Answer,
-    value: &Value,
-    text: String,
-) -> ExitCode {
-    if bucket.is_named() {
-        return updated(printer, answer, value, text);
-    }
-    printer.show(value, || text);
     ExitCode::SUCCESS
 }
 
@@ -170,7 +167,7 @@ async fn register(
             let increment = Operation::Register(RegisterOp::Increment(by));
             let answer = bucket.update(key, increment).await?;
             let sum = RegisterHandle::read(&answer).unwrap_or_default();
-            Ok(added(printer, bucket, &answer, &json_bytes(&sum), text_bytes(&sum)))
+            Ok(updated(printer, &answer, &json_bytes(&sum), text_bytes(&sum)))
         }
         RegisterCommand::Del { key } => Ok(written(printer, &handle(key)?.delete().await?)),
     }
@@ -178,12 +175,12 @@ async fn register(
 
 async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) -> Result<ExitCode> {
     let handle = |key: String| bucket.counter(key).map_err(invalid);
-    let value = match command {
-        CounterCommand::Get { key } => handle(key)?.value().await?,
+    let answer = match command {
+        CounterCommand::Get { key } => handle(key)?.get().await?,
         CounterCommand::Add { key, by } => {
             let answer = bucket.update(key, Operation::Counter(CounterOp::Add(by))).await?;
             let value = CounterHandle::read(&answer).to_string();
-            return Ok(added(printer, bucket, &answer, &json!(value), value.clone()));
+            return Ok(updated(printer, &answer, &json!(value), value.clone()));
         }
         CounterCommand::Reset { key } => {
             let answer = handle(key)?.reset().await?;
@@ -192,8 +189,14 @@ async fn counter(printer: &Printer, bucket: &Bucket, command: CounterCommand) ->
         }
     };
     // Text in JSON: a merged counter may exceed what JSON readers take for a number.
-    printer.show(&json!(value.to_string()), || value.to_string());
-    Ok(ExitCode::SUCCESS)
+    let value = CounterHandle::read(&answer).to_string();
+    printer.show(&json!(value), || value.clone());
+    Ok(found(answer.view.is_live(Tag::COUNTER)))
+}
+
+/// The exit code of a read that shows something of a missing key as well: 0, or an empty list.
+const fn found(is_there: bool) -> ExitCode {
+    if is_there { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn elements(printer: &Printer, elements: &[values::Blob]) -> ExitCode {
@@ -203,17 +206,17 @@ fn elements(printer: &Printer, elements: &[values::Blob]) -> ExitCode {
         }
         elements.iter().map(|e| text_bytes(e)).collect::<Vec<_>>().join("\n")
     });
-    ExitCode::SUCCESS
+    found(!elements.is_empty())
 }
 
 fn truth(printer: &Printer, holds: bool) -> ExitCode {
     printer.show(&json!(holds), || if holds { "yes".into() } else { "no".into() });
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    found(holds)
 }
 
 fn number(printer: &Printer, number: u64) -> ExitCode {
     printer.show(&json!(number), || number.to_string());
-    ExitCode::SUCCESS
+    found(number > 0)
 }
 
 fn changed(printer: &Printer, answer: &Answer, what: &str) -> ExitCode {
@@ -281,7 +284,7 @@ async fn cart(printer: &Printer, bucket: &Bucket, command: CartCommand) -> Resul
                 let rows = items.iter().map(|(item, n)| [text_bytes(item), n.to_string()]);
                 table(["item", "quantity"], rows.collect())
             });
-            ExitCode::SUCCESS
+            found(!items.is_empty())
         }
     })
 }
@@ -318,7 +321,7 @@ async fn map(printer: &Printer, bucket: &Bucket, command: MapCommand) -> Result<
                 let rows = fields.iter().map(|(name, value)| [text_bytes(name), text_bytes(value)]);
                 table(["field", "value"], rows.collect())
             });
-            ExitCode::SUCCESS
+            found(!fields.is_empty())
         }
     })
 }

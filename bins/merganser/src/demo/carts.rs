@@ -2,6 +2,7 @@
 //! one node's links cut in the middle, checked against an oracle.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::contents::Contents;
 use super::invoices::{self, Shopper};
 use super::oracle::{Difference, History};
 use super::strategy::{self, Strategy, StrategyName};
+use crate::output::print;
 
 /// Longest wait for all replicas to show the same after the links are whole.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(60);
@@ -171,7 +173,9 @@ async fn replay(
     let ms = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
 
     let reduced = run.reduced.load(Ordering::Relaxed);
-    println!(
+    let mut report = String::new();
+    writeln!(
+        report,
         "{lines} lines of purchases by {} shoppers, {} at once, through {} nodes{}",
         run.shoppers.len(),
         options.shoppers,
@@ -184,41 +188,44 @@ async fn replay(
         } else {
             String::new()
         }
-    );
-    println!("strategy {}", options.strategy.title());
-    println!();
-    println!("sessions {sessions}");
-    println!("updates {updates}");
-    println!("accepted with fewer than w copies {reduced}");
-    println!("outcome unknown {}", run.unknown.load(Ordering::Relaxed));
-    println!("unmatched lines {}", run.unmatched.load(Ordering::Relaxed));
-    println!("lost {}", difference.lost);
-    println!("resurrected {}", difference.resurrected);
-    println!("units in the carts {in_carts}, in the file's totals {in_file}");
+    )?;
+    writeln!(report, "strategy {}", options.strategy.title())?;
+    writeln!(report)?;
+    writeln!(report, "sessions {sessions}")?;
+    writeln!(report, "updates {updates}")?;
+    writeln!(report, "accepted with fewer than w copies {reduced}")?;
+    writeln!(report, "outcome unknown {}", run.unknown.load(Ordering::Relaxed))?;
+    writeln!(report, "unmatched lines {}", run.unmatched.load(Ordering::Relaxed))?;
+    writeln!(report, "lost {}", difference.lost)?;
+    writeln!(report, "resurrected {}", difference.resurrected)?;
+    writeln!(report, "units in the carts {in_carts}, in the file's totals {in_file}")?;
     match unequal.as_slice() {
-        [] => println!("totals equal to the file's: all {} carts", file.len()),
-        some => println!(
+        [] => writeln!(report, "totals equal to the file's: all {} carts", file.len())?,
+        some => writeln!(
+            report,
             "totals equal to the file's: {} of {} carts, not {}{}",
             file.len() - some.len(),
             file.len(),
             some.iter().take(5).map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
             if some.len() > 5 { ", …" } else { "" }
-        ),
+        )?,
     }
-    println!("converged {:.3} s after the last link was whole", converged.as_secs_f64());
-    println!("throughput {:.0} updates a second", updates as f64 / elapsed.as_secs_f64());
-    println!(
+    writeln!(report, "converged {:.3} s after the last link was whole", converged.as_secs_f64())?;
+    writeln!(report, "throughput {:.0} updates a second", updates as f64 / elapsed.as_secs_f64())?;
+    writeln!(
+        report,
         "latency p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
         ms(0.5),
         ms(0.99),
         ms(0.999),
         ms(1.0)
-    );
-    println!();
-    println!("{LEGEND}");
+    )?;
+    writeln!(report)?;
+    writeln!(report, "{LEGEND}")?;
     if difference.lost + difference.resurrected > 0 {
-        println!("{}", options.strategy.moral());
+        writeln!(report, "{}", options.strategy.moral())?;
     }
+    print(report.trim_end())?;
     if options.strategy == StrategyName::Crdt {
         ensure!(
             difference.lost == 0 && difference.resurrected == 0,

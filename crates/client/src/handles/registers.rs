@@ -51,9 +51,14 @@ pub struct CounterHandle(pub(super) Handle);
 impl CounterHandle {
     /// The sum; 0 if nothing was ever added.
     pub async fn value(&self) -> Result<i128, RequestError> {
+        Ok(Self::read(&self.get().await?))
+    }
+
+    /// The answer to a read, sum and all.
+    pub async fn get(&self) -> Result<Answer, RequestError> {
         let answer = self.0.get(Scope::Headers).await?;
         check(&answer, Tag::COUNTER)?;
-        Ok(Self::read(&answer))
+        Ok(answer)
     }
 
     /// Adds (takes away where negative); returns the sum as the coordinator sees it.

@@ -109,16 +109,15 @@ async fn keys_are_listed_in_pages_with_an_opaque_cursor() {
 async fn an_explanation_shows_owners_contexts_and_what_each_replica_holds() {
     let app = in_memory();
     send(&app, "PUT", "/v1/buckets/b/keys/k", &[], "x").await;
-    let mut explained = get(&app, "/v1/explain/b/k").await.json();
-    let time = explained["merged"]["bytes"]["siblings"][0]["time"].clone();
+    let explained = get(&app, "/v1/explain/b/k").await.json();
+    let time = explained["merged"]["bytes"]["entries"][0]["time"].clone();
     let types = json!({
         "bytes": {
             "live": true,
             "context": "{memory:1}",
-            "siblings": [{ "dot": "memory:1", "encoding": "utf8", "time": time, "value": "x" }],
+            "entries": [{ "dots": ["memory:1"], "time": time, "value": "x" }],
         },
     });
-    assert_eq!(explained["merged"].take(), types);
     assert_eq!(
         explained,
         json!({
@@ -128,17 +127,45 @@ async fn an_explanation_shows_owners_contexts_and_what_each_replica_holds() {
             "n": 1,
             "owners": ["memory"],
             "fallbacks": [],
-            "replicas": [{ "node": "memory", "pending_for": [], "types": types }],
-            "merged": null,
+            "types": ["bytes"],
+            "siblings": 1,
+            "replicas": [{
+                "node": "memory", "owner": true, "same": true, "pending_for": [], "types": types,
+            }],
+            "merged": types,
+            // What no node remembers is a write all the same.
+            "writes": [{ "dots": "memory:1", "live": true, "after": [], "time": time }],
         })
     );
     send(&app, "POST", "/v1/buckets/b/sets/s", &[], r#"{"add":["x","y"]}"#).await;
     assert_eq!(
         get(&app, "/v1/explain/b/s").await.json()["merged"],
         json!({
-            "orset": { "live": true, "context": "{memory:2}", "value": ["x", "y"], "size": 2 },
+            "orset": { "live": true, "context": "{memory:2}", "entries": [
+                { "dots": ["memory:1"], "element": "x" }, { "dots": ["memory:2"], "element": "y" },
+            ] },
         })
     );
+}
+
+#[tokio::test]
+async fn an_explanation_is_drawn_or_written_for_those_who_ask_for_it() {
+    let app = in_memory();
+    send(&app, "PUT", "/v1/buckets/b/keys/k", &[], "x").await;
+    let accept = |media: &'static str| [("accept", media)];
+    for (uri, headers, content_type) in [
+        ("/v1/explain/b/k?format=svg", vec![], "image/svg+xml"),
+        ("/v1/explain/b/k", accept("image/svg+xml").to_vec(), "image/svg+xml"),
+        ("/v1/explain/b/k", accept("text/plain").to_vec(), "text/plain; charset=utf-8"),
+        ("/v1/explain/b/k", accept("image/svg+xml, application/json").to_vec(), "application/json"),
+        ("/v1/explain/b/k?format=json", accept("image/svg+xml").to_vec(), "application/json"),
+    ] {
+        let shown = send(&app, "GET", uri, &headers, "").await;
+        assert_eq!((shown.status, shown.header("content-type")), (200, content_type), "{uri}");
+    }
+    assert!(get(&app, "/v1/explain/b/k?format=svg").await.text().starts_with("<svg "));
+    let refused = get(&app, "/v1/explain/b/k?format=png").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-parameter"));
 }
 
 #[tokio::test]
@@ -164,6 +191,9 @@ async fn metrics_count_requests_by_route_and_carry_what_the_node_says() {
         "merganser_members 2",
         "merganser_members_connected 1",
         "merganser_keys 12",
+        "merganser_keys_type_conflicts 1",
+        "merganser_keys_siblings 2",
+        "merganser_siblings_max 5",
         "merganser_ring_version 7",
         "merganser_uptime_seconds 65",
         r#"merganser_hints_pending{peer="B"} 1"#,

@@ -19,7 +19,12 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
     let unknown = "outcome unknown: 1 of 2 replicas acknowledged in time; the write may still \
                    become visible; read the key before you write it again";
     for (error, status, slug, detail) in [
-        (RequestError::Unknown { acked: 1, needed: 2 }, 503, "outcome-unknown", unknown),
+        (
+            RequestError::Unknown { acked: 1, needed: 2, disk: None },
+            503,
+            "outcome-unknown",
+            unknown,
+        ),
         (
             RequestError::Unavailable { reachable: 1, needed: 2 },
             503,
@@ -74,7 +79,8 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
             update(UpdateError::TooManySiblings(100)),
             422,
             "too-many-siblings",
-            "100 siblings; get them, reconcile, and put with the context of that get",
+            "100 siblings, and no more are allowed; read them, reconcile, and put the result back with \
+             the context of that read",
         ),
         (
             update(UpdateError::ValueTooLong { bytes: 9, limit: 8 }),
@@ -131,7 +137,7 @@ async fn a_lost_connection_leaves_the_outcome_of_writes_unknown_and_not_that_of_
 
 #[tokio::test]
 async fn an_unknown_outcome_carries_its_figures() {
-    let app = over(Scripted(Err(RequestError::Unknown { acked: 1, needed: 2 })));
+    let app = over(Scripted(Err(RequestError::Unknown { acked: 1, needed: 2, disk: None })));
     let unknown = send(&app, "PUT", KEY, &[], "x").await;
     assert_eq!(
         unknown.text(),

@@ -11,8 +11,11 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
-use replication::{Acks, Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Acks, Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
 use serde_json::Value as Json;
+use storage::ConflictPage;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use values::{Key, Limits, Mint, Operation, Tag, Value, View};
@@ -117,6 +120,10 @@ impl Datastore for Scripted {
         Err(RequestError::Stopping)
     }
 
+    async fn conflicts(&self, _: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        Err(RequestError::Stopping)
+    }
+
     async fn explain(&self, _: Key) -> Result<Explanation, RequestError> {
         Err(RequestError::Stopping)
     }
@@ -140,6 +147,9 @@ impl Datastore for Scripted {
             owners: vec![0, 1, 0, 1],
             uptime_ms: 65_000,
             keys: 12,
+            type_conflicts: 1,
+            sibling_keys: 2,
+            most_siblings: 5,
             members: vec![member(1, "A", true), member(2, "B", false)],
             counters: vec![("read_repairs_total".into(), 3), ("bad name".into(), 1)],
         })
@@ -159,6 +169,7 @@ pub(crate) fn answer(value: Value) -> Answer {
         view: View::of(value),
         changed: 1,
         repeated: false,
+        many_siblings: None,
         acks: Acks { owners: 3, needed: 2, answered: 2, hinted: 0 },
         partly_observed: false,
         contexts,

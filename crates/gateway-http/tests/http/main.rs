@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod conflicts;
 mod failures;
 #[cfg(test)]
 mod harness;

@@ -117,7 +117,7 @@ async fn idempotency_keys_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn an_unknown_outcome_under_an_idempotency_key_says_to_send_it_again() {
-    let app = over(Scripted(Err(RequestError::Unknown { acked: 1, needed: 2 })));
+    let app = over(Scripted(Err(RequestError::Unknown { acked: 1, needed: 2, disk: None })));
     let unknown = add(&app, "c:1", 5).await;
     assert_eq!((unknown.status, unknown.problem().as_str()), (503, "outcome-unknown"));
     assert!(

@@ -54,6 +54,27 @@ async fn counters_add_and_reset() {
 }
 
 #[tokio::test]
+async fn what_never_was_has_a_context_of_every_type_that_is_good_for_a_write() {
+    for (kind, operation) in [
+        ("counters", r#"{"add":1}"#),
+        ("sets", r#"{"add":"a"}"#),
+        ("gsets", r#"{"add":"a"}"#),
+        ("carts", r#"{"add":{"item":"a"}}"#),
+        ("registers", r#"{"set":"a"}"#),
+        ("maps", r#"{"set":{"a":"b"}}"#),
+    ] {
+        let app = in_memory();
+        let missing = get(&app, &url(kind)).await;
+        assert_eq!((missing.status, missing.problem().as_str()), (404, "no-value"), "{kind}");
+        let context = missing.context();
+        let headers = [("merganser-context", context.as_str())];
+        let written = send(&app, "POST", &url(kind), &headers, operation).await;
+        assert_eq!(written.status, 200, "{kind}: {written:?}");
+        written.context();
+    }
+}
+
+#[tokio::test]
 async fn sets_add_remove_and_answer_for_one_member_their_size_or_a_page() {
     let app = in_memory();
     assert_eq!(

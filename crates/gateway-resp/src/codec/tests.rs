@@ -76,6 +76,20 @@ fn inline_quotes_that_do_not_close_are_refused() {
 }
 
 #[test]
+fn lines_of_http_end_the_connection_and_what_a_page_put_behind_them_is_not_parsed() {
+    let post = b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n";
+    assert_eq!(parse_once(post), (vec![], Some(ProtocolError::Http)));
+    let get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\nSET a 1\r\n";
+    assert_eq!(
+        parse_once(get),
+        (vec![words(&["GET", "/", "HTTP/1.1"])], Some(ProtocolError::Http))
+    );
+    // As an argument, and as a key of a command that is none of a browser's, they are like others.
+    let (commands, error) = parse_once(b"GET Host:\r\nSET POST 1\r\n*1\r\n$4\r\nPOST\r\n");
+    assert_eq!((commands.len(), error), (3, None));
+}
+
+#[test]
 fn each_limit_holds_exactly() {
     let bulk = |length: usize| format!("*1\r\n${length}\r\n{}\r\n", "x".repeat(length));
     assert_eq!(parse_once(bulk(50).as_bytes()).1, None);

@@ -2,15 +2,15 @@
 //! behind a key.
 
 use bytes::Bytes;
-use clock::{Dot, NodeId};
-use replication::{Answer, Explanation, Level, ReplicaView, RequestError, summarize};
-use values::{CartOp, CounterOp, GsetOp, Operation, Scope, State, Tag, View};
+use client::explained;
+use replication::{Answer, Explanation, Level, RequestError};
+use values::{CartOp, CounterOp, GsetOp, Operation, Scope, State, Tag};
 
 use super::collections::{self, changed, typed};
-use super::siblings::{Names, show_dot};
 use crate::codec::Args;
 use crate::plan::{
-    Context, Planned, Refusal, blobs, check_arity, integer, key, read, unknown_subcommand, write,
+    Context, Planned, Refusal, blobs, check_arity, integer, key, read, syntax_error,
+    unknown_subcommand, write,
 };
 use crate::reply::Reply;
 
@@ -153,203 +153,16 @@ fn links(cx: &mut Context<'_>, args: Args<'_>, cut: bool) -> Planned {
 
 pub(crate) fn explain(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let key = key(args.at(1))?;
-    cx.call(|datastore| async move {
+    let show = match (args.len(), &args.at(2).to_ascii_uppercase()[..]) {
+        (2, _) | (3, b"TEXT") => explained::text,
+        (3, b"JSON") => |found: &Explanation| explained::json(found).to_string(),
+        (3, b"SVG") => explained::svg,
+        _ => return Err(syntax_error()),
+    };
+    cx.call(move |datastore| async move {
         match datastore.explain(key).await {
-            Ok(explanation) => Reply::Verbatim(explain_text(&explanation)),
+            Ok(found) => Reply::Verbatim(show(&found)),
             Err(error) => Reply::failed_read(error),
         }
     })
-}
-
-/// Most siblings or elements that an explanation shows of each type.
-const SHOWN_MAX: usize = 10;
-/// Most bytes that an explanation shows of each value.
-const SHOWN_BYTES_MAX: usize = 60;
-
-fn explain_text(explanation: &Explanation) -> String {
-    let Explanation { key, partition, names, preference_list, n, replicas, merged } = explanation;
-    let name = |node: &NodeId| names.get(node).cloned().unwrap_or_else(|| format!("{node:?}"));
-    let list = |nodes: &[NodeId]| nodes.iter().map(name).collect::<Vec<_>>().join(", ");
-    let (owners, fallbacks) = preference_list.split_at(preference_list.len().min(usize::from(*n)));
-    let mut lines = vec![
-        format!("key        {} in bucket {}", shown(key.key()), shown(key.bucket())),
-        format!("type       {}", type_names(merged)),
-        format!("partition  {partition}"),
-        format!("owners     {} (n={n})", list(owners)),
-    ];
-    if !fallbacks.is_empty() {
-        lines.push(format!("fallbacks  {}", list(fallbacks)));
-    }
-    if merged.live_tags().len() > 1 {
-        lines.push(
-            "conflict   created with several types at once; each is readable as its own".into(),
-        );
-    }
-    lines.push("merged".into());
-    lines.extend(describe_view(merged, names));
-    for ReplicaView { node, view, pending_for } in replicas {
-        // Values, not views: those carry digests of rows, which a merged one has not.
-        let agrees = view.as_ref().is_ok_and(|view| view.value == merged.value);
-        lines.push(format!("at {}{}", name(node), if agrees { " (the same)" } else { "" }));
-        match view {
-            Ok(_) if agrees => {}
-            Ok(view) => lines.extend(describe_view(view, names)),
-            Err(reason) => lines.push(format!("  {reason}")),
-        }
-        if !pending_for.is_empty() {
-            lines.push(format!("  holds what is still to reach {}", list(pending_for)));
-        }
-    }
-    lines.push(String::new());
-    lines.join("\n")
-}
-
-fn type_names(view: &View) -> String {
-    match &view.live_tags()[..] {
-        [] => "none".into(),
-        tags => tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
-    }
-}
-
-/// The states of a view, a few lines for each type.
-fn describe_view(view: &View, names: &Names) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (&tag, state) in &view.value.0 {
-        let clock = summarize(state.context(), names);
-        lines.push(format!("  {tag} {clock}"));
-        let mut entries = describe_state(state, names);
-        let count = entries.len();
-        entries.truncate(SHOWN_MAX);
-        lines.extend(entries.into_iter().map(|entry| format!("    {entry}")));
-        if count > SHOWN_MAX {
-            lines.push(format!("    and {} more", count - SHOWN_MAX));
-        }
-    }
-    if lines.is_empty() {
-        lines.push("  nothing".into());
-    }
-    lines
-}
-
-fn describe_state(state: &State, names: &Names) -> Vec<String> {
-    let dots = |dots: &mut dyn Iterator<Item = Dot>| {
-        dots.map(|dot| show_dot(dot, names)).collect::<Vec<_>>().join(" ")
-    };
-    match state {
-        State::Bytes(state) => state
-            .store
-            .0
-            .iter()
-            .map(|(&dot, sibling)| {
-                format!("{}: {} at {}", show_dot(dot, names), shown(&sibling.value), sibling.stamp)
-            })
-            .collect(),
-        State::Register(register) => {
-            let base = register.base.iter().map(|base| {
-                let value = base.value.as_ref().map_or("deleted".into(), |value| shown(value));
-                format!("{}: {value} at {}", show_dot(base.dot, names), base.stamp)
-            });
-            let tally = &register.tally;
-            let sum = tally
-                .is_live()
-                .then(|| format!("{}: {:+}", dots(&mut tally.live_dots()), tally.value()));
-            base.chain(sum).collect()
-        }
-        State::Counter(counter) => {
-            let parts = counter.tally.entries().filter(|(_, entry)| entry.is_live());
-            parts
-                .map(|(actor, entry)| {
-                    let dot = Dot::new(actor, entry.upto());
-                    format!("{}: {:+}", show_dot(dot, names), entry.value())
-                })
-                .collect()
-        }
-        State::Gset(set) | State::Orset(set) => set
-            .store
-            .0
-            .iter()
-            .map(|(element, adds)| {
-                format!("{} {}", shown(element), dots(&mut adds.0.keys().copied()))
-            })
-            .collect(),
-        State::Cart(cart) => cart
-            .store
-            .0
-            .iter()
-            .map(|(item, adds)| {
-                let adds: Vec<String> = adds
-                    .0
-                    .iter()
-                    .map(|(&dot, quantity)| format!("{}: +{quantity}", show_dot(dot, names)))
-                    .collect();
-                format!("{} {}", shown(item), adds.join(" "))
-            })
-            .collect(),
-        State::Map(map) => map
-            .store
-            .0
-            .iter()
-            .filter_map(|(name, field)| {
-                let value = field.read()?;
-                let mut writes = field.writes.0.keys().copied().chain(field.tally.live_dots());
-                Some(format!("{} = {} {}", shown(name), shown(&value), dots(&mut writes)))
-            })
-            .collect(),
-        State::Opaque(encodings) => {
-            vec![format!("{} encodings of a type that this build does not know", encodings.len())]
-        }
-    }
-}
-
-/// Bytes for people: quoted, escaped, cut short.
-fn shown(bytes: &[u8]) -> String {
-    let cut = &bytes[..bytes.len().min(SHOWN_BYTES_MAX)];
-    let more = if cut.len() < bytes.len() {
-        format!("… ({} bytes)", bytes.len())
-    } else {
-        String::new()
-    };
-    match std::str::from_utf8(bytes) {
-        Ok(text) if more.is_empty() => format!("{text:?}"),
-        _ => format!("\"{}\"{more}", cut.escape_ascii()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clock::{Actor, CausalContext, Stamp};
-    use values::{CartOp, Key, Limits, Mint, Operation, Value};
-
-    use super::*;
-
-    #[test]
-    fn replicas_that_show_what_is_merged_are_the_same_whatever_their_digests() {
-        let mint = Mint { actor: Actor::new(NodeId(1), 0, 0), stamp: Stamp::from_millis(1) };
-        let add = Operation::Cart(CartOp::Add { item: "tea".into(), quantity: 2 });
-        let (seen, limits) = (CausalContext::default(), Limits::default());
-        let delta = add.prepare(&View::default(), &seen, mint, &limits).unwrap().delta;
-        let mut value = Value::default();
-        value.apply(&delta);
-        let merged = View::of(value);
-        let mut view = merged.clone();
-        view.collections.values_mut().for_each(|summary| summary.digest = 7);
-        let explanation = Explanation {
-            key: Key::new("default", "ada").unwrap(),
-            partition: 3,
-            names: [(NodeId(1), "a".to_owned()), (NodeId(2), "b".to_owned())].into(),
-            preference_list: vec![NodeId(1), NodeId(2)],
-            n: 2,
-            replicas: vec![
-                ReplicaView { node: NodeId(1), view: Ok(view), pending_for: Vec::new() },
-                ReplicaView { node: NodeId(2), view: Ok(View::default()), pending_for: Vec::new() },
-            ],
-            merged,
-        };
-        assert_eq!(
-            explain_text(&explanation),
-            "key        \"ada\" in bucket \"default\"\ntype       cart\npartition  3\n\
-             owners     a, b (n=2)\nmerged\n  cart {a:1}\n    \"tea\" a:1: +2\n\
-             at a (the same)\nat b\n  nothing\n"
-        );
-    }
 }

@@ -85,6 +85,7 @@ fn write_section(
             line("total_connections_received", &Counters::read(&counters.connections));
             line("total_commands_processed", &Counters::read(&counters.commands));
             line("protocol_errors", &Counters::read(&counters.protocol_errors));
+            line("http_refused", &Counters::read(&counters.http_refused));
         }
         "replication" => {
             // To a Redis client every node is a master: it takes writes.

@@ -14,10 +14,10 @@ use crate::plan::{Context, Planned, Refusal, read, syntax_error, write};
 use crate::reply::Reply;
 
 /// Names of nodes, where they are known.
-pub(crate) type Names = BTreeMap<NodeId, String>;
+type Names = BTreeMap<NodeId, String>;
 
 /// A dot for people: the node's name and its counter.
-pub(crate) fn show_dot(dot: Dot, names: &Names) -> String {
+fn show_dot(dot: Dot, names: &Names) -> String {
     match names.get(&dot.actor.replica) {
         Some(name) => format!("{name}:{}", dot.counter),
         None => format!("{:?}:{}", dot.actor.replica, dot.counter),

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
+use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
 use values::Key;
@@ -68,6 +71,10 @@ impl Datastore for Probe {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.memory.count(bucket).await
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        self.memory.conflicts(request).await
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
@@ -154,6 +161,22 @@ async fn broken_protocol_is_answered_after_what_came_before_and_ends_the_connect
 }
 
 #[tokio::test]
+async fn a_web_page_that_has_a_browser_send_commands_gets_none_of_them_done() {
+    let server = Server::start().await;
+    let mut page = server.connect().await;
+    page.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:7379\r\n\r\nSET pwned 1\r\n").await;
+    let refusal =
+        "-ERR Protocol error: this is the Redis protocol; HTTP is answered on another port";
+    assert_eq!(page.read_to_end().await, format!("{refusal}\r\n"));
+    let mut page = server.connect().await;
+    page.send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:7379\r\n\r\nSET pwned 1\r\n").await;
+    assert!(page.read_to_end().await.ends_with(&format!("{refusal}\r\n")));
+    let mut client = server.connect().await;
+    client.expect("GET pwned", "$-1\r\n").await;
+    assert!(client.ask("INFO stats").await.contains("http_refused:2\r\n"));
+}
+
+#[tokio::test]
 async fn quit_is_the_last_command_that_is_answered() {
     let server = Server::start().await;
     let mut client = server.connect().await;
@@ -194,7 +217,7 @@ async fn a_client_that_leaves_leaves_the_list() {
 
 #[tokio::test]
 async fn a_failed_request_is_answered_in_its_place_under_its_word() {
-    let unknown = RequestError::Unknown { acked: 1, needed: 2 };
+    let unknown = RequestError::Unknown { acked: 1, needed: 2, disk: None };
     let server = Server::start_with(Probe::new(100, Some(unknown)), ParserLimits::default()).await;
     let mut client = server.connect().await;
     let no_quorum = "-NOQUORUM 1 of 2 replicas acknowledged in time; the write may still apply\r\n";

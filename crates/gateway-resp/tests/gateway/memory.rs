@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
-use replication::{Answer, Explanation, Request, RequestError, ScanPage, ScanRequest};
+use replication::{
+    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+};
+use storage::ConflictPage;
 use tokio::io::AsyncReadExt;
 use values::{Key, State, Tag};
 use wire::ClusterStatus;
@@ -79,6 +82,10 @@ impl Datastore for Copying {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.memory.count(bucket).await
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        self.memory.conflicts(request).await
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {

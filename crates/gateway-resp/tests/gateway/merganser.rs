@@ -100,16 +100,45 @@ async fn explain_shows_owners_dots_and_siblings() {
         "type       bytes\n",
         "owners     memory (n=1)\n",
         "  bytes {memory:2}\n",
-        "    memory:1: \"tea\" at ",
-        "    memory:2: \"milk\" at ",
+        "    \"tea\" memory:1 at ",
+        "    \"milk\" memory:2 at ",
         "at memory (the same)\n",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     client.ask("HELLO 3").await;
     client.expect_start("MG.EXPLAIN none", "=").await;
+    assert!(client.ask("MG.EXPLAIN k JSON").await.contains("\"siblings\":2"));
+    assert!(client.ask("MG.EXPLAIN k svg").await.contains("<svg "));
+    client.expect("MG.EXPLAIN k PNG", "-ERR syntax error\r\n").await;
     client.expect_start("MG.CUT a", "-ERR not supported here").await;
     client.expect_start("MG.HEAL a", "-ERR not supported here").await;
+}
+
+#[tokio::test]
+async fn conflicts_are_listed_and_resolved() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    for value in ["tea", "milk"] {
+        client.ask(&format!("MG.PUT k {value}")).await;
+    }
+    client.ask("MG.PUT single x").await;
+    let listed = "*4\r\n$4\r\nkeys\r\n*1\r\n*8\r\n$6\r\nbucket\r\n$7\r\ndefault\r\n$3\r\nkey\r\n\
+                  $1\r\nk\r\n$5\r\ntypes\r\n*1\r\n$5\r\nbytes\r\n$8\r\nsiblings\r\n:2\r\n$4\r\nnext\r\n$-1\r\n";
+    client.expect("MG.CONFLICTS", listed).await;
+    client.expect("mg.conflicts count 1 cursor AAAA", listed).await;
+    for refused in ["COUNT 0", "COUNT 1001", "CURSOR !", "COUNT", "LIMIT 1"] {
+        client.expect_start(&format!("MG.CONFLICTS {refused}"), "-ERR ").await;
+    }
+    client
+        .expect(
+            "MG.RESOLVE k KEEP bytes",
+            "-NOCONFLICT the key holds bytes; nothing to resolve\r\n",
+        )
+        .await;
+    client.expect_start("MG.RESOLVE k KEEP list", "-ERR no such type").await;
+    client.expect("MG.RESOLVE k DROP lww", "-ERR syntax error\r\n").await;
+    client.expect_start("MG.ID a:1 MG.RESOLVE k KEEP bytes", "-NOCONFLICT ").await;
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ const SECRET_BYTES_MIN: usize = 16;
 const LOOPS_MAX: u16 = 64;
 /// Most connections that may be configured: a guess, beyond what one machine has ports for.
 const CONNECTIONS_MAX: usize = 1_000_000;
+/// Most siblings that a key may be allowed: a guess, far beyond what anybody reconciles.
+const SIBLINGS_MAX: usize = 10_000;
 /// Most members of a static cluster; a guess far above what is sensible without gossip.
 const MEMBERS_MAX: usize = 128;
 
@@ -120,11 +122,6 @@ impl NodeConfig {
             let policy = policy(&setting, settings, default_policy)?;
             policies.insert(Bytes::from(bucket), policy);
         }
-        let value_bytes = settings.value_bytes_max.unwrap_or(Limits::default().value_bytes);
-        if !(1..=FRAME_BYTES_MAX / 2).contains(&value_bytes) {
-            let reason = format!("1 to {}, half of what a message may be", FRAME_BYTES_MAX / 2);
-            return Err(invalid("value_bytes_max", reason));
-        }
         Ok(Self {
             name,
             cluster,
@@ -136,7 +133,11 @@ impl NodeConfig {
             loops: loops(settings.loops.unwrap_or(0))?,
             default_policy,
             policies,
-            limits: Limits { value_bytes, ..Limits::default() },
+            limits: limits(
+                settings.value_bytes_max,
+                settings.siblings_soft,
+                settings.siblings_max,
+            )?,
             timeouts: Timeouts {
                 request_ms: positive("timeout_ms", settings.timeout_ms, 2_000)?,
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
@@ -194,6 +195,30 @@ fn positive(setting: &str, value: Option<u32>, default: u32) -> Result<u32, Conf
         Some(value) => Ok(value),
         None => Ok(default),
     }
+}
+
+/// The limits of values.
+fn limits(
+    value_bytes: Option<usize>,
+    siblings_soft: Option<usize>,
+    siblings: Option<usize>,
+) -> Result<Limits, ConfigError> {
+    let default = Limits::default();
+    let value_bytes = value_bytes.unwrap_or(default.value_bytes);
+    if !(1..=FRAME_BYTES_MAX / 2).contains(&value_bytes) {
+        let reason = format!("1 to {}, half of what a message may be", FRAME_BYTES_MAX / 2);
+        return Err(invalid("value_bytes_max", reason));
+    }
+    let siblings = siblings.unwrap_or(default.siblings);
+    if !(1..=SIBLINGS_MAX).contains(&siblings) {
+        return Err(invalid("siblings_max", format!("1 to {SIBLINGS_MAX}")));
+    }
+    let siblings_soft = siblings_soft.unwrap_or(default.siblings_soft.min(siblings));
+    if !(1..=siblings).contains(&siblings_soft) {
+        let reason = format!("1 to {siblings}, which is `siblings_max`");
+        return Err(invalid("siblings_soft", reason));
+    }
+    Ok(Limits { value_bytes, siblings_soft, siblings, ..default })
 }
 
 fn connections_max(wanted: Option<usize>) -> Result<usize, ConfigError> {

@@ -85,3 +85,17 @@ fn partitions_are_a_power_of_two() {
 fn a_node_that_could_not_be_connected_to_is_refused() {
     assert_eq!(error("data = \"d\"\nconnections_max = 0"), "`connections_max`: 1 to 1000000");
 }
+
+#[test]
+fn the_soft_limit_of_siblings_is_no_more_than_the_hard_one() {
+    let limits = |text: &str| settings(&format!("data = \"d\"\n{text}")).resolve().unwrap().limits;
+    let both = |text| (limits(text).siblings_soft, limits(text).siblings);
+    assert_eq!(both(""), (25, 100));
+    assert_eq!(both("siblings_max = 10"), (10, 10));
+    assert_eq!(both("siblings_soft = 2\nsiblings_max = 3"), (2, 3));
+    assert_eq!(
+        error("data = \"d\"\nsiblings_soft = 101"),
+        "`siblings_soft`: 1 to 100, which is `siblings_max`"
+    );
+    assert_eq!(error("data = \"d\"\nsiblings_max = 0"), "`siblings_max`: 1 to 10000");
+}

@@ -10,6 +10,7 @@ use crate::allowance::Allowance;
 use crate::checkpoint_thread;
 use crate::config::Settings;
 use crate::data_directory::DataDirectory;
+use crate::identity::ring_summary;
 use crate::links::HeaderBase;
 use crate::log_thread;
 use crate::recovery::recover;
@@ -20,13 +21,16 @@ use crate::work::Results;
 fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let settings = Settings { data: Some(dir.to_owned()), loops: Some(1), ..Settings::default() };
     let config = settings.resolve().unwrap();
-    let directory = DataDirectory::open(&config).unwrap();
+    let partitions = config.partitions;
+    let ring = Ring::place(&[config.node().into()], partitions, 1, None).unwrap().ring;
+    let summary = ring_summary(&ring, config.names());
+    let directory = DataDirectory::open(&config, &summary).unwrap();
     let (work_sender, work) = mpsc::channel(8);
     let (urgent_sender, urgent) = mpsc::unbounded_channel();
     let jobs = mpsc::unbounded_channel().0;
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
-    let (node, partitions) = (config.node(), config.partitions);
+    let node = config.node();
     let engine_config = |_| EngineConfig {
         node,
         process: 1,
@@ -51,7 +55,6 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     };
     let clock = NodeClock::start();
     let header = HeaderBase { sender: node, incarnation: 1, ring_version: 1 };
-    let ring = Ring::place(&[node.into()], partitions, 1, None).unwrap().ring;
     let task = CoreTask {
         loop_index: 0,
         clock,
@@ -103,4 +106,41 @@ fn a_turn_in_time_does_all_of_it() {
     running.turn(&mut vec![group], &mut Vec::new(), Duration::from_secs(3_600));
     assert!(!running.is_pressed);
     assert_eq!(results.try_recv().unwrap().len(), 1_000);
+}
+
+#[test]
+fn what_waited_longer_than_its_own_time_limit_is_answered_overloaded_and_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut running, _handle) = running(dir.path());
+    running.now.monotonic_ms = 1_000;
+    let with_limit = |timeout_ms| {
+        let mut request = Request::get(Key::new("default", "k").unwrap(), Scope::Whole);
+        request.timeout_ms = timeout_ms;
+        request
+    };
+    let charged = |timeout_ms, queued_ms| {
+        let mut request = with_limit(timeout_ms);
+        (running.charge_wait(&mut request, queued_ms), request.timeout_ms)
+    };
+    assert_eq!(charged(Some(50), 940), (Some(RequestError::Overloaded), Some(0)));
+    assert_eq!(charged(Some(50), 960), (None, Some(10)));
+    assert_eq!(charged(None, 960), (None, Some(29_960)));
+    assert_eq!(charged(None, 1_000), (None, None));
+    assert_eq!(charged(Some(0), 900), (None, Some(0)));
+}
+
+#[test]
+fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_begun() {
+    let body = replication::Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
+    let id = replication::RequestId { core: 0, number: 1 };
+    let left = |budget_ms, useful_ms| {
+        let message =
+            Message { id, trace: 0, time: clock::Stamp(0), budget_ms, body: body.clone() };
+        still_useful(message, useful_ms, 1_000).map(|message| message.budget_ms)
+    };
+    assert_eq!(left(100, 1_060), Some(60));
+    assert_eq!(left(100, 1_001), Some(1));
+    assert_eq!(left(100, 1_000), None);
+    assert_eq!(left(100, 999), None);
+    assert_eq!(left(0, u64::MAX), Some(0));
 }

@@ -14,6 +14,7 @@ use wire::{FrameHeader, Identity, OperationName, append_frame};
 
 use super::*;
 use crate::config::Settings;
+use crate::descriptors::Bounds;
 use crate::endings::Endings;
 use crate::identity::ring_summary;
 use crate::links::Link;
@@ -57,7 +58,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         links_changed: watch::Sender::new(0),
         switch: Switch::new(),
         closing: watch::channel(false).1,
-        places: Places::new(1),
+        places: Places::new(Bounds { connections: 1, refusals: 1 }),
         seats: Seats::default(),
         endings: Endings::default(),
         config,
@@ -105,7 +106,7 @@ fn ping(number: u64) -> Bytes {
 async fn pongs(reader: &mut ReadHalf<DuplexStream>, time: Duration) -> Vec<u64> {
     let mut bytes = BytesMut::new();
     let read = async { while reader.read_buf(&mut bytes).await.unwrap() > 0 {} };
-    let _ = tokio::time::timeout(time, read).await;
+    let _ = timeout(time, read).await;
     let mut numbers = Vec::new();
     while !bytes.is_empty() {
         let length = usize::from(bytes[3]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use node::{Node, NodeConfig, Settings, StartError};
+use node::{DevCluster, DevError, DevOptions, Node, NodeConfig, Settings, StartError};
 
 use crate::support::{add, ends, members};
 
@@ -85,4 +85,85 @@ async fn a_directory_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = refusal(alone(file.path(), "a", "ducks")).await;
     assert!(matches!(error, StartError::Open(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_directory_placed_for_other_members_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+    let with_b = || {
+        let any = Some("127.0.0.1:0".parse().unwrap());
+        let settings = Settings {
+            name: Some("a".into()),
+            cluster: Some("ducks".into()),
+            data: Some(dir.path().into()),
+            members: Some([("b".into(), "127.0.0.1:1".into())].into()),
+            secret: Some("the secret of this test".into()),
+            resp: any,
+            http: any,
+            peer: any,
+            ..Settings::default()
+        };
+        settings.resolve().unwrap()
+    };
+    let error = refusal(with_b()).await.to_string();
+    let expected = "placed for a ring of 1 member (a), this start makes one of 2 members (a, b): \
+                    start with the same members and version as before";
+    assert!(error.contains(expected), "{error}");
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_development_cluster_of_another_size_is_refused_and_told_the_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |nodes| DevOptions { nodes, dir: Some(dir.path().into()), port_base: None };
+    ends("the start", DevCluster::start(of(2))).await.unwrap().stop().await;
+    for nodes in [1, 3] {
+        let error = ends("a refusal", DevCluster::start(of(nodes))).await.unwrap_err();
+        assert!(matches!(error, DevError::OtherNodes { found: 2, .. }), "{error}");
+        let expected = format!(
+            "{} holds the data of 2 nodes, this start asks for {nodes}: use `--nodes 2`, or \
+             another `--dir`; data is not moved to other members yet",
+            dir.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    ends("the start", DevCluster::start(of(2))).await.unwrap().stop().await;
+}
+
+/// It would serve as an empty replica, and reads that ask it would lose acknowledged writes.
+#[tokio::test]
+async fn an_index_that_is_gone_is_a_loss_that_the_operator_must_see() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+    let data = dir.path().join("index").join("data.mdb");
+    std::fs::write(&data, b"").unwrap();
+    let empty = refusal(alone(dir.path(), "a", "ducks")).await.to_string();
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let missing = refusal(alone(dir.path(), "a", "ducks")).await.to_string();
+    for error in [empty, missing] {
+        let expected = "index is damaged (data.mdb is missing or empty): restore it from a backup, \
+                        or move the node's whole data directory away and start with an empty \
+                        directory (only keys that are then read are filled from other replicas";
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_crashed_before_its_index_was_there_is_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    std::fs::remove_file(dir.path().join(".indexed")).unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn an_index_without_a_stamp_is_not_adopted() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+    std::fs::remove_file(dir.path().join("stamp")).unwrap();
+    let error = refusal(alone(dir.path(), "b", "geese")).await.to_string();
+    assert!(error.contains("holds \"index\" but no stamp"), "{error}");
+    assert!(!dir.path().join("stamp").exists());
 }

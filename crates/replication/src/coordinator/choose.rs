@@ -6,7 +6,7 @@ use values::Tag;
 use super::{Coordinator, Forward, Get, Terms, Update, deadline, quorum};
 use crate::{
     Action, NamedBy, Request, RequestError, RequestName,
-    turn::{Origin, Shared, Slot, Turn},
+    turn::{Origin, Slot, Turn},
 };
 
 /// The coordinator of a request. A read is coordinated by any node; a write by the first owner in
@@ -37,7 +37,7 @@ pub(crate) fn choose(
     if let Origin::Client(_) = origin {
         operation.check_size(&turn.shared.config.limits)?;
         let quorum = quorum(&request, turn.shared)?;
-        let to = write_coordinator(&request, quorum.n, turn.shared);
+        let to = write_coordinator(&request, quorum.n, turn);
         if to != me {
             turn.shared.counters.forwards += 1;
             let deadline = deadline(request.timeout_ms, turn);
@@ -51,16 +51,18 @@ pub(crate) fn choose(
     Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
 }
 
-/// Who coordinates a write that this node accepted.
-fn write_coordinator(request: &Request, n: u8, shared: &Shared) -> NodeId {
-    let me = shared.config.node;
+/// Who coordinates a write that this node accepted: of those in reach the first that is not silent.
+fn write_coordinator(request: &Request, n: u8, turn: &Turn<'_>) -> NodeId {
+    let (me, shared) = (turn.me(), &*turn.shared);
     let partition = shared.partition(&request.key);
     if shared.ring.is_owner(partition, usize::from(n), me) {
         return me;
     }
     let owners = shared.ring.owners(partition, usize::from(n));
-    if let Some(owner) = { owners }.find(|&owner| shared.is_in_reach(owner)) {
-        return owner;
+    let mut in_reach = owners.filter(|&owner| shared.is_in_reach(owner));
+    if let Some(first) = in_reach.next() {
+        let mut others = std::iter::once(first).chain(in_reach);
+        return others.find(|&owner| !turn.is_silent(owner)).unwrap_or(first);
     }
     let list = shared.ring.preference_list(partition);
     list.into_iter().find(|&node| shared.is_in_reach(node)).unwrap_or(me)

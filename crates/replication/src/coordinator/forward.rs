@@ -43,7 +43,13 @@ impl Forward {
         if is_named_here {
             request.name = Some(turn.name());
         }
-        let retry_at = turn.now.monotonic_ms + u64::from(budget_ms(deadline, turn)) / 2;
+        let most_ms = u64::from(budget_ms(deadline, turn)) / 2;
+        let delay_ms = if turn.is_silent(to) {
+            0
+        } else {
+            turn.shared.latencies.forward_delay_ms(to, most_ms)
+        };
+        let retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
         Self { origin, request, is_named_here, sent_to: vec![to], needed, deadline, retry_at }
     }
 
@@ -83,7 +89,7 @@ impl Forward {
     }
 
     const fn unknown(&self) -> RequestError {
-        RequestError::Unknown { acked: 0, needed: self.needed }
+        RequestError::Unknown { acked: 0, needed: self.needed, disk: None }
     }
 
     /// Whether no answer can come any more.
@@ -101,7 +107,10 @@ impl Forward {
         let is_next = |node: &NodeId| {
             *node != turn.me() && !self.sent_to.contains(node) && turn.shared.is_in_reach(*node)
         };
-        let Some(next) = list.into_iter().find(is_next) else { return false };
+        let mut next = list.into_iter().filter(is_next);
+        let Some(first) = next.next() else { return false };
+        let mut others = std::iter::once(first).chain(next);
+        let next = others.find(|&node| !turn.is_silent(node)).unwrap_or(first);
         turn.shared.counters.forwards_retried += 1;
         self.sent_to.push(next);
         self.send(slot, turn);

@@ -1,8 +1,11 @@
 //! Coordinating a read (Dynamo §4.5): ask n replicas, merge what r of them show, repair the stale.
 //!
-//! A replica that fails or stays silent is made up for by the next node of the preference list,
-//! which shows what it holds for others. Only owners count towards r; with fewer the read answers
-//! with what it has, and its [`Acks`](crate::Acks) say so.
+//! One owner is asked for what it holds, this node if it is one, else the one that answers soonest;
+//! the others for a digest of theirs. An owner whose digest differs is asked for the whole.
+//!
+//! A replica that fails, or does not answer within the delay learnt of it, is made up for by the
+//! next node of the preference list, which shows what it holds for others. Only owners count towards
+//! r; with fewer the read answers with what it has, and its [`Acks`](crate::Acks) say so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +15,30 @@ use values::{Scope, State, Tag, View, empty_collection};
 
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Body, RequestError,
+    Acks, Answer, Body, RequestError, ViewDigest,
+    latency::Work,
     quorum::count_owners,
     read_repair::repairs,
+    replica,
     turn::{PartKind, Timer, Turn, Waiter},
 };
+
+/// What a node was asked for and has not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// Whether for all that it holds, not for a digest.
+    whole: bool,
+    /// Until when it is waited for alone.
+    cover_at: u64,
+    is_covered: bool,
+}
+
+/// A view that some replicas showed, or said by their digest to hold.
+#[derive(Debug)]
+struct Distinct {
+    view: View,
+    digest: Option<ViewDigest>,
+}
 
 /// A read under way.
 #[derive(Debug)]
@@ -25,13 +47,17 @@ pub(crate) struct Get {
     scope: Scope,
     round: u32,
     asked: BTreeSet<NodeId>,
-    pending: BTreeSet<NodeId>,
-    shown: BTreeMap<NodeId, View>,
+    pending: BTreeMap<NodeId, Pending>,
+    /// Digests of which nobody has shown the view yet.
+    digests: BTreeMap<NodeId, ViewDigest>,
+    views: Vec<Distinct>,
+    /// Which of the views each node holds.
+    shown: BTreeMap<NodeId, usize>,
     merged: View,
     /// Nodes whose record of the key is damaged.
     damaged: Vec<NodeId>,
     failure: Option<StorageError>,
-    covered: bool,
+    is_hurried: bool,
     replied: bool,
 }
 
@@ -42,12 +68,14 @@ impl Get {
             scope,
             round: 0,
             asked: BTreeSet::new(),
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            views: Vec::new(),
             shown: BTreeMap::new(),
             merged: View::default(),
             damaged: Vec::new(),
             failure: None,
-            covered: false,
+            is_hurried: false,
             replied: false,
         }
     }
@@ -58,14 +86,19 @@ impl Get {
         input: Input,
         turn: &mut Turn<'_>,
     ) -> Progress {
+        let now_ms = turn.now.monotonic_ms;
         match input {
             Input::Begin => {
                 turn.shared.counters.reads += 1;
                 self.ask_next(usize::from(self.terms.quorum.n), turn);
-                self.terms.sleep(self.covered, turn);
             }
             Input::Answered { part, body: Body::Shown(shown) } => {
                 self.shown(part.round, part.node, shown, turn);
+            }
+            Input::Answered { part, body: Body::Digested(digest) } => {
+                if part.round == self.round && self.pending.remove(&part.node).is_some() {
+                    self.digests.insert(part.node, digest);
+                }
             }
             Input::Stored { part, answer: storage::Answer::View(view) } => {
                 self.shown(part.round, part.node, Ok(view), turn);
@@ -73,35 +106,38 @@ impl Get {
             Input::Stored { part, answer: storage::Answer::Failed(error) } => {
                 self.shown(part.round, part.node, Err(error), turn);
             }
-            Input::LinkDown(node) if self.pending.remove(&node) => {
+            Input::LinkDown(node) if self.pending.remove(&node).is_some() => {
                 self.make_up_for(1, turn);
             }
-            Input::Time if turn.now.monotonic_ms < self.terms.deadline => {
-                self.covered = true;
-                self.make_up_for(self.pending.len(), turn);
-                turn.set_timer(Timer::Request(slot), self.terms.deadline);
-            }
-            Input::Time => {
+            Input::Time if now_ms >= self.terms.deadline => {
                 self.reply_if(true, turn);
                 self.repair(turn);
                 return Progress::Done;
             }
-            Input::Hurry => self.covered = true,
+            Input::Time => self.hedge(turn),
+            Input::Hurry => self.is_hurried = true,
             _ => return Progress::Waiting,
         }
+        self.compare(turn);
         self.reply_if(false, turn);
         // A replica that stays silent must not keep reads under way that were replied to: with many
         // of them there would be no room for others.
-        if self.replied && (self.covered || self.pending.is_empty()) {
+        let is_late = self.is_hurried || now_ms >= self.terms.cover_at;
+        if self.replied && (is_late || self.pending.is_empty()) {
             self.repair(turn);
             return Progress::Done;
         }
+        let covers = self.pending.values().filter(|pending| !pending.is_covered);
+        let covers = covers.map(|pending| pending.cover_at).filter(|_| !self.replied);
+        let patience = Some(self.terms.cover_at).filter(|&at| at > now_ms);
+        let at = covers.chain(patience).min().unwrap_or(self.terms.deadline);
+        turn.set_timer(Timer::Request(slot), at.min(self.terms.deadline));
         Progress::Waiting
     }
 
-    /// Asks the next `count` nodes of the preference list that are in reach.
+    /// Asks the next `count` nodes of the preference list that are in reach: for all that it holds
+    /// the one that shows it soonest, unless one was asked for that; the other owners for a digest.
     fn ask_next(&mut self, count: usize, turn: &mut Turn<'_>) {
-        let me = turn.me();
         let next: Vec<NodeId> = if self.round_needs_only_owners(count, turn) {
             self.terms.owners.iter().copied().filter(|node| !self.asked.contains(node)).collect()
         } else {
@@ -111,18 +147,37 @@ impl Get {
                 .take(count)
                 .collect()
         };
+        let (me, now_ms) = (turn.me(), turn.now.monotonic_ms);
+        let is_owner = |node: &NodeId| self.terms.owners.contains(node);
+        let rank = |node: &NodeId| {
+            let (is_silent, half_ms) = turn.shared.latencies.rank(*node, now_ms);
+            (*node != me, is_silent, half_ms)
+        };
+        let has_whole =
+            !self.views.is_empty() || self.pending.values().any(|pending| pending.whole);
+        let soonest = next.iter().copied().filter(is_owner).min_by_key(rank);
+        let soonest = soonest.filter(|_| !has_whole);
         for node in next {
-            self.asked.insert(node);
-            self.pending.insert(node);
-            let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
-            let (key, scope) = (self.terms.key.clone(), self.scope.clone());
-            if node == me {
-                turn.store(waiter, Command::Read { key, scope });
-            } else {
-                let budget_ms = self.terms.budget_ms(turn);
-                turn.ask(node, waiter, budget_ms, Body::Read { key, scope });
-            }
+            // What a fallback holds is another thing; and in a second round all are known to differ.
+            let whole =
+                soonest == Some(node) || !self.terms.owners.contains(&node) || self.round > 0;
+            self.ask(node, whole, turn);
         }
+    }
+
+    fn ask(&mut self, node: NodeId, whole: bool, turn: &mut Turn<'_>) {
+        self.asked.insert(node);
+        let cover_at = turn.cover_at(node, Work::Read);
+        self.pending.insert(node, Pending { whole, cover_at, is_covered: false });
+        let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
+        let (key, scope) = (self.terms.key.clone(), self.scope.clone());
+        if node == turn.me() {
+            let command = replica::read(key, scope, turn);
+            return turn.store(waiter, command);
+        }
+        let body = if whole { Body::Read { key, scope } } else { Body::Digest { key, scope } };
+        let budget_ms = self.terms.budget_ms(turn);
+        turn.ask(node, waiter, budget_ms, body);
     }
 
     /// Whether the first `count` nodes in reach are just the owners, as nearly always: then the
@@ -140,6 +195,57 @@ impl Get {
         }
     }
 
+    /// Makes up for nodes whose time is over.
+    fn hedge(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
+        let mut count = 0;
+        for pending in self.pending.values_mut() {
+            if !pending.is_covered && pending.cover_at <= now_ms {
+                pending.is_covered = true;
+                count += 1;
+            }
+        }
+        if count > 0 && !self.replied {
+            turn.shared.counters.reads_hedged += 1;
+            self.make_up_for(count, turn);
+        }
+    }
+
+    /// Counts those whose digest says that they hold what was shown, and asks others for the whole:
+    /// all that differ from an owner, or one if no owner showed anything or is about to.
+    fn compare(&mut self, turn: &mut Turn<'_>) {
+        for (node, digest) in std::mem::take(&mut self.digests) {
+            let is_it = |known: &mut Distinct| {
+                *known.digest.get_or_insert_with(|| ViewDigest::of(&known.view)) == digest
+            };
+            if let Some(at) = self.views.iter_mut().position(is_it) {
+                self.shown.insert(node, at);
+            } else {
+                self.digests.insert(node, digest);
+            }
+        }
+        if self.digests.is_empty() {
+            return;
+        }
+        if count_owners(&self.terms.owners, self.shown.keys()) > 0 {
+            for node in std::mem::take(&mut self.digests).into_keys() {
+                turn.shared.counters.digests_differing += 1;
+                self.ask(node, true, turn);
+            }
+            return;
+        }
+        let is_coming = self.pending.iter().any(|(node, pending)| {
+            pending.whole && !pending.is_covered && self.terms.owners.contains(node)
+        });
+        let now_ms = turn.now.monotonic_ms;
+        let rank = |node: &NodeId| turn.shared.latencies.rank(*node, now_ms);
+        let soonest = self.digests.keys().copied().min_by_key(rank);
+        if let Some(node) = soonest.filter(|_| !is_coming) {
+            self.digests.remove(&node);
+            self.ask(node, true, turn);
+        }
+    }
+
     fn shown(
         &mut self,
         round: u32,
@@ -147,17 +253,22 @@ impl Get {
         shown: Result<View, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        if round != self.round || !self.pending.remove(&node) {
+        if round != self.round || self.pending.remove(&node).is_none() {
             return;
         }
         match shown {
             Ok(view) => {
-                if self.shown.is_empty() {
-                    self.merged = view.clone();
-                } else {
-                    self.merged.merge(&view);
-                }
-                self.shown.insert(node, view);
+                let known = self.views.iter().position(|known| known.view == view);
+                let at = known.unwrap_or_else(|| {
+                    if self.views.is_empty() {
+                        self.merged = view.clone();
+                    } else {
+                        self.merged.merge(&view);
+                    }
+                    self.views.push(Distinct { view, digest: None });
+                    self.views.len() - 1
+                });
+                self.shown.insert(node, at);
             }
             Err(error) => {
                 if matches!(error, StorageError::Corrupt(_)) {
@@ -169,10 +280,18 @@ impl Get {
         }
     }
 
+    /// Whether there is nothing left to wait for: everybody answered, or those who did not are
+    /// silent and as many nodes showed what they hold as owners are needed.
+    fn is_over(&self, turn: &Turn<'_>) -> bool {
+        self.pending.is_empty()
+            || self.shown.len() >= usize::from(self.terms.quorum.r)
+                && self.pending.keys().all(|&node| turn.is_silent(node))
+    }
+
     fn reply_if(&mut self, at_deadline: bool, turn: &mut Turn<'_>) {
         let quorum = self.terms.quorum;
         let answered = count_owners(&self.terms.owners, self.shown.keys());
-        let is_over = at_deadline || self.pending.is_empty();
+        let is_over = at_deadline || self.is_over(turn);
         if self.replied || (answered < quorum.r && !is_over) {
             return;
         }
@@ -189,6 +308,8 @@ impl Get {
             self.round += 1;
             self.asked.clear();
             self.pending.clear();
+            self.digests.clear();
+            self.views.clear();
             self.shown.clear();
             return self.ask_next(usize::from(quorum.n), turn);
         }
@@ -200,8 +321,16 @@ impl Get {
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
         let time = turn.shared.clock.latest();
         let partly_observed = false;
-        let answer =
-            Answer { view, changed: 0, repeated: false, acks, partly_observed, contexts, time };
+        let answer = Answer {
+            view,
+            changed: 0,
+            repeated: false,
+            many_siblings: None,
+            acks,
+            partly_observed,
+            contexts,
+            time,
+        };
         turn.reply(self.terms.origin, Ok(answer));
     }
 
@@ -228,10 +357,11 @@ impl Get {
     fn repair(&mut self, turn: &mut Turn<'_>) {
         let me = turn.me();
         // A replica whose record is damaged takes a merge in its place.
-        for node in std::mem::take(&mut self.damaged) {
-            self.shown.entry(node).or_default();
-        }
-        for (node, delta) in repairs(&self.merged, &self.shown, &self.terms.owners) {
+        let nothing = View::default();
+        let damaged = self.damaged.iter().filter(|node| !self.shown.contains_key(*node));
+        let damaged = damaged.map(|&node| (node, &nothing));
+        let shown = self.shown.iter().map(|(&node, &at)| (node, &self.views[at].view));
+        for (node, delta) in repairs(&self.merged, shown.chain(damaged), &self.terms.owners) {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {

@@ -2,24 +2,31 @@
 //! owners, reply once w of them have it durable.
 //!
 //! A removal first observes what r replicas show ([`Observation`]), then is made like any other
-//! write, once. Every owner ends up with the delta or, durably, in the outbox: an owner that cannot
-//! be reached, refuses or stays silent has it deferred, also after the reply; what this node's own
-//! disk refuses is tried again ([`Unkept`](crate::unkept::Unkept)). Once a delta was made the outcome is
-//! never *failed*: before the disk refuses it, a read can have shown and spread it, and a later
-//! increment of the same actor contains it.
+//! write, once. Every owner ends up with the delta or, durably, in an outbox: an owner that cannot
+//! be reached, refuses or does not acknowledge within the delay learnt of it is covered, also after
+//! the reply. The next fallback is asked to keep a hint for it; where there is none, or it does not
+//! say in its time that it does, this node keeps the delta itself; what its own disk refuses is
+//! tried again ([`Unkept`](crate::unkept::Unkept)). Only owners count towards w. Once a delta was
+//! made the outcome is never *failed*: before the disk refuses it, a read can have shown and spread
+//! it, and a later increment of the same actor contains it.
 
 mod observation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clock::NodeId;
+use clock::{NodeId, Stamp};
 use storage::{Command, StorageError};
-use values::{BytesOp, CounterOp, Delta, MapOp, Operation, RegisterOp, Scope, View};
+use values::{
+    BytesOp, CounterOp, Delta, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope, Tag,
+    UpdateError, View,
+};
 
 use self::observation::Observation;
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Availability, Body, RequestError, message,
+    Acks, Answer, Availability, Body, Coordinated, Effect, RequestError,
+    latency::Work,
+    message,
     turn::{Part, PartKind, Slot, Timer, Turn},
 };
 
@@ -33,11 +40,18 @@ enum Local {
     Failed,
 }
 
-/// How far an owner's pending delta in the outbox is.
+/// How far the keeping of the delta for an owner is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hint {
     None,
+    /// A fallback was asked, and is waited for until then.
+    Asked {
+        fallback: NodeId,
+        until: u64,
+    },
+    /// This node's own outbox is to take it.
     Waiting,
+    /// It is in some outbox.
     Durable,
     /// There is none: nothing to keep, or the disk refused it and it is tried again.
     Absent,
@@ -50,13 +64,27 @@ struct Peer {
     parts: usize,
     acked: bool,
     hint: Hint,
+    /// When it is covered.
+    cover_at: u64,
+    /// Whether nothing is to be hoped for from it: it refused, cannot be reached, or is silent.
+    is_out: bool,
 }
 
 impl Peer {
-    const UNSENT: Self = Self { parts: 0, acked: false, hint: Hint::None };
+    const UNSENT: Self =
+        Self { parts: 0, acked: false, hint: Hint::None, cover_at: 0, is_out: false };
 
     const fn is_settled(self) -> bool {
         self.acked || matches!(self.hint, Hint::Durable | Hint::Absent)
+    }
+
+    /// When something is to be done about it, unless it acknowledges.
+    const fn wakes_at(&self) -> Option<u64> {
+        match self.hint {
+            Hint::None => Some(self.cover_at),
+            Hint::Asked { until, .. } => Some(until),
+            _ => None,
+        }
     }
 }
 
@@ -73,10 +101,15 @@ pub(crate) struct Update {
     view: View,
     changed: u64,
     repeated: bool,
+    many_siblings: Option<ManySiblings>,
+    stamp: Stamp,
     delta: Delta,
+    /// Why this node's own disk does not have it.
+    disk: Option<StorageError>,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
-    covered: bool,
+    /// Fallbacks that were asked to keep a hint: each for one owner, so that there are more copies.
+    fallbacks: BTreeSet<NodeId>,
     replied: bool,
     is_held: bool,
 }
@@ -95,9 +128,12 @@ impl Update {
             view: View::default(),
             changed: 0,
             repeated: false,
+            many_siblings: None,
+            stamp: Stamp::default(),
             delta: Delta::default(),
+            disk: None,
             peers,
-            covered: false,
+            fallbacks: BTreeSet::new(),
             replied: false,
             is_held: false,
         }
@@ -125,8 +161,8 @@ impl Update {
             self.prepare(turn);
         }
         let now = turn.now.monotonic_ms;
-        if self.is_sent() && !self.covered && now >= self.terms.cover_at {
-            self.cover_all(turn);
+        if self.is_sent() {
+            self.cover_late(turn);
         }
         self.conclude(now >= self.terms.deadline, turn);
         if self.replied && self.is_settled() {
@@ -135,9 +171,12 @@ impl Update {
         // With none of these times left to wait for, the engine's answers are.
         let observes = (self.local == Local::Observing && !self.observation.is_over())
             .then(|| self.observation.wake_at());
-        let covers = (self.is_sent() && !self.covered).then_some(self.terms.cover_at);
+        let patience = (self.is_sent() && !self.replied).then_some(self.terms.cover_at);
+        let patience = patience.filter(|&at| at > now);
         let ends = (!self.replied).then_some(self.terms.deadline);
-        if let Some(at) = [observes, covers, ends].into_iter().flatten().min() {
+        let covers = self.peers.values().filter(|peer| self.is_sent() && !peer.acked);
+        let covers = covers.filter_map(Peer::wakes_at);
+        if let Some(at) = [observes, patience, ends].into_iter().flatten().chain(covers).min() {
             turn.set_timer(Timer::Request(slot), at);
         }
         Progress::Waiting
@@ -161,9 +200,12 @@ impl Update {
             Input::Answered { part, body: Body::Merged(merged) } => {
                 self.acknowledged(part, merged, turn);
             }
-            Input::LinkDown(node) if self.is_sent() => self.cover(node, turn),
+            Input::Answered { part, body: Body::Hinted(hinted) } => {
+                self.hinted(part.node, &hinted, turn);
+            }
+            Input::LinkDown(node) if self.is_sent() => self.link_down(node, turn),
             Input::LinkDown(node) => self.observation.link_down(node, &self.terms, turn),
-            Input::Hurry if self.is_sent() => self.cover_all(turn),
+            Input::Hurry if self.is_sent() => self.hurry(turn),
             Input::Released => self.is_held = false,
             Input::Time => self.observation.time(&self.terms, turn),
             Input::Answered { .. } | Input::Hurry => {}
@@ -190,14 +232,14 @@ impl Update {
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
         self.local = Local::Preparing;
-        let stamp = turn.stamp();
+        self.stamp = turn.stamp();
         let waiter = self.terms.waiter(0, turn.me(), PartKind::Ask);
         let command = Command::Update {
             key: self.terms.key.clone(),
             operation: self.operation.clone(),
             observed: self.terms.observed.clone(),
             shown: self.observation.take_view(),
-            stamp,
+            stamp: self.stamp,
             named: self.terms.named,
             durability: turn.durability(&self.terms.key),
         };
@@ -208,21 +250,33 @@ impl Update {
     fn stored(&mut self, answer: storage::Answer, turn: &mut Turn<'_>) -> Result<(), RequestError> {
         use storage::Answer as Stored;
         match answer {
-            Stored::Prepared { delta, changed, repeated, view } => {
+            Stored::Prepared { delta, changed, repeated, minted, view } => {
                 self.local = Local::Merged;
                 (self.view, self.changed, self.delta) = (view, changed, delta);
                 self.repeated = repeated;
                 turn.shared.counters.writes_repeated += u64::from(repeated);
+                self.remember(minted, turn);
+                self.report_siblings(turn);
                 self.send(turn);
             }
             Stored::Durable => self.local = Local::Durable,
-            Stored::Refused(error) => return Err(RequestError::Update(error)),
+            Stored::Refused(error) => {
+                let is_crowded = matches!(
+                    error,
+                    UpdateError::TooManySiblings(_) | UpdateError::SiblingsTooLong { .. }
+                );
+                turn.shared.counters.siblings_refused += u64::from(is_crowded);
+                return Err(RequestError::Update(error));
+            }
             Stored::Failed(error) if self.local == Local::Preparing => {
                 return Err(RequestError::Storage(error));
             }
-            // Another answer is never given to an operation; were it, the write must end all the
-            // same.
-            _ => {
+            // Another answer than a failure is never given to an operation; were it, the write must
+            // end all the same.
+            other => {
+                if let Stored::Failed(error) = other {
+                    self.disk = Some(error);
+                }
                 self.local = Local::Failed;
                 self.keep(turn.me(), turn);
             }
@@ -230,12 +284,49 @@ impl Update {
         Ok(())
     }
 
+    /// Notes the write in the journal.
+    fn remember(&self, minted: Option<Minted>, turn: &mut Turn<'_>) {
+        if self.repeated || self.delta.is_empty() {
+            return;
+        }
+        let mut write = Coordinated {
+            node: turn.me(),
+            minted,
+            time: self.stamp,
+            operation: self.operation.name().to_owned(),
+            name: self.terms.name.clone(),
+            seen: Vec::new(),
+            seen_more: false,
+        };
+        let held = self.view.value.0.iter().map(|(&tag, state)| (tag, state.context()));
+        match self.operation.tag() {
+            Some(Tag::BYTES) => write.note_seen([(Tag::BYTES, &self.terms.observed)]),
+            Some(only) => write.note_seen(held.filter(|&(tag, _)| tag == only)),
+            None => write.note_seen(held),
+        }
+        turn.shared.journal.record(&self.terms.key, write);
+    }
+
+    /// Notes that the put left many siblings, for its client and for the administrator.
+    fn report_siblings(&mut self, turn: &mut Turn<'_>) {
+        if !matches!(self.operation, Operation::Bytes(BytesOp::Put(_))) || self.repeated {
+            return;
+        }
+        self.many_siblings = ManySiblings::of(&self.view, &turn.shared.config.limits);
+        let Some(many) = self.many_siblings else { return };
+        turn.shared.counters.siblings_many += 1;
+        if turn.shared.reported.is_due(&self.terms.key, turn.now.monotonic_ms) {
+            let key = self.terms.key.clone();
+            turn.effects.push(Effect::ManySiblings { key, many });
+        }
+    }
+
     /// Takes the engine's answer on what is kept for `owner`.
     fn deferred(&mut self, owner: NodeId, answer: &storage::Answer, turn: &mut Turn<'_>) {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
         if *answer == storage::Answer::Durable {
             peer.hint = Hint::Durable;
-        } else {
+        } else if peer.hint != Hint::Durable {
             peer.hint = Hint::Absent;
             self.keep(owner, turn);
         }
@@ -258,9 +349,10 @@ impl Update {
         };
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
             if !turn.shared.is_in_reach(node) {
-                self.cover(node, turn);
+                self.give_up(node, turn);
                 continue;
             }
+            let (is_silent, cover_at) = (turn.is_silent(node), turn.cover_at(node, Work::Write));
             for delta in &parts {
                 let (key, show) = (self.terms.key.clone(), self.show.clone());
                 let body = Body::Merge { key, delta: delta.clone(), show };
@@ -269,6 +361,8 @@ impl Update {
             }
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.parts = parts.len();
+                peer.is_out = is_silent;
+                peer.cover_at = if is_silent { turn.now.monotonic_ms } else { cover_at };
             }
         }
     }
@@ -288,21 +382,54 @@ impl Update {
                     self.view.merge(&shown);
                 }
             }
-            Err(_) => self.cover(part.node, turn),
+            Err(_) => self.give_up(part.node, turn),
         }
     }
 
-    /// Keeps the delta for every owner that has not acknowledged it.
-    fn cover_all(&mut self, turn: &mut Turn<'_>) {
-        self.covered = true;
-        for node in self.peers.keys().copied().collect::<Vec<_>>() {
-            self.cover(node, turn);
+    /// Covers owners whose time is over, and keeps here what fallbacks did not keep in theirs.
+    fn cover_late(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
+        let is_late = |peer: &Peer| !peer.acked && peer.wakes_at().is_some_and(|at| at <= now_ms);
+        let late = self.peers.iter().filter(|(_, peer)| is_late(peer));
+        for (node, hint) in late.map(|(&node, peer)| (node, peer.hint)).collect::<Vec<_>>() {
+            if hint == Hint::None {
+                self.cover(node, turn);
+            } else {
+                self.keep_here(node, turn);
+            }
         }
     }
 
-    /// Keeps the delta for an owner that has not acknowledged it.
-    fn cover(&mut self, node: NodeId, turn: &mut Turn<'_>) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+    /// Covers an owner that will not acknowledge.
+    fn give_up(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        if let Some(peer) = self.peers.get_mut(&owner) {
+            peer.is_out = true;
+            self.cover(owner, turn);
+        }
+    }
+
+    /// An owner or fallback cannot be reached any more.
+    fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
+        self.give_up(node, turn);
+        let asked =
+            |peer: &Peer| matches!(peer.hint, Hint::Asked { fallback, .. } if fallback == node);
+        let owner = self.peers.iter().find(|(_, peer)| !peer.acked && asked(peer));
+        if let Some((&owner, _)) = owner {
+            self.keep_here(owner, turn);
+        }
+    }
+
+    /// Ends soon: what is not kept by anyone for certain is kept here.
+    fn hurry(&mut self, turn: &mut Turn<'_>) {
+        for owner in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.keep_here(owner, turn);
+        }
+    }
+
+    /// Has the delta kept for an owner that has not acknowledged it: by the next fallback, else
+    /// here.
+    fn cover(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let Some(peer) = self.peers.get_mut(&owner) else { return };
         if peer.acked || peer.hint != Hint::None {
             return;
         }
@@ -310,19 +437,76 @@ impl Update {
             peer.hint = Hint::Absent;
             return;
         }
-        peer.hint = Hint::Waiting;
         turn.shared.counters.hinted_writes += 1;
-        turn.deferred.push(node);
-        let waiter = self.terms.waiter(0, node, PartKind::Defer);
+        let Some(fallback) = self.next_fallback(turn) else {
+            return self.keep_here(owner, turn);
+        };
+        self.fallbacks.insert(fallback);
+        let until = turn.cover_at(fallback, Work::Write);
+        if let Some(peer) = self.peers.get_mut(&owner) {
+            peer.hint = Hint::Asked { fallback, until };
+        }
+        let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
+        let waiter = self.terms.waiter(0, owner, PartKind::Defer);
+        let (key, delta) = (self.terms.key.clone(), self.delta.clone());
+        turn.ask(fallback, waiter, budget_ms, Body::Hint { owner, key, delta });
+    }
+
+    /// The next node of the preference list that can keep a hint. None for what is too long for
+    /// one message.
+    fn next_fallback(&self, turn: &Turn<'_>) -> Option<NodeId> {
+        if self.peers.values().any(|peer| peer.parts > 1) {
+            return None;
+        }
+        let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));
+        list.into_iter().skip(self.terms.owners.len()).find(|node| {
+            *node != turn.me()
+                && turn.shared.links.contains(node)
+                && !turn.is_silent(*node)
+                && !self.fallbacks.contains(node)
+        })
+    }
+
+    /// Takes a fallback's answer on what it is to keep for `owner`.
+    fn hinted(&mut self, owner: NodeId, hinted: &Result<(), StorageError>, turn: &mut Turn<'_>) {
+        let Some(peer) = self.peers.get_mut(&owner) else { return };
+        match hinted {
+            Ok(()) => peer.hint = Hint::Durable,
+            Err(_) if matches!(peer.hint, Hint::Asked { .. }) => self.keep_here(owner, turn),
+            Err(_) => {}
+        }
+    }
+
+    /// Keeps the delta in this node's own outbox for an owner that has not acknowledged it.
+    fn keep_here(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let Some(peer) = self.peers.get_mut(&owner) else { return };
+        if peer.acked || !matches!(peer.hint, Hint::None | Hint::Asked { .. }) {
+            return;
+        }
+        if self.delta.is_empty() {
+            peer.hint = Hint::Absent;
+            return;
+        }
+        turn.shared.counters.hinted_writes += u64::from(peer.hint == Hint::None);
+        peer.hint = Hint::Waiting;
+        turn.deferred.push(owner);
+        let waiter = self.terms.waiter(0, owner, PartKind::Defer);
         let (key, delta) = (self.terms.key.clone(), self.delta.clone());
         let durability = turn.durability(&key);
-        turn.store(waiter, Command::Defer { owner: node, key, delta, durability });
+        turn.store(waiter, Command::Defer { owner, key, delta, durability });
     }
 
     /// Whether nothing more can be learnt without a late acknowledgement.
     fn is_settled(&self) -> bool {
         matches!(self.local, Local::Durable | Local::Failed)
             && self.peers.values().all(|peer| peer.is_settled())
+    }
+
+    /// Whether every owner that may still acknowledge had the longest delay for it: to be covered
+    /// sooner costs it nothing, to be answered without it would cost the client its quorum.
+    fn is_patience_over(&self, turn: &Turn<'_>) -> bool {
+        turn.now.monotonic_ms >= self.terms.cover_at
+            || self.peers.values().all(|peer| peer.acked || peer.is_out)
     }
 
     /// Replies, if the time has come for it.
@@ -339,7 +523,7 @@ impl Update {
         let hinted = u8::try_from(self.peers.values().filter(hinted).count()).unwrap_or(u8::MAX);
         let w_met = acked >= quorum.w;
         let always = quorum.availability == Availability::Always;
-        let settled = self.is_settled() && (always || w_met);
+        let settled = self.is_settled() && self.is_patience_over(turn) && (always || w_met);
         if !(at_deadline || settled || w_met) {
             return;
         }
@@ -348,7 +532,7 @@ impl Update {
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
         if !(w_met || (always && has_copy)) {
-            let unknown = RequestError::Unknown { acked, needed: quorum.w };
+            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
             return turn.reply(self.terms.origin, Err(unknown));
         }
         let put = match &self.operation {
@@ -361,6 +545,7 @@ impl Update {
             view,
             changed: self.changed,
             repeated: self.repeated,
+            many_siblings: self.many_siblings,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,
             contexts,

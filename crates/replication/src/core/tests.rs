@@ -1,10 +1,12 @@
+mod tails;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Partition, PartitionCount, Ring};
-use storage::{Answer, Command, Listing, StorageError, Ticket};
+use storage::{Answer, Command, ConflictPage, Listing, StorageError, Ticket};
 use values::{
     Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
     RegisterOp, Scope, State, Tag, Tally, View,
@@ -90,7 +92,13 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
     let tally = Tally::default().incremented(dot, 1);
     let context = [dot].into_iter().collect();
     let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
-    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, view: View::default() };
+    let prepared = Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        minted: None,
+        view: View::default(),
+    };
     let sent = stored(core, at(0), ticket, prepared);
     let sent = sent.iter().map(|effect| match effect {
         Effect::Send { to, message } if message.body.name() == "merge" => (to.0, message.id),
@@ -133,7 +141,8 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let state = State::Register(Register { base, context, ..Register::default() });
     let delta = Delta::of(Tag::LWW, state);
     let view = View::of(delta.value.clone());
-    let prepared = Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, view };
+    let prepared =
+        Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, minted: None, view };
     let sent = stored(&mut core, at(0), ticket, prepared);
     let times: Vec<Stamp> = sent
         .iter()
@@ -244,7 +253,10 @@ fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     assert_eq!((message.body.name(), message.budget_ms), ("forward", 875));
     let mut after = Vec::new();
     core.step(at(1), Event::LinkDown(*to), &mut after);
-    assert_eq!(reply(&after), Some(&Err(RequestError::Unknown { acked: 0, needed: 2 })));
+    assert_eq!(
+        reply(&after),
+        Some(&Err(RequestError::Unknown { acked: 0, needed: 2, disk: None }))
+    );
     assert_eq!(after.len(), 1);
 }
 
@@ -291,6 +303,14 @@ fn any_body() -> impl Strategy<Value = Body> {
         request.prop_map(Body::Forward),
         Just(Body::Forwarded(Err(RequestError::Timeout))),
         any_key().prop_map(|key| Body::Read { key, scope: Scope::Whole }),
+        any_key().prop_map(|key| Body::Digest { key, scope: Scope::Whole }),
+        any::<u128>().prop_map(|digest| Body::Digested(crate::ViewDigest(digest))),
+        (any_key(), 0..5_u64).prop_map(|(key, owner)| Body::Hint {
+            owner: NodeId(owner),
+            key,
+            delta: Delta::default(),
+        }),
+        any_failure(()).prop_map(Body::Hinted),
         any_failure(View::default()).prop_map(Body::Shown),
         any_key().prop_map(|key| Body::Merge { key, delta: Delta::default(), show: None }),
         any_failure(None).prop_map(Body::Merged),
@@ -299,8 +319,11 @@ fn any_body() -> impl Strategy<Value = Body> {
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
         any_key().prop_map(|key| Body::Explain { key }),
-        any_failure(View::default())
-            .prop_map(|view| Body::Explained { view, pending_for: vec![NodeId(77)] }),
+        any_failure(View::default()).prop_map(|view| Body::Explained {
+            view,
+            pending_for: vec![NodeId(77)],
+            writes: Vec::new()
+        }),
     ]
 }
 
@@ -321,10 +344,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::Outbox(Vec::new()),
         Answer::Listed(Listing::default()),
         Answer::Count(3),
+        Answer::Conflicts(ConflictPage::default()),
         Answer::Prepared {
             delta: Delta::default(),
             changed: 1,
             repeated: false,
+            minted: None,
             view: View::default(),
         },
     ]);

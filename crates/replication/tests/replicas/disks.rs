@@ -80,7 +80,13 @@ fn a_write_that_may_still_show_is_answered_unknown() {
     let error = net.ask(A, count(1)).unwrap_err();
     net.disk(A).full(false);
     net.pass(60_000);
-    assert_eq!(error, RequestError::Unknown { acked: 0, needed: 2 });
+    // The one who can free some space must learn at the first write that there is none.
+    assert_eq!(
+        error.to_string(),
+        "outcome unknown: 0 of 2 replicas acknowledged in time (the disk is full: free some space, \
+         the node goes on by itself); the write may still become visible"
+    );
+    assert!(matches!(error, RequestError::Unknown { acked: 0, needed: 2, disk: Some(_) }));
     assert_eq!(counted(&net.show(A)), 1, "once there was room");
 }
 

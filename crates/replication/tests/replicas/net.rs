@@ -13,8 +13,8 @@ use storage::{
     SimIndexReader, Ticket,
 };
 use values::{
-    Blob, BytesOp, CounterOp, Key, Limits, Operation, OrsetOp, Register, RegisterOp, Scope, State,
-    Tag, View,
+    Blob, BytesOp, CounterOp, Key, Limits, ManySiblings, Operation, OrsetOp, Register, RegisterOp,
+    Scope, State, Tag, View,
 };
 
 pub(crate) const A: NodeId = NodeId(1);
@@ -43,6 +43,8 @@ pub(crate) struct Net {
     held: Vec<(NodeId, NodeId)>,
     replies: BTreeMap<CallId, Result<Reply, RequestError>>,
     next_call: u64,
+    /// What administrators were told of.
+    pub(crate) reported: Vec<ManySiblings>,
 }
 
 impl Net {
@@ -60,6 +62,7 @@ impl Net {
             held: Vec::new(),
             replies: BTreeMap::new(),
             next_call: 0,
+            reported: Vec::new(),
         };
         net.links(true);
         net
@@ -135,6 +138,7 @@ impl Net {
                             answers.map(|(ticket, answer)| Event::Storage { ticket, answer }),
                         );
                     }
+                    Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
                         assert!(self.replies.insert(id, reply).is_none(), "two replies to {id:?}");
                     }

@@ -116,12 +116,15 @@ fn a_removal_counts_no_replica_that_showed_what_it_holds_after_the_removal_was_m
     net.ask_at_once(B, sadd("x"));
     net.lose();
     assert!(!net.show(A).is_live(Tag::ORSET), "A is stale");
-    // B and C are slow to show what they hold: A goes on without them.
+    // B and C are slow to show what they hold: A goes on without them, and waits for its disk.
     net.hold(&[(B, A), (C, A)]);
-    let removal = net.call(A, srem("x"));
+    net.set_commits(A, false);
+    let removal = net.call(A, set("v"));
     net.pass(250);
     assert!(net.take_reply(removal).is_none(), "no acknowledgement has come");
     net.release();
+    net.run();
+    net.set_commits(A, true);
     net.pass(1_000);
     let answer = net.take_reply(removal).expect("answered in time").unwrap();
     assert!(net.show(B).is_live(Tag::ORSET), "it was not among what A removed");

@@ -33,7 +33,8 @@ impl Sim {
     pub(super) fn happen_next(&mut self, until_ms: u64) -> bool {
         let queued = self.queue.first_key_value().map(|(&(at, _), _)| at);
         let timeouts = self.nodes.iter().enumerate().filter_map(|(number, node)| {
-            Some((node.process.as_ref()?.core.next_timeout()?, number))
+            let running = node.process.as_ref().filter(|_| node.paused.is_none());
+            Some((running?.core.next_timeout()?, number))
         });
         let timeout = timeouts.min();
         match (queued, timeout) {
@@ -55,7 +56,10 @@ impl Sim {
         true
     }
 
-    fn happen(&mut self, happening: Happening) {
+    pub(super) fn happen(&mut self, happening: Happening) {
+        if let Some(waiting) = &mut self.nodes[happening.node()].paused {
+            return waiting.push(happening);
+        }
         match happening {
             Happening::Arrival { from, from_life, to, to_life, message } => {
                 let is_current = self.nodes[from].life == from_life
@@ -76,18 +80,24 @@ impl Sim {
             Happening::Restarted { node, life } if self.nodes[node].life == life => {
                 self.restart_process(node);
             }
+            Happening::Called { node, life, event } if self.nodes[node].life == life => {
+                self.step(node, *event);
+            }
             Happening::Committed { .. }
             | Happening::Checkpointed { .. }
-            | Happening::Restarted { .. } => {}
+            | Happening::Restarted { .. }
+            | Happening::Called { .. } => {}
             Happening::LinkNoticed { node, peer } => self.notice_link(node, peer),
         }
     }
 
     fn committed(&mut self, node: usize, mut batch: Batch) {
         let disk = &self.nodes[node].disk;
-        if self.random.chance(self.options.disk.refused) {
+        // A fault is met by the write that it is meant for, or does not come.
+        let is_append = !batch.records.is_empty();
+        if self.random.chance(self.options.disk.refused) && is_append {
             disk.fail_next(SeamError::Full);
-        } else if self.random.chance(self.options.disk.misreported) {
+        } else if self.random.chance(self.options.disk.misreported) && is_append && batch.sync {
             disk.files.fail_next_sync();
         }
         let life = self.nodes[node].life;
@@ -159,6 +169,8 @@ impl Sim {
                 }
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            // For the administrator; the answer and the counters say so too.
+            Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if let Some(process) = &mut self.nodes[node].process {
@@ -212,7 +224,7 @@ impl Sim {
             let takes_ms = self.random.between(disk.commit_min_ms, 4 * disk.commit_max_ms);
             self.enqueue(
                 self.now_ms + takes_ms,
-                Happening::Checkpointed { node, life, checkpoint },
+                Happening::Checkpointed { node, life, checkpoint: Box::new(checkpoint) },
             );
         }
     }

@@ -1,5 +1,5 @@
-//! What tests and fault injection do to a cluster: cut and mend ways, crash and restart nodes, wipe
-//! disks, set clocks.
+//! What tests and fault injection do to a cluster: cut and mend ways, pause and resume, crash and
+//! restart nodes, wipe disks, set clocks.
 //!
 //! A crash loses everything on its way to or from the node, and of what its disk had not synced
 //! any part, at any byte; a node that starts again has a new process id, as a real one would.
@@ -88,6 +88,21 @@ impl Sim {
         self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
     }
 
+    /// Stops a node's process, as SIGSTOP does: what happens to it waits, its links stay up, and
+    /// nobody is told.
+    pub fn pause(&mut self, node: usize) {
+        if self.nodes[node].process.is_some() {
+            self.nodes[node].paused.get_or_insert_default();
+        }
+    }
+
+    /// Lets a paused node go on, with all that happened to it meanwhile.
+    pub fn resume(&mut self, node: usize) {
+        for happening in self.nodes[node].paused.take().unwrap_or_default() {
+            self.happen(happening);
+        }
+    }
+
     /// Kills a node, and half the time its machine with it. What the log works on may have been
     /// appended, and some shards of a checkpoint under way may have been written. Its clients learn
     /// that the connection broke.
@@ -106,6 +121,7 @@ impl Sim {
         let Some(mut process) = self.nodes[node].process.take() else { return };
         let life = self.nodes[node].life;
         self.nodes[node].life += 1;
+        self.nodes[node].paused = None;
         let at_work: Vec<_> = self
             .queue
             .iter()

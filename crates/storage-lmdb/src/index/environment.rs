@@ -35,13 +35,17 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens the environment in `dir`, creating what is missing. `dir` must be locked by us.
-    pub(super) fn open(dir: &Path, map_size: usize) -> Result<Self, OpenError> {
+    /// Opens the environment in `dir`, creating what is missing; the data file only if
+    /// `may_create`. `dir` must be locked by us.
+    pub(super) fn open(dir: &Path, map_size: usize, may_create: bool) -> Result<Self, OpenError> {
         let data = dir.join(DATA_FILE);
         let io = |error: io::Error| OpenError::io(dir, &error);
         prepare_readers(&dir.join(READERS_FILE)).map_err(io)?;
         let found =
             header::read(&data).map_err(io)?.map_err(|reason| OpenError::damaged(dir, reason))?;
+        if found.is_none() && !may_create {
+            return Err(OpenError::damaged(dir, "data.mdb is missing or empty"));
+        }
         if let Some(found) = found {
             lengthen(&data, &found)
                 .map_err(io)?

@@ -108,7 +108,7 @@ fn the_map_grows_by_itself_and_loses_nothing() {
 #[test]
 fn a_map_at_its_limit_refuses_writes_with_a_clear_error_and_reads_on() {
     let temp = tempfile::tempdir().unwrap();
-    let options = LmdbOptions { map_size: MIB, map_limit: 2 * MIB };
+    let options = LmdbOptions { map_size: MIB, map_limit: 2 * MIB, ..LmdbOptions::default() };
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &options).unwrap();
     writer.commit(&[put(Table::Header, b"kept", b"v")]).unwrap();
     let error = writer.commit(&[put(Table::Header, b"k", &vec![0; 4 * MIB])]).unwrap_err();
@@ -379,4 +379,17 @@ fn a_data_file_cut_short_is_an_error_and_never_kills_the_process() {
         }
     }
     assert!(errors > 5, "{errors} of the cuts were noticed by LMDB itself");
+}
+
+#[test]
+fn an_index_that_must_be_there_is_not_created() {
+    let temp = tempfile::tempdir().unwrap();
+    let options = LmdbOptions { may_create: false, ..small() };
+    let refused = || LmdbIndex::open(temp.path(), &options).unwrap_err().to_string();
+    assert!(refused().contains("data.mdb is missing or empty"), "{}", refused());
+    fs::write(temp.path().join("data.mdb"), b"").unwrap();
+    assert!(refused().contains("data.mdb is missing or empty"), "{}", refused());
+    fs::remove_file(temp.path().join("data.mdb")).unwrap();
+    drop(LmdbIndex::open(temp.path(), &small()).unwrap());
+    LmdbIndex::open(temp.path(), &options).unwrap();
 }

@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use clock::NodeId;
-use values::{Delta, Key, Tag, is_collection};
+use values::{Delta, Key, Scope, Tag, Value, View, is_collection};
 
 use super::Engine;
 use crate::census::counted_pending;
@@ -123,6 +123,31 @@ impl<R: IndexRead> Engine<R> {
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(listed)
+    }
+
+    /// What this replica shows of `key`, joined with what is pending of it for others. Damaged
+    /// records of the outbox are passed over.
+    pub(super) fn read_held(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
+        let mut view = self.read(key, scope)?;
+        if self.census.owners().next().is_none() {
+            return Ok(view);
+        }
+        let at = RowKey::of(key);
+        let mut held = Value::default();
+        for owner in self.census.owners() {
+            let prefix = at.outbox(owner);
+            self.rows.scan(Table::Outbox, &prefix, &[], |row_key, record| {
+                match decode_pending(row_key, record) {
+                    Ok((of, delta, _)) if of == *key => held.merge(&delta.value),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        if held != Value::default() {
+            view.merge(&View::within(held, scope));
+        }
+        Ok(view)
     }
 
     /// Deletes the row at `position` if it is still what was delivered.

@@ -1,6 +1,7 @@
 //! What an engine promises, tested through its commands.
 
 mod acknowledgement;
+mod conflicts;
 mod crash;
 mod damage;
 mod disk;

@@ -60,7 +60,7 @@ pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
     state(&mut delta, tag).context_mut().into_iter().for_each(|context| {
         context.extend(own.iter().copied());
     });
-    Prepared { delta, changed: 0, repeated: true }
+    Prepared { delta, changed: 0, repeated: true, minted: None }
 }
 
 fn dots(actor: Actor, first: u64, last: u64) -> impl Iterator<Item = Dot> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, Stamp};
 
-use super::{Limits, Prepared, UpdateError};
+use super::{Limits, Minted, Prepared, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
     DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
@@ -16,12 +16,21 @@ use crate::{
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
 pub(super) struct Dots {
     actor: Actor,
+    /// The last one seen before.
+    seen: u64,
     last: u64,
 }
 
 impl Dots {
     pub(super) fn new(view: &View, tag: Tag, actor: Actor) -> Self {
-        Self { actor, last: view.value.context(tag).highest(actor) }
+        let seen = view.value.context(tag).highest(actor);
+        Self { actor, seen, last: seen }
+    }
+
+    /// What was minted, for `tag`.
+    pub(super) fn minted(&self, tag: Tag) -> Option<Minted> {
+        let first = Dot::new(self.actor, self.seen.saturating_add(1));
+        (self.last > self.seen).then_some(Minted { tag, first, last: self.last })
     }
 
     fn mint(&mut self) -> Result<Dot, UpdateError> {
@@ -57,7 +66,10 @@ pub(super) fn prepare_bytes(
         // A dot minted now may be one that the client has seen, and superseded, before.
         return Err(UpdateError::ActorDoubted);
     }
-    let before = state.store.0.len();
+    let bytes_of = |state: &Causal<DotFun<Sibling>>| {
+        state.store.0.values().map(|sibling| sibling.value.len()).sum::<usize>()
+    };
+    let (before, bytes_before) = (state.store.0.len(), bytes_of(&state));
     state.context.merge(observed);
     state.store.remove(observed);
     let removed = (before - state.store.0.len()) as u64;
@@ -66,12 +78,14 @@ pub(super) fn prepare_bytes(
         BytesOp::Put(value) => {
             // A put repeated after an unknown outcome is not its own sibling.
             state.store.0.retain(|_, sibling| sibling.value != *value);
-            if state.store.0.len() >= limits.siblings {
-                return Err(UpdateError::TooManySiblings(state.store.0.len()));
+            // Merges may have taken the key beyond a limit: then every step that leads back, or at
+            // least no further, is allowed.
+            let after = state.store.0.len() + 1;
+            if after > limits.siblings.max(1).max(before) {
+                return Err(UpdateError::TooManySiblings(before));
             }
-            let others = state.store.0.values().map(|sibling| sibling.value.len());
-            let (bytes, limit) = (others.sum::<usize>() + value.len(), limits.siblings_bytes());
-            if bytes > limit {
+            let (bytes, limit) = (bytes_of(&state) + value.len(), limits.siblings_bytes());
+            if bytes > limit.max(bytes_before) {
                 return Err(UpdateError::SiblingsTooLong { bytes, limit });
             }
             let dot = dots.mint()?;
@@ -333,6 +347,28 @@ fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
     if !tally.is_empty() {
         delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
     }
+}
+
+/// Removes what `view` shows of every type but `keep`.
+pub(super) fn prepare_resolve(
+    keep: Tag,
+    view: &View,
+    dots: &mut Dots,
+    stamp: Stamp,
+) -> Result<Prepared, UpdateError> {
+    let live = view.live_tags();
+    if live.len() < 2 {
+        return Err(UpdateError::NotInConflict(live));
+    }
+    if !live.contains(&keep) {
+        return Err(UpdateError::NotHeld { wanted: keep, live });
+    }
+    let others: Vec<Tag> = live.into_iter().filter(|&tag| tag != keep).collect();
+    if let Some(&unknown) = others.iter().find(|tag| !Tag::KNOWN.contains(tag)) {
+        return Err(UpdateError::UnknownType(unknown));
+    }
+    let changed = others.len() as u64;
+    Ok(Prepared::new(removal(view, &others, dots, stamp)?, changed))
 }
 
 /// The delta that removes what `view` shows of `tags`. A collection is cleared by its context

@@ -88,6 +88,54 @@ fn a_put_that_would_leave_too_many_siblings_is_refused_until_they_are_reconciled
 }
 
 #[test]
+fn beyond_the_limit_every_put_that_leaves_no_more_siblings_is_taken() {
+    let mut merged = Value::default();
+    for (node, text) in [(1, "one"), (2, "two"), (3, "three"), (4, "four")] {
+        let mut value = Value::default();
+        update(&mut value, Actor::new(NodeId(node), node, 0), &put(text));
+        merged.merge(&value);
+    }
+    assert_eq!(prepare(&merged, A, &put("five")), Err(UpdateError::TooManySiblings(4)));
+    // Equal to one that is there, it takes its place.
+    assert!(prepare(&merged, A, &put("two")).is_ok());
+    let limits = Limits { siblings: 2, ..Limits::default() };
+    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+    let seen = [Dot::new(Actor::new(NodeId(1), 1, 0), 1)].into_iter().collect();
+    let prepared = put("five").prepare(&View::of(merged.clone()), &seen, mint, &limits);
+    merged.apply(&prepared.expect("one went").delta);
+    assert_eq!(View::of(merged.clone()).siblings().len(), 4);
+    // A context that covers nothing of what is there is as good as none.
+    let elsewhere = [Dot::new(Actor::new(NodeId(9), 9, 0), 1)].into_iter().collect();
+    let refused = put("six").prepare(&View::of(merged), &elsewhere, mint, &limits);
+    assert_eq!(refused, Err(UpdateError::TooManySiblings(4)));
+}
+
+#[test]
+fn more_siblings_than_the_soft_limit_are_told_of() {
+    let mut value = Value::default();
+    update(&mut value, A, &put("one"));
+    let limits = Limits { siblings_soft: 1, siblings: 2, ..Limits::default() };
+    assert_eq!(crate::ManySiblings::of(&View::of(value.clone()), &limits), None);
+    update(&mut value, B, &put("two"));
+    let told = crate::ManySiblings::of(&View::of(value), &limits).expect("two are more than one");
+    assert_eq!((told.siblings, told.soft, told.hard), (2, 1, 2));
+}
+
+#[test]
+fn an_operation_says_which_dots_it_minted() {
+    let mut value = Value::default();
+    let minted = |value: &Value, operation: &Operation| {
+        let minted = prepare(value, A, operation).expect("accepted").minted;
+        minted.map(|minted| (minted.tag, minted.first.counter, minted.last))
+    };
+    assert_eq!(minted(&value, &sadd(&["a", "b"])), Some((Tag::ORSET, 1, 2)));
+    update(&mut value, A, &sadd(&["a", "b"]));
+    assert_eq!(minted(&value, &sadd(&["c"])), Some((Tag::ORSET, 3, 3)));
+    assert_eq!(minted(&value, &Operation::Orset(OrsetOp::Remove(vec![blob("a")]))), None);
+    assert_eq!(minted(&value, &Operation::Delete(None)), None);
+}
+
+#[test]
 fn a_put_that_would_leave_siblings_of_too_many_bytes_is_refused_until_they_are_reconciled() {
     let mut value = Value::default();
     update(&mut value, A, &put("12345678"));

@@ -114,7 +114,8 @@ fn operation(tag: Tag) -> BoxedStrategy<Operation> {
 
 fn operation_of_any_type() -> BoxedStrategy<Operation> {
     let tags = select(Tag::KNOWN.to_vec()).prop_flat_map(operation);
-    prop_oneof![12 => tags, 1 => Just(Operation::Delete(None))].boxed()
+    let resolve = select(Tag::KNOWN.to_vec()).prop_map(Operation::Resolve);
+    prop_oneof![12 => tags, 1 => Just(Operation::Delete(None)), 2 => resolve].boxed()
 }
 
 fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
@@ -231,6 +232,16 @@ impl World {
             Err(UpdateError::WrongType(error)) => {
                 assert_eq!(error.live, self.model.live(&known));
                 assert!(!error.live.contains(&error.wanted) && !error.live.is_empty());
+                return;
+            }
+            Err(UpdateError::NotInConflict(live)) => {
+                assert_eq!(live, self.model.live(&known));
+                assert!(live.len() < 2);
+                return;
+            }
+            Err(UpdateError::NotHeld { wanted, live }) => {
+                assert_eq!(live, self.model.live(&known));
+                assert!(!live.contains(&wanted) && live.len() > 1);
                 return;
             }
             Err(UpdateError::NotAnInteger) => return,

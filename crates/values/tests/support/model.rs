@@ -157,11 +157,16 @@ impl Model {
                     self.reset(Tag::MAP, name, known, &mut message);
                 }
             }
-            Operation::Delete(only) => {
-                for tag in self.live(known) {
-                    if tag == Tag::LWW && only.is_none_or(|only| only == tag) {
+            Operation::Delete(_) | Operation::Resolve(_) => {
+                let goes = |tag| match operation {
+                    Operation::Delete(only) => only.is_none_or(|only| only == tag),
+                    Operation::Resolve(keep) => *keep != tag,
+                    _ => false,
+                };
+                for tag in self.live(known).into_iter().filter(|&tag| goes(tag)) {
+                    if tag == Tag::LWW {
                         self.set_base(actor, stamp, None, None, known, &mut message);
-                    } else if only.is_none_or(|only| only == tag) {
+                    } else {
                         self.remove_all(tag, known, &mut message);
                     }
                 }

@@ -36,6 +36,7 @@ fn done() -> Outcome {
         view: View::default(),
         changed: 1,
         repeated: false,
+        many_siblings: None,
         acks: Acks::default(),
         partly_observed: false,
         contexts: BTreeMap::new(),
@@ -44,7 +45,7 @@ fn done() -> Outcome {
 }
 
 fn unknown() -> Outcome {
-    Err(RequestError::Unknown { acked: 0, needed: 2 })
+    Err(RequestError::Unknown { acked: 0, needed: 2, disk: None })
 }
 
 fn cut() -> Outcome {

@@ -14,6 +14,7 @@ use values::{Scope, View};
 use super::super::Terms;
 use crate::{
     Body,
+    latency::Work,
     turn::{PartKind, Turn},
 };
 
@@ -53,11 +54,11 @@ impl Observation {
     /// made.
     pub(super) fn begin(&mut self, terms: &Terms, turn: &mut Turn<'_>) {
         self.owners = u8::from(terms.owners.contains(&turn.me()));
-        // Half of the time is left to the write itself.
-        let patience_ms =
-            (u64::from(terms.budget_ms(turn)) / 4).min(u64::from(turn.shared.config.cover_ms));
-        self.wake_at = turn.now.monotonic_ms.saturating_add(patience_ms);
         self.ask_next(usize::from(self.needed.saturating_sub(self.owners)), terms, turn);
+        // Half of the time is left to the write itself.
+        let latest = turn.now.monotonic_ms.saturating_add(u64::from(terms.budget_ms(turn)) / 4);
+        let delays = self.pending.iter().map(|&node| turn.cover_at(node, Work::Read));
+        self.wake_at = delays.max().unwrap_or(latest).min(latest);
     }
 
     /// Takes what a node shows, or asks another one in its place.
@@ -136,14 +137,15 @@ impl Observation {
         let is_next = |node: &NodeId| {
             *node != me && !self.asked.contains(node) && turn.shared.is_in_reach(*node)
         };
-        let mut next: Vec<NodeId> =
-            terms.owners.iter().copied().filter(is_next).take(count).collect();
+        let mut next: Vec<NodeId> = terms.owners.iter().copied().filter(is_next).collect();
         if next.len() < count {
             // The owners are the first nodes of this list.
             let list = turn.shared.ring.preference_list(turn.shared.partition(&terms.key));
-            next = list.into_iter().filter(is_next).take(count).collect();
+            next = list.into_iter().filter(is_next).collect();
         }
-        for node in next {
+        // Of owners those that answer; no fallback in place of one.
+        next.sort_by_key(|node| (!terms.owners.contains(node), turn.is_silent(*node)));
+        for node in next.into_iter().take(count) {
             self.asked.insert(node);
             self.pending.insert(node);
             let waiter = terms.waiter(0, node, PartKind::Ask);

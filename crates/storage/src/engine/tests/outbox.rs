@@ -181,7 +181,7 @@ fn explain_shows_the_whole_key_and_for_whom_it_waits() {
     let view = viewed(&mut one, &key("k"), Scope::Whole);
     let pending_for = vec![NodeId(8), OWNER];
     let answers = one.execute_now(Command::Explain { key: key("k") });
-    assert_eq!(answers, [Answer::Explained { view, pending_for }]);
+    assert_eq!(answers, [Answer::Explained { key: key("k"), view, pending_for }]);
 }
 
 fn list(

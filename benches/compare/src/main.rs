@@ -1,0 +1,112 @@
+//! Merganser beside redis-server and etcd in one run: the same loads in turn, ratios round by round.
+//!
+//! All run on loopback and this machine's processors, the client too; each is durable before it
+//! answers. Absolute figures move with the machine; the ratios are what counts.
+
+mod contest;
+mod etcd;
+mod load;
+mod process;
+mod report;
+mod resp;
+mod systems;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Parser;
+
+use crate::contest::{of_one_node, of_three_nodes};
+use crate::report::Outcome;
+use crate::systems::{Cluster, System};
+
+/// Compare Merganser with redis-server (appendfsync always; three nodes: two replicas and WAIT 1) and
+/// etcd, each on one node and on three. Needs redis-server and etcd, and a release build of merganser.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Rounds of each load; the medians are printed.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Requests of one load on one system, at most.
+    #[arg(long, default_value_t = 100_000)]
+    requests: usize,
+    /// Seconds of one load on one system, at most.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Compare clusters of this many nodes only: 1 or 3.
+    #[arg(long)]
+    nodes: Option<u16>,
+    /// Compare with these only, by name.
+    #[arg(long, value_delimiter = ',')]
+    with: Option<Vec<String>>,
+    /// Run loads whose name contains this only.
+    #[arg(long)]
+    load: Option<String>,
+    /// The program to compare.
+    #[arg(long, default_value = "target/release/merganser")]
+    merganser: PathBuf,
+    /// The first port to use; some thirty from there on.
+    #[arg(long, default_value_t = 17_400)]
+    port: u16,
+    /// Where to draw the ratios, as SVG.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    ensure!(
+        options.merganser.exists(),
+        "{} is not there: cargo build --release, or name it with --merganser",
+        options.merganser.display()
+    );
+    ensure!(options.rounds > 0, "at least one round");
+    let mut outcomes = Vec::new();
+    for (nodes, about, contests) in [(1, "1 node", of_one_node()), (3, "3 nodes", of_three_nodes())]
+    {
+        if options.nodes.is_some_and(|only| only != nodes) {
+            continue;
+        }
+        let directory = tempfile::tempdir()?;
+        let clusters = start(&options, nodes, directory.path()).await?;
+        for contest in contests {
+            if options.load.as_ref().is_some_and(|part| !contest.name.contains(part)) {
+                continue;
+            }
+            let time = Duration::try_from_secs_f64(options.seconds)?;
+            let figures = contest
+                .run(&clusters, options.rounds, options.requests, time, |entry, measured| {
+                    eprintln!(
+                        "{about}: {}: {entry}: {:.0} requests/s",
+                        contest.name, measured.rate
+                    );
+                })
+                .await?;
+            outcomes.push(Outcome { nodes: about, name: contest.name, figures });
+        }
+    }
+    report::print(&outcomes);
+    if let Some(path) = &options.svg {
+        report::draw(&outcomes, path)?;
+    }
+    Ok(())
+}
+
+async fn start(
+    options: &Options,
+    nodes: u16,
+    directory: &std::path::Path,
+) -> anyhow::Result<Vec<Cluster>> {
+    let mut clusters = Vec::new();
+    for (system, offset) in System::ALL.into_iter().zip([0, 10, 20]) {
+        let wanted = |with: &Vec<String>| with.iter().any(|name| name == system.name());
+        if system != System::Merganser && !options.with.as_ref().is_none_or(wanted) {
+            continue;
+        }
+        let port = options.port + offset;
+        clusters.push(system.start(&options.merganser, nodes, port, directory).await?);
+    }
+    Ok(clusters)
+}

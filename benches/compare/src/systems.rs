@@ -1,0 +1,139 @@
+//! The systems compared, each durable before it answers, on loopback and ports of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{Process, answers};
+
+/// Which system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    /// This one; three nodes with n=3, r=2, w=2.
+    Merganser,
+    /// `redis-server` with appendfsync always; with two replicas of the same kind.
+    Redis,
+    /// `etcd`, which syncs always.
+    Etcd,
+}
+
+/// A running system.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) system: System,
+    /// Where clients go: every node, but Redis's primary only.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) processes: Vec<Process>,
+}
+
+impl System {
+    pub(crate) const ALL: [Self; 3] = [Self::Merganser, Self::Redis, Self::Etcd];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Merganser => "merganser",
+            Self::Redis => "redis",
+            Self::Etcd => "etcd",
+        }
+    }
+
+    /// Starts `nodes` nodes of it with ports from `port` on, and waits until each answers.
+    pub(crate) async fn start(
+        self,
+        merganser: &Path,
+        nodes: u16,
+        port: u16,
+        directory: &Path,
+    ) -> anyhow::Result<Cluster> {
+        let directory = directory.join(self.name());
+        fs::create_dir_all(&directory)?;
+        let start = match self {
+            Self::Merganser => start_merganser(merganser, nodes, port, &directory)?,
+            Self::Redis => start_redis(nodes, port, &directory)?,
+            Self::Etcd => start_etcd(nodes, port, &directory)?,
+        };
+        let (processes, all): (Vec<_>, Vec<_>) = start.into_iter().unzip();
+        for &address in &all {
+            answers(address).await?;
+        }
+        let clients = if self == Self::Redis { 1 } else { all.len() };
+        Ok(Cluster { system: self, addresses: all[..clients].to_vec(), processes })
+    }
+}
+
+type Started = Vec<(Process, SocketAddr)>;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn start_merganser(
+    binary: &Path,
+    nodes: u16,
+    port: u16,
+    directory: &Path,
+) -> anyhow::Result<Started> {
+    let secret: PathBuf = directory.join("secret");
+    let mut file = fs::OpenOptions::new();
+    std::io::Write::write_all(
+        &mut file.write(true).create(true).truncate(true).mode(0o600).open(&secret)?,
+        b"a secret for this comparison only",
+    )?;
+    (0..nodes)
+        .map(|node| {
+            let at = |offset: u16| loopback(port + 3 * node + offset).to_string();
+            let data = directory.join(format!("node{node}"));
+            let mut command = Command::new(binary);
+            command.args(["start", "--cluster", "compare", "--name", &format!("node{node}")]);
+            command.args(["--resp", &at(0), "--http", &at(1), "--peer", &at(2)]);
+            command.arg("--data").arg(data.join("data")).arg("--secret-file").arg(&secret);
+            for member in 0..nodes {
+                let peer = loopback(port + 3 * member + 2);
+                command.args(["--member", &format!("node{member}={peer}")]);
+            }
+            Ok((Process::start(&mut command, &data)?, loopback(port + 3 * node)))
+        })
+        .collect()
+}
+
+fn start_redis(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Started> {
+    (0..nodes)
+        .map(|node| {
+            let data = directory.join(format!("node{node}"));
+            fs::create_dir_all(&data)?;
+            let mut command = Command::new("redis-server");
+            command.args(["--port", &(port + node).to_string(), "--bind", "127.0.0.1"]);
+            command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+            command.arg("--dir").arg(&data);
+            if node > 0 {
+                command.args(["--replicaof", "127.0.0.1", &port.to_string()]);
+            }
+            Ok((Process::start(&mut command, &data)?, loopback(port + node)))
+        })
+        .collect()
+}
+
+fn start_etcd(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Started> {
+    let url = |port: u16| format!("http://{}", loopback(port));
+    let peers: Vec<String> =
+        (0..nodes).map(|node| format!("node{node}={}", url(port + 2 * node + 1))).collect();
+    (0..nodes)
+        .map(|node| {
+            let (client, peer) = (port + 2 * node, port + 2 * node + 1);
+            let data = directory.join(format!("node{node}"));
+            let mut command = Command::new("etcd");
+            command.args(["--name", &format!("node{node}"), "--log-level", "error"]);
+            command.arg("--data-dir").arg(data.join("data"));
+            for flag in ["--listen-client-urls", "--advertise-client-urls"] {
+                command.args([flag, &url(client)]);
+            }
+            for flag in ["--listen-peer-urls", "--initial-advertise-peer-urls"] {
+                command.args([flag, &url(peer)]);
+            }
+            command.args(["--initial-cluster", &peers.join(",")]);
+            Ok((Process::start(&mut command, &data)?, loopback(client)))
+        })
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! Commands that look behind keys: explain, conflicts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use client::{Datastore, conflict_cursor, explained, parse_conflict_cursor};
+use replication::ConflictsRequest;
+use serde_json::{Value, json};
+use values::Key;
+
+use crate::output::{Printer, json_bytes, table, text_bytes};
+
+/// Shows how a key stands, and draws its history where it is to.
+pub(crate) async fn explain(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    bucket: &str,
+    key: String,
+    svg: Option<PathBuf>,
+) -> Result<ExitCode> {
+    let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
+    let found = datastore.explain(key).await?;
+    let drawing = svg.as_ref().map(|_| explained::svg(&found));
+    match (svg, drawing) {
+        (Some(path), Some(drawing)) if path.as_os_str() == "-" => print!("{drawing}"),
+        (path, drawing) => {
+            if let (Some(path), Some(drawing)) = (path, drawing) {
+                std::fs::write(&path, drawing)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            let text = || explained::text(&found).trim_end().to_owned();
+            printer.show(&explained::json(&found), text);
+        }
+    }
+    Ok(if found.merged.live_tags().is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Lists keys in conflict.
+pub(crate) async fn conflicts(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    count: u32,
+    cursor: Option<String>,
+) -> Result<ExitCode> {
+    let after = cursor.map(|text| parse_conflict_cursor(text.as_bytes())).transpose()?;
+    let page = datastore.conflicts(ConflictsRequest { after, limit: count }).await?;
+    let next = page.next.as_ref().map(conflict_cursor);
+    let keys: Vec<Value> = page
+        .keys
+        .iter()
+        .map(|listed| {
+            json!({
+                "bucket": json_bytes(listed.key.bucket()),
+                "key": json_bytes(listed.key.key()),
+                "types": listed.tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "siblings": listed.siblings,
+            })
+        })
+        .collect();
+    printer.show(&json!({ "keys": keys, "next": next }), || {
+        if page.keys.is_empty() {
+            return "no key is in conflict here".into();
+        }
+        let rows = page.keys.iter().map(|listed| {
+            let types = listed.tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+            [
+                text_bytes(listed.key.bucket()),
+                text_bytes(listed.key.key()),
+                types.join(" and "),
+                listed.siblings.to_string(),
+            ]
+        });
+        let mut text = table(["bucket", "key", "types", "siblings"], rows.collect());
+        if let Some(next) = &next {
+            text += &format!("\nthere are more: --cursor {next}");
+        }
+        text
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,215 @@
+//! Explanations as they are shown.
+
+use bytes::Bytes;
+use clock::{Actor, CausalContext, Dot, NodeId, Stamp};
+use replication::{Coordinated, Explanation, NamedBy, ReplicaView, RequestName};
+use serde_json::json as document;
+use values::{BytesOp, Key, Limits, Mint, Operation, Tag, Value, View};
+
+use super::*;
+
+const NODES: [(u64, &str); 3] = [(1, "a"), (2, "b"), (3, "c")];
+
+/// A put at a node by a client that has seen `seen`; what it made, and what its journal says.
+fn put(
+    node: u64,
+    second: u64,
+    value: &'static str,
+    before: &Value,
+    seen: &[Dot],
+) -> (Value, Coordinated) {
+    let actor = Actor::new(NodeId(node), node, 0);
+    let stamp = Stamp::from_millis(1_735_689_600_000 + 1_000 * second);
+    let observed: CausalContext = seen.iter().copied().collect();
+    let operation = Operation::Bytes(BytesOp::Put(Bytes::from_static(value.as_bytes())));
+    let view = View::of(before.clone());
+    let mint = Mint { actor, stamp };
+    let prepared = operation.prepare(&view, &observed, mint, &Limits::default()).unwrap();
+    let mut after = before.clone();
+    after.apply(&prepared.delta);
+    let write = Coordinated {
+        node: NodeId(node),
+        minted: prepared.minted,
+        time: stamp,
+        operation: operation.name().into(),
+        name: None,
+        seen: seen.iter().map(|&dot| (Tag::BYTES, dot)).collect(),
+        seen_more: false,
+    };
+    (after, write)
+}
+
+/// Tea at a, which became green tea at a, black tea at b and white tea at c; a has not heard of c's.
+fn three_siblings() -> Explanation {
+    let (tea, first) = put(1, 0, "tea", &Value::default(), &[]);
+    let dot = first.minted.unwrap().first;
+    let (mut at_a, green) = put(1, 1, "green <tea>", &tea, &[dot]);
+    let (at_b, mut black) = put(2, 2, "black", &tea, &[dot]);
+    let (at_c, white) = put(3, 3, "white", &tea, &[dot]);
+    let id = Bytes::from_static(b"7");
+    black.name = Some(RequestName { by: NamedBy::Application, client: "shop".into(), id });
+    at_a.merge(&at_b);
+    let mut merged = at_a.clone();
+    merged.merge(&at_c);
+    let replica = |node, value: &Value, pending_for| ReplicaView {
+        node: NodeId(node),
+        view: Ok(View::of(value.clone())),
+        pending_for,
+    };
+    Explanation {
+        key: Key::new("default", "drink").unwrap(),
+        partition: 3,
+        names: NODES.map(|(id, name)| (NodeId(id), name.to_owned())).into(),
+        preference_list: NODES.map(|(id, _)| NodeId(id)).to_vec(),
+        n: 3,
+        replicas: vec![
+            replica(1, &at_a, Vec::new()),
+            replica(2, &merged, Vec::new()),
+            replica(3, &merged, vec![NodeId(1)]),
+        ],
+        merged: View::of(merged),
+        writes: vec![first, green, black, white],
+    }
+}
+
+#[test]
+fn text_shows_who_holds_what_and_a_line_for_each_write() {
+    assert_eq!(
+        text(&three_siblings()),
+        "\
+key        \"drink\" in bucket \"default\"
+type       bytes
+partition  3
+owners     a, b, c (n=3)
+siblings   3, until someone puts back what they come to, with the context of a read
+merged, as a read of all of them would give
+  bytes {a:2, b:1, c:1}
+    \"green <tea>\" a:2 at 2025-01-01T00:00:01.000Z
+    \"black\" b:1 at 2025-01-01T00:00:02.000Z
+    \"white\" c:1 at 2025-01-01T00:00:03.000Z
+at a
+  bytes {a:2, b:1}
+    \"green <tea>\" a:2 at 2025-01-01T00:00:01.000Z
+    \"black\" b:1 at 2025-01-01T00:00:02.000Z
+at b (the same)
+at c (the same)
+  holds what is still to reach a
+history, as far as the nodes remember: ● live, ○ superseded, × a removal
+       a b c
+    1  ○ · ·  a:1  bytes put  seen {}  at 2025-01-01T00:00:00.000Z
+    2  ● · ·  a:2  bytes put  \"green <tea>\"  seen {a:1}  after 1  at 2025-01-01T00:00:01.000Z
+    3  · ● ·  b:1  bytes put  \"black\"  seen {a:1}  as \"shop:7\"  after 1  at 2025-01-01T00:00:02.000Z
+    4  · · ●  c:1  bytes put  \"white\"  seen {a:1}  after 1  at 2025-01-01T00:00:03.000Z
+"
+    );
+}
+
+#[test]
+fn json_says_the_same() {
+    let shown = json(&three_siblings());
+    assert_eq!(shown["owners"], document!(["a", "b", "c"]));
+    assert_eq!((&shown["types"], &shown["siblings"]), (&document!(["bytes"]), &document!(3)));
+    assert_eq!(
+        shown["replicas"][2],
+        document!({
+            "node": "c", "owner": true, "same": true, "pending_for": ["a"],
+            "types": shown["merged"],
+        })
+    );
+    assert_eq!(
+        shown["merged"]["bytes"]["entries"][1],
+        document!({ "dots": ["b:1"], "value": "black", "time": "2025-01-01T00:00:02.000Z" })
+    );
+    assert_eq!(
+        shown["writes"][2],
+        document!({
+            "dots": "b:1", "live": true, "after": [0], "time": "2025-01-01T00:00:02.000Z",
+            "node": "b", "operation": "bytes put", "seen": "{a:1}", "name": "shop:7",
+        })
+    );
+    assert_eq!(shown["writes"][0]["live"], false);
+}
+
+#[test]
+fn the_drawing_has_every_write_once_and_a_line_for_each_that_was_seen() {
+    let drawn = svg(&three_siblings());
+    assert!(drawn.starts_with("<svg xmlns=") && drawn.ends_with("</svg>\n"));
+    let count = |what: &str| drawn.matches(what).count();
+    assert_eq!(
+        (count("class=\"live\""), count("class=\"past\""), count("class=\"edge\"")),
+        (3, 1, 3)
+    );
+    assert!(drawn.contains("green &lt;tea&gt;"), "values are escaped");
+    assert!(!drawn.contains("<tea>"));
+}
+
+#[test]
+fn what_no_node_remembers_is_shown_by_what_is_held() {
+    let mut found = three_siblings();
+    found.writes.clear();
+    let history = history::History::of(&found, 10);
+    assert!(history.writes.iter().all(|node| node.is_live && node.write.is_none()));
+    let labels: Vec<&str> = history.writes.iter().map(|node| node.label.as_str()).collect();
+    assert_eq!(labels, ["a:2", "b:1", "c:1"]);
+    found.merged = View::default();
+    assert!(svg(&found).contains("no write of it is remembered"));
+}
+
+#[test]
+fn of_a_long_history_the_latest_writes_are_shown() {
+    let found = three_siblings();
+    let history = history::History::of(&found, 2);
+    assert_eq!((history.writes.len(), history.left_out), (2, 2));
+    // What came before the first that is shown leads nowhere.
+    assert!(history.writes.iter().all(|node| node.after.is_empty()));
+}
+
+#[test]
+fn a_write_seen_through_another_is_not_directly_before() {
+    let (one, first) = put(1, 0, "1", &Value::default(), &[]);
+    let (two, second) = put(1, 1, "2", &one, &[first.minted.unwrap().first]);
+    let (three, third) = put(2, 2, "3", &two, &[second.minted.unwrap().first]);
+    let mut found = three_siblings();
+    found.merged = View::of(three);
+    found.writes = vec![first, second, third];
+    let history = history::History::of(&found, 10);
+    let after: Vec<_> = history.writes.iter().map(|node| node.after.clone()).collect();
+    assert_eq!(after, [vec![], vec![0], vec![1]]);
+}
+
+#[test]
+fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
+    use values::CounterOp;
+    let actor = Actor::new(NodeId(1), 1, 0);
+    let (mut value, mut writes) = (Value::default(), Vec::new());
+    for (at, operation) in
+        [CounterOp::Add(5), CounterOp::Reset, CounterOp::Add(2), CounterOp::Add(1)]
+            .into_iter()
+            .map(Operation::Counter)
+            .enumerate()
+    {
+        let mint = Mint { actor, stamp: Stamp::from_millis(at as u64) };
+        let none = CausalContext::default();
+        let view = View::of(value.clone());
+        let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
+        value.apply(&prepared.delta);
+        writes.push(Coordinated {
+            node: NodeId(1),
+            minted: prepared.minted,
+            time: mint.stamp,
+            operation: operation.name().into(),
+            name: None,
+            seen: Vec::new(),
+            seen_more: false,
+        });
+    }
+    let mut found = three_siblings();
+    (found.merged, found.writes) = (View::of(value), writes);
+    let history = history::History::of(&found, 10);
+    let live: Vec<bool> = history.writes.iter().map(|node| node.is_live).collect();
+    assert_eq!(live, [false, false, true, true]);
+    assert!(history.writes[1].is_removal());
+
+    assert_eq!(quoted(b"\xff\x00", 10), "\"\\xff\\x00\"");
+    assert_eq!(quoted("ä".repeat(70).as_bytes(), 3), "\"äää\"… (140 bytes)");
+}

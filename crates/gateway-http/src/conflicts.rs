@@ -1,0 +1,93 @@
+//! Keys in conflict: `GET /v1/conflicts` lists them, `POST /v1/buckets/{bucket}/conflicts/{key}` resolves a
+//! conflict of types.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use client::{conflict_cursor, parse_conflict_cursor};
+use replication::{Action, ConflictsRequest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use values::{Operation, Tag};
+
+use crate::address::Target;
+use crate::gateway::{Body, Shared, json_response};
+use crate::headers::{describe, name, presented};
+use crate::json::text;
+use crate::parameters::{Parameters, refused};
+use crate::problem::{Problem, types_with_urls};
+use crate::raw::note_doubts;
+
+/// Keys on a page where the request does not say, and at most.
+const PAGE: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+/// A page of the keys in conflict of this node's replica.
+pub(crate) async fn get(
+    State(gateway): Shared,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let after = parameters.take("cursor");
+    let limit = parameters.limit("limit", PAGE_MAX)?.unwrap_or(PAGE);
+    parameters.finish()?;
+    let after = after.map(|text| parse_conflict_cursor(&text)).transpose();
+    let after = after.map_err(|error| refused(error.to_string()))?;
+    let page = gateway.datastore.conflicts(ConflictsRequest { after, limit }).await;
+    let page = page.map_err(Problem::of_read)?;
+    let keys: Vec<Value> = page
+        .keys
+        .iter()
+        .map(|listed| {
+            json!({
+                "bucket": text(listed.key.bucket()),
+                "key": text(listed.key.key()),
+                "types": types_with_urls(&listed.key, &listed.tags),
+                "siblings": listed.siblings,
+            })
+        })
+        .collect();
+    let document = json!({ "keys": keys, "next": page.next.as_ref().map(conflict_cursor) });
+    Ok(json_response(StatusCode::OK, &document))
+}
+
+/// What a resolution says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    keep: String,
+}
+
+/// Removes what is observed of every type but the one to keep.
+pub(crate) async fn post(
+    State(gateway): Shared,
+    Target(key): Target,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let asked = parameters.asked()?;
+    parameters.finish()?;
+    let keep = parse(&body)?;
+    let action = Action::Update(Operation::Resolve(keep));
+    let (context, name) = (presented(&headers)?, name(&headers)?);
+    let answer = gateway.ask(&key, action, asked, context, name).await?;
+    let mut document = json!({ "kept": keep.to_string(), "changed": answer.changed });
+    if answer.partly_observed {
+        document["partly_observed"] = true.into();
+    }
+    note_doubts(&mut document, &key, &answer);
+    let status = if answer.acks.is_met() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = json_response(status, &document);
+    describe(response.headers_mut(), &answer, keep);
+    Ok(response)
+}
+
+fn parse(body: &[u8]) -> Result<Tag, Problem> {
+    let bad = |why: String| {
+        let detail = format!("{why}; send the type to keep, as in {{\"keep\": \"orset\"}}");
+        Problem::bad_request("bad-operation", "The resolution was not understood", &detail)
+    };
+    let Resolution { keep } =
+        serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    keep.parse().map_err(|error| bad(format!("{error}")))
+}

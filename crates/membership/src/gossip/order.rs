@@ -1,0 +1,98 @@
+//! What administrators and the node's own shell order.
+
+use super::Gossip;
+use crate::entry::{LABEL_BYTES_MAX, is_text};
+use crate::event::{Command, CommandError, Effect, Liveness};
+use crate::values::VALUE_BYTES_MAX;
+use crate::{About, ClusterId, Phase, Record};
+use clock::NodeId;
+
+impl Gossip {
+    /// Follows an order. It is durable, and may be acknowledged, once the effects are done; it reaches the others
+    /// by gossip.
+    pub fn command(
+        &mut self,
+        now_ms: u64,
+        command: Command,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), CommandError> {
+        if self.over {
+            return Err(CommandError::Ended);
+        }
+        match command {
+            Command::Declare(phase) => self.declare(phase)?,
+            Command::Describe(about) => self.describe(about)?,
+            Command::Busy(load) => self.amend(|own| own.entry.load = load),
+            Command::Remove(node) => self.remove(now_ms, node)?,
+            Command::Publish { name, bytes } => {
+                let bounded = is_text(&name, LABEL_BYTES_MAX) && bytes.len() <= VALUE_BYTES_MAX;
+                if !bounded || !self.values.has_room_for(&name) {
+                    return Err(CommandError::Value);
+                }
+                self.merge_value(&name, &bytes);
+            }
+            Command::MergeCluster(other) => self.merge_cluster(other)?,
+        }
+        self.flush(effects);
+        Ok(())
+    }
+
+    fn declare(&mut self, to: Phase) -> Result<(), CommandError> {
+        let from = self.own().entry.phase;
+        match (from, to) {
+            _ if from == to => return Ok(()),
+            (Phase::Joining, Phase::Up | Phase::Left)
+            | (Phase::Up, Phase::Leaving)
+            | (Phase::Leaving, Phase::Up | Phase::Left) => (),
+            _ => return Err(CommandError::Phase { from, to }),
+        }
+        self.amend(|own| {
+            own.entry.phase = to;
+            if to == Phase::Left {
+                own.ended = own.ended.max(own.entry.incarnation.generation);
+            }
+        });
+        Ok(())
+    }
+
+    fn describe(&mut self, about: About) -> Result<(), CommandError> {
+        about.check()?;
+        if about.name != self.own().entry.about.name {
+            return Err(CommandError::Name);
+        }
+        self.amend(|own| own.entry.about = about);
+        Ok(())
+    }
+
+    fn remove(&mut self, now_ms: u64, node: NodeId) -> Result<(), CommandError> {
+        if node == self.config.node {
+            return Err(CommandError::Own);
+        }
+        let record = self.table.get(node).ok_or(CommandError::Unknown(node))?;
+        if record.is_over() {
+            return Ok(());
+        }
+        self.judge(now_ms, node);
+        if self.peers[&node].liveness == Liveness::Reachable {
+            return Err(CommandError::Reachable(node));
+        }
+        let record = self.table.get(node).expect("just seen");
+        let ended = record.entry.incarnation.generation;
+        let removed = Record { ended, ..record.clone() };
+        let before = record.clone();
+        self.table.merge(node, &removed);
+        self.changed(node, Some(&before));
+        Ok(())
+    }
+
+    fn merge_cluster(&mut self, other: ClusterId) -> Result<(), CommandError> {
+        if self.ids.is_empty() {
+            return Err(CommandError::NoCluster);
+        }
+        if self.ids.len() >= ClusterId::MERGED_MAX && !self.ids.contains(&other) {
+            return Err(CommandError::TooManyClusters);
+        }
+        self.dirty |= self.ids.insert(other);
+        Ok(())
+    }
+}

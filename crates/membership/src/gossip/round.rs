@@ -1,0 +1,139 @@
+//! A round: judge all silences, ask those in doubt, and begin an exchange with somebody.
+
+use clock::NodeId;
+
+use super::Gossip;
+use crate::event::{Destination, Effect, Liveness, Report};
+use crate::message::{Body, Mark, Open};
+use crate::schedule::{to_seed, to_unreachable};
+
+/// Most members asked directly in one round. A guess: a hundred bytes each, and enough that the silence of
+/// a whole zone is noticed in a few rounds.
+const ASKED_MAX: usize = 64;
+/// A round that is so many rounds late shows that this process was paused. A guess: later than a
+/// busy machine makes it.
+const PAUSE_ROUNDS: u64 = 2;
+/// Most seeds asked at once.
+const SEEDS_AT_ONCE: usize = 8;
+
+impl Gossip {
+    pub(super) fn on_tick(&mut self, now_ms: u64, random: u64) {
+        self.random.stir(random);
+        let Some(late_ms) = self.schedule.round(now_ms, &mut self.random) else { return };
+        // It was this node that did not run: the others could not be heard.
+        if late_ms >= PAUSE_ROUNDS * self.config.round_ms {
+            self.peers.values_mut().for_each(|peer| peer.excuse(late_ms));
+        }
+        let (reachable, unreachable) = self.judge_all(now_ms);
+        if reachable.is_empty() {
+            self.look_for_seeds(now_ms);
+        } else {
+            self.schedule.found_somebody();
+        }
+        if self.ids.is_empty() {
+            return;
+        }
+        let partner = self.random.pick(&reachable).copied();
+        if let Some(node) = partner {
+            self.open(now_ms, Destination::Node(node));
+        }
+        if to_unreachable(reachable.len(), unreachable.len(), &mut self.random)
+            && let Some(&node) = self.random.pick(&unreachable)
+        {
+            self.open(now_ms, Destination::Node(node));
+        }
+        let seeds = self.seeds();
+        let Some(partner) = partner else { return };
+        let a_seed = seeds.iter().any(|seed| self.is_at(partner, seed));
+        let (reachable, unreachable) = (reachable.len(), unreachable.len());
+        if to_seed(seeds.len(), reachable, unreachable, a_seed, &mut self.random)
+            && let Some(seed) = self.random.pick(&seeds).cloned()
+            && !self.is_at(partner, &seed)
+        {
+            self.open(now_ms, Destination::Seed(seed));
+        }
+    }
+
+    /// Judges all members and asks those in doubt. Who can be reached, and who cannot.
+    fn judge_all(&mut self, now_ms: u64) -> (Vec<NodeId>, Vec<NodeId>) {
+        let (mut reachable, mut unreachable, mut doubted) = (Vec::new(), Vec::new(), Vec::new());
+        let config = &self.config.detector;
+        for ((node, record), peer) in self.table.iter().zip(self.peers.values_mut()) {
+            if node == self.config.node || record.is_over() {
+                continue;
+            }
+            // Asked a round ago, and no answer since.
+            if peer.asked_ms.take().is_some() {
+                peer.timed_out(now_ms);
+            }
+            let phi = peer.phi(now_ms, config);
+            if let Some(liveness) = peer.judge(phi, config) {
+                self.effects.push(Effect::LivenessChanged { node, liveness });
+            }
+            match peer.liveness {
+                Liveness::Reachable => {
+                    reachable.push(node);
+                    if phi >= config.doubt {
+                        doubted.push(node);
+                    }
+                }
+                Liveness::Suspected => unreachable.push(node),
+            }
+        }
+        // Any of them, if they are too many.
+        while doubted.len() > ASKED_MAX {
+            let at = self.random.below(doubted.len() as u64) as usize;
+            doubted.swap_remove(at);
+        }
+        for node in doubted {
+            self.peers.get_mut(&node).expect("just seen").asked_ms = Some(now_ms);
+            self.send(now_ms, Destination::Node(node), Body::Ping);
+        }
+        (reachable, unreachable)
+    }
+
+    /// Nobody can be reached: perhaps a seed can.
+    fn look_for_seeds(&mut self, now_ms: u64) {
+        let mut seeds = self.seeds();
+        if seeds.is_empty() {
+            return;
+        }
+        let Some((attempts, again_in_ms)) = self.schedule.ask_seeds(now_ms, &mut self.random)
+        else {
+            return;
+        };
+        if attempts > 0 {
+            self.effects.push(Effect::Report(Report::NoSeed { attempts, again_in_ms }));
+        }
+        while seeds.len() > SEEDS_AT_ONCE {
+            let at = self.random.below(seeds.len() as u64) as usize;
+            seeds.swap_remove(at);
+        }
+        for seed in seeds {
+            self.open(now_ms, Destination::Seed(seed));
+        }
+    }
+
+    /// The seeds, this node left out.
+    fn seeds(&self) -> Vec<String> {
+        let own = self.own().entry.about.peer_address();
+        self.config.seeds.iter().filter(|seed| *seed != own).cloned().collect()
+    }
+
+    fn is_at(&self, node: NodeId, address: &str) -> bool {
+        self.table.get(node).is_some_and(|it| it.entry.about.peer_address() == address)
+    }
+
+    fn open(&mut self, now_ms: u64, to: Destination) {
+        let marks = self.marks(now_ms);
+        let (roster, values) = (self.roster(), self.values.digest());
+        self.send(now_ms, to, Body::Open(Open { roster, marks, values }));
+    }
+
+    /// How far each member is known that is not gone, in order of ids.
+    fn marks(&self, now_ms: u64) -> Vec<Mark> {
+        let present = self.known().filter(|(_, record, _)| !record.is_over());
+        let mark = |(_, record, peer)| Self::mark(now_ms, record, peer);
+        present.map(mark).collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! Hints, digests, the time that questions carry, and too many of them.
+
+use super::*;
+use crate::ViewDigest;
+
+/// A core among five, all in reach, and a key of which it is no owner.
+fn stranger() -> (Core, Key) {
+    let mut core = core();
+    let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
+    core.shared.ring =
+        Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    for node in [4, 5] {
+        core.step(at(0), Event::LinkUp(NodeId(node)), &mut Vec::new());
+    }
+    let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
+    let foreign = keys.find(|key| !core.shared.owners(key, 3).contains(&ME)).unwrap();
+    (core, foreign)
+}
+
+/// What is sent, with the time that it carries.
+fn sent(effects: &[Effect]) -> Vec<(&'static str, u32)> {
+    let messages = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { message, .. } => Some((message.body.name(), message.budget_ms)),
+        _ => None,
+    });
+    messages.collect()
+}
+
+fn ask(core: &mut Core, number: u64, body: Body) -> Vec<Effect> {
+    received(core, 2, RequestId { core: 0, number }, body)
+}
+
+fn answered(effects: &[Effect]) -> &Body {
+    match effects {
+        [Effect::Send { to: NodeId(2), message }] => &message.body,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_question_carries_the_time_that_is_left() {
+    let (mut core, foreign) = stranger();
+    let mut get = Request::get(foreign.clone(), Scope::Whole);
+    get.timeout_ms = Some(500);
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Call { id: CallId(1), call: Call::Request(get) }, &mut effects);
+    assert_eq!(sent(&effects), [("read", 500), ("digest", 500), ("digest", 500)]);
+    effects.clear();
+    core.step(at(100), Event::Tick, &mut effects);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Storage { .. })));
+    assert_eq!(sent(&effects), [("read", 400)]);
+
+    let mut core = self::core();
+    let call = Call::Request(Request::update(key(), Operation::Counter(CounterOp::Add(1))));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Call { id: CallId(1), call }, &mut effects);
+    let [Effect::Storage { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+    let delta = Delta::default();
+    let view = View::default();
+    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+    let effects = stored(&mut core, at(30), ticket, prepared);
+    assert_eq!(sent(&effects), [("merge", 970), ("merge", 970)]);
+}
+
+#[test]
+fn a_forwarded_request_ends_within_the_time_that_came_with_it() {
+    let mut core = core();
+    let request = Request::get(key(), Scope::Whole);
+    let message = Message {
+        id: RequestId { core: 0, number: 7 },
+        trace: 0,
+        time: Stamp(0),
+        budget_ms: 40,
+        body: Body::Forward(request),
+    };
+    let mut effects = Vec::new();
+    core.step(at(5), Event::Received { from: NodeId(2), message }, &mut effects);
+    assert_eq!(core.next_timeout(), Some(45));
+    effects.clear();
+    core.step(at(45), Event::Tick, &mut effects);
+    assert_eq!(*answered(&effects), Body::Forwarded(Err(RequestError::Timeout)));
+}
+
+#[test]
+fn a_digest_is_answered_for_a_long_view_and_a_short_view_is_shown() {
+    let mut core = core();
+    for (number, is_long) in [(1, false), (2, true)] {
+        let effects = ask(&mut core, number, Body::Digest { key: key(), scope: Scope::Whole });
+        let [Effect::Storage { ticket, command: Command::Read { .. } }] = effects[..] else {
+            panic!("{effects:?}")
+        };
+        let next = is_long.then(|| Bytes::from(vec![0; 1_000]));
+        let view = View { next, ..View::default() };
+        let effects = stored(&mut core, at(1), ticket, Answer::View(view.clone()));
+        let expected =
+            if is_long { Body::Digested(ViewDigest::of(&view)) } else { Body::Shown(Ok(view)) };
+        assert_eq!(*answered(&effects), expected);
+    }
+}
+
+#[test]
+fn a_hint_is_kept_for_a_member_merged_for_this_node_and_refused_for_a_stranger() {
+    let mut core = core();
+    let hint = |owner| Body::Hint { owner: NodeId(owner), key: key(), delta: Delta::default() };
+    let kept = ask(&mut core, 1, hint(3));
+    let [Effect::Storage { ticket, command: Command::Defer { owner: NodeId(3), .. } }] = kept[..]
+    else {
+        panic!("{kept:?}")
+    };
+    let effects = stored(&mut core, at(1), ticket, Answer::Durable);
+    assert_eq!(*answered(&effects), Body::Hinted(Ok(())));
+    // The owner's link is up: it is delivered after a while.
+    assert_eq!((core.next_timeout(), core.counters().hints_taken), (Some(1_001), 1));
+    let own = ask(&mut core, 2, hint(ME.0));
+    let [Effect::Storage { ticket, command: Command::Merge { .. } }] = own[..] else {
+        panic!("{own:?}")
+    };
+    let effects = stored(&mut core, at(1), ticket, Answer::Failed(StorageError::Full));
+    assert_eq!(*answered(&effects), Body::Hinted(Err(StorageError::Full)));
+    let refused = ask(&mut core, 3, hint(99));
+    assert!(matches!(answered(&refused), Body::Hinted(Err(StorageError::Io(_)))));
+}
+
+#[test]
+fn too_much_that_waits_for_the_engine_is_answered_busy_at_once() {
+    let mut core = core();
+    // Ten requests may be under way, eight commands for each.
+    for number in 0..80 {
+        let effects = ask(&mut core, number, Body::Digest { key: key(), scope: Scope::Headers });
+        assert!(matches!(effects[..], [Effect::Storage { .. }]));
+    }
+    let busy = StorageError::Busy;
+    let digest = Body::Digest { key: key(), scope: Scope::Headers };
+    assert_eq!(*answered(&ask(&mut core, 80, digest)), Body::Shown(Err(busy.clone())));
+    let hint = Body::Hint { owner: NodeId(3), key: key(), delta: Delta::default() };
+    assert_eq!(*answered(&ask(&mut core, 81, hint)), Body::Hinted(Err(busy)));
+}
