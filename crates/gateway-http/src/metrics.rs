@@ -121,6 +121,7 @@ fn help(counter: &str) -> &'static str {
         "siblings_refused" => "Puts refused because of too many siblings",
         "overloaded" => "Calls refused because too many were under way",
         "damaged_records" => "Records found damaged on disk",
+        "damaged_log_places" => "Places of the log found damaged at the start",
         "connections_accepted" => "Connections accepted, of all ports",
         "connections_refused" => "Connections refused because there were too many, of all ports",
         _ => "A counter of the node since its start",
