@@ -342,7 +342,7 @@ mod tests {
              ring = \"07070707070707070707070707070707\"\n\
              members = 3\n\
              names = [\"n1\", \"n2\", \"n3\"]\n\
-             checksum = \"a504696c24e88f94\"\n"
+             checksum = \"746a085edde3041a\"\n"
         );
     }
 
