@@ -113,7 +113,7 @@ impl Store {
             for (checkpoint, trim) in checkpoint_jobs {
                 let mut last = Instant::now();
                 let result = checkpoint.write(&mut writer, &mut || {
-                    std::thread::sleep(last.elapsed().min(Duration::from_millis(100)));
+                    std::thread::park_timeout(last.elapsed().min(Duration::from_millis(100)));
                     last = Instant::now();
                 });
                 let _ = trim.send(checkpoint.position());

@@ -4,9 +4,7 @@
 //! Between the transactions it rests as long as each took, so that it takes at most half of the disk
 //! and of a core from what clients wait for; not so while the node stops.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,15 +32,15 @@ pub(crate) fn queue() -> (Sender<IndexJob>, Receiver<IndexJob>) {
     channel()
 }
 
-/// Starts the thread. It ends, and drops the writer, once every sender of jobs is dropped; while
-/// `is_hurried` it does not rest.
+/// Starts the thread. It ends, and drops the writer, once every sender of jobs is dropped; once that
+/// of `hurry` is, it does not rest any more.
 pub(crate) fn start(
     mut writer: impl IndexWrite + Send + 'static,
     name: &str,
     routes: Routes,
     jobs: Receiver<IndexJob>,
     log: Sender<LogJob>,
-    is_hurried: Arc<AtomicBool>,
+    hurry: Receiver<()>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("{name}-checkpoint")).spawn(move || {
         for job in jobs {
@@ -51,9 +49,8 @@ pub(crate) fn start(
             let (begun, mut last) = (Instant::now(), Instant::now());
             let mut rested = Duration::ZERO;
             let result = checkpoint.write(&mut writer, &mut || {
-                if !is_hurried.load(Ordering::Relaxed) {
-                    let rest = last.elapsed().min(REST_MAX);
-                    std::thread::sleep(rest);
+                let rest = last.elapsed().min(REST_MAX);
+                if hurry.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
                     rested += rest;
                 }
                 last = Instant::now();

@@ -120,7 +120,7 @@ impl<F: Files> LogWriter<F> {
         }
     }
 
-    fn write(&mut self, records: &mut Vec<u8>, sync: bool) {
+    fn write(&mut self, records: &mut [u8], sync: bool) {
         let result = self.log.commit(records, sync);
         match &result {
             Ok(appended) if appended.synced => self.sync_at = None,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -56,8 +55,8 @@ pub struct Node {
     addresses: Listeners,
     closing: watch::Sender<bool>,
     ready: watch::Sender<bool>,
-    /// Whether checkpoints take no rests.
-    hurried: Arc<AtomicBool>,
+    /// Dropped once checkpoints are to take no rests.
+    unhurried: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     /// Held for its lock on the data directory.
     lock: Option<DirectoryLock>,
@@ -127,7 +126,7 @@ impl Node {
             datastore,
             closing,
             ready,
-            hurried: Arc::default(),
+            unhurried: None,
             threads: Vec::new(),
             lock,
             shared,
@@ -162,15 +161,16 @@ impl Node {
         let (engines, indexed): (Vec<_>, Vec<_>) = engines.into_iter().unzip();
         let (log_sender, log_jobs) = log_thread::queue();
         let (index_sender, index_jobs) = checkpoint_thread::queue();
-        let hurried = Arc::clone(&self.hurried);
+        let (unhurried, hurry) = std::sync::mpsc::channel();
         let thread = checkpoint_thread::start(
             writer,
             &config.name,
             routes.clone(),
             index_jobs,
             log_sender.clone(),
-            hurried,
+            hurry,
         )?;
+        self.unhurried = Some(unhurried);
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
@@ -273,7 +273,7 @@ impl Node {
     pub async fn stop(mut self) {
         self.ready.send_replace(false);
         self.closing.send_replace(true);
-        self.hurried.store(true, Ordering::Relaxed);
+        self.unhurried = None;
         let limit = self.shared.config.timeouts.stop;
         if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
@@ -303,7 +303,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.closing.send_replace(true);
-        self.hurried.store(true, Ordering::Relaxed);
+        self.unhurried = None;
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
 }

@@ -60,7 +60,7 @@ pub struct Log<F> {
 impl<F: Files> Log<F> {
     /// Appends the frames in `batch`, which are without checksums yet, as they come out of
     /// [`Engine::take_batch`](crate::Engine::take_batch). All of them or, on an error, none.
-    pub fn append(&mut self, batch: &mut Vec<u8>) -> Result<(), SeamError> {
+    pub fn append(&mut self, batch: &mut [u8]) -> Result<(), SeamError> {
         self.check()?;
         if batch.is_empty() {
             return Ok(());
@@ -86,7 +86,7 @@ impl<F: Files> Log<F> {
     }
 
     /// [Appends](Self::append), and makes it durable if it is to be.
-    pub fn commit(&mut self, batch: &mut Vec<u8>, sync: bool) -> Result<Appended, SeamError> {
+    pub fn commit(&mut self, batch: &mut [u8], sync: bool) -> Result<Appended, SeamError> {
         self.append(batch)?;
         if sync {
             self.sync()?;
