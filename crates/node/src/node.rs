@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use client::Datastore;
 use replication::{Buckets, Core, CoreConfig, PolicyTable};
-use ring::{Member, Ring};
+use ring::Ring;
 use storage::{Engine, EngineConfig};
 use storage_lmdb::{DirectoryLock, LmdbReader};
 use tokio::sync::{mpsc, watch};
