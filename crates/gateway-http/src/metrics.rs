@@ -112,6 +112,9 @@ fn help(counter: &str) -> &'static str {
         }
         "forwards_repeated" => "Forwarded requests that came twice and were done once",
         "read_repairs" => "Stale replicas that a read sent what they lacked",
+        "reads_hedged" => "Reads for which another replica was asked beside a slow one",
+        "digests_differing" => "Reads that needed full views because digests differed",
+        "hints_taken" => "Writes kept here for an owner that did not answer another node",
         "hinted_writes" => "Writes kept for an owner that did not answer",
         "deliveries" => "Kept writes that their owner has now",
         "unmet_quorums" => "Requests answered with fewer replicas than r or w",
