@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use client::MemoryDatastore;
-use replication::{Action, Explanation, Request, ScanPage, ScanRequest};
+use replication::{Action, ConflictsRequest, Explanation, Request, ScanPage, ScanRequest};
+use storage::ConflictPage;
 use values::{CartOp, Key, Operation, Scope, State, Tag};
 use wire::ClusterStatus;
 
@@ -120,6 +121,10 @@ impl Datastore for Flawed {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.store.count(bucket).await
+    }
+
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        self.store.conflicts(request).await
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
