@@ -75,7 +75,7 @@ fn join_a_dot(c: &mut Criterion) {
 /// Nanoseconds to make and to check a context token: paid once by each HTTP answer and put.
 fn token(c: &mut Criterion) {
     let secret = ClusterSecret::new("secret");
-    let scope = TokenScope { bucket: b"default", key: b"cart", tag: 1 };
+    let scope = TokenScope { bucket: b"default", generation: 0, key: b"cart", tag: 1 };
     let mut group = c.benchmark_group("clock/token");
     for actors in ACTORS {
         let context = vector(actors, 1_000).into();

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, ClusterSecret, NodeId, Stamp};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use replication::{
-    Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, Request,
-    ViewDigest,
+    Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, PolicyTable,
+    Request, ViewDigest,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{Answer, Ticket};
@@ -27,7 +27,7 @@ fn core() -> Core {
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"benchmark"),
         default_policy: BucketPolicy::default(),
-        policies: BTreeMap::new(),
+        policies: PolicyTable::default(),
         limits: Limits::default(),
         timeout_ms: 2_000,
         cover_ms: 100,

@@ -1,6 +1,7 @@
 //! What one replica's engine costs over the real index: a read of a small value, writes in batches
 //! of several sizes (one synced commit each), an add to sets of three sizes, which must cost
-//! the same whatever the set's size (at most three times as much at 100,000 elements as at 10), and
+//! the same whatever the set's size (at most three times as much at 100,000 elements as at 10), an
+//! update without its commit, the bytes that a key takes on disk, and
 //! an addition to a counter that remembers names of requests, with a name and without (at most 1.3
 //! times as much with one; without the sync).
 //!
@@ -8,6 +9,7 @@
 //! sync costs nothing.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +25,10 @@ use values::{
 
 /// Keys of the bucket that is read and written.
 const KEYS: u64 = 100_000;
+/// Updates between two commits.
+const UPDATES: u64 = 512;
+/// Keys whose size on disk is measured.
+const SIZED_KEYS: u64 = 1_000_000;
 /// Adds to a set between two commits.
 const ADDS: u64 = 512;
 
@@ -31,11 +37,12 @@ const COUNTERS: u64 = 16;
 
 /// An engine over a new index on disk, which commits when told to.
 struct Replica {
-    _directory: TempDir,
+    directory: TempDir,
     engine: Engine<LmdbReader>,
     writer: LmdbWriter,
     answers: Vec<(Ticket, Answer)>,
     stamp: u64,
+    limits: Arc<Limits>,
 }
 
 impl Replica {
@@ -47,11 +54,10 @@ impl Replica {
             node: NodeId(1),
             process: 1,
             partitions: PartitionCount::new(4096).expect("a power of two"),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
         let engine = Engine::open(reader, config).expect("an empty index opens");
-        Self { _directory: directory, engine, writer, answers: Vec::new(), stamp: 1 }
+        Self { directory, engine, writer, answers: Vec::new(), stamp: 1, limits: Arc::default() }
     }
 
     fn execute(&mut self, command: Command) {
@@ -66,7 +72,16 @@ impl Replica {
     fn update_named(&mut self, key: Key, operation: Operation, named: Option<Actor>) {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
-        self.execute(Command::Update { key, operation, observed, shown: None, stamp, named });
+        let limits = Arc::clone(&self.limits);
+        self.execute(Command::Update {
+            key,
+            operation,
+            observed,
+            shown: None,
+            stamp,
+            named,
+            limits,
+        });
         assert!(matches!(self.answers[0].1, Answer::Prepared { .. }));
     }
 
@@ -135,6 +150,55 @@ fn write(c: &mut Criterion) {
     group.finish();
 }
 
+/// What an update costs its event loop: all but the commit. Keys stand on disk before.
+fn update(c: &mut Criterion) {
+    let mut group = c.benchmark_group("engine/update, without the commit");
+    let mut replica = Replica::new();
+    for number in 0..KEYS {
+        replica.set(number);
+        if number % 4096 == 0 {
+            replica.commit();
+        }
+    }
+    replica.commit();
+    let mut number = 0;
+    group.throughput(Throughput::Elements(UPDATES));
+    group.bench_function("registers of 100 bytes", |b| {
+        b.iter_custom(|count| {
+            let mut took = Duration::ZERO;
+            for _ in 0..count {
+                let start = Instant::now();
+                for _ in 0..UPDATES {
+                    number = (number + 7919) % KEYS;
+                    replica.set(number);
+                }
+                took += start.elapsed();
+                replica.commit();
+            }
+            took
+        });
+    });
+    group.finish();
+}
+
+/// Bytes that a key takes on disk.
+fn size(_: &mut Criterion) {
+    let mut replica = Replica::new();
+    for number in 0..SIZED_KEYS {
+        replica.set(number);
+        if number % 65_536 == 0 {
+            replica.commit();
+        }
+    }
+    replica.commit();
+    let files = std::fs::read_dir(replica.directory.path()).expect("the directory is there");
+    let bytes: u64 = files.filter_map(|file| file.ok()?.metadata().ok()).map(|m| m.len()).sum();
+    let per_key = bytes as f64 / SIZED_KEYS as f64;
+    println!(
+        "engine/size: {SIZED_KEYS} registers of 100 bytes take {per_key:.1} bytes each on disk"
+    );
+}
+
 fn add_to_set(c: &mut Criterion) {
     let mut group = c.benchmark_group("engine/add to a set");
     group.throughput(Throughput::Elements(ADDS));
@@ -145,6 +209,10 @@ fn add_to_set(c: &mut Criterion) {
             if number % 4096 == 0 {
                 replica.commit();
             }
+        }
+        replica.commit();
+        while replica.engine.count_chunks(4096) {
+            replica.commit();
         }
         replica.commit();
         let mut number = 0;
@@ -219,6 +287,6 @@ fn add_with_a_name(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = read, write, add_to_set, add_with_a_name
+    targets = read, update, write, add_to_set, add_with_a_name, size
 }
 criterion_main!(benches);

@@ -167,6 +167,51 @@ fn garbage_on_every_port_stops_nothing() {
 }
 
 #[test]
+fn a_bucket_made_through_one_face_is_seen_through_the_others_and_a_dropped_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = Spec::cluster(directory.path(), 3);
+    let _nodes: Vec<_> = specs.iter().map(Spec::start).collect();
+    settled(&specs);
+    let address = |at: usize| format!("127.0.0.1:{}", specs[at].peer);
+    let bucket = |at: usize, arguments: &[&str]| {
+        let node = address(at);
+        stdout(&[&["--node", &node, "bucket"], arguments].concat())
+    };
+    assert_eq!(bucket(0, &["list", "--json"]), "[]\n");
+    let created = bucket(0, &["create", "carts", "w=3", "availability=quorum"]);
+    assert!(
+        created.starts_with("bucket carts: created, generation 0\nn=3 r=2 w=3 availability=quorum")
+    );
+    assert!(created.ends_with("\nknown to 3 of 3 members\n"), "{created}");
+    let shown = http(specs[1].http, "GET", "/v1/buckets/carts", "");
+    assert!(shown.contains(r#""w":3"#), "{shown}");
+    let listed: Vec<redis::Value> =
+        redis::cmd("MG.BUCKET").arg("LIST").query(&mut specs[2].redis()).unwrap();
+    assert_eq!(listed.len(), 1);
+    let node = address(1);
+    let write = ["--node", &node, "--bucket", "carts", "counter", "add", "hits", "2"];
+    assert_eq!(stdout(&write), "2\n");
+
+    let refused = |arguments: &[&str]| {
+        let output = run(&[&["--node", &node], arguments].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = refused(&["bucket", "set", "carts", "r=4"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("n=3, r=4, w=3: r and w must be from 1 to n"), "{said}");
+    let (code, said) = refused(&["bucket", "set", "carts", "n=1"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("holds data, and n=3 of its keys cannot be changed yet"), "{said}");
+    assert_eq!(bucket(2, &["drop", "carts"]), "bucket carts: dropped\nknown to 3 of 3 members\n");
+    let (code, said) = refused(&["--bucket", "carts", "counter", "get", "hits"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("was dropped; create it again with `merganser bucket create`"), "{said}");
+    bucket(0, &["create", "carts"]);
+    let (code, said) = refused(&["--bucket", "carts", "get", "hits"]);
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
 fn increments_say_how_many_owners_have_them() {
     let directory = tempfile::tempdir().unwrap();
     let specs = Spec::cluster(directory.path(), 3);

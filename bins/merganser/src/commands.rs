@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod buckets;
 mod cluster;
 mod explain;
 mod plan;
@@ -61,6 +62,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Command::Ring { key, .. } => {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
+                Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {
                     explain::explain(&printer, &*datastore, &options.bucket, key, svg).await
@@ -161,6 +163,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             | RequestError::Level { .. }
             | RequestError::TimeLimit
             | RequestError::Name { .. }
+            | RequestError::Bucket(_)
             | RequestError::Key(_)
             | RequestError::Context(_),
         ) => 5,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use node::MemberSettings;
 use replication::RequestName;
 use values::Tag;
 
@@ -128,6 +129,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<RingCommand>,
     },
+    /// Buckets and their policies.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
     /// Show members, links and what waits for whom.
     Status,
     /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
@@ -181,6 +185,7 @@ impl Command {
             | Self::Get { .. }
             | Self::Context { .. }
             | Self::Ring { .. }
+            | Self::Bucket(_)
             | Self::Status
             | Self::Explain { .. }
             | Self::Conflicts { .. }
@@ -216,8 +221,15 @@ pub(crate) struct StartOptions {
     #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) peer: Option<SocketAddr>,
     /// A member of the cluster, this node included, by name and peer address; give one for each.
-    #[arg(long = "member", value_name = "NAME=HOST:PORT", value_parser = member)]
-    pub(crate) members: Vec<(String, String)>,
+    ///
+    /// What the member fails together with and its capacity beside that of the others may follow: all
+    /// members must be told the same.
+    #[arg(
+        long = "member",
+        value_name = "NAME=HOST:PORT[,zone=ZONE][,weight=WEIGHT]",
+        value_parser = member
+    )]
+    pub(crate) members: Vec<(String, MemberSettings)>,
     /// A file with the secret that all nodes of the cluster share (readable by its owner only).
     #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
@@ -232,11 +244,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give an IP address and a port, as in 127.0.0.1:7379".into())
 }
 
-fn member(text: &str) -> Result<(String, String), String> {
+fn member(text: &str) -> Result<(String, MemberSettings), String> {
     let (name, at) = text
         .split_once('=')
         .ok_or("give a name and a peer address, as in a=127.0.0.1:7381, once for each member")?;
-    Ok((name.to_owned(), at.to_owned()))
+    Ok((name.to_owned(), MemberSettings::parse(at)?))
 }
 
 #[derive(Subcommand)]
@@ -279,6 +291,57 @@ const PLAN_EXAMPLES: &str = "Examples:
   merganser ring plan --nodes 3 --join node4
   merganser ring plan --nodes a@x,b@y,c*2@z --join d@x --leave b
   merganser ring plan --leave node2 --weight node1=2";
+
+#[derive(Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Create a bucket, or give one that was used without being created a policy of its own.
+    ///
+    /// What is not said is as in the node's default policy. A bucket that was dropped begins empty.
+    #[command(after_help = BUCKET_FIELDS)]
+    Create {
+        /// Its name.
+        name: String,
+        /// What is said of it, as in r=1 w=3.
+        #[arg(value_name = "FIELD=VALUE", value_parser = field)]
+        fields: Vec<(String, String)>,
+    },
+    /// Change fields of its policy.
+    #[command(after_help = BUCKET_FIELDS)]
+    Set {
+        /// Its name.
+        name: String,
+        /// What is said of it, as in r=1 w=3.
+        #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
+        fields: Vec<(String, String)>,
+    },
+    /// Show how it stands.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Drop it with all that is in it.
+    Drop {
+        /// Its name.
+        name: String,
+    },
+    /// List every bucket that was created or dropped.
+    List,
+}
+
+const BUCKET_FIELDS: &str = "Fields:
+  n                owners of each key, 1 to 5; not changed while the bucket holds data
+  r, w             replicas that must answer a read, owners on which a write must be durable; 1 to n
+  availability     always (accept writes on what is left) or quorum (refuse them)
+  raw              what a raw write makes: siblings, or lww (the last writer wins)
+  durability       sync, interval or none
+  value_bytes_max  longest value; 0 for the node's own limit
+  siblings_max     most siblings that a put may leave; 0 for the node's own limit
+  siblings_soft    above so many siblings a put is reported; 0 for the node's own limit";
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write FIELD=VALUE, as in r=1")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
 
 #[derive(Args)]
 pub(crate) struct DevCommand {

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use values::Key;
@@ -27,6 +28,10 @@ pub trait Datastore: Send + Sync {
 
     /// How a key stands: owners, what each holds, what their merge shows.
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError>;
+
+    /// Asks about buckets, or has one changed. A change is durable at the node when this returns,
+    /// and at as many others as the reply says; they get it when they can be reached.
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError>;
 
     /// How the cluster looks from the node that answers.
     async fn status(&self) -> Result<ClusterStatus, RequestError>;

@@ -14,13 +14,14 @@ use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
 };
 use replication::{
-    Acks, Action, Answer, ConflictsRequest, Explanation, ReplicaView, Request, RequestError,
-    ScanCursor, ScanPage, ScanRequest,
+    Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets,
+    ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request, RequestError, ScanCursor,
+    ScanPage, ScanRequest,
 };
 use storage::{ConflictPage, ConflictPosition, Conflicted, ListPosition};
 use values::{
-    Blob, BytesOp, Causal, DotMap, Key, Limits, ManySiblings, Mint, Operation, Scope, State, Tag,
-    Value, View,
+    Blob, BucketId, BytesOp, Causal, DotMap, Key, Limits, ManySiblings, Mint, Operation, Scope,
+    State, Tag, Value, View,
 };
 use wire::{ClusterStatus, MemberStatus};
 
@@ -39,6 +40,36 @@ pub struct MemoryDatastore {
 struct Replica {
     values: BTreeMap<Key, Value>,
     clock: HybridClock,
+    policies: PolicyTable,
+}
+
+impl Replica {
+    /// The bucket `name`, unless it was dropped.
+    fn bucket(&self, name: &[u8]) -> Result<replication::Bucket, BucketError> {
+        self.buckets().live(name).cloned()
+    }
+
+    fn buckets(&self) -> Buckets {
+        Buckets::new(&self.policies, BucketPolicy::default(), &Limits::default())
+    }
+
+    fn change(&mut self, call: &BucketCall) -> Result<BucketReply, RequestError> {
+        let name = match call {
+            BucketCall::List => return Ok(BucketReply::Listed(self.buckets().list())),
+            BucketCall::Show { name } => {
+                return Ok(BucketReply::Shown(self.bucket(name)?.info(name)));
+            }
+            BucketCall::Create { name, .. }
+            | BucketCall::Set { name, .. }
+            | BucketCall::Drop { name } => name,
+        };
+        Key::new(name.clone(), Bytes::new())?;
+        let at = (self.clock.tick(wall_ms()), NODE);
+        let change = self.policies.change(call, BucketPolicy::default(), at)?;
+        self.policies.join(&change);
+        let bucket = self.buckets().of(name).info(name);
+        Ok(BucketReply::Changed { bucket, known: 1, members: 1 })
+    }
 }
 
 impl Default for MemoryDatastore {
@@ -62,6 +93,10 @@ impl MemoryDatastore {
         if request.timeout_ms == Some(0) {
             return Err(RequestError::TimeLimit);
         }
+        let bucket = replica.bucket(request.key.bucket())?;
+        let key = request.key.clone().in_generation(bucket.generation);
+        let action = request.action.clone().with_raw(bucket.policy.raw);
+        let request = &Request { key, action, ..request.clone() };
         let level = request.level;
         for (what, asked) in [('r', level.r), ('w', level.w), ('n', level.n)] {
             if let Some(asked) = asked
@@ -86,11 +121,11 @@ impl MemoryDatastore {
                 };
                 let mint = Mint { actor, stamp };
                 let view = View::of(value.clone());
-                let prepared = operation.prepare(&view, &observed, mint, &Limits::default())?;
+                let prepared = operation.prepare(&view, &observed, mint, &bucket.limits)?;
                 value.apply(&prepared.delta);
                 (changed, repeated) = (prepared.changed, prepared.repeated);
                 if let Operation::Bytes(BytesOp::Put(_)) = operation {
-                    many_siblings = ManySiblings::of(&View::of(value.clone()), &Limits::default());
+                    many_siblings = ManySiblings::of(&View::of(value.clone()), &bucket.limits);
                 }
                 operation.scope()
             }
@@ -108,6 +143,7 @@ impl MemoryDatastore {
         Ok(Answer {
             view: within(View::of(value), &scope),
             changed,
+            raw: bucket.policy.raw.tag(),
             repeated,
             many_siblings,
             acks: Acks { owners: 1, needed: 1, answered: 1, hinted: 0 },
@@ -160,7 +196,7 @@ impl MemoryDatastore {
 }
 
 fn scope_of(key: &Key, tag: Tag) -> TokenScope<'_> {
-    TokenScope { bucket: key.bucket(), key: key.key(), tag: tag.0 }
+    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 fn wall_ms() -> u64 {
@@ -219,10 +255,12 @@ impl Datastore for MemoryDatastore {
         let limit = request.limit.clamp(1, 10_000) as usize;
         self.with(|replica| {
             let mut page = ScanPage::default();
+            let generation = replica.bucket(&request.bucket)?.generation;
+            let bucket = BucketId { name: request.bucket, generation };
             for (key, value) in &replica.values {
                 let past = after.as_ref().is_none_or(|after| key.key() > after);
                 let tags = View::of(value.clone()).live_tags();
-                if *key.bucket() != request.bucket || !past || tags.is_empty() {
+                if *key.bucket_id() != bucket || !past || tags.is_empty() {
                     continue;
                 }
                 if page.keys.len() == limit {
@@ -230,7 +268,7 @@ impl Datastore for MemoryDatastore {
                     page.next = Some(ScanCursor { partition: 0, after: last });
                     break;
                 }
-                page.keys.push((key.clone(), tags));
+                page.keys.push((key.clone().in_generation(0), tags));
             }
             Ok(page)
         })
@@ -238,8 +276,10 @@ impl Datastore for MemoryDatastore {
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
         self.with(|replica| {
+            let generation = replica.bucket(&bucket)?.generation;
+            let bucket = BucketId { name: bucket, generation };
             let keys = replica.values.iter().filter(|(key, value)| {
-                *key.bucket() == bucket && !View::of((*value).clone()).live_tags().is_empty()
+                *key.bucket_id() == bucket && !View::of((*value).clone()).live_tags().is_empty()
             });
             Ok(keys.count() as u64)
         })
@@ -247,7 +287,9 @@ impl Datastore for MemoryDatastore {
 
     async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
         let mut keys: Vec<Conflicted> = self.with(|replica| {
-            let listed = replica.values.iter().filter_map(|(key, value)| {
+            let buckets = replica.buckets();
+            let held = replica.values.iter().filter(|(key, _)| !buckets.is_gone(key));
+            let listed = held.filter_map(|(key, value)| {
                 let view = View::of(value.clone());
                 let siblings = u32::try_from(view.siblings().len()).unwrap_or(u32::MAX);
                 let order = (!siblings).to_be_bytes();
@@ -257,7 +299,7 @@ impl Datastore for MemoryDatastore {
                 let is_past = request.after.as_ref().is_none_or(|after| position > *after);
                 (is_past && (siblings > 1 || tags.len() > 1)).then(|| Conflicted {
                     position,
-                    key: key.clone(),
+                    key: key.clone().in_generation(0),
                     tags,
                     siblings,
                 })
@@ -273,11 +315,16 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
-        let value = self.with(|replica| replica.values.get(&key).cloned().unwrap_or_default());
+        let (key, value) = self.with(|replica| {
+            let generation = replica.bucket(key.bucket())?.generation;
+            let key = key.in_generation(generation);
+            let value = replica.values.get(&key).cloned().unwrap_or_default();
+            Ok::<_, RequestError>((key, value))
+        })?;
         let view = View::of(value);
         let replica = ReplicaView { node: NODE, view: Ok(view.clone()), pending_for: Vec::new() };
         Ok(Explanation {
-            key,
+            key: key.in_generation(0),
             partition: 0,
             names: BTreeMap::from([(NODE, "memory".to_owned())]),
             preference_list: vec![NODE],
@@ -286,6 +333,10 @@ impl Datastore for MemoryDatastore {
             merged: view,
             writes: Vec::new(),
         })
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.with(|replica| replica.change(&call))
     }
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
@@ -305,6 +356,8 @@ impl Datastore for MemoryDatastore {
                 node: NODE,
                 name: "memory".into(),
                 peer_address: String::new(),
+                zone: None,
+                weight: 1,
                 connected: true,
                 cut: false,
                 partitions: 1,

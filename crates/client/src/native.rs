@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use replication::{
-    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
@@ -317,6 +318,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Count(_) => ReplyBody::Count(Err(error.clone())),
         CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
+        CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
@@ -376,6 +378,13 @@ impl Datastore for Client {
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         match self.call(CallBody::Explain(key)).await? {
             ReplyBody::Explanation(explanation) => *explanation,
+            _ => confused(),
+        }
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        match self.call(CallBody::Buckets(call)).await? {
+            ReplyBody::Buckets(reply) => *reply,
             _ => confused(),
         }
     }

@@ -91,6 +91,19 @@ async fn total(datastore: &Arc<MemoryDatastore>) -> i128 {
     Bucket::new(datastore, "b").counter("k").unwrap().value().await.unwrap()
 }
 
+/// The node takes one message, does what it asks, and is gone.
+#[tokio::test]
+async fn a_batch_is_one_message() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let address = node(&datastore, &[Fate::DoneAndCut], &seen).await;
+    let client = Client::connect(&address).await.unwrap().without_names();
+    let results = client.execute((0..100).map(|_| adding(1)).collect()).await;
+    assert_eq!(results.len(), 100);
+    assert!(results.iter().all(|result| matches!(result, Err(RequestError::Disconnected(_)))));
+    assert_eq!(total(&datastore).await, 100);
+    assert_eq!(seen.lock().unwrap().len(), 100);
+}
+
 #[tokio::test]
 async fn an_update_whose_answer_is_lost_is_tried_again_and_counts_once() {
     let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());

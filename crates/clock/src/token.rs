@@ -1,7 +1,7 @@
 //! Context tokens: what a get returns and a put presents, opaque to clients and unforgeable.
 //!
 //! URL-safe base64 of a version byte, the claims in postcard, and the first 16 bytes of an
-//! HMAC-SHA-256 under the cluster's key over (bucket, key, tag) and the claims. Without the MAC a
+//! HMAC-SHA-256 under the cluster's key over (bucket, its generation, key, tag) and the claims. Without the MAC a
 //! forged future would silently swallow later writes (Garage K2V's token is only checksummed).
 //!
 //! A token is as long as its context makes it (64 actors take under 3 KiB), and whatever was sealed
@@ -51,6 +51,8 @@ impl std::fmt::Debug for ClusterSecret {
 pub struct TokenScope<'a> {
     /// Bucket of the key.
     pub bucket: &'a [u8],
+    /// The bucket's generation.
+    pub generation: u64,
     /// The key within its bucket.
     pub key: &'a [u8],
     /// Number of the type tag.
@@ -119,8 +121,9 @@ impl ContextToken {
     }
 
     fn mac(secret: &ClusterSecret, scope: TokenScope<'_>, claims: &[u8]) -> [u8; MAC_BYTES] {
-        let full =
-            secret.mac("merganser context token", &[scope.bucket, scope.key, &[scope.tag], claims]);
+        let generation = scope.generation.to_be_bytes();
+        let parts = [scope.bucket, &generation, scope.key, &[scope.tag], claims];
+        let full = secret.mac("merganser context token", &parts);
         *full.first_chunk().expect("32 bytes hold 16")
     }
 
@@ -149,7 +152,8 @@ mod tests {
     use super::*;
     use crate::{Actor, NodeId};
 
-    const SCOPE: TokenScope<'_> = TokenScope { bucket: b"default", key: b"cart", tag: 1 };
+    const SCOPE: TokenScope<'_> =
+        TokenScope { bucket: b"default", generation: 0, key: b"cart", tag: 1 };
 
     fn claims(actor_count: u64) -> TokenClaims {
         let mut context = CausalContext::default();
@@ -178,6 +182,7 @@ mod tests {
         let token = ContextToken::seal(&secret(), SCOPE, &claims(1));
         for scope in [
             TokenScope { bucket: b"other", ..SCOPE },
+            TokenScope { generation: 1, ..SCOPE },
             TokenScope { key: b"carts", ..SCOPE },
             TokenScope { tag: 2, ..SCOPE },
             // The same bytes, divided otherwise between bucket and key.

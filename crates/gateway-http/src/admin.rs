@@ -25,6 +25,8 @@ pub(crate) async fn ring(
             json!({
                 "node": member.node.to_string(),
                 "name": member.name,
+                "zone": member.zone,
+                "weight": member.weight,
                 "partitions": member.partitions,
             })
         })
@@ -77,6 +79,8 @@ fn member(member: &MemberStatus) -> Value {
         "peer_address": member.peer_address,
         "connected": member.connected,
         "cut": member.cut,
+        "zone": member.zone,
+        "weight": member.weight,
         "partitions": member.partitions,
         "pending": member.pending,
     })

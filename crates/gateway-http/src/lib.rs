@@ -9,6 +9,8 @@
 
 mod address;
 mod admin;
+mod batch;
+mod buckets;
 mod conflicts;
 mod connection;
 mod explain;

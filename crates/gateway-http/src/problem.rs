@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use replication::{Answer, RequestError};
+use replication::{Answer, BucketError, RequestError};
 use serde_json::{Map, Value, json};
 use storage::StorageError;
 use values::{Key, Tag, UpdateError};
@@ -110,6 +110,37 @@ impl Problem {
         Self::conflict("wrong-type", "The key is of another type", detail, key, live)
     }
 
+    /// A bucket cannot be used, or not be changed so.
+    fn of_bucket(error: &BucketError) -> Self {
+        let said = error.to_string();
+        let (status, slug, title) = match error {
+            BucketError::Dropped { .. } => {
+                (StatusCode::NOT_FOUND, "bucket-dropped", "The bucket was dropped")
+            }
+            BucketError::NotCreated { .. } => {
+                (StatusCode::NOT_FOUND, "bucket-not-created", "The bucket was not created")
+            }
+            BucketError::Exists { .. } => {
+                (StatusCode::CONFLICT, "bucket-exists", "The bucket exists already")
+            }
+            BucketError::HoldsData { .. } => {
+                (StatusCode::CONFLICT, "bucket-holds-data", "The bucket holds data")
+            }
+            BucketError::CannotTell { .. } => {
+                return Self::unavailable(
+                    "bucket-unknown",
+                    "Not every member could be asked",
+                    said,
+                );
+            }
+            BucketError::Policy(_) => {
+                return Self::bad_request("bad-policy", "The policy is not possible", &said);
+            }
+            _ => (StatusCode::CONFLICT, "too-many-buckets", "There are too many buckets"),
+        };
+        Self::new(status, slug, title, said)
+    }
+
     /// Adds a member to the document.
     pub(crate) fn member(mut self, name: &str, value: Value) -> Self {
         self.0.members.insert(name.to_owned(), value);
@@ -179,6 +210,7 @@ impl Problem {
                 Self::bad_request("invalid-key", "The key is not possible", &said)
             }
             RequestError::Name { .. } => Self::bad_name(&said),
+            RequestError::Bucket(error) => Self::of_bucket(&error),
             RequestError::Context(_) => {
                 Self::bad_request("bad-context", "The context was refused", &said)
             }
@@ -334,7 +366,7 @@ impl Problem {
         format!("{}\n", Value::Object(document))
     }
 
-    #[cfg(test)]
+    /// What the client is told.
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }

@@ -41,6 +41,26 @@ pub(crate) async fn get(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None, None).await?;
+    if wants_bytes(&headers) {
+        only(&gateway, &key, &answer, bytes_only).await
+    } else {
+        let siblings = readable(&key, &answer, bytes_only)?;
+        Ok(listed(&gateway, &key, &answer, &siblings).await)
+    }
+}
+
+/// What a read of all siblings answers in JSON.
+pub(crate) async fn shown_json(
+    gateway: &Gateway,
+    key: &Key,
+    answer: &Answer,
+) -> Result<Response, Problem> {
+    let siblings = readable(key, answer, false)?;
+    Ok(listed(gateway, key, answer, &siblings).await)
+}
+
+/// The values that a raw read shows, of which there is at least one.
+fn readable(key: &Key, answer: &Answer, bytes_only: bool) -> Result<Vec<(Dot, Sibling)>, Problem> {
     let live = answer.view.live_tags();
     if live.len() > 1 && !bytes_only {
         let problem = Problem::conflict(
@@ -48,34 +68,41 @@ pub(crate) async fn get(
             "The key has several types",
             "the key was written as several types at once; read each at its own address, and \
              keep one: POST {\"keep\": …} to /v1/buckets/{bucket}/conflicts/{key}",
-            &key,
+            key,
             &live,
         );
-        return Err(problem.with_answer(&answer, Tag::BYTES));
+        return Err(problem.with_answer(answer, Tag::BYTES));
     }
-    if !live.is_empty() && !live.contains(&Tag::BYTES) {
-        return Err(Problem::wrong_type(&key, Tag::BYTES, &live).with_answer(&answer, Tag::BYTES));
-    }
+    let tag = answer.raw_tag();
     if live.is_empty() {
-        return Err(missing(&answer, Tag::BYTES));
+        return Err(missing(answer, tag));
     }
-    let siblings = answer.view.siblings();
-    if !wants_bytes(&headers) {
-        return Ok(listed(&gateway, &key, &answer, &siblings).await);
-    }
-    let [(_, only)] = siblings[..] else {
+    answer.raw_values().map_err(|wrong| {
+        Problem::wrong_type(key, wrong.wanted, &wrong.live).with_answer(answer, tag)
+    })
+}
+
+/// The bytes themselves, of exactly one value.
+async fn only(
+    gateway: &Gateway,
+    key: &Key,
+    answer: &Answer,
+    bytes_only: bool,
+) -> Result<Response, Problem> {
+    let siblings = readable(key, answer, bytes_only)?;
+    let [(_, only)] = &siblings[..] else {
         let problem = Problem::new(
             StatusCode::CONFLICT,
             "siblings",
             "The key has several concurrent values",
             "reconcile the siblings, and put the result with the context given here",
         );
-        let shown = shown(&gateway, &siblings).await;
-        return Err(problem.member("siblings", shown).with_answer(&answer, Tag::BYTES));
+        let shown = shown(gateway, &siblings).await;
+        return Err(problem.member("siblings", shown).with_answer(answer, Tag::BYTES));
     };
     let content_type = [(header::CONTENT_TYPE, "application/octet-stream")];
     let mut response = (content_type, only.value.clone()).into_response();
-    describe(response.headers_mut(), &answer, Tag::BYTES);
+    describe(response.headers_mut(), answer, answer.raw_tag());
     Ok(response)
 }
 
@@ -91,7 +118,7 @@ pub(crate) async fn put(
     parameters.finish()?;
     let action = Action::Update(Operation::Bytes(BytesOp::Put(value)));
     let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;
-    Ok(written(&answer, Tag::BYTES))
+    Ok(written(&answer, answer.raw_tag()))
 }
 
 /// Removes the siblings that the context has seen.
@@ -114,7 +141,7 @@ pub(crate) async fn delete(
     };
     let action = Action::Update(Operation::Bytes(BytesOp::Delete));
     let answer = gateway.ask(&key, action, asked, Some(context), name(&headers)?).await?;
-    Ok(written(&answer, Tag::BYTES))
+    Ok(written(&answer, answer.raw_tag()))
 }
 
 /// 204 where enough owners have the write, 202 where some of it waits in an outbox or is missing.
@@ -146,13 +173,13 @@ async fn listed(
     gateway: &Gateway,
     key: &Key,
     answer: &Answer,
-    siblings: &[(Dot, &Sibling)],
+    siblings: &[(Dot, Sibling)],
 ) -> Response {
-    let context = answer.contexts.get(&Tag::BYTES).map(|token| token.as_str());
+    let context = answer.contexts.get(&answer.raw_tag()).map(|token| token.as_str());
     let mut document = json!({ "context": context, "siblings": shown(gateway, siblings).await });
     note_doubts(&mut document, key, answer);
     let mut response = json_response(StatusCode::OK, &document);
-    describe(response.headers_mut(), answer, Tag::BYTES);
+    describe(response.headers_mut(), answer, answer.raw_tag());
     response
 }
 
@@ -168,7 +195,7 @@ pub(crate) fn note_doubts(document: &mut Value, key: &Key, answer: &Answer) {
     }
 }
 
-async fn shown(gateway: &Gateway, siblings: &[(Dot, &Sibling)]) -> Value {
+async fn shown(gateway: &Gateway, siblings: &[(Dot, Sibling)]) -> Value {
     let nodes = siblings.iter().map(|(dot, _)| dot.actor.replica);
     let names = gateway.names.of(gateway.datastore.as_ref(), nodes).await;
     siblings.iter().map(|(dot, sibling)| sibling_json(*dot, sibling, &names)).collect()

@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
-use crate::{admin, conflicts, explain, keys, metrics, raw, typed};
+use crate::{admin, batch, buckets, conflicts, explain, keys, metrics, raw, typed};
 
 /// One address with its methods, each under the name that metrics give it.
 struct Route {
@@ -60,6 +60,13 @@ fn table() -> Vec<Route> {
         Route::new("/metrics").get("metrics", metrics::get),
         Route::new("/v1/ring").get("ring", admin::ring),
         Route::new("/v1/status").get("status", admin::status),
+        Route::new("/v1/buckets").get("buckets", buckets::list),
+        Route::new("/v1/buckets/{bucket}")
+            .get("bucket_show", buckets::get)
+            .on(Method::PUT, "bucket_create", buckets::put)
+            .on(Method::PATCH, "bucket_set", buckets::patch)
+            .on(Method::DELETE, "bucket_drop", buckets::delete),
+        Route::new("/v1/batch").on(Method::POST, "batch", batch::post),
         Route::new("/v1/conflicts").get("conflicts", conflicts::get),
         Route::new("/v1/buckets/{bucket}/conflicts/{key}").on(
             Method::POST,

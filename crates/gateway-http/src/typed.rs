@@ -13,6 +13,7 @@ use replication::{Action, Answer};
 use serde_json::{Value, json};
 use values::{Blob, Key, Operation, Scope, Tag};
 
+pub(crate) use operation::parse;
 pub(crate) use shown::{put_size, put_value};
 
 use crate::address::Target;
@@ -93,7 +94,7 @@ impl Kind {
 }
 
 /// What part of a value a read asks for.
-enum Part {
+pub(crate) enum Part {
     /// A counter or register.
     Scalar,
     /// The size of a collection.
@@ -122,7 +123,15 @@ impl Part {
         }
     }
 
-    fn scope(&self, tag: Tag) -> Scope {
+    /// What a read in a batch shows: the value, of a collection its first page.
+    pub(crate) const fn of_batch(kind: Kind) -> Self {
+        match kind.element_parameter() {
+            None => Self::Scalar,
+            Some(_) => Self::Page { after: None, limit: PAGE },
+        }
+    }
+
+    pub(crate) fn scope(&self, tag: Tag) -> Scope {
         match self {
             Self::Scalar | Self::Size => Scope::Headers,
             Self::Element(_, element) => {
@@ -147,15 +156,26 @@ pub(crate) async fn get(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let answer = gateway.ask(&key, Action::Get(part.scope(tag)), asked, None, None).await?;
+    shown_part(kind, &part, &key, &answer)
+}
+
+/// What a read of `part` answers.
+pub(crate) fn shown_part(
+    kind: Kind,
+    part: &Part,
+    key: &Key,
+    answer: &Answer,
+) -> Result<Response, Problem> {
+    let tag = kind.tag();
     let view = &answer.view;
     if let Err(wrong) = view.check_type(tag) {
-        return Err(Problem::wrong_type(&key, tag, &wrong.live).with_answer(&answer, tag));
+        return Err(Problem::wrong_type(key, tag, &wrong.live).with_answer(answer, tag));
     }
     if !view.is_live(tag) {
-        return Err(missing(&answer, tag));
+        return Err(missing(answer, tag));
     }
     let mut document = json!({ "type": tag.to_string() });
-    match &part {
+    match part {
         Part::Scalar => put_value(&mut document, "value", view, tag),
         Part::Size => put_size(&mut document, view, tag),
         Part::Element(name, element) => {
@@ -170,7 +190,7 @@ pub(crate) async fn get(
             }
         }
     }
-    Ok(answered(StatusCode::OK, document, &key, &answer, tag))
+    Ok(answered(StatusCode::OK, document, key, answer, tag))
 }
 
 /// Does one operation, given as JSON.
@@ -182,12 +202,17 @@ pub(crate) async fn post(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let tag = kind.tag();
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let operation = operation::parse(kind, &body)?;
+    let operation = parse(kind, &body)?;
     let (context, name) = (presented(&headers)?, name(&headers)?);
     let answer = gateway.ask(&key, Action::Update(operation), asked, context, name).await?;
+    Ok(updated(kind, &key, &answer))
+}
+
+/// What an update answers.
+pub(crate) fn updated(kind: Kind, key: &Key, answer: &Answer) -> Response {
+    let tag = kind.tag();
     let mut document = json!({ "type": tag.to_string(), "changed": answer.changed });
     if kind.element_parameter().is_some() {
         put_value(&mut document, "named", &answer.view, tag);
@@ -199,7 +224,7 @@ pub(crate) async fn post(
         document["partly_observed"] = true.into();
     }
     let status = if answer.acks.is_met() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(answered(status, document, &key, &answer, tag))
+    answered(status, document, key, answer, tag)
 }
 
 /// Removes what is observed of this type; other types that the key may have stay.

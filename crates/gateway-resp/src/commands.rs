@@ -1,5 +1,6 @@
 //! What each command does: how its arguments become requests, and their answers its reply.
 
+pub(crate) mod buckets;
 pub(crate) mod collections;
 pub(crate) mod conflicts;
 pub(crate) mod connection;

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use replication::RequestError;
+use replication::{BucketError, RequestError};
 use storage::StorageError;
 use values::UpdateError;
 
@@ -62,6 +62,10 @@ impl Reply {
             }
             RequestError::Name { .. } => "BADID",
             RequestError::Context(_) => "BADCONTEXT",
+            RequestError::Bucket(BucketError::Dropped { .. } | BucketError::NotCreated { .. }) => {
+                "NOBUCKET"
+            }
+            RequestError::Bucket(_) => "BADBUCKET",
             RequestError::Unavailable { .. }
             | RequestError::Timeout
             | RequestError::Stopping

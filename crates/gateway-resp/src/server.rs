@@ -34,8 +34,6 @@ pub struct ServerInfo {
     pub(crate) port: u16,
     pub(crate) limits: ParserLimits,
     pub(crate) patience: Duration,
-    /// n of the bucket, if it is known.
-    pub(crate) replicas: Option<u8>,
     started: Instant,
     last_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, Client>>,
@@ -97,7 +95,6 @@ impl ServerInfo {
             port,
             limits: ParserLimits::default(),
             patience: PATIENCE,
-            replicas: None,
             started: Instant::now(),
             last_client: AtomicU64::new(0),
             clients: Mutex::default(),
@@ -110,14 +107,6 @@ impl ServerInfo {
     #[must_use]
     pub const fn with_limits(mut self, limits: ParserLimits) -> Self {
         self.limits = limits;
-        self
-    }
-
-    /// The same server, which knows that the bucket `default` has `n` replicas of each key:
-    /// MG.QUORUM refuses more at once, not only the commands behind it.
-    #[must_use]
-    pub const fn with_replicas(mut self, n: u8) -> Self {
-        self.replicas = Some(n);
         self
     }
 

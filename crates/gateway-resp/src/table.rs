@@ -2,8 +2,8 @@
 
 use crate::codec::Args;
 use crate::commands::{
-    conflicts, connection, hashes, introspection, keys, merganser, named, refused, server, sets,
-    siblings, strings, transaction,
+    buckets, conflicts, connection, hashes, introspection, keys, merganser, named, refused, server,
+    sets, siblings, strings, transaction,
 };
 use crate::plan::{Context, Planned};
 
@@ -195,6 +195,9 @@ commands! {
         "Adds to an integer string; a missing key counts as 0." => strings::incrby;
     "INFO" -1 [] NONE Server "[section ...]"
         "Describes the server: redis_version for Redis clients, merganser_version for people." => server::info;
+    "MG.BUCKET" -2 [Admin] NONE Merganser
+        "CREATE bucket [field value ...] | SET bucket field value [field value ...] | SHOW bucket | DROP bucket | LIST"
+        "Works on buckets and their policies; DROP takes all that is in a bucket with it." => buckets::bucket;
     "MG.CART" -3 [Write] SECOND Merganser
         "ADD key item quantity | REMOVE key item | SET key item quantity | ITEMS key"
         "Works on a shopping cart: concurrent additions add up, a removal takes what it has seen." => merganser::cart;

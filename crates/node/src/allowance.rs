@@ -109,6 +109,7 @@ mod tests {
         Answer {
             view: View::of(value),
             changed: 0,
+            raw: Tag::BYTES,
             acks: Acks::default(),
             repeated: false,
             many_siblings: None,

@@ -136,6 +136,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Count(_) => ReplyBody::Count(Err(error())),
         ReplyBody::Conflicts(_) => ReplyBody::Conflicts(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
+        ReplyBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error()))),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
@@ -190,6 +191,7 @@ async fn answer(
         CallBody::Count(bucket) => ReplyBody::Count(datastore.count(bucket).await),
         CallBody::Conflicts(request) => ReplyBody::Conflicts(datastore.conflicts(request).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
+        CallBody::Buckets(call) => ReplyBody::Buckets(Box::new(datastore.buckets(call).await)),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
@@ -217,6 +219,7 @@ mod tests {
             view: View::of(made.delta.value),
             changed: 1,
             repeated: false,
+            raw: values::Tag::BYTES,
             many_siblings: None,
             acks,
             partly_observed: false,

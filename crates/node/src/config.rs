@@ -5,15 +5,18 @@
 //! names the setting to change in every error.
 
 mod checked;
+mod member;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use replication::Availability;
+use replication::{Availability, RawValues};
 use serde::Deserialize;
+use storage::Durability;
 
 pub use checked::{Listeners, Member, NodeConfig, Timeouts};
+pub use member::MemberSettings;
 
 /// What one layer of configuration says. Field names are those of the TOML file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -31,8 +34,9 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Where peers and native clients are answered. Default 127.0.0.1:7381.
     pub peer: Option<SocketAddr>,
-    /// The cluster's members and their peer addresses, this one included or not.
-    pub members: Option<BTreeMap<String, String>>,
+    /// The cluster's members: where peers reach them, their zones and weights. This one included,
+    /// or not if it has neither zone nor weight.
+    pub members: Option<BTreeMap<String, MemberSettings>>,
     /// The secret that all members share. A cluster of one makes its own.
     pub secret: Option<String>,
     /// Partitions of the ring, for ever. Default 4,096.
@@ -55,13 +59,12 @@ pub struct Settings {
     pub siblings_max: Option<usize>,
     /// Client connections at once. Default 10,000.
     pub connections_max: Option<usize>,
-    /// Policy of buckets without one of their own.
+    /// Policy of buckets that nobody created, and what a creation leaves open. The same at all
+    /// members.
     pub default_bucket: Option<BucketSettings>,
-    /// Policies by bucket.
-    pub buckets: Option<BTreeMap<String, BucketSettings>>,
 }
 
-/// What a configuration says of a bucket; what it leaves open is as in the default bucket.
+/// What a configuration says of buckets without a policy of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketSettings {
@@ -73,6 +76,10 @@ pub struct BucketSettings {
     pub w: Option<u8>,
     /// What to do when w cannot be met.
     pub availability: Option<Availability>,
+    /// What a raw write makes.
+    pub raw: Option<RawValues>,
+    /// When a write counts as durable.
+    pub durability: Option<Durability>,
 }
 
 /// Why a configuration is none. Nothing was started.
@@ -125,7 +132,7 @@ impl Settings {
     }
 
     /// These settings, and `below` wherever they say nothing: `flags.or(environment).or(file)`.
-    /// Members and buckets are taken whole from the topmost layer that names any.
+    /// Members are taken whole from the topmost layer that names any.
     #[must_use]
     pub fn or(self, below: Self) -> Self {
         Self {
@@ -148,7 +155,6 @@ impl Settings {
             siblings_max: self.siblings_max.or(below.siblings_max),
             connections_max: self.connections_max.or(below.connections_max),
             default_bucket: self.default_bucket.or(below.default_bucket),
-            buckets: self.buckets.or(below.buckets),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{Buckets, Core, Effect, Event, Message, Now, Request, RequestError};
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -33,11 +33,18 @@ const TURN_MAX: usize = 256;
 /// beyond it at most. A guess, a small part of the time between two pings.
 const TURN_TIME: Duration = Duration::from_millis(50);
 
-/// Rows of dead collections looked at in a turn.
+/// Rows of dead collections, and of those that became large, looked at in a turn.
 const SWEEP_ROWS: usize = 64;
 
-/// While dead rows are left, a quiet loop looks at some more after this long.
+/// While such are left, a quiet loop looks at some more after this long.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Rows that are counted anew for the hash trees at a time. A guess: well under a millisecond of a
+/// loop's time, and a million keys in about half an hour.
+const RECOUNT_ROWS: usize = 500;
+
+/// So long after the last time.
+const RECOUNT_PAUSE: Duration = Duration::from_secs(1);
 
 /// While the disk refuses batches, it is asked again after this long.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
@@ -84,6 +91,8 @@ struct Running {
     sweeping: bool,
     /// When a disk that refuses batches is asked again.
     probe_at: Option<Instant>,
+    /// When some of the hash trees are counted anew.
+    recount_at: Instant,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -118,6 +127,7 @@ impl Running {
             now,
             sweeping: true,
             probe_at: None,
+            recount_at: Instant::now() + RECOUNT_PAUSE,
             stopping: None,
         }
     }
@@ -155,7 +165,8 @@ impl Running {
     fn deadline(&self) -> Option<Instant> {
         let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
         let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
-        [core, sweep, self.probe_at, self.stopping].into_iter().flatten().min()
+        let recount = Some(self.recount_at);
+        [core, sweep, recount, self.probe_at, self.stopping].into_iter().flatten().min()
     }
 
     fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>, time: Duration) {
@@ -172,17 +183,29 @@ impl Running {
         }
         self.is_pressed = !self.read(end) || !self.feed(end);
         if self.sweeping {
-            self.sweeping = self.task.engine.sweep(SWEEP_ROWS);
+            let is_swept = !self.task.engine.sweep(SWEEP_ROWS);
+            let is_counted = !self.task.engine.count_chunks(SWEEP_ROWS);
+            self.sweeping = !(is_swept && is_counted);
         }
+        self.recount_trees();
         self.probe_disk();
         self.task.outgoing.flush();
         if let Some(batch) = self.task.engine.take_batch() {
-            // Dead rows come from clearing, and clearing is a write.
+            // Dead rows come from clearing, large collections from adding: both are writes.
             self.sweeping = true;
             let job = CommitJob { owner: self.task.loop_index, batch };
             // The commit thread outlives the loops: they hold the senders that keep it going.
             let sent = self.task.commits.send(job);
             assert!(sent.is_ok(), "the commit thread has died; nothing can be made durable");
+        }
+    }
+
+    /// Compares the hash trees with what is there, a little now and then.
+    fn recount_trees(&mut self) {
+        let now = Instant::now();
+        if self.recount_at <= now {
+            self.task.engine.recount_trees(RECOUNT_ROWS);
+            self.recount_at = now + RECOUNT_PAUSE;
         }
     }
 
@@ -212,6 +235,10 @@ impl Running {
             }
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Buckets(buckets) => {
+                self.task.engine.set_tree_classes(buckets.tree_classes());
+                self.step(Event::Buckets(buckets));
+            }
             Urgent::Ask { asker, ticket, command } => {
                 let mut answers = Vec::new();
                 self.task.engine.execute(ticket, command, &mut answers);
@@ -387,6 +414,10 @@ impl Running {
                         self.scratch.queue.extend(self.scratch.effects.drain(..));
                     }
                 }
+                Effect::Buckets(buckets) => {
+                    self.task.engine.set_tree_classes(buckets.tree_classes());
+                    self.tell_buckets(&buckets);
+                }
                 Effect::ManySiblings { key, many } => {
                     let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
                     tracing::warn!(%bucket, %key, "{many}");
@@ -395,6 +426,16 @@ impl Running {
             }
         }
         longest
+    }
+
+    /// Tells the other loops how buckets stand now.
+    fn tell_buckets(&self, buckets: &Arc<Buckets>) {
+        for (index, handle) in self.task.routes.loops().iter().enumerate() {
+            if index != self.task.loop_index {
+                // A loop that is gone needs no telling.
+                let _ = handle.urgent.send(Urgent::Buckets(Arc::clone(buckets)));
+            }
+        }
     }
 
     /// Asks every loop, this one included, for its part of a listing or count.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::Datastore;
 use replication::{
-    Answer, Call, ConflictsRequest, Explanation, Reply, Request, RequestError, ScanPage,
-    ScanRequest,
+    Answer, BucketCall, BucketReply, Call, ConflictsRequest, Explanation, Reply, Request,
+    RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
@@ -180,6 +180,14 @@ impl Datastore for NodeDatastore {
         }
     }
 
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        // The first loop has the registrar; what it answered is there for whoever asks it next.
+        match self.call(0, Call::Buckets(call)).await? {
+            Reply::Buckets(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let shared = &self.shared;
         let mut reports = Vec::new();
@@ -199,10 +207,16 @@ impl Datastore for NodeDatastore {
 
         let ring = &shared.ring;
         let loads: std::collections::BTreeMap<_, _> = ring.loads().into_iter().collect();
+        let placed: std::collections::BTreeMap<_, _> =
+            shared.config.members().into_iter().map(|member| (member.node, member)).collect();
         let member = |node, name: &str, peer_address: String, connected, pending| MemberStatus {
             node,
             name: name.to_owned(),
             peer_address,
+            zone: placed
+                .get(&node)
+                .and_then(|member| Some(member.zone.as_ref()?.as_str().to_owned())),
+            weight: placed.get(&node).map_or(1, |member| member.weight.get()),
             connected,
             cut: self.is_cut(name),
             partitions: loads.get(&node).map_or(0, |&load| u32::try_from(load).unwrap_or(u32::MAX)),

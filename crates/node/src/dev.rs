@@ -9,7 +9,7 @@ use std::sync::Arc;
 use storage::StampError;
 use tempfile::TempDir;
 
-use crate::config::{ConfigError, Listeners, NodeConfig, Settings};
+use crate::config::{ConfigError, Listeners, MemberSettings, NodeConfig, Settings};
 use crate::data_directory::own_secret;
 use crate::listen::Bound;
 use crate::node::Node;
@@ -139,10 +139,10 @@ impl DevCluster {
             })?;
             bound.push(ports);
         }
-        let members: BTreeMap<String, String> = names
+        let members: BTreeMap<String, MemberSettings> = names
             .iter()
             .zip(&bound)
-            .map(|(name, bound)| (name.clone(), bound.addresses.peer.to_string()))
+            .map(|(name, bound)| (name.clone(), bound.addresses.peer.to_string().into()))
             .collect();
         let secret = own_secret(&dir)
             .map_err(|source| DevError::Start { name: names[0].clone(), source })?;
@@ -205,7 +205,7 @@ fn listeners(index: usize, count: usize, base: Option<u16>) -> Result<Listeners,
 fn config(
     name: &str,
     dir: &Path,
-    members: &BTreeMap<String, String>,
+    members: &BTreeMap<String, MemberSettings>,
     settings: &Settings,
 ) -> Result<NodeConfig, DevError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -95,13 +95,13 @@ mod tests {
     use ring::Partition;
     use storage::ConflictPosition;
     use storage::{ListPosition, StorageError};
-    use values::{Key, Tag};
+    use values::{BucketId, Key, Tag};
 
     const TICKET: Ticket = Ticket(4);
 
     fn list(limit: usize) -> Command {
         let (first, last) = (Partition(0), Partition(9));
-        Command::List { first, last, bucket: "b".into(), after: None, limit }
+        Command::List { first, last, bucket: BucketId::first("b"), after: None, limit }
     }
 
     fn listed(names: &[&'static str], next: Option<&'static str>) -> Answer {

@@ -37,7 +37,9 @@ mod switchboard;
 mod time;
 mod work;
 
-pub use config::{BucketSettings, ConfigError, Listeners, Member, NodeConfig, Settings, Timeouts};
+pub use config::{
+    BucketSettings, ConfigError, Listeners, Member, MemberSettings, NodeConfig, Settings, Timeouts,
+};
 pub use dev::{DevCluster, DevError, DevOptions};
 pub use identity::node_id;
 pub use node::Node;

@@ -281,14 +281,20 @@ mod tests {
     use wire::PEER_FRAME_BYTES_MAX;
 
     fn message(budget_ms: u32) -> Message {
-        let body = Body::Count { bucket: Bytes::from_static(b"b"), partitions: vec![Partition(1)] };
+        let body =
+            Body::Count { bucket: values::BucketId::first("b"), partitions: vec![Partition(1)] };
         Message { id: RequestId { core: 0, number: 1 }, trace: 9, time: Stamp(1), budget_ms, body }
     }
 
     fn outgoing() -> (Outgoing, LinkQueue) {
         let node = node_id("ducks", "b");
-        let (link, queue) =
-            Link::new(Member { node, name: "b".into(), address: "127.0.0.1:1".into() });
+        let (link, queue) = Link::new(Member {
+            node,
+            name: "b".into(),
+            address: "127.0.0.1:1".into(),
+            zone: None,
+            weight: ring::Weight::default(),
+        });
         let header = HeaderBase { sender: node_id("ducks", "a"), incarnation: 1, ring_version: 1 };
         (Outgoing::new(header, &[link]), queue)
     }

@@ -60,10 +60,8 @@ impl Bound {
         let facade: Arc<dyn Datastore> = Arc::clone(datastore) as _;
         let port = self.addresses.resp.port();
         let config = &shared.config;
-        // The bucket of every key of the Redis protocol.
-        let policy = config.policies.get(&b"default"[..]).unwrap_or(&config.default_policy);
         let info = ServerInfo::new(&config.name, env!("CARGO_PKG_VERSION"), port);
-        let info = Arc::new(info.with_replicas(policy.n));
+        let info = Arc::new(info);
         let resp = {
             let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
             move |stream, place: Place| -> Served {

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
-use replication::{Core, CoreConfig};
-use ring::{Member, Ring};
+use replication::{Buckets, Core, CoreConfig, PolicyTable};
+use ring::Ring;
 use storage::{Engine, EngineConfig};
 use storage_lmdb::{DirectoryLock, LmdbReader};
 use tokio::sync::{mpsc, watch};
@@ -79,8 +79,7 @@ impl Node {
         switchboard: Option<Switchboard>,
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
-        let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
-        let ring = Ring::place(&members, config.partitions, SPREAD, None)?.ring;
+        let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
         let summary = ring_summary(&ring, config.names());
         let DataDirectory { reader, writer, secret, lock } =
             DataDirectory::open(&config, &summary)?;
@@ -150,16 +149,23 @@ impl Node {
         let (config, owners) = (&shared.config, shared.routes.owners());
         // Engines count what they hold: all of it is read here, before anything is served.
         let mut tasks = Vec::new();
+        let mut policies = None;
         for (loop_index, LoopEnds { work, urgent, jobs }) in ends.into_iter().enumerate() {
             let reader = ShardReader::new(reader.clone(), config.partitions, owners, loop_index);
             let engine_config = EngineConfig {
                 node: config.node(),
                 process: random_u64(),
                 partitions: config.partitions,
-                limits: config.limits.clone(),
                 pending_bytes_max: PENDING_BYTES_MAX,
             };
-            let engine = Engine::open(reader, engine_config)?;
+            let mut engine = Engine::open(reader, engine_config)?;
+            // Notes are seen by the first loop.
+            let policies = match &policies {
+                Some(policies) => PolicyTable::clone(policies),
+                None => policies.insert(PolicyTable::of_notes(&engine.notes()?)).clone(),
+            };
+            let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
+            engine.set_tree_classes(buckets.tree_classes());
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.identity.incarnation,
@@ -168,7 +174,7 @@ impl Node {
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
-                core: Core::new(core_config(shared, loop_index), shared.ring.clone()),
+                core: Core::new(core_config(shared, loop_index, policies), shared.ring.clone()),
                 engine,
                 outgoing: Outgoing::new(header, &shared.links),
                 links: shared.links.clone(),
@@ -300,7 +306,7 @@ fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
     bounds
 }
 
-fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
+fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> CoreConfig {
     let config = &shared.config;
     let mut names: BTreeMap<_, _> =
         config.peers.iter().map(|peer| (peer.node, peer.name.clone())).collect();
@@ -312,7 +318,7 @@ fn core_config(shared: &Shared, loop_index: usize) -> CoreConfig {
         names,
         secret: shared.secret.clone(),
         default_policy: config.default_policy,
-        policies: config.policies.clone(),
+        policies,
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
         limits: config.limits.clone(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use clock::NodeId;
-use replication::{Answer, Call, Message, Reply, Request, RequestError};
+use replication::{Answer, Buckets, Call, Message, Reply, Request, RequestError};
 use storage::{BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
@@ -57,6 +57,8 @@ pub(crate) enum Urgent {
     Committed { batch: BatchId, result: Result<(), SeamError> },
     /// Messages to a node can be sent now, or no longer.
     Link { node: NodeId, up: bool },
+    /// Buckets changed.
+    Buckets(Arc<Buckets>),
     /// Another loop asks for this one's part of a listing or count.
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.

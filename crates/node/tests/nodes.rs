@@ -4,6 +4,8 @@
 // Helpers of tests are not within a test function, where clippy.toml allows it.
 #![allow(clippy::unwrap_used)]
 
+#[path = "nodes/buckets.rs"]
+mod buckets;
 #[path = "nodes/cluster.rs"]
 mod cluster;
 #[path = "nodes/connections.rs"]

@@ -10,10 +10,12 @@ mod get;
 mod scan;
 mod update;
 
+use std::sync::Arc;
+
 use clock::{
     Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims, TokenError, TokenScope,
 };
-use values::{Blob, Key, Tag, View};
+use values::{Blob, Key, Limits, Tag, View};
 
 pub(crate) use self::{
     choose::choose, conflicts::Conflicts, count::Count, explain::Explain, forward::Forward,
@@ -114,6 +116,10 @@ pub(crate) struct Terms {
     pub(crate) quorum: Quorum,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) want_context: bool,
+    /// The type that a raw write makes in the key's bucket.
+    pub(crate) raw: Tag,
+    /// The bounds of what operations on the bucket's keys make.
+    pub(crate) limits: Arc<Limits>,
     /// The request's name, and who writes for it.
     pub(crate) name: Option<RequestName>,
     pub(crate) named: Option<Actor>,
@@ -151,6 +157,7 @@ impl Terms {
             }
             _ => None,
         };
+        let bucket = turn.shared.buckets.of_key(&request.key);
         Ok(Self {
             slot,
             origin,
@@ -158,6 +165,8 @@ impl Terms {
             quorum,
             owners: turn.shared.owners(&request.key, quorum.n),
             want_context: request.want_context,
+            raw: bucket.policy.raw.tag(),
+            limits: Arc::clone(&bucket.limits),
             name: request.name.clone(),
             named,
             observed,
@@ -203,12 +212,13 @@ impl Terms {
 }
 
 fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
-    TokenScope { bucket: key.bucket(), key: key.key(), tag: tag.0 }
+    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 /// The quorum of `request`.
 pub(crate) fn quorum(request: &Request, shared: &Shared) -> Result<Quorum, RequestError> {
-    Quorum::of(&shared.config, &request.key, request.level, shared.ring.members().len())
+    let policy = shared.buckets.of_key(&request.key).policy;
+    Quorum::resolve(policy, request.level, shared.ring.members().len())
 }
 
 /// When a request of `timeout_ms` that begins now must end.

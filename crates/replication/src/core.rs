@@ -11,15 +11,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clock::NodeId;
 use ring::Ring;
-use storage::Ticket;
+use storage::{StorageError, Ticket};
 use values::Key;
 
 use crate::{
-    Action, Body, Call, CallId, CoreConfig, Effect, Event, Message, Now, Request, RequestError,
+    Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
+    Reply, Request, RequestError,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
+    registrar::Registrar,
     replica::{self, Question},
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
     unkept::Unkept,
@@ -72,12 +74,16 @@ pub struct Core {
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
+    /// In the first core of a node.
+    registrar: Option<Registrar>,
 }
 
 impl Core {
     /// A core with nothing under way and no link up.
     pub fn new(config: CoreConfig, ring: Ring) -> Self {
+        let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
         Self {
+            registrar,
             shared: Shared::new(config, ring),
             running: BTreeMap::new(),
             next_slot: 0,
@@ -104,8 +110,13 @@ impl Core {
             Event::LinkUp(node) => {
                 self.shared.links.insert(node);
                 self.shared.latencies.relinked(node);
-                self.delivery.link_up(node, &mut Turn::new(&mut self.shared, now, effects));
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.delivery.link_up(node, &mut turn);
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.link_up(node, &mut turn);
+                }
             }
+            Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
         }
@@ -123,7 +134,7 @@ impl Core {
 
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
-        self.running.len()
+        self.running.len() + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
     }
 
     /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
@@ -180,6 +191,7 @@ impl Core {
                 effects.push(Effect::Reply { id, reply: Err(RequestError::Overloaded) });
                 return;
             }
+            Call::Buckets(call) => return self.buckets(id, call, now, effects),
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
             Call::Conflicts(request) => {
@@ -190,6 +202,23 @@ impl Core {
             }
         };
         self.enter(slot, coordinator, None, now, effects);
+    }
+
+    /// Answers a question about buckets at once; a change is the registrar's.
+    fn buckets(&mut self, id: CallId, call: BucketCall, now: Now, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::new(&mut self.shared, now, effects);
+        let reply = match call {
+            BucketCall::List => Ok(BucketReply::Listed(turn.shared.buckets.list())),
+            BucketCall::Show { name } => {
+                let bucket = turn.shared.buckets.live(&name);
+                bucket.map(|bucket| BucketReply::Shown(bucket.info(&name))).map_err(Into::into)
+            }
+            change => match &mut self.registrar {
+                Some(registrar) => return registrar.change(id, change, &mut turn),
+                None => Err(RequestError::Unsupported("buckets are changed by core 0".into())),
+            },
+        };
+        turn.reply_to(id, reply.map(Reply::Buckets));
     }
 
     /// Begins a request on a key, here or at a replica of the key, once `after` lets it pass.
@@ -361,6 +390,13 @@ impl Core {
             Body::Forward(request) => {
                 self.forwarded(from, id, budget_ms, request, now, effects);
             }
+            Body::Policies { digest, entries } => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                match &mut self.registrar {
+                    Some(registrar) => registrar.told(from, id, digest, entries, &mut turn),
+                    None => turn.answer(from, id, Body::PoliciesKnown(Err(StorageError::Busy))),
+                }
+            }
             Body::Read { .. }
             | Body::Digest { .. }
             | Body::Merge { .. }
@@ -382,6 +418,7 @@ impl Core {
             | Body::Hinted(_)
             | Body::Listed(_)
             | Body::Counted(_)
+            | Body::PoliciesKnown(_)
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
@@ -390,6 +427,12 @@ impl Core {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
                     if let Body::Merged(merged) = &body {
                         self.delivery.merged(owner, id.number, merged, &mut turn);
+                    }
+                }
+                Some(Waiter::Registrar(wait)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Some(registrar) = &mut self.registrar {
+                        registrar.answered(wait, body, &mut turn);
                     }
                 }
                 Some(
@@ -468,6 +511,12 @@ impl Core {
                     self.delivery.deferred(owner, &mut turn);
                 }
             }
+            Some(Waiter::Registrar(wait)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.stored(wait, answer, &mut turn);
+                }
+            }
             Some(Waiter::Nobody) | None => {}
         }
     }
@@ -477,7 +526,11 @@ impl Core {
             return;
         }
         self.shared.latencies.relinked(node);
-        self.delivery.link_down(node, &mut Turn::new(&mut self.shared, now, effects));
+        let mut turn = Turn::new(&mut self.shared, now, effects);
+        self.delivery.link_down(node, &mut turn);
+        if let Some(registrar) = &mut self.registrar {
+            registrar.link_down(node, &mut turn);
+        }
         for slot in self.running.keys().copied().collect::<Vec<_>>() {
             self.resume(slot, Input::LinkDown(node), now, effects);
         }
@@ -489,6 +542,11 @@ impl Core {
                 Timer::Request(slot) => self.resume(slot, Input::Time, now, effects),
                 Timer::Delivery(owner) => {
                     self.delivery.time(owner, &mut Turn::new(&mut self.shared, now, effects));
+                }
+                Timer::Registrar => {
+                    if let Some(registrar) = &mut self.registrar {
+                        registrar.time(&mut Turn::new(&mut self.shared, now, effects));
+                    }
                 }
                 Timer::Unkept => {
                     self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));

@@ -1,6 +1,7 @@
 //! What goes into a core and what comes out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
@@ -8,7 +9,8 @@ use storage::{ConflictPage, Ticket};
 use values::{Key, Limits, ManySiblings};
 
 use crate::{
-    Answer, ConflictsRequest, Explanation, Message, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, ConflictsRequest, Explanation, Message,
+    PolicyTable, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -36,6 +38,8 @@ pub enum Call {
         /// Which bucket.
         bucket: Bytes,
     },
+    /// About buckets.
+    Buckets(BucketCall),
     /// Keys in conflict, as this node's own replica shows them.
     Conflicts(ConflictsRequest),
     /// How a key stands.
@@ -51,6 +55,8 @@ pub enum Reply {
     Page(ScanPage),
     /// Of [`Call::Count`].
     Count(u64),
+    /// Of [`Call::Buckets`].
+    Buckets(BucketReply),
     /// Of [`Call::Conflicts`].
     Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
@@ -91,6 +97,8 @@ pub enum Event {
         /// With what.
         answer: storage::Answer,
     },
+    /// Buckets changed: the effect of another core of the node.
+    Buckets(Arc<Buckets>),
     /// Messages to this node can be sent now.
     LinkUp(NodeId),
     /// Messages to this node cannot be sent now; those under way may be lost.
@@ -116,6 +124,8 @@ pub enum Effect {
         /// What to do.
         command: storage::Command,
     },
+    /// Tell the node's other cores how buckets stand now.
+    Buckets(Arc<Buckets>),
     /// Tell the administrator of a key that a put left with many siblings; each key once and a
     /// while.
     ManySiblings {
@@ -131,37 +141,6 @@ pub enum Effect {
         /// With what.
         reply: Result<Reply, RequestError>,
     },
-}
-
-/// Whether a write is accepted when fewer than w owners can be reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Availability {
-    /// Accepted on what is left, down to one node; the answer says how many copies there are.
-    #[default]
-    Always,
-    /// Refused, before anything is written where that is known.
-    Quorum,
-}
-
-/// A bucket's policy. Checked: 1 <= r, w <= n.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BucketPolicy {
-    /// Owners of each key.
-    pub n: u8,
-    /// Replicas that must answer a read.
-    pub r: u8,
-    /// Owners on which a write must be durable.
-    pub w: u8,
-    /// What to do when w cannot be met.
-    pub availability: Availability,
-}
-
-impl Default for BucketPolicy {
-    /// n=3, r=2, w=2 (Dynamo §6: the common configuration), always writeable.
-    fn default() -> Self {
-        Self { n: 3, r: 2, w: 2, availability: Availability::Always }
-    }
 }
 
 /// What a core is told at its start.
@@ -180,8 +159,9 @@ pub struct CoreConfig {
     pub secret: ClusterSecret,
     /// Policy of buckets without one of their own.
     pub default_policy: BucketPolicy,
-    /// Policies by bucket.
-    pub policies: BTreeMap<Bytes, BucketPolicy>,
+    /// The policies of buckets, as the engine of the node's first core has them in its notes
+    /// ([`PolicyTable::of_notes`]).
+    pub policies: PolicyTable,
     /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
     pub limits: Limits,
     /// Time limit of a request that names none, in milliseconds.

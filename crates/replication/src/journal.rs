@@ -104,6 +104,7 @@ pub(crate) fn digest(key: &Key) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&(key.bucket().len() as u64).to_le_bytes());
     hash.update(key.bucket());
+    hash.update(&key.generation().to_le_bytes());
     hash.update(key.key());
     hash.digest128()
 }
@@ -145,6 +146,7 @@ mod tests {
         journal.record(&key("l"), write(1));
         assert_eq!(journal.of(&key("l")), [write(1)]);
         assert_eq!(journal.of(&key("m")), []);
+        assert_eq!(journal.of(&key("l").in_generation(1)), [], "a bucket created anew");
     }
 
     #[test]

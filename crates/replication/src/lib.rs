@@ -6,6 +6,7 @@
 //! A [`Core`] decides; a shell moves bytes. [`Event`]s come in, [`Effect`]s go out; cores of
 //! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
+mod bucket_call;
 mod coordinator;
 mod core;
 mod counters;
@@ -16,8 +17,11 @@ mod forwards;
 mod journal;
 mod latency;
 mod message;
+mod policies;
+mod policy;
 mod quorum;
 mod read_repair;
+mod registrar;
 mod replica;
 mod reported;
 mod request;
@@ -26,11 +30,16 @@ mod turn;
 mod unkept;
 
 pub use self::core::Core;
+pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;
-pub use event::{Availability, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
 pub use journal::Coordinated;
-pub use message::{Body, Message, RequestId};
+pub use message::{Body, KnownPolicies, Message, RequestId};
+pub use policies::{Bucket, BucketEntry, Buckets, PolicyTable, Setting, Standing};
+pub use policy::{
+    Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,
+};
 pub use request::{
     Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
     ScanCursor, ScanPage, ScanRequest, summarize,

@@ -1,13 +1,12 @@
 //! Messages between the cores of two nodes.
 
-use bytes::Bytes;
 use clock::{NodeId, Stamp};
 use ring::Partition;
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
-use values::{Delta, Key, Scope, View};
+use values::{BucketId, Delta, Key, Scope, View};
 
-use crate::{Answer, Coordinated, Request, RequestError, ViewDigest};
+use crate::{Answer, Coordinated, PolicyTable, Request, RequestError, ViewDigest};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -42,6 +41,15 @@ pub struct Message {
     pub budget_ms: u32,
     /// What it says.
     pub body: Body,
+}
+
+/// What a member has of the table of bucket policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPolicies {
+    /// Digest of its table.
+    pub digest: u128,
+    /// The whole of it, where the digest is not the one that was told.
+    pub entries: PolicyTable,
 }
 
 /// What a message says.
@@ -98,7 +106,7 @@ pub enum Body {
         /// The last partition, included.
         last: Partition,
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Where to go on in the first partition.
         after: Option<ListPosition>,
         /// At most so many.
@@ -109,7 +117,7 @@ pub enum Body {
     /// Asks for the number of live keys of a bucket in partitions.
     Count {
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Which partitions.
         partitions: Vec<Partition>,
     },
@@ -120,6 +128,15 @@ pub enum Body {
         /// Which key.
         key: Key,
     },
+    /// Tells of the table of bucket policies.
+    Policies {
+        /// Digest of the sender's.
+        digest: u128,
+        /// What of it the receiver may lack.
+        entries: PolicyTable,
+    },
+    /// Answers [`Body::Policies`], once what it told is durable.
+    PoliciesKnown(Result<KnownPolicies, StorageError>),
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -149,6 +166,8 @@ impl Body {
             Self::Listed(_) => "listed",
             Self::Count { .. } => "count",
             Self::Counted(_) => "counted",
+            Self::Policies { .. } => "policies",
+            Self::PoliciesKnown(_) => "policies_known",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
         }
@@ -164,6 +183,7 @@ impl Body {
             | Self::Hint { .. }
             | Self::List { .. }
             | Self::Count { .. }
+            | Self::Policies { .. }
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
@@ -172,6 +192,7 @@ impl Body {
             | Self::Hinted(_)
             | Self::Listed(_)
             | Self::Counted(_)
+            | Self::PoliciesKnown(_)
             | Self::Explained { .. } => false,
         }
     }
@@ -199,6 +220,7 @@ impl Body {
             Self::Hint { .. } | Self::Hinted(_) => Self::Hinted(Err(error)),
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
+            Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }

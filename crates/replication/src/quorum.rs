@@ -3,9 +3,8 @@
 //! Source: Dynamo §4.5: N owners, R of them answer a read, W acknowledge a write.
 
 use clock::NodeId;
-use values::Key;
 
-use crate::{Availability, BucketPolicy, CoreConfig, Level, RequestError};
+use crate::{Availability, BucketPolicy, Level, RequestError};
 
 /// A request's n, r and w: its level over its bucket's policy, never more than there are members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +16,7 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// The quorum of a request on `key` in a cluster of `members`.
-    pub(crate) fn of(
-        config: &CoreConfig,
-        key: &Key,
-        level: Level,
-        members: usize,
-    ) -> Result<Self, RequestError> {
-        Self::resolve(policy(config, key.bucket()), level, members)
-    }
-
+    /// The quorum of a request of `level` under `policy` in a cluster of `members`.
     pub(crate) fn resolve(
         policy: BucketPolicy,
         level: Level,
@@ -52,11 +42,6 @@ impl Quorum {
     }
 }
 
-/// The policy of `bucket`.
-pub(crate) fn policy(config: &CoreConfig, bucket: &[u8]) -> BucketPolicy {
-    config.policies.get(bucket).copied().unwrap_or(config.default_policy)
-}
-
 /// How many of `answered` are owners.
 pub(crate) fn count_owners<'a>(
     owners: &[NodeId],
@@ -72,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Quorum, count_owners};
-    use crate::{Availability, BucketPolicy, Level, RequestError};
+    use crate::{BucketPolicy, Level, RequestError};
 
     /// Word for word what the documentation of `Level` and `BucketPolicy` says, one case at a time.
     fn naive(policy: BucketPolicy, level: Level, members: usize) -> Option<(u8, u8, u8)> {
@@ -97,8 +82,7 @@ mod tests {
             asked_r in prop::option::of(0..8u8), asked_w in prop::option::of(0..8u8),
             asked_n in prop::option::of(0..8u8),
         ) {
-            let availability = Availability::Always;
-            let policy = BucketPolicy { n, r: r.min(n), w: w.min(n), availability };
+            let policy = BucketPolicy { n, r: r.min(n), w: w.min(n), ..BucketPolicy::default() };
             let level = Level { r: asked_r, w: asked_w, n: asked_n };
             let resolved = Quorum::resolve(policy, level, members).ok().map(|q| (q.n, q.r, q.w));
             prop_assert_eq!(resolved, naive(policy, level, members));

@@ -6,7 +6,7 @@
 use clock::NodeId;
 use ring::Partition;
 use storage::{Answer, Command, Listing, StorageError};
-use values::{Key, Scope};
+use values::{Key, Scope, View};
 
 use crate::{
     Body, RequestId, ViewDigest, digest,
@@ -19,6 +19,9 @@ pub(crate) const LIST_MAX: u32 = 10_000;
 /// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
 /// are not questions to a replica; they are ignored here.
 pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
+    if let Some(answer) = gone(&body, turn) {
+        return turn.answer(from, id, answer);
+    }
     let count = turn.shared.ring.partition_count().get();
     let question = Question::in_body(&body);
     let command = match body {
@@ -55,6 +58,8 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Hinted(_)
         | Body::Listed(_)
         | Body::Counted(_)
+        | Body::Policies { .. }
+        | Body::PoliciesKnown(_)
         | Body::Explained { .. } => return,
     };
     if let Some(question) = question {
@@ -68,6 +73,26 @@ pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
         Command::Read { key, scope }
     } else {
         Command::ReadHeld { key, scope }
+    }
+}
+
+/// The answer about a key of a generation of its bucket that was dropped: nothing is shown of it,
+/// and what is to be merged the drop covers, so that whoever has it to deliver is done with it.
+fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
+    let is_gone = |key| turn.shared.buckets.is_gone(key);
+    match body {
+        Body::Read { key, .. } | Body::Digest { key, .. } if is_gone(key) => {
+            Some(Body::Shown(Ok(View::default())))
+        }
+        Body::Hint { key, .. } if is_gone(key) => Some(Body::Hinted(Ok(()))),
+        Body::Merge { key, show, .. } if is_gone(key) => {
+            Some(Body::Merged(Ok(show.as_ref().map(|_| View::default()))))
+        }
+        Body::Explain { key } if is_gone(key) => {
+            let (view, pending_for, writes) = (Ok(View::default()), Vec::new(), Vec::new());
+            Some(Body::Explained { view, pending_for, writes })
+        }
+        _ => None,
     }
 }
 
@@ -148,7 +173,11 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
-        | Answer::Conflicts(_) => return,
+        | Answer::Conflicts(_)
+        | Answer::TreeNodes(_)
+        | Answer::TreeKeys(_)
+        | Answer::ElementChildren(_)
+        | Answer::ElementKeys(_) => return,
     };
     turn.answer(from, id, body);
 }

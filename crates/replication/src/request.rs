@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use clock::{CausalContext, ContextToken, NodeId, Stamp};
+use clock::{CausalContext, ContextToken, Dot, NodeId, Stamp};
 use serde::{Deserialize, Serialize};
 use storage::{ConflictPosition, ListPosition, StorageError};
-use values::{InvalidKey, Key, ManySiblings, Operation, Scope, Tag, UpdateError, View};
+use values::{
+    BytesOp, InvalidKey, Key, ManySiblings, Operation, RegisterOp, Scope, Sibling, State, Tag,
+    UpdateError, View, WrongType,
+};
 
-use crate::{Coordinated, REQUEST_NAME_BYTES_MAX, RequestName};
+use crate::{BucketError, Coordinated, REQUEST_NAME_BYTES_MAX, RawValues, RequestName};
 
 /// How many replicas a request involves. `None` takes the bucket's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,23 @@ pub enum Action {
     Get(Scope),
     /// Writes.
     Update(Operation),
+}
+
+impl Action {
+    /// The action with a raw write as what it makes in a bucket with `raw`.
+    #[must_use]
+    pub fn with_raw(self, raw: RawValues) -> Self {
+        let operation = match (raw, self) {
+            (RawValues::Lww, Self::Update(Operation::Bytes(BytesOp::Put(value)))) => {
+                Operation::Register(RegisterOp::Set { value, at: None, replace: false })
+            }
+            (RawValues::Lww, Self::Update(Operation::Bytes(BytesOp::Delete))) => {
+                Operation::Delete(Some(Tag::LWW))
+            }
+            (_, other) => return other,
+        };
+        Self::Update(operation)
+    }
 }
 
 /// One request on one key.
@@ -104,6 +124,9 @@ pub struct Answer {
     pub view: View,
     /// Of a write: how many things changed, as Redis counts.
     pub changed: u64,
+    /// The type that raw writes make in the key's bucket: `bytes`, or `lww` where its policy says
+    /// so.
+    pub raw: Tag,
     /// Copies involved.
     pub acks: Acks,
     /// Of a write with a name: whether it had been done before, so that nothing was done now.
@@ -116,6 +139,40 @@ pub struct Answer {
     pub contexts: BTreeMap<Tag, ContextToken>,
     /// Hybrid time of the coordinator after the request.
     pub time: Stamp,
+}
+
+impl Answer {
+    /// The type that a raw read shows: what raw writes make in the bucket, and `bytes` also where
+    /// the key has them from before the policy changed.
+    pub fn raw_tag(&self) -> Tag {
+        if self.raw == Tag::LWW && !self.view.live_tags().contains(&Tag::BYTES) {
+            Tag::LWW
+        } else {
+            Tag::BYTES
+        }
+    }
+
+    /// What a raw read shows: the siblings, equal ones once, in order of dot; of a register its
+    /// value as the only one. An error if the key holds other types only.
+    pub fn raw_values(&self) -> Result<Vec<(Dot, Sibling)>, WrongType> {
+        let tag = self.raw_tag();
+        self.view.check_type(tag)?;
+        if tag == Tag::BYTES {
+            let siblings = self.view.siblings().into_iter();
+            return Ok(siblings.map(|(dot, sibling)| (dot, sibling.clone())).collect());
+        }
+        let Some(State::Register(register)) = self.view.value.state(tag) else {
+            return Ok(Vec::new());
+        };
+        let Some(value) = register.read() else { return Ok(Vec::new()) };
+        let last = register.context.ranges().last();
+        let found = match &register.base {
+            Some(base) => Some((base.dot, base.stamp)),
+            // Nothing was ever set: only increments are there.
+            None => last.map(|(actor, _, last)| (Dot::new(actor, last), self.time)),
+        };
+        Ok(found.map(|(dot, stamp)| (dot, Sibling { value, stamp })).into_iter().collect())
+    }
 }
 
 /// Why a request was not done.
@@ -146,6 +203,9 @@ pub enum RequestError {
         /// Its length.
         bytes: usize,
     },
+    /// The bucket was dropped, or cannot be changed so. Nothing was done.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The key is out of bounds. Nothing was done.
     #[error("{0}")]
     Key(String),

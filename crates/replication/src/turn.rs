@@ -5,6 +5,7 @@
 //! only and forgotten with the first answer, so a copy made by the network finds nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
@@ -13,12 +14,12 @@ use storage::{Command, Ticket};
 use values::{Delta, Key};
 
 use crate::{
-    Body, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError, RequestId,
-    RequestName,
+    Body, Buckets, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
+    RequestId, RequestName,
     counters::Counters,
     journal::Journal,
     latency::{Latencies, Work},
-    quorum,
+    registrar::Wait,
     replica::Question,
     reported::Reported,
 };
@@ -44,6 +45,8 @@ pub(crate) enum Waiter {
     Delivered(NodeId),
     /// A peer that asked under this id.
     Peer { from: NodeId, id: RequestId, question: Question },
+    /// The registrar of bucket policies.
+    Registrar(Wait),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -72,6 +75,7 @@ pub(crate) enum Timer {
     Request(Slot),
     Delivery(NodeId),
     Unkept,
+    Registrar,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -107,6 +111,7 @@ const fn timed(waiter: Waiter, body: &Body) -> Option<Work> {
 pub(crate) struct Shared {
     pub(crate) config: CoreConfig,
     pub(crate) ring: Ring,
+    pub(crate) buckets: Arc<Buckets>,
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
@@ -134,6 +139,11 @@ impl Shared {
             next_ticket: 0,
             trace: 0,
             next_trace: config.incarnation.rotate_left(32) ^ u64::from(config.core),
+            buckets: Arc::new(Buckets::new(
+                &config.policies,
+                config.default_policy,
+                &config.limits,
+            )),
             latencies: Latencies::new(config.cover_ms.into()),
             config,
             ring,
@@ -166,7 +176,7 @@ impl Shared {
 
     /// Whether this node is an owner of `key`.
     pub(crate) fn is_owner(&self, key: &Key) -> bool {
-        let n = quorum::policy(&self.config, key.bucket()).n;
+        let n = self.buckets.of_key(key).policy.n;
         self.ring.is_owner(self.partition(key), usize::from(n), self.config.node)
     }
 

@@ -11,6 +11,7 @@ pub mod removals;
 pub mod replicas;
 pub mod sums;
 pub mod survival;
+pub mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
-use crate::invariants::{Run, minting, reads, removals, replicas, sums, survival};
+use crate::invariants::{Run, minting, reads, removals, replicas, sums, survival, trees};
 use crate::{History, Sim, SimOptions, Workload, workload};
 
 /// Runs a workload under the faults of `options`, mends everything, and judges the run.
@@ -36,6 +36,8 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     if !history.lost_state {
         equal(sim, true, "before any read")?;
     }
+    trees::invariant_trees_are_exact(sim, &keys, !history.lost_state)
+        .map_err(|wrong| format!("trees_are_exact: {wrong}"))?;
     let finals = read_all(sim, &keys)?;
     equal(sim, false, "after reading")?;
     minting::invariant_dots_issued_once(sim)

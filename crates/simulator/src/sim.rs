@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Action, Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Event, Message, Reply, Request,
-    RequestError,
+    Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
+    Event, Message, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
-use storage::{Batch, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter};
+use storage::{
+    Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
+    TreeCheck, TreeNode,
+};
 use values::{Key, Limits, Operation, Scope, Tag, View};
 
 use crate::ledger::{Ledger, tracer};
@@ -162,8 +165,13 @@ impl Sim {
     pub(crate) fn call_traced(&mut self, node: usize, mut request: Request) -> CallId {
         if let Action::Update(operation) = &request.action {
             let tag = operation.tag().unwrap_or(Tag::BYTES);
-            let scope =
-                TokenScope { bucket: request.key.bucket(), key: request.key.key(), tag: tag.0 };
+            let key = &request.key;
+            let scope = TokenScope {
+                bucket: key.bucket(),
+                generation: key.generation(),
+                key: key.key(),
+                tag: tag.0,
+            };
             let secret = ClusterSecret::new(SECRET);
             let nothing = TokenClaims { context: CausalContext::default(), time: Stamp(0) };
             let mut claims = match &request.context {
@@ -237,6 +245,15 @@ impl Sim {
         let mut request = Request::get(key.clone(), Scope::Whole);
         request.want_context = true;
         self.request(node, request)
+    }
+
+    /// Asks a node about buckets, or has it change one, and waits for its answer.
+    pub fn buckets(&mut self, node: usize, call: BucketCall) -> Result<BucketReply, RequestError> {
+        let id = self.call(node, Call::Buckets(call));
+        match self.run_until_answered(id)? {
+            Reply::Buckets(reply) => Ok(reply),
+            other => unreachable!("a call about buckets is not answered {other:?}"),
+        }
     }
 
     /// Lets `ms` milliseconds pass.
@@ -315,6 +332,31 @@ impl Sim {
         Some(view.expect("the record is whole"))
     }
 
+    /// What a full scan of a node's replica finds wrong with its hash trees; `None` if it is down.
+    ///
+    /// # Panics
+    /// If the replica cannot be read.
+    pub fn check_trees(&self, node: usize) -> Option<TreeCheck> {
+        let process = self.nodes[node].process.as_ref()?;
+        Some(process.engine.check_trees().expect("simulated disks can be read"))
+    }
+
+    /// The root of a node's hash tree over the keys of the partition of `key`; `None` if it is down.
+    ///
+    /// # Panics
+    /// If the replica cannot be read.
+    pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
+        let partitions = vec![self.ring.partition(ring::Token::of(key.bucket(), key.key()))];
+        let process = self.nodes[node].process.as_mut()?;
+        let mut answers = Vec::new();
+        let command = Command::TreeRoots { n: self.options.policy.n, partitions };
+        process.engine.execute(Ticket(u64::MAX), command, &mut answers);
+        match answers.pop() {
+            Some((_, storage::Answer::TreeNodes(nodes))) => nodes.first().copied(),
+            other => panic!("a question for a root was answered {other:?}"),
+        }
+    }
+
     /// A node's totals of what it did; `None` if it is down.
     pub fn counters(&self, node: usize) -> Option<replication::Counters> {
         self.nodes[node].process.as_ref().map(|process| *process.core.counters())
@@ -347,10 +389,13 @@ impl Sim {
             node: state.id,
             process,
             partitions: self.ring.partition_count(),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let mut engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let notes = engine.notes().expect("simulated disks are read");
+        let policies = PolicyTable::of_notes(&notes);
+        let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
+        engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
             node: state.id,
             core: 0,
@@ -358,7 +403,7 @@ impl Sim {
             names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
-            policies: BTreeMap::new(),
+            policies,
             limits: Limits::default(),
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,

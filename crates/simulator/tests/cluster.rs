@@ -19,7 +19,7 @@ fn key(name: &'static str) -> Key {
 }
 
 fn policy(r: u8, w: u8, availability: Availability) -> BucketPolicy {
-    BucketPolicy { n: 3, r, w, availability }
+    BucketPolicy { n: 3, r, w, availability, ..BucketPolicy::default() }
 }
 
 fn cluster(nodes: usize, r: u8, w: u8, availability: Availability) -> Sim {

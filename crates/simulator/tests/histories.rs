@@ -35,7 +35,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
     let options = SimOptions {
         nodes,
         partitions: 16,
-        policy: BucketPolicy { n: 3, r, w, availability },
+        policy: BucketPolicy { n: 3, r, w, availability, ..BucketPolicy::default() },
         network,
         disk,
         skew_ms: *random.pick(&[0, 100, 10_000]),

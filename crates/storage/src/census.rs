@@ -5,20 +5,20 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use clock::NodeId;
 use ring::{Partition, PartitionCount};
+use values::BucketId;
 
 use crate::memtable::Memtable;
 use crate::record::standing_unchecked;
-use crate::row_key::{Parsed, RowKey, outbox_owner, parse_outbox};
+use crate::row_key::{Parsed, RowKey, bucket_id, outbox_owner, parse_outbox};
 use crate::{IndexRead, StorageError, Table};
 
 /// One thing that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
-    Key { bucket: Bytes, partition: Partition, several_types: bool, several_siblings: bool },
+    Key { bucket: BucketId, partition: Partition, several_types: bool, several_siblings: bool },
     /// A key of which something is pending for this owner.
     Pending(NodeId),
 }
@@ -47,7 +47,7 @@ impl ConflictCounts {
 
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    keys: BTreeMap<Bytes, BTreeMap<Partition, u64>>,
+    keys: BTreeMap<BucketId, BTreeMap<Partition, u64>>,
     live_keys: u64,
     conflicts: ConflictCounts,
     pending: BTreeMap<NodeId, u64>,
@@ -125,7 +125,7 @@ impl Census {
         self.conflicts
     }
 
-    pub(crate) fn keys(&self, bucket: &Bytes, partitions: &[Partition]) -> u64 {
+    pub(crate) fn keys(&self, bucket: &BucketId, partitions: &[Partition]) -> u64 {
         let Some(counts) = self.keys.get(bucket) else { return 0 };
         partitions.iter().filter_map(|partition| counts.get(partition)).sum()
     }
@@ -161,9 +161,8 @@ pub(crate) fn counted_key(
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
-    let bucket = Bytes::copy_from_slice(bucket);
     Some(Counted::Key {
-        bucket,
+        bucket: bucket_id(bucket),
         partition: RowKey::partition(key, partitions)?,
         several_types: standing.live.len() > 1,
         several_siblings: standing.siblings > 1,

@@ -1,13 +1,19 @@
 //! What a replica is asked to do, and what it answers: plain data, so that the coordinators emit
 //! commands as effects and receive answers as events, and never see the engine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{Delta, Key, Minted, Operation, Scope, Tag, UpdateError, View};
+use values::{BucketId, Delta, Key, Limits, Minted, Operation, Scope, Tag, UpdateError, View};
 
 use crate::row_key::RowKey;
+use crate::tree::{ElementKeys, ElementRange, TreeKeys, TreeNode, TreePath};
+
+/// Longest name of a note, in bytes.
+pub const NOTE_NAME_MAX: usize = 256;
 
 /// Names a command, so that its answers find whoever waits for them. Drawn by the caller; unique
 /// among the commands under way.
@@ -51,6 +57,8 @@ pub enum Command {
         /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which
         /// this replica mints for.
         named: Option<Actor>,
+        /// The bounds of the key's bucket.
+        limits: Arc<Limits>,
     },
     /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
     Merge {
@@ -97,7 +105,7 @@ pub enum Command {
         /// The last partition, included.
         last: Partition,
         /// Keys of this bucket only.
-        bucket: Bytes,
+        bucket: BucketId,
         /// Go on after this position of the first partition; `None` from its start.
         after: Option<ListPosition>,
         /// At most so many, at least 1.
@@ -108,7 +116,13 @@ pub enum Command {
         /// Which partitions.
         partitions: Vec<Partition>,
         /// Which bucket.
-        bucket: Bytes,
+        bucket: BucketId,
+    },
+    /// Keeps notes: small values that are no key's, each in place of an earlier one of its name.
+    /// Answered by [`Answer::Durable`], of all together.
+    Note {
+        /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
+        notes: Vec<(Bytes, Bytes)>,
     },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {
@@ -120,6 +134,68 @@ pub enum Command {
     Conflicts {
         /// Go on after this position; `None` from the start.
         after: Option<ConflictPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// The roots of hash trees. Answered for the first of the partitions only, where they have
+    /// many leaves.
+    TreeRoots {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partitions.
+        partitions: Vec<Partition>,
+    },
+    /// The children of a node of a hash tree.
+    TreeChildren {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partition.
+        partition: Partition,
+        /// Which node.
+        path: TreePath,
+    },
+    /// The keys of a node of a hash tree. Looks at a bounded number of keys: the page can be short,
+    /// or empty, before the node's end.
+    TreeKeys {
+        /// Keys of buckets with this n.
+        n: u8,
+        /// Which partition.
+        partition: Partition,
+        /// Which node.
+        path: TreePath,
+        /// Go on after this position; `None` from its start.
+        after: Option<ListPosition>,
+        /// At most so many, at least 1.
+        limit: usize,
+    },
+    /// What is held of ranges of a collection's elements. Answered for the first 16.
+    ElementNodes {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which ranges.
+        ranges: Vec<ElementRange>,
+    },
+    /// Cuts a range of a collection's elements into up to 16, where this replica finds it good. One
+    /// alone: look at the elements.
+    ElementChildren {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which range.
+        range: ElementRange,
+    },
+    /// The elements of a range. Looks at a bounded number: the page can be short, or empty, before
+    /// the range's end.
+    ElementKeys {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// Which range.
+        range: ElementRange,
         /// At most so many, at least 1.
         limit: usize,
     },
@@ -241,6 +317,15 @@ pub enum Answer {
         /// Owners for whom the outbox holds a delta of the key, in order.
         pending_for: Vec<NodeId>,
     },
+    /// The nodes that a [`Command::TreeRoots`], [`Command::TreeChildren`] or
+    /// [`Command::ElementNodes`] asked for, in order; none if there is no such node.
+    TreeNodes(Vec<TreeNode>),
+    /// The parts of a range of elements, in order.
+    ElementChildren(Vec<(ElementRange, TreeNode)>),
+    /// Elements of a range.
+    ElementKeys(ElementKeys),
+    /// A page of a node's keys.
+    TreeKeys(TreeKeys),
     /// The disk failed. A read saw nothing. Whether a write survives a crash is unknown; it is not
     /// visible here any more.
     Failed(StorageError),

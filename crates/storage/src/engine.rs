@@ -11,17 +11,25 @@
 mod collection;
 mod conflicts;
 mod disk;
+mod element_tree;
 mod listing;
 mod look;
 mod merge;
+mod notes;
 mod outbox;
 mod rebuild;
 mod sweep;
+mod trees;
 
 use self::conflicts::conflict_of;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use element_tree::Chunk;
+pub use trees::TreeCheck;
+
+use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
@@ -30,7 +38,9 @@ use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, Vi
 use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
 use crate::memtable::{Batch, BatchId, Memtable};
+use crate::record::{Header, share};
 use crate::row_key::RowKey;
+use crate::tree::Share;
 use crate::{Answer, Command, IndexRead, SeamError, StorageError, Table, Ticket};
 
 /// What an engine is told when it opens.
@@ -43,8 +53,6 @@ pub struct EngineConfig {
     pub process: u64,
     /// Into how many partitions the ring is cut.
     pub partitions: PartitionCount,
-    /// Bounds on what operations make.
-    pub limits: Limits,
     /// Once so many bytes wait for the disk, writes are refused as
     /// [`Overloaded`](StorageError::Overloaded).
     pub pending_bytes_max: usize,
@@ -66,6 +74,7 @@ pub struct Engine<R> {
     /// The same of the batch under way.
     under_way: Waiting,
     sweep: sweep::Progress,
+    trees: trees::Trees,
     disk: disk::Disk,
     /// Whether the census may be wrong, because what is on the disk could not be read.
     is_miscounted: bool,
@@ -79,6 +88,7 @@ struct Asked {
     shown: Option<View>,
     stamp: Stamp,
     named: Option<Actor>,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +119,7 @@ impl<R: IndexRead> Engine<R> {
             epochs: Epochs::new(config.node, config.process),
             census: Census::of(&rows, config.partitions)?,
             rows,
+            trees: trees::Trees::new(config.partitions),
             config,
             current: Waiting::default(),
             under_way: Waiting::default(),
@@ -134,8 +145,8 @@ impl<R: IndexRead> Engine<R> {
             Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, shown, stamp, named } => {
-                let asked = Asked { operation, observed, shown, stamp, named };
+            Command::Update { key, operation, observed, shown, stamp, named, limits } => {
+                let asked = Asked { operation, observed, shown, stamp, named, limits };
                 self.update(ticket, &key, &asked, answers)
             }
             Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
@@ -165,6 +176,9 @@ impl<R: IndexRead> Engine<R> {
                 answers.push((ticket, Answer::Count(self.census.keys(&bucket, &partitions))));
                 Ok(())
             }
+            Command::Note { notes } => self.note(notes).map(|()| {
+                self.settle(ticket, Answer::Durable, answers);
+            }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { key, view, pending_for }));
@@ -172,6 +186,34 @@ impl<R: IndexRead> Engine<R> {
             Command::Conflicts { after, limit } => {
                 self.list_conflicts(after.as_ref(), limit).map(|page| {
                     answers.push((ticket, Answer::Conflicts(page)));
+                })
+            }
+            Command::TreeRoots { n, partitions } => self.tree_roots(n, &partitions).map(|nodes| {
+                answers.push((ticket, Answer::TreeNodes(nodes)));
+            }),
+            Command::TreeChildren { n, partition, path } => {
+                self.tree_children(n, partition, &path).map(|nodes| {
+                    answers.push((ticket, Answer::TreeNodes(nodes)));
+                })
+            }
+            Command::ElementNodes { key, tag, ranges } => {
+                self.element_nodes(&key, tag, &ranges).map(|nodes| {
+                    answers.push((ticket, Answer::TreeNodes(nodes)));
+                })
+            }
+            Command::ElementChildren { key, tag, range } => {
+                self.element_children(&key, tag, &range).map(|children| {
+                    answers.push((ticket, Answer::ElementChildren(children)));
+                })
+            }
+            Command::ElementKeys { key, tag, range, limit } => {
+                self.element_keys(&key, tag, &range, limit).map(|keys| {
+                    answers.push((ticket, Answer::ElementKeys(keys)));
+                })
+            }
+            Command::TreeKeys { n, partition, path, after, limit } => {
+                self.tree_keys(n, partition, &path, after.as_ref(), limit).map(|keys| {
+                    answers.push((ticket, Answer::TreeKeys(keys)));
                 })
             }
         };
@@ -281,7 +323,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp, named } = asked;
+        let Asked { operation, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
@@ -300,15 +342,15 @@ impl<R: IndexRead> Engine<R> {
         if let Some(shown) = shown {
             view.merge(shown);
         }
-        let prepare = |view: &View, actor, limits: &Limits| {
+        let prepare = |view: &View, actor| {
             operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
         };
-        let mut prepared = prepare(&view, actor, &self.config.limits);
+        let mut prepared = prepare(&view, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
-            prepared = prepare(&view, actor, &self.config.limits);
+            prepared = prepare(&view, actor);
         }
         let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,
@@ -356,17 +398,21 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    /// Changes the header row at `at`, and the census with it.
-    fn put_header(&mut self, at: &RowKey, record: Vec<u8>) -> Result<(), StorageError> {
+    /// Changes the header row of `key` at `at`, and the census and the hash tree with it. Fails
+    /// before it changes anything.
+    fn put_header(&mut self, at: &RowKey, key: &Key, header: &Header) -> Result<(), StorageError> {
+        let record = header.encode(at, key, self.trees.class_of(key));
         let partitions = self.config.partitions;
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, partitions);
-        let look = |record: &[u8]| (counted(record), conflict_of(at, record));
-        let before = self.rows.get(Table::Header, at.as_bytes(), look)?.unwrap_or_default();
-        let (before, was_listed) = before;
-        let (after, is_listed) = look(&record);
+        let looked = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            (counted(record), conflict_of(at, record), share(at.as_bytes(), record))
+        })?;
+        let (before, was_listed, share_before) = looked.unwrap_or((None, None, Share::Nothing));
+        let (after, is_listed) = (counted(&record), conflict_of(at, &record));
         if was_listed != is_listed {
             self.list_conflict(was_listed, is_listed);
         }
+        self.change_share(at.as_bytes(), share_before, share(at.as_bytes(), &record))?;
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {

@@ -3,6 +3,7 @@
 mod census;
 mod command;
 pub mod conformance;
+mod durability;
 mod engine;
 mod epochs;
 mod memory;
@@ -11,13 +12,15 @@ mod record;
 mod row_key;
 mod seam;
 mod stamp;
+mod tree;
 
 pub use census::ConflictCounts;
 pub use command::{
     Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
-    OutboxPosition, Pending, StorageError, Ticket,
+    NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
-pub use engine::{Engine, EngineConfig};
+pub use durability::Durability;
+pub use engine::{Engine, EngineConfig, TreeCheck};
 pub use memory::MemoryEngine;
 pub use memtable::{Batch, BatchId};
 pub use row_key::row_token;
@@ -29,4 +32,8 @@ pub use seam::{
 pub use stamp::{
     DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
     check_or_write,
+};
+pub use tree::{
+    ElementKey, ElementKeys, ElementRange, TREE_FANOUT, TreeClasses, TreeKey, TreeKeys, TreeNode,
+    TreePath,
 };

@@ -4,7 +4,7 @@
 
 use crate::{
     Answer, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
-    StorageError, Ticket,
+    StorageError, Ticket, TreeClasses,
 };
 
 /// An engine and the index under it.
@@ -40,6 +40,25 @@ impl MemoryEngine {
         let more = self.engine.sweep(rows);
         self.commit(&mut Vec::new());
         more
+    }
+
+    /// Counts hash trees anew (see [`Engine::recount_trees`]) and commits what that mended.
+    pub fn recount_trees(&mut self, rows: usize) -> bool {
+        let more = self.engine.recount_trees(rows);
+        self.commit(&mut Vec::new());
+        more
+    }
+
+    /// Counts elements of large collections (see [`Engine::count_chunks`]) and commits that.
+    pub fn count_chunks(&mut self, rows: usize) -> bool {
+        let more = self.engine.count_chunks(rows);
+        self.commit(&mut Vec::new());
+        more
+    }
+
+    /// See [`Engine::set_tree_classes`].
+    pub fn set_tree_classes(&mut self, classes: TreeClasses) {
+        self.engine.set_tree_classes(classes);
     }
 
     fn commit(&mut self, answers: &mut Vec<(Ticket, Answer)>) {

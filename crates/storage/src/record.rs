@@ -2,8 +2,17 @@
 //!
 //! Every record begins with the xxh3-64 of the rest, seeded with that of the row's key, so that a
 //! row that turns up under another key is as damaged as a changed byte. The rest is
-//! `clock::encode` of one of the types here; a header's is preceded by its live tags and number of
-//! siblings, so that counting and listing need not decode it.
+//! `clock::encode` of one of the types here; a header's is split, so that counting, listing and
+//! the hash trees need not decode it:
+//!
+//! ```text
+//! number of live tags (2, big-endian) ‖ number of siblings (4, big-endian) ‖ live tags ‖ tree class (1)
+//!   ‖ length of the state (4, big-endian, with two flags on top) ‖ state ‖ local
+//! ```
+//!
+//! Invariant: the state of a settled header is a function of what was merged, the same bytes at
+//! every replica; whatever depends on the replica (what waits for the sweep) stands in the local
+//! part. A key of which nothing is known has an empty state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +23,11 @@ use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
+use crate::engine::Chunk;
 use crate::row_key::{RowKey, is_long_element};
+use crate::tree::{LeafSum, Share, key_digest};
 
-const CHECKSUM_BYTES: usize = 8;
+pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 /// One key's states, collections without their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +61,15 @@ pub(crate) struct Collection {
     pub(crate) digest: u128,
     /// What would be left if every dot were cleared.
     pub(crate) tallies: Tallies,
+    /// Whether its rows are counted in chunks too (`engine/element_tree`).
+    pub(crate) is_chunked: bool,
+}
+
+impl Collection {
+    /// Whether nothing was ever written.
+    fn is_bottom(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Fields of a map that hold a tally. No context covers one, so a clearing leaves it: a map that
@@ -120,6 +140,22 @@ impl Part {
             Self::Collection(collection) => collection.live > 0,
         }
     }
+
+    /// Whether no row waits for the sweep.
+    pub(crate) fn is_swept(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Collection(collection) => collection.cleared.is_empty(),
+        }
+    }
+
+    /// Whether the header says all there is to say: nothing is left for the sweep to count.
+    const fn is_settled(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Collection(collection) => collection.deducted.is_none(),
+        }
+    }
 }
 
 /// The part of a collection's digest that one row makes. Replicas that hold the same elements
@@ -133,20 +169,48 @@ pub(crate) fn row_digest(tag: Tag, element: &[u8], row: &[u8]) -> u128 {
     hash.digest128()
 }
 
-/// A header as it is stored. States stand as they do in a message, so that one of a type that this
-/// build does not know is kept as it came.
+/// A header's state as it is stored. States stand as they do in a message, so that one of a type
+/// that this build does not know is kept as it came.
 #[derive(Serialize)]
-struct HeaderOut<'a> {
-    key: Option<&'a Key>,
+struct StateOut<'a> {
     states: Value,
-    collections: BTreeMap<Tag, &'a Collection>,
+    /// Context and digest of each collection.
+    collections: BTreeMap<Tag, (&'a CausalContext, u128)>,
 }
 
 #[derive(Deserialize)]
-struct HeaderIn {
-    key: Option<Key>,
+struct StateIn {
     states: Value,
-    collections: BTreeMap<Tag, Collection>,
+    collections: BTreeMap<Tag, (CausalContext, u128)>,
+}
+
+/// What stands beside it.
+#[derive(Serialize)]
+struct LocalOut<'a> {
+    key: Option<&'a Key>,
+    collections: BTreeMap<Tag, LocalCollection<&'a CausalContext>>,
+}
+
+impl LocalOut<'_> {
+    /// So it is of most keys: nothing is then stored.
+    fn is_nothing(&self) -> bool {
+        self.key.is_none() && self.collections.is_empty()
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct LocalIn {
+    key: Option<Key>,
+    collections: BTreeMap<Tag, LocalCollection<CausalContext>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LocalCollection<C> {
+    cleared: C,
+    deducted: Option<C>,
+    live: u64,
+    tallies: Tallies,
+    is_chunked: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,7 +230,7 @@ fn damaged(what: impl std::fmt::Display) -> StorageError {
     StorageError::Corrupt(what.to_string())
 }
 
-fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(crate) fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     xxh3::xxh3_64_with_seed(body, xxh3::xxh3_64(row_key)).to_be_bytes()
 }
 
@@ -184,7 +248,13 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
     clock::decode(body).map_err(damaged)
 }
 
-/// What stands before a header's encoding, and that encoding.
+/// Marks the length of a state that is not settled.
+const UNSETTLED: u32 = 1 << 31;
+/// Marks the length of a state with a type that the build which wrote it did not know.
+const UNKNOWN_TYPE: u32 = 1 << 30;
+const FLAGS: u32 = UNSETTLED | UNKNOWN_TYPE;
+
+/// How the key stands, before the rest of a header, and that.
 fn split_standing(body: &[u8]) -> Option<(Standing<'_>, &[u8])> {
     let (count, rest) = body.split_first_chunk()?;
     let (siblings, rest) = rest.split_first_chunk()?;
@@ -208,6 +278,37 @@ impl Standing<'_> {
     }
 }
 
+/// What follows how a header's key stands.
+struct Outline<'a> {
+    class: u8,
+    flags: u32,
+    state: &'a [u8],
+    local: &'a [u8],
+}
+
+impl<'a> Outline<'a> {
+    fn of(rest: &'a [u8]) -> Option<Self> {
+        let (&class, rest) = rest.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let length = u32::from_be_bytes(*length);
+        let (state, local) = rest.split_at_checked((length & !FLAGS) as usize)?;
+        Some(Self { class, flags: length & FLAGS, state, local })
+    }
+}
+
+/// What a header's row adds to the hash tree of its class.
+pub(crate) fn share(row_key: &[u8], record: &[u8]) -> Share {
+    let outline = open(row_key, record).ok().and_then(split_standing);
+    match outline.and_then(|(_, rest)| Outline::of(rest)) {
+        None => Share::Damaged,
+        Some(outline) if outline.state.is_empty() => Share::Nothing,
+        Some(Outline { class, flags, state, .. }) => {
+            let is_settled = flags & UNSETTLED == 0;
+            Share::Key { class, digest: is_settled.then(|| key_digest(row_key, state)) }
+        }
+    }
+}
+
 impl Header {
     /// Types that a reader sees something of.
     pub(crate) fn live_tags(&self) -> impl Iterator<Item = Tag> + '_ {
@@ -225,22 +326,54 @@ impl Header {
         u32::try_from(different).unwrap_or(u32::MAX)
     }
 
-    /// The record of `key`'s header row at `at`.
-    pub(crate) fn encode(&self, at: &RowKey, key: &Key) -> Vec<u8> {
+    /// The record of `key`'s header row at `at`, counted in the hash tree of `class`.
+    pub(crate) fn encode(&self, at: &RowKey, key: &Key, class: u8) -> Vec<u8> {
         let live: Vec<u8> = self.live_tags().map(|tag| tag.0).collect();
         let count = u16::try_from(live.len()).expect("there are 256 tags");
         let key = at.is_long().then_some(key);
-        let mut header = HeaderOut { key, states: Value::default(), collections: BTreeMap::new() };
+        let mut state = StateOut { states: Value::default(), collections: BTreeMap::new() };
+        let mut local = LocalOut { key, collections: BTreeMap::new() };
         for (&tag, part) in &self.tags {
             match part {
+                Part::Whole(whole) if whole.is_bottom() => {}
                 // Long values are shared, not copied.
-                Part::Whole(state) => drop(header.states.0.insert(tag, state.clone())),
-                Part::Collection(collection) => drop(header.collections.insert(tag, collection)),
+                Part::Whole(whole) => drop(state.states.0.insert(tag, whole.clone())),
+                Part::Collection(collection) if collection.is_bottom() => {}
+                Part::Collection(collection) => {
+                    let Collection { context, cleared, deducted, digest, .. } = collection;
+                    state.collections.insert(tag, (context, *digest));
+                    let beside = LocalCollection {
+                        cleared,
+                        deducted: deducted.as_ref(),
+                        live: collection.live,
+                        tallies: collection.tallies,
+                        is_chunked: collection.is_chunked,
+                    };
+                    local.collections.insert(tag, beside);
+                }
             }
         }
-        let encoding = clock::encode(&header);
-        let siblings = self.siblings().to_be_bytes();
-        let body = [count.to_be_bytes().as_slice(), &siblings, &live, &encoding].concat();
+        let is_nothing = state.states.0.is_empty() && state.collections.is_empty();
+        let state = if is_nothing { Vec::new() } else { clock::encode(&state) };
+        let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
+        let length = u32::try_from(state.len()).ok().filter(|length| length & FLAGS == 0);
+        let mut length = length.expect("a state is far below 1 GiB: its parts are limited");
+        if !self.tags.values().all(Part::is_settled) {
+            length |= UNSETTLED;
+        }
+        if self.tags.values().any(|part| matches!(part, Part::Whole(State::Opaque(_)))) {
+            length |= UNKNOWN_TYPE;
+        }
+        let body = [
+            count.to_be_bytes().as_slice(),
+            &self.siblings().to_be_bytes(),
+            &live,
+            &[class],
+            &length.to_be_bytes(),
+            &state,
+            &local,
+        ]
+        .concat();
         seal(at.as_bytes(), &body)
     }
 
@@ -249,12 +382,25 @@ impl Header {
         row_key: &[u8],
         record: &[u8],
     ) -> Result<(Self, Option<Key>), StorageError> {
-        let (_, encoding) =
-            split_standing(open(row_key, record)?).ok_or_else(|| damaged("header cut short"))?;
-        let HeaderIn { key, states, collections } = decode(encoding)?;
+        let cut_short = || damaged("header cut short");
+        let (_, rest) = split_standing(open(row_key, record)?).ok_or_else(cut_short)?;
+        let Outline { state, local, .. } = Outline::of(rest).ok_or_else(cut_short)?;
+        let LocalIn { key, collections: mut beside } =
+            if local.is_empty() { LocalIn::default() } else { decode(local)? };
+        if state.is_empty() {
+            return Ok((Self::default(), key));
+        }
+        let StateIn { states, collections } = decode(state)?;
         let states = states.0.into_iter().map(|(tag, state)| (tag, Part::Whole(state)));
-        let collections = collections.into_iter().map(|(tag, held)| (tag, Part::Collection(held)));
-        let tags: BTreeMap<Tag, Part> = states.chain(collections).collect();
+        let mut tags: BTreeMap<Tag, Part> = states.collect();
+        for (tag, (context, digest)) in collections {
+            let LocalCollection { cleared, deducted, live, tallies, is_chunked } = beside
+                .remove(&tag)
+                .ok_or_else(|| damaged(format_args!("{tag} stored without its local part")))?;
+            let collection =
+                Collection { context, cleared, deducted, live, digest, tallies, is_chunked };
+            tags.insert(tag, Part::Collection(collection));
+        }
         for (&tag, part) in &tags {
             if is_collection(tag) != matches!(part, Part::Collection(_)) {
                 return Err(damaged(format_args!("{tag} stored in the wrong form")));
@@ -325,6 +471,34 @@ pub(crate) fn encode_cleared(row_key: &[u8], cleared: &CausalContext) -> Vec<u8>
 /// What was cleared of a collection that waits to be swept.
 pub(crate) fn decode_cleared(row_key: &[u8], record: &[u8]) -> Result<CausalContext, StorageError> {
     decode(open(row_key, record)?)
+}
+
+/// The record of a leaf of a hash tree.
+pub(crate) fn encode_leaf(row_key: &[u8], sum: LeafSum) -> Vec<u8> {
+    seal(row_key, &clock::encode(&sum))
+}
+
+/// The sum in the record of a leaf.
+pub(crate) fn decode_leaf(row_key: &[u8], record: &[u8]) -> Result<LeafSum, StorageError> {
+    decode(open(row_key, record)?)
+}
+
+/// The record of a chunk of a collection.
+pub(crate) fn encode_chunk(row_key: &[u8], chunk: &Chunk) -> Vec<u8> {
+    seal(row_key, &clock::encode(chunk))
+}
+
+/// The chunk in its record.
+pub(crate) fn decode_chunk(row_key: &[u8], record: &[u8]) -> Result<Chunk, StorageError> {
+    decode(open(row_key, record)?)
+}
+
+/// Whether there is more to look at than a header's share of its tree.
+pub(crate) fn has_more(record: &[u8]) -> bool {
+    let outline = record.get(CHECKSUM_BYTES..).and_then(split_standing);
+    outline
+        .and_then(|(_, rest)| Outline::of(rest))
+        .is_none_or(|rest| !rest.local.is_empty() || rest.flags & UNKNOWN_TYPE != 0)
 }
 
 /// The record of a pending delta.

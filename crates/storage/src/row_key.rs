@@ -5,10 +5,16 @@
 //! Element  token (16) ‖ length of form (2, big-endian) ‖ form ‖ tag (1) ‖ element
 //! Outbox   owner (8, big-endian) ‖ token (16) ‖ length of form (2) ‖ form ‖ !sequence (8)
 //! Meta     "sweep" ‖ tag (1) ‖ Header key
+//!          "note" ‖ name of the note
 //!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
+//!          "chunk" ‖ tag (1) ‖ Header key
+//! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
+//! ElementTree  the key of an Element row, or what those of a collection begin with
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
+//!          0x02, 0x03: the same with the bucket's generation (8, big-endian) after the length of
+//!          its name, where that is not 0
 //! element  the element                                    if it is at most ELEMENT_INLINE_MAX bytes
 //!          its first ELEMENT_INLINE_MAX bytes ‖ SHA-256   otherwise
 //! ```
@@ -23,7 +29,7 @@
 
 use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
-use values::{Blob, Key, Tag};
+use values::{Blob, BucketId, Key, Tag};
 
 use crate::{ROW_KEY_MAX, Table};
 
@@ -34,8 +40,14 @@ pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
 /// What is left for the key's form beside the longest element part, the tag and two lengths.
 const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
 const SWEEP: &[u8] = b"sweep";
+const NOTE: &[u8] = b"note";
+/// Bits of a form's first byte.
+const FORM_LONG: u8 = 1;
+const FORM_GENERATION: u8 = 2;
+const GENERATION_BYTES: usize = 8;
 const CONFLICT: &[u8] = b"conflict";
 const SIBLINGS_BYTES: usize = size_of::<u32>();
+const CHUNK: &[u8] = b"chunk";
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +55,16 @@ pub(crate) struct RowKey {
     bytes: Vec<u8>,
 }
 
+/// A bucket as a row's key says it: its name and generation.
+pub(crate) type ParsedBucket<'a> = (&'a [u8], u64);
+
 /// What a row's key says of its key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed<'a> {
     /// Bucket and key.
-    Short(&'a [u8], &'a [u8]),
+    Short(ParsedBucket<'a>, &'a [u8]),
     /// Bucket; the key stands in the record.
-    Long(&'a [u8]),
+    Long(ParsedBucket<'a>),
 }
 
 impl RowKey {
@@ -60,8 +75,13 @@ impl RowKey {
         let mut bytes =
             Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
         bytes.extend_from_slice(&Token::of(bucket, name).0.to_be_bytes());
-        let is_short = 2 + bucket.len() + name.len() <= FORM_MAX;
-        bytes.extend_from_slice(&[u8::from(!is_short), bucket_length]);
+        let generation = key.generation().to_be_bytes();
+        let generation = if key.generation() == 0 { &[][..] } else { &generation };
+        let is_short = 2 + generation.len() + bucket.len() + name.len() <= FORM_MAX;
+        let is_long = if is_short { 0 } else { FORM_LONG };
+        let has_generation = if generation.is_empty() { 0 } else { FORM_GENERATION };
+        bytes.extend_from_slice(&[is_long | has_generation, bucket_length]);
+        bytes.extend_from_slice(generation);
         bytes.extend_from_slice(bucket);
         if is_short {
             bytes.extend_from_slice(name);
@@ -79,10 +99,17 @@ impl RowKey {
     /// Takes the key of a header row apart.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
         let [form, length, rest @ ..] = bytes.get(TOKEN_BYTES..)? else { return None };
+        let (generation, rest) = if form & FORM_GENERATION == 0 {
+            (0, rest)
+        } else {
+            let (generation, rest) = rest.split_first_chunk::<GENERATION_BYTES>()?;
+            // One place has one form: 0 is not written.
+            (Some(u64::from_be_bytes(*generation)).filter(|&generation| generation > 0)?, rest)
+        };
         let (bucket, key) = rest.split_at_checked(usize::from(*length))?;
-        match form {
-            0 => Some(Parsed::Short(bucket, key)),
-            1 if key.len() == DIGEST_BYTES => Some(Parsed::Long(bucket)),
+        match form & !FORM_GENERATION {
+            0 => Some(Parsed::Short((bucket, generation), key)),
+            FORM_LONG if key.len() == DIGEST_BYTES => Some(Parsed::Long((bucket, generation))),
             _ => None,
         }
     }
@@ -91,7 +118,7 @@ impl RowKey {
     pub(crate) fn short_key(&self) -> Option<Key> {
         match Self::parse(&self.bytes)? {
             Parsed::Short(bucket, key) => {
-                Key::new(Blob::copy_from_slice(bucket), Blob::copy_from_slice(key)).ok()
+                Key::within(bucket_id(bucket), Blob::copy_from_slice(key)).ok()
             }
             Parsed::Long(_) => None,
         }
@@ -104,7 +131,7 @@ impl RowKey {
 
     /// Whether the record must hold the full key.
     pub(crate) fn is_long(&self) -> bool {
-        self.bytes[TOKEN_BYTES] == 1
+        self.bytes[TOKEN_BYTES] & FORM_LONG != 0
     }
 
     /// The place with the form's length before it: what no other key's begins with.
@@ -147,11 +174,31 @@ impl RowKey {
         [SWEEP, &[tag.0], self.as_bytes()].concat()
     }
 
+    /// Key of the row that remembers that the elements of `tag` are still to be counted in chunks.
+    pub(crate) fn chunks(&self, tag: Tag) -> Vec<u8> {
+        [CHUNK, &[tag.0], self.as_bytes()].concat()
+    }
+
     /// In which partition the key lies.
     pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
         let token = bytes.first_chunk::<TOKEN_BYTES>()?;
         Some(count.partition(Token(u128::from_be_bytes(*token))))
     }
+}
+
+/// The bucket that a row's key names.
+pub(crate) fn bucket_id((name, generation): ParsedBucket<'_>) -> BucketId {
+    BucketId { name: Blob::copy_from_slice(name), generation }
+}
+
+/// Key of the row of the note `name`.
+pub(crate) fn note_row(name: &[u8]) -> Vec<u8> {
+    [NOTE, name].concat()
+}
+
+/// What the keys of all rows of notes begin with.
+pub(crate) const fn note_prefix() -> &'static [u8] {
+    NOTE
 }
 
 /// Whether the record must hold the full element.
@@ -192,6 +239,17 @@ pub(crate) fn parse_conflict(bytes: &[u8]) -> Option<(u32, &[u8])> {
     Some((!u32::from_be_bytes(*siblings), at))
 }
 
+/// What the keys of all rows that remember collections to be counted in chunks begin with.
+pub(crate) const fn chunks_prefix() -> &'static [u8] {
+    CHUNK
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_chunks(bytes: &[u8]) -> Option<(Tag, RowKey)> {
+    let (&tag, at) = bytes.strip_prefix(CHUNK)?.split_first()?;
+    Some((Tag(tag), RowKey::read(at)?))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -218,12 +276,16 @@ pub(crate) fn partition_start(partition: Partition, count: PartitionCount) -> [u
 /// `None` for what is no row of a key.
 pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
     let at = match table {
-        Table::Header | Table::Element => row_key,
+        Table::Header | Table::Element | Table::ElementTree => row_key,
+        Table::Tree => return crate::tree::leaf_row_token(row_key),
         Table::Outbox => row_key.get(size_of::<clock::NodeId>()..)?,
-        Table::Meta => match row_key.strip_prefix(SWEEP) {
-            Some(rest) => rest.get(1..)?,
-            None => parse_conflict(row_key)?.1,
-        },
+        Table::Meta => {
+            let tagged = row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK));
+            match tagged {
+                Some(rest) => rest.get(1..)?,
+                None => parse_conflict(row_key)?.1,
+            }
+        }
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
 }
@@ -241,8 +303,13 @@ mod tests {
         let outbox = outbox_row(&at.outbox(clock::NodeId(7)), 3);
         assert_eq!(row_token(Table::Outbox, &outbox), token);
         assert_eq!(row_token(Table::Meta, &at.sweep(Tag::CART)), token);
+        assert_eq!(row_token(Table::Meta, &note_row(b"sweep")), None);
+        let later = RowKey::of(&key("cart", "ann").in_generation(3));
+        assert_eq!(row_token(Table::Header, later.as_bytes()), token);
         assert_eq!(row_token(Table::Meta, &conflict_row(3, at.as_bytes())), token);
         assert_eq!(parse_conflict(&conflict_row(3, at.as_bytes())), Some((3, at.as_bytes())));
+        assert_eq!(row_token(Table::Meta, &at.chunks(Tag::CART)), token);
+        assert_eq!(row_token(Table::ElementTree, &at.elements(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }
 
@@ -259,6 +326,8 @@ mod tests {
             assert!(at.element(Tag::ORSET, &element).len() <= ROW_KEY_MAX);
             assert!(outbox_row(&at.outbox(clock::NodeId(1)), 1).len() <= ROW_KEY_MAX);
             assert!(at.sweep(Tag::ORSET).len() <= ROW_KEY_MAX);
+            let later = RowKey::of(&key("b", &long[..length]).in_generation(u64::MAX));
+            assert!(later.element(Tag::ORSET, &element).len() <= ROW_KEY_MAX);
         }
         assert_eq!(
             RowKey::of(&key("b", &long[..FORM_MAX - 3])).element(Tag::MAP, &element).len(),
@@ -271,9 +340,18 @@ mod tests {
     #[test]
     fn a_short_row_key_says_its_bucket_and_key() {
         let at = RowKey::of(&key("cart", "ann"));
-        assert_eq!(RowKey::parse(at.as_bytes()), Some(Parsed::Short(b"cart", b"ann")));
+        assert_eq!(RowKey::parse(at.as_bytes()), Some(Parsed::Short((b"cart", 0), b"ann")));
+        let later = RowKey::of(&key("cart", "ann").in_generation(258));
+        assert_eq!(RowKey::parse(later.as_bytes()), Some(Parsed::Short((b"cart", 258), b"ann")));
+        assert_eq!(later.short_key(), Some(key("cart", "ann").in_generation(258)));
+        let long = RowKey::of(&key("cart", &"k".repeat(1000)).in_generation(2));
+        assert_eq!(RowKey::parse(long.as_bytes()), Some(Parsed::Long((b"cart", 2))));
+        assert!(long.is_long());
         assert_eq!(RowKey::parse(&[0; 5]), None);
         assert_eq!(RowKey::parse(&[9; 20]), None);
+        // Generation 0 has one form only.
+        let zero = [&[0; 16][..], &[2, 1], &[0; 8], b"bk"].concat();
+        assert_eq!(RowKey::parse(&zero), None);
         assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at)));
     }
 

@@ -43,11 +43,16 @@ pub enum Table {
     Element = 2,
     /// Rows per (owner, key): merged deltas that the owner has not acknowledged.
     Outbox = 3,
+    /// Leaves of the hash trees over keys.
+    Tree = 4,
+    /// Chunks of the hash trees over the elements of large collections.
+    ElementTree = 5,
 }
 
 impl Table {
     /// Every table, in order.
-    pub const ALL: [Self; 4] = [Self::Meta, Self::Header, Self::Element, Self::Outbox];
+    pub const ALL: [Self; 6] =
+        [Self::Meta, Self::Header, Self::Element, Self::Outbox, Self::Tree, Self::ElementTree];
 }
 
 /// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.

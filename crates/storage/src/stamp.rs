@@ -28,7 +28,7 @@ pub const STAMP_FILE: &str = "stamp";
 const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 2;
+pub const DIRECTORY_FORMAT: u32 = 3;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 const STAMP_MAX: usize = 4_096;
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 2\n\
+             format = 3\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
@@ -332,7 +332,7 @@ mod tests {
              ring = \"07070707070707070707070707070707\"\n\
              members = 3\n\
              names = [\"n1\", \"n2\", \"n3\"]\n\
-             checksum = \"a504696c24e88f94\"\n"
+             checksum = \"757c322736e00e4f\"\n"
         );
     }
 

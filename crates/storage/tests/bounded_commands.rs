@@ -11,7 +11,7 @@ use storage::{
     Answer, Command, Engine, EngineConfig, IndexRead, IndexWrite, SeamError, SimIndex,
     SimIndexReader, SimIndexWriter, Table, Ticket, Visit,
 };
-use values::{Blob, Key, Limits, MapOp, Operation, OrsetOp};
+use values::{Blob, BucketId, Key, MapOp, Operation, OrsetOp};
 
 /// Counts the rows that are looked at.
 #[derive(Debug)]
@@ -52,7 +52,6 @@ impl Replica {
             node: NodeId(node),
             process: node,
             partitions: PartitionCount::new(16).expect("a power of two"),
-            limits: Limits::default(),
             pending_bytes_max: 1 << 30,
         };
         let reader = Counting { reader: index.reader(), rows: Rc::clone(&rows) };
@@ -82,6 +81,7 @@ impl Replica {
             shown: None,
             stamp,
             named: None,
+            limits: std::sync::Arc::default(),
         };
         let (answers, rows) = self.give(command);
         match answers.into_iter().next() {
@@ -113,7 +113,7 @@ fn a_page_of_keys_does_not_walk_all_keys_of_other_buckets() {
     let (_, rows) = replica.give(Command::List {
         first: Partition(0),
         last: Partition(15),
-        bucket: "empty".into(),
+        bucket: BucketId::first("empty"),
         after: None,
         limit: 10,
     });

@@ -1,4 +1,8 @@
-//! Keys: (bucket, key), both byte strings.
+//! Keys: (bucket, key), both byte strings, and the generation of the bucket.
+//!
+//! Who names a key names no generation: the coordinating node puts in the one that the bucket is
+//! in. What is stored, sent between nodes and sealed in context tokens has it, so that nothing of a
+//! bucket that was dropped is ever taken for its successor's.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,11 +15,28 @@ pub const BUCKET_BYTES_MAX: usize = 128;
 /// Longest key within a bucket, in bytes. The empty key is a key.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
 
+/// A bucket as data is stored in it: its name, and how often the name was created anew after a
+/// drop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BucketId {
+    /// Its name.
+    pub name: Bytes,
+    /// Its generation, from 0.
+    pub generation: u64,
+}
+
+impl BucketId {
+    /// Generation 0 of the bucket `name`.
+    pub fn first(name: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), generation: 0 }
+    }
+}
+
 /// A key of the store: a bucket and a key within it, within their limits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "(Bytes, Bytes)", into = "(Bytes, Bytes)")]
+#[serde(try_from = "(BucketId, Bytes)", into = "(BucketId, Bytes)")]
 pub struct Key {
-    bucket: Bytes,
+    bucket: BucketId,
     key: Bytes,
 }
 
@@ -34,10 +55,15 @@ pub enum InvalidKey {
 }
 
 impl Key {
-    /// The key `key` of `bucket`.
+    /// The key `key` of generation 0 of `bucket`.
     pub fn new(bucket: impl Into<Bytes>, key: impl Into<Bytes>) -> Result<Self, InvalidKey> {
-        let (bucket, key) = (bucket.into(), key.into());
-        match (bucket.len(), key.len()) {
+        Self::within(BucketId::first(bucket), key)
+    }
+
+    /// The key `key` of `bucket`.
+    pub fn within(bucket: BucketId, key: impl Into<Bytes>) -> Result<Self, InvalidKey> {
+        let key = key.into();
+        match (bucket.name.len(), key.len()) {
             (0, _) => Err(InvalidKey::NoBucket),
             (length, _) if length > BUCKET_BYTES_MAX => Err(InvalidKey::LongBucket(length)),
             (_, length) if length > KEY_BYTES_MAX => Err(InvalidKey::LongKey(length)),
@@ -47,7 +73,24 @@ impl Key {
 
     /// The bucket's name.
     pub const fn bucket(&self) -> &Bytes {
+        &self.bucket.name
+    }
+
+    /// The bucket's generation.
+    pub const fn generation(&self) -> u64 {
+        self.bucket.generation
+    }
+
+    /// The bucket's name and generation.
+    pub const fn bucket_id(&self) -> &BucketId {
         &self.bucket
+    }
+
+    /// The key of the same name in another generation of its bucket.
+    #[must_use]
+    pub fn in_generation(mut self, generation: u64) -> Self {
+        self.bucket.generation = generation;
+        self
     }
 
     /// The key within its bucket.
@@ -56,15 +99,15 @@ impl Key {
     }
 }
 
-impl TryFrom<(Bytes, Bytes)> for Key {
+impl TryFrom<(BucketId, Bytes)> for Key {
     type Error = InvalidKey;
 
-    fn try_from((bucket, key): (Bytes, Bytes)) -> Result<Self, InvalidKey> {
-        Self::new(bucket, key)
+    fn try_from((bucket, key): (BucketId, Bytes)) -> Result<Self, InvalidKey> {
+        Self::within(bucket, key)
     }
 }
 
-impl From<Key> for (Bytes, Bytes) {
+impl From<Key> for (BucketId, Bytes) {
     fn from(key: Key) -> Self {
         (key.bucket, key.key)
     }
@@ -86,10 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_another_generation_is_another_key_of_the_same_name() {
+        let first = Key::new("carts", "ann").unwrap();
+        let second = first.clone().in_generation(1);
+        assert_ne!(first, second);
+        assert_eq!((second.bucket(), second.key()), (first.bucket(), first.key()));
+        assert_eq!(second.generation(), 1);
+        assert_eq!(clock::decode(&clock::encode(&second)), Ok(second));
+    }
+
+    #[test]
     fn decoding_refuses_a_key_beyond_its_limits() {
         let key = Key::new("default", "cart").unwrap();
         assert_eq!(clock::decode(&clock::encode(&key)), Ok(key));
-        let oversize = (Bytes::new(), Bytes::from_static(b"k"));
+        let oversize = (BucketId::first(Bytes::new()), Bytes::from_static(b"k"));
         assert!(clock::decode::<Key>(&clock::encode(&oversize)).is_err());
     }
 }

@@ -50,7 +50,7 @@ mod weight;
 
 pub use causal::{Causal, DotFun, DotMap, DotSet, DotStore};
 pub use delta::{Delta, Touch};
-pub use key::{BUCKET_BYTES_MAX, Blob, InvalidKey, KEY_BYTES_MAX, Key};
+pub use key::{BUCKET_BYTES_MAX, Blob, BucketId, InvalidKey, KEY_BYTES_MAX, Key};
 pub use operation::{Limits, Mint, Minted, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};
 pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row};

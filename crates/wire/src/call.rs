@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use clock::NodeId;
 use replication::{
-    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
@@ -31,6 +32,8 @@ pub enum CallBody {
     Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
+    /// About buckets.
+    Buckets(BucketCall),
     /// How the cluster looks from the node.
     Status,
     /// Cuts or restores the links between the named member and all others (development clusters
@@ -65,6 +68,8 @@ pub enum ReplyBody {
     Conflicts(Result<ConflictPage, RequestError>),
     /// How a key stands.
     Explanation(Box<Result<Explanation, RequestError>>),
+    /// About buckets.
+    Buckets(Box<Result<BucketReply, RequestError>>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
     /// Links are cut or restored.
@@ -111,6 +116,10 @@ pub struct MemberStatus {
     pub name: String,
     /// Where its peers reach it.
     pub peer_address: String,
+    /// What it fails together with, if that is known.
+    pub zone: Option<String>,
+    /// Its capacity beside that of the others.
+    pub weight: u16,
     /// Whether the answering node is connected to it (to itself it always is).
     pub connected: bool,
     /// Whether its links are cut on purpose (development clusters only).

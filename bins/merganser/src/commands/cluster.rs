@@ -53,7 +53,8 @@ pub(crate) async fn ring(
     let json = json!({
         "version": status.ring_version,
         "partitions": status.partitions,
-        "members": status.members.iter().map(|m| json!({ "name": m.name, "partitions": m.partitions }))
+        "members": status.members.iter().map(|m| json!({ "name": m.name, "zone": m.zone, "weight": m.weight,
+                "partitions": m.partitions }))
             .collect::<Vec<_>>(),
         "key": lookup.as_ref().map(|found| json!({ "partition": found.partition,
             "owners": found.n, "preference_list": list })),
@@ -61,14 +62,16 @@ pub(crate) async fn ring(
     printer.show(&json, || {
         let rows = (0..).zip(&status.members).map(|(index, m)| {
             let letter = letter(index).to_string();
-            [letter, m.name.clone(), m.partitions.to_string(), share(m.partitions)]
+            let zone = m.zone.clone().unwrap_or_default();
+            let (owned, weight) = (m.partitions.to_string(), m.weight.to_string());
+            [letter, m.name.clone(), zone, weight, owned, share(m.partitions)]
         });
         let mut text = format!(
             "ring version {}, {} partitions; who owns them, once around:\n{}\n{}",
             status.ring_version,
             status.partitions,
             drawn(&status.owners),
-            table(["", "member", "partitions", "share"], rows.collect())
+            table(["", "member", "zone", "weight", "partitions", "share"], rows.collect())
         );
         if let (Some(found), Some(list)) = (&lookup, &list) {
             let (owners, fallbacks) = list.split_at(usize::from(found.n).min(list.len()));
@@ -107,7 +110,8 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         "uptime_ms": status.uptime_ms, "keys": status.keys,
         "members": status.members.iter().map(|m| json!({
             "name": m.name, "id": m.node.to_string(), "peer_address": m.peer_address,
-            "connected": m.connected, "cut": m.cut, "partitions": m.partitions,
+            "zone": m.zone, "weight": m.weight, "connected": m.connected, "cut": m.cut,
+            "partitions": m.partitions,
             "pending": m.pending })).collect::<Vec<_>>(),
         "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
     });

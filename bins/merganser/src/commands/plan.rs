@@ -97,10 +97,16 @@ fn offline(nodes: &str, partitions: u32, spread: usize) -> Result<(Ring, Cluster
 /// The ring of a running node.
 async fn online(node: &str) -> Result<(Ring, Cluster)> {
     let status = Client::connect(node).await?.status().await?;
-    let members: Vec<Member> =
-        status.members.iter().map(|member| Member::new(member.node)).collect();
-    let named = status.members.into_iter().map(|member| (member.name, Member::new(member.node)));
-    let cluster = Cluster { name: status.cluster, members: named.collect() };
+    let mut named = BTreeMap::new();
+    for member in status.members {
+        let zone = member.zone.map(Zone::new).transpose();
+        let (zone, weight) = (zone.map_err(anyhow::Error::msg)?, Weight::new(member.weight)?);
+        named.insert(member.name, Member { node: member.node, weight, zone });
+    }
+    // The ring names owners by their place in the order of ids.
+    let mut members: Vec<Member> = named.values().cloned().collect();
+    members.sort_by_key(|member| member.node);
+    let cluster = Cluster { name: status.cluster, members: named };
     let ring = Ring::new(status.ring_version, members, status.owners).map_err(PlanError::from)?;
     Ok((ring, cluster))
 }

@@ -101,7 +101,7 @@ fn acks(answer: &Answer) -> Value {
 
 /// Reports a write: its copies, and the context where the answer carries one.
 fn written(printer: &Printer, answer: &Answer) -> ExitCode {
-    let context = answer.contexts.get(&Tag::BYTES).map(ContextToken::as_str);
+    let context = answer.contexts.get(&answer.raw_tag()).map(ContextToken::as_str);
     let mut shown = json!({ "acks": acks(answer), "context": context });
     if let Some(many) = answer.many_siblings {
         shown["many_siblings"] =

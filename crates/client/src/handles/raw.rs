@@ -2,14 +2,15 @@
 
 use clock::{ContextToken, Dot, Stamp};
 use replication::{Action, Answer, RequestError};
-use values::{Blob, BytesOp, Operation, Scope, Tag};
+use values::{Blob, BytesOp, Operation, Scope, Sibling};
 
 use super::{Handle, check};
 
 /// How often [`RawHandle::update`] reads and writes before it gives up on other writers.
 const UPDATE_ROUNDS_MAX: usize = 8;
 
-/// A raw value: opaque bytes, with siblings where writes were concurrent.
+/// A raw value: opaque bytes, with siblings where writes were concurrent. In a bucket whose policy
+/// says `raw=lww` it is a register, of which there is never more than one value.
 #[derive(Clone)]
 pub struct RawHandle(pub(super) Handle);
 
@@ -36,13 +37,9 @@ pub struct Siblings {
 impl Siblings {
     /// Reads the siblings out of an answer.
     pub fn of(answer: &Answer) -> Self {
-        let values = answer.view.siblings().into_iter().map(|(dot, sibling)| RawValue {
-            value: sibling.value.clone(),
-            dot,
-            stamp: sibling.stamp,
-        });
-        let values = values.collect();
-        Self { values, context: answer.contexts.get(&Tag::BYTES).cloned() }
+        let values = answer.raw_values().unwrap_or_default().into_iter();
+        let values = values.map(|(dot, Sibling { value, stamp })| RawValue { value, dot, stamp });
+        Self { values: values.collect(), context: answer.contexts.get(&answer.raw_tag()).cloned() }
     }
 }
 
@@ -52,7 +49,7 @@ impl RawHandle {
         let mut request = self.0.request(Action::Get(Scope::Headers));
         request.want_context = true;
         let answer = self.0.send(request).await?;
-        check(&answer, Tag::BYTES)?;
+        check(&answer, answer.raw_tag())?;
         Ok(Siblings::of(&answer))
     }
 

@@ -155,7 +155,7 @@ const fn possible(kind: Kind) -> &'static str {
 }
 
 /// The operation that `body` describes.
-pub(super) fn parse(kind: Kind, body: &[u8]) -> Result<Operation, Problem> {
+pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Operation, Problem> {
     Ok(match kind {
         Kind::Counter => Operation::Counter(match read(kind, body)? {
             CounterBody::Add(by) => CounterOp::Add(by),

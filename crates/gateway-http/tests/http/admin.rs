@@ -18,8 +18,10 @@ async fn the_ring_is_compact_and_on_request_whole() {
         "version": 7,
         "partitions": 4,
         "members": [
-            { "node": "0000000000000001", "name": "A", "partitions": 2 },
-            { "node": "0000000000000002", "name": "B", "partitions": 2 },
+            { "node": "0000000000000001", "name": "A", "partitions": 2, "weight": 1,
+              "zone": null },
+            { "node": "0000000000000002", "name": "B", "partitions": 2, "weight": 1,
+              "zone": null },
         ],
     });
     assert_eq!(get(&two_nodes(), "/v1/ring").await.json(), ring);
@@ -39,6 +41,8 @@ async fn the_status_is_that_of_the_answering_node() {
             "node": "0000000000000002",
             "name": "B",
             "peer_address": "127.0.0.1:2",
+            "zone": null,
+            "weight": 1,
             "connected": false,
             "cut": true,
             "partitions": 2,

@@ -12,7 +12,8 @@ use client::{Datastore, MemoryDatastore};
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
 use replication::{
-    Acks, Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Acks, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use serde_json::Value as Json;
 use storage::ConflictPage;
@@ -128,11 +129,17 @@ impl Datastore for Scripted {
         Err(RequestError::Stopping)
     }
 
+    async fn buckets(&self, _: BucketCall) -> Result<BucketReply, RequestError> {
+        Err(RequestError::Stopping)
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let member = |id: u64, name: &str, connected| MemberStatus {
             node: NodeId(id),
             name: name.into(),
             peer_address: format!("127.0.0.1:{id}"),
+            zone: None,
+            weight: 1,
             connected,
             cut: !connected,
             partitions: 2,
@@ -166,6 +173,7 @@ pub(crate) fn answer(value: Value) -> Answer {
     let contexts: BTreeMap<Tag, ContextToken> =
         contexts.map(|tag| (tag, ContextToken::from(format!("seen-{tag}")))).collect();
     Answer {
+        raw: Tag::BYTES,
         view: View::of(value),
         changed: 1,
         repeated: false,

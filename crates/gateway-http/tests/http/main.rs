@@ -6,7 +6,12 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
+mod buckets;
+#[cfg(test)]
 mod conflicts;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod harness;

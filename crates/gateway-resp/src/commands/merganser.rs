@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use client::explained;
-use replication::{Answer, Explanation, Level, RequestError};
+use replication::{Answer, Explanation, Level, OWNERS_MAX};
 use values::{CartOp, CounterOp, GsetOp, Operation, Scope, State, Tag};
 
 use super::collections::{self, changed, typed};
@@ -118,17 +118,13 @@ fn total(answer: Answer) -> Reply {
 pub(crate) fn quorum(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let replicas = |argument| match u8::try_from(integer(argument)?) {
         Ok(0) => Ok(None),
-        Ok(count) => Ok(Some(count)),
-        Err(_) => Err(Reply::Error("ERR r and w are 0 to 255; 0 takes the bucket's own".into())),
+        Ok(count @ ..=OWNERS_MAX) => Ok(Some(count)),
+        _ => {
+            let text = format!("r and w are 0 to {OWNERS_MAX}; 0 takes the bucket's own");
+            Err(Reply::error("ERR", text))
+        }
     };
     let level = Level { r: replicas(args.at(1))?, w: replicas(args.at(2))?, n: None };
-    if let Some(n) = cx.info.replicas {
-        for (what, asked) in [('r', level.r), ('w', level.w)] {
-            if let Some(asked) = asked.filter(|&asked| asked > n) {
-                return Err(Reply::failed(&RequestError::Level { what, asked, n }));
-            }
-        }
-    }
     cx.session.level = level;
     cx.reply(Reply::Ok)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use client::Datastore;
 use clock::{ContextToken, Dot, NodeId};
 use replication::{Answer, Request, summarize};
-use values::{BytesOp, Operation, Scope, Sibling, State, Tag};
+use values::{BytesOp, Operation, Scope, Sibling};
 
 use crate::codec::Args;
 use crate::plan::{Context, Planned, Refusal, read, syntax_error, write};
@@ -51,20 +51,13 @@ fn option(args: &Args<'_>, at: usize) -> Result<Option<ContextToken>, Refusal> {
 }
 
 fn new_context(answer: &Answer) -> Reply {
-    let token = answer.contexts.get(&Tag::BYTES);
+    let token = answer.contexts.get(&answer.raw_tag());
     token.map_or(Reply::Null, |token| Reply::text(token.as_str()))
 }
 
 fn found(answer: &Answer, sibling: impl Fn(Dot, &Sibling) -> Reply) -> Reply {
-    if answer.view.check_type(Tag::BYTES).is_err() {
-        return Reply::wrong_type();
-    }
-    let siblings = match answer.view.value.state(Tag::BYTES) {
-        Some(State::Bytes(state)) => {
-            state.store.0.iter().map(|(&dot, value)| sibling(dot, value)).collect()
-        }
-        _ => Vec::new(),
-    };
+    let Ok(values) = answer.raw_values() else { return Reply::wrong_type() };
+    let siblings = values.iter().map(|(dot, value)| sibling(*dot, value)).collect();
     Reply::Map(vec![
         ("siblings".into(), Reply::Array(siblings)),
         ("context".into(), new_context(answer)),

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
@@ -81,6 +82,10 @@ impl Datastore for Probe {
         self.memory.explain(key).await
     }
 
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.memory.buckets(call).await
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         self.memory.status().await
     }
@@ -103,6 +108,15 @@ async fn a_pipeline_is_answered_in_order_from_one_batch() {
         )
         .await;
     assert_eq!(probe.batches.load(Ordering::Relaxed), 1);
+    // A transaction, and commands on several keys, are one batch each, or one together.
+    client
+        .expect(
+            "MULTI\r\nSET a 1\r\nMSET b 2 c 3\r\nMGET a b c\r\nEXEC\r\nMGET a c\r\nDEL b c",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+OK\r\n\
+             *3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n*2\r\n$1\r\n1\r\n$1\r\n3\r\n:2\r\n",
+        )
+        .await;
+    assert_eq!(probe.batches.swap(1, Ordering::Relaxed), 2);
     // What asks something else than requests sees what stands before it, and not what follows.
     client.expect("DEL a\r\nDBSIZE\r\nSET a 1\r\nDBSIZE", ":1\r\n:0\r\n+OK\r\n:1\r\n").await;
     assert_eq!(probe.batches.load(Ordering::Relaxed), 3);

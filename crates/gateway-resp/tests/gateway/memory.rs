@@ -8,7 +8,8 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Answer, ConflictsRequest, Explanation, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncReadExt;
@@ -90,6 +91,10 @@ impl Datastore for Copying {
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         self.memory.explain(key).await
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.memory.buckets(call).await
     }
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {

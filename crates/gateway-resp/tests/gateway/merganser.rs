@@ -1,9 +1,5 @@
 //! The `MG.` commands over a real loopback socket: bytes in, bytes out.
 
-use std::sync::Arc;
-
-use client::MemoryDatastore;
-
 use crate::support::Server;
 
 #[tokio::test]
@@ -152,23 +148,7 @@ async fn quorum_sets_the_level_of_this_connection() {
     other.expect("GET k", "$-1\r\n").await;
     client.expect("MG.QUORUM 1 1", "+OK\r\n").await;
     client.expect("GET k", "$-1\r\n").await;
-    client
-        .expect("MG.QUORUM 256 0", "-ERR r and w are 0 to 255; 0 takes the bucket's own\r\n")
-        .await;
-}
-
-#[tokio::test]
-async fn quorum_refuses_more_replicas_than_there_are_if_it_knows_how_many() {
-    let server = Server::start_as(Arc::new(MemoryDatastore::new()), |i| i.with_replicas(1)).await;
-    let mut client = server.connect().await;
-    let refused = |what| {
-        format!("-ERR {what}=2 is not possible in this bucket: n=1; use 1 to 1, and no other n\r\n")
-    };
-    client.expect("MG.QUORUM 2 1", &refused('r')).await;
-    client.expect("MG.QUORUM 0 2", &refused('w')).await;
-    // The level is what it was.
-    client.expect("GET k\r\nSET k v", "$-1\r\n+OK\r\n").await;
-    client.expect("MG.QUORUM 1 1", "+OK\r\n").await;
+    client.expect("MG.QUORUM 6 0", "-ERR r and w are 0 to 5; 0 takes the bucket's own\r\n").await;
 }
 
 #[tokio::test]
@@ -283,4 +263,59 @@ async fn ids_that_make_no_sense_are_refused_and_nothing_is_written() {
         )
         .await;
     client.expect("MG.ID c:7 INCR k\r\nINCR k", ":256\r\n:257\r\n").await;
+}
+
+#[tokio::test]
+async fn buckets_are_created_changed_shown_and_dropped() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.expect("MG.BUCKET LIST", "*0\r\n").await;
+    client
+        .expect_start("MG.BUCKET CREATE carts r 1 raw lww", "*30\r\n$4\r\nname\r\n$5\r\ncarts\r\n")
+        .await;
+    client.expect_start("MG.BUCKET SET carts w 3", "*30\r\n").await;
+    client.expect_start("MG.BUCKET LIST", "*1\r\n*26\r\n").await;
+    client.expect_start("MG.BUCKET SHOW carts", "*26\r\n").await;
+    client
+        .expect(
+            "MG.BUCKET SET carts r 4",
+            "-BADBUCKET n=3, r=4, w=3: r and w must be from 1 to n, and n from 1 to 5\r\n",
+        )
+        .await;
+    client
+        .expect(
+            "MG.BUCKET SET carts w",
+            "-ERR wrong number of arguments for 'mg.bucket' command\r\n",
+        )
+        .await;
+    client
+        .expect(
+            "MG.BUCKET CREATE carts",
+            "-BADBUCKET bucket \"carts\" exists already; change its policy with set\r\n",
+        )
+        .await;
+    client
+        .expect_start(
+            "MG.BUCKET SET other r 1",
+            "-NOBUCKET bucket \"other\" has no policy of its own yet",
+        )
+        .await;
+    client
+        .expect_start("MG.BUCKET CREATE x quorum 1", "-BADBUCKET a policy has no field \"quorum\"")
+        .await;
+    client.expect_start("MG.BUCKET FLUSH x", "-ERR unknown subcommand 'FLUSH'").await;
+    // The bucket of all keys of this protocol.
+    client.expect("SET k v", "+OK\r\n").await;
+    client.expect_start("MG.BUCKET DROP default", "*10\r\n").await;
+    client
+        .expect_start("GET k", "-NOBUCKET bucket \"default\" was dropped; create it again with")
+        .await;
+    client.expect_start("SET k v", "-NOBUCKET ").await;
+    client.expect_start("DBSIZE", "-NOBUCKET ").await;
+    client.expect_start("MG.BUCKET CREATE default raw lww", "*30\r\n").await;
+    client.expect("GET k\r\nDBSIZE", "$-1\r\n:0\r\n").await;
+    client.expect_start("MG.PUT k one", "$").await;
+    client.expect_start("MG.PUT k two", "$").await;
+    client.expect("GET k", "$3\r\ntwo\r\n").await;
+    client.expect_start("MG.GET k", "*4\r\n$8\r\nsiblings\r\n*1\r\n$3\r\ntwo\r\n").await;
 }

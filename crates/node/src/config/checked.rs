@@ -5,14 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
 use replication::BucketPolicy;
-use ring::PartitionCount;
-use values::{BUCKET_BYTES_MAX, Limits};
+use ring::{PartitionCount, Weight, Zone};
+use values::Limits;
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
 
-use super::{BucketSettings, ConfigError, Settings};
+use super::{BucketSettings, ConfigError, MemberSettings, Settings};
 use crate::identity::node_id;
 
 /// Shortest secret, in bytes: 128 bits, if they are random.
@@ -39,16 +38,18 @@ pub struct NodeConfig {
     pub listen: Listeners,
     /// All members but this one.
     pub peers: Vec<Member>,
+    /// What this node fails together with.
+    pub zone: Option<Zone>,
+    /// Its capacity beside that of the others.
+    pub weight: Weight,
     /// The cluster's secret; `None` for one of the node's own, kept in its data directory.
     pub secret: Option<ClusterSecret>,
     /// Partitions of the ring.
     pub partitions: PartitionCount,
     /// Event loops, at least 1.
     pub loops: u8,
-    /// Policy of buckets without one of their own.
+    /// Policy of buckets that nobody created.
     pub default_policy: BucketPolicy,
-    /// Policies by bucket.
-    pub policies: BTreeMap<Bytes, BucketPolicy>,
     /// Limits of values.
     pub limits: Limits,
     /// Time limits.
@@ -77,6 +78,10 @@ pub struct Member {
     pub name: String,
     /// Where its peers reach it: host and port.
     pub address: String,
+    /// What it fails together with.
+    pub zone: Option<Zone>,
+    /// Its capacity beside that of the others.
+    pub weight: Weight,
 }
 
 /// Time limits.
@@ -106,33 +111,28 @@ impl NodeConfig {
             peer: settings.peer.unwrap_or_else(|| loopback(7381)),
         };
         listen.check(settings.insecure_listen.unwrap_or(false))?;
-        let peers = peers(&cluster, &name, settings.members.unwrap_or_default())?;
+        let members = settings.members.unwrap_or_default();
+        let own = members.get(&name);
+        let zone = own.and_then(|own| own.zone.clone());
+        let weight = own.map_or_else(Weight::default, |own| own.weight);
+        let peers = peers(&cluster, &name, members)?;
         let secret = secret(settings.secret, peers.is_empty())?;
         let partitions = PartitionCount::new(settings.partitions.unwrap_or(4096))
             .map_err(|error| invalid("partitions", error))?;
         let default = settings.default_bucket.unwrap_or_default();
-        let default_policy = policy("default_bucket", default, BucketPolicy::default())?;
-        let mut policies = BTreeMap::new();
-        for (bucket, settings) in settings.buckets.unwrap_or_default() {
-            let setting = format!("buckets.{bucket}");
-            if !(1..=BUCKET_BYTES_MAX).contains(&bucket.len()) {
-                let reason = format!("a bucket's name has 1 to {BUCKET_BYTES_MAX} bytes");
-                return Err(ConfigError::Invalid { setting, reason });
-            }
-            let policy = policy(&setting, settings, default_policy)?;
-            policies.insert(Bytes::from(bucket), policy);
-        }
+        let default_policy = policy(default)?;
         Ok(Self {
             name,
             cluster,
             data,
             listen,
             peers,
+            zone,
+            weight,
             secret,
             partitions,
             loops: loops(settings.loops.unwrap_or(0))?,
             default_policy,
-            policies,
             limits: limits(
                 settings.value_bytes_max,
                 settings.siblings_soft,
@@ -152,9 +152,15 @@ impl NodeConfig {
         node_id(&self.cluster, &self.name)
     }
 
-    /// The ids of all members, this one included.
-    pub fn members(&self) -> Vec<NodeId> {
-        std::iter::once(self.node()).chain(self.peers.iter().map(|peer| peer.node)).collect()
+    /// All members as the placement sees them, this one included.
+    pub fn members(&self) -> Vec<ring::Member> {
+        let own = ring::Member { node: self.node(), weight: self.weight, zone: self.zone.clone() };
+        let peers = self.peers.iter().map(|peer| ring::Member {
+            node: peer.node,
+            weight: peer.weight,
+            zone: peer.zone.clone(),
+        });
+        std::iter::once(own).chain(peers).collect()
     }
 
     /// The names of all members, this one included.
@@ -241,14 +247,14 @@ fn check_name(setting: &str, name: &str) -> Result<(), ConfigError> {
 fn peers(
     cluster: &str,
     name: &str,
-    members: BTreeMap<String, String>,
+    members: BTreeMap<String, MemberSettings>,
 ) -> Result<Vec<Member>, ConfigError> {
     if members.len() > MEMBERS_MAX {
         return Err(invalid("members", format!("at most {MEMBERS_MAX}")));
     }
     let others = members.into_iter().filter(|(member, _)| member != name);
     others
-        .map(|(member, address)| {
+        .map(|(member, MemberSettings { address, zone, weight })| {
             let setting = format!("members.{member}");
             check_name(&setting, &member)?;
             let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
@@ -256,7 +262,7 @@ fn peers(
                 let reason = format!("{address:?} is not HOST:PORT");
                 return Err(ConfigError::Invalid { setting, reason });
             }
-            Ok(Member { node: node_id(cluster, &member), name: member, address })
+            Ok(Member { node: node_id(cluster, &member), name: member, address, zone, weight })
         })
         .collect()
 }
@@ -286,11 +292,8 @@ fn loops(wanted: u16) -> Result<u8, ConfigError> {
     Ok(u8::try_from(loops).expect("at most 64"))
 }
 
-fn policy(
-    setting: &str,
-    settings: BucketSettings,
-    default: BucketPolicy,
-) -> Result<BucketPolicy, ConfigError> {
+fn policy(settings: BucketSettings) -> Result<BucketPolicy, ConfigError> {
+    let default = BucketPolicy::default();
     let n = settings.n.unwrap_or(default.n);
     // What is not said follows n down: n = 1 alone is a policy.
     let policy = BucketPolicy {
@@ -298,12 +301,9 @@ fn policy(
         r: settings.r.unwrap_or(default.r.min(n)),
         w: settings.w.unwrap_or(default.w.min(n)),
         availability: settings.availability.unwrap_or(default.availability),
+        raw: settings.raw.unwrap_or(default.raw),
+        durability: settings.durability.unwrap_or(default.durability),
+        ..default
     };
-    let fits = |quorum: u8| (1..=n).contains(&quorum);
-    if fits(policy.r) && fits(policy.w) {
-        return Ok(policy);
-    }
-    let BucketPolicy { n, r, w, .. } = policy;
-    let reason = format!("n={n}, r={r}, w={w}: r and w must be from 1 to n");
-    Err(invalid(setting, reason))
+    policy.check().map(|()| policy).map_err(|error| invalid("default_bucket", error))
 }

@@ -1,3 +1,5 @@
+use replication::RawValues;
+
 use super::*;
 
 fn settings(text: &str) -> Settings {
@@ -53,6 +55,44 @@ fn a_node_may_be_listed_among_its_own_members() {
 }
 
 #[test]
+fn a_member_is_an_address_alone_or_with_zone_and_weight() {
+    let text = "data = \"d\"\nname = \"a\"\nsecret = \"0123456789abcdef\"\n[members]\n\
+                a = { address = \"127.0.0.1:1\", zone = \"x\", weight = 2 }\n\
+                b = { address = \"127.0.0.1:2\", zone = \"y\" }\nc = \"127.0.0.1:3\"";
+    let config = settings(text).resolve().unwrap();
+    let placed = config.members().into_iter().map(|member| {
+        let zone = member.zone.map(|zone| zone.as_str().to_owned());
+        (zone.unwrap_or_default(), member.weight.get())
+    });
+    assert_eq!(placed.collect::<Vec<_>>(), [("x".into(), 2), ("y".into(), 1), (String::new(), 1)]);
+    let wrong = |member: &str| {
+        let text = format!("[members]\nb = {member}");
+        toml::from_str::<Settings>(&text).unwrap_err().to_string()
+    };
+    assert!(
+        wrong("{ address = \"h:1\", weight = 0 }").contains("a weight of 0: it must be from 1")
+    );
+    assert!(wrong("{ address = \"h:1\", zone = \"\" }").contains("a zone's name has 1 to 64"));
+    assert!(wrong("{ address = \"h:1\", rack = \"x\" }").contains("unknown field `rack`"));
+    assert!(wrong("7").contains("\"HOST:PORT\", or { address = \"HOST:PORT\""));
+}
+
+#[test]
+fn a_flag_says_of_a_member_what_the_file_can() {
+    let parsed = MemberSettings::parse("h:1,weight=3,zone=x").unwrap();
+    assert_eq!((parsed.address.as_str(), parsed.weight.get()), ("h:1", 3));
+    assert_eq!(parsed.zone.as_ref().map(|zone| zone.as_str()), Some("x"));
+    assert_eq!(MemberSettings::parse("h:1"), Ok("h:1".into()));
+    for text in ["h:1,rack=x", "h:1,weight=x", "h:1,zone=a,zone=b", "h:1,"] {
+        let error = MemberSettings::parse(text).unwrap_err();
+        assert!(error.contains("write zone=NAME or weight=1 to 1000"), "{error}");
+    }
+    assert!(
+        MemberSettings::parse("h:1,weight=1001").unwrap_err().contains("it must be from 1 to 1000")
+    );
+}
+
+#[test]
 fn listening_beyond_loopback_must_be_asked_for_in_so_many_words() {
     let text = "data = \"d\"\nhttp = \"0.0.0.0:80\"";
     assert!(error(text).starts_with("`http`: 0.0.0.0:80 can be reached from other machines"));
@@ -61,19 +101,22 @@ fn listening_beyond_loopback_must_be_asked_for_in_so_many_words() {
 }
 
 #[test]
-fn buckets_take_what_they_leave_open_from_the_default_bucket() {
-    let text = "data = \"d\"\n[default_bucket]\nr = 1\n[buckets.one]\nn = 1\n\
-                [buckets.strict]\nw = 3\navailability = \"quorum\"";
-    let config = settings(text).resolve().unwrap();
-    let one = config.policies[&b"one"[..]];
+fn the_default_policy_is_checked_and_no_other_is_in_the_configuration() {
+    let policy = |text: &str| {
+        let text = format!("data = \"d\"\n[default_bucket]\n{text}");
+        settings(&text).resolve().unwrap().default_policy
+    };
+    let one = policy("n = 1");
     assert_eq!((one.n, one.r, one.w), (1, 1, 1));
-    let strict = config.policies[&b"strict"[..]];
-    assert_eq!((strict.n, strict.r, strict.w), (3, 1, 3));
-    assert_eq!(strict.availability, Availability::Quorum);
+    let strict = policy("w = 3\navailability = \"quorum\"\nraw = \"lww\"");
+    assert_eq!((strict.n, strict.r, strict.w), (3, 2, 3));
+    assert_eq!((strict.availability, strict.raw), (Availability::Quorum, RawValues::Lww));
     assert_eq!(
-        error("data = \"d\"\n[buckets.b]\nr = 4"),
-        "`buckets.b`: n=3, r=4, w=2: r and w must be from 1 to n"
+        error("data = \"d\"\n[default_bucket]\nr = 4"),
+        "`default_bucket`: n=3, r=4, w=2: r and w must be from 1 to n, and n from 1 to 5"
     );
+    let error = toml::from_str::<Settings>("[buckets.b]\nr = 1").unwrap_err().to_string();
+    assert!(error.contains("unknown field `buckets`"), "{error}");
 }
 
 #[test]

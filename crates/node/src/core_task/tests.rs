@@ -29,13 +29,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
     let node = config.node();
-    let engine_config = EngineConfig {
-        node,
-        process: 1,
-        partitions,
-        limits: Limits::default(),
-        pending_bytes_max: 1 << 20,
-    };
+    let engine_config = EngineConfig { node, process: 1, partitions, pending_bytes_max: 1 << 20 };
     let core_config = CoreConfig {
         node,
         core: 0,
@@ -43,7 +37,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         names: std::collections::BTreeMap::new(),
         secret: ClusterSecret::new("the secret of this test"),
         default_policy: BucketPolicy::default(),
-        policies: std::collections::BTreeMap::new(),
+        policies: replication::PolicyTable::default(),
         timeout_ms: 30_000,
         cover_ms: 30_000,
         limits: Limits::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
 use replication::{Body, Request, RequestId};
-use ring::{Member, Ring};
+use ring::Ring;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         ..Settings::default()
     };
     let config = settings.resolve().unwrap();
-    let members: Vec<Member> = config.members().into_iter().map(Member::new).collect();
+    let members = config.members();
     let ring = Ring::place(&members, config.partitions, 5, None).unwrap().ring;
     let (work, received) = mpsc::channel(1);
     let (urgent, jobs) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);

@@ -64,7 +64,7 @@ async fn start(name: &str, peer: SocketAddr, dir: &Path, members: [(&str, Socket
         name: Some(name.into()),
         data: Some(dir.into()),
         secret: Some("the secret of this test".into()),
-        members: Some(members.map(|(name, at)| (name.to_owned(), at.to_string())).into()),
+        members: Some(members.map(|(name, at)| (name.to_owned(), at.to_string().into())).into()),
         resp: any,
         http: any,
         peer: Some(peer),

@@ -221,7 +221,7 @@ async fn a_node_that_is_restarted_is_linked_again() {
             resp: any,
             http: any,
             peer: Some(peer),
-            members: Some(members.into()),
+            members: Some(members.map(|(name, at)| (name, at.into())).into()),
             secret: Some("the secret of this test".into()),
             loops: Some(1),
             timeout_ms: Some(30_000),

@@ -25,6 +25,18 @@ pub(crate) fn choose(
     {
         *by = NamedBy::Library;
     }
+    let bucket = turn.shared.buckets.of(request.key.bucket());
+    let generation = match origin {
+        Origin::Client(_) => bucket.generation,
+        // The node that forwarded may have heard of a creation that this one has not.
+        Origin::Peer { .. } => bucket.generation.max(request.key.generation()),
+    };
+    if generation == bucket.generation {
+        turn.shared.buckets.live(request.key.bucket())?;
+    }
+    request.key = request.key.in_generation(generation);
+    let raw = turn.shared.buckets.of_key(&request.key).policy.raw;
+    request.action = request.action.with_raw(raw);
     let operation = match request.action {
         Action::Get(ref scope) => {
             let scope = scope.clone();
@@ -35,7 +47,7 @@ pub(crate) fn choose(
     };
     let me = turn.me();
     if let Origin::Client(_) = origin {
-        operation.check_size(&turn.shared.config.limits)?;
+        operation.check_size(&turn.shared.buckets.of_key(&request.key).limits)?;
         let quorum = quorum(&request, turn.shared)?;
         let to = write_coordinator(&request, quorum.n, turn);
         if to != me {

@@ -35,7 +35,14 @@ impl Conflicts {
                 turn.store(Waiter::Request { slot, part }, command);
                 return Progress::Waiting;
             }
-            Input::Stored { answer: Answer::Conflicts(page), .. } => Ok(Reply::Conflicts(page)),
+            Input::Stored { answer: Answer::Conflicts(mut page), .. } => {
+                page.keys.retain(|found| !turn.shared.buckets.is_gone(&found.key));
+                for found in &mut page.keys {
+                    // Who asks for a key names no generation.
+                    found.key = found.key.clone().in_generation(0);
+                }
+                Ok(Reply::Conflicts(page))
+            }
             Input::Stored { answer: Answer::Failed(error), .. } => {
                 Err(RequestError::Storage(error))
             }

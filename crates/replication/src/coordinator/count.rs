@@ -9,11 +9,11 @@ use bytes::Bytes;
 use clock::NodeId;
 use ring::Partition;
 use storage::Command;
+use values::BucketId;
 
 use super::{Input, Progress, deadline};
 use crate::{
     Body, CallId, Reply, RequestError,
-    quorum::policy,
     turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
@@ -58,7 +58,9 @@ impl Count {
     }
 
     fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) -> Result<(), RequestError> {
-        let n = usize::from(policy(&turn.shared.config, &self.bucket).n);
+        let found = turn.shared.buckets.live(&self.bucket)?;
+        let bucket = BucketId { name: self.bucket.clone(), generation: found.generation };
+        let n = usize::from(found.policy.n);
         let me = turn.me();
         let mut partitions_of = BTreeMap::<NodeId, Vec<Partition>>::new();
         for partition in turn.shared.ring.partition_count().iter() {
@@ -74,7 +76,7 @@ impl Count {
         for (node, partitions) in partitions_of {
             self.pending.insert(node);
             let part = Part { round: 0, node, kind: PartKind::Ask };
-            let (waiter, bucket) = (Waiter::Request { slot, part }, self.bucket.clone());
+            let (waiter, bucket) = (Waiter::Request { slot, part }, bucket.clone());
             if node == me {
                 turn.store(waiter, Command::Count { partitions, bucket });
             } else {

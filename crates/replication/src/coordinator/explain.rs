@@ -10,7 +10,6 @@ use values::{Key, View};
 use super::{Input, Progress, deadline};
 use crate::{
     Body, CallId, Coordinated, Explanation, ReplicaView, Reply,
-    quorum::policy,
     turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
@@ -60,7 +59,16 @@ impl Explain {
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
-            Input::Begin => self.begin(slot, turn),
+            Input::Begin => match turn.shared.buckets.live(self.key.bucket()) {
+                Ok(bucket) => {
+                    self.key = self.key.clone().in_generation(bucket.generation);
+                    self.begin(slot, turn);
+                }
+                Err(dropped) => {
+                    turn.reply_to(self.id, Err(dropped.into()));
+                    return Progress::Done;
+                }
+            },
             Input::Answered { part, body: Body::Explained { view, pending_for, writes } } => {
                 let view = view.map_err(|error| error.to_string());
                 self.tell(part.node, Told { view, pending_for, writes });
@@ -91,7 +99,7 @@ impl Explain {
     }
 
     fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) {
-        let n = policy(&turn.shared.config, self.key.bucket()).n;
+        let n = turn.shared.buckets.of_key(&self.key).policy.n;
         let list = turn.shared.ring.preference_list(turn.shared.partition(&self.key));
         self.n = usize::from(n).min(list.len());
         self.asked = list.into_iter().take(self.n + FALLBACKS_MAX).collect();
@@ -141,7 +149,7 @@ impl Explain {
         let writes = writes.split_off(writes.len().saturating_sub(WRITES_MAX));
         let partition = turn.shared.partition(&self.key);
         let explanation = Explanation {
-            key: self.key.clone(),
+            key: self.key.clone().in_generation(0),
             partition: partition.0,
             names: turn.shared.config.names.clone(),
             preference_list: turn.shared.ring.preference_list(partition),

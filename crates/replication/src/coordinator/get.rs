@@ -325,6 +325,7 @@ impl Get {
             view,
             changed: 0,
             repeated: false,
+            raw: self.terms.raw,
             many_siblings: None,
             acks,
             partly_observed,

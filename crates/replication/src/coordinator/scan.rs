@@ -7,16 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use clock::NodeId;
 use ring::Partition;
 use storage::{Command, ListPosition, Listed, Listing};
-use values::{Key, Tag};
+use values::{BucketId, Key, Tag};
 
 use super::{Input, Progress, deadline};
 use crate::{
     Body, CallId, Reply, ScanCursor, ScanPage, ScanRequest,
-    quorum::policy,
     replica::LIST_MAX,
     turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
@@ -34,7 +32,7 @@ type Place = (u32, ListPosition);
 #[derive(Debug)]
 pub(crate) struct Scan {
     id: CallId,
-    bucket: Bytes,
+    bucket: BucketId,
     limit: u32,
     n: usize,
     /// Owners of a partition that must answer for its keys to be known.
@@ -54,7 +52,7 @@ impl Scan {
         let start = ScanCursor { partition: 0, after: None };
         Self {
             id,
-            bucket: request.bucket,
+            bucket: BucketId::first(request.bucket),
             limit: request.limit.clamp(1, LIST_MAX),
             n: 0,
             r: 0,
@@ -72,8 +70,15 @@ impl Scan {
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
             Input::Begin => {
-                let policy = policy(&turn.shared.config, &self.bucket);
-                (self.n, self.r) = (policy.n.into(), policy.r.into());
+                let bucket = match turn.shared.buckets.live(&self.bucket.name) {
+                    Ok(bucket) => bucket,
+                    Err(dropped) => {
+                        turn.reply_to(self.id, Err(dropped.into()));
+                        return Progress::Done;
+                    }
+                };
+                self.bucket.generation = bucket.generation;
+                (self.n, self.r) = (bucket.policy.n.into(), bucket.policy.r.into());
                 self.deadline = deadline(None, turn);
                 if self.at.partition >= turn.shared.ring.partition_count().get() {
                     self.reply(None, turn);
@@ -192,7 +197,9 @@ impl Scan {
     }
 
     fn reply(&mut self, next: Option<ScanCursor>, turn: &mut Turn<'_>) {
-        let keys = std::mem::take(&mut self.keys);
+        let keys = std::mem::take(&mut self.keys).into_iter();
+        // Who asks for a key names no generation.
+        let keys = keys.map(|(key, tags)| (key.in_generation(0), tags)).collect();
         let page = ScanPage { keys, next, incomplete: self.incomplete };
         turn.reply_to(self.id, Ok(Reply::Page(page)));
     }

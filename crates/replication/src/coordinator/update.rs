@@ -13,6 +13,7 @@
 mod observation;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clock::{NodeId, Stamp};
 use storage::{Command, StorageError};
@@ -241,6 +242,7 @@ impl Update {
             shown: self.observation.take_view(),
             stamp: self.stamp,
             named: self.terms.named,
+            limits: Arc::clone(&self.terms.limits),
         };
         turn.store(waiter, command);
     }
@@ -311,7 +313,7 @@ impl Update {
         if !matches!(self.operation, Operation::Bytes(BytesOp::Put(_))) || self.repeated {
             return;
         }
-        self.many_siblings = ManySiblings::of(&self.view, &turn.shared.config.limits);
+        self.many_siblings = ManySiblings::of(&self.view, &self.terms.limits);
         let Some(many) = self.many_siblings else { return };
         turn.shared.counters.siblings_many += 1;
         if turn.shared.reported.is_due(&self.terms.key, turn.now.monotonic_ms) {
@@ -543,6 +545,7 @@ impl Update {
             view,
             changed: self.changed,
             repeated: self.repeated,
+            raw: self.terms.raw,
             many_siblings: self.many_siblings,
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,

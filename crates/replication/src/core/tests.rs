@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use ring::{Member, Partition, PartitionCount, Ring};
 use storage::{Answer, Command, ConflictPage, Listing, StorageError, Ticket};
 use values::{
-    Base, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp, Register,
-    RegisterOp, Scope, State, Tag, Tally, View,
+    Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
+    Register, RegisterOp, Scope, State, Tag, Tally, View,
 };
 
 use super::Core;
 use crate::{
-    Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now, Reply, Request,
-    RequestError, RequestId, ScanRequest,
+    Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now, PolicyTable, Reply,
+    Request, RequestError, RequestId, ScanRequest,
 };
 
 const ME: NodeId = NodeId(1);
@@ -29,7 +29,7 @@ fn core() -> Core {
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"secret"),
         default_policy: BucketPolicy::default(),
-        policies: BTreeMap::new(),
+        policies: PolicyTable::default(),
         limits: Limits::default(),
         timeout_ms: 1_000,
         cover_ms: 100,
@@ -295,10 +295,10 @@ fn any_body() -> impl Strategy<Value = Body> {
     });
     let list = (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(first, last, limit)| {
         let (first, last) = (Partition(first), Partition(last));
-        Body::List { first, last, bucket: Bytes::new(), after: None, limit }
+        Body::List { first, last, bucket: BucketId::first(""), after: None, limit }
     });
     let count = prop::collection::vec(any::<u32>().prop_map(Partition), 0..4)
-        .prop_map(|partitions| Body::Count { bucket: Bytes::new(), partitions });
+        .prop_map(|partitions| Body::Count { bucket: BucketId::first(""), partitions });
     prop_oneof![
         request.prop_map(Body::Forward),
         Just(Body::Forwarded(Err(RequestError::Timeout))),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
-    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, Reply,
-    Request, RequestError,
+    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, PolicyTable,
+    Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
@@ -138,6 +138,8 @@ impl Net {
                             answers.map(|(ticket, answer)| Event::Storage { ticket, answer }),
                         );
                     }
+                    // There is one core, and it is the one that made them.
+                    Effect::Buckets(_) => {}
                     Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
                         assert!(self.replies.insert(id, reply).is_none(), "two replies to {id:?}");
@@ -294,7 +296,7 @@ impl Node {
             names: BTreeMap::new(),
             secret: ClusterSecret::new(*b"secret"),
             default_policy: BucketPolicy::default(),
-            policies: BTreeMap::new(),
+            policies: PolicyTable::default(),
             limits: Limits::default(),
             timeout_ms: 2_000,
             cover_ms: 100,
@@ -308,7 +310,6 @@ impl Node {
             node: id,
             process: id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             partitions,
-            limits: Limits::default(),
             pending_bytes_max: room,
         };
         Self {

@@ -92,6 +92,8 @@ impl Sim {
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
             process.engine.sweep(SWEEP_ROWS);
+            process.engine.count_chunks(SWEEP_ROWS);
+            process.engine.recount_trees(SWEEP_ROWS);
         }
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
@@ -133,6 +135,12 @@ impl Sim {
                 }
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
+            // There is one core, and it is the one that made them.
+            Effect::Buckets(buckets) => {
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.engine.set_tree_classes(buckets.tree_classes());
+                }
+            }
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
@@ -208,6 +216,7 @@ impl Sim {
                 self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
+            Event::Buckets(_) => self.trace(10, node as u64, 0),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),

@@ -51,7 +51,7 @@ impl Opened {
                 .map_err(io)?
                 .map_err(|reason| OpenError::damaged(dir, reason))?;
         }
-        // Each table is created by a transaction of its own, the first four there are. An older
+        // Each table is created by a transaction of its own, the first transactions there are. An older
         // index without one of them is not what it was; writing to it would harm it further.
         let may_create = found.is_none_or(|header| header.transaction < Table::ALL.len() as u64);
         let opened = Self::open_environment(dir, map_size, may_create);
@@ -176,6 +176,8 @@ const fn name(table: Table) -> &'static str {
         Table::Header => "header",
         Table::Element => "element",
         Table::Outbox => "outbox",
+        Table::Tree => "tree",
+        Table::ElementTree => "element-tree",
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use bytes::Bytes;
 use ring::Partition;
-use values::Key;
+use values::{BucketId, Key};
 
 use super::Engine;
 use crate::memtable::successor;
@@ -22,7 +22,7 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn list(
         &self,
         range: RangeInclusive<Partition>,
-        bucket: &Bytes,
+        bucket: &BucketId,
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Listing, StorageError> {
@@ -57,10 +57,14 @@ impl<R: IndexRead> Engine<R> {
 }
 
 /// The key of a header row and its live tags, if it is of `bucket` and has any.
-fn live_key(row_key: &[u8], record: &[u8], bucket: &Bytes) -> Option<(Key, Vec<values::Tag>)> {
+fn live_key(row_key: &[u8], record: &[u8], bucket: &BucketId) -> Option<(Key, Vec<values::Tag>)> {
     let key = match RowKey::parse(row_key)? {
-        Parsed::Short(name, _) | Parsed::Long(name) if name != bucket => return None,
-        Parsed::Short(_, key) => Key::new(bucket.clone(), Bytes::copy_from_slice(key)).ok()?,
+        Parsed::Short(found, _) | Parsed::Long(found)
+            if found != (&bucket.name, bucket.generation) =>
+        {
+            return None;
+        }
+        Parsed::Short(_, key) => Key::within(bucket.clone(), Bytes::copy_from_slice(key)).ok()?,
         Parsed::Long(_) => Header::decode(row_key, record).ok()?.1?,
     };
     let tags = live_tags(row_key, record).filter(|tags| !tags.is_empty())?;

@@ -14,8 +14,8 @@ use crate::{IndexRead, StorageError};
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) header: Header,
-    header_changed: bool,
-    changes: Vec<Change>,
+    pub(super) header_changed: bool,
+    pub(super) changes: Vec<Change>,
 }
 
 impl<R: IndexRead> Engine<R> {
@@ -83,20 +83,32 @@ impl<R: IndexRead> Engine<R> {
         Ok(Merged { header, header_changed, changes })
     }
 
-    /// Makes the changes.
+    /// Makes the changes, and with them those of the hash trees. Fails before it changes anything.
     pub(super) fn make(
         &mut self,
         at: &RowKey,
         key: &Key,
         merged: Merged,
     ) -> Result<(), StorageError> {
-        if merged.header_changed {
-            // First, because it alone can fail.
-            self.put_header(at, merged.header.encode(at, key))?;
+        let Merged { mut header, header_changed, changes } = merged;
+        let mut rechunked = self.rechunked(at, key, &header, &changes)?;
+        let mut begun_or_ended = Vec::new();
+        if header_changed {
+            for (&tag, part) in &mut header.tags {
+                let Part::Collection(collection) = part else { continue };
+                let has_chunks = self.has_chunks(collection);
+                if has_chunks != collection.is_chunked {
+                    collection.is_chunked = has_chunks;
+                    rechunked.retain(|rechunked| rechunked.tag != tag);
+                    begun_or_ended.extend(self.rechunk(at, tag, has_chunks)?);
+                }
+            }
+            self.put_header(at, key, &header)?;
         }
-        for (table, row_key, value) in merged.changes {
+        for (table, row_key, value) in changes.into_iter().chain(begun_or_ended) {
             self.rows.put(table, row_key, value);
         }
+        self.put_chunks(at, key, rechunked);
         Ok(())
     }
 }

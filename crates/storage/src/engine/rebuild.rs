@@ -27,6 +27,20 @@ impl<R: IndexRead> Engine<R> {
     /// Drops the damaged records of `key` and what rested on them. Fails, and changes nothing, if
     /// nothing is damaged but another key stands in its place.
     pub(super) fn rebuild(&mut self, at: &RowKey, key: &Key) -> Result<(), StorageError> {
+        self.rebuild_from(at, key, false)
+    }
+
+    /// The same where every record is whole, and the rows are not what the header says.
+    pub(super) fn rebuild_rows(&mut self, at: &RowKey, key: &Key) -> Result<(), StorageError> {
+        self.rebuild_from(at, key, true)
+    }
+
+    fn rebuild_from(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        rows_differ: bool,
+    ) -> Result<(), StorageError> {
         self.epochs.doubt();
         let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
             Header::decode(at.as_bytes(), record).ok()
@@ -41,9 +55,19 @@ impl<R: IndexRead> Engine<R> {
         };
         let mut changes = Vec::new();
         for tag in COLLECTIONS {
-            self.rebuild_collection(at, key, tag, &mut header, lost, &mut changes)?;
+            let doubted = lost || rows_differ && header.tags.contains_key(&tag);
+            self.rebuild_collection(at, key, tag, &mut header, doubted, &mut changes)?;
         }
-        self.put_header(at, header.encode(at, key))?;
+        for tag in COLLECTIONS {
+            let mut has_chunks = false;
+            if let Some(Part::Collection(collection)) = header.tags.get_mut(&tag) {
+                collection.is_chunked = false;
+                has_chunks = self.has_chunks(collection);
+                collection.is_chunked = has_chunks;
+            }
+            changes.extend(self.rechunk(at, tag, has_chunks)?);
+        }
+        self.put_header(at, key, &header)?;
         for tag in COLLECTIONS {
             self.sweep.rebuilt(&at.sweep(tag));
         }
@@ -59,12 +83,12 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         tag: Tag,
         header: &mut Header,
-        lost: bool,
+        doubted: bool,
         changes: &mut Vec<Change>,
     ) -> Result<(), StorageError> {
         let known = match header.tags.get(&tag) {
             Some(Part::Collection(collection)) => collection.clone(),
-            _ if lost => Collection { cleared: self.cleared(at, tag)?, ..Collection::default() },
+            _ if doubted => Collection { cleared: self.cleared(at, tag)?, ..Collection::default() },
             _ => Collection::default(),
         };
         let cleared = known.cleared.clone();
@@ -92,7 +116,8 @@ impl<R: IndexRead> Engine<R> {
             ControlFlow::Continue(())
         })?;
         let is_something = rebuilt.digest != 0 || !rebuilt.cleared.is_empty();
-        if (lost && is_something) || !dropped.is_empty() {
+        let is_replaced = doubted && (is_something || header.tags.contains_key(&tag));
+        if is_replaced || !dropped.is_empty() {
             header.tags.insert(tag, Part::Collection(rebuilt));
         }
         changes.extend(dropped.into_iter().map(|row_key| (Table::Element, row_key, None)));

@@ -13,9 +13,10 @@ use std::ops::ControlFlow;
 use clock::CausalContext;
 use values::Tag;
 
-use super::Engine;
 use super::collection::{Sum, without_dots};
 use super::look::read_element;
+use super::merge::Merged;
+use super::{Change, Engine};
 use crate::memtable::successor;
 use crate::record::{Collection, Header, Part, encode_element};
 use crate::row_key::{RowKey, parse_sweep, sweep_prefix};
@@ -123,18 +124,17 @@ impl<R: IndexRead> Engine<R> {
         };
         let mut place = place
             .unwrap_or_else(|| Place { cleared: collection.cleared.clone(), from: Vec::new() });
-        let at_end = self.sweep_rows(&at, &key, tag, collection, &mut place.from, rows)?;
-        if !at_end {
-            if self.sweep.places.len() < PLACES_MAX {
-                self.sweep.places.insert(marker, place);
-            }
-        } else if place.cleared == collection.cleared {
+        let (at_end, mut changes) =
+            self.sweep_rows(&at, &key, tag, collection, &mut place.from, rows)?;
+        if at_end && place.cleared == collection.cleared {
             collection.cleared = CausalContext::default();
             collection.deducted = None;
-            self.rows.put(Table::Meta, marker, None);
+            changes.push((Table::Meta, marker.clone(), None));
         }
-        if header != before {
-            self.put_header(&at, header.encode(&at, &key))?;
+        let header_changed = header != before;
+        self.make(&at, &key, Merged { header, header_changed, changes })?;
+        if !at_end && self.sweep.places.len() < PLACES_MAX {
+            self.sweep.places.insert(marker, place);
         }
         Ok(true)
     }
@@ -152,16 +152,17 @@ impl<R: IndexRead> Engine<R> {
         Ok(marker)
     }
 
-    /// Sweeps up to `limit` rows from `from`, which moves on. Returns whether the end was reached.
+    /// What sweeping up to `limit` rows from `from`, which moves on, changes in the rows and in
+    /// `collection`. Returns whether the end was reached, too.
     fn sweep_rows(
-        &mut self,
+        &self,
         at: &RowKey,
         key: &values::Key,
         tag: Tag,
         collection: &mut Collection,
         from: &mut Vec<u8>,
         limit: usize,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<(bool, Vec<Change>), StorageError> {
         let prefix = at.elements(tag);
         let (mut changes, mut looked, mut end) = (Vec::new(), 0, true);
         let (mut counted, mut left) = (Sum::default(), Sum::default());
@@ -183,15 +184,12 @@ impl<R: IndexRead> Engine<R> {
                 counted.add(before);
                 left.add(after);
                 let record = kept.before.map(|row| encode_element(row_key, at, key, &element, row));
-                changes.push((row_key.to_vec(), record));
+                changes.push((Table::Element, row_key.to_vec(), record));
             }
             ControlFlow::Continue(())
         })?;
         *from = next;
         collection.replace(counted, left);
-        for (row_key, record) in changes {
-            self.rows.put(Table::Element, row_key, record);
-        }
-        Ok(end)
+        Ok((end, changes))
     }
 }

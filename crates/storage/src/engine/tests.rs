@@ -5,28 +5,30 @@ mod conflicts;
 mod damage;
 mod disk;
 mod dots;
+mod element_trees;
+mod notes;
 mod outbox;
 mod rows;
 mod sweep;
+mod trees;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{CausalContext, NodeId, Stamp};
-use ring::PartitionCount;
+use ring::{Partition, PartitionCount};
 use values::{
-    Blob, BytesOp, CounterOp, Delta, Key, Limits, Operation, OrsetOp, RegisterOp, Scope, State,
+    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, RegisterOp, Scope, State,
     Tag, UpdateError, Value, View,
 };
 
 use super::*;
-use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter};
+use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter, TreeNode};
 
 fn config(node: u64, process: u64) -> EngineConfig {
     EngineConfig {
         node: NodeId(node),
         process,
         partitions: PartitionCount::new(16).unwrap(),
-        limits: Limits::default(),
         pending_bytes_max: 1 << 20,
     }
 }
@@ -57,7 +59,15 @@ fn update(key: &Key, operation: Operation) -> Command {
 
 fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Command {
     let stamp = Stamp::from_millis(1);
-    Command::Update { key: key.clone(), operation, observed, shown: None, stamp, named: None }
+    Command::Update {
+        key: key.clone(),
+        operation,
+        observed,
+        shown: None,
+        stamp,
+        named: None,
+        limits: Arc::default(),
+    }
 }
 
 fn read(key: &Key, scope: Scope) -> Command {
@@ -110,6 +120,24 @@ fn counted(value: &Value) -> i128 {
         Some(State::Counter(state)) => state.tally.value(),
         _ => 0,
     }
+}
+
+/// The roots of the hash trees of all partitions.
+fn roots(engine: &mut MemoryEngine) -> Vec<TreeNode> {
+    let partitions: Vec<Partition> = (0..16).map(Partition).collect();
+    let mut roots = Vec::new();
+    while roots.len() < 16 {
+        let partitions = partitions[roots.len()..].to_vec();
+        match engine.execute_now(Command::TreeRoots { n: 3, partitions }).remove(0) {
+            Answer::TreeNodes(nodes) => roots.extend(nodes),
+            other => panic!("{other:?}"),
+        }
+    }
+    roots
+}
+
+fn check(engine: &MemoryEngine) -> TreeCheck {
+    engine.engine().check_trees().unwrap()
 }
 
 /// An engine whose batches the test commits itself.

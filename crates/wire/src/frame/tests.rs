@@ -29,7 +29,7 @@ fn a_frame_is_these_bytes() {
         1, // encoding
         0, // PeerFrame::Message
         1, 0x82, 2, 3, 1, 0xfa, 1, 4, b'r', b'e', b'a', b'd', 7, // header
-        1, 9, 5, 0xfa, 1, 2, 1, b'b', 1, b'k', 0, // message
+        1, 9, 5, 0xfa, 1, 2, 1, b'b', 0, 1, b'k', 0, // message
     ];
     assert_eq!(bytes, expected);
 }

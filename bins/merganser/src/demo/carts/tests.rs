@@ -5,7 +5,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use client::MemoryDatastore;
-use replication::{Action, ConflictsRequest, Explanation, Request, ScanPage, ScanRequest};
+use replication::{
+    Action, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, ScanPage, ScanRequest,
+};
 use storage::ConflictPage;
 use values::{CartOp, Key, Operation, Scope, State, Tag};
 use wire::ClusterStatus;
@@ -129,6 +131,10 @@ impl Datastore for Flawed {
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
         self.store.explain(key).await
+    }
+
+    async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
+        self.store.buckets(call).await
     }
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {

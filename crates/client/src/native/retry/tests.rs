@@ -33,6 +33,7 @@ fn named(request: Request, name: &str) -> Request {
 
 fn done() -> Outcome {
     Ok(Answer {
+        raw: values::Tag::BYTES,
         view: View::default(),
         changed: 1,
         repeated: false,

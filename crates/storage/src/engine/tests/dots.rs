@@ -405,6 +405,8 @@ proptest! {
             }
             prop_assert_eq!(counted(&whole(replica, &key("c"))), total);
             prop_assert_eq!(elements(&whole(replica, &key("s"))), names.clone());
+            while replica.count_chunks(100) {}
+            prop_assert!(replica.engine().check_trees().unwrap().is_clean());
             let shown = values_of(&whole(replica, &key("v")));
             for (name, delta) in &puts {
                 let Some(State::Bytes(state)) = delta.value.state(Tag::BYTES) else {

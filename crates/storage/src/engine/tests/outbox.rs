@@ -190,9 +190,9 @@ fn list(
     after: Option<ListPosition>,
     limit: usize,
 ) -> Listing {
-    let partition = ring::Partition(partition);
-    let command =
-        Command::List { first: partition, last: partition, bucket: "b".into(), after, limit };
+    let partition = Partition(partition);
+    let bucket = BucketId::first("b");
+    let command = Command::List { first: partition, last: partition, bucket, after, limit };
     match engine.execute_now(command).remove(0) {
         Answer::Listed(listed) => listed,
         other => panic!("{other:?}"),
@@ -221,7 +221,7 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
             assert!(page.keys.len() <= 3);
             for listed in &page.keys {
                 let token = ring::Token::of(b"b", listed.key.key());
-                assert_eq!(partitions.partition(token), ring::Partition(partition));
+                assert_eq!(partitions.partition(token), Partition(partition));
                 let tag = if listed.key == key("9") { Tag::LWW } else { Tag::COUNTER };
                 assert_eq!(listed.tags, [tag]);
                 assert!(found.insert(listed.key.clone()));
@@ -231,8 +231,8 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
                 break;
             }
         }
-        let partitions = vec![ring::Partition(partition)];
-        let command = Command::Count { partitions, bucket: "b".into() };
+        let partitions = vec![Partition(partition)];
+        let command = Command::Count { partitions, bucket: BucketId::first("b") };
         match one.execute_now(command).as_slice() {
             [Answer::Count(count)] => total += count,
             other => panic!("{other:?}"),

@@ -113,6 +113,7 @@ fn check(
     let view = viewed(engine, key, Scope::Whole);
     prop_assert_eq!(&trimmed(view.value.clone()), &model);
     prop_assert_eq!(engine.engine().live_keys(), u64::from(!view.live_tags().is_empty()));
+    prop_assert!(engine.engine().check_trees().unwrap().is_clean());
     for (&tag, state) in &model.0 {
         if !is_collection(tag) {
             continue;
@@ -139,6 +140,22 @@ fn check(
             }
         }
         prop_assert_eq!(paged, entries(state), "pages are in order and lack nothing");
+    }
+    Ok(())
+}
+
+/// Equal states have equal trees, however they came about; different ones have not.
+fn compare_trees(
+    engines: &mut [MemoryEngine; 3],
+    models: &[Value; 3],
+) -> Result<(), TestCaseError> {
+    let nodes = [0, 1, 2].map(|at| roots(&mut engines[at]));
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        let is_settled = [one, other].iter().all(|at| nodes[*at].iter().all(|n| n.is_settled));
+        if is_settled {
+            let are_equal = trimmed(models[one].clone()) == trimmed(models[other].clone());
+            prop_assert_eq!(nodes[one] == nodes[other], are_equal);
+        }
     }
     Ok(())
 }
@@ -193,13 +210,29 @@ fn run(key: &Key, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
         };
         check(&mut engines[at], key, &models[at], false)?;
+        compare_trees(&mut engines, &models)?;
     }
     for at in 0..3 {
         while engines[at].sweep(3) {}
         check(&mut engines[at], key, &models[at], true)?;
+        prop_assert!(roots(&mut engines[at]).iter().all(|node| node.is_settled));
         let open = MemoryEngine::open(engines[at].index().clone(), config(9, 9));
         check(&mut open.expect("it can be read"), key, &models[at], true)?;
     }
+    compare_trees(&mut engines, &models)?;
+    // In other orders, whole.
+    for (from, to) in [(0, 1), (2, 1), (1, 2), (1, 0)] {
+        merged(&mut engines[to], key, &Delta::whole(models[from].clone()));
+        let theirs = models[from].clone();
+        models[to].apply(&Delta::whole(theirs));
+    }
+    for engine in &mut engines {
+        while engine.sweep(3) {}
+    }
+    compare_trees(&mut engines, &models)?;
+    let [one, two, three] = [0, 1, 2].map(|at| roots(&mut engines[at]));
+    prop_assert_eq!(&one, &two);
+    prop_assert_eq!(&two, &three);
     Ok(())
 }
 
@@ -238,7 +271,7 @@ fn two_keys_whose_names_begin_alike_share_no_element() {
 
 /// What the issue asks: adding to a set of 100,000 costs what adding to one of ten does.
 #[test]
-fn adding_an_element_writes_two_rows_whatever_the_size_of_the_set() {
+fn adding_an_element_writes_three_rows_whatever_the_size_of_the_set() {
     let mut one = Stepped::open(&SimIndex::new(), config(1, 1));
     let mut sizes = Vec::new();
     for members in [10, 2_000] {
@@ -250,7 +283,8 @@ fn adding_an_element_writes_two_rows_whatever_the_size_of_the_set() {
         one.give(2, update(&key, add(&["new"])));
         assert!(one.take());
         let changes = &one.batch.as_ref().expect("it was taken").changes;
-        assert_eq!(changes.len(), 2);
+        // The element, the header, the leaf of the hash tree.
+        assert_eq!(changes.len(), 3);
         sizes.push(changes.iter().map(|c| c.value.as_ref().map_or(0, Vec::len)).sum::<usize>());
         one.commit();
     }

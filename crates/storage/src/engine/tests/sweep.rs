@@ -32,6 +32,8 @@ fn filled(engine: &mut MemoryEngine, key: &Key, count: u32) {
 fn deleting_a_set_writes_its_header_at_once_and_its_rows_when_swept() {
     let mut one = MemoryEngine::new(config(1, 1));
     filled(&mut one, &key("k"), 100);
+    while one.count_chunks(100) {}
+    assert_eq!(rows(one.index(), Table::Meta), 0);
     updated(&mut one, &key("k"), Operation::Delete(None));
     assert_eq!(rows(one.index(), Table::Element), 100);
     assert_eq!(rows(one.index(), Table::Meta), 1);

@@ -1,0 +1,49 @@
+//! Notes: small values that are no key's, kept in the meta table for whoever runs the engine.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::Engine;
+use crate::record::{CHECKSUM_BYTES, checksum};
+use crate::row_key::{note_prefix, note_row};
+use crate::{IndexRead, NOTE_NAME_MAX, StorageError, Table};
+
+impl<R: IndexRead> Engine<R> {
+    /// Every whole note with its name, in order of name; damaged ones are counted and passed over.
+    pub fn notes(&mut self) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        let (mut notes, mut damaged) = (Vec::new(), 0);
+        self.rows.scan(Table::Meta, note_prefix(), &[], |row_key, record| {
+            let name = row_key.strip_prefix(note_prefix()).unwrap_or_default();
+            match open(row_key, record) {
+                Some(value) => {
+                    notes.push((Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)));
+                }
+                None => damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.damaged += damaged;
+        Ok(notes)
+    }
+
+    pub(super) fn note(&mut self, notes: Vec<(Bytes, Bytes)>) -> Result<(), StorageError> {
+        self.check_disk()?;
+        self.check_room()?;
+        if let Some((name, _)) = notes.iter().find(|(name, _)| name.len() > NOTE_NAME_MAX) {
+            return Err(StorageError::Io(format!("a note's name of {} bytes", name.len())));
+        }
+        for (name, value) in notes {
+            let row_key = note_row(&name);
+            let mut record = checksum(&row_key, &value).to_vec();
+            record.extend_from_slice(&value);
+            self.rows.put(Table::Meta, row_key, Some(record));
+        }
+        Ok(())
+    }
+}
+
+fn open<'a>(row_key: &[u8], record: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, value) = record.split_first_chunk::<CHECKSUM_BYTES>()?;
+    (*sum == checksum(row_key, value)).then_some(value)
+}

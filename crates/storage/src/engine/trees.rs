@@ -1,0 +1,229 @@
+//! The hash trees over keys as rows of this replica: kept with each change of a header, asked, and
+//! counted anew in the background (`tree` says what they are).
+//!
+//! A leaf is counted anew within one call, so no write falls between what was counted and what is
+//! still to be. A leaf's row that is damaged, that lacks what is to be taken from it, or under which
+//! a header is damaged is counted anew at once: what it lost nobody knows.
+
+mod asked;
+mod recount;
+
+pub use recount::TreeCheck;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use ring::PartitionCount;
+use values::{Key, Tag};
+
+use super::Engine;
+use crate::record::{decode_leaf, encode_leaf, has_more, share};
+use crate::row_key::{Parsed, RowKey};
+use crate::tree::{LeafSum, Leaves, Share, TokenRange, TreeClasses};
+use crate::{IndexRead, StorageError, Table};
+
+/// What an engine knows of its trees.
+#[derive(Debug)]
+pub(super) struct Trees {
+    classes: TreeClasses,
+    leaves: Leaves,
+    /// The leaf that is counted anew next.
+    next: u32,
+    /// Collections whose elements are counted anew before it, each from a place on.
+    elements: VecDeque<(RowKey, Tag, Bytes)>,
+    /// Leaves that were found to be other than the rows under them.
+    mended: u64,
+}
+
+impl Trees {
+    pub(super) fn new(partitions: PartitionCount) -> Self {
+        let leaves = Leaves::of(partitions);
+        Self {
+            classes: TreeClasses::default(),
+            leaves,
+            next: 0,
+            elements: VecDeque::new(),
+            mended: 0,
+        }
+    }
+
+    pub(super) const fn mended(&mut self) {
+        self.mended += 1;
+    }
+
+    pub(super) fn class_of(&self, key: &Key) -> u8 {
+        self.classes.of(key.bucket())
+    }
+}
+
+/// Sums by class.
+type Sums = BTreeMap<u8, LeafSum>;
+
+impl<R: IndexRead> Engine<R> {
+    /// Says which keys are compared with which replicas, from now on. Keys written before go to the
+    /// trees of their new classes as they are written or counted anew
+    /// ([`recount_trees`](Self::recount_trees)).
+    pub fn set_tree_classes(&mut self, classes: TreeClasses) {
+        self.trees.classes = classes;
+    }
+
+    /// How many leaves and chunks were found wrong and mended since the engine opened: more than none
+    /// means that rows were changed or damaged by something else than this engine.
+    pub const fn mended_leaves(&self) -> u64 {
+        self.trees.mended
+    }
+
+    /// Makes the header row's change of share part of its leaf.
+    pub(super) fn change_share(
+        &mut self,
+        row_key: &[u8],
+        before: Share,
+        after: Share,
+    ) -> Result<(), StorageError> {
+        if before == after && after != Share::Damaged {
+            return Ok(());
+        }
+        let leaves = self.trees.leaves;
+        let leaf = leaves.of_row(row_key).expect("a header's key begins with a token");
+        let mut changed = Sums::new();
+        let mut is_known = before != Share::Damaged;
+        if let Share::Key { class, digest } = before {
+            match self.leaf(leaf, class)?.and_then(|sum| sum.less(LeafSum::of(digest))) {
+                Some(sum) => drop(changed.insert(class, sum)),
+                None => is_known = false,
+            }
+        }
+        if let Share::Key { class, digest } = after {
+            let sum = match changed.get(&class) {
+                Some(sum) => Some(*sum),
+                None => self.leaf(leaf, class)?,
+            };
+            match sum {
+                Some(sum) => drop(changed.insert(class, sum.plus(LeafSum::of(digest)))),
+                None => is_known = false,
+            }
+        }
+        if is_known {
+            for (class, sum) in changed {
+                self.put_leaf(leaf, class, sum);
+            }
+            return Ok(());
+        }
+        let mut sums = self.scan_leaf(leaf, Some(row_key))?.sums;
+        add(&mut sums, after, 0);
+        self.mend(leaf, &sums)
+    }
+
+    /// A leaf's sum; `None` if its row is damaged.
+    fn leaf(&self, leaf: u32, class: u8) -> Result<Option<LeafSum>, StorageError> {
+        let row = self.trees.leaves.row(leaf, class);
+        let sum = self.rows.get(Table::Tree, &row, |record| decode_leaf(&row, record).ok())?;
+        Ok(sum.unwrap_or_else(|| Some(LeafSum::default())))
+    }
+
+    fn put_leaf(&mut self, leaf: u32, class: u8, sum: LeafSum) {
+        let row = self.trees.leaves.row(leaf, class);
+        let record = (sum.count > 0).then(|| encode_leaf(&row, sum));
+        self.rows.put(Table::Tree, row.to_vec(), record);
+    }
+
+    /// Sums what the header rows of a leaf add, but the one at `except`.
+    fn scan_leaf(&self, leaf: u32, except: Option<&[u8]>) -> Result<LeafScan, StorageError> {
+        let mut scan = LeafScan::default();
+        let tokens = self.trees.leaves.tokens(leaf);
+        self.visit_shares(tokens, &tokens.first.to_be_bytes(), |row_key, record, share| {
+            scan.rows += 1;
+            if except != Some(row_key) {
+                let class = self.class_of_row(row_key);
+                add(&mut scan.sums, share, class);
+                let is_plain = matches!(share, Share::Key { class: stored, .. } if stored == class)
+                    && !has_more(record);
+                if !is_plain && share != Share::Nothing {
+                    scan.odd.push((row_key.to_vec(), record.to_vec()));
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(scan)
+    }
+
+    /// Visits the header rows of a range of tokens from `from` on.
+    fn visit_shares(
+        &self,
+        tokens: TokenRange,
+        from: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8], Share) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        self.rows.scan(Table::Header, &[], from, |row_key, record| match row_key.first_chunk() {
+            Some(token) if u128::from_be_bytes(*token) <= tokens.last => {
+                visit(row_key, record, share(row_key, record))
+            }
+            _ => ControlFlow::Break(()),
+        })
+    }
+
+    fn class_of_row(&self, row_key: &[u8]) -> u8 {
+        let bucket = match RowKey::parse(row_key) {
+            Some(Parsed::Short((bucket, _), _) | Parsed::Long((bucket, _))) => bucket,
+            None => &[],
+        };
+        self.trees.classes.of(bucket)
+    }
+
+    /// The rows of a leaf's trees, by class; `None` for one that is damaged.
+    fn stored_sums(&self, leaf: u32) -> Result<BTreeMap<u8, Option<LeafSum>>, StorageError> {
+        let mut stored = BTreeMap::new();
+        let leaves = self.trees.leaves;
+        self.rows.scan(Table::Tree, &leaves.prefix(leaf), &[], |row, record| {
+            if let Some((_, class)) = leaves.parse(row) {
+                stored.insert(class, decode_leaf(row, record).ok());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(stored)
+    }
+
+    /// Makes the rows of a leaf what they should be.
+    fn mend(&mut self, leaf: u32, sums: &Sums) -> Result<(), StorageError> {
+        let wrong = differing(&self.stored_sums(leaf)?, sums);
+        self.trees.mended += u64::from(!wrong.is_empty());
+        for class in wrong {
+            self.put_leaf(leaf, class, sums.get(&class).copied().unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// What the header rows of a leaf are.
+#[derive(Debug, Default)]
+struct LeafScan {
+    rows: usize,
+    sums: Sums,
+    /// Keys and records of rows with collections or types that an earlier build did not know, of
+    /// damaged ones, and of those counted in another class than is theirs now.
+    odd: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Classes whose sums are not what is stored.
+fn differing(stored: &BTreeMap<u8, Option<LeafSum>>, sums: &Sums) -> Vec<u8> {
+    let mut classes: Vec<u8> = stored.keys().chain(sums.keys()).copied().collect();
+    classes.sort_unstable();
+    classes.dedup();
+    classes.retain(|class| {
+        let stored = stored.get(class).copied().unwrap_or_else(|| Some(LeafSum::default()));
+        stored != Some(sums.get(class).copied().unwrap_or_default())
+    });
+    classes
+}
+
+/// Adds a share; a damaged one, of which only the bucket is known, to the class `of_bucket`.
+fn add(sums: &mut Sums, share: Share, of_bucket: u8) {
+    let (class, digest) = match share {
+        Share::Nothing => return,
+        Share::Key { class, digest } => (class, digest),
+        Share::Damaged => (of_bucket, None),
+    };
+    let sum = sums.entry(class).or_default();
+    *sum = sum.plus(LeafSum::of(digest));
+}
