@@ -1,7 +1,7 @@
-//! What one replica's engine costs over the real index: a read of a small value, writes in batches
-//! of several sizes (one synced commit each), an add to sets of three sizes, which must cost
-//! the same whatever the set's size (at most three times as much at 100,000 elements as at 10), an
-//! update without its commit, the bytes that a key takes on disk, and
+//! What one replica's engine costs over real files and the real index: a read of a small value, writes
+//! in batches of several sizes (one synced append to the log each), an add to sets of three sizes, which
+//! must cost the same whatever the set's size (at most three times as much at 100,000 elements as at 10),
+//! an update without its commit, the bytes that a key takes on disk, and
 //! an addition to a counter that remembers names of requests, with a name and without (at most 1.3
 //! times as much with one; without the sync).
 //!
@@ -16,8 +16,8 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ring::PartitionCount;
-use storage::{Answer, Command, Engine, EngineConfig, IndexWrite, Ticket};
-use storage_lmdb::{LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+use storage::{Answer, Command, Durability, EngineConfig, ShardSet, Shards, SingleEngine, Ticket};
+use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
 use tempfile::TempDir;
 use values::{
     CounterOp, Delta, Key, Limits, Mint, Operation, OrsetOp, RegisterOp, Scope, Value, View,
@@ -35,11 +35,13 @@ const ADDS: u64 = 512;
 /// Counters added to at a time.
 const COUNTERS: u64 = 16;
 
-/// An engine over a new index on disk, which commits when told to.
+/// What rows take in memory when a checkpoint is made, as in a node.
+const CHECKPOINT_BYTES: usize = 64 << 20;
+
+/// An engine over a new directory, which commits when told to.
 struct Replica {
     directory: TempDir,
-    engine: Engine<LmdbReader>,
-    writer: LmdbWriter,
+    engine: SingleEngine<DiskFiles, LmdbReader, LmdbWriter>,
     answers: Vec<(Ticket, Answer)>,
     stamp: u64,
     limits: Arc<Limits>,
@@ -48,16 +50,19 @@ struct Replica {
 impl Replica {
     fn new() -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let index = directory.path().join("index");
         let (reader, writer) =
-            LmdbIndex::open(directory.path(), &LmdbOptions::default()).expect("a new index");
+            LmdbIndex::open(&index, &LmdbOptions::default()).expect("a new index");
+        let files = DiskFiles::open(directory.path()).expect("a directory");
+        let partitions = PartitionCount::new(4096).expect("a power of two");
         let config = EngineConfig {
             node: NodeId(1),
             process: 1,
-            partitions: PartitionCount::new(4096).expect("a power of two"),
+            shards: ShardSet::all(Shards::new(partitions, 64)),
             pending_bytes_max: 1 << 30,
         };
-        let engine = Engine::open(reader, config).expect("an empty index opens");
-        Self { directory, engine, writer, answers: Vec::new(), stamp: 1, limits: Arc::default() }
+        let (engine, _) = SingleEngine::open(files, reader, writer, 1, config).expect("empty");
+        Self { directory, engine, answers: Vec::new(), stamp: 1, limits: Arc::default() }
     }
 
     fn execute(&mut self, command: Command) {
@@ -73,14 +78,16 @@ impl Replica {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
         let limits = Arc::clone(&self.limits);
+        let (shown, durability) = (None, Durability::Sync);
         self.execute(Command::Update {
             key,
             operation,
             observed,
-            shown: None,
+            shown,
             stamp,
             named,
             limits,
+            durability,
         });
         assert!(matches!(self.answers[0].1, Answer::Prepared { .. }));
     }
@@ -97,10 +104,14 @@ impl Replica {
     }
 
     fn commit(&mut self) {
-        while let Some(batch) = self.engine.take_batch() {
-            let result = self.writer.commit(&batch.changes);
-            self.engine.committed(batch.id, result, &mut self.answers);
+        while self.engine.log_batch(&mut self.answers) {}
+        if self.engine.engine().pending_bytes() > CHECKPOINT_BYTES {
+            self.checkpoint();
         }
+    }
+
+    fn checkpoint(&mut self) {
+        self.engine.checkpoint().expect("the disk takes it");
     }
 }
 
@@ -121,6 +132,7 @@ fn read(c: &mut Criterion) {
         }
     }
     replica.commit();
+    replica.checkpoint();
     let mut number = 0;
     c.bench_function("engine/read a register of 100 bytes", |b| {
         b.iter(|| {
@@ -181,7 +193,7 @@ fn update(c: &mut Criterion) {
     group.finish();
 }
 
-/// Bytes that a key takes on disk.
+/// Bytes that a key takes on disk after a checkpoint.
 fn size(_: &mut Criterion) {
     let mut replica = Replica::new();
     for number in 0..SIZED_KEYS {
@@ -191,7 +203,9 @@ fn size(_: &mut Criterion) {
         }
     }
     replica.commit();
-    let files = std::fs::read_dir(replica.directory.path()).expect("the directory is there");
+    replica.engine.checkpoint().expect("there is room");
+    let index = replica.directory.path().join("index");
+    let files = std::fs::read_dir(index).expect("the index is there");
     let bytes: u64 = files.filter_map(|file| file.ok()?.metadata().ok()).map(|m| m.len()).sum();
     let per_key = bytes as f64 / SIZED_KEYS as f64;
     println!(
@@ -211,7 +225,7 @@ fn add_to_set(c: &mut Criterion) {
             }
         }
         replica.commit();
-        while replica.engine.count_chunks(4096) {
+        while replica.engine.engine_mut().count_chunks(4096) {
             replica.commit();
         }
         replica.commit();
@@ -263,7 +277,8 @@ fn add_with_a_name(c: &mut Criterion) {
                         fresh += COUNTERS;
                         for key in keys.iter().filter(|_| names > 0) {
                             let (key, delta) = (key.clone(), before.clone());
-                            replica.execute(Command::Merge { key, delta, show: None });
+                            let durability = Durability::Sync;
+                            replica.execute(Command::Merge { key, delta, show: None, durability });
                         }
                         replica.commit();
                         let began = Instant::now();

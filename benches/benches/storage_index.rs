@@ -28,18 +28,24 @@ fn open() -> (TempDir, LmdbReader, LmdbWriter) {
     (temp, reader, writer)
 }
 
-fn row(number: u64) -> RowChange {
-    // Keys as long as those of short user keys: partition, hash, bucket, key.
-    let mut key = vec![0; 32];
+/// Keys as long as those of short user keys: partition, hash, bucket, key.
+fn key_of(number: u64) -> [u8; 32] {
+    let mut key = [0; 32];
     key[..8].copy_from_slice(&number.wrapping_mul(SPREAD).to_be_bytes());
-    RowChange { table: Table::Header, key, value: Some(vec![7; VALUE]) }
+    key
+}
+
+fn commit_rows(writer: &mut LmdbWriter, numbers: impl Iterator<Item = u64>) {
+    let keys: Vec<_> = numbers.map(key_of).collect();
+    let row = |key| RowChange { table: Table::Header, key, value: Some(&[7; VALUE]) };
+    let batch: Vec<_> = keys.iter().map(|key| row(&key[..])).collect();
+    writer.commit(&batch).expect("a batch");
 }
 
 fn filled() -> (TempDir, LmdbReader, LmdbWriter) {
     let (temp, reader, mut writer) = open();
     for start in (0..ROWS).step_by(10_000) {
-        let batch: Vec<_> = (start..start + 10_000).map(row).collect();
-        writer.commit(&batch).expect("a batch");
+        commit_rows(&mut writer, start..start + 10_000);
     }
     (temp, reader, writer)
 }
@@ -50,7 +56,7 @@ fn read(c: &mut Criterion) {
     let mut number = 0_u64;
     let mut key = || {
         number = number.wrapping_add(7_919) % ROWS;
-        row(number).key
+        key_of(number)
     };
     group.throughput(Throughput::Elements(1));
     group.bench_function("get/present", |b| {
@@ -95,9 +101,8 @@ fn commit(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("rows", rows), &rows, |b, &rows| {
             b.iter(|| {
                 number += rows;
-                let batch: Vec<_> =
-                    (number..number + rows).map(|at| row(at * 7_919 % (2 * ROWS))).collect();
-                writer.commit(&batch).expect("a batch");
+                let numbers = (number..number + rows).map(|at| at * 7_919 % (2 * ROWS));
+                commit_rows(&mut writer, numbers);
             });
         });
     }

@@ -190,7 +190,7 @@ fn a_bucket_made_through_one_face_is_seen_through_the_others_and_a_dropped_one_i
     assert_eq!(listed.len(), 1);
     let node = address(1);
     let write = ["--node", &node, "--bucket", "carts", "counter", "add", "hits", "2"];
-    assert_eq!(stdout(&write), "2\n");
+    assert_eq!(stdout(&write), "2 (3 of 3 owners have it)\n");
 
     let refused = |arguments: &[&str]| {
         let output = run(&[&["--node", &node], arguments].concat());

@@ -33,6 +33,16 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![VERSION]).expect("our types serialise without failing")
 }
 
+/// Appends what [`encode`] makes of `value` to `bytes`.
+///
+/// # Panics
+/// If `T` refuses to serialise itself, which none of our types does.
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
+    let mut begun = std::mem::take(bytes);
+    begun.push(VERSION);
+    *bytes = postcard::to_extend(value, begun).expect("our types serialise without failing");
+}
+
 /// Bytes of [`encode`]'s result, counted without making it.
 ///
 /// # Panics
@@ -65,6 +75,9 @@ mod tests {
     fn an_encoding_is_a_version_byte_and_postcard() {
         assert_eq!(encode(&(300_u64, "ab")), [1, 0xac, 0x02, 2, b'a', b'b']);
         assert_eq!(encoded_length(&(300_u64, "ab")), 6);
+        let mut bytes = vec![9];
+        encode_into(&(300_u64, "ab"), &mut bytes);
+        assert_eq!(bytes, [9, 1, 0xac, 0x02, 2, b'a', b'b']);
         assert_eq!(decode(&[1, 0xac, 0x02, 2, b'a', b'b']), Ok((300_u64, "ab".to_owned())));
     }
 

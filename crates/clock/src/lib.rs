@@ -27,7 +27,7 @@ mod token;
 mod version_vector;
 
 pub use actor::{Actor, Dot, Epoch, NodeId};
-pub use codec::{DecodeError, decode, encode, encoded_length};
+pub use codec::{DecodeError, decode, encode, encode_into, encoded_length};
 pub use context::CausalContext;
 pub use hybrid::{HybridClock, Stamp};
 pub use token::{ClusterSecret, ContextToken, TokenClaims, TokenError, TokenScope};

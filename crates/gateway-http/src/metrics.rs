@@ -112,6 +112,9 @@ fn help(counter: &str) -> &'static str {
         }
         "forwards_repeated" => "Forwarded requests that came twice and were done once",
         "read_repairs" => "Stale replicas that a read sent what they lacked",
+        "reads_hedged" => "Reads for which another replica was asked beside a slow one",
+        "digests_differing" => "Reads that needed full views because digests differed",
+        "hints_taken" => "Writes kept here for an owner that did not answer another node",
         "hinted_writes" => "Writes kept for an owner that did not answer",
         "deliveries" => "Kept writes that their owner has now",
         "unmet_quorums" => "Requests answered with fewer replicas than r or w",
@@ -121,6 +124,7 @@ fn help(counter: &str) -> &'static str {
         "siblings_refused" => "Puts refused because of too many siblings",
         "overloaded" => "Calls refused because too many were under way",
         "damaged_records" => "Records found damaged on disk",
+        "damaged_log_places" => "Places of the log found damaged at the start",
         "connections_accepted" => "Connections accepted, of all ports",
         "connections_refused" => "Connections refused because there were too many, of all ports",
         _ => "A counter of the node since its start",

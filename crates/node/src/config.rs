@@ -78,7 +78,7 @@ pub struct BucketSettings {
     pub availability: Option<Availability>,
     /// What a raw write makes.
     pub raw: Option<RawValues>,
-    /// When a write counts as durable.
+    /// When a replica acknowledges a write.
     pub durability: Option<Durability>,
 }
 

@@ -16,10 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::calls::{Calls, Kind};
-use crate::commit::CommitJob;
+use crate::checkpoint_thread::IndexJob;
 use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
 use crate::links::{Link, Outgoing};
+use crate::log_thread::LogJob;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
@@ -58,14 +59,21 @@ pub(crate) struct CoreTask {
     pub(crate) outgoing: Outgoing,
     pub(crate) links: Vec<Arc<Link>>,
     pub(crate) routes: Routes,
-    pub(crate) commits: Sender<CommitJob>,
+    pub(crate) log: Sender<LogJob>,
+    pub(crate) index: Sender<IndexJob>,
+    /// Once rows of so many bytes are in memory, a checkpoint is made.
+    pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Places of the log that the start found damaged, told by one loop.
+    pub(crate) log_damage: u64,
     /// How long a request may have waited in the queue, in milliseconds.
     pub(crate) wait_max_ms: u64,
     /// How long a stop waits for what was accepted.
     pub(crate) stop_limit: Duration,
 }
+
+use checkpoints::{Checkpoints, Last};
 
 /// What a turn works with; empty between turns.
 #[derive(Default)]
@@ -89,6 +97,7 @@ struct Running {
     is_pressed: bool,
     now: Now,
     sweeping: bool,
+    checkpoints: Checkpoints,
     /// When a disk that refuses batches is asked again.
     probe_at: Option<Instant>,
     /// When some of the hash trees are counted anew.
@@ -126,6 +135,7 @@ impl Running {
             is_pressed: false,
             now,
             sweeping: true,
+            checkpoints: Checkpoints::default(),
             probe_at: None,
             recount_at: Instant::now() + RECOUNT_PAUSE,
             stopping: None,
@@ -166,7 +176,10 @@ impl Running {
         let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
         let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
         let recount = Some(self.recount_at);
-        [core, sweep, recount, self.probe_at, self.stopping].into_iter().flatten().min()
+        [core, sweep, recount, self.probe_at, self.checkpoints.retry_at, self.stopping]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn turn(&mut self, work: &mut Vec<Work>, urgent: &mut Vec<Urgent>, time: Duration) {
@@ -193,11 +206,15 @@ impl Running {
         if let Some(batch) = self.task.engine.take_batch() {
             // Dead rows come from clearing, large collections from adding: both are writes.
             self.sweeping = true;
-            let job = CommitJob { owner: self.task.loop_index, batch };
-            // The commit thread outlives the loops: they hold the senders that keep it going.
-            let sent = self.task.commits.send(job);
-            assert!(sent.is_ok(), "the commit thread has died; nothing can be made durable");
+            self.log(LogJob::Batch { owner: self.task.loop_index, batch });
         }
+        self.checkpoint();
+    }
+
+    fn log(&self, job: LogJob) {
+        // The log thread outlives the loops: they hold the senders that keep it going.
+        let sent = self.task.log.send(job);
+        assert!(sent.is_ok(), "the log thread has died; nothing can be made durable");
     }
 
     /// Compares the hash trees with what is there, a little now and then.
@@ -233,6 +250,8 @@ impl Running {
                 }
                 self.scratch.answers = answers;
             }
+            Urgent::Checkpoint { logged } => self.checkpoints.asked = Some(logged),
+            Urgent::Checkpointed { result } => self.checkpointed(result),
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
             Urgent::Buckets(buckets) => {
@@ -458,19 +477,24 @@ impl Running {
     /// Whether the loop may end: it is to, and either all is done or time is up.
     fn is_done(&self) -> bool {
         self.stopping.is_some_and(|limit| {
-            let settled = self.calls.is_empty()
-                && self.task.engine.is_settled()
-                && self.task.core.under_way() == 0
-                && self.messages.is_empty()
-                && self.task.work.is_empty();
-            settled || Instant::now() >= limit
+            (self.is_idle() && self.checkpoints.last == Last::Made) || Instant::now() >= limit
         })
+    }
+
+    /// Whether everything that was accepted is done and in the log.
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+            && self.task.engine.is_settled()
+            && self.task.core.under_way() == 0
+            && self.messages.is_empty()
+            && self.task.work.is_empty()
     }
 
     fn report(&self) -> LoopReport {
         let pending = |node: NodeId| self.task.engine.pending_for(node);
         let mut counters: Vec<(&'static str, u64)> = self.task.core.counters().named().into();
         counters.push(("damaged_records", self.task.engine.damaged_count()));
+        counters.push(("damaged_log_places", self.task.log_damage));
         LoopReport {
             live_keys: self.task.engine.live_keys(),
             conflicts: self.task.engine.conflicts(),
@@ -480,6 +504,8 @@ impl Running {
         }
     }
 }
+
+mod checkpoints;
 
 /// The beginning of a key, for the log.
 fn shortened(key: &[u8]) -> impl std::fmt::Display + '_ {

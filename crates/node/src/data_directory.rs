@@ -21,7 +21,7 @@ use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader,
 use wire::RingSummary;
 
 use crate::config::NodeConfig;
-use crate::identity::random_bytes;
+use crate::identity::{random_bytes, random_u64};
 use crate::routing::SHARDS;
 use crate::start_error::StartError;
 
@@ -33,10 +33,14 @@ const INDEXED: &str = ".indexed";
 /// A data directory in use.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
+    /// Where the log stands.
+    pub(crate) files: DiskFiles,
+    pub(crate) stamp: DirectoryStamp,
     pub(crate) reader: LmdbReader,
     pub(crate) writer: LmdbWriter,
     pub(crate) secret: ClusterSecret,
-    pub(crate) lock: DirectoryLock,
+    /// Held by whoever uses the directory.
+    pub(crate) lock: Option<DirectoryLock>,
 }
 
 impl DataDirectory {
@@ -50,19 +54,21 @@ impl DataDirectory {
             node: config.node(),
             node_name: config.name.clone(),
             partitions: config.partitions.get(),
-            shards: SHARDS,
+            shards: SHARDS.into(),
             ring: StampedRing {
                 digest: ring.digest,
                 members: ring.members,
                 names: ring.names.iter().cloned().collect(),
             },
+            directory: random_u64(),
         };
         let refused = |source| StartError::Stamp { dir: dir.clone(), source };
         // Whose it is only its stamp knew.
         if dir.join(INDEX).exists() && !dir.join(STAMP_FILE).exists() {
             return Err(refused(StampError::Unstamped(INDEX.into())));
         }
-        check_or_write(&mut DiskFiles::open(&dir)?, &wanted).map_err(refused)?;
+        let mut files = DiskFiles::open(&dir)?;
+        let stamp = check_or_write(&mut files, &wanted).map_err(refused)?;
         let secret = match &config.secret {
             Some(secret) => secret.clone(),
             None => own_secret(&dir)?,
@@ -74,7 +80,7 @@ impl DataDirectory {
             // Before anything is acknowledged.
             create_durably(&dir, INDEXED)?;
         }
-        Ok(Self { reader, writer, secret, lock })
+        Ok(Self { files, stamp, reader, writer, secret, lock: Some(lock) })
     }
 }
 

@@ -1,21 +1,19 @@
-//! One node, assembled: data directory, loops, commit thread, links, ports; and taken apart again.
+//! One node, assembled: data directory, loops, threads that write, links, ports; and taken apart again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
 use replication::{Buckets, Core, CoreConfig, PolicyTable};
 use ring::Ring;
-use storage::{Engine, EngineConfig};
-use storage_lmdb::{DirectoryLock, LmdbReader};
+use storage::EngineConfig;
+use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
-use crate::commit::{self, CommitJob};
 use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
@@ -26,15 +24,15 @@ use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
 use crate::places::Places;
+use crate::recovery::{Recovered, recover};
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
 use crate::seats::Seats;
-use crate::shard_reader::ShardReader;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{descriptors, dial, event_loop};
+use crate::{checkpoint_thread, descriptors, dial, event_loop, log_thread};
 
 /// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
 /// 5 without a node holding two copies of a partition.
@@ -43,7 +41,11 @@ const SPREAD: usize = 5;
 const REQUESTS_MAX: usize = 16_384;
 /// Deltas of the outbox under way to one owner from one loop. A guess.
 const DELIVERIES_MAX: usize = 64;
-/// Bytes of one loop that wait for the disk before writes are refused. A guess.
+/// What rows take in memory, all loops together, when a checkpoint is made. A guess: large enough
+/// that a page of the index is written once for several rows, small beside what a machine has.
+const CHECKPOINT_BYTES: usize = 64 << 20;
+/// What rows take in memory, all loops together, when writes are refused. With half of it
+/// acknowledgements wait for the checkpoint under way. A guess.
 const PENDING_BYTES_MAX: usize = 256 << 20;
 
 /// A running node. Dropped without [`Node::stop`] it stops all the same, but nobody waits.
@@ -53,6 +55,8 @@ pub struct Node {
     addresses: Listeners,
     closing: watch::Sender<bool>,
     ready: watch::Sender<bool>,
+    /// Dropped once checkpoints are to take no rests.
+    unhurried: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     /// Held for its lock on the data directory.
     lock: Option<DirectoryLock>,
@@ -81,8 +85,8 @@ impl Node {
         config.listen = bound.addresses;
         let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
         let summary = ring_summary(&ring, config.names());
-        let DataDirectory { reader, writer, secret, lock } =
-            DataDirectory::open(&config, &summary)?;
+        let mut directory = DataDirectory::open(&config, &summary)?;
+        let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
@@ -122,43 +126,57 @@ impl Node {
             datastore,
             closing,
             ready,
+            unhurried: None,
             threads: Vec::new(),
-            lock: Some(lock),
+            lock,
             shared,
         };
         // If a thread cannot be started, dropping the node ends those that were.
-        let (commits, jobs) = commit::queue();
-        let name = node.name().to_owned();
-        node.threads.push(commit::start(writer, &name, node.shared.routes.clone(), jobs)?);
-        node.start_loops(&reader, &commits, ends)?;
+        node.start_storage(directory, ends)?;
         node.start_links(queues);
         bound.serve(&node.shared, &node.datastore, ready_seen);
         node.ready.send_replace(true);
-        tracing::info!(node = name, resp = %node.addresses.resp, http = %node.addresses.http,
+        tracing::info!(node = node.name(), resp = %node.addresses.resp, http = %node.addresses.http,
             peer = %node.addresses.peer, loops = owners.count(), "node serves");
         Ok(node)
     }
 
-    fn start_loops(
+    /// Opens the storage, and starts the threads that write it and the loops that use it.
+    fn start_storage(
         &mut self,
-        reader: &LmdbReader,
-        commits: &Sender<CommitJob>,
+        directory: DataDirectory,
         ends: Vec<LoopEnds>,
     ) -> Result<(), StartError> {
         let shared = &self.shared;
-        let (config, owners) = (&shared.config, shared.routes.owners());
-        // Engines count what they hold: all of it is read here, before anything is served.
-        let mut tasks = Vec::new();
+        let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
+        // All of the log is replayed here, before anything is served.
+        let recovered = recover(directory, owners, |loop_index| EngineConfig {
+            node: config.node(),
+            process: random_u64(),
+            shards: owners.set(loop_index),
+            pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
+        })?;
+        let Recovered { log, engines, writer, found } = recovered;
+        let damage = found.damage.len() as u64;
+        let (engines, indexed): (Vec<_>, Vec<_>) = engines.into_iter().unzip();
+        let (log_sender, log_jobs) = log_thread::queue();
+        let (index_sender, index_jobs) = checkpoint_thread::queue();
+        let (unhurried, hurry) = std::sync::mpsc::channel();
+        let thread = checkpoint_thread::start(
+            writer,
+            &config.name,
+            routes.clone(),
+            index_jobs,
+            log_sender.clone(),
+            hurry,
+        )?;
+        self.unhurried = Some(unhurried);
+        self.threads.push(thread);
+        let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
+        self.threads.push(thread);
         let mut policies = None;
-        for (loop_index, LoopEnds { work, urgent, jobs }) in ends.into_iter().enumerate() {
-            let reader = ShardReader::new(reader.clone(), config.partitions, owners, loop_index);
-            let engine_config = EngineConfig {
-                node: config.node(),
-                process: random_u64(),
-                partitions: config.partitions,
-                pending_bytes_max: PENDING_BYTES_MAX,
-            };
-            let mut engine = Engine::open(reader, engine_config)?;
+        for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
+            let LoopEnds { work, urgent, jobs } = ends;
             // Notes are seen by the first loop.
             let policies = match &policies {
                 Some(policies) => PolicyTable::clone(policies),
@@ -178,17 +196,17 @@ impl Node {
                 engine,
                 outgoing: Outgoing::new(header, &shared.links),
                 links: shared.links.clone(),
-                routes: shared.routes.clone(),
-                commits: commits.clone(),
+                routes: routes.clone(),
+                log: log_sender.clone(),
+                index: index_sender.clone(),
+                checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,
                 wait_max_ms: config.timeouts.request_ms.into(),
                 stop_limit: config.timeouts.stop,
             };
-            tasks.push((task, jobs));
-        }
-        for (index, (task, jobs)) in tasks.into_iter().enumerate() {
-            let name = format!("{}-loop{index}", config.name);
+            let name = format!("{}-loop{loop_index}", config.name);
             self.threads.push(event_loop::start(name, task, jobs)?);
         }
         Ok(())
@@ -251,10 +269,11 @@ impl Node {
     }
 
     /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
-    /// limit), makes it durable, closes the index and gives the directory back.
+    /// limit), brings it into the index and gives the directory back.
     pub async fn stop(mut self) {
         self.ready.send_replace(false);
         self.closing.send_replace(true);
+        self.unhurried = None;
         let limit = self.shared.config.timeouts.stop;
         if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
@@ -284,6 +303,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.closing.send_replace(true);
+        self.unhurried = None;
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
 }

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use replication::Body;
 use ring::{Partition, PartitionCount, Token};
+use storage::{Shard, ShardSet, Shards};
 use tokio::sync::mpsc;
 use values::Key;
 
 use crate::work::{Job, Urgent, Work};
 
 /// Storage shards of a node; more than there are cores in most machines, and few enough to list.
-pub(crate) const SHARDS: u32 = 64;
+pub(crate) const SHARDS: u16 = 64;
 
 /// Groups of calls and batches of messages that wait for one loop. A guess; each is bounded itself.
 pub(crate) const WORK_MAX: usize = 1024;
@@ -48,21 +49,35 @@ struct Shared {
 /// Which loop owns which partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoopOwners {
-    partitions: PartitionCount,
+    shards: Shards,
     loops: usize,
 }
 
 impl LoopOwners {
     /// The assignment of `partitions` to `loops` loops, at least 1.
     pub(crate) fn new(partitions: PartitionCount, loops: usize) -> Self {
-        Self { partitions, loops: loops.max(1) }
+        Self { shards: Shards::new(partitions, SHARDS), loops: loops.max(1) }
     }
 
     /// The loop of a partition.
     pub(crate) fn of_partition(self, partition: Partition) -> usize {
-        let count = u64::from(self.partitions.get());
-        let shard = u64::from(partition.0) % count * u64::from(SHARDS) / count;
-        usize::try_from(shard).expect("below 64") % self.loops
+        self.of_shard(self.shards.of_partition(partition))
+    }
+
+    /// The loop of a shard.
+    pub(crate) fn of_shard(self, shard: Shard) -> usize {
+        usize::from(shard.0) % self.loops
+    }
+
+    /// How the storage is cut.
+    pub(crate) const fn shards(self) -> Shards {
+        self.shards
+    }
+
+    /// The shards of a loop.
+    pub(crate) fn set(self, loop_index: usize) -> ShardSet {
+        let number = |count: usize| u16::try_from(count).expect("loops are limited to 64");
+        ShardSet::dealt(self.shards, number(loop_index), number(self.loops))
     }
 
     /// The loop of a key. Costs an MD5 if there are several.
@@ -70,7 +85,7 @@ impl LoopOwners {
         if self.loops == 1 {
             return 0;
         }
-        self.of_partition(self.partitions.partition(Token::of(key.bucket(), key.key())))
+        self.of_shard(self.shards.of_token(Token::of(key.bucket(), key.key())))
     }
 
     /// How many loops there are.

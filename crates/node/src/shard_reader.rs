@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use ring::{Partition, PartitionCount};
+use ring::Token;
 use storage::{IndexRead, SeamError, Table, Visit, row_token};
 use storage_lmdb::LmdbReader;
 
@@ -15,23 +15,17 @@ use crate::routing::LoopOwners;
 #[derive(Clone, Debug)]
 pub(crate) struct ShardReader {
     reader: LmdbReader,
-    partitions: PartitionCount,
     owners: LoopOwners,
     loop_index: usize,
 }
 
 impl ShardReader {
-    pub(crate) fn new(
-        reader: LmdbReader,
-        partitions: PartitionCount,
-        owners: LoopOwners,
-        loop_index: usize,
-    ) -> Self {
-        Self { reader, partitions, owners, loop_index }
+    pub(crate) fn new(reader: LmdbReader, owners: LoopOwners, loop_index: usize) -> Self {
+        Self { reader, owners, loop_index }
     }
 
-    fn owns(&self, partition: Partition) -> bool {
-        self.owners.of_partition(partition) == self.loop_index
+    fn owns(&self, token: Token) -> bool {
+        self.owners.of_shard(self.owners.shards().of_token(token)) == self.loop_index
     }
 }
 
@@ -52,7 +46,7 @@ impl IndexRead for ShardReader {
         self.reader.scan(table, from, &mut |key, value| {
             // What is no row of a key is shown to the first loop, which knows what to make of it.
             let ours = match row_token(table, key) {
-                Some(token) => self.owns(self.partitions.partition(token)),
+                Some(token) => self.owns(token),
                 None => self.loop_index == 0,
             };
             if ours { visit(key, value) } else { ControlFlow::Continue(()) }

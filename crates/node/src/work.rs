@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use replication::{Answer, Buckets, Call, Message, Reply, Request, RequestError};
-use storage::{BatchId, Command, ConflictCounts, SeamError, Ticket};
+use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
 use crate::allowance::Allowance;
@@ -53,8 +53,13 @@ pub(crate) enum Work {
 /// What must reach a loop whatever its load.
 #[derive(Debug)]
 pub(crate) enum Urgent {
-    /// The writer's result for a batch of this loop.
-    Committed { batch: BatchId, result: Result<(), SeamError> },
+    /// The log's result for a batch of this loop.
+    Committed { batch: BatchId, result: Result<Appended, SeamError> },
+    /// The log has grown long, or the loop is about to end: make a checkpoint. The log went up to
+    /// `logged` when all results before this were sent.
+    Checkpoint { logged: u64 },
+    /// The index's result for the checkpoint of this loop.
+    Checkpointed { result: Result<(), SeamError> },
     /// Messages to a node can be sent now, or no longer.
     Link { node: NodeId, up: bool },
     /// Buckets changed.

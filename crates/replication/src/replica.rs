@@ -1,7 +1,7 @@
 //! A replica: answers what other nodes' coordinators ask, from what its engine holds.
 //!
 //! Each question becomes one command, and the command's answer the question's. What is merged is
-//! acknowledged once durable: the engine answers a merge only then.
+//! acknowledged once as durable as its bucket asks: the engine answers a merge only then.
 
 use clock::NodeId;
 use ring::Partition;
@@ -27,14 +27,21 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
     let command = match body {
         Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
         Body::Hint { owner, key, delta } if owner == turn.me() => {
-            Command::Merge { key, delta, show: None }
+            let durability = turn.durability(&key);
+            Command::Merge { key, delta, show: None, durability }
         }
         Body::Hint { owner, .. } if !turn.shared.ring.members().contains(&owner) => {
             let error = StorageError::Io(format!("{owner:?} is no member: nothing is kept for it"));
             return turn.answer(from, id, Body::Hinted(Err(error)));
         }
-        Body::Hint { owner, key, delta } => Command::Defer { owner, key, delta },
-        Body::Merge { key, delta, show } => Command::Merge { key, delta, show },
+        Body::Hint { owner, key, delta } => {
+            let durability = turn.durability(&key);
+            Command::Defer { owner, key, delta, durability }
+        }
+        Body::Merge { key, delta, show } => {
+            let durability = turn.durability(&key);
+            Command::Merge { key, delta, show, durability }
+        }
         Body::Explain { key } => Command::Explain { key },
         Body::List { first, last, bucket, after, limit } => {
             if first > last || first.0 >= count {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
 use ring::Ring;
-use storage::{Command, Ticket};
+use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
 use crate::{
@@ -297,6 +297,11 @@ impl<'a> Turn<'a> {
 
     pub(crate) const fn me(&self) -> NodeId {
         self.shared.config.node
+    }
+
+    /// When a write of this key is acknowledged here.
+    pub(crate) fn durability(&self, key: &Key) -> Durability {
+        self.shared.buckets.of_key(key).policy.durability
     }
 
     /// Whether `node` has owed an answer for so long that nobody waits for it.

@@ -72,10 +72,11 @@ impl Unkept {
         for (&number, entry) in rest.take(TRIED_MAX) {
             entry.is_tried = true;
             let (key, delta) = (entry.key.clone(), entry.delta.clone());
+            let durability = turn.durability(&key);
             let command = if entry.owner == me {
-                Command::Merge { key, delta, show: None }
+                Command::Merge { key, delta, show: None, durability }
             } else {
-                Command::Defer { owner: entry.owner, key, delta }
+                Command::Defer { owner: entry.owner, key, delta, durability }
             };
             turn.store(Waiter::Unkept(number), command);
         }

@@ -7,13 +7,13 @@ use crate::NetworkFaults;
 /// What disks do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskFaults {
-    /// Shortest commit, in milliseconds.
+    /// Shortest write of a batch to the log, in milliseconds.
     pub commit_min_ms: u64,
-    /// Longest commit, in milliseconds.
+    /// Longest write of a batch to the log, in milliseconds; of a checkpoint four times that.
     pub commit_max_ms: u64,
-    /// Commits that fail with nothing applied, in a thousand.
+    /// Batches and checkpoints that fail with nothing written, in a thousand.
     pub refused: u32,
-    /// Commits that are applied and reported as failed, in a thousand.
+    /// Batches that are appended and whose sync fails, in a thousand: the node is then restarted.
     pub misreported: u32,
 }
 

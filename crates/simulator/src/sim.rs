@@ -13,8 +13,8 @@ use replication::{
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
-    Batch, Command, Engine, EngineConfig, SimIndex, SimIndexReader, SimIndexWriter, Ticket,
-    TreeCheck, TreeNode,
+    Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
+    SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
 };
 use values::{Key, Limits, Operation, Scope, Tag, View};
 
@@ -24,16 +24,46 @@ use crate::{Random, SimOptions, network::Network, random::mix};
 /// The secret of every simulated cluster.
 const SECRET: &[u8] = b"simulated";
 
+/// Shards of each node.
+const SHARDS: u16 = 4;
+
 /// What a client was told.
 pub type Outcome = Result<Reply, RequestError>;
 
 /// Something that happens at a time.
 #[derive(Debug)]
 enum Happening {
-    Arrival { from: usize, from_life: u64, to: usize, to_life: u64, message: Box<Message> },
-    Committed { node: usize, life: u64, batch: Batch },
-    LinkNoticed { node: usize, peer: usize },
-    Called { node: usize, life: u64, event: Box<Event> },
+    Arrival {
+        from: usize,
+        from_life: u64,
+        to: usize,
+        to_life: u64,
+        message: Box<Message>,
+    },
+    Committed {
+        node: usize,
+        life: u64,
+        batch: Batch,
+    },
+    Checkpointed {
+        node: usize,
+        life: u64,
+        checkpoint: Box<Checkpoint>,
+    },
+    /// Somebody restarts a node whose log takes nothing any more.
+    Restarted {
+        node: usize,
+        life: u64,
+    },
+    LinkNoticed {
+        node: usize,
+        peer: usize,
+    },
+    Called {
+        node: usize,
+        life: u64,
+        event: Box<Event>,
+    },
 }
 
 impl Happening {
@@ -42,6 +72,8 @@ impl Happening {
         match self {
             Self::Arrival { to, .. } => *to,
             Self::Committed { node, .. }
+            | Self::Checkpointed { node, .. }
+            | Self::Restarted { node, .. }
             | Self::LinkNoticed { node, .. }
             | Self::Called { node, .. } => *node,
         }
@@ -53,8 +85,8 @@ impl Happening {
 struct Process {
     core: Core,
     engine: Engine<SimIndexReader>,
-    writer: SimIndexWriter,
-    /// The batch that the disk works on, if it does.
+    log: Log<SimFiles>,
+    /// Whether the log works on a batch.
     committing: bool,
     calls: Vec<CallId>,
 }
@@ -62,7 +94,7 @@ struct Process {
 #[derive(Debug)]
 struct Node {
     id: NodeId,
-    disk: SimIndex,
+    disk: SimDisk,
     process: Option<Process>,
     /// Counts starts and crashes: what was sent in an earlier life does not arrive in this one.
     life: u64,
@@ -106,7 +138,7 @@ impl Sim {
         let skews = options.skew_ms;
         let nodes = ids.iter().map(|&id| Node {
             id,
-            disk: SimIndex::new(),
+            disk: SimDisk::new(),
             process: None,
             life: 0,
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
@@ -388,10 +420,17 @@ impl Sim {
         let config = EngineConfig {
             node: state.id,
             process,
-            partitions: self.ring.partition_count(),
+            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
         };
-        let mut engine = Engine::open(state.disk.reader(), config).expect("simulated disks open");
+        let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
+        let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
+        let mut replay = Replay::begin(reader, config).expect("it can be read");
+        let visit = &mut |position, record: &[u8]| replay.replay(position, record);
+        let (log, found) =
+            Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
+        assert_eq!(found.damage, [], "a crash is no damage");
+        let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
@@ -413,7 +452,7 @@ impl Sim {
         state.process = Some(Process {
             core: Core::new(core, self.ring.clone()),
             engine,
-            writer: state.disk.writer(),
+            log,
             committing: false,
             calls: Vec::new(),
         });

@@ -190,9 +190,9 @@ impl IndexRead for LmdbReader {
 }
 
 impl IndexWrite for LmdbWriter {
-    fn commit(&mut self, changes: &[RowChange]) -> Result<(), SeamError> {
+    fn commit(&mut self, changes: &[RowChange<'_>]) -> Result<(), SeamError> {
         for change in changes {
-            check_row_key(&change.key)?;
+            check_row_key(change.key)?;
         }
         if changes.is_empty() {
             return Ok(());
@@ -238,7 +238,7 @@ impl LmdbWriter {
     /// usable afterwards.
     fn failed(
         &mut self,
-        changes: &[RowChange],
+        changes: &[RowChange<'_>],
         before: usize,
         error: lmdb::Error,
     ) -> Result<(), SeamError> {
@@ -261,11 +261,11 @@ impl LmdbWriter {
 
     /// Whether the disk is full, asked by writing to it. LMDB reports a write that was cut short,
     /// as the one that fills a disk is, as an input/output error.
-    fn is_full(&self, changes: &[RowChange]) -> bool {
+    fn is_full(&self, changes: &[RowChange<'_>]) -> bool {
         // A batch dirties whole pages on the path to each row; more than a gibibyte is not probed.
         let bytes: usize = changes
             .iter()
-            .map(|change| change.key.len() + change.value.as_ref().map_or(0, Vec::len) + 16_384)
+            .map(|change| change.key.len() + change.value.map_or(0, <[u8]>::len) + 16_384)
             .sum();
         let path = self.shared.lock.dir().join(".probe");
         let probe = File::create(&path).and_then(|mut file| {

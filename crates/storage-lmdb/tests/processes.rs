@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use storage::{Files, IndexRead, IndexWrite, RowChange, SeamError, Table};
-use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, OpenError};
+use storage_lmdb::{
+    DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter, OpenError,
+};
 
 const ROLE: &str = "MERGANSER_TEST_ROLE";
 const DIR: &str = "MERGANSER_TEST_DIR";
@@ -55,15 +57,11 @@ fn say(text: impl std::fmt::Display) {
     output.flush().unwrap();
 }
 
-/// Batch `number` of the tests: one row in each of two tables, `bytes` long in the first.
-fn batch(number: u32, bytes: usize) -> [RowChange; 2] {
-    let key = number.to_be_bytes().to_vec();
-    let row = |table, length| RowChange {
-        table,
-        key: key.clone(),
-        value: Some(vec![number as u8; length]),
-    };
-    [row(Table::Header, bytes), row(Table::Outbox, 10)]
+/// Commits batch `number` of the tests: one row in each of two tables, `bytes` long in the first.
+fn commit(writer: &mut LmdbWriter, number: u32, bytes: usize) -> Result<(), SeamError> {
+    let (key, value) = (number.to_be_bytes(), vec![number as u8; bytes.max(10)]);
+    let row = |table, length| RowChange { table, key: &key, value: Some(&value[..length]) };
+    writer.commit(&[row(Table::Header, bytes), row(Table::Outbox, 10)])
 }
 
 /// The numbers of the batches that are there; each must be there whole.
@@ -201,7 +199,7 @@ fn a_write_that_the_system_cuts_off_is_an_error_and_loses_nothing() {
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
     let mut found = batches(&reader);
     assert!(!found.is_empty());
-    writer.commit(&batch(9_999, 1 << 20)).unwrap();
+    commit(&mut writer, 9_999, 1 << 20).unwrap();
     found.push(9_999);
     assert_eq!(batches(&reader), found);
 }
@@ -224,7 +222,7 @@ fn child() {
 
 fn hold(dir: &Path) {
     let (_reader, mut writer) = LmdbIndex::open(dir, &small()).unwrap();
-    writer.commit(&batch(7, 10)).unwrap();
+    commit(&mut writer, 7, 10).unwrap();
     say("held");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
@@ -234,7 +232,7 @@ fn write(dir: &Path) {
     let first = batches(&reader).len() as u32;
     // Bounded, should the parent die before it can kill.
     for number in first..first + 5_000 {
-        writer.commit(&batch(number, 20_000)).unwrap();
+        commit(&mut writer, number, 20_000).unwrap();
         say(format_args!("acknowledged {number}"));
     }
 }
@@ -250,13 +248,13 @@ fn fill(dir: &Path) {
     for round in 0..8_u32 {
         let bytes = [300_000, 5_000, 70_000, 1_000_000][round as usize % 4];
         let refused = loop {
-            match writer.commit(&batch(stored, bytes)) {
+            match commit(&mut writer, stored, bytes) {
                 Ok(()) => stored += 1,
                 Err(error) => break error,
             }
         };
         assert_eq!(refused, SeamError::Full, "round {round}");
-        assert_eq!(writer.commit(&batch(stored, bytes)), Err(SeamError::Full), "and again");
+        assert_eq!(commit(&mut writer, stored, bytes), Err(SeamError::Full), "and again");
         assert_eq!(batches(&reader), (0..stored).collect::<Vec<_>>(), "nothing is lost");
         assert!(fs::read_dir(&index).unwrap().all(|entry| entry.unwrap().file_name() != ".probe"));
     }
@@ -283,10 +281,10 @@ fn fill(dir: &Path) {
 
     // There is room again: everything goes on, in the same process.
     files.remove("ballast").unwrap();
-    writer.commit(&batch(stored, 300_000)).unwrap();
+    commit(&mut writer, stored, 300_000).unwrap();
     assert_eq!(batches(&reader), (0..=stored).collect::<Vec<_>>());
     let (_, mut other) = LmdbIndex::open(&other, &small()).unwrap();
-    other.commit(&batch(0, 10)).unwrap();
+    commit(&mut other, 0, 10).unwrap();
     drop((reader, writer));
     let (reader, _writer) = LmdbIndex::open(&index, &small()).unwrap();
     assert_eq!(batches(&reader), (0..=stored).collect::<Vec<_>>());
@@ -319,7 +317,7 @@ fn limited(dir: &Path) {
     let (reader, mut writer) = LmdbIndex::open(dir, &small()).unwrap();
     let mut stored = 0;
     loop {
-        match writer.commit(&batch(stored, 100_000)) {
+        match commit(&mut writer, stored, 100_000) {
             Ok(()) => stored += 1,
             // A write cut short is an input/output error, one refused whole names the limit.
             Err(SeamError::Io(_) | SeamError::ReadOnly(_)) => break,
@@ -329,8 +327,9 @@ fn limited(dir: &Path) {
     }
     assert_eq!(batches(&reader), (0..stored).collect::<Vec<_>>());
     // What is given back can be used.
-    let delete = batch(0, 0).map(|change| RowChange { value: None, ..change });
-    writer.commit(&delete).unwrap();
-    writer.commit(&batch(0, 10)).unwrap();
+    let key = 0_u32.to_be_bytes();
+    let delete = [Table::Header, Table::Outbox];
+    writer.commit(&delete.map(|table| RowChange { table, key: &key, value: None })).unwrap();
+    commit(&mut writer, 0, 10).unwrap();
     assert_eq!(batches(&reader), (0..stored).collect::<Vec<_>>());
 }

@@ -1,30 +1,32 @@
 //! The census: how many live keys there are, by bucket and partition, how many of them are in conflict,
-//! and of how many keys deltas are pending, by owner. Kept in memory, counted once when the engine
-//! opens. Which keys are in conflict stands in rows of their own (`engine/conflicts.rs`).
+//! and of how many keys deltas are pending, by owner. Kept in memory; each checkpoint writes it beside
+//! the rows that it counts, so that it is exact for them, and a start need not count what may be
+//! millions of rows. Which keys are in conflict stands in rows of their own (`engine/conflicts.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use clock::NodeId;
-use ring::{Partition, PartitionCount};
+use ring::{Partition, Token};
+use serde::{Deserialize, Serialize};
 use values::BucketId;
 
 use crate::memtable::Memtable;
 use crate::record::standing_unchecked;
 use crate::row_key::{Parsed, RowKey, bucket_id, outbox_owner, parse_outbox};
-use crate::{IndexRead, StorageError, Table};
+use crate::{IndexRead, Shard, Shards, StorageError, Table, row_token};
 
 /// One thing that came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// A live key.
     Key { bucket: BucketId, partition: Partition, several_types: bool, several_siblings: bool },
-    /// A key of which something is pending for this owner.
-    Pending(NodeId),
+    /// A key, of this shard, of which something is pending for this owner.
+    Pending(NodeId, Shard),
 }
 
 /// How many keys are in conflict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictCounts {
     /// Keys in conflict, of whichever kind.
     pub keys: u64,
@@ -43,25 +45,40 @@ impl ConflictCounts {
             (&mut self.siblings, siblings),
         ]
     }
+
+    fn add(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.types += other.types;
+        self.siblings += other.siblings;
+    }
 }
 
-#[derive(Debug, Default)]
+/// What one shard adds to a census, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardCensus {
+    keys: BTreeMap<BucketId, BTreeMap<u32, u64>>,
+    conflicts: BTreeMap<u32, ConflictCounts>,
+    pending: BTreeMap<NodeId, u64>,
+}
+
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
     keys: BTreeMap<BucketId, BTreeMap<Partition, u64>>,
     live_keys: u64,
-    conflicts: ConflictCounts,
-    pending: BTreeMap<NodeId, u64>,
+    /// Of the partitions that have any.
+    conflicts: BTreeMap<Partition, ConflictCounts>,
+    pending: BTreeMap<NodeId, BTreeMap<Shard, u64>>,
 }
 
 impl Census {
     /// Counts what `rows` holds.
     pub(crate) fn of<R: IndexRead>(
         rows: &Memtable<R>,
-        partitions: PartitionCount,
+        shards: Shards,
     ) -> Result<Self, StorageError> {
         let mut census = Self::default();
         rows.scan(Table::Header, &[], &[], |key, record| {
-            if let Some(counted) = counted_key(key, record, partitions) {
+            if let Some(counted) = counted_key(key, record, shards) {
                 census.add(&counted);
             }
             ControlFlow::Continue(())
@@ -70,10 +87,10 @@ impl Census {
         rows.scan(Table::Outbox, &[], &[], |key, _| {
             // Rows of one owner and key stand together.
             let prefix = parse_outbox(key).map_or(key, |(prefix, _)| prefix);
-            if let Some(owner) = outbox_owner(key)
+            if let Some(counted) = counted_pending(key, shards)
                 && prefix != last
             {
-                census.add(&Counted::Pending(owner));
+                census.add(&counted);
                 last = prefix.to_vec();
             }
             ControlFlow::Continue(())
@@ -85,8 +102,11 @@ impl Census {
         match counted {
             Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys += 1;
-                for (count, concerns) in self.conflicts.each(*several_types, *several_siblings) {
-                    *count += u64::from(concerns);
+                if *several_types || *several_siblings {
+                    let counts = self.conflicts.entry(*partition).or_default();
+                    for (count, concerns) in counts.each(*several_types, *several_siblings) {
+                        *count += u64::from(concerns);
+                    }
                 }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     *partitions.entry(*partition).or_default() += 1;
@@ -94,7 +114,9 @@ impl Census {
                     self.keys.insert(bucket.clone(), BTreeMap::from([(*partition, 1)]));
                 }
             }
-            Counted::Pending(owner) => *self.pending.entry(*owner).or_default() += 1,
+            Counted::Pending(owner, shard) => {
+                *self.pending.entry(*owner).or_default().entry(*shard).or_default() += 1;
+            }
         }
     }
 
@@ -103,8 +125,13 @@ impl Census {
         match counted {
             Counted::Key { bucket, partition, several_types, several_siblings } => {
                 self.live_keys = self.live_keys.saturating_sub(1);
-                for (count, concerns) in self.conflicts.each(*several_types, *several_siblings) {
-                    *count = count.saturating_sub(u64::from(concerns));
+                if let Some(counts) = self.conflicts.get_mut(partition) {
+                    for (count, concerns) in counts.each(*several_types, *several_siblings) {
+                        *count = count.saturating_sub(u64::from(concerns));
+                    }
+                    if *counts == ConflictCounts::default() {
+                        self.conflicts.remove(partition);
+                    }
                 }
                 if let Some(partitions) = self.keys.get_mut(bucket) {
                     take_one(partitions, *partition);
@@ -113,7 +140,14 @@ impl Census {
                     }
                 }
             }
-            Counted::Pending(owner) => take_one(&mut self.pending, *owner),
+            Counted::Pending(owner, shard) => {
+                if let Some(shards) = self.pending.get_mut(owner) {
+                    take_one(shards, *shard);
+                    if shards.is_empty() {
+                        self.pending.remove(owner);
+                    }
+                }
+            }
         }
     }
 
@@ -121,8 +155,10 @@ impl Census {
         self.live_keys
     }
 
-    pub(crate) const fn conflicts(&self) -> ConflictCounts {
-        self.conflicts
+    pub(crate) fn conflicts(&self) -> ConflictCounts {
+        let mut all = ConflictCounts::default();
+        self.conflicts.values().for_each(|counts| all.add(*counts));
+        all
     }
 
     pub(crate) fn keys(&self, bucket: &BucketId, partitions: &[Partition]) -> u64 {
@@ -131,7 +167,45 @@ impl Census {
     }
 
     pub(crate) fn pending(&self, owner: NodeId) -> u64 {
-        self.pending.get(&owner).copied().unwrap_or(0)
+        self.pending.get(&owner).map_or(0, |shards| shards.values().sum())
+    }
+
+    /// What each shard adds to it.
+    pub(crate) fn by_shard(&self, shards: Shards) -> Vec<ShardCensus> {
+        let mut parts: Vec<_> = shards.iter().map(|_| ShardCensus::default()).collect();
+        for (bucket, counts) in &self.keys {
+            for (&partition, &count) in counts {
+                let part = &mut parts[usize::from(shards.of_partition(partition).0)];
+                part.keys.entry(bucket.clone()).or_default().insert(partition.0, count);
+            }
+        }
+        for (&partition, &counts) in &self.conflicts {
+            let part = &mut parts[usize::from(shards.of_partition(partition).0)];
+            part.conflicts.insert(partition.0, counts);
+        }
+        for (&owner, counts) in &self.pending {
+            for (shard, &count) in counts {
+                parts[usize::from(shard.0)].pending.insert(owner, count);
+            }
+        }
+        parts
+    }
+
+    /// Adds what was stored of a shard.
+    pub(crate) fn add_shard(&mut self, shard: Shard, part: &ShardCensus) {
+        for (bucket, counts) in &part.keys {
+            let all = self.keys.entry(bucket.clone()).or_default();
+            for (&partition, &count) in counts {
+                *all.entry(Partition(partition)).or_default() += count;
+                self.live_keys += count;
+            }
+        }
+        for (&partition, &counts) in &part.conflicts {
+            self.conflicts.entry(Partition(partition)).or_default().add(counts);
+        }
+        for (&owner, &count) in &part.pending {
+            *self.pending.entry(owner).or_default().entry(shard).or_default() += count;
+        }
     }
 
     /// Owners for whom something is pending.
@@ -151,11 +225,7 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
 
 /// What a header's row counts as. The same for the same bytes, so that what was added is what is
 /// removed.
-pub(crate) fn counted_key(
-    key: &[u8],
-    record: &[u8],
-    partitions: PartitionCount,
-) -> Option<Counted> {
+pub(crate) fn counted_key(key: &[u8], record: &[u8], shards: Shards) -> Option<Counted> {
     let standing = standing_unchecked(record);
     if standing.live.is_empty() {
         return None;
@@ -163,8 +233,15 @@ pub(crate) fn counted_key(
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
     Some(Counted::Key {
         bucket: bucket_id(bucket),
-        partition: RowKey::partition(key, partitions)?,
+        partition: RowKey::partition(key, shards.partitions())?,
         several_types: standing.live.len() > 1,
         several_siblings: standing.siblings > 1,
     })
+}
+
+/// What the outbox rows of one owner and key count as, given the key of one of them or what those
+/// begin with.
+pub(crate) fn counted_pending(key: &[u8], shards: Shards) -> Option<Counted> {
+    let token: Token = row_token(Table::Outbox, key)?;
+    Some(Counted::Pending(outbox_owner(key)?, shards.of_token(token)))
 }

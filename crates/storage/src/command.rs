@@ -9,6 +9,7 @@ use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
 use values::{BucketId, Delta, Key, Limits, Minted, Operation, Scope, Tag, UpdateError, View};
 
+use crate::Durability;
 use crate::row_key::RowKey;
 use crate::tree::{ElementKeys, ElementRange, TreeKeys, TreeNode, TreePath};
 
@@ -59,8 +60,10 @@ pub enum Command {
         named: Option<Actor>,
         /// The bounds of the key's bucket.
         limits: Arc<Limits>,
+        /// When it is acknowledged.
+        durability: Durability,
     },
-    /// Merges a delta from a coordinator. Answered once durable, by [`Answer::Merged`].
+    /// Merges a delta from a coordinator. Answered once as durable as asked, by [`Answer::Merged`].
     Merge {
         /// Which key.
         key: Key,
@@ -68,6 +71,8 @@ pub enum Command {
         delta: Delta,
         /// What to show of the key after the merge, if anything.
         show: Option<Scope>,
+        /// When it is acknowledged.
+        durability: Durability,
     },
     /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
@@ -78,6 +83,8 @@ pub enum Command {
         key: Key,
         /// What the owner lacks.
         delta: Delta,
+        /// When it is acknowledged.
+        durability: Durability,
     },
     /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {
@@ -296,9 +303,9 @@ pub enum Answer {
     },
     /// The operation was refused and nothing was written.
     Refused(UpdateError),
-    /// What the command wrote survives a crash.
+    /// What the command wrote is as durable as was asked.
     Durable,
-    /// What [`Command::Merge`] merged survives a crash.
+    /// What [`Command::Merge`] merged is as durable as was asked.
     Merged(Option<View>),
     /// Pending deltas.
     Outbox(Vec<Pending>),
@@ -347,7 +354,7 @@ pub enum StorageError {
     /// Anything else.
     #[error("input/output: {0}")]
     Io(String),
-    /// Too much waits for the disk. Nothing was written.
+    /// Too much waits for a checkpoint. Nothing was written.
     #[error("overloaded: {0} bytes wait for the disk")]
     Overloaded(usize),
     /// A question or its answer takes more than a message between nodes holds.

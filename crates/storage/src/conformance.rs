@@ -50,12 +50,12 @@ pub fn check_files<F: Files>(mut open: impl FnMut() -> F) {
     }
 }
 
-fn put(table: Table, key: &[u8], value: &[u8]) -> RowChange {
-    RowChange { table, key: key.to_vec(), value: Some(value.to_vec()) }
+fn put<'a>(table: Table, key: &'a [u8], value: &'a [u8]) -> RowChange<'a> {
+    RowChange { table, key, value: Some(value) }
 }
 
-fn delete(table: Table, key: &[u8]) -> RowChange {
-    RowChange { table, key: key.to_vec(), value: None }
+fn delete(table: Table, key: &[u8]) -> RowChange<'_> {
+    RowChange { table, key, value: None }
 }
 
 fn get(reader: &impl IndexRead, table: Table, key: &[u8]) -> Option<Vec<u8>> {
@@ -162,7 +162,8 @@ fn a_batch_is_applied_in_order<R: IndexRead, W: IndexWrite>(reader: &R, writer: 
 
 fn a_batch_spans_tables_that_do_not_mix<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut W) {
     let named = |table: Table| [table as u8];
-    let changes = Table::ALL.map(|table| put(table, b"same key", &named(table)));
+    let values = Table::ALL.map(named);
+    let changes = Table::ALL.map(|table| put(table, b"same key", &values[table as usize]));
     writer.commit(&changes).expect("the batch is committed");
     for table in Table::ALL {
         assert_eq!(
@@ -208,8 +209,8 @@ fn values_are_of_any_size<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut 
     let sizes = [0, 1, 511, 2_000, 2_039, 2_040, 4_079, 4_080, 4_096, 65_536, 1 << 20];
     let value = |size: usize| -> Vec<u8> { (0..size).map(|i| (i * 31 % 251) as u8).collect() };
     for size in sizes {
-        let change = put(Table::Element, &(size as u32).to_be_bytes(), &value(size));
-        writer.commit(&[change]).expect("the batch is committed");
+        let (key, value) = ((size as u32).to_be_bytes(), value(size));
+        writer.commit(&[put(Table::Element, &key, &value)]).expect("the batch is committed");
     }
     for size in sizes {
         let key = (size as u32).to_be_bytes();
@@ -229,7 +230,8 @@ fn values_are_of_any_size<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut 
 fn a_scan_sees_one_snapshot<R: IndexRead, W: IndexWrite>(reader: &R, writer: &mut W) {
     let table = Table::Header;
     let keys: Vec<[u8; 2]> = (0..400_u16).map(u16::to_be_bytes).collect();
-    let every = |value: &[u8]| keys.iter().map(|key| put(table, key, value)).collect::<Vec<_>>();
+    let every =
+        |value: &'static [u8]| keys.iter().map(|key| put(table, key, value)).collect::<Vec<_>>();
     writer.commit(&every(b"old")).expect("the batch is committed");
     let mut seen = 0;
     reader

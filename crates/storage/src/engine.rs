@@ -1,12 +1,16 @@
 //! One replica's engine: commands in, answers and batches out.
 //!
 //! Rows (`row_key`, `record`) are read through the memtable. A command changes rows in memory at
-//! once; the answer that acknowledges it waits until the batch that carries them, or that carries
-//! what it found already there, was committed. A failed batch takes everything with it that was
-//! not committed, and the reads go back to what the disk has.
+//! once and leaves a record of what it did (`log_record`); records are taken in batches, for the
+//! log, and rows go into the index now and then, in checkpoints. The answer that acknowledges a
+//! command waits until the batch that carries its record, or that of what it found already there, is
+//! as durable as its bucket asks. A batch that fails takes with it what it changed and what was
+//! changed since, and the reads go back to what the log has. Opening an engine replays what the
+//! index lacks of the log (`replay`).
 //!
 //! Source: design.md, Storage. Invariants: no acknowledgement before its batch is durable; data
-//! enters a replica by a merge and in no other way; a dot is issued once (`epochs`).
+//! enters a replica by a merge and in no other way; a dot is issued once (`epochs`); what the index
+//! holds of a shard, and the records of the shard from there on, give what the memtable shows.
 
 mod collection;
 mod conflicts;
@@ -18,8 +22,10 @@ mod merge;
 mod notes;
 mod outbox;
 mod rebuild;
+mod replay;
 mod sweep;
 mod trees;
+mod write_out;
 
 use self::conflicts::conflict_of;
 
@@ -27,21 +33,27 @@ use self::conflicts::conflict_of;
 mod tests;
 
 pub(crate) use element_tree::Chunk;
+pub use replay::Replay;
 pub use trees::TreeCheck;
+pub use write_out::WrittenRows;
 
 use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
-use ring::PartitionCount;
+use ring::Token;
 use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
 use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
-use crate::memtable::{Batch, BatchId, Memtable};
+use crate::log_record::{self, RecordOut};
+use crate::memtable::{BatchId, Memtable};
 use crate::record::{Header, share};
 use crate::row_key::RowKey;
 use crate::tree::Share;
-use crate::{Answer, Command, IndexRead, SeamError, StorageError, Table, Ticket};
+use crate::{
+    Answer, Appended, Command, Durability, IndexRead, SeamError, Shard, ShardSet, StorageError,
+    Table, Ticket,
+};
 
 /// What an engine is told when it opens.
 #[derive(Clone, Debug)]
@@ -51,11 +63,22 @@ pub struct EngineConfig {
     /// 64 random bits, drawn for this engine's start and for nothing else: that no dot is issued
     /// twice rests on them.
     pub process: u64,
-    /// Into how many partitions the ring is cut.
-    pub partitions: PartitionCount,
-    /// Once so many bytes wait for the disk, writes are refused as
+    /// The shards whose rows it holds.
+    pub shards: ShardSet,
+    /// Once rows of so many bytes wait for a checkpoint, writes are refused as
     /// [`Overloaded`](StorageError::Overloaded).
     pub pending_bytes_max: usize,
+}
+
+/// Records for the log, to be appended together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// To report the result under.
+    pub id: BatchId,
+    /// What to [append](crate::Log::append). May be empty, where only the sync is asked for.
+    pub records: Vec<u8>,
+    /// Whether it must be durable before the result is reported.
+    pub sync: bool,
 }
 
 /// One change of one row, not made yet.
@@ -68,16 +91,18 @@ pub struct Engine<R> {
     rows: Memtable<R>,
     epochs: Epochs,
     census: Census,
-    /// Answers that wait for the rows changed since the last batch was taken, and what to do to
-    /// the census should they be lost.
+    /// What was done since the last batch was taken.
     current: Waiting,
-    /// The same of the batch under way.
+    /// What the batch under way carries.
     under_way: Waiting,
+    /// Where in the log all that was done before the batch under way ends.
+    position: u64,
+    /// Whether some of that may not be durable.
+    is_unsynced: bool,
+    out: write_out::Progress,
     sweep: sweep::Progress,
     trees: trees::Trees,
     disk: disk::Disk,
-    /// Whether the census may be wrong, because what is on the disk could not be read.
-    is_miscounted: bool,
     damaged: u64,
 }
 
@@ -91,45 +116,24 @@ struct Asked {
     limits: Arc<Limits>,
 }
 
+/// A batch before its result is known.
 #[derive(Debug, Default)]
 struct Waiting {
+    records: Vec<u8>,
+    /// How many bytes of records it has, also once they were taken.
+    bytes: usize,
+    /// Whether it must be durable for its answers to be given.
+    sync: bool,
+    /// Whether what is acknowledged later may rest on it: on a delivery nothing does.
+    is_relied_on: bool,
     answers: Vec<(Ticket, Answer)>,
-    /// Changes of the census, in order.
-    counted: Vec<Recorded>,
+    /// Changes of the census, in order: what, and whether it is counted now or no longer is.
+    counted: Vec<(Counted, bool)>,
     /// The header rows and tags that dots were minted for.
     minted: Vec<(Vec<u8>, Tag)>,
 }
 
-/// One change of the census.
-#[derive(Debug)]
-struct Recorded {
-    table: Table,
-    /// The row that was counted, or what the rows that are counted as one begin with.
-    place: Vec<u8>,
-    counted: Counted,
-    /// Whether it is counted now, or no longer is.
-    added: bool,
-}
-
 impl<R: IndexRead> Engine<R> {
-    /// Opens the replica that `reader` shows, and counts its live keys and those pending for others.
-    pub fn open(reader: R, config: EngineConfig) -> Result<Self, StorageError> {
-        let rows = Memtable::new(reader);
-        Ok(Self {
-            epochs: Epochs::new(config.node, config.process),
-            census: Census::of(&rows, config.partitions)?,
-            rows,
-            trees: trees::Trees::new(config.partitions),
-            config,
-            current: Waiting::default(),
-            under_way: Waiting::default(),
-            sweep: sweep::Progress::default(),
-            disk: disk::Disk::default(),
-            is_miscounted: false,
-            damaged: 0,
-        })
-    }
-
     /// Executes one command. Answers that are ready are pushed; those that acknowledge a write
     /// come from [`committed`](Self::committed), unless nothing is left to wait for.
     pub fn execute(
@@ -145,18 +149,31 @@ impl<R: IndexRead> Engine<R> {
             Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
                 answers.push((ticket, Answer::View(view)));
             }),
-            Command::Update { key, operation, observed, shown, stamp, named, limits } => {
+            Command::Update {
+                key,
+                operation,
+                observed,
+                shown,
+                stamp,
+                named,
+                limits,
+                durability,
+            } => {
                 let asked = Asked { operation, observed, shown, stamp, named, limits };
-                self.update(ticket, &key, &asked, answers)
+                self.update(ticket, &key, &asked, durability, answers)
             }
-            Command::Merge { key, delta, show } => self.merge(&key, &delta).and_then(|()| {
-                let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
-                self.settle(ticket, Answer::Merged(view), answers);
-                Ok(())
-            }),
-            Command::Defer { owner, key, delta } => self.defer(owner, &key, &delta).map(|()| {
-                self.settle(ticket, Answer::Durable, answers);
-            }),
+            Command::Merge { key, delta, show, durability } => {
+                self.merge(&key, &delta).and_then(|()| {
+                    let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
+                    self.settle(ticket, Answer::Merged(view), durability, answers);
+                    Ok(())
+                })
+            }
+            Command::Defer { owner, key, delta, durability } => {
+                self.defer(owner, &key, &delta).map(|()| {
+                    self.settle(ticket, Answer::Durable, durability, answers);
+                })
+            }
             Command::Outbox { owner, after, limit } => {
                 self.outbox(owner, after.as_ref(), limit).map(|pending| {
                     answers.push((ticket, Answer::Outbox(pending)));
@@ -164,7 +181,8 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::Delivered { position, version } => {
                 self.delivered(&position, version).map(|()| {
-                    self.settle(ticket, Answer::Durable, answers);
+                    // Lost, it is delivered again: that is worth no sync of its own.
+                    self.settle(ticket, Answer::Durable, Durability::Interval, answers);
                 })
             }
             Command::List { first, last, bucket, after, limit } => {
@@ -177,7 +195,7 @@ impl<R: IndexRead> Engine<R> {
                 Ok(())
             }
             Command::Note { notes } => self.note(notes).map(|()| {
-                self.settle(ticket, Answer::Durable, answers);
+                self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
@@ -225,33 +243,50 @@ impl<R: IndexRead> Engine<R> {
         }
     }
 
-    /// Everything changed since the last batch, for the index's writer. `None` if there is
-    /// nothing, or while a batch is under way: the next one gathers meanwhile, and may rest on it.
+    /// The records of what was done since the last batch, for the log. `None` if there are none,
+    /// while a batch is under way (the next one gathers meanwhile, and may rest on it), and while
+    /// so much waits for a checkpoint under way that acknowledgements are to wait for it too.
     pub fn take_batch(&mut self) -> Option<Batch> {
-        let batch = self.rows.take_batch()?;
+        if self.rows.is_under_way() || self.must_wait() {
+            return None;
+        }
+        if self.current.records.is_empty() && !self.current.sync {
+            // What else was changed follows from what is in the log.
+            self.rows.keep();
+            return None;
+        }
+        let id = self.rows.take_batch();
         self.under_way = std::mem::take(&mut self.current);
-        Some(batch)
+        let records = std::mem::take(&mut self.under_way.records);
+        self.under_way.bytes = records.len();
+        Some(Batch { id, records, sync: self.under_way.sync })
     }
 
-    /// The writer's result for the batch under way: releases the answers that waited for it.
+    /// The log's result for the batch under way: releases the answers that waited for it.
     ///
-    /// If it failed, every write not committed is answered [`Answer::Failed`] and no longer
-    /// visible, and updates are refused until a batch is committed again.
+    /// If it failed, every write that is not in the log is answered [`Answer::Failed`] and no longer
+    /// visible, and updates are refused until a batch is appended again.
     pub fn committed(
         &mut self,
         batch: BatchId,
-        result: Result<(), SeamError>,
+        result: Result<Appended, SeamError>,
         answers: &mut Vec<(Ticket, Answer)>,
     ) {
         if !self.rows.awaits(batch) {
             return;
         }
         let done = std::mem::take(&mut self.under_way);
-        let Err(error) = result else {
-            self.rows.committed();
-            self.disk_works();
-            answers.extend(done.answers);
-            return;
+        let error = match result {
+            Ok(Appended { position, synced }) => {
+                self.rows.committed();
+                self.position = position;
+                self.is_unsynced = !synced && (self.is_unsynced || done.is_relied_on);
+                self.batch_ended();
+                self.disk_works();
+                answers.extend(done.answers);
+                return;
+            }
+            Err(error) => error,
         };
         let lost = std::mem::take(&mut self.current);
         self.disk_failed(&error, &done, &lost);
@@ -260,9 +295,9 @@ impl<R: IndexRead> Engine<R> {
         answers.extend(waiting.map(|(ticket, _)| (ticket, Answer::Failed(error.clone()))));
     }
 
-    /// Whether nothing waits for the disk.
+    /// Whether nothing waits for the log.
     pub fn is_settled(&self) -> bool {
-        !self.rows.is_dirty() && !self.rows.is_under_way()
+        self.current.records.is_empty() && !self.current.sync && !self.rows.is_under_way()
     }
 
     /// Number of keys with something live.
@@ -271,7 +306,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Number of keys in conflict.
-    pub const fn conflicts(&self) -> ConflictCounts {
+    pub fn conflicts(&self) -> ConflictCounts {
         self.census.conflicts()
     }
 
@@ -280,7 +315,7 @@ impl<R: IndexRead> Engine<R> {
         self.census.pending(owner)
     }
 
-    /// Bytes that wait for the disk.
+    /// What rows take in memory that wait for a checkpoint, in bytes.
     pub fn pending_bytes(&self) -> usize {
         self.rows.bytes()
     }
@@ -296,6 +331,7 @@ impl<R: IndexRead> Engine<R> {
         ticket: Ticket,
         key: &Key,
         asked: &Asked,
+        durability: Durability,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> Result<(), StorageError> {
         self.check_disk()?;
@@ -312,7 +348,7 @@ impl<R: IndexRead> Engine<R> {
         let is_prepared = matches!(answer, Answer::Prepared { .. });
         answers.push((ticket, answer));
         if is_prepared {
-            self.settle(ticket, Answer::Durable, answers);
+            self.settle(ticket, Answer::Durable, durability, answers);
         }
         Ok(())
     }
@@ -360,7 +396,7 @@ impl<R: IndexRead> Engine<R> {
         // Within the scope this is what reading it again would show, for less.
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
-        self.make(at, key, merged)?;
+        self.make(at, key, merged, &delta)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
         Ok(Answer::Prepared { delta, changed, repeated, minted, view })
     }
@@ -378,32 +414,53 @@ impl<R: IndexRead> Engine<R> {
         })
     }
 
-    /// Gives `answer` once everything that is visible now is durable: also what changed nothing
-    /// rests on what it found.
-    fn settle(&mut self, ticket: Ticket, answer: Answer, answers: &mut Vec<(Ticket, Answer)>) {
-        if self.rows.is_dirty() {
-            self.current.answers.push((ticket, answer));
-        } else if self.rows.is_under_way() {
-            self.under_way.answers.push((ticket, answer));
-        } else {
-            answers.push((ticket, answer));
+    /// Gives `answer` once everything that is visible now is as durable as asked: also what changed
+    /// nothing rests on what it found.
+    fn settle(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        durability: Durability,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        let sync = durability == Durability::Sync;
+        let is_gathered = !self.current.records.is_empty();
+        let waits = match durability {
+            Durability::None => None,
+            _ if is_gathered => Some(&mut self.current),
+            _ if self.rows.is_under_way() && (!sync || self.under_way.sync) => {
+                Some(&mut self.under_way)
+            }
+            Durability::Sync if self.rows.is_under_way() || self.is_unsynced => {
+                Some(&mut self.current)
+            }
+            _ => None,
+        };
+        match waits {
+            Some(waiting) => {
+                waiting.sync |= sync;
+                waiting.answers.push((ticket, answer));
+            }
+            None => answers.push((ticket, answer)),
         }
     }
 
-    fn check_room(&self) -> Result<(), StorageError> {
-        let bytes = self.rows.bytes();
-        if bytes > self.config.pending_bytes_max {
-            return Err(StorageError::Overloaded(bytes));
-        }
-        Ok(())
+    /// Adds what was done to the batch being gathered.
+    fn record(&mut self, token: Token, record: &RecordOut<'_>) {
+        self.record_in(self.config.shards.shards().of_token(token), record);
+    }
+
+    fn record_in(&mut self, shard: Shard, record: &RecordOut<'_>) {
+        self.current.is_relied_on |= !matches!(record, RecordOut::Delivered(..));
+        log_record::push(&mut self.current.records, shard, record);
     }
 
     /// Changes the header row of `key` at `at`, and the census and the hash tree with it. Fails
     /// before it changes anything.
     fn put_header(&mut self, at: &RowKey, key: &Key, header: &Header) -> Result<(), StorageError> {
         let record = header.encode(at, key, self.trees.class_of(key));
-        let partitions = self.config.partitions;
-        let counted = |record: &[u8]| counted_key(at.as_bytes(), record, partitions);
+        let shards = self.config.shards.shards();
+        let counted = |record: &[u8]| counted_key(at.as_bytes(), record, shards);
         let looked = self.rows.get(Table::Header, at.as_bytes(), |record| {
             (counted(record), conflict_of(at, record), share(at.as_bytes(), record))
         })?;
@@ -416,7 +473,7 @@ impl<R: IndexRead> Engine<R> {
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
-                    self.count(Table::Header, at.as_bytes().to_vec(), counted, added);
+                    self.count(counted, added);
                 }
             }
         }
@@ -433,21 +490,12 @@ impl<R: IndexRead> Engine<R> {
         }
     }
 
-    fn count(&mut self, table: Table, place: Vec<u8>, counted: Counted, added: bool) {
+    fn count(&mut self, counted: Counted, added: bool) {
         if added {
             self.census.add(&counted)
         } else {
             self.census.remove(&counted)
         }
-        self.current.counted.push(Recorded { table, place, counted, added });
-    }
-
-    /// What a place counts as now.
-    fn counted_at(&self, table: Table, place: &[u8]) -> Result<Option<Counted>, StorageError> {
-        if table == Table::Outbox {
-            return self.pending_at(place);
-        }
-        let counted = |record: &[u8]| counted_key(place, record, self.config.partitions);
-        Ok(self.rows.get(table, place, counted)?.flatten())
+        self.current.counted.push((counted, added));
     }
 }

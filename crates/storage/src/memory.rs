@@ -1,80 +1,87 @@
-//! A replica in memory: an engine whose batches are committed at once to a simulated index.
+//! A replica in memory: an engine over a simulated disk, whose every batch goes through the log into
+//! the index at once.
 //!
-//! For tests that are not about the disk.
+//! For tests that are not about the log.
 
 use crate::{
-    Answer, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
-    StorageError, Ticket, TreeClasses,
+    Answer, Command, Engine, EngineConfig, SimDisk, SimFiles, SimIndex, SimIndexReader,
+    SimIndexWriter, SingleEngine, StorageError, Ticket, TreeClasses,
 };
 
-/// An engine and the index under it.
+/// An engine and the disk under it.
 #[derive(Debug)]
 pub struct MemoryEngine {
-    engine: Engine<SimIndexReader>,
-    writer: SimIndexWriter,
-    index: SimIndex,
+    single: SingleEngine<SimFiles, SimIndexReader, SimIndexWriter>,
+    disk: SimDisk,
 }
 
 impl MemoryEngine {
     /// An empty replica.
     pub fn new(config: EngineConfig) -> Self {
-        Self::open(SimIndex::new(), config).expect("an empty index can be read")
+        Self::open(SimDisk::new(), config).expect("an empty disk can be read")
     }
 
-    /// The replica that `index` holds.
-    pub fn open(index: SimIndex, config: EngineConfig) -> Result<Self, StorageError> {
-        let engine = Engine::open(index.reader(), config)?;
-        Ok(Self { engine, writer: index.writer(), index })
+    /// The replica that `disk` holds.
+    pub fn open(disk: SimDisk, config: EngineConfig) -> Result<Self, StorageError> {
+        let SimDisk { files, index } = disk.clone();
+        let (single, _) = SingleEngine::open(files, index.reader(), index.writer(), 0, config)?;
+        Ok(Self { single, disk })
     }
 
-    /// Executes a command and commits what it wrote; returns all its answers.
+    /// Executes a command and makes what it wrote durable; returns all its answers.
     pub fn execute_now(&mut self, command: Command) -> Vec<Answer> {
         let mut answers = Vec::new();
-        self.engine.execute(Ticket(0), command, &mut answers);
-        self.commit(&mut answers);
+        self.single.execute(Ticket(0), command, &mut answers);
+        self.write(&mut answers);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    /// Sweeps up to `rows` dead rows (see [`Engine::sweep`]) and commits that.
+    /// Sweeps up to `rows` dead rows (see [`Engine::sweep`]) and writes that.
     pub fn sweep(&mut self, rows: usize) -> bool {
-        let more = self.engine.sweep(rows);
-        self.commit(&mut Vec::new());
+        let more = self.single.engine_mut().sweep(rows);
+        self.write(&mut Vec::new());
         more
     }
 
-    /// Counts hash trees anew (see [`Engine::recount_trees`]) and commits what that mended.
+    /// Counts hash trees anew (see [`Engine::recount_trees`]) and writes what that mended.
     pub fn recount_trees(&mut self, rows: usize) -> bool {
-        let more = self.engine.recount_trees(rows);
-        self.commit(&mut Vec::new());
+        let more = self.single.engine_mut().recount_trees(rows);
+        self.write(&mut Vec::new());
         more
     }
 
-    /// Counts elements of large collections (see [`Engine::count_chunks`]) and commits that.
+    /// Counts elements of large collections (see [`Engine::count_chunks`]) and writes that.
     pub fn count_chunks(&mut self, rows: usize) -> bool {
-        let more = self.engine.count_chunks(rows);
-        self.commit(&mut Vec::new());
+        let more = self.single.engine_mut().count_chunks(rows);
+        self.write(&mut Vec::new());
         more
     }
 
     /// See [`Engine::set_tree_classes`].
     pub fn set_tree_classes(&mut self, classes: TreeClasses) {
-        self.engine.set_tree_classes(classes);
+        self.single.engine_mut().set_tree_classes(classes);
     }
 
-    fn commit(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
-        while let Some(batch) = self.engine.take_batch() {
-            let result = self.writer.commit(&batch.changes);
-            self.engine.committed(batch.id, result, answers);
+    fn write(&mut self, answers: &mut Vec<(Ticket, Answer)>) {
+        while self.single.log_batch(answers) {}
+        if self.single.engine().pending_bytes() > 0 {
+            // What it could not write it shows, and writes the next time.
+            let _ = self.single.checkpoint();
         }
     }
 
     /// The engine.
     pub const fn engine(&self) -> &Engine<SimIndexReader> {
-        &self.engine
+        self.single.engine()
     }
 
-    /// The index: for faults, and to take the disk away.
+    /// The disk: for faults, and to take it away.
+    pub const fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// The disk's index.
     pub const fn index(&self) -> &SimIndex {
-        &self.index
+        &self.disk.index
     }
 }

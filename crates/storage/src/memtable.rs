@@ -1,26 +1,27 @@
-//! The memtable: rows changed and not yet committed, over the committed index.
+//! The memtable: rows changed and not yet in the index, over the index.
 //!
-//! Invariants: a read sees every change made before it; one batch is under way at a time, so a
-//! batch that fails leaves nothing behind it that rests on it (a header that was committed after
-//! its element's row failed would claim to have seen what is not there).
+//! Two generations: the active one takes changes; the frozen one, if there is one, is on its way
+//! into the index and changes no more. Reads see active over frozen over index.
+//!
+//! Changes are gathered into batches, whose records go into the log. Of each batch that is not
+//! durable there is an undo list: what each row was in its generation before. A batch that fails
+//! takes back what it changed, and what the next one changed meanwhile, and nothing else.
+//!
+//! Invariants: a read sees every change made before it; one batch is under way at a time, so that
+//! nothing stays that rests on what failed (a header that was kept after its element's row was
+//! taken back would claim to have seen what is not there); the generation is frozen
+//! between two batches, and lent to the index's writer when all of it is durable in the log, so what
+//! goes into the index is the state at one position of the log.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
-use crate::{IndexRead, RowChange, SeamError, StorageError, Table};
+use crate::{IndexRead, SeamError, StorageError, Table};
 
 /// Names a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
-
-/// Changes for the index's writer, to be committed together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// To report the result under.
-    pub id: BatchId,
-    /// What to commit, in order of table and key; each row once.
-    pub changes: Vec<RowChange>,
-}
 
 impl From<SeamError> for StorageError {
     fn from(error: SeamError) -> Self {
@@ -33,15 +34,75 @@ impl From<SeamError> for StorageError {
     }
 }
 
+/// What a row in memory takes beside its key and value, in bytes: two allocations and its part of
+/// a node. Measured: 100,000 rows of 160 bytes take 27 MB.
+pub(crate) const ROW_OVERHEAD: usize = 100;
+
 /// A changed row: its value, or none where it was deleted.
 #[derive(Debug)]
-struct Slot {
-    value: Option<Vec<u8>>,
-    /// The batch that carries the change.
+pub(crate) struct Slot {
+    pub(crate) value: Option<Vec<u8>>,
+    /// The batch that made the change.
     batch: BatchId,
 }
 
-type RowName = (Table, Vec<u8>);
+/// Changed rows.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    tables: [BTreeMap<Vec<u8>, Slot>; Table::ALL.len()],
+    /// What they take.
+    bytes: usize,
+}
+
+impl Generation {
+    /// The rows of a table, in order.
+    pub(crate) fn rows(&self, table: Table) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.tables[table as usize].iter().map(|(key, slot)| (&key[..], slot.value.as_deref()))
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.iter().map(BTreeMap::len).sum()
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Option<&Slot> {
+        self.tables[table as usize].get(key)
+    }
+
+    fn range<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a [u8],
+        from: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a Slot)> {
+        self.tables[table as usize]
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+            .map(|(key, slot)| (&key[..], slot))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// Puts rows back as they were.
+    fn undo(&mut self, undo: Undo) {
+        for (table, key, before) in undo {
+            let rows = &mut self.tables[table as usize];
+            let is = match before {
+                Some(slot) => {
+                    self.bytes += slot_bytes(&key, &slot.value);
+                    rows.insert(key.clone(), slot)
+                }
+                None => rows.remove(&key),
+            };
+            self.bytes -= is.map_or(0, |slot| slot_bytes(&key, &slot.value));
+        }
+    }
+}
+
+fn slot_bytes(key: &[u8], value: &Option<Vec<u8>>) -> usize {
+    key.len() + value.as_ref().map_or(0, Vec::len) + ROW_OVERHEAD
+}
+
+/// What rows were in their generation, `None` where they were not in it; each row once.
+type Undo = Vec<(Table, Vec<u8>, Option<Slot>)>;
 
 /// The key right after `key`.
 pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
@@ -52,26 +113,32 @@ pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Memtable<R> {
     reader: R,
-    tables: [BTreeMap<Vec<u8>, Slot>; Table::ALL.len()],
-    /// Bytes of all keys and values in `tables`.
-    bytes: usize,
-    /// Rows changed since the last batch was taken, each once.
-    dirty: Vec<RowName>,
-    /// The batch that will carry them.
+    active: Generation,
+    frozen: Option<Arc<Generation>>,
+    /// The batch under way, if rows of it are frozen.
+    frozen_with: Option<BatchId>,
+    /// The batch being gathered.
     next: BatchId,
-    under_way: Option<(BatchId, Vec<RowName>)>,
+    current: Undo,
+    under_way: Option<(BatchId, Undo)>,
 }
 
 impl<R: IndexRead> Memtable<R> {
     pub(crate) fn new(reader: R) -> Self {
         Self {
             reader,
-            tables: Default::default(),
-            bytes: 0,
-            dirty: Vec::new(),
+            active: Generation::default(),
+            frozen: None,
+            frozen_with: None,
             next: BatchId(0),
+            current: Undo::new(),
             under_way: None,
         }
+    }
+
+    /// The index below.
+    pub(crate) const fn reader(&self) -> &R {
+        &self.reader
     }
 
     /// Looks at a row in place.
@@ -81,7 +148,8 @@ impl<R: IndexRead> Memtable<R> {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        if let Some(slot) = self.tables[table as usize].get(key) {
+        let slot = self.active.get(table, key);
+        if let Some(slot) = slot.or_else(|| self.frozen.as_ref()?.get(table, key)) {
             return Ok(slot.value.as_deref().map(look));
         }
         let (mut look, mut seen) = (Some(look), None);
@@ -98,16 +166,15 @@ impl<R: IndexRead> Memtable<R> {
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
         let from = from.max(prefix);
-        let mut changed = self.tables[table as usize]
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .peekable();
+        let active = self.active.range(table, prefix, from);
+        let frozen = self.frozen.iter().flat_map(|frozen| frozen.range(table, prefix, from));
+        let mut changed = over(active, frozen).peekable();
         let mut ended = false;
         self.reader.scan(table, from, &mut |key, value| {
             if !key.starts_with(prefix) {
                 return ControlFlow::Break(());
             }
-            while let Some((other, slot)) = changed.next_if(|(other, _)| other.as_slice() <= key) {
+            while let Some((other, slot)) = changed.next_if(|(other, _)| *other <= key) {
                 if let Some(value) = &slot.value
                     && visit(other, value).is_break()
                 {
@@ -136,31 +203,32 @@ impl<R: IndexRead> Memtable<R> {
 
     /// Changes a row.
     pub(crate) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        let length = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
-        let next = self.next;
-        self.bytes += length(&value);
-        if let Some(slot) = self.tables[table as usize].get_mut(key.as_slice()) {
-            self.bytes -= length(&slot.value);
-            slot.value = value;
-            if slot.batch != next {
-                slot.batch = next;
-                self.dirty.push((table, key));
+        let rows = &mut self.active.tables[table as usize];
+        let slot = Slot { value, batch: self.next };
+        self.active.bytes += slot_bytes(&key, &slot.value);
+        match rows.get_mut(&key[..]) {
+            Some(there) => {
+                self.active.bytes -= slot_bytes(&key, &there.value);
+                let before = std::mem::replace(there, slot);
+                if before.batch != self.next {
+                    self.current.push((table, key, Some(before)));
+                }
             }
-            return;
+            None => {
+                rows.insert(key.clone(), slot);
+                self.current.push((table, key, None));
+            }
         }
-        self.bytes += key.len();
-        self.tables[table as usize].insert(key.clone(), Slot { value, batch: next });
-        self.dirty.push((table, key));
     }
 
-    /// Bytes that wait for the disk.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    /// What rows that are not in the index take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.active.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
     }
 
-    /// Whether rows were changed since the last batch was taken.
-    pub(crate) const fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    /// What those of them take that are not frozen.
+    pub(crate) const fn active_bytes(&self) -> usize {
+        self.active.bytes
     }
 
     /// Whether a batch was taken whose result is not known.
@@ -168,26 +236,21 @@ impl<R: IndexRead> Memtable<R> {
         self.under_way.is_some()
     }
 
-    /// Everything changed since the last batch; `None` if nothing, or while one is under way.
-    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
-        if self.dirty.is_empty() || self.under_way.is_some() {
-            return None;
-        }
-        let mut names = std::mem::take(&mut self.dirty);
-        // In order of key, as a B-tree is written best.
-        names.sort_unstable();
-        let changes = names
-            .iter()
-            .map(|(table, key)| RowChange {
-                table: *table,
-                key: key.clone(),
-                value: self.tables[*table as usize].get(key).and_then(|slot| slot.value.clone()),
-            })
-            .collect();
+    /// Ends the batch being gathered. None is under way.
+    pub(crate) fn take_batch(&mut self) -> BatchId {
+        debug_assert!(self.under_way.is_none(), "one batch at a time");
         let id = self.next;
         self.next = BatchId(id.0 + 1);
-        self.under_way = Some((id, names));
-        Some(Batch { id, changes })
+        self.under_way = Some((id, std::mem::take(&mut self.current)));
+        id
+    }
+
+    /// Nothing that was changed since the last batch needs to be durable, and none is under way:
+    /// there is nothing to take it back for.
+    pub(crate) fn keep(&mut self) {
+        debug_assert!(self.under_way.is_none(), "what is under way may fail");
+        self.current.clear();
+        self.next = BatchId(self.next.0 + 1);
     }
 
     /// Whether `batch` is the one under way.
@@ -195,99 +258,66 @@ impl<R: IndexRead> Memtable<R> {
         self.under_way.as_ref().is_some_and(|(id, _)| *id == batch)
     }
 
-    /// The batch under way was committed: its rows are read from the index again.
+    /// The batch under way is in the log.
     pub(crate) fn committed(&mut self) {
-        let Some((id, names)) = self.under_way.take() else { return };
-        for (table, key) in names {
-            let rows = &mut self.tables[table as usize];
-            if rows.get(&key).is_some_and(|slot| slot.batch == id)
-                && let Some(slot) = rows.remove(&key)
-            {
-                self.bytes -= key.len() + slot.value.map_or(0, |value| value.len());
-            }
-        }
+        self.under_way = None;
+        self.frozen_with = None;
     }
 
-    /// The batch under way failed: everything not committed is gone.
+    /// The batch under way failed: what it changed is taken back, and what was changed since.
     pub(crate) fn failed(&mut self) {
-        self.tables = Default::default();
-        self.bytes = 0;
-        self.dirty.clear();
-        self.under_way = None;
+        self.active.undo(std::mem::take(&mut self.current));
+        let Some((_, undo)) = self.under_way.take() else { return };
+        if self.frozen_with.take().is_some()
+            && let Some(frozen) = self.frozen.take()
+        {
+            // What came after the frozen rows was taken back above: there is nothing else.
+            self.active = Arc::into_inner(frozen).expect("it is lent only once it is durable");
+        }
+        self.active.undo(undo);
     }
+
+    /// Freezes the active rows, if nothing is frozen and no batch being gathered changed any.
+    pub(crate) fn freeze(&mut self) -> bool {
+        if self.frozen.is_some() || !self.current.is_empty() {
+            return false;
+        }
+        self.frozen = Some(Arc::new(std::mem::take(&mut self.active)));
+        self.frozen_with = self.under_way.as_ref().map(|(id, _)| *id);
+        true
+    }
+
+    /// Whether rows are frozen.
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// The frozen rows, once all of them are durable in the log.
+    pub(crate) fn frozen(&self) -> Option<&Arc<Generation>> {
+        self.frozen.as_ref().filter(|_| self.frozen_with.is_none())
+    }
+
+    /// The frozen rows are in the index.
+    pub(crate) fn thaw(&mut self) -> Option<Arc<Generation>> {
+        self.frozen.take()
+    }
+}
+
+/// Two ordered sequences of rows as one; of a row in both, that of `upper`.
+fn over<'a>(
+    upper: impl Iterator<Item = (&'a [u8], &'a Slot)>,
+    lower: impl Iterator<Item = (&'a [u8], &'a Slot)>,
+) -> impl Iterator<Item = (&'a [u8], &'a Slot)> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
+    std::iter::from_fn(move || {
+        let Some((key, _)) = upper.peek() else { return lower.next() };
+        if let Some(before) = lower.next_if(|(other, _)| other < key) {
+            return Some(before);
+        }
+        lower.next_if(|(other, _)| other == key);
+        upper.next()
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{IndexWrite, SimIndex};
-
-    fn rows<R: IndexRead>(
-        memtable: &Memtable<R>,
-        prefix: &[u8],
-        from: &[u8],
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut rows = Vec::new();
-        memtable
-            .scan(Table::Header, prefix, from, |key, value| {
-                rows.push((key.to_vec(), value.to_vec()));
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-        rows
-    }
-
-    proptest! {
-        /// Against one map that takes every change at once.
-        #[test]
-        fn reads_see_the_memtable_over_the_index(
-            steps in prop::collection::vec((prop::collection::vec(0u8..3, 1..4), any::<Option<u8>>(), 0u8..6), 0..60),
-            prefix in prop::collection::vec(0u8..3, 0..2),
-            from in prop::collection::vec(0u8..3, 0..3),
-        ) {
-            let index = SimIndex::new();
-            let mut writer = index.writer();
-            let mut memtable = Memtable::new(index.reader());
-            let mut model = BTreeMap::new();
-            let mut taken = None;
-            for (key, value, step) in steps {
-                match value {
-                    Some(value) => model.insert(key.clone(), vec![value]),
-                    None => model.remove(&key),
-                };
-                memtable.put(Table::Header, key, value.map(|value| vec![value]));
-                match step {
-                    0 if taken.is_none() => {
-                        taken = memtable.take_batch();
-                        if let Some(batch) = &taken {
-                            writer.commit(&batch.changes).unwrap();
-                        }
-                    }
-                    1 if taken.take().is_some() => memtable.committed(),
-                    _ => {}
-                }
-                let within = |key: &&Vec<u8>| key.starts_with(&prefix);
-                let expected: Vec<_> = model.iter().filter(|(key, _)| within(key))
-                    .map(|(key, value)| (key.clone(), value.clone())).collect();
-                prop_assert_eq!(rows(&memtable, &prefix, &[]), expected.clone());
-                let after: Vec<_> = expected.iter().filter(|(key, _)| *key > from).cloned().collect();
-                prop_assert_eq!(rows(&memtable, &prefix, &successor(&from)), after);
-                for key in [vec![0], vec![1, 2]] {
-                    let got = memtable.get(Table::Header, &key, <[u8]>::to_vec).unwrap();
-                    prop_assert_eq!(got.as_ref(), model.get(&key));
-                }
-            }
-            if taken.is_some() {
-                memtable.committed();
-            }
-            if let Some(batch) = memtable.take_batch() {
-                writer.commit(&batch.changes).unwrap();
-                memtable.committed();
-            }
-            prop_assert_eq!(memtable.bytes(), 0);
-            prop_assert!(memtable.tables[Table::Header as usize].is_empty());
-        }
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
+use crate::census::ShardCensus;
 use crate::engine::Chunk;
 use crate::row_key::{RowKey, is_long_element};
 use crate::tree::{LeafSum, Share, key_digest};
@@ -499,6 +500,19 @@ pub(crate) fn has_more(record: &[u8]) -> bool {
     outline
         .and_then(|(_, rest)| Outline::of(rest))
         .is_none_or(|rest| !rest.local.is_empty() || rest.flags & UNKNOWN_TYPE != 0)
+}
+
+/// The record of a shard: up to which position of the log its rows go, and its census, if known.
+pub(crate) fn encode_shard(row_key: &[u8], position: u64, census: Option<&ShardCensus>) -> Vec<u8> {
+    seal(row_key, &clock::encode(&(position, census)))
+}
+
+/// What stands in the record of a shard.
+pub(crate) fn decode_shard(
+    row_key: &[u8],
+    record: &[u8],
+) -> Result<(u64, Option<ShardCensus>), StorageError> {
+    decode(open(row_key, record)?)
 }
 
 /// The record of a pending delta.

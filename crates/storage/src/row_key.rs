@@ -10,6 +10,7 @@
 //!          "chunk" ‖ tag (1) ‖ Header key
 //! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
 //! ElementTree  the key of an Element row, or what those of a collection begin with
+//! Shard    number (2, big-endian)
 //!
 //! form     0x00 ‖ length of bucket (1) ‖ bucket ‖ key     if that is at most FORM_MAX bytes
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
@@ -179,6 +180,12 @@ impl RowKey {
         [CHUNK, &[tag.0], self.as_bytes()].concat()
     }
 
+    /// The key's token.
+    pub(crate) fn token(&self) -> Token {
+        let token = self.bytes.first_chunk().expect("a place begins with its token");
+        Token(u128::from_be_bytes(*token))
+    }
+
     /// In which partition the key lies.
     pub(crate) fn partition(bytes: &[u8], count: PartitionCount) -> Option<Partition> {
         let token = bytes.first_chunk::<TOKEN_BYTES>()?;
@@ -286,6 +293,7 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
                 None => parse_conflict(row_key)?.1,
             }
         }
+        Table::Shard => return None,
     };
     at.first_chunk().map(|token| Token(u128::from_be_bytes(*token)))
 }

@@ -1,13 +1,16 @@
 //! The two seams under the engine: an ordered transactional index, and files.
 //!
 //! Each has a real implementation (crate `storage-lmdb`) and a simulated double here, and both
-//! must pass `conformance`. The engine writes through them only in batches,
-//! on an I/O thread; it reads the index from its event loop.
+//! must pass `conformance`. What an engine changes is written through them on I/O threads: records
+//! into the files of the log, and now and then rows into the index. The engine itself only reads
+//! the index, from its event loop.
 
+mod disk;
 mod files;
 mod memory;
 
-pub use files::SimFiles;
+pub use disk::{DiskSnapshot, SimDisk};
+pub use files::{FilesSnapshot, SimFiles};
 pub use memory::{IndexSnapshot, SimIndex, SimIndexReader, SimIndexWriter};
 
 use std::ops::ControlFlow;
@@ -35,7 +38,7 @@ pub enum SeamError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
-    /// Facts about the index itself (its stamp).
+    /// Collections with dead rows that wait to be swept.
     Meta = 0,
     /// One row per key: every type tag's header or whole state.
     Header = 1,
@@ -47,12 +50,21 @@ pub enum Table {
     Tree = 4,
     /// Chunks of the hash trees over the elements of large collections.
     ElementTree = 5,
+    /// One row per storage shard: up to where in the log the other tables go, and its census.
+    Shard = 6,
 }
 
 impl Table {
     /// Every table, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Meta, Self::Header, Self::Element, Self::Outbox, Self::Tree, Self::ElementTree];
+    pub const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Header,
+        Self::Element,
+        Self::Outbox,
+        Self::Tree,
+        Self::ElementTree,
+        Self::Shard,
+    ];
 }
 
 /// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.
@@ -85,14 +97,14 @@ pub fn check_file_name(name: &str) -> Result<(), SeamError> {
 }
 
 /// One change of one row: a new value, or none to delete it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowChange {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowChange<'a> {
     /// The table of the row.
     pub table: Table,
     /// The row's key: 1 to [`ROW_KEY_MAX`] bytes.
-    pub key: Vec<u8>,
+    pub key: &'a [u8],
     /// The row's new value, or `None` to delete the row (also when it is absent).
-    pub value: Option<Vec<u8>>,
+    pub value: Option<&'a [u8]>,
 }
 
 /// What a scan does with each key and value; breaking ends it.
@@ -118,7 +130,7 @@ pub trait IndexWrite {
     /// Applies all changes in order, or none. Once this returns `Ok` they survive a crash of the
     /// process and of the machine. On `Full`, `ReadOnly` and `Corrupt` nothing was applied, nor
     /// when a key is refused ([`check_row_key`]).
-    fn commit(&mut self, changes: &[RowChange]) -> Result<(), SeamError>;
+    fn commit(&mut self, changes: &[RowChange<'_>]) -> Result<(), SeamError>;
 }
 
 /// Named append-only files in one flat directory.

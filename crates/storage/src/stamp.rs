@@ -28,7 +28,7 @@ pub const STAMP_FILE: &str = "stamp";
 const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 3;
+pub const DIRECTORY_FORMAT: u32 = 4;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 const STAMP_MAX: usize = 4_096;
@@ -55,6 +55,9 @@ pub struct DirectoryStamp {
     pub shards: u32,
     /// The ring by which keys are placed.
     pub ring: StampedRing,
+    /// Which directory of this node it is: 64 random bits of the start that made it. What the log
+    /// holds carries them, so that files of another directory are not taken for its own.
+    pub directory: u64,
 }
 
 /// Why a data directory is not used. In every case nothing in it was changed, except that on
@@ -155,7 +158,8 @@ pub enum StampError {
 /// Checks that the directory is stamped as `wanted`, and stamps an empty one. To be called before
 /// anything else is read from or written to the directory; returns the stamp that stands.
 ///
-/// A node's name may change where its id did not; the name on disk stays the first one.
+/// A node's name may change where its id did not; the name on disk stays the first one. So does
+/// [`directory`](DirectoryStamp::directory), which is not compared.
 pub fn check_or_write(
     files: &mut impl Files,
     wanted: &DirectoryStamp,
@@ -222,10 +226,11 @@ impl DirectoryStamp {
     }
 
     fn text(&self) -> String {
-        let Self { format, cluster, node, node_name, partitions, shards, ring } = self;
+        let Self { format, cluster, node, node_name, partitions, shards, ring, directory } = self;
         let mut text = format!(
             "{TITLE}format = {format}\ncluster = \"{cluster}\"\nnode = \"{node_name}\"\n\
-             node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n{}",
+             node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n\
+             directory = \"{directory:016x}\"\n{}",
             ring.text()
         );
         let checksum = xxh3_64(text.as_bytes());
@@ -265,17 +270,20 @@ impl DirectoryStamp {
         if found != format {
             return Err(StampError::OtherFormat { found, wanted: format });
         }
-        let node = u64::from_str_radix(quoted("node_id")?, 16)
-            .map_err(|_| damaged("its node_id is no number"))?;
+        let id = |name: &str| {
+            u64::from_str_radix(quoted(name)?, 16)
+                .map_err(|_| damaged(&format!("its {name} is no number")))
+        };
         let ring = StampedRing::parse(quoted("ring")?, number("members")?, field("names")?);
         Ok(Self {
             ring: ring.map_err(damaged)?,
             format,
             cluster: quoted("cluster")?.into(),
-            node: NodeId(node),
+            node: NodeId(id("node_id")?),
             node_name: quoted("node")?.into(),
             partitions: number("partitions")?,
             shards: number("shards")?,
+            directory: id("directory")?,
         })
     }
 }
@@ -293,6 +301,7 @@ mod tests {
             node_name: "n1".into(),
             partitions: 4_096,
             shards: 8,
+            directory: 0xd1,
             ring: ring(7, 3, &["n1", "n2", "n3"]),
         }
     }
@@ -323,16 +332,17 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 3\n\
+             format = 4\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
+             directory = \"00000000000000d1\"\n\
              ring = \"07070707070707070707070707070707\"\n\
              members = 3\n\
              names = [\"n1\", \"n2\", \"n3\"]\n\
-             checksum = \"757c322736e00e4f\"\n"
+             checksum = \"9c6256d49cd98fa3\"\n"
         );
     }
 
@@ -344,6 +354,8 @@ mod tests {
         assert_eq!(check_or_write(&mut files, &stamp()), Ok(stamp()));
         let renamed = DirectoryStamp { node_name: "renamed".into(), ..stamp() };
         assert_eq!(check_or_write(&mut files, &renamed), Ok(stamp()));
+        let drawn_anew = DirectoryStamp { directory: 0xd2, ..stamp() };
+        assert_eq!(check_or_write(&mut files, &drawn_anew), Ok(stamp()));
         assert_eq!(files.list().unwrap(), [STAMP_FILE]);
     }
 

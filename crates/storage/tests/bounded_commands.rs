@@ -8,8 +8,8 @@ use std::rc::Rc;
 use clock::{CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use storage::{
-    Answer, Command, Engine, EngineConfig, IndexRead, IndexWrite, SeamError, SimIndex,
-    SimIndexReader, SimIndexWriter, Table, Ticket, Visit,
+    Answer, Command, Durability, EngineConfig, IndexRead, SeamError, ShardSet, Shards, SimDisk,
+    SimFiles, SimIndexReader, SimIndexWriter, SingleEngine, Table, Ticket, Visit,
 };
 use values::{Blob, BucketId, Key, MapOp, Operation, OrsetOp};
 
@@ -40,23 +40,24 @@ impl IndexRead for Counting {
 }
 
 struct Replica {
-    engine: Engine<Counting>,
-    writer: SimIndexWriter,
+    engine: SingleEngine<SimFiles, Counting, SimIndexWriter>,
     rows: Rc<Cell<u64>>,
 }
 
 impl Replica {
     fn new(node: u64) -> Self {
-        let (index, rows) = (SimIndex::new(), Rc::new(Cell::new(0)));
+        let (disk, rows) = (SimDisk::new(), Rc::new(Cell::new(0)));
+        let partitions = PartitionCount::new(16).expect("a power of two");
         let config = EngineConfig {
             node: NodeId(node),
             process: node,
-            partitions: PartitionCount::new(16).expect("a power of two"),
+            shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: 1 << 30,
         };
-        let reader = Counting { reader: index.reader(), rows: Rc::clone(&rows) };
-        let engine = Engine::open(reader, config).expect("an empty index");
-        Self { engine, writer: index.writer(), rows }
+        let reader = Counting { reader: disk.index.reader(), rows: Rc::clone(&rows) };
+        let (engine, _) = SingleEngine::open(disk.files, reader, disk.index.writer(), 0, config)
+            .expect("an empty disk");
+        Self { engine, rows }
     }
 
     /// The answers to a command, and how many rows it took to find them.
@@ -65,10 +66,8 @@ impl Replica {
         self.rows.set(0);
         self.engine.execute(Ticket(0), command, &mut answers);
         let rows = self.rows.get();
-        if let Some(batch) = self.engine.take_batch() {
-            let result = self.writer.commit(&batch.changes);
-            self.engine.committed(batch.id, result, &mut answers);
-        }
+        self.engine.log_batch(&mut answers);
+        self.engine.checkpoint().expect("a disk that works");
         (answers.into_iter().map(|(_, answer)| answer).collect(), rows)
     }
 
@@ -82,6 +81,7 @@ impl Replica {
             stamp,
             named: None,
             limits: std::sync::Arc::default(),
+            durability: Durability::Sync,
         };
         let (answers, rows) = self.give(command);
         match answers.into_iter().next() {
@@ -91,7 +91,8 @@ impl Replica {
     }
 
     fn merge(&mut self, key: &Key, delta: &values::Delta) -> u64 {
-        self.give(Command::Merge { key: key.clone(), delta: delta.clone(), show: None }).1
+        let (key, delta, durability) = (key.clone(), delta.clone(), Durability::Sync);
+        self.give(Command::Merge { key, delta, show: None, durability }).1
     }
 }
 

@@ -7,11 +7,13 @@ use values::{Key, Limits, Scope};
 
 use super::*;
 use crate::allowance::Allowance;
-use crate::commit;
+use crate::checkpoint_thread;
 use crate::config::Settings;
 use crate::data_directory::DataDirectory;
 use crate::identity::ring_summary;
 use crate::links::HeaderBase;
+use crate::log_thread;
+use crate::recovery::recover;
 use crate::routing::{LoopHandle, LoopOwners};
 use crate::work::Results;
 
@@ -22,14 +24,16 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let partitions = config.partitions;
     let ring = Ring::place(&[config.node().into()], partitions, 1, None).unwrap().ring;
     let summary = ring_summary(&ring, config.names());
-    let DataDirectory { reader, .. } = DataDirectory::open(&config, &summary).unwrap();
+    let directory = DataDirectory::open(&config, &summary).unwrap();
     let (work_sender, work) = mpsc::channel(8);
     let (urgent_sender, urgent) = mpsc::unbounded_channel();
     let jobs = mpsc::unbounded_channel().0;
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
     let node = config.node();
-    let engine_config = EngineConfig { node, process: 1, partitions, pending_bytes_max: 1 << 20 };
+    let engine_config =
+        |_| EngineConfig { node, process: 1, shards: owners.set(0), pending_bytes_max: 1 << 20 };
+    let mut engines = recover(directory, owners, engine_config).unwrap().engines;
     let core_config = CoreConfig {
         node,
         core: 0,
@@ -50,12 +54,14 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         loop_index: 0,
         clock,
         core: Core::new(core_config, ring),
-        engine: Engine::open(ShardReader::new(reader, partitions, owners, 0), engine_config)
-            .unwrap(),
+        engine: engines.remove(0).0,
         outgoing: Outgoing::new(header, &[]),
         links: Vec::new(),
         routes: Routes::new(vec![handle.clone()], owners),
-        commits: commit::queue().0,
+        log: log_thread::queue().0,
+        index: checkpoint_thread::queue().0,
+        checkpoint_bytes: 1 << 20,
+        log_damage: 0,
         work,
         urgent,
         wait_max_ms: 30_000,

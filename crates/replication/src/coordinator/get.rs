@@ -366,7 +366,9 @@ impl Get {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {
-                turn.store(Waiter::Nobody, Command::Merge { key, delta, show: None });
+                let durability = turn.durability(&key);
+                let command = Command::Merge { key, delta, show: None, durability };
+                turn.store(Waiter::Nobody, command);
             } else {
                 let budget_ms = turn.shared.config.timeout_ms;
                 let body = Body::Merge { key, delta, show: None };

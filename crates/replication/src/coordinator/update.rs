@@ -243,6 +243,7 @@ impl Update {
             stamp: self.stamp,
             named: self.terms.named,
             limits: Arc::clone(&self.terms.limits),
+            durability: turn.durability(&self.terms.key),
         };
         turn.store(waiter, command);
     }
@@ -493,7 +494,8 @@ impl Update {
         turn.deferred.push(owner);
         let waiter = self.terms.waiter(0, owner, PartKind::Defer);
         let (key, delta) = (self.terms.key.clone(), self.delta.clone());
-        turn.store(waiter, Command::Defer { owner, key, delta });
+        let durability = turn.durability(&key);
+        turn.store(waiter, Command::Defer { owner, key, delta, durability });
     }
 
     /// Whether nothing more can be learnt without a late acknowledgement.

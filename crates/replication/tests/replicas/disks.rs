@@ -21,7 +21,7 @@ fn a_coordinator_whose_own_disk_was_full_catches_up_once_there_is_room() {
 #[test]
 fn a_hint_that_the_disk_refused_is_tried_again() {
     // What A merges fills its room, so there is none for the hint.
-    let mut net = Net::with_room(200);
+    let mut net = Net::with_room(450);
     net.hold(&[(A, C)]);
     net.set_commits(A, false);
     let call = net.call(A, sadd(&"x".repeat(190)));
@@ -41,13 +41,14 @@ fn a_damaged_replica_is_repaired_by_the_reads_that_meet_it() {
     net.pass(1_000);
     let mut row = Vec::new();
     net.disk(A)
+        .index
         .reader()
         .scan(Table::Header, &[], &mut |key, _| {
             row = key.to_vec();
             std::ops::ControlFlow::Break(())
         })
         .unwrap();
-    assert!(net.disk(A).corrupt(Table::Header, &row, 20));
+    assert!(net.disk(A).index.corrupt(Table::Header, &row, 20));
     for node in [A, B, C] {
         net.ask(node, Request::get(key(), Scope::Whole)).unwrap();
         net.pass(3_000);

@@ -9,8 +9,8 @@ use replication::{
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
-    Batch, Command, Engine, EngineConfig, IndexWrite, SimIndex, SimIndexReader, SimIndexWriter,
-    Ticket,
+    Batch, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk, SimFiles,
+    SimIndexReader, Ticket,
 };
 use values::{
     Blob, BytesOp, CounterOp, Key, Limits, ManySiblings, Operation, OrsetOp, Register, RegisterOp,
@@ -28,8 +28,8 @@ pub(crate) const REQUESTS_MAX: usize = 100;
 struct Node {
     core: Core,
     engine: Engine<SimIndexReader>,
-    writer: SimIndexWriter,
-    disk: SimIndex,
+    log: Log<SimFiles>,
+    disk: SimDisk,
     /// Whether what it writes is committed at once.
     commits: bool,
     batch: Option<Batch>,
@@ -104,7 +104,7 @@ impl Net {
         self.pass(300_000);
     }
 
-    pub(crate) fn disk(&self, node: NodeId) -> &SimIndex {
+    pub(crate) fn disk(&self, node: NodeId) -> &SimDisk {
         &self.nodes[&node].disk
     }
 
@@ -158,9 +158,16 @@ impl Net {
             let Some(batch) = node.batch.take().or_else(|| node.engine.take_batch()) else {
                 return;
             };
-            let result = node.writer.commit(&batch.changes);
+            let mut batch = batch;
+            let result = node.log.commit(&mut batch.records, batch.sync);
             let mut answers = Vec::new();
             node.engine.committed(batch.id, result, &mut answers);
+            // What is in the log goes into the index as soon as it can.
+            node.engine.freeze(node.log.end());
+            if let Some(checkpoint) = node.engine.take_checkpoint() {
+                let written = checkpoint.write(&mut node.disk.index.writer(), &mut || ());
+                node.engine.checkpointed(written);
+            }
             let commits = std::mem::replace(&mut node.commits, false);
             for (ticket, answer) in answers {
                 self.event(id, Event::Storage { ticket, answer });
@@ -305,17 +312,17 @@ impl Node {
         };
         let members = NODES.map(Member::new);
         let ring = Ring::place(&members, partitions, 3, None).unwrap().ring;
-        let disk = SimIndex::new();
+        let disk = SimDisk::new();
         let engine = EngineConfig {
             node: id,
             process: id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-            partitions,
+            shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: room,
         };
         Self {
             core: Core::new(config, ring),
-            engine: Engine::open(disk.reader(), engine).unwrap(),
-            writer: disk.writer(),
+            engine: Replay::begin(disk.index.reader(), engine).unwrap().finish(0),
+            log: Log::open(disk.files.clone(), 0, &[], &mut |_, _| ()).unwrap().0,
             disk,
             commits: true,
             batch: None,

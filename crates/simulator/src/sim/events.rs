@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use replication::{Action, Call, Effect, Event, Now};
-use storage::{Answer, Batch, Command, Engine, IndexWrite, SeamError, SimIndexReader, Ticket};
+use storage::{Answer, Batch, Checkpoint, Command, Engine, SeamError, SimIndexReader, Ticket};
 use values::{Delta, Key, Scope, View};
 
 use super::{Happening, Sim};
@@ -14,6 +14,13 @@ use crate::random::mix;
 /// Wall clock at the start of every simulation, in milliseconds since 1970: any late enough for
 /// clocks to be set back.
 pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// Batches with which a checkpoint begins, in a thousand: so many that rows are met in memory, on
+/// their way and in the index.
+const CHECKPOINTS: u32 = 100;
+
+/// A node whose log takes nothing any more is restarted after this long.
+const RESTART_MS: u64 = 500;
 
 /// Rows of cleared collections that an engine looks at after each commit.
 const SWEEP_ROWS: usize = 8;
@@ -69,24 +76,39 @@ impl Sim {
             Happening::Committed { node, life, batch } if self.nodes[node].life == life => {
                 self.committed(node, batch);
             }
+            Happening::Checkpointed { node, life, checkpoint } if self.nodes[node].life == life => {
+                self.checkpointed(node, &checkpoint);
+            }
+            Happening::Restarted { node, life } if self.nodes[node].life == life => {
+                self.restart_process(node);
+            }
             Happening::Called { node, life, event } if self.nodes[node].life == life => {
                 self.step(node, *event);
             }
-            Happening::Committed { .. } | Happening::Called { .. } => {}
+            Happening::Committed { .. }
+            | Happening::Checkpointed { .. }
+            | Happening::Restarted { .. }
+            | Happening::Called { .. } => {}
             Happening::LinkNoticed { node, peer } => self.notice_link(node, peer),
         }
     }
 
-    fn committed(&mut self, node: usize, batch: Batch) {
+    fn committed(&mut self, node: usize, mut batch: Batch) {
         let disk = &self.nodes[node].disk;
-        if self.random.chance(self.options.disk.refused) {
+        // A fault is met by the write that it is meant for, or does not come.
+        let is_append = !batch.records.is_empty();
+        if self.random.chance(self.options.disk.refused) && is_append {
             disk.fail_next(SeamError::Full);
-        } else if self.random.chance(self.options.disk.misreported) {
-            disk.apply_and_fail_next(SeamError::Io("simulated".to_owned()));
+        } else if self.random.chance(self.options.disk.misreported) && is_append && batch.sync {
+            disk.files.fail_next_sync();
         }
+        let life = self.nodes[node].life;
         let Some(process) = &mut self.nodes[node].process else { return };
-        let result = process.writer.commit(&batch.changes);
+        let result = process.log.commit(&mut batch.records, batch.sync);
         process.committing = false;
+        if process.log.failure().is_some() {
+            self.enqueue(self.now_ms + RESTART_MS, Happening::Restarted { node, life });
+        }
         self.trace(3, node as u64, u64::from(result.is_ok()));
         let mut answers = Vec::new();
         if let Some(process) = &mut self.nodes[node].process {
@@ -98,6 +120,22 @@ impl Sim {
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
         self.run(node, &mut events);
+    }
+
+    fn checkpointed(&mut self, node: usize, checkpoint: &Checkpoint) {
+        let disk = &self.nodes[node].disk;
+        if self.random.chance(self.options.disk.refused) {
+            disk.index.fail_next(SeamError::Full);
+        }
+        let result = checkpoint.write(&mut disk.index.writer(), &mut || ());
+        self.trace(10, node as u64, u64::from(result.is_ok()));
+        if let Some(process) = &mut self.nodes[node].process {
+            if result.is_ok() {
+                process.log.trim(checkpoint.position()).expect("simulated files go");
+            }
+            process.engine.checkpointed(result);
+        }
+        self.start_commit(node);
     }
 
     pub(super) fn step(&mut self, node: usize, event: Event) {
@@ -186,16 +224,25 @@ impl Sim {
     }
 
     pub(super) fn start_commit(&mut self, node: usize) {
-        let life = self.nodes[node].life;
+        let (life, disk) = (self.nodes[node].life, self.options.disk);
         let Some(process) = &mut self.nodes[node].process else { return };
-        if process.committing {
-            return;
-        }
-        if let Some(batch) = process.engine.take_batch() {
+        if !process.committing
+            && let Some(batch) = process.engine.take_batch()
+        {
             process.committing = true;
-            let disk = self.options.disk;
+            if self.random.chance(CHECKPOINTS) {
+                process.engine.freeze(0);
+            }
             let takes_ms = self.random.between(disk.commit_min_ms, disk.commit_max_ms);
             self.enqueue(self.now_ms + takes_ms, Happening::Committed { node, life, batch });
+        }
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if let Some(checkpoint) = process.engine.take_checkpoint() {
+            let takes_ms = self.random.between(disk.commit_min_ms, 4 * disk.commit_max_ms);
+            self.enqueue(
+                self.now_ms + takes_ms,
+                Happening::Checkpointed { node, life, checkpoint: Box::new(checkpoint) },
+            );
         }
     }
 

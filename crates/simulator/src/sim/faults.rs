@@ -1,14 +1,28 @@
 //! What tests and fault injection do to a cluster: cut and mend ways, pause and resume, crash and
 //! restart nodes, wipe disks, set clocks.
 //!
-//! A crash loses what no disk had committed and everything on its way to or from the node; a node
-//! that starts again has a new process id, as a real one would.
+//! A crash loses everything on its way to or from the node, and of what its disk had not synced
+//! any part, at any byte; a node that starts again has a new process id, as a real one would.
 
 use replication::{Event, RequestError};
-use storage::IndexWrite;
+use storage::{IndexWrite, RowChange, SeamError};
 
 use super::{Happening, Sim};
 use crate::{DiskFaults, NetworkFaults};
+
+/// Writes an index until its machine stops.
+struct Stopping<W> {
+    writer: W,
+    /// Transactions before that.
+    left: u64,
+}
+
+impl<W: IndexWrite> IndexWrite for Stopping<W> {
+    fn commit(&mut self, changes: &[RowChange<'_>]) -> Result<(), SeamError> {
+        self.left = self.left.checked_sub(1).ok_or(SeamError::Io("stopped".to_owned()))?;
+        self.writer.commit(changes)
+    }
+}
 
 impl Sim {
     /// Cuts both ways between two nodes.
@@ -51,10 +65,22 @@ impl Sim {
         self.options.disk = faults;
         for node in 0..self.nodes.len() {
             if let Some(process) = &mut self.nodes[node].process {
+                if process.log.failure().is_some() {
+                    self.restart_process(node);
+                    continue;
+                }
                 process.engine.probe();
                 self.start_commit(node);
             }
         }
+    }
+
+    /// Ends a node's process and starts another at once, on the same machine: what was appended is
+    /// there, synced or not.
+    pub(super) fn restart_process(&mut self, node: usize) {
+        self.end(node);
+        self.nodes[node].disk.files.process_ended();
+        self.restart(node);
     }
 
     /// Sets a node's wall clock forward or back.
@@ -77,27 +103,50 @@ impl Sim {
         }
     }
 
-    /// Kills a node: what its disk has not committed is lost. A batch that the disk works on may
-    /// be committed or not. Its clients learn that the connection broke.
+    /// Kills a node, and half the time its machine with it. What the log works on may have been
+    /// appended, and some shards of a checkpoint under way may have been written. Its clients learn
+    /// that the connection broke.
     pub fn crash(&mut self, node: usize) {
-        let Some(process) = self.nodes[node].process.take() else { return };
+        self.end(node);
+        if self.random.chance(500) {
+            self.nodes[node].disk.files.process_ended();
+        } else {
+            let random = &mut self.random;
+            self.nodes[node].disk.crash(&mut |bound| random.below(bound));
+        }
+    }
+
+    /// Ends a node's process.
+    fn end(&mut self, node: usize) {
+        let Some(mut process) = self.nodes[node].process.take() else { return };
         let life = self.nodes[node].life;
         self.nodes[node].life += 1;
         self.nodes[node].paused = None;
-        let under_way = self.queue.iter().find_map(|(&at, happening)| match happening {
-            Happening::Committed { node: of, life: in_life, .. }
-                if *of == node && *in_life == life =>
-            {
-                Some(at)
+        let at_work: Vec<_> = self
+            .queue
+            .iter()
+            .filter(|(_, happening)| match happening {
+                Happening::Committed { node: of, life: in_life, .. }
+                | Happening::Checkpointed { node: of, life: in_life, .. } => {
+                    *of == node && *in_life == life
+                }
+                _ => false,
+            })
+            .map(|(&at, _)| at)
+            .collect();
+        for at in at_work {
+            match self.queue.remove(&at) {
+                Some(Happening::Committed { mut batch, .. }) if self.random.chance(500) => {
+                    // What a failing disk would have said, nobody is there to hear.
+                    let _ = process.log.append(&mut batch.records);
+                }
+                Some(Happening::Checkpointed { checkpoint, .. }) => {
+                    let index = self.nodes[node].disk.index.writer();
+                    let mut writer = Stopping { writer: index, left: self.random.below(6) };
+                    let _ = checkpoint.write(&mut writer, &mut || ());
+                }
+                _ => {}
             }
-            _ => None,
-        });
-        if let Some(at) = under_way
-            && let Some(Happening::Committed { batch, .. }) = self.queue.remove(&at)
-            && self.random.chance(500)
-        {
-            // What a failing disk would have said, nobody is there to hear.
-            let _ = self.nodes[node].disk.writer().commit(&batch.changes);
         }
         for id in process.calls {
             self.outcomes

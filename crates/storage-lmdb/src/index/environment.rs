@@ -51,7 +51,7 @@ impl Opened {
                 .map_err(io)?
                 .map_err(|reason| OpenError::damaged(dir, reason))?;
         }
-        // Each table is created by a transaction of its own, the first transactions there are. An older
+        // Each table is created by a transaction of its own, the first that there are. An older
         // index without one of them is not what it was; writing to it would harm it further.
         let may_create = found.is_none_or(|header| header.transaction < Table::ALL.len() as u64);
         let opened = Self::open_environment(dir, map_size, may_create);
@@ -135,7 +135,7 @@ impl Opened {
     }
 
     /// Writes all changes in one transaction, fully synced.
-    pub(super) fn write(&self, changes: &[RowChange]) -> Result<(), lmdb::Error> {
+    pub(super) fn write(&self, changes: &[RowChange<'_>]) -> Result<(), lmdb::Error> {
         let mut txn = self.env.begin_rw_txn()?;
         for change in changes {
             self.apply(&mut txn, change)?;
@@ -143,10 +143,14 @@ impl Opened {
         txn.commit()
     }
 
-    fn apply(&self, txn: &mut RwTransaction<'_>, change: &RowChange) -> Result<(), lmdb::Error> {
+    fn apply(
+        &self,
+        txn: &mut RwTransaction<'_>,
+        change: &RowChange<'_>,
+    ) -> Result<(), lmdb::Error> {
         let table = self.tables[change.table as usize];
-        match &change.value {
-            Some(value) => txn.put(table, &change.key, value, WriteFlags::empty()),
+        match change.value {
+            Some(value) => txn.put(table, &change.key, &value, WriteFlags::empty()),
             None => match txn.del(table, &change.key, None) {
                 Err(lmdb::Error::NotFound) => Ok(()),
                 deleted => deleted,
@@ -178,6 +182,7 @@ const fn name(table: Table) -> &'static str {
         Table::Outbox => "outbox",
         Table::Tree => "tree",
         Table::ElementTree => "element-tree",
+        Table::Shard => "shard",
     }
 }
 

@@ -12,8 +12,8 @@ fn small() -> LmdbOptions {
     LmdbOptions { map_size: MIB, ..LmdbOptions::default() }
 }
 
-fn put(table: Table, key: &[u8], value: &[u8]) -> RowChange {
-    RowChange { table, key: key.to_vec(), value: Some(value.to_vec()) }
+fn put<'a>(table: Table, key: &'a [u8], value: &'a [u8]) -> RowChange<'a> {
+    RowChange { table, key, value: Some(value) }
 }
 
 fn get(reader: &LmdbReader, key: &[u8]) -> Option<Vec<u8>> {
@@ -91,8 +91,8 @@ fn the_map_grows_by_itself_and_loses_nothing() {
         writer.commit(&[put(Table::Header, &[at], &vec![at; 200_000])]).unwrap();
     }
     // One batch that needs several doublings at once.
-    let batch: Vec<_> =
-        (40..80_u8).map(|at| put(Table::Header, &[at], &vec![at; 500_000])).collect();
+    let rows_of: Vec<_> = (40..80_u8).map(|at| ([at], vec![at; 500_000])).collect();
+    let batch: Vec<_> = rows_of.iter().map(|(key, value)| put(Table::Header, key, value)).collect();
     writer.commit(&batch).unwrap();
     assert_eq!(writer.map_size(), Ok(32 * MIB));
     for at in 0..80_u8 {
@@ -126,7 +126,8 @@ fn an_index_that_cannot_be_opened_again_to_grow_goes_on_once_it_can() {
     let (data, away) = (temp.path().join(DATA_FILE), temp.path().join("away"));
     fs::rename(&data, &away).unwrap();
     fs::write(&data, [1; 10_000]).unwrap();
-    let large = [put(Table::Header, b"large", &vec![0; 2 * MIB])];
+    let value = vec![0; 2 * MIB];
+    let large = [put(Table::Header, b"large", &value)];
     for _ in 0..2 {
         let error = writer.commit(&large).unwrap_err();
         assert!(error.to_string().contains("nothing was applied"), "{error}");
@@ -146,8 +147,9 @@ fn an_index_that_cannot_be_opened_again_to_grow_goes_on_once_it_can() {
 fn readers_inside_scans_outlive_a_map_that_grows_many_times() {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
-    let seeds: Vec<_> = (0..64_u8).map(|at| put(Table::Meta, &[at], &[at; 3_000])).collect();
-    writer.commit(&seeds).unwrap();
+    for at in 0..64_u8 {
+        writer.commit(&[put(Table::Meta, &[at], &[at; 3_000])]).unwrap();
+    }
     let done = AtomicBool::new(false);
     let scans = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -194,12 +196,13 @@ fn readers_inside_scans_outlive_a_map_that_grows_many_times() {
 fn a_scan_in_another_thread_sees_one_commit_whole() {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
-    let version = |version: u32| -> Vec<RowChange> {
-        (0..500_u16)
-            .map(|at| put(Table::Element, &at.to_be_bytes(), &version.to_be_bytes()))
-            .collect()
+    let keys: Vec<[u8; 2]> = (0..500_u16).map(u16::to_be_bytes).collect();
+    let mut write = |version: u32| {
+        let value = version.to_be_bytes();
+        let rows: Vec<_> = keys.iter().map(|key| put(Table::Element, key, &value)).collect();
+        writer.commit(&rows).unwrap();
     };
-    writer.commit(&version(0)).unwrap();
+    write(0);
     std::thread::scope(|scope| {
         let scanner = scope.spawn(|| {
             let mut last = 0;
@@ -215,7 +218,7 @@ fn a_scan_in_another_thread_sees_one_commit_whole() {
             }
         });
         for at in 1..=60 {
-            writer.commit(&version(at)).unwrap();
+            write(at);
         }
         scanner.join().unwrap();
     });
@@ -226,7 +229,8 @@ fn a_map_that_would_have_to_grow_inside_a_read_is_an_error_and_not_a_deadlock() 
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
     writer.commit(&[put(Table::Header, b"k", b"v")]).unwrap();
-    let large = [put(Table::Header, b"large", &vec![0; 2 * MIB])];
+    let value = vec![0; 2 * MIB];
+    let large = [put(Table::Header, b"large", &value)];
     reader
         .get(Table::Header, b"k", &mut |_| {
             writer.commit(&[put(Table::Header, b"small", b"v")]).unwrap();
@@ -295,9 +299,9 @@ fn genuine() -> (TempDir, PathBuf, Vec<u8>) {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = LmdbIndex::open(temp.path(), &small()).unwrap();
     for table in Table::ALL {
-        let batch: Vec<_> = (0..200_u16)
-            .map(|at| put(table, &at.to_be_bytes(), &vec![7; usize::from(at) * 37]))
-            .collect();
+        let rows: Vec<_> =
+            (0..200_u16).map(|at| (at.to_be_bytes(), vec![7; usize::from(at) * 37])).collect();
+        let batch: Vec<_> = rows.iter().map(|(key, value)| put(table, key, value)).collect();
         writer.commit(&batch).unwrap();
     }
     drop((reader, writer));

@@ -26,7 +26,7 @@ impl<R: IndexRead> Engine<R> {
         after: Option<&ListPosition>,
         limit: usize,
     ) -> Result<Listing, StorageError> {
-        let partitions = self.config.partitions;
+        let partitions = self.config.shards.shards().partitions();
         let mut listing = Listing::default();
         if range.start().0 >= partitions.get() {
             return Ok(listing);

@@ -6,6 +6,7 @@
 use values::{Delta, Key, is_collection};
 
 use super::{Change, Engine};
+use crate::log_record::RecordOut;
 use crate::record::{Header, Part};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError};
@@ -47,7 +48,7 @@ impl<R: IndexRead> Engine<R> {
             }
         }
         let merged = self.merged(at, key, header, delta)?;
-        self.make(at, key, merged)
+        self.make(at, key, merged, delta)
     }
 
     /// What merging `delta` makes of the key with this header. Changes nothing.
@@ -83,8 +84,26 @@ impl<R: IndexRead> Engine<R> {
         Ok(Merged { header, header_changed, changes })
     }
 
-    /// Makes the changes, and with them those of the hash trees. Fails before it changes anything.
+    /// Makes the changes, and records `delta`, of which they were made, if there are any. Fails before
+    /// it changes anything.
     pub(super) fn make(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        merged: Merged,
+        delta: &Delta,
+    ) -> Result<(), StorageError> {
+        if !merged.header_changed && merged.changes.is_empty() {
+            return Ok(());
+        }
+        self.apply(at, key, merged)?;
+        self.record(at.token(), &RecordOut::Merge(key, delta));
+        Ok(())
+    }
+
+    /// Makes changes that follow from the rows, and with them those of the hash trees. Fails before it
+    /// changes anything.
+    pub(super) fn apply(
         &mut self,
         at: &RowKey,
         key: &Key,

@@ -5,9 +5,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Engine;
+use crate::log_record::RecordOut;
 use crate::record::{CHECKSUM_BYTES, checksum};
 use crate::row_key::{note_prefix, note_row};
-use crate::{IndexRead, NOTE_NAME_MAX, StorageError, Table};
+use crate::{IndexRead, NOTE_NAME_MAX, Shard, StorageError, Table};
+
+/// The shard that notes go with: that of rows which are no key's.
+const NOTES: Shard = Shard(0);
 
 impl<R: IndexRead> Engine<R> {
     /// Every whole note with its name, in order of name; damaged ones are counted and passed over.
@@ -33,12 +37,13 @@ impl<R: IndexRead> Engine<R> {
         if let Some((name, _)) = notes.iter().find(|(name, _)| name.len() > NOTE_NAME_MAX) {
             return Err(StorageError::Io(format!("a note's name of {} bytes", name.len())));
         }
-        for (name, value) in notes {
-            let row_key = note_row(&name);
-            let mut record = checksum(&row_key, &value).to_vec();
-            record.extend_from_slice(&value);
+        for (name, value) in &notes {
+            let row_key = note_row(name);
+            let mut record = checksum(&row_key, value).to_vec();
+            record.extend_from_slice(value);
             self.rows.put(Table::Meta, row_key, Some(record));
         }
+        self.record_in(NOTES, &RecordOut::Note(&notes));
         Ok(())
     }
 }

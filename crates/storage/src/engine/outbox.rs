@@ -12,10 +12,11 @@ use clock::NodeId;
 use values::{Delta, Key, Scope, Tag, Value, View, is_collection};
 
 use super::Engine;
-use crate::census::Counted;
+use crate::census::counted_pending;
+use crate::log_record::RecordOut;
 use crate::memtable::successor;
 use crate::record::{decode_pending, encode_pending};
-use crate::row_key::{RowKey, outbox_owner, outbox_row, parse_outbox};
+use crate::row_key::{RowKey, outbox_row, parse_outbox, row_token};
 use crate::{IndexRead, OutboxPosition, Pending, StorageError, Table, check_row_key};
 
 /// A row this long takes no more elements. A guess: a few reads of the disk, one short message.
@@ -49,10 +50,13 @@ impl<R: IndexRead> Engine<R> {
         delta: &Delta,
     ) -> Result<(), StorageError> {
         self.check_room()?;
-        let prefix = RowKey::of(key).outbox(owner);
+        let at = RowKey::of(key);
+        let prefix = at.outbox(owner);
         let latest = self.latest(&prefix, is_whole(delta))?;
-        if latest.is_none() {
-            self.count(Table::Outbox, prefix.clone(), Counted::Pending(owner), true);
+        if latest.is_none()
+            && let Some(counted) = counted_pending(&prefix, self.config.shards.shards())
+        {
+            self.count(counted, true);
         }
         let (sequence, merged) = match latest {
             None => (0, delta.clone()),
@@ -76,6 +80,7 @@ impl<R: IndexRead> Engine<R> {
         let row_key = outbox_row(&prefix, sequence);
         let record = encode_pending(&row_key, key, &merged);
         self.rows.put(Table::Outbox, row_key, Some(record));
+        self.record(at.token(), &RecordOut::Defer(owner, key, delta));
         Ok(())
     }
 
@@ -153,8 +158,8 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<(), StorageError> {
         self.check_room()?;
         let row_key = &position.0;
-        let (Ok(()), Some(owner), Some((prefix, _))) =
-            (check_row_key(row_key), outbox_owner(row_key), parse_outbox(row_key))
+        let (Ok(()), Some(token), Some((prefix, _))) =
+            (check_row_key(row_key), row_token(Table::Outbox, row_key), parse_outbox(row_key))
         else {
             return Ok(());
         };
@@ -168,27 +173,30 @@ impl<R: IndexRead> Engine<R> {
             row_count += 1;
             if row_count < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if row_count == 1 {
-            self.count(Table::Outbox, prefix.to_vec(), Counted::Pending(owner), false);
+        if row_count == 1
+            && let Some(counted) = counted_pending(prefix, self.config.shards.shards())
+        {
+            self.count(counted, false);
         }
         self.rows.put(Table::Outbox, row_key.to_vec(), None);
+        self.record(token, &RecordOut::Delivered(position, version));
         Ok(())
     }
 
-    /// What the outbox rows that begin with `prefix` count as.
-    pub(super) fn pending_at(&self, prefix: &[u8]) -> Result<Option<Counted>, StorageError> {
+    /// Whether there are outbox rows that begin with `prefix`.
+    fn is_pending(&self, prefix: &[u8]) -> Result<bool, StorageError> {
         let mut is_there = false;
         self.rows.scan(Table::Outbox, prefix, &[], |_, _| {
             is_there = true;
             ControlFlow::Break(())
         })?;
-        Ok(outbox_owner(prefix).filter(|_| is_there).map(Counted::Pending))
+        Ok(is_there)
     }
 
     /// Owners for whom a delta of `key` is pending, in order.
     pub fn pending_owners(&self, key: &Key) -> Vec<NodeId> {
         let at = RowKey::of(key);
-        let holds = |owner: &NodeId| matches!(self.pending_at(&at.outbox(*owner)), Ok(Some(_)));
+        let holds = |owner: &NodeId| matches!(self.is_pending(&at.outbox(*owner)), Ok(true));
         self.census.owners().filter(holds).collect()
     }
 }

@@ -132,7 +132,7 @@ impl<R: IndexRead> Engine<R> {
             changes.push((Table::Meta, marker.clone(), None));
         }
         let header_changed = header != before;
-        self.make(&at, &key, Merged { header, header_changed, changes })?;
+        self.apply(&at, &key, Merged { header, header_changed, changes })?;
         if !at_end && self.sweep.places.len() < PLACES_MAX {
             self.sweep.places.insert(marker, place);
         }

@@ -2,6 +2,7 @@
 
 mod acknowledgement;
 mod conflicts;
+mod crash;
 mod damage;
 mod disk;
 mod dots;
@@ -22,15 +23,22 @@ use values::{
 };
 
 use super::*;
-use crate::{IndexWrite, MemoryEngine, SimIndex, SimIndexReader, SimIndexWriter, TreeNode};
+use crate::{
+    Checkpoint, Log, MemoryEngine, Shards, SimDisk, SimFiles, SimIndex, SimIndexReader, TreeNode,
+    shard_positions,
+};
 
 fn config(node: u64, process: u64) -> EngineConfig {
     EngineConfig {
         node: NodeId(node),
         process,
-        partitions: PartitionCount::new(16).unwrap(),
+        shards: ShardSet::all(shards()),
         pending_bytes_max: 1 << 20,
     }
+}
+
+fn shards() -> Shards {
+    Shards::new(PartitionCount::new(16).unwrap(), 4)
 }
 
 fn key(name: &str) -> Key {
@@ -67,6 +75,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
         stamp,
         named: None,
         limits: Arc::default(),
+        durability: Durability::Sync,
     }
 }
 
@@ -75,7 +84,13 @@ fn read(key: &Key, scope: Scope) -> Command {
 }
 
 fn merge(key: &Key, delta: &Delta) -> Command {
-    Command::Merge { key: key.clone(), delta: delta.clone(), show: None }
+    let (key, delta, durability) = (key.clone(), delta.clone(), Durability::Sync);
+    Command::Merge { key, delta, show: None, durability }
+}
+
+fn deferred(owner: NodeId, key: &Key, delta: &Delta) -> Command {
+    let (key, delta, durability) = (key.clone(), delta.clone(), Durability::Sync);
+    Command::Defer { owner, key, delta, durability }
 }
 
 /// Executes an update that must succeed; returns its delta.
@@ -140,21 +155,29 @@ fn check(engine: &MemoryEngine) -> TreeCheck {
     engine.engine().check_trees().unwrap()
 }
 
-/// An engine whose batches the test commits itself.
+/// An engine whose batches and checkpoints the test writes itself.
 struct Stepped {
     engine: Engine<SimIndexReader>,
-    writer: SimIndexWriter,
-    index: SimIndex,
+    log: Log<SimFiles>,
+    disk: SimDisk,
     answers: Vec<(Ticket, Answer)>,
     batch: Option<Batch>,
 }
 
 impl Stepped {
-    fn open(index: &SimIndex, config: EngineConfig) -> Self {
+    fn open(disk: &SimDisk, config: EngineConfig) -> Self {
+        let reader = disk.index.reader();
+        let indexed = shard_positions(&reader, config.shards.shards()).unwrap();
+        let mut replay = Replay::begin(reader, config).unwrap();
+        let (log, found) = Log::open(disk.files.clone(), 0, &indexed, &mut |position, record| {
+            replay.replay(position, record);
+        })
+        .unwrap();
+        assert_eq!(found.damage, []);
         Self {
-            engine: Engine::open(index.reader(), config).unwrap(),
-            writer: index.writer(),
-            index: index.clone(),
+            engine: replay.finish(log.end()),
+            log,
+            disk: disk.clone(),
             answers: Vec::new(),
             batch: None,
         }
@@ -176,8 +199,20 @@ impl Stepped {
     }
 
     fn commit(&mut self) {
-        let batch = self.batch.take().expect("a batch was taken");
-        let result = self.writer.commit(&batch.changes);
+        let mut batch = self.batch.take().expect("a batch was taken");
+        let result = self.log.commit(&mut batch.records, batch.sync);
         self.engine.committed(batch.id, result, &mut self.answers);
+    }
+
+    fn write(&mut self, checkpoint: &Checkpoint) {
+        let result = checkpoint.write(&mut self.disk.index.writer(), &mut || ());
+        self.engine.checkpointed(result);
+    }
+
+    fn checkpoint(&mut self) {
+        assert!(!self.take());
+        assert!(self.engine.freeze(0));
+        let checkpoint = self.engine.take_checkpoint().expect("all of it is in the log");
+        self.write(&checkpoint);
     }
 }

@@ -5,9 +5,8 @@
 //! removal that no sync of the directory covered is kept or undone on its own: POSIX promises no
 //! order among them. Invariant: a crash never touches what a successful sync covered.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Files, SeamError, check_file_name};
 
@@ -32,7 +31,7 @@ enum Pending {
     Remove { name: String },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
@@ -43,14 +42,24 @@ struct State {
     full: bool,
     read_only: bool,
     capacity: Option<u64>,
+    fail_next: Option<SeamError>,
     fail_next_sync: bool,
     syncs: u64,
+    /// Changes asked for, and after how many the machine stops.
+    changes: u64,
+    stop_after: Option<u64>,
 }
 
 /// A simulated directory of files. Clones share it: a test keeps one to crash it.
 #[derive(Clone, Debug, Default)]
 pub struct SimFiles {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// Everything that a directory held at one moment, as reads saw it: a backup.
+#[derive(Clone, Debug)]
+pub struct FilesSnapshot {
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl SimFiles {
@@ -61,32 +70,85 @@ impl SimFiles {
 
     /// Whether the device is full: appends of one byte or more, and creations, fail.
     pub fn full(&self, full: bool) {
-        self.state.borrow_mut().full = full;
+        self.held().full = full;
     }
 
     /// Limits the bytes of all files; an append beyond it fails with [`SeamError::Full`].
     pub fn capacity(&self, bytes: Option<u64>) {
-        self.state.borrow_mut().capacity = bytes;
+        self.held().capacity = bytes;
     }
 
     /// Whether the device refuses every change with [`SeamError::ReadOnly`].
     pub fn read_only(&self, read_only: bool) {
-        self.state.borrow_mut().read_only = read_only;
+        self.held().read_only = read_only;
+    }
+
+    /// Makes the next append fail with `error` and append nothing.
+    pub fn fail_next(&self, error: SeamError) {
+        self.held().fail_next = Some(error);
+    }
+
+    /// The machine stops at change number `count` from now on, counted from 0, and at all that
+    /// follow: they do nothing. `None` for never. (A change is whatever takes `&mut self`.)
+    pub fn stop_after(&self, count: Option<u64>) {
+        let mut state = self.held();
+        state.stop_after = count.map(|count| state.changes + count);
+    }
+
+    /// How many changes were asked for.
+    pub fn change_count(&self) -> u64 {
+        self.held().changes
+    }
+
+    /// A copy of all files.
+    pub fn snapshot(&self) -> FilesSnapshot {
+        let state = self.held();
+        let files = state
+            .current
+            .iter()
+            .map(|(name, inode)| (name.clone(), state.inodes[inode].current.clone()));
+        FilesSnapshot { files: files.collect() }
+    }
+
+    /// Puts a snapshot back in place of all files, durable: a disk restored from a backup.
+    pub fn restore(&self, snapshot: &FilesSnapshot) {
+        let mut state = self.held();
+        state.inodes.clear();
+        state.pending.clear();
+        state.current.clear();
+        for (next, (name, bytes)) in (0_u64..).zip(&snapshot.files) {
+            let (durable, current) = (bytes.clone(), bytes.clone());
+            state
+                .inodes
+                .insert(next, Inode { durable, floor: current.len(), current, doubtful: false });
+            state.current.insert(name.clone(), next);
+        }
+        state.next_inode = state.inodes.len() as u64;
+        state.durable = state.current.clone();
+    }
+
+    /// Loses everything: a disk replaced by an empty one.
+    pub fn wipe(&self) {
+        self.restore(&FilesSnapshot { files: BTreeMap::new() });
+    }
+
+    fn held(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no call panics while it holds the state")
     }
 
     /// Makes the next sync of a file fail; see [`Files`] for what that does to it.
     pub fn fail_next_sync(&self) {
-        self.state.borrow_mut().fail_next_sync = true;
+        self.held().fail_next_sync = true;
     }
 
     /// How many syncs of files succeeded.
     pub fn sync_count(&self) -> u64 {
-        self.state.borrow().syncs
+        self.held().syncs
     }
 
     /// Changes one byte of `name`, as a failing disk would; `false` if there is no such byte.
     pub fn corrupt(&self, name: &str, offset: usize) -> bool {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.held();
         let Some(inode) = state.current.get(name).copied() else { return false };
         let inode = state.inodes.get_mut(&inode).expect("a name has its inode");
         let Some(byte) = inode.current.get_mut(offset) else { return false };
@@ -97,6 +159,16 @@ impl SimFiles {
         true
     }
 
+    /// The process ends and another begins: it knows nothing of syncs that failed, and finds what
+    /// was appended, durable or not.
+    pub fn process_ended(&self) {
+        let mut state = self.held();
+        state.forget_faults();
+        for inode in state.inodes.values_mut() {
+            inode.doubtful = false;
+        }
+    }
+
     /// The machine stops and starts again. `choice(n)` picks one of `0..n` for each thing that
     /// may come out in several ways; what is left is durable.
     pub fn crash(&self, choice: &mut dyn FnMut(u64) -> u64) {
@@ -104,7 +176,8 @@ impl SimFiles {
             let bound = bound as u64;
             usize::try_from(choice(bound) % bound).expect("below a usize")
         };
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.held();
+        state.forget_faults();
         let mut directory = std::mem::take(&mut state.durable);
         for change in std::mem::take(&mut state.pending) {
             if pick(2) == 0 {
@@ -148,7 +221,11 @@ impl SimFiles {
         &self,
         change: impl FnOnce(&mut State) -> Result<T, SeamError>,
     ) -> Result<T, SeamError> {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.held();
+        state.changes += 1;
+        if state.stop_after.is_some_and(|last| state.changes > last) {
+            return Err(SeamError::Io("the simulated machine has stopped".into()));
+        }
         if state.read_only {
             return Err(SeamError::ReadOnly("the simulated device is read-only".into()));
         }
@@ -174,6 +251,13 @@ impl Inode {
 }
 
 impl State {
+    /// Faults that were to come do not outlive the process they were meant for.
+    fn forget_faults(&mut self) {
+        self.stop_after = None;
+        self.fail_next = None;
+        self.fail_next_sync = false;
+    }
+
     fn inode(&self, name: &str) -> Option<&Inode> {
         self.current.get(name).map(|inode| &self.inodes[inode])
     }
@@ -198,17 +282,17 @@ fn doubtful(name: &str) -> SeamError {
 
 impl Files for SimFiles {
     fn list(&self) -> Result<Vec<String>, SeamError> {
-        Ok(self.state.borrow().current.keys().cloned().collect())
+        Ok(self.held().current.keys().cloned().collect())
     }
 
     fn length(&self, name: &str) -> Result<Option<u64>, SeamError> {
         check_file_name(name)?;
-        Ok(self.state.borrow().inode(name).map(|inode| inode.current.len() as u64))
+        Ok(self.held().inode(name).map(|inode| inode.current.len() as u64))
     }
 
     fn read(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>, SeamError> {
         check_file_name(name)?;
-        let state = self.state.borrow();
+        let state = self.held();
         let bytes = &state.inode(name).ok_or_else(|| absent(name))?.current;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let end = start.saturating_add(length).min(bytes.len());
@@ -218,6 +302,9 @@ impl Files for SimFiles {
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError> {
         check_file_name(name)?;
         self.change(|state| {
+            if let Some(error) = state.fail_next.take() {
+                return Err(error);
+            }
             if state.inode(name).is_some_and(|inode| inode.doubtful) {
                 return Err(doubtful(name));
             }

@@ -195,9 +195,9 @@ impl IndexRead for SimIndexReader {
 }
 
 impl IndexWrite for SimIndexWriter {
-    fn commit(&mut self, changes: &[RowChange]) -> Result<(), SeamError> {
+    fn commit(&mut self, changes: &[RowChange<'_>]) -> Result<(), SeamError> {
         for change in changes {
-            check_row_key(&change.key)?;
+            check_row_key(change.key)?;
         }
         if changes.is_empty() {
             return Ok(());
@@ -211,10 +211,8 @@ impl IndexWrite for SimIndexWriter {
             return Err(SeamError::ReadOnly("the simulated device is read-only".into()));
         }
         // The last change of a row is the one that stands.
-        let last: BTreeMap<(Table, &[u8]), Option<&Vec<u8>>> = changes
-            .iter()
-            .map(|change| ((change.table, change.key.as_slice()), change.value.as_ref()))
-            .collect();
+        let last: BTreeMap<(Table, &[u8]), Option<&[u8]>> =
+            changes.iter().map(|change| ((change.table, change.key), change.value)).collect();
         let bytes = |key: &[u8], value: &[u8]| (key.len() + value.len()) as u64;
         let before = state.tables.size;
         let mut size = before;
@@ -228,7 +226,7 @@ impl IndexWrite for SimIndexWriter {
         for ((table, key), value) in last {
             let rows = Arc::make_mut(&mut state.tables.rows[table as usize]);
             match value {
-                Some(value) => rows.insert(key.to_vec(), value.clone()),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
                 None => rows.remove(key),
             };
         }
@@ -246,12 +244,12 @@ mod tests {
     use super::*;
     use crate::conformance;
 
-    fn put(key: &str, value: &str) -> RowChange {
-        RowChange { table: Table::Header, key: key.into(), value: Some(value.into()) }
+    fn put<'a>(key: &'a str, value: &'a str) -> RowChange<'a> {
+        RowChange { table: Table::Header, key: key.as_bytes(), value: Some(value.as_bytes()) }
     }
 
-    fn delete(key: &str) -> RowChange {
-        RowChange { table: Table::Header, key: key.into(), value: None }
+    fn delete(key: &str) -> RowChange<'_> {
+        RowChange { table: Table::Header, key: key.as_bytes(), value: None }
     }
 
     fn get(index: &SimIndex, key: &str) -> Option<String> {

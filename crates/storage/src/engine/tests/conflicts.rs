@@ -84,7 +84,7 @@ fn keys_in_conflict_are_counted_and_listed_with_most_siblings_first() {
     assert_eq!(pages, [2, 2, 1]);
 
     // Another process on the same disk counts and lists alike.
-    let mut again = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+    let mut again = MemoryEngine::open(one.disk().clone(), config(1, 2)).unwrap();
     assert_eq!(listed(&mut again), all);
     assert_eq!((again.engine().conflicts(), again.engine().most_siblings()), (counts, 5));
 }
@@ -131,21 +131,24 @@ fn positions_from_anywhere_list_something_or_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After whatever failed batches, misreported ones and crashes, what is counted and listed is
+    /// After whatever failed batches, syncs and checkpoints, and restarts, what is counted and listed is
     /// what the headers say.
     #[test]
     fn counts_and_lists_are_what_the_keys_show(
         steps in prop::collection::vec((0_usize..3, 0_u8..6, 0_u8..8), 1..60),
     ) {
         let names = ["a", "b", "c"];
-        let index = SimIndex::new();
-        let mut one = MemoryEngine::open(index.clone(), config(1, 0)).unwrap();
+        let disk = SimDisk::new();
+        let mut one = MemoryEngine::open(disk.clone(), config(1, 0)).unwrap();
         for (number, (at, what, fault)) in (1..).zip(steps) {
             match fault {
-                0 => index.fail_next(SeamError::Full),
-                1 => index.fail_next(SeamError::Io("unplugged".into())),
-                2 => index.apply_and_fail_next(SeamError::Io("unplugged".into())),
-                3 => one = MemoryEngine::open(index.clone(), config(1, number)).unwrap(),
+                0 => disk.fail_next(SeamError::Full),
+                1 => disk.index.fail_next(SeamError::Io("unplugged".into())),
+                2 => disk.files.fail_next_sync(),
+                3 => {
+                    disk.files.process_ended();
+                    one = MemoryEngine::open(disk.clone(), config(1, number)).unwrap();
+                }
                 _ => {}
             }
             let key = key(names[at]);

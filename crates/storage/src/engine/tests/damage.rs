@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use values::MapOp;
 
 use super::*;
-use crate::{IndexRead, RowChange, Table};
+use crate::{IndexRead, IndexWrite, RowChange, Table};
 
 fn rows(index: &SimIndex, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
@@ -48,8 +48,7 @@ fn twins() -> (MemoryEngine, MemoryEngine) {
     for (key, operation) in writes {
         let delta = updated(&mut one, &key, operation);
         merged(&mut two, &key, &delta);
-        let defer = Command::Defer { owner: OWNER, key, delta };
-        assert_eq!(one.execute_now(defer), [Answer::Durable]);
+        assert_eq!(one.execute_now(deferred(OWNER, &key, &delta)), [Answer::Durable]);
     }
     (one, two)
 }
@@ -75,7 +74,7 @@ fn a_damaged_key_is_reported_until_a_merge_makes_it_whole() {
             assert_eq!(view, viewed(&mut two, &key, Scope::Headers));
         }
         let live = one.engine().live_keys();
-        let again = MemoryEngine::open(one.index().clone(), config(1, 3)).unwrap();
+        let again = MemoryEngine::open(one.disk().clone(), config(1, 3)).unwrap();
         assert_eq!((live, again.engine().live_keys()), (5, 5));
     }
 }
@@ -184,7 +183,7 @@ fn what_was_cleared_does_not_come_back_when_the_header_is_lost() {
             corrupt_all(one.index(), Table::Header);
             // It meets the damage, and must not forget what it came for.
             while swept_before && one.sweep(1) {}
-            let mut one = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+            let mut one = MemoryEngine::open(one.disk().clone(), config(1, 2)).unwrap();
             updated(&mut one, &key(&name), add(&["new"]));
             assert_eq!(elements(&whole(&mut one, &key(&name))), [blob("new")].into());
             while one.sweep(1) {}
@@ -250,7 +249,7 @@ fn a_damaged_pending_delta_is_passed_over_and_replaced() {
     let list = Command::Outbox { owner: OWNER, after: None, limit: 10 };
     assert_eq!(one.execute_now(list.clone()), [Answer::Outbox(Vec::new())]);
     let delta = updated(&mut one, &key("set"), add(&["x"]));
-    let defer = Command::Defer { owner: OWNER, key: key("set"), delta: delta.clone() };
+    let defer = deferred(OWNER, &key("set"), &delta);
     assert_eq!(one.execute_now(defer), [Answer::Durable]);
     match one.execute_now(list).remove(0) {
         Answer::Outbox(pending) => {
@@ -274,7 +273,7 @@ fn a_whole_record_in_the_wrong_place_is_damaged() {
         (at.as_bytes().to_vec(), record)
     };
     let ((place, _), (_, other)) = (record("count"), record("raw"));
-    let change = RowChange { table: Table::Header, key: place, value: other };
+    let change = RowChange { table: Table::Header, key: &place, value: other.as_deref() };
     one.index().writer().commit(&[change]).unwrap();
     let answer = one.execute_now(read(&key("count"), Scope::Headers)).remove(0);
     assert!(matches!(answer, Answer::Failed(StorageError::Corrupt(_))), "{answer:?}");
@@ -288,7 +287,7 @@ proptest! {
     #[test]
     fn no_bytes_on_disk_make_the_engine_panic_or_tell_a_lie(
         hits in prop::collection::vec(
-            (0..4usize, any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40),
+            (0..Table::ALL.len(), any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40),
              any::<prop::sample::Index>()),
             1..6,
         ),
@@ -303,14 +302,14 @@ proptest! {
             }
             let (key, value) = row.get(&stored);
             if replace {
-                let change = RowChange { table, key: key.clone(), value: Some(bytes) };
+                let change = RowChange { table, key, value: Some(&bytes) };
                 one.index().writer().commit(&[change]).unwrap();
             } else {
                 one.index().corrupt(table, key, offset.index(value.len()));
             }
         }
-        let index = one.index().clone();
-        let mut one = MemoryEngine::open(index, config(1, 3)).unwrap();
+        let disk = one.disk().clone();
+        let mut one = MemoryEngine::open(disk, config(1, 3)).unwrap();
         for key in keys() {
             for scope in [
                 Scope::Headers,

@@ -8,7 +8,7 @@ use clock::{Actor, Dot};
 use proptest::prelude::*;
 
 use super::*;
-use crate::IndexSnapshot;
+use crate::DiskSnapshot;
 
 /// Knows every dot ever issued.
 #[derive(Default)]
@@ -97,23 +97,23 @@ impl Cluster {
     /// The replica's process ends and starts again on the same disk.
     fn restart(&mut self, at: usize) {
         self.processes += 1;
-        let index = self.replicas[at].index().clone();
+        let disk = self.replicas[at].disk().clone();
         let node = self.replicas[at].engine().config.node.0;
-        self.replicas[at] = MemoryEngine::open(index, config(node, self.processes)).unwrap();
+        self.replicas[at] = MemoryEngine::open(disk, config(node, self.processes)).unwrap();
     }
 }
 
 /// How replica 0 can lose what it knew of a key that it coordinated.
-fn lose(cluster: &mut Cluster, older: &IndexSnapshot, how: &str) {
-    let index = cluster.replicas[0].index().clone();
+fn lose(cluster: &mut Cluster, older: &DiskSnapshot, how: &str) {
+    let disk = cluster.replicas[0].disk().clone();
     match how {
-        "forgets while it runs" => index.wipe(),
+        "forgets while it runs" => disk.index.wipe(),
         "starts again with an empty disk" => {
-            index.wipe();
+            disk.wipe();
             cluster.restart(0);
         }
         "starts again from an older backup" => {
-            index.restore(older);
+            disk.restore(older);
             cluster.restart(0);
         }
         "just starts again" => cluster.restart(0),
@@ -135,7 +135,7 @@ fn writes_after_a_loss_are_not_taken_for_the_writes_before_it() {
         let mut cluster = Cluster::new(3);
         cluster.write(0, &[1, 2], &key("v"), put("1"));
         cluster.write(0, &[1, 2], &key("c"), count(1));
-        let older = cluster.replicas[0].index().snapshot();
+        let older = cluster.replicas[0].disk().snapshot();
         for n in 2..=4 {
             cluster.write(0, &[1, 2], &key("v"), put(&n.to_string()));
             cluster.write(0, &[1, 2], &key("c"), count(n));
@@ -160,7 +160,7 @@ fn writes_after_a_loss_are_not_taken_for_the_writes_before_it() {
 fn older_copies_that_fallbacks_hand_back_are_not_gone_on_from() {
     for how in LOSSES {
         let mut cluster = Cluster::new(1);
-        let older = cluster.replicas[0].index().snapshot();
+        let older = cluster.replicas[0].disk().snapshot();
         let first = cluster.update(0, &key("v"), put("1"));
         cluster.update(0, &key("v"), put("2"));
         let third = cluster.update(0, &key("v"), put("3"));
@@ -182,7 +182,7 @@ fn an_old_tombstone_does_not_swallow_a_key_made_anew() {
             [(put("1"), put("2")), (add(&["1"]), add(&["2"])), (count(1), count(2))]
         {
             let mut cluster = Cluster::new(3);
-            let older = cluster.replicas[0].index().snapshot();
+            let older = cluster.replicas[0].disk().snapshot();
             cluster.write(0, &[1, 2], &key("k"), make);
             // Held by a fallback.
             let tombstone = cluster.write(0, &[2], &key("k"), Operation::Delete(None));
@@ -207,8 +207,8 @@ fn an_old_tombstone_does_not_swallow_a_key_made_anew() {
 fn a_cloned_disk_issues_dots_of_its_own() {
     let mut cluster = Cluster::new(2);
     cluster.write(0, &[1], &key("c"), count(1));
-    let clone = SimIndex::new();
-    clone.restore(&cluster.replicas[0].index().snapshot());
+    let clone = SimDisk::new();
+    clone.restore(&cluster.replicas[0].disk().snapshot());
     cluster.replicas.push(MemoryEngine::open(clone, config(1, 77)).unwrap());
     for by in [10, 100] {
         cluster.write(0, &[1], &key("c"), count(by));
@@ -223,7 +223,7 @@ fn a_dot_whose_commit_failed_is_not_issued_again() {
     for error in [SeamError::Full, SeamError::Io("gone".into())] {
         let mut cluster = Cluster::new(2);
         cluster.write(0, &[1], &key("c"), count(1));
-        cluster.replicas[0].index().fail_next(error.clone());
+        cluster.replicas[0].disk().fail_next(error.clone());
         cluster.write(0, &[1], &key("c"), count(10));
         assert_eq!(counted(&whole(&mut cluster.replicas[0], &key("c"))), 1);
         cluster.write(0, &[1], &key("c"), count(100));
@@ -348,14 +348,14 @@ proptest! {
         let mut cluster = Cluster::new(3);
         cluster.replicas.push(MemoryEngine::new(config(1, 4)));
         let mut backups: Vec<_> =
-            cluster.replicas.iter().map(|replica| replica.index().snapshot()).collect();
+            cluster.replicas.iter().map(|replica| replica.disk().snapshot()).collect();
         let mut history: Vec<(Key, Delta)> = Vec::new();
         let (mut total, mut names, mut superseded) = (0, BTreeSet::new(), CausalContext::default());
         let mut puts: Vec<(Blob, Delta)> = Vec::new();
         for (n, step) in steps.into_iter().enumerate() {
             let name = n.to_string();
             let fail = |cluster: &Cluster, at: usize, failing: bool| if failing {
-                cluster.replicas[at].index().fail_next(SeamError::Full);
+                cluster.replicas[at].disk().fail_next(SeamError::Full);
             };
             match step {
                 Step::Count { at, failing } => {
@@ -382,14 +382,16 @@ proptest! {
                     merged(&mut cluster.replicas[to], key, delta);
                 },
                 Step::Wipe { at, restart } => {
-                    cluster.replicas[at].index().wipe();
                     if restart {
+                        cluster.replicas[at].disk().wipe();
                         cluster.restart(at);
+                    } else {
+                        cluster.replicas[at].index().wipe();
                     }
                 }
-                Step::Backup { at } => backups[at] = cluster.replicas[at].index().snapshot(),
+                Step::Backup { at } => backups[at] = cluster.replicas[at].disk().snapshot(),
                 Step::Restore { at } => {
-                    cluster.replicas[at].index().restore(&backups[at]);
+                    cluster.replicas[at].disk().restore(&backups[at]);
                     cluster.restart(at);
                 }
                 Step::Restart { at } => cluster.restart(at),

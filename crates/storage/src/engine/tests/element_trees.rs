@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ElementKeys, ElementRange, IndexRead, RowChange, Table};
+use crate::{ElementKeys, ElementRange, IndexRead, IndexWrite, RowChange, Table};
 
 fn nodes(engine: &mut MemoryEngine, key: &Key, ranges: Vec<ElementRange>) -> Vec<TreeNode> {
     let command = Command::ElementNodes { key: key.clone(), tag: Tag::ORSET, ranges };
@@ -106,7 +106,7 @@ fn a_collection_that_became_large_is_counted_in_the_background_and_in_the_end_ag
     let summary = viewed(&mut one, &key("k"), Scope::Headers).collections[&Tag::ORSET];
     let expected = TreeNode { count: 102, digest: summary.digest, is_settled: true };
     assert_eq!(whole_range(&mut one), expected);
-    let again = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+    let again = MemoryEngine::open(one.disk().clone(), config(1, 2)).unwrap();
     assert_eq!(check(&again), check(&one));
     // And loses its chunks when it is small again.
     updated(&mut one, &key("k"), Operation::Orset(OrsetOp::Remove(names(0..100))));
@@ -199,7 +199,7 @@ fn a_row_that_is_missing_is_found_by_counting_anew_and_not_taken_from_others() {
         merged(&mut two, &key("k"), &delta);
         while one.count_chunks(10) {}
         let row = RowKey::of(&key("k")).element(Tag::ORSET, b"00004");
-        let change = RowChange { table: Table::Element, key: row, value: None };
+        let change = RowChange { table: Table::Element, key: &row, value: None };
         one.index().writer().commit(&[change]).unwrap();
         assert_eq!(check(&one).wrong_collections, 1);
         while one.recount_trees(1) {}
@@ -296,9 +296,9 @@ proptest! {
                     at
                 }
                 Step::Restart(at) => {
-                    let index = engines[at].index().clone();
+                    let disk = engines[at].disk().clone();
                     engines[at] =
-                        MemoryEngine::open(index, config(at as u64 + 1, 100 + n as u64)).unwrap();
+                        MemoryEngine::open(disk, config(at as u64 + 1, 100 + n as u64)).unwrap();
                     at
                 }
             };

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{NOTE_NAME_MAX, RowChange};
+use crate::{IndexWrite, NOTE_NAME_MAX, RowChange};
 
 fn note(notes: &[(&'static str, &'static str)]) -> Command {
     Command::Note {
@@ -15,8 +15,8 @@ fn pairs(notes: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
 
 #[test]
 fn notes_are_acknowledged_once_durable_and_found_after_a_crash() {
-    let index = SimIndex::new();
-    let mut one = Stepped::open(&index, config(1, 1));
+    let disk = SimDisk::new();
+    let mut one = Stepped::open(&disk, config(1, 1));
     one.give(1, note(&[("a", "1"), ("b", "2")]));
     assert_eq!(one.answered(), []);
     assert!(one.take());
@@ -24,29 +24,30 @@ fn notes_are_acknowledged_once_durable_and_found_after_a_crash() {
     assert_eq!(one.answered(), [(1, Answer::Durable)]);
     one.give(2, note(&[("b", "3")]));
     assert_eq!(one.engine.notes().unwrap(), pairs(&[("a", "1"), ("b", "3")]));
-    let mut after = Stepped::open(&index, config(1, 2));
+    let mut after = Stepped::open(&disk, config(1, 2));
     assert_eq!(after.engine.notes().unwrap(), pairs(&[("a", "1"), ("b", "2")]));
 }
 
 #[test]
 fn a_damaged_note_is_passed_over_and_counted() {
-    let index = SimIndex::new();
-    let mut engine = Stepped::open(&index, config(1, 1));
+    let disk = SimDisk::new();
+    let mut engine = Stepped::open(&disk, config(1, 1));
     engine.give(1, note(&[("a", "1"), ("b", "2")]));
     assert!(engine.take());
     engine.commit();
     let row = crate::row_key::note_row(b"a");
-    let value = Some(b"damaged!1".to_vec());
-    let change = RowChange { table: Table::Meta, key: row, value };
-    index.writer().commit(&[change]).unwrap();
-    let mut after = Stepped::open(&index, config(1, 2));
+    engine.checkpoint();
+    let value = Some(b"damaged!1".as_slice());
+    let change = RowChange { table: Table::Meta, key: &row, value };
+    disk.index.writer().commit(&[change]).unwrap();
+    let mut after = Stepped::open(&disk, config(1, 2));
     assert_eq!(after.engine.notes().unwrap(), pairs(&[("b", "2")]));
     assert_eq!(after.engine.damaged_count(), 1);
 }
 
 #[test]
 fn a_note_with_too_long_a_name_is_refused_and_nothing_is_kept() {
-    let mut engine = Stepped::open(&SimIndex::new(), config(1, 1));
+    let mut engine = Stepped::open(&SimDisk::new(), config(1, 1));
     let long = Bytes::from(vec![b'n'; NOTE_NAME_MAX + 1]);
     engine.give(1, Command::Note { notes: vec![("a".into(), "1".into()), (long, "2".into())] });
     assert!(matches!(engine.answered().as_slice(), [(1, Answer::Failed(StorageError::Io(_)))]));

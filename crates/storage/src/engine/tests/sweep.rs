@@ -84,7 +84,7 @@ fn a_sweep_goes_on_after_a_crash() {
     filled(&mut one, &long, 10);
     updated(&mut one, &long, Operation::Delete(None));
     assert!(one.sweep(5));
-    let mut two = MemoryEngine::open(one.index().clone(), config(1, 2)).unwrap();
+    let mut two = MemoryEngine::open(one.disk().clone(), config(1, 2)).unwrap();
     while two.sweep(5) {}
     assert_eq!(rows(two.index(), Table::Element), 0);
     assert_eq!(rows(two.index(), Table::Meta), 0);
@@ -232,7 +232,7 @@ fn a_set_that_the_sweep_finds_empty_is_no_live_key() {
     assert_eq!(two.engine().live_keys(), 1);
     while two.sweep(4) {}
     assert_eq!(two.engine().live_keys(), 0);
-    let again = MemoryEngine::open(two.index().clone(), config(2, 3)).unwrap();
+    let again = MemoryEngine::open(two.disk().clone(), config(2, 3)).unwrap();
     assert_eq!(again.engine().live_keys(), 0);
 }
 

@@ -1,0 +1,190 @@
+//! The log thread: the one writer of the node's log.
+//!
+//! It takes the batches of all loops that wait, appends them in one write and syncs them with one
+//! sync, if any of them is to be durable (group commit); meanwhile the loops gather the next
+//! ones. So the batch grows with the load by itself. What nobody waits for is synced once a second.
+//!
+//! It knows up to where each loop's records are in the index, trims the log behind the last of
+//! them, and asks the loops for checkpoints when the log grows long all the same: an idle loop has
+//! no reason of its own to make one.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use storage::{Batch, BatchId, Files, Log, SeamError};
+
+use crate::routing::Routes;
+use crate::work::Urgent;
+
+/// Once so many bytes of records are kept, loops are asked for checkpoints. What a start replays is
+/// about this at most: a second or two.
+const LOG_BYTES_MAX: u64 = 96 << 20;
+
+/// Durability `interval`: what was appended is synced after this long.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum LogJob {
+    /// To be appended. Each loop has one under way at most.
+    Batch { owner: usize, batch: Batch },
+    /// Asks a loop that is about to end for its last checkpoint.
+    Last { owner: usize },
+    /// The index holds all of this loop's records before `position`.
+    Indexed { owner: usize, position: u64 },
+}
+
+/// A queue of jobs. Unbounded, but holds at most one batch and one checkpoint of each loop.
+pub(crate) fn queue() -> (Sender<LogJob>, Receiver<LogJob>) {
+    channel()
+}
+
+/// Starts the thread. It ends once every sender of jobs is dropped. `indexed`: of each loop, up to
+/// where the index holds its records.
+pub(crate) fn start(
+    log: Log<impl Files + Send + 'static>,
+    name: &str,
+    routes: Routes,
+    jobs: Receiver<LogJob>,
+    indexed: Vec<u64>,
+) -> std::io::Result<JoinHandle<()>> {
+    let loops = indexed.into_iter().map(|position| Progress { position, is_asked: false });
+    let writer =
+        LogWriter { log, routes, loops: loops.collect(), sync_at: None, parts: Vec::new() };
+    let thread = std::thread::Builder::new().name(format!("{name}-log"));
+    thread.spawn(move || writer.run(&jobs))
+}
+
+/// How far the index is with one loop's records.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    position: u64,
+    /// Whether the loop was asked for a checkpoint and has not brought one.
+    is_asked: bool,
+}
+
+struct LogWriter<F> {
+    log: Log<F>,
+    routes: Routes,
+    loops: Vec<Progress>,
+    /// When what was appended is to be synced.
+    sync_at: Option<Instant>,
+    /// Loops and their batches that wait for the present write.
+    parts: Vec<(usize, BatchId)>,
+}
+
+impl<F: Files> LogWriter<F> {
+    fn run(mut self, jobs: &Receiver<LogJob>) {
+        loop {
+            let first = match self.sync_at {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Ok(first) => self.take(std::iter::once(first).chain(jobs.try_iter())),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            if self.sync_at.is_some_and(|at| at <= Instant::now()) {
+                self.sync();
+            }
+        }
+    }
+
+    fn take(&mut self, jobs: impl Iterator<Item = LogJob>) {
+        let (mut records, mut sync, mut ending) = (Vec::new(), false, Vec::new());
+        for job in jobs {
+            match job {
+                LogJob::Batch { owner, batch } => {
+                    self.parts.push((owner, batch.id));
+                    sync |= batch.sync;
+                    if records.is_empty() {
+                        records = batch.records;
+                    } else {
+                        records.extend(batch.records);
+                    }
+                }
+                LogJob::Last { owner } => ending.push(owner),
+                LogJob::Indexed { owner, position } => {
+                    self.loops[owner] = Progress { position, is_asked: false };
+                    self.trim();
+                }
+            }
+        }
+        if !self.parts.is_empty() {
+            self.write(&mut records, sync);
+        }
+        for owner in ending {
+            self.ask(owner);
+        }
+    }
+
+    fn write(&mut self, records: &mut [u8], sync: bool) {
+        let result = self.log.commit(records, sync);
+        match &result {
+            Ok(appended) if appended.synced => self.sync_at = None,
+            Ok(_) => drop(self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_INTERVAL)),
+            Err(error) => report(error),
+        }
+        for (owner, batch) in self.parts.drain(..) {
+            // A loop that is gone has nobody left to tell.
+            let told = Urgent::Committed { batch, result: result.clone() };
+            let _ = self.routes.handle(owner).urgent.send(told);
+        }
+        self.ask_for_checkpoints();
+    }
+
+    fn sync(&mut self) {
+        self.sync_at = None;
+        if let Err(error) = self.log.sync() {
+            report(&error);
+        }
+    }
+
+    /// The position before which the index has everything.
+    fn indexed(&self) -> u64 {
+        self.loops.iter().map(|progress| progress.position).min().unwrap_or(0)
+    }
+
+    fn trim(&mut self) {
+        let indexed = self.indexed();
+        if let Err(error) = self.log.trim(indexed) {
+            tracing::warn!(%error, "the log could not be trimmed; it is tried again");
+        }
+    }
+
+    fn ask_for_checkpoints(&mut self) {
+        let end = self.log.end();
+        if end - self.indexed().min(end) <= LOG_BYTES_MAX {
+            return;
+        }
+        for owner in 0..self.loops.len() {
+            let Progress { position, is_asked } = self.loops[owner];
+            // Half of it may stay: a loop that has just made one need not make another.
+            if !is_asked && end - position.min(end) > LOG_BYTES_MAX / 2 {
+                self.ask(owner);
+            }
+        }
+    }
+
+    fn ask(&mut self, owner: usize) {
+        self.loops[owner].is_asked = true;
+        let ask = Urgent::Checkpoint { logged: self.log.end() };
+        let _ = self.routes.handle(owner).urgent.send(ask);
+    }
+
+    /// Every loop has ended.
+    fn finish(mut self) {
+        self.sync();
+        if self.indexed() >= self.log.end()
+            && let Err(error) = self.log.finish()
+        {
+            tracing::warn!(%error, "the log was not emptied; the next start reads it");
+        }
+    }
+}
+
+fn report(error: &SeamError) {
+    tracing::error!(%error, "the log was not written; what waited for it is answered with the error");
+}

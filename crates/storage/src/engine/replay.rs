@@ -1,0 +1,100 @@
+//! Opening a replica: what the index holds, and then what the log holds beyond it.
+//!
+//! Replay does what was done, in the same order over the same rows, so it gives the same rows, the
+//! numbers of the outbox's included. Each shard has its own position: its records before that are in
+//! its rows already.
+
+use std::collections::BTreeMap;
+
+use super::{Engine, EngineConfig, Waiting, disk, sweep, trees, write_out};
+use crate::census::Census;
+use crate::checkpoint::read_shard;
+use crate::epochs::Epochs;
+use crate::log_record::{self, RecordIn, record_shard};
+use crate::memtable::Memtable;
+use crate::{IndexRead, Shard, StorageError};
+
+/// An engine that is being opened.
+#[derive(Debug)]
+pub struct Replay<R> {
+    engine: Engine<R>,
+    /// From where on each shard lacks its records.
+    positions: BTreeMap<Shard, u64>,
+    records: u64,
+    /// The bound that holds once it is open: what was accepted is not refused here.
+    pending_bytes_max: usize,
+}
+
+impl<R: IndexRead> Replay<R> {
+    /// The replica that `reader` shows. Of shards that have no census there everything is counted.
+    pub fn begin(reader: R, mut config: EngineConfig) -> Result<Self, StorageError> {
+        let pending_bytes_max = std::mem::replace(&mut config.pending_bytes_max, usize::MAX);
+        let rows = Memtable::new(reader);
+        let (mut census, mut is_counted) = (Census::default(), true);
+        let mut positions = BTreeMap::new();
+        for shard in config.shards.iter() {
+            let found = read_shard(rows.reader(), shard)?;
+            positions.insert(shard, found.as_ref().map_or(0, |(position, _)| *position));
+            match found.and_then(|(_, part)| part) {
+                Some(part) => census.add_shard(shard, &part),
+                None => is_counted = false,
+            }
+        }
+        if !is_counted {
+            census = Census::of(&rows, config.shards.shards())?;
+        }
+        let engine = Engine {
+            epochs: Epochs::new(config.node, config.process),
+            census,
+            rows,
+            trees: trees::Trees::new(config.shards.shards().partitions()),
+            config,
+            current: Waiting::default(),
+            under_way: Waiting::default(),
+            position: 0,
+            is_unsynced: false,
+            out: write_out::Progress::default(),
+            sweep: sweep::Progress::default(),
+            disk: disk::Disk::default(),
+            damaged: 0,
+        };
+        Ok(Self { engine, positions, records: 0, pending_bytes_max })
+    }
+
+    /// Does again what the record at `position` of the log says, if the index lacks it. Records are
+    /// given in order; those of other engines' shards are passed over.
+    pub fn replay(&mut self, position: u64, record: &[u8]) {
+        let from = record_shard(record).and_then(|shard| self.positions.get(&shard));
+        if from.is_none_or(|&from| position < from) {
+            return;
+        }
+        self.records += 1;
+        let engine = &mut self.engine;
+        let done = match log_record::decode(record) {
+            Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
+            Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta),
+            Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
+            Some(RecordIn::Note(notes)) => engine.note(notes),
+            Some(RecordIn::Probe(_)) => Ok(()),
+            None => Err(StorageError::Corrupt("a record that cannot be read".into())),
+        };
+        if done.is_err() {
+            engine.damaged += 1;
+        }
+        // It is in the log.
+        engine.current = Waiting::default();
+        engine.rows.keep();
+    }
+
+    /// Records done again so far.
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The engine, once every record up to the `end` of the log was given.
+    pub fn finish(mut self, end: u64) -> Engine<R> {
+        self.engine.position = end;
+        self.engine.config.pending_bytes_max = self.pending_bytes_max;
+        self.engine
+    }
+}

@@ -1,0 +1,114 @@
+//! Frames: how a record stands in a segment.
+//!
+//! ```text
+//! length of the record (4, little-endian) ‖ check of the length (4) ‖ checksum (8) ‖ record
+//! ```
+//!
+//! Both checks are seeded with the directory and with the position of the frame, so that a frame
+//! that turns up elsewhere, in this log or in another's, is as damaged as a changed byte. The
+//! check of the length lets a reader look for the next whole frame at every byte, after damage,
+//! without hashing what a wrong length would span.
+//!
+//! Engines build frames without knowing their positions; [`seal`] fills the checks in.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Bytes before the record.
+pub(crate) const FRAME_BYTES: usize = 16;
+
+/// Begins a frame at the end of `batch`; returns where.
+pub(crate) fn begin(batch: &mut Vec<u8>) -> usize {
+    let at = batch.len();
+    batch.extend_from_slice(&[0; FRAME_BYTES]);
+    at
+}
+
+/// Ends the frame that began at `at`: everything after its head is its record.
+pub(crate) fn end(batch: &mut [u8], at: usize) {
+    let length = u32::try_from(batch.len() - at - FRAME_BYTES)
+        .expect("a delta is bounded by limits and by what a message holds");
+    batch[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn length_of(frame: &[u8]) -> Option<[u8; 4]> {
+    frame.first_chunk().copied()
+}
+
+/// The hash of a length, which is also the seed of the record's.
+fn check_of(length: [u8; 4], directory: u64, position: u64) -> u64 {
+    xxh3_64_with_seed(&length, directory.wrapping_add(position))
+}
+
+/// Fills in the checks of all frames in `batch`, which begins at `position`.
+pub(crate) fn seal(batch: &mut [u8], directory: u64, mut position: u64) {
+    let mut rest = batch;
+    while let Some(length) = length_of(rest) {
+        let size = FRAME_BYTES + u32::from_le_bytes(length) as usize;
+        let (frame, after) = rest.split_at_mut(size);
+        let check = check_of(length, directory, position);
+        let (head, record) = frame.split_at_mut(FRAME_BYTES);
+        head[4..8].copy_from_slice(&check.to_le_bytes()[..4]);
+        head[8..].copy_from_slice(&xxh3_64_with_seed(record, check).to_le_bytes());
+        position += size as u64;
+        rest = after;
+    }
+}
+
+/// The record of the frame with which `bytes` begin, if it is whole and stands at `position`.
+pub(crate) fn read(bytes: &[u8], directory: u64, position: u64) -> Option<&[u8]> {
+    let (head, rest) = bytes.split_first_chunk::<FRAME_BYTES>()?;
+    let (length, checks) = head.split_first_chunk::<4>()?;
+    let check = check_of(*length, directory, position);
+    if checks[..4] != check.to_le_bytes()[..4] {
+        return None;
+    }
+    let record = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    (checks[4..] == xxh3_64_with_seed(record, check).to_le_bytes()).then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(records: &[&[u8]]) -> Vec<u8> {
+        let mut batch = Vec::new();
+        for record in records {
+            let at = begin(&mut batch);
+            batch.extend_from_slice(record);
+            end(&mut batch, at);
+        }
+        batch
+    }
+
+    #[test]
+    fn a_sealed_frame_is_read_at_its_place_only() {
+        let mut batch = framed(&[b"one", b"", b"three"]);
+        seal(&mut batch, 7, 1_000);
+        assert_eq!(read(&batch, 7, 1_000), Some(&b"one"[..]));
+        assert_eq!(read(&batch[19..], 7, 1_019), Some(&b""[..]));
+        assert_eq!(read(&batch[35..], 7, 1_035), Some(&b"three"[..]));
+        assert_eq!(read(&batch, 7, 1_001), None, "another position");
+        assert_eq!(read(&batch, 8, 1_000), None, "another directory");
+        assert_eq!(read(&[0; 64], 7, 1_000), None, "zeros are no frame");
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_found() {
+        let mut batch = framed(&[b"a record of some bytes"]);
+        seal(&mut batch, 7, 0);
+        for at in 0..batch.len() {
+            let mut bad = batch.clone();
+            bad[at] ^= 0x10;
+            assert_eq!(read(&bad, 7, 0), None, "byte {at}");
+            assert_eq!(read(&batch[..at], 7, 0), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_format_is_this() {
+        let mut batch = framed(&[b"record"]);
+        seal(&mut batch, 0x0123_4567_89ab_cdef, 4_096);
+        let shown: String = batch.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shown, "06000000b36633bda933dca0d416f55c7265636f7264");
+    }
+}

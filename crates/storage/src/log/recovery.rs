@@ -1,0 +1,277 @@
+//! Opening a log: what is whole is read, a torn tail is cut off, damage before it is told and kept.
+//!
+//! A crash can tear what was not synced, and only that: the last bytes of the last segment. So
+//! what is not whole and has nothing whole after it, in the last segment, is cut off. Anything
+//! else (a frame that is not whole before one that is, a segment that is missing, cut short, or not
+//! of this log) is damage: records that may have been acknowledged are gone. It is reported with its
+//! place, the segment is copied aside before anything is done to it, and what is whole is
+//! read all the same: each record is a merge, and the other replicas have what is lost. (A machine
+//! that loses power may leave such a hole in what was not synced too; it is reported alike.)
+//!
+//! Opening twice gives what opening once gives: nothing is changed but the tail that is cut.
+
+use std::collections::VecDeque;
+
+use super::Log;
+use super::frame::{self, FRAME_BYTES};
+use super::segment::{DAMAGED, HEADER_BYTES, Header, Segment, TORN, parse_name};
+use crate::{Files, SeamError};
+
+/// What damaged segments are called when they are kept aside.
+const ASIDE: &str = "damaged-";
+
+/// A place where the log is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDamage {
+    /// The file, which may be missing.
+    pub segment: String,
+    /// Where in the file the damage begins.
+    pub offset: u64,
+    /// How many bytes of records are gone.
+    pub bytes: u64,
+    /// What was found.
+    pub what: &'static str,
+    /// Under which name the segment's bytes are kept, if they could be.
+    pub kept_as: Option<String>,
+}
+
+impl std::fmt::Display for LogDamage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { segment, offset, bytes, what, kept_as } = self;
+        write!(f, "{segment} at byte {offset}: {what}, {bytes} bytes of records are lost")?;
+        match kept_as {
+            Some(name) => write!(f, " (kept as {name})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What opening a log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogRecovery {
+    /// Whole records read.
+    pub records: u64,
+    /// Their bytes, with their frames.
+    pub bytes: u64,
+    /// Bytes cut off at the end: a write that a crash interrupted.
+    pub torn_bytes: u64,
+    /// What is gone.
+    pub damage: Vec<LogDamage>,
+}
+
+/// What a walk through one segment found.
+#[derive(Default)]
+struct Walked {
+    /// Position after the last whole frame.
+    end: u64,
+    /// Whole frames, needed or not.
+    frames: u64,
+    /// Holes before it, of records that are needed: offset in the file, and length.
+    holes: Vec<(u64, u64)>,
+}
+
+impl<F: Files> Log<F> {
+    /// Opens the log in `files`, of the data directory with the number `directory`. `indexed`: of
+    /// each shard that has a row in the index, up to which position its records are there; none in a
+    /// new directory. `visit` is given every whole record that some shard may lack, with its
+    /// position, in order.
+    pub fn open(
+        files: F,
+        directory: u64,
+        indexed: &[Option<u64>],
+        visit: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<(Self, LogRecovery), SeamError> {
+        let log = Self {
+            files,
+            directory,
+            segments: VecDeque::new(),
+            is_open: false,
+            end: 0,
+            floor: indexed.iter().copied().flatten().max().unwrap_or(0),
+            synced: 0,
+            failed: None,
+        };
+        let needed = indexed.iter().map(|position| position.unwrap_or(0)).min().unwrap_or(0);
+        let mut opening = Opening { log, needed, found: LogRecovery::default(), visit };
+        opening.read_all()?;
+        let Opening { mut log, found, .. } = opening;
+        if log.end < log.floor {
+            // What was not synced of the log is lost, and the index is ahead of it.
+            log.is_open = false;
+        }
+        if let Some(last) = log.segments.back() {
+            // What the process before this one appended may not be durable yet, and is shown from
+            // now on.
+            log.files.sync(&last.name())?;
+            log.files.sync_directory()?;
+        }
+        log.synced = log.end;
+        Ok((log, found))
+    }
+}
+
+struct Opening<'a, F> {
+    log: Log<F>,
+    /// Records before this are in the index.
+    needed: u64,
+    found: LogRecovery,
+    visit: &'a mut dyn FnMut(u64, &[u8]),
+}
+
+/// Offset in its file of what stands at `position` in the segment that begins at `start`.
+const fn offset(start: u64, position: u64) -> u64 {
+    HEADER_BYTES + (position - start)
+}
+
+impl<F: Files> Opening<'_, F> {
+    fn read_all(&mut self) -> Result<(), SeamError> {
+        let names = self.log.files.list()?;
+        let starts: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
+        if starts.is_empty() && self.log.floor > 0 {
+            self.damaged("log".into(), 0, 0, "every segment is missing", None);
+        }
+        // Of those that begin before what is needed, the last one may hold some of it.
+        let first = starts.partition_point(|&start| start <= self.needed).saturating_sub(1);
+        let mut before = None;
+        for (at, &start) in starts.iter().enumerate() {
+            let next = starts.get(at + 1).copied();
+            match next {
+                Some(end) if at < first => self.log.segments.push_back(Segment { start, end }),
+                _ => self.read_segment(start, next, &mut before)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the segment at `start`, which ends where the `next` begins. `before`: the segment
+    /// before it, as far as it is whole.
+    fn read_segment(
+        &mut self,
+        start: u64,
+        next: Option<u64>,
+        before: &mut Option<Segment>,
+    ) -> Result<(), SeamError> {
+        let name = Segment::at(start).name();
+        let bytes = self.log.files.read(&name, 0, usize::MAX)?;
+        let header = Header::decode(&bytes, self.log.directory, start);
+        let walked = self.walk(&bytes, start, next);
+        if let Err(what) = header
+            && walked.frames == 0
+        {
+            let is_torn = next.is_none() && matches!(what, TORN | DAMAGED);
+            if is_torn {
+                // Its beginning was interrupted: nothing was acknowledged that stood in it.
+                self.found.torn_bytes += bytes.len() as u64;
+                self.log.files.remove(&name)?;
+            } else {
+                let aside = format!("{ASIDE}{name}");
+                self.log.files.rename(&name, &aside)?;
+                let lost = next.map_or(0, |next| next - start);
+                self.damaged(name, 0, lost, what, Some(aside));
+            }
+            return self.log.files.sync_directory();
+        }
+        let previous_end = header.map_or(start, |header| header.before);
+        let read_to = before.map_or(self.needed, |before| before.end.max(self.needed));
+        if previous_end > read_to {
+            let lost = previous_end - read_to;
+            match *before {
+                Some(before) => {
+                    let kept = self.copy_aside(&before.name(), None);
+                    let at = offset(before.start, before.end);
+                    self.damaged(before.name(), at, lost, "it is not whole to its end", kept);
+                }
+                None => self.damaged(name.clone(), 0, lost, "the segment before is missing", None),
+            }
+        }
+        if header.is_err() || !walked.holes.is_empty() {
+            let kept = self.copy_aside(&name, Some(&bytes));
+            if let Err(what) = header {
+                self.damaged(name.clone(), 0, 0, what, kept.clone());
+            }
+            for (at, length) in walked.holes {
+                self.damaged(name.clone(), at, length, "records are damaged", kept.clone());
+            }
+        }
+        let whole = Segment { start, end: walked.end };
+        if next.is_none() {
+            let length = offset(start, walked.end);
+            let torn = (bytes.len() as u64).saturating_sub(length);
+            if torn > 0 {
+                self.log.files.truncate(&name, length)?;
+                self.log.files.sync(&name)?;
+                self.found.torn_bytes += torn;
+            }
+            // What follows a damaged header would be looked for in vain.
+            self.log.is_open = header.is_ok();
+        }
+        self.log.segments.push_back(Segment { start, end: next.unwrap_or(walked.end) });
+        self.log.end = walked.end;
+        *before = Some(whole);
+        Ok(())
+    }
+
+    /// Visits the whole frames in `bytes`, the segment that begins at `start`.
+    fn walk(&mut self, bytes: &[u8], start: u64, next: Option<u64>) -> Walked {
+        let ends = |next| usize::try_from(offset(start, next)).unwrap_or(usize::MAX);
+        let bytes = &bytes[..next.map_or(usize::MAX, ends).min(bytes.len())];
+        let position = |at: usize| start + (at as u64 - HEADER_BYTES);
+        let directory = self.log.directory;
+        let read = |at: usize| frame::read(&bytes[at..], directory, position(at));
+        let mut walked = Walked { end: start, ..Walked::default() };
+        let mut at = HEADER_BYTES as usize;
+        while at < bytes.len() {
+            if let Some(record) = read(at) {
+                if position(at) >= self.needed {
+                    (self.visit)(position(at), record);
+                    self.found.records += 1;
+                    self.found.bytes += (FRAME_BYTES + record.len()) as u64;
+                }
+                walked.frames += 1;
+                at += FRAME_BYTES + record.len();
+                walked.end = position(at);
+                continue;
+            }
+            let Some(whole) = (at + 1..bytes.len()).find(|&at| read(at).is_some()) else { break };
+            if position(whole) > self.needed {
+                walked.holes.push((at as u64, (whole - at) as u64));
+            }
+            at = whole;
+        }
+        walked
+    }
+
+    fn damaged(
+        &mut self,
+        segment: String,
+        offset: u64,
+        bytes: u64,
+        what: &'static str,
+        kept_as: Option<String>,
+    ) {
+        self.found.damage.push(LogDamage { segment, offset, bytes, what, kept_as });
+    }
+
+    /// Copies a segment, so that trimming the log does not take away what could tell what happened.
+    fn copy_aside(&mut self, name: &str, bytes: Option<&[u8]>) -> Option<String> {
+        let aside = format!("{ASIDE}{name}");
+        let files = &mut self.log.files;
+        let read;
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => {
+                read = files.read(name, 0, usize::MAX).ok()?;
+                &read
+            }
+        };
+        if files.length(&aside).ok()? == Some(bytes.len() as u64) {
+            return Some(aside);
+        }
+        // A disk without room for the copy must not keep the replica from its records.
+        files.remove(&aside).ok()?;
+        files.append(&aside, bytes).ok()?;
+        files.sync(&aside).ok()?;
+        files.sync_directory().ok()?;
+        Some(aside)
+    }
+}

@@ -1,0 +1,59 @@
+//! Log records: what an engine did, so that replaying it over the same rows does the same.
+//!
+//! ```text
+//! shard (2, little-endian) ‖ clock::encode of what was done
+//! ```
+//!
+//! What the engine does beside (sweeping, bringing damaged keys back, counting hash trees anew) follows
+//! from the rows and is not recorded: replay meets the same rows and does it again.
+
+use bytes::Bytes;
+use clock::NodeId;
+use serde::{Deserialize, Serialize};
+use values::{Blob, Delta, Key};
+
+use crate::log::frame;
+use crate::{OutboxPosition, Shard};
+
+/// What is written: borrowed, because an engine records what it goes on using.
+#[derive(Debug, Serialize)]
+pub(crate) enum RecordOut<'a> {
+    /// A delta was merged into a key.
+    Merge(&'a Key, &'a Delta),
+    /// A delta was kept for an owner.
+    Defer(NodeId, &'a Key, &'a Delta),
+    /// What was pending there, with that version, was delivered.
+    Delivered(&'a OutboxPosition, u128),
+    /// Notes were kept.
+    Note(&'a [(Bytes, Bytes)]),
+    /// Nothing: the disk was asked whether it takes so much.
+    Probe(Blob),
+}
+
+/// What is read.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum RecordIn {
+    Merge(Key, Delta),
+    Defer(NodeId, Key, Delta),
+    Delivered(OutboxPosition, u128),
+    Note(Vec<(Bytes, Bytes)>),
+    Probe(Blob),
+}
+
+/// Appends a frame with this record to `batch`.
+pub(crate) fn push(batch: &mut Vec<u8>, shard: Shard, record: &RecordOut<'_>) {
+    let at = frame::begin(batch);
+    batch.extend_from_slice(&shard.0.to_le_bytes());
+    clock::encode_into(record, batch);
+    frame::end(batch, at);
+}
+
+/// The shard that a record is of, for whoever deals records to engines; `None` if it is none.
+pub fn record_shard(record: &[u8]) -> Option<Shard> {
+    record.first_chunk().map(|shard| Shard(u16::from_le_bytes(*shard)))
+}
+
+/// What was done; `None` if this build cannot read it.
+pub(crate) fn decode(record: &[u8]) -> Option<RecordIn> {
+    clock::decode(record.get(size_of::<u16>()..)?).ok()
+}
