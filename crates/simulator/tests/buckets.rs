@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketError, BucketInfo, BucketReply, PolicyFields, RequestError, Standing,
+    Answer, BucketCall, BucketError, BucketInfo, BucketReply, Call, PolicyFields, Reply, Request,
+    RequestError, Standing,
 };
 use simulator::{DiskFaults, NetworkFaults, Sim, SimOptions};
-use values::{Blob, BytesOp, CounterOp, Key, Operation, State, Tag, View};
+use values::{Blob, BytesOp, CounterOp, Key, Operation, Scope, State, Tag, View};
 
 fn cluster(nodes: usize) -> Sim {
     let mut sim = Sim::new(7, SimOptions { nodes, ..SimOptions::default() });
@@ -224,9 +225,68 @@ fn a_bucket_created_anew_never_shows_what_a_stale_replica_brings_back() {
     assert_eq!(siblings(&sim.view(0, &key("b")).unwrap()), Vec::<Blob>::new());
 
     // A context of the old generation removes nothing of the new one.
-    let mut request = replication::Request::update(key("a"), put("over the old"));
+    let mut request = Request::update(key("a"), put("over the old"));
     request.context = old.contexts.get(&Tag::BYTES).cloned();
     assert!(matches!(sim.request(0, request), Err(RequestError::Context(_))));
+}
+
+/// A node that slept through a drop and a creation is back before it hears of them: what it writes
+/// into the dropped generation nobody else keeps, so nobody counts for it, and what it still has of
+/// that generation is no answer of a quorum.
+#[test]
+fn nothing_of_a_dropped_generation_meets_a_quorum_with_those_who_know_of_the_drop() {
+    let (mut refused, mut unknown) = (0, 0);
+    for seed in 0..40 {
+        let network = NetworkFaults { notice_ms: 20, ..NetworkFaults::default() };
+        let mut sim = Sim::new(seed, SimOptions { network, ..SimOptions::default() });
+        sim.run_until_quiet();
+        changed(&mut sim, 0, create(&[]));
+        sim.update(0, &key("old"), put("old")).unwrap();
+        sim.run_until_quiet();
+        sim.isolate(2);
+        sim.advance(1_000);
+        changed(&mut sim, 0, drop_it());
+        let (bucket, known) = changed(&mut sim, 0, create(&[]));
+        assert_eq!((bucket.generation, known), (1, 2));
+        sim.heal();
+        let (mut writes, mut reads) = (Vec::new(), Vec::new());
+        for number in 0..60 {
+            let key = Key::new("carts", format!("{number}")).unwrap();
+            let write = Request::update(key.clone(), put("new"));
+            writes.push((key, sim.call(2, Call::Request(write))));
+            let read = Request::get(self::key("old"), Scope::Whole);
+            reads.push(sim.call(2, Call::Request(read)));
+            sim.advance(1);
+        }
+        sim.run_until_quiet();
+        for read in reads {
+            match sim.take_outcome(read).expect("every call is answered") {
+                Ok(Reply::Answer(answer)) if answer.acks.is_met() => {
+                    assert_eq!(siblings(&answer.view), Vec::<Blob>::new(), "seed {seed}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error, dropped(), "seed {seed}");
+                    refused += 1;
+                }
+            }
+        }
+        for (key, write) in writes {
+            match sim.take_outcome(write).expect("every call is answered") {
+                Ok(Reply::Answer(answer)) if answer.acks.is_met() => {
+                    let read = sim.get(0, &key).unwrap();
+                    assert_eq!(siblings(&read.view), ["new"], "seed {seed}, {key:?}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(matches!(error, RequestError::Unknown { .. }), "{error:?}");
+                    unknown += 1;
+                }
+            }
+        }
+        assert_eq!(sim.pending(), 0, "seed {seed}");
+    }
+    assert!(refused > 0 && unknown > 0, "{refused} reads, {unknown} writes");
 }
 
 #[test]
@@ -260,7 +320,7 @@ fn n_is_changed_of_an_empty_bucket_and_of_no_other() {
     let error = BucketError::HoldsData { bucket: "carts".into(), n: 5 };
     assert_eq!(refused, Err(RequestError::Bucket(error)));
     let read = sim.get(0, &key("a")).unwrap();
-    let mut delete = replication::Request::update(key("a"), Operation::Bytes(BytesOp::Delete));
+    let mut delete = Request::update(key("a"), Operation::Bytes(BytesOp::Delete));
     delete.context = read.contexts.get(&Tag::BYTES).cloned();
     sim.request(0, delete).unwrap();
     sim.run_until_quiet();
