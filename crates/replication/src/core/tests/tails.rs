@@ -135,3 +135,19 @@ fn too_much_that_waits_for_the_engine_is_answered_busy_at_once() {
     let hint = Body::Hint { owner: NodeId(3), key: key(), delta: Delta::default() };
     assert_eq!(*answered(&ask(&mut core, 81, hint)), Body::Hinted(Err(busy)));
 }
+
+/// An owner that owes an answer may have slept for long: whoever is asked instead keeps hints.
+#[test]
+fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_list() {
+    let (mut core, foreign) = stranger();
+    // Of five nodes this one comes after the owners.
+    assert_eq!(core.shared.ring.preference_list(core.shared.partition(&foreign))[3], ME);
+    let get = Call::Request(Request::get(foreign.clone(), Scope::Whole));
+    core.step(at(0), Event::Call { id: CallId(1), call: get }, &mut Vec::new());
+    let call = Call::Request(Request::update(foreign, Operation::Counter(CounterOp::Add(1))));
+    let mut effects = Vec::new();
+    core.step(at(150), Event::Call { id: CallId(2), call }, &mut effects);
+    let [Effect::Storage { command: Command::Update { .. }, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+}
