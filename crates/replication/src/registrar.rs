@@ -359,13 +359,18 @@ impl Registrar {
         }
     }
 
-    /// The disk refused the change: whether it shows again after a crash is unknown.
+    /// The disk refused the change: whether it shows again after a crash is unknown, unless so much
+    /// waited for the disk that the engine did not take it.
     fn failed(&mut self, error: &StorageError, turn: &mut Turn<'_>) {
         let Some(Current::Storing { then, .. }) = self.current.take() else { return };
         self.peers.pause(turn);
         match then {
             Then::Client { id, .. } => {
-                turn.reply_to(id, Err(RequestError::Storage(error.clone())));
+                let failed = match error {
+                    StorageError::Overloaded(_) => RequestError::Storage(error.clone()),
+                    _ => RequestError::Unknown { acked: 0, needed: 1, disk: Some(error.clone()) },
+                };
+                turn.reply_to(id, Err(failed));
             }
             Then::Member(Some(Asked { from, id, .. })) => {
                 turn.answer(from, id, Body::PoliciesKnown(Err(error.clone())));

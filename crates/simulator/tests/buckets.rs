@@ -381,11 +381,11 @@ fn policies_that_contradict_themselves_change_nothing() {
 }
 
 #[test]
-fn a_change_that_the_disk_refuses_is_an_error_and_is_not_in_force() {
+fn a_change_that_the_disk_refuses_is_unknown_and_not_in_force() {
     let mut sim = cluster(3);
     sim.set_disk(DiskFaults { refused: 1_000, ..DiskFaults::default() });
     let refused = sim.buckets(0, create(&[("r", "1")]));
-    assert!(matches!(refused, Err(RequestError::Storage(_))), "{refused:?}");
+    assert!(matches!(refused, Err(RequestError::Unknown { disk: Some(_), .. })), "{refused:?}");
     assert_eq!(shown(&mut sim, 0).standing, Standing::Implicit);
     sim.set_disk(DiskFaults::default());
     sim.advance(10_000);

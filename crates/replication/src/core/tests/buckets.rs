@@ -55,3 +55,23 @@ fn what_was_counted_in_one_bucket_is_not_taken_for_the_count_of_another() {
     assert_eq!(reply(&effects), Some(&holds_data("q")));
     assert_eq!((core.under_way(), core.next_timeout()), (0, None));
 }
+
+/// A change that the engine did not take is not made; of one that its disk did not commit nobody
+/// knows whether it shows after a crash.
+#[test]
+fn a_change_that_was_given_to_the_disk_and_failed_is_unknown() {
+    let unknown = RequestError::Unknown { acked: 0, needed: 1, disk: Some(StorageError::Full) };
+    let cases = [
+        (StorageError::Overloaded(9), RequestError::Storage(StorageError::Overloaded(9))),
+        (StorageError::Full, unknown),
+    ];
+    for (failure, expected) in cases {
+        let mut core = core();
+        let effects = create(&mut core, 1, "p", "3");
+        let [Effect::Storage { ticket, command: Command::Note { .. } }] = effects[..] else {
+            panic!("{effects:?}")
+        };
+        let effects = stored(&mut core, at(1), ticket, Answer::Failed(failure));
+        assert_eq!(reply(&effects), Some(&Err(expected)));
+    }
+}
