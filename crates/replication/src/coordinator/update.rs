@@ -106,6 +106,8 @@ pub(crate) struct Update {
     many_siblings: Option<ManySiblings>,
     stamp: Stamp,
     delta: Delta,
+    /// Messages that the delta takes.
+    parts: usize,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
     /// The owners but this node.
@@ -136,6 +138,7 @@ impl Update {
             many_siblings: None,
             stamp: Stamp::default(),
             delta: Delta::default(),
+            parts: 0,
             disk: None,
             peers,
             fallbacks: BTreeSet::new(),
@@ -358,6 +361,7 @@ impl Update {
             Scope::Removal => message::parts(self.delta.clone()),
             _ => vec![self.delta.clone()],
         };
+        self.parts = parts.len();
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
             if !turn.shared.is_in_reach(node) {
                 self.give_up(node, turn);
@@ -479,7 +483,7 @@ impl Update {
     /// The next node of the preference list that can keep a hint. None for what is too long for
     /// one message.
     fn next_fallback(&self, turn: &Turn<'_>) -> Option<NodeId> {
-        if self.peers.values().any(|peer| peer.parts > 1) {
+        if self.parts > 1 {
             return None;
         }
         let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));

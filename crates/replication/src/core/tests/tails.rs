@@ -1,5 +1,7 @@
 //! Hints, digests, the time that questions carry, and too many of them.
 
+use values::{Blob, Causal, DotFun, Sibling};
+
 use super::*;
 use crate::ViewDigest;
 
@@ -150,4 +152,40 @@ fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_l
     let [Effect::Storage { command: Command::Update { .. }, .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
+}
+
+/// A removal too long for one message is kept by its coordinator, also for an owner that is out of
+/// reach before any part was sent.
+#[test]
+fn a_removal_of_many_parts_is_no_hint_of_one_message() {
+    let (mut core, _) = stranger();
+    let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
+    let own = keys.find(|key| core.shared.owners(key, 3)[0] == ME).unwrap();
+    let away = core.shared.owners(&own, 3)[1];
+    core.step(at(0), Event::LinkDown(away), &mut Vec::new());
+    let call = Call::Request(Request::update(own, Operation::Delete(None)));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Call { id: CallId(1), call }, &mut effects);
+    let [Effect::Send { to, message }] = &effects[..] else { panic!("{effects:?}") };
+    let (other, id) = (to.0, message.id);
+    let effects = received(&mut core, other, id, Body::Shown(Ok(View::default())));
+    let [Effect::Storage { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+    let sibling = |counter| {
+        let dot = Dot::new(Actor::new(ME, 7, 0), counter);
+        (dot, Sibling { stamp: Stamp(1), value: Blob::from(vec![0; 10 << 20]) })
+    };
+    let siblings = [sibling(1), sibling(2)];
+    let context = siblings.iter().map(|(dot, _)| *dot).collect();
+    let state = Causal { store: DotFun(siblings.into()), context };
+    let delta = Delta::of(Tag::BYTES, State::Bytes(state));
+    let view = View::default();
+    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+    let effects = stored(&mut core, at(2), ticket, prepared);
+    let names: Vec<&str> = sent(&effects).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["merge", "merge"]);
+    let kept = effects.iter().filter_map(|effect| match effect {
+        Effect::Storage { command: Command::Defer { owner, .. }, .. } => Some(*owner),
+        _ => None,
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), [away]);
 }
