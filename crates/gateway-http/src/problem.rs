@@ -133,6 +133,9 @@ impl Problem {
                     said,
                 );
             }
+            BucketError::Damaged { .. } => {
+                return Self::unavailable("bucket-damaged", "The bucket's record is damaged", said);
+            }
             BucketError::Policy(_) => {
                 return Self::bad_request("bad-policy", "The policy is not possible", &said);
             }

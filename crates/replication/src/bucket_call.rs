@@ -137,4 +137,13 @@ pub enum BucketError {
         /// How many there may be.
         limit: usize,
     },
+    /// This node's record of its policy is damaged, so whether it was dropped is not known here.
+    #[error(
+        "this node's record of bucket {bucket:?} is damaged; it serves the bucket again once another \
+         member tells it what it knows; without one, restore the data directory from a copy"
+    )]
+    Damaged {
+        /// Its name.
+        bucket: String,
+    },
 }

@@ -177,7 +177,8 @@ impl Delivery {
         let Some(at) = unacknowledged.remove(&number) else { return };
         let next = unacknowledged.is_empty().then(|| last.clone());
         match merged {
-            Ok(_) => {
+            // What a drop covers nobody is to have any more.
+            Ok(_) | Err(StorageError::Dropped) => {
                 page[at].parts -= 1;
                 if let Sent { position, version, parts: 0 } = &page[at] {
                     let (position, version) = (position.clone(), *version);

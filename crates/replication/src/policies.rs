@@ -12,7 +12,7 @@
 mod buckets;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clock::{NodeId, Stamp};
@@ -88,8 +88,12 @@ impl BucketEntry {
 }
 
 /// The policies of all buckets: a join-semilattice.
+///
+/// Beside it stand the names of which this node's own record is damaged, until another member says
+/// what it has of them: such a bucket is refused, since without its generation dropped data would
+/// show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyTable(BTreeMap<Bytes, BucketEntry>);
+pub struct PolicyTable(BTreeMap<Bytes, BucketEntry>, #[serde(skip)] BTreeSet<Bytes>);
 
 impl PolicyTable {
     /// Joins another table into this one. Returns the entries that changed, as they are now.
@@ -97,9 +101,10 @@ impl PolicyTable {
         let mut changed = Self::default();
         for (name, theirs) in &other.0 {
             // No name of a bucket: nobody sends it who means well.
-            if !(1..=BUCKET_BYTES_MAX).contains(&name.len()) {
+            if !is_name(name) {
                 continue;
             }
+            self.1.remove(name);
             if let Some(ours) = self.0.get_mut(name) {
                 if ours.join(theirs) {
                     changed.0.insert(name.clone(), ours.clone());
@@ -151,19 +156,25 @@ impl PolicyTable {
         self.0.iter().map(note).collect()
     }
 
-    /// The table that an engine's notes keep. What is none of its notes, or cannot be read, is
-    /// passed over: the other members have it.
-    pub fn of_notes(notes: &[(Bytes, Bytes)]) -> Self {
+    /// The table that an engine's notes keep; a note without a value is damaged. What is none of the
+    /// table's notes is passed over.
+    pub fn of_notes(notes: &[(Bytes, Option<Bytes>)]) -> Self {
         let mut table = Self::default();
         for (name, value) in notes {
-            if let Some(bucket) = name.strip_prefix(NOTE)
-                && let Ok(entry) = clock::decode(value)
-            {
-                let entry = [(Bytes::copy_from_slice(bucket), entry)];
-                table.join(&Self(entry.into()));
+            let Some(bucket) = name.strip_prefix(NOTE) else { continue };
+            let bucket = Bytes::copy_from_slice(bucket);
+            match value.as_ref().and_then(|value| clock::decode(value).ok()) {
+                Some(entry) => drop(table.join(&Self::saying(bucket, entry))),
+                None if is_name(&bucket) => drop(table.1.insert(bucket)),
+                None => {}
             }
         }
         table
+    }
+
+    /// The names of which this node's own record is damaged.
+    pub(crate) const fn damaged(&self) -> &BTreeSet<Bytes> {
+        &self.1
     }
 
     /// What a call changes of it at a node with this default policy, and when that is asked there:
@@ -174,6 +185,9 @@ impl PolicyTable {
         default: BucketPolicy,
         at: (Stamp, NodeId),
     ) -> Result<Self, BucketError> {
+        if let Some(name) = call.changes().filter(|name| self.1.contains(*name)) {
+            return Err(BucketError::Damaged { bucket: text(name) });
+        }
         match call {
             BucketCall::Create { name, fields } => self.create(name, fields, default, at),
             BucketCall::Set { name, fields } => self.set(name, fields, default, at),
@@ -208,7 +222,7 @@ impl PolicyTable {
                 .ok_or(BucketError::TooMany { limit: BUCKETS_MAX })?,
         };
         let said = Field::ALL.map(|field| (field, policy.value(field)));
-        Ok(Self::saying(name, generation, said.into_iter(), at))
+        Ok(Self::setting(name, generation, said.into_iter(), at))
     }
 
     /// What setting fields of `name` changes.
@@ -240,7 +254,7 @@ impl PolicyTable {
                     != Some(after.value(field))
         });
         let said = said.map(|field| (field, after.value(field)));
-        Ok(Self::saying(name, entry.generation, said, at))
+        Ok(Self::setting(name, entry.generation, said, at))
     }
 
     /// What dropping `name` changes: its present generation is no more.
@@ -254,10 +268,10 @@ impl PolicyTable {
         }
         let generation = entry.map_or(0, |entry| entry.generation);
         let entry = BucketEntry { generation, dropped: true, settings: BTreeMap::new() };
-        Ok(Self([(name.clone(), entry)].into()))
+        Ok(Self::saying(name.clone(), entry))
     }
 
-    fn saying(
+    fn setting(
         name: &Bytes,
         generation: u64,
         said: impl Iterator<Item = (Field, u64)>,
@@ -266,7 +280,11 @@ impl PolicyTable {
         let setting = |(field, value)| (u8::from(field), Setting { stamp, node, value });
         let settings = said.map(setting).collect();
         let entry = BucketEntry { generation, dropped: false, settings };
-        Self([(name.clone(), entry)].into())
+        Self::saying(name.clone(), entry)
+    }
+
+    fn saying(name: Bytes, entry: BucketEntry) -> Self {
+        Self([(name, entry)].into(), BTreeSet::new())
     }
 }
 
@@ -276,6 +294,11 @@ impl BucketEntry {
     pub(crate) fn policy(&self, default: BucketPolicy) -> (BucketPolicy, Vec<String>) {
         default.clamped(self.settings.iter().map(|(&number, setting)| (number, setting.value)))
     }
+}
+
+/// Whether a bucket may have it.
+fn is_name(name: &[u8]) -> bool {
+    (1..=BUCKET_BYTES_MAX).contains(&name.len())
 }
 
 /// A name as errors say it.

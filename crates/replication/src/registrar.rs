@@ -34,8 +34,8 @@ const TASKS_MAX: usize = 256;
 pub(crate) enum Wait {
     /// That the table's change is durable.
     Stored,
-    /// What a member counts in the bucket whose n is to change.
-    Count(NodeId),
+    /// What a member counts in the bucket whose n is to change, in the counting of this number.
+    Count(NodeId, u64),
     /// A member's answer to what it was told.
     Told(NodeId),
 }
@@ -71,7 +71,14 @@ enum Current {
     /// The disk works on a change.
     Storing { change: PolicyTable, then: Then },
     /// Members are asked whether the bucket holds data before its n changes.
-    Counting { id: CallId, call: BucketCall, deadline: u64, pending: BTreeSet<NodeId> },
+    Counting {
+        id: CallId,
+        call: BucketCall,
+        deadline: u64,
+        pending: BTreeSet<NodeId>,
+        /// The questions to other members.
+        asked: Vec<u64>,
+    },
 }
 
 /// A change durable here, whose client waits for the members in reach.
@@ -92,6 +99,8 @@ pub(crate) struct Registrar {
     current: Option<Current>,
     spreading: Vec<Spreading>,
     peers: Peers,
+    /// Countings so far: an answer to an earlier one is of another bucket, or of another time.
+    countings: u64,
 }
 
 impl Registrar {
@@ -102,6 +111,7 @@ impl Registrar {
             tasks: VecDeque::new(),
             current: None,
             spreading: Vec::new(),
+            countings: 0,
         }
     }
 
@@ -148,7 +158,9 @@ impl Registrar {
                     self.tasks.push_back(Task::Learn { entries, asked: None });
                 }
             }
-            (Wait::Count(node), Body::Counted(counted)) => self.counted(node, counted.ok(), turn),
+            (Wait::Count(node, counting), Body::Counted(counted)) if counting == self.countings => {
+                self.counted(node, counted.ok(), turn);
+            }
             _ => {}
         }
         self.go_on(turn);
@@ -157,8 +169,12 @@ impl Registrar {
     /// Takes the engine's answer.
     pub(crate) fn stored(&mut self, wait: Wait, answer: Answer, turn: &mut Turn<'_>) {
         match (wait, answer) {
-            (Wait::Count(node), Answer::Count(count)) => self.counted(node, Some(count), turn),
-            (Wait::Count(node), _) => self.counted(node, None, turn),
+            (Wait::Count(node, counting), answer) => {
+                if counting == self.countings {
+                    let count = if let Answer::Count(count) = answer { Some(count) } else { None };
+                    self.counted(node, count, turn);
+                }
+            }
             (_, Answer::Failed(error)) => self.failed(&error, turn),
             _ => self.durable(turn),
         }
@@ -247,17 +263,19 @@ impl Registrar {
         let generation = turn.shared.buckets.of(name).generation;
         let bucket = BucketId { name: name.clone(), generation };
         let partitions: Vec<_> = turn.shared.ring.partition_count().iter().collect();
+        self.countings += 1;
+        let mut asked = Vec::new();
         for &node in &members {
             let (bucket, partitions) = (bucket.clone(), partitions.clone());
-            let waiter = Waiter::Registrar(Wait::Count(node));
+            let waiter = Waiter::Registrar(Wait::Count(node, self.countings));
             if node == turn.me() {
                 turn.store(waiter, Command::Count { partitions, bucket });
             } else {
                 let budget_ms = turn.shared.config.timeout_ms;
-                turn.ask(node, waiter, budget_ms, Body::Count { bucket, partitions });
+                asked.push(turn.ask(node, waiter, budget_ms, Body::Count { bucket, partitions }));
             }
         }
-        self.current = Some(Current::Counting { id, call, deadline, pending: members });
+        self.current = Some(Current::Counting { id, call, deadline, pending: members, asked });
     }
 
     /// Takes what a member counted in the bucket; `None` if it could not be asked.
@@ -266,9 +284,12 @@ impl Registrar {
         if !pending.remove(&node) || count == Some(0) && !pending.is_empty() {
             return;
         }
-        let Some(Current::Counting { id, call, deadline, .. }) = self.current.take() else {
+        let Some(Current::Counting { id, call, deadline, asked, .. }) = self.current.take() else {
             return;
         };
+        for number in asked {
+            turn.shared.forget_ask(number);
+        }
         let Some(name) = call.changes().cloned() else { return };
         let bucket = text(&name);
         let decided = match count {
@@ -338,13 +359,18 @@ impl Registrar {
         }
     }
 
-    /// The disk refused the change: whether it shows again after a crash is unknown.
+    /// The disk refused the change: whether it shows again after a crash is unknown, unless so much
+    /// waited for the disk that the engine did not take it.
     fn failed(&mut self, error: &StorageError, turn: &mut Turn<'_>) {
         let Some(Current::Storing { then, .. }) = self.current.take() else { return };
         self.peers.pause(turn);
         match then {
             Then::Client { id, .. } => {
-                turn.reply_to(id, Err(RequestError::Storage(error.clone())));
+                let failed = match error {
+                    StorageError::Overloaded(_) => RequestError::Storage(error.clone()),
+                    _ => RequestError::Unknown { acked: 0, needed: 1, disk: Some(error.clone()) },
+                };
+                turn.reply_to(id, Err(failed));
             }
             Then::Member(Some(Asked { from, id, .. })) => {
                 turn.answer(from, id, Body::PoliciesKnown(Err(error.clone())));

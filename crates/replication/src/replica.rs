@@ -6,7 +6,7 @@
 use clock::NodeId;
 use ring::Partition;
 use storage::{Answer, Command, Listing, StorageError};
-use values::{Key, Scope, View};
+use values::{Key, Scope};
 
 use crate::{
     Body, RequestId, ViewDigest, digest,
@@ -83,24 +83,11 @@ pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
     }
 }
 
-/// The answer about a key of a generation of its bucket that was dropped: nothing is shown of it,
-/// and what is to be merged the drop covers, so that whoever has it to deliver is done with it.
+/// The answer about a key of a generation of its bucket that was dropped. It is no
+/// acknowledgement, since nothing is kept or shown of it; whoever has it to deliver is done with it.
 fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
-    let is_gone = |key| turn.shared.buckets.is_gone(key);
-    match body {
-        Body::Read { key, .. } | Body::Digest { key, .. } if is_gone(key) => {
-            Some(Body::Shown(Ok(View::default())))
-        }
-        Body::Hint { key, .. } if is_gone(key) => Some(Body::Hinted(Ok(()))),
-        Body::Merge { key, show, .. } if is_gone(key) => {
-            Some(Body::Merged(Ok(show.as_ref().map(|_| View::default()))))
-        }
-        Body::Explain { key } if is_gone(key) => {
-            let (view, pending_for, writes) = (Ok(View::default()), Vec::new(), Vec::new());
-            Some(Body::Explained { view, pending_for, writes })
-        }
-        _ => None,
-    }
+    let key = body.key().filter(|key| turn.shared.buckets.is_gone(key));
+    key.and_then(|_| Question::in_body(body)).map(|question| question.failed(StorageError::Dropped))
 }
 
 /// What was asked, so that a failure is answered in kind.

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use clock::ContextToken;
 use replication::{
-    Answer, BucketCall, BucketError, BucketInfo, BucketReply, PolicyFields, Request, RequestError,
-    Standing,
+    Answer, BucketCall, BucketError, BucketInfo, BucketReply, Call, PolicyFields, Reply, Request,
+    RequestError, Standing,
 };
 use simulator::{DiskFaults, NetworkFaults, Sim, SimOptions};
-use values::{Blob, BytesOp, CounterOp, Key, Operation, State, Tag, View};
+use values::{Blob, BytesOp, CounterOp, Key, Operation, Scope, State, Tag, View};
 
 fn cluster(nodes: usize) -> Sim {
     let mut sim = Sim::new(7, SimOptions { nodes, ..SimOptions::default() });
@@ -231,6 +231,65 @@ fn a_bucket_created_anew_never_shows_what_a_stale_replica_brings_back() {
     assert!(matches!(sim.request(0, request), Err(RequestError::Context(_))));
 }
 
+/// A node that slept through a drop and a creation is back before it hears of them: what it writes
+/// into the dropped generation nobody else keeps, so nobody counts for it, and what it still has of
+/// that generation is no answer of a quorum.
+#[test]
+fn nothing_of_a_dropped_generation_meets_a_quorum_with_those_who_know_of_the_drop() {
+    let (mut refused, mut unknown) = (0, 0);
+    for seed in 0..40 {
+        let network = NetworkFaults { notice_ms: 20, ..NetworkFaults::default() };
+        let mut sim = Sim::new(seed, SimOptions { network, ..SimOptions::default() });
+        sim.run_until_quiet();
+        changed(&mut sim, 0, create(&[]));
+        sim.update(0, &key("old"), put("old")).unwrap();
+        sim.run_until_quiet();
+        sim.isolate(2);
+        sim.advance(1_000);
+        changed(&mut sim, 0, drop_it());
+        let (bucket, known) = changed(&mut sim, 0, create(&[]));
+        assert_eq!((bucket.generation, known), (1, 2));
+        sim.heal();
+        let (mut writes, mut reads) = (Vec::new(), Vec::new());
+        for number in 0..60 {
+            let key = Key::new("carts", format!("{number}")).unwrap();
+            let write = Request::update(key.clone(), put("new"));
+            writes.push((key, sim.call(2, Call::Request(write))));
+            let read = Request::get(self::key("old"), Scope::Whole);
+            reads.push(sim.call(2, Call::Request(read)));
+            sim.advance(1);
+        }
+        sim.run_until_quiet();
+        for read in reads {
+            match sim.take_outcome(read).expect("every call is answered") {
+                Ok(Reply::Answer(answer)) if answer.acks.is_met() => {
+                    assert_eq!(siblings(&answer.view), Vec::<Blob>::new(), "seed {seed}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error, dropped(), "seed {seed}");
+                    refused += 1;
+                }
+            }
+        }
+        for (key, write) in writes {
+            match sim.take_outcome(write).expect("every call is answered") {
+                Ok(Reply::Answer(answer)) if answer.acks.is_met() => {
+                    let read = sim.get(0, &key).unwrap();
+                    assert_eq!(siblings(&read.view), ["new"], "seed {seed}, {key:?}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(matches!(error, RequestError::Unknown { .. }), "{error:?}");
+                    unknown += 1;
+                }
+            }
+        }
+        assert_eq!(sim.pending(), 0, "seed {seed}");
+    }
+    assert!(refused > 0 && unknown > 0, "{refused} reads, {unknown} writes");
+}
+
 #[test]
 fn raw_writes_make_what_the_bucket_says_and_what_was_made_before_stays_what_it_is() {
     let mut sim = cluster(3);
@@ -365,11 +424,11 @@ fn policies_that_contradict_themselves_change_nothing() {
 }
 
 #[test]
-fn a_change_that_the_disk_refuses_is_an_error_and_is_not_in_force() {
+fn a_change_that_the_disk_refuses_is_unknown_and_not_in_force() {
     let mut sim = cluster(3);
     sim.set_disk(DiskFaults { refused: 1_000, ..DiskFaults::default() });
     let refused = sim.buckets(0, create(&[("r", "1")]));
-    assert!(matches!(refused, Err(RequestError::Storage(_))), "{refused:?}");
+    assert!(matches!(refused, Err(RequestError::Unknown { disk: Some(_), .. })), "{refused:?}");
     assert_eq!(shown(&mut sim, 0).standing, Standing::Implicit);
     sim.set_disk(DiskFaults::default());
     sim.advance(10_000);

@@ -103,7 +103,7 @@ fn what_a_paused_owner_misses_a_fallback_keeps_and_delivers_when_it_goes_on() {
     assert_eq!(members(&sim.view(list[2], &key).unwrap()), ["x"]);
 }
 
-/// Owner and fallback counted apart: a hint is a copy, and no acknowledgement of an owner.
+/// Owner and fallback counted apart: a hint is no acknowledgement of an owner.
 #[test]
 fn hints_are_reported_and_never_count_towards_w() {
     let mut sim = cluster(5);

@@ -368,4 +368,7 @@ pub enum StorageError {
     /// Too many commands wait for the engine. Nothing was done.
     #[error("overloaded: too many commands wait for the engine")]
     Busy,
+    /// The key is of a generation of its bucket that was dropped. Nothing is shown or kept of it.
+    #[error("the bucket was dropped, with all that was written to it before")]
+    Dropped,
 }

@@ -61,19 +61,18 @@ pub(crate) fn choose(
     Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
 }
 
-/// Who coordinates a write that this node accepted: of those in reach the first that is not silent.
+/// Who coordinates a write that this node accepted: of those in reach the first that is not silent,
+/// be it a fallback, or this node for the owners.
 fn write_coordinator(request: &Request, n: u8, turn: &Turn<'_>) -> NodeId {
     let (me, shared) = (turn.me(), &*turn.shared);
     let partition = shared.partition(&request.key);
     if shared.ring.is_owner(partition, usize::from(n), me) {
         return me;
     }
-    let owners = shared.ring.owners(partition, usize::from(n));
-    let mut in_reach = owners.filter(|&owner| shared.is_in_reach(owner));
-    if let Some(first) = in_reach.next() {
-        let mut others = std::iter::once(first).chain(in_reach);
-        return others.find(|&owner| !turn.is_silent(owner)).unwrap_or(first);
+    let answers = |node: &NodeId| shared.is_in_reach(*node) && !turn.is_silent(*node);
+    if let Some(owner) = shared.ring.owners(partition, usize::from(n)).find(answers) {
+        return owner;
     }
-    let list = shared.ring.preference_list(partition);
-    list.into_iter().find(|&node| shared.is_in_reach(node)).unwrap_or(me)
+    // This node, which is never silent, is on the list unless it is no member.
+    shared.ring.preference_list(partition).into_iter().find(answers).unwrap_or(me)
 }

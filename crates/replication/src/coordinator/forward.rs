@@ -44,11 +44,7 @@ impl Forward {
             request.name = Some(turn.name());
         }
         let most_ms = u64::from(budget_ms(deadline, turn)) / 2;
-        let delay_ms = if turn.is_silent(to) {
-            0
-        } else {
-            turn.shared.latencies.forward_delay_ms(to, most_ms)
-        };
+        let delay_ms = turn.shared.latencies.forward_delay_ms(to, most_ms);
         let retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
         Self { origin, request, is_named_here, sent_to: vec![to], needed, deadline, retry_at }
     }
@@ -97,7 +93,7 @@ impl Forward {
         !self.sent_to.iter().any(|&node| turn.shared.is_in_reach(node))
     }
 
-    /// Tries another owner in reach, if the request has a name or counts once by its nature.
+    /// Tries the next node in reach, if the request has a name.
     fn send_to_another(&mut self, slot: Slot, turn: &mut Turn<'_>) -> bool {
         if self.request.name.is_none() {
             return false;

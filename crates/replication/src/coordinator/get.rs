@@ -15,8 +15,9 @@ use values::{Scope, State, Tag, View, empty_collection};
 
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Body, RequestError, ViewDigest,
+    Acks, Answer, Body, BucketError, RequestError, ViewDigest,
     latency::Work,
+    policies::text,
     quorum::count_owners,
     read_repair::repairs,
     replica,
@@ -91,6 +92,14 @@ impl Get {
             Input::Begin => {
                 turn.shared.counters.reads += 1;
                 self.ask_next(usize::from(self.terms.quorum.n), turn);
+            }
+            Input::Answered { body: Body::Shown(Err(StorageError::Dropped)), .. } => {
+                // What others still show of it is gone.
+                let dropped = BucketError::Dropped { bucket: text(self.terms.key.bucket()) };
+                if !self.replied {
+                    turn.reply(self.terms.origin, Err(dropped.into()));
+                }
+                return Progress::Done;
             }
             Input::Answered { part, body: Body::Shown(shown) } => {
                 self.shown(part.round, part.node, shown, turn);

@@ -25,9 +25,10 @@ use values::{
 use self::observation::Observation;
 use super::{Input, Progress, Terms};
 use crate::{
-    Acks, Answer, Availability, Body, Coordinated, Effect, RequestError,
+    Acks, Answer, Availability, Body, BucketError, Coordinated, Effect, RequestError,
     latency::Work,
     message,
+    policies::text,
     turn::{Part, PartKind, Slot, Timer, Turn},
 };
 
@@ -105,12 +106,17 @@ pub(crate) struct Update {
     many_siblings: Option<ManySiblings>,
     stamp: Stamp,
     delta: Delta,
+    /// Messages that the delta takes.
+    parts: usize,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
     /// Fallbacks that were asked to keep a hint: each for one owner, so that there are more copies.
     fallbacks: BTreeSet<NodeId>,
+    /// Whether a node said that this generation of the bucket was dropped: then copies of those that
+    /// have not heard of it are no quorum, since the drop takes them away.
+    is_dropped: bool,
     replied: bool,
     is_held: bool,
 }
@@ -132,9 +138,11 @@ impl Update {
             many_siblings: None,
             stamp: Stamp::default(),
             delta: Delta::default(),
+            parts: 0,
             disk: None,
             peers,
             fallbacks: BTreeSet::new(),
+            is_dropped: false,
             replied: false,
             is_held: false,
         }
@@ -195,6 +203,11 @@ impl Update {
                 self.deferred(part.node, &answer, turn);
             }
             Input::Stored { answer, .. } => return self.stored(answer, turn),
+            Input::Answered { body: Body::Shown(Err(StorageError::Dropped)), .. }
+                if self.local == Local::Observing =>
+            {
+                return Err(BucketError::Dropped { bucket: text(self.terms.key.bucket()) }.into());
+            }
             Input::Answered { part, body: Body::Shown(shown) } => {
                 self.observation.shown(part.node, shown, &self.terms, turn);
             }
@@ -349,6 +362,7 @@ impl Update {
             Scope::Removal => message::parts(self.delta.clone()),
             _ => vec![self.delta.clone()],
         };
+        self.parts = parts.len();
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
             if !turn.shared.is_in_reach(node) {
                 self.give_up(node, turn);
@@ -384,7 +398,20 @@ impl Update {
                     self.view.merge(&shown);
                 }
             }
+            Err(StorageError::Dropped) => self.covered_by_drop(part.node),
             Err(_) => self.give_up(part.node, turn),
+        }
+    }
+
+    /// A node does not keep the delta for `owner` because its bucket was dropped: the owner needs
+    /// none.
+    fn covered_by_drop(&mut self, owner: NodeId) {
+        self.is_dropped = true;
+        if let Some(peer) = self.peers.get_mut(&owner) {
+            peer.is_out = true;
+            if matches!(peer.hint, Hint::None | Hint::Asked { .. }) {
+                peer.hint = Hint::Absent;
+            }
         }
     }
 
@@ -457,7 +484,7 @@ impl Update {
     /// The next node of the preference list that can keep a hint. None for what is too long for
     /// one message.
     fn next_fallback(&self, turn: &Turn<'_>) -> Option<NodeId> {
-        if self.peers.values().any(|peer| peer.parts > 1) {
+        if self.parts > 1 {
             return None;
         }
         let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));
@@ -474,6 +501,7 @@ impl Update {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
         match hinted {
             Ok(()) => peer.hint = Hint::Durable,
+            Err(StorageError::Dropped) => self.covered_by_drop(owner),
             Err(_) if matches!(peer.hint, Hint::Asked { .. }) => self.keep_here(owner, turn),
             Err(_) => {}
         }
@@ -526,14 +554,14 @@ impl Update {
         let w_met = acked >= quorum.w;
         let always = quorum.availability == Availability::Always;
         let settled = self.is_settled() && self.is_patience_over(turn) && (always || w_met);
-        if !(at_deadline || settled || w_met) {
+        if !(at_deadline || settled || w_met || self.is_dropped) {
             return;
         }
         self.replied = true;
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
-        if !(w_met || (always && has_copy)) {
+        if self.is_dropped || !(w_met || (always && has_copy)) {
             let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
             return turn.reply(self.terms.origin, Err(unknown));
         }

@@ -1,3 +1,4 @@
+mod buckets;
 mod tails;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! What every core of a node looks up: each bucket's generation, policy and limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ impl Bucket {
 pub struct Buckets {
     implicit: Bucket,
     named: BTreeMap<Bytes, Bucket>,
+    /// Names of which this node does not know what it knew.
+    damaged: BTreeSet<Bytes>,
 }
 
 impl Buckets {
@@ -79,7 +81,7 @@ impl Buckets {
             (name.clone(), Bucket { generation, standing, policy, limits, doubts })
         });
         let named = named.collect();
-        Self { implicit, named }
+        Self { implicit, named, damaged: table.damaged().clone() }
     }
 
     /// The bucket `name`.
@@ -94,8 +96,11 @@ impl Buckets {
         if key.generation() > bucket.generation { &self.implicit } else { bucket }
     }
 
-    /// The bucket `name`, unless it was dropped.
+    /// The bucket `name`, unless it was dropped, or this node's record of it is damaged.
     pub fn live(&self, name: &[u8]) -> Result<&Bucket, BucketError> {
+        if self.damaged.contains(name) {
+            return Err(BucketError::Damaged { bucket: text(name) });
+        }
         let bucket = self.of(name);
         match bucket.standing {
             Standing::Dropped => Err(BucketError::Dropped { bucket: text(name) }),

@@ -118,18 +118,48 @@ fn a_table_is_found_again_in_its_notes() {
     created(&mut table, &[("w", "1")], at(10, 1));
     let change = table.drop_bucket(&Bytes::from_static(b"old")).unwrap();
     table.join(&change);
-    let mut notes = table.notes();
+    let mut notes = read(&table);
+    notes.push(("something else".into(), Some("x".into())));
+    notes.push(("something damaged".into(), None));
     assert_eq!(PolicyTable::of_notes(&notes), table);
-    notes.push(("something else".into(), "x".into()));
-    notes.push(("bucket broken".into(), "x".into()));
-    assert_eq!(PolicyTable::of_notes(&notes), table);
+}
+
+/// What an engine reads of the table's notes.
+fn read(table: &PolicyTable) -> Vec<(Bytes, Option<Bytes>)> {
+    table.notes().into_iter().map(|(name, value)| (name, Some(value))).collect()
+}
+
+/// Begun anew at generation 0, a bucket would show what was dropped.
+#[test]
+fn a_bucket_whose_note_is_damaged_is_refused_until_another_member_tells_of_it() {
+    let mut table = PolicyTable::default();
+    created(&mut table, &[], at(10, 1));
+    let change = table.drop_bucket(&name()).unwrap();
+    table.join(&change);
+    created(&mut table, &[], at(30, 1));
+    for value in [None, Some(Bytes::from_static(b"x"))] {
+        let mut notes = read(&table);
+        notes[0].1 = value;
+        let mut read = PolicyTable::of_notes(&notes);
+        let error = BucketError::Damaged { bucket: "carts".into() };
+        let buckets = Buckets::new(&read, default(), &Limits::default());
+        assert_eq!(buckets.live(b"carts"), Err(error.clone()));
+        assert!(buckets.live(b"other").is_ok());
+        let create = BucketCall::Create { name: name(), fields: fields(&[]) };
+        assert_eq!(read.change(&create, default(), at(40, 1)), Err(error));
+        // Its digest is that of what it knows, so that the others tell.
+        assert_eq!(read.digest(), PolicyTable::default().digest());
+        assert_eq!(read.join(&table), table);
+        assert_eq!((read.clone(), bucket(&read).generation), (table.clone(), 1));
+        assert!(Buckets::new(&read, default(), &Limits::default()).live(b"carts").is_ok());
+    }
 }
 
 #[test]
 fn names_that_no_bucket_has_are_not_taken_over() {
     let entry = BucketEntry::default();
     let long = Bytes::from(vec![b'b'; BUCKET_BYTES_MAX + 1]);
-    let other = PolicyTable([(Bytes::new(), entry.clone()), (long, entry)].into());
+    let other = PolicyTable([(Bytes::new(), entry.clone()), (long, entry)].into(), BTreeSet::new());
     let mut table = PolicyTable::default();
     assert_eq!(table.join(&other), PolicyTable::default());
     assert!(table.is_empty());

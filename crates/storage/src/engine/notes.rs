@@ -14,17 +14,15 @@ use crate::{IndexRead, NOTE_NAME_MAX, Shard, StorageError, Table};
 const NOTES: Shard = Shard(0);
 
 impl<R: IndexRead> Engine<R> {
-    /// Every whole note with its name, in order of name; damaged ones are counted and passed over.
-    pub fn notes(&mut self) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+    /// Every note with its name, in order of name; without its value if it is damaged, which is
+    /// counted.
+    pub fn notes(&mut self) -> Result<Vec<(Bytes, Option<Bytes>)>, StorageError> {
         let (mut notes, mut damaged) = (Vec::new(), 0);
         self.rows.scan(Table::Meta, note_prefix(), &[], |row_key, record| {
             let name = row_key.strip_prefix(note_prefix()).unwrap_or_default();
-            match open(row_key, record) {
-                Some(value) => {
-                    notes.push((Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)));
-                }
-                None => damaged += 1,
-            }
+            let value = open(row_key, record).map(Bytes::copy_from_slice);
+            damaged += u64::from(value.is_none());
+            notes.push((Bytes::copy_from_slice(name), value));
             ControlFlow::Continue(())
         })?;
         self.damaged += damaged;

@@ -1,5 +1,7 @@
 //! Hints, digests, the time that questions carry, and too many of them.
 
+use values::{Blob, Causal, DotFun, Sibling};
+
 use super::*;
 use crate::ViewDigest;
 
@@ -134,4 +136,56 @@ fn too_much_that_waits_for_the_engine_is_answered_busy_at_once() {
     assert_eq!(*answered(&ask(&mut core, 80, digest)), Body::Shown(Err(busy.clone())));
     let hint = Body::Hint { owner: NodeId(3), key: key(), delta: Delta::default() };
     assert_eq!(*answered(&ask(&mut core, 81, hint)), Body::Hinted(Err(busy)));
+}
+
+/// An owner that owes an answer may have slept for long: whoever is asked instead keeps hints.
+#[test]
+fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_list() {
+    let (mut core, foreign) = stranger();
+    // Of five nodes this one comes after the owners.
+    assert_eq!(core.shared.ring.preference_list(core.shared.partition(&foreign))[3], ME);
+    let get = Call::Request(Request::get(foreign.clone(), Scope::Whole));
+    core.step(at(0), Event::Call { id: CallId(1), call: get }, &mut Vec::new());
+    let call = Call::Request(Request::update(foreign, Operation::Counter(CounterOp::Add(1))));
+    let mut effects = Vec::new();
+    core.step(at(150), Event::Call { id: CallId(2), call }, &mut effects);
+    let [Effect::Storage { command: Command::Update { .. }, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+}
+
+/// A removal too long for one message is kept by its coordinator, also for an owner that is out of
+/// reach before any part was sent.
+#[test]
+fn a_removal_of_many_parts_is_no_hint_of_one_message() {
+    let (mut core, _) = stranger();
+    let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
+    let own = keys.find(|key| core.shared.owners(key, 3)[0] == ME).unwrap();
+    let away = core.shared.owners(&own, 3)[1];
+    core.step(at(0), Event::LinkDown(away), &mut Vec::new());
+    let call = Call::Request(Request::update(own, Operation::Delete(None)));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Call { id: CallId(1), call }, &mut effects);
+    let [Effect::Send { to, message }] = &effects[..] else { panic!("{effects:?}") };
+    let (other, id) = (to.0, message.id);
+    let effects = received(&mut core, other, id, Body::Shown(Ok(View::default())));
+    let [Effect::Storage { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+    let sibling = |counter| {
+        let dot = Dot::new(Actor::new(ME, 7, 0), counter);
+        (dot, Sibling { stamp: Stamp(1), value: Blob::from(vec![0; 10 << 20]) })
+    };
+    let siblings = [sibling(1), sibling(2)];
+    let context = siblings.iter().map(|(dot, _)| *dot).collect();
+    let state = Causal { store: DotFun(siblings.into()), context };
+    let delta = Delta::of(Tag::BYTES, State::Bytes(state));
+    let view = View::default();
+    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+    let effects = stored(&mut core, at(2), ticket, prepared);
+    let names: Vec<&str> = sent(&effects).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["merge", "merge"]);
+    let kept = effects.iter().filter_map(|effect| match effect {
+        Effect::Storage { command: Command::Defer { owner, .. }, .. } => Some(*owner),
+        _ => None,
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), [away]);
 }
