@@ -6,6 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::bail;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::process::{Process, answers};
 
 /// Which system.
@@ -58,9 +62,27 @@ impl System {
         for &address in &all {
             answers(address).await?;
         }
+        if self == Self::Redis && nodes > 1 {
+            replicated(all[0], nodes - 1).await?;
+        }
         let clients = if self == Self::Redis { 1 } else { all.len() };
         Ok(Cluster { system: self, addresses: all[..clients].to_vec(), processes })
     }
+}
+
+/// Waits until a primary's `replicas` follow it: a fresh one first sends them everything.
+async fn replicated(primary: SocketAddr, replicas: u16) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(primary).await?;
+    let wanted = format!("+OK\r\n:{replicas}\r\n");
+    let mut answer = vec![0; wanted.len()];
+    for _ in 0..30 {
+        stream.write_all(format!("SET begun yes\r\nWAIT {replicas} 1000\r\n").as_bytes()).await?;
+        stream.read_exact(&mut answer).await?;
+        if answer == wanted.as_bytes() {
+            return Ok(());
+        }
+    }
+    bail!("the replicas of {primary} do not follow it")
 }
 
 type Started = Vec<(Process, SocketAddr)>;
