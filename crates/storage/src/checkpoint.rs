@@ -24,11 +24,6 @@ pub struct Checkpoint {
     pub(crate) position: u64,
 }
 
-/// What one transaction writes.
-struct Part<'a> {
-    changes: Vec<RowChange<'a>>,
-}
-
 impl Checkpoint {
     /// The position in the log up to which the index holds all of the engine's records, once this
     /// is written.
@@ -50,12 +45,12 @@ impl Checkpoint {
         before_each: &mut dyn FnMut(),
     ) -> Result<(), SeamError> {
         let (positions, shards) = (self.positions(), self.shards.shards());
-        let mut parts: Vec<Part<'_>> =
-            shards.iter().map(|_| Part { changes: Vec::new() }).collect();
+        // What each transaction writes.
+        let mut parts: Vec<Vec<RowChange<'_>>> = shards.iter().map(|_| Vec::new()).collect();
         for table in Table::ALL {
             for (key, value) in self.rows.rows(table) {
                 let shard = row_token(table, key).map_or(0, |token| shards.of_token(token).0);
-                parts[usize::from(shard)].changes.push(RowChange { table, key, value });
+                parts[usize::from(shard)].push(RowChange { table, key, value });
             }
         }
         // What has no rows to bring goes together: its positions only.
@@ -63,16 +58,16 @@ impl Checkpoint {
         for (shard, key, value) in &positions {
             let row = RowChange { table: Table::Shard, key, value: Some(value) };
             let part = &mut parts[usize::from(shard.0)];
-            if part.changes.is_empty() {
+            if part.is_empty() {
                 idle.push(row);
             } else {
-                part.changes.push(row);
+                part.push(row);
             }
         }
-        parts.push(Part { changes: idle });
-        for part in parts.iter().filter(|part| !part.changes.is_empty()) {
+        parts.push(idle);
+        for part in parts.iter().filter(|part| !part.is_empty()) {
             before_each();
-            writer.commit(&part.changes)?;
+            writer.commit(part)?;
         }
         Ok(())
     }
