@@ -162,6 +162,9 @@ impl<F: Files> Opening<'_, F> {
             if is_torn {
                 // Its beginning was interrupted: nothing was acknowledged that stood in it.
                 self.found.torn_bytes += bytes.len() as u64;
+                if self.log.segments.is_empty() {
+                    return self.begin_again(start);
+                }
                 self.log.files.remove(&name)?;
             } else {
                 let aside = format!("{ASIDE}{name}");
@@ -208,6 +211,19 @@ impl<F: Files> Opening<'_, F> {
         self.log.segments.push_back(Segment { start, end: next.unwrap_or(walked.end) });
         self.log.end = walked.end;
         *before = Some(whole);
+        Ok(())
+    }
+
+    /// Writes the torn header of the only segment again: that there is a segment tells a log whose
+    /// unsynced records are gone from one that was lost.
+    fn begin_again(&mut self, start: u64) -> Result<(), SeamError> {
+        let segment = Segment::at(start);
+        let header = Header { start, before: start.min(self.needed) };
+        self.log.files.truncate(&segment.name(), 0)?;
+        self.log.files.append(&segment.name(), &header.encode(self.log.directory))?;
+        self.log.segments.push_back(segment);
+        self.log.is_open = true;
+        self.log.end = start;
         Ok(())
     }
 

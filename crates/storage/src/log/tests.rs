@@ -203,6 +203,26 @@ fn an_index_ahead_of_the_log_is_no_damage_and_no_position_is_used_twice() {
     assert_eq!(records.len(), 3);
 }
 
+/// Found by a crash in a generated history: the only segment was never synced, the index was.
+#[test]
+fn a_log_whose_only_segment_is_torn_is_opened_twice_alike() {
+    let indexed = [Some(1_000)];
+    for kept in 0..60 {
+        let mut files = SimFiles::new();
+        let (mut log, _, _) = open(&files);
+        log.append(&mut batch(&[b"not synced".to_vec()])).unwrap();
+        files.truncate(&segments(&files)[0], kept).unwrap();
+        for _ in 0..2 {
+            let (_, found, _) = open_at(&files, &indexed);
+            assert_eq!(found.damage, [], "{kept} bytes kept");
+        }
+        let (mut log, _, _) = open_at(&files, &indexed);
+        assert_eq!(append(&mut log, b"next"), 1_000, "no position is used twice");
+        let (_, found, records) = open_at(&files, &indexed);
+        assert_eq!((found.damage, records), (vec![], vec![(1_000, b"next".to_vec())]));
+    }
+}
+
 #[test]
 fn a_full_disk_fails_an_append_keeps_what_was_there_and_heals() {
     let (files, expected) = filled(12);
