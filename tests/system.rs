@@ -1,6 +1,8 @@
 //! Whole-system tests: real processes of the `merganser` binary, real sockets, real disks, real
 //! clients. Everything listens on loopback; only processes that a test started are signalled.
 
+#[path = "system/backup.rs"]
+mod backup;
 #[path = "system/bad_start.rs"]
 mod bad_start;
 #[path = "system/conflicts.rs"]

@@ -1,5 +1,7 @@
 //! The command line: what there is, and its help.
 
+pub(crate) mod maintenance;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use replication::RequestName;
 use values::Tag;
 
 use crate::demo::StrategyName;
+use maintenance::{BackupOptions, DebugCommand, RestoreOptions, VerifyOptions};
 
 /// A replicated key-value store after Amazon's Dynamo, with CRDTs as first-class values.
 ///
@@ -26,9 +29,9 @@ pub(crate) struct Options {
         help_heading = "Client options"
     )]
     pub(crate) node: String,
-    /// The bucket of the key.
-    #[arg(long, global = true, default_value = "default", help_heading = "Client options")]
-    pub(crate) bucket: String,
+    /// The bucket of the key; "default" unless told otherwise.
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub(crate) bucket: Option<String>,
     /// Replicas that must answer a read; the bucket's policy by default.
     #[arg(long, short = 'r', global = true, help_heading = "Client options")]
     pub(crate) r: Option<u8>,
@@ -162,6 +165,15 @@ pub(crate) enum Command {
     /// Cut or restore all links of a member of a development cluster.
     #[command(subcommand)]
     Links(LinksCommand),
+    /// Have a running node take a backup of itself into a directory of its machine.
+    Backup(BackupOptions),
+    /// Bring a node back: make a data directory of a backup.
+    Restore(RestoreOptions),
+    /// Check the data directory of a stopped node, or a backup: files, rows, hash trees, counts, log.
+    Verify(VerifyOptions),
+    /// Show what is on disk in the data directory of a stopped node, or in a backup.
+    #[command(subcommand)]
+    Debug(DebugCommand),
 }
 
 impl Command {
@@ -189,7 +201,11 @@ impl Command {
             | Self::Status
             | Self::Explain { .. }
             | Self::Conflicts { .. }
-            | Self::Links(_) => false,
+            | Self::Links(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Verify(_)
+            | Self::Debug(_) => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use replication::{
 };
 use storage::ConflictPage;
 use values::Key;
-use wire::ClusterStatus;
+use wire::{BackupCall, BackupProgress, ClusterStatus};
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
 /// for tests.
@@ -39,6 +39,12 @@ pub trait Datastore: Send + Sync {
     /// Cuts or restores the links between a member and all others: on development clusters, to see
     /// replicas diverge and converge.
     async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError>;
+
+    /// Begins a backup of the node that answers, in the background, or asks how far it is.
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        let _ = call;
+        Err(RequestError::Unsupported("only a node can be backed up".into()))
+    }
 
     /// Does one request.
     async fn request(&self, request: Request) -> Result<Answer, RequestError> {

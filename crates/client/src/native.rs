@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
-    CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
     append_frame, connect_client,
 };
 
@@ -320,6 +320,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
+        CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
 }
@@ -392,6 +393,13 @@ impl Datastore for Client {
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         match self.call(CallBody::Status).await? {
             ReplyBody::Status(status) => *status,
+            _ => confused(),
+        }
+    }
+
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        match self.call(CallBody::Backup(call)).await? {
+            ReplyBody::Backup(progress) => *progress,
             _ => confused(),
         }
     }

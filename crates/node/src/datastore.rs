@@ -13,7 +13,7 @@ use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use values::Key;
-use wire::{ClusterStatus, MemberStatus};
+use wire::{BackupCall, BackupProgress, ClusterStatus, MemberStatus};
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
@@ -256,6 +256,15 @@ impl Datastore for NodeDatastore {
             most_siblings: reports.iter().map(|report| report.most_siblings).max().unwrap_or(0),
             members,
             counters,
+        })
+    }
+
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        Ok(match call {
+            BackupCall::Begin { directory } => {
+                self.shared.backups.begin(directory.into(), &self.shared.config)
+            }
+            BackupCall::Progress { job } => self.shared.backups.progress(job),
         })
     }
 

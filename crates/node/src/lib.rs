@@ -7,6 +7,7 @@
 
 mod allowance;
 mod backoff;
+mod backups;
 mod calls;
 mod checkpoint_thread;
 mod client_port;
@@ -28,6 +29,7 @@ mod links;
 mod listen;
 mod log_thread;
 mod node;
+pub mod offline;
 mod places;
 mod recovery;
 mod routing;

@@ -14,6 +14,7 @@ use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
+use crate::backups::{Backups, Source};
 use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
@@ -118,6 +119,7 @@ impl Node {
             places: Places::new(bounds),
             seats: Seats::default(),
             endings: Endings::default(),
+            backups: Backups::default(),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -149,6 +151,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
+        let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
         let recovered = recover(directory, owners, |loop_index| EngineConfig {
             node: config.node(),
@@ -174,6 +177,7 @@ impl Node {
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
+        shared.backups.open(Source { reader, stamp, shards: owners.shards(), log: log_sender.clone() });
         let mut policies = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
@@ -274,6 +278,7 @@ impl Node {
         self.ready.send_replace(false);
         self.closing.send_replace(true);
         self.unhurried = None;
+        self.shared.backups.close();
         let limit = self.shared.config.timeouts.stop;
         if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
@@ -304,6 +309,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         self.unhurried = None;
+        self.shared.backups.close();
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
 }

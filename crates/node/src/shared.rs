@@ -7,6 +7,7 @@ use ring::Ring;
 use tokio::sync::watch;
 use wire::Identity;
 
+use crate::backups::Backups;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
 use crate::links::Link;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
+    pub(crate) backups: Backups,
 }
 
 impl Shared {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
 use values::Key;
 
+use crate::{BackupCall, BackupProgress};
+
 /// A client's call. The id is the client's, unique among its calls under way on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCall {
@@ -36,6 +38,8 @@ pub enum CallBody {
     Buckets(BucketCall),
     /// How the cluster looks from the node.
     Status,
+    /// About the node's backup.
+    Backup(BackupCall),
     /// Cuts or restores the links between the named member and all others (development clusters
     /// only).
     Links {
@@ -72,6 +76,8 @@ pub enum ReplyBody {
     Buckets(Box<Result<BucketReply, RequestError>>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
+    /// How far the node's backup is.
+    Backup(Box<Result<BackupProgress, RequestError>>),
     /// Links are cut or restored.
     Links(Result<(), RequestError>),
 }

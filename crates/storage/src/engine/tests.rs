@@ -9,6 +9,7 @@ mod dots;
 mod element_trees;
 mod notes;
 mod outbox;
+mod restored;
 mod rows;
 mod sweep;
 mod trees;
