@@ -9,6 +9,8 @@ mod bad_start;
 mod conflicts;
 #[path = "system/crash.rs"]
 mod crash;
+#[path = "system/disk.rs"]
+mod disk;
 #[path = "system/faces.rs"]
 mod faces;
 #[path = "system/process.rs"]

@@ -51,11 +51,19 @@ fn a_lost_node_restored_from_a_backup_taken_under_load_converges_and_no_update_i
             .collect();
         let all_writers = progress.each_ref();
         advance(&all_writers, 20);
+        // So that it has rows in its index, not only a log.
+        assert_eq!(nodes[1].take().expect("it runs").terminate("-TERM"), Some(0));
+        nodes[1] = Some(lost.start());
+        advance(&all_writers, 20);
         let first = take();
         assert_eq!((&first["number"], &first["incremental"]), (&1.into(), &false.into()));
         advance(&all_writers, 20);
         let second = take();
-        assert_eq!((&second["number"], &second["rows_damaged"]), (&2.into(), &0.into()));
+        assert_eq!((&second["number"], &second["incremental"]), (&2.into(), &true.into()));
+        for taken in [&first, &second] {
+            assert!(taken["rows"].as_u64() > Some(60), "{taken}");
+            assert_eq!(taken["rows_damaged"], 0, "{taken}");
+        }
         // What the backup does not have.
         advance(&all_writers, 20);
         nodes[1].take().expect("it runs").kill();
@@ -77,12 +85,28 @@ fn a_lost_node_restored_from_a_backup_taken_under_load_converges_and_no_update_i
     // What the others had to bring it by those reads, it has itself.
     for other in [0, 2] {
         nodes[other].take().expect("it runs").kill();
+        verified(&specs[other].data);
     }
     for written in &all {
         eventually("the restored node has everything", || {
             std::panic::catch_unwind(|| assert_all_there(lost, written)).ok()
         });
     }
+    let running = refused(&["verify", text(&lost.data)]);
+    assert!(running.contains("is in use by another process"), "{running}");
+    nodes[1].take().expect("it runs").terminate("-TERM");
+    verified(&lost.data);
+    verified(&backup);
+}
+
+/// Nothing is wrong in a directory, and something was looked at.
+fn verified(directory: &Path) {
+    let found = done(&["verify", text(directory)]);
+    assert_eq!(found["problems"], 0, "{found}");
+    let is_something = |what: &str| {
+        found["checked"][what].as_str().is_some_and(|found| !found.ends_with(" 0 live keys"))
+    };
+    assert!(is_something("the log done again") || found["checked"]["census"] != "0 live keys", "{found}");
 }
 
 #[test]
@@ -91,6 +115,7 @@ fn backups_and_restores_that_cannot_be_are_refused_and_say_why() {
     let spec = Spec::solo(&directory.path().join("data"));
     let node = spec.start();
     let at = format!("127.0.0.1:{}", spec.peer);
+    done(&["--node", &at, "register", "set", "k", "v"]);
     let backup = |into: &Path| run(&["--node", &at, "backup", text(into)]);
     let said = |output: std::process::Output| String::from_utf8(output.stderr).unwrap();
     let inside = spec.data.join("backup");
@@ -119,10 +144,15 @@ fn backups_and_restores_that_cannot_be_are_refused_and_say_why() {
     std::fs::remove_dir_all(&spec.data).unwrap();
     assert!(run(&["restore", text(&good), text(&spec.data)]).status.success());
     assert!(spec.data.join(".secret").exists());
+    verified(&spec.data);
     let damaged = good.join("rows-1");
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&damaged, bytes).unwrap();
+    let said = run(&["verify", text(&good)]);
+    assert_eq!(said.status.code(), Some(6));
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("PROBLEM") && said.contains("rows-1"), "{said}");
     let new = directory.path().join("new");
     let refused = refused(&["restore", text(&good), text(&new)]);
     assert!(refused.contains("rows-1: its contents are not what was written"), "{refused}");

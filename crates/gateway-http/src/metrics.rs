@@ -87,7 +87,7 @@ impl Metrics {
 pub(crate) async fn get(State(gateway): Shared) -> Result<Response, Problem> {
     // The node's own figures may be out of reach; the gateway's never are.
     let status = gateway.datastore.status().await.ok();
-    let ready = *gateway.options.ready.borrow();
+    let ready = gateway.options.is_ready();
     let node = node_registry(status.as_ref(), ready);
     let mut text = String::new();
     let encoded = encode_registry(&mut text, &gateway.metrics.registry)

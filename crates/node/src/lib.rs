@@ -22,6 +22,7 @@ mod endings;
 mod event_loop;
 mod feed;
 mod gather;
+mod health;
 mod identity;
 mod inbound;
 mod life;

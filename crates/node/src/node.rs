@@ -21,6 +21,7 @@ use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
@@ -120,6 +121,7 @@ impl Node {
             seats: Seats::default(),
             endings: Endings::default(),
             backups: Backups::default(),
+            health: Arc::new(Health::new(owners.count())),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -204,6 +206,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                health: Arc::clone(&shared.health),
                 log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,

@@ -10,6 +10,7 @@ use wire::Identity;
 use crate::backups::Backups;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::links::Link;
 use crate::places::Places;
 use crate::routing::Routes;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
     pub(crate) backups: Backups,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Shared {

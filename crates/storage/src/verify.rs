@@ -223,11 +223,14 @@ impl<R: IndexRead> Owners<'_, R> {
 pub struct LogCheck {
     /// What reading the log found.
     pub recovery: LogRecovery,
-    /// Records of each shard that the index lacks.
+    /// Records that the index lacks.
     pub replayed: u64,
+    /// Live keys, with what they did.
+    pub live_keys: u64,
 }
 
-/// Reads the log in `files` as a start would, and does again over the index what that lacks, in memory.
+/// Reads the log in `files` as a start would, does again over the index what that lacks, in memory, and
+/// compares hash trees and collections with what is then there.
 pub fn check_log(
     index: &impl IndexRead,
     files: &impl Files,
@@ -259,8 +262,11 @@ pub fn check_log(
         verifying.fault(Fault { kind: FaultKind::Log, place, what });
     }
     let replayed = replay.records();
-    drop(replay.finish(log.end()));
-    Ok(LogCheck { recovery, replayed })
+    let engine = replay.finish(log.end());
+    if replayed > 0 {
+        engine.check_trees_telling(verifying)?;
+    }
+    Ok(LogCheck { recovery, replayed, live_keys: engine.live_keys() })
 }
 
 /// Compares hash trees and collections with the rows under them, as the index has them.

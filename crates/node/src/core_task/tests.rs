@@ -61,6 +61,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         log: log_thread::queue().0,
         index: checkpoint_thread::queue().0,
         checkpoint_bytes: 1 << 20,
+        health: Arc::new(Health::new(1)),
         log_damage: 0,
         work,
         urgent,

@@ -154,7 +154,7 @@ fn contents(opened: &Opened, report: &mut Report<'_>) -> Result<(), StorageError
     report.begin("census", 0, false);
     let keys = check_census(source, *shards, report)?;
     report.checked("census", format!("{keys} live keys"));
-    report.begin("log", 0, false);
+    report.begin("log", total, false);
     match source {
         Source::Node { files, .. } => log(opened, files, config, report),
         Source::Backup(backup) => log(opened, &backup.log(), config, report),
@@ -177,6 +177,10 @@ fn log(
         "log beyond the index",
         format!("{} records, {} bytes{torn}", found.records, found.bytes),
     );
+    if check.replayed > 0 {
+        let keys = check.live_keys;
+        report.checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
+    }
     let aside = files.list()?.into_iter().filter(|name| name.starts_with("damaged-")).count();
     if aside > 0 {
         report.checked("segments kept aside", format!("{aside}, from damage of earlier starts"));

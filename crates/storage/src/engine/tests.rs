@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod dots;
+mod durability;
 mod element_trees;
 mod notes;
 mod outbox;
