@@ -106,7 +106,10 @@ fn verified(directory: &Path) {
     let is_something = |what: &str| {
         found["checked"][what].as_str().is_some_and(|found| !found.ends_with(" 0 live keys"))
     };
-    assert!(is_something("the log done again") || found["checked"]["census"] != "0 live keys", "{found}");
+    assert!(
+        is_something("the log done again") || found["checked"]["census"] != "0 live keys",
+        "{found}"
+    );
 }
 
 #[test]
@@ -145,16 +148,19 @@ fn backups_and_restores_that_cannot_be_are_refused_and_say_why() {
     assert!(run(&["restore", text(&good), text(&spec.data)]).status.success());
     assert!(spec.data.join(".secret").exists());
     verified(&spec.data);
-    let damaged = good.join("rows-1");
+    let damaged = good.join("log-1-0000000000000000");
     let mut bytes = std::fs::read(&damaged).unwrap();
-    bytes[20] ^= 1;
+    bytes[50] ^= 1;
     std::fs::write(&damaged, bytes).unwrap();
     let said = run(&["verify", text(&good)]);
     assert_eq!(said.status.code(), Some(6));
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("PROBLEM") && said.contains("rows-1"), "{said}");
+    assert!(said.contains("PROBLEM") && said.contains("log-1-0000000000000000"), "{said}");
     let new = directory.path().join("new");
     let refused = refused(&["restore", text(&good), text(&new)]);
-    assert!(refused.contains("rows-1: its contents are not what was written"), "{refused}");
+    assert!(
+        refused.contains("log-1-0000000000000000: its contents are not what was written"),
+        "{refused}"
+    );
     assert!(!new.exists(), "nothing was written");
 }

@@ -15,7 +15,12 @@ pub(super) struct Written {
 
 /// Writes until told to stop, through a node that may crash and come back; `progress` counts what
 /// is acknowledged.
-pub(super) fn write_until(spec: &Spec, writer: usize, progress: &AtomicU64, stop: &AtomicBool) -> Written {
+pub(super) fn write_until(
+    spec: &Spec,
+    writer: usize,
+    progress: &AtomicU64,
+    stop: &AtomicBool,
+) -> Written {
     let mut written = Written { writer, acknowledged: Vec::new(), unknown: 0 };
     let mut connection = None;
     let mut next = 0_u64;

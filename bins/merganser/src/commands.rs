@@ -60,8 +60,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         command => runtime()?.block_on(async {
             let printer = Printer::new(options.json);
             if let Command::Backup(backup) = command {
-                return printer
-                    .finish(maintenance::backup(&printer, &options.node, backup).await?);
+                return printer.finish(maintenance::backup(&printer, &options.node, backup).await?);
             }
             if let Command::Context { token } = command {
                 return printer.finish(cluster::context(&printer, &options.node, token).await?);
@@ -80,9 +79,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 None => bucket,
             };
             let code = match command {
-                Command::Ring { key, .. } => {
-                    cluster::ring(&printer, &*datastore, name, key).await
-                }
+                Command::Ring { key, .. } => cluster::ring(&printer, &*datastore, name, key).await,
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {

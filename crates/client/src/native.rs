@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
-    append_frame, connect_client,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus,
+    HandshakeError, ReplyBody, append_frame, connect_client,
 };
 
 use crate::Datastore;

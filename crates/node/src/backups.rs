@@ -125,8 +125,7 @@ impl Backups {
                 Ok(taken) => tracing::info!(?taken, "backup taken"),
                 Err(error) => tracing::error!(%error, "the backup failed"),
             }
-            let outcome =
-                outcome.map_err(|error| format!("{}: {error}", ours.directory.display()));
+            let outcome = outcome.map_err(|error| format!("{}: {error}", ours.directory.display()));
             *ours.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         });
         if let Err(error) = begun {

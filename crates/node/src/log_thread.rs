@@ -28,11 +28,19 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum LogJob {
     /// To be appended. Each loop has one under way at most.
-    Batch { owner: usize, batch: Batch },
+    Batch {
+        owner: usize,
+        batch: Batch,
+    },
     /// Asks a loop that is about to end for its last checkpoint.
-    Last { owner: usize },
+    Last {
+        owner: usize,
+    },
     /// The index holds all of this loop's records before `position`.
-    Indexed { owner: usize, position: u64 },
+    Indexed {
+        owner: usize,
+        position: u64,
+    },
     /// Nothing is to be trimmed until as many releases came as holds. Told once that is so.
     Hold(SyncSender<()>),
     Release,

@@ -179,7 +179,12 @@ impl Node {
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
-        shared.backups.open(Source { reader, stamp, shards: owners.shards(), log: log_sender.clone() });
+        shared.backups.open(Source {
+            reader,
+            stamp,
+            shards: owners.shards(),
+            log: log_sender.clone(),
+        });
         let mut policies = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;

@@ -28,9 +28,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::{IndexRead, IndexWrite, RowChange, SeamError, Table, Visit, check_row_key};
 
-pub(crate) use environment::READERS_MIN;
 pub(crate) use environment::DATA_FILE;
 use environment::Opened;
+pub(crate) use environment::READERS_MIN;
 pub(crate) use header::{Header, read as read_header};
 pub use snapshot::LmdbSnapshot;
 

@@ -214,7 +214,10 @@ impl Walk<'_> {
         let value = match leaf {
             Leaf::Inline { value, is_table } => {
                 if is_table != (kind == Kind::Names) {
-                    return damage(number, "a table where none should be, or none where one should");
+                    return damage(
+                        number,
+                        "a table where none should be, or none where one should",
+                    );
                 }
                 value
             }

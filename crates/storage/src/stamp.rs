@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use clock::NodeId;
 
-use crate::seam::{Files, SeamError};
 use crate::sealed_text;
+use crate::seam::{Files, SeamError};
 pub use ring::StampedRing;
 
 /// What is to be said to whoever may have to start without the data that a directory held.

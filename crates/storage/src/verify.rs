@@ -67,7 +67,9 @@ impl FaultKind {
                  backup"
             }
             Self::Tree => "start the node: it counts its hash trees anew in the background",
-            Self::Count => "nothing but the counts that are shown rests on it; a restore counts anew",
+            Self::Count => {
+                "nothing but the counts that are shown rests on it; a restore counts anew"
+            }
             Self::Log => {
                 "start the node: it keeps the damaged segment aside and reads what is whole; what is \
                  lost comes from other replicas when keys are read with r = n; in a cluster of one, \

@@ -61,7 +61,9 @@ pub(crate) async fn backup(
         Err(reason) => bail!("no backup was taken: {reason}"),
     };
     if let Some(reason) = &taken.unreadable {
-        complain(format_args!("the backup before could not be gone on from ({reason}); all was written"));
+        complain(format_args!(
+            "the backup before could not be gone on from ({reason}); all was written"
+        ));
     }
     if taken.rows_damaged > 0 {
         complain(format_args!(
@@ -135,7 +137,9 @@ impl RestoreBars {
     fn show(&self, progress: RestoreProgress) {
         match progress {
             RestoreProgress::Checked(done, total) => {
-                self.checking.get_or_init(|| progress_bar("checking", total, None)).set_position(done);
+                self.checking
+                    .get_or_init(|| progress_bar("checking", total, None))
+                    .set_position(done);
             }
             RestoreProgress::Rows(done, total) => {
                 if done % 64 == 0 {

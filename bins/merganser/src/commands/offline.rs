@@ -45,11 +45,8 @@ pub(crate) fn verify(printer: &Printer, options: &VerifyOptions) -> Result<ExitC
             json!({ "place": fault.place, "what": fault.what, "advice": fault.kind.advice() })
         })
         .collect();
-    let checked: serde_json::Map<_, _> = verified
-        .checked
-        .iter()
-        .map(|(what, count)| ((*what).to_owned(), json!(count)))
-        .collect();
+    let checked: serde_json::Map<_, _> =
+        verified.checked.iter().map(|(what, count)| ((*what).to_owned(), json!(count))).collect();
     let json = json!({
         "cluster": verified.cluster, "node": verified.node, "backup": verified.is_backup,
         "checked": checked, "problems": verified.fault_count, "faults": faults,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use storage::{
-    EngineConfig, Fault, FaultKind, Files, ShardSet, StorageError, Table, Verifying,
-    check_census, check_log, check_rows, check_trees,
+    EngineConfig, Fault, FaultKind, Files, ShardSet, StorageError, Table, Verifying, check_census,
+    check_log, check_rows, check_trees,
 };
 use storage_lmdb::check_pages;
 
@@ -171,7 +171,9 @@ fn log(
     let found = &check.recovery;
     let torn = match found.torn_bytes {
         0 => String::new(),
-        torn => format!("; {torn} torn bytes at its end, which a crash leaves and a start cuts off"),
+        torn => {
+            format!("; {torn} torn bytes at its end, which a crash leaves and a start cuts off")
+        }
     };
     report.checked(
         "log beyond the index",
@@ -179,7 +181,8 @@ fn log(
     );
     if check.replayed > 0 {
         let keys = check.live_keys;
-        report.checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
+        report
+            .checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
     }
     let aside = files.list()?.into_iter().filter(|name| name.starts_with("damaged-")).count();
     if aside > 0 {

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use lmdb::{
     Cursor, Database, DatabaseFlags, Environment, EnvironmentFlags, RoTransaction, RwTransaction,
-    Transaction,
-    WriteFlags,
+    Transaction, WriteFlags,
 };
 use storage::{RowChange, Table, Visit};
 

@@ -125,7 +125,8 @@ fn check(page: &[u8; PAGE_HEADER + META], number: usize) -> Result<Header, Strin
             return wrong("depth");
         }
     }
-    let tree = |at: usize| page[at..at + TREE_BYTES].try_into().expect("a slice of that many bytes");
+    let tree =
+        |at: usize| page[at..at + TREE_BYTES].try_into().expect("a slice of that many bytes");
     let (free, names) = (tree(tables[0]), tree(tables[1]));
     Ok(Header { page_size, last_page, transaction: at64(meta + 128), free, names })
 }

@@ -101,7 +101,8 @@ impl Manifest {
             Some(BackupFile { name: name.into(), length: length.parse().ok()?, digest })
         };
         let files = lines().filter(|(field, _)| *field == "file");
-        let files = files.map(|(_, value)| file(value).ok_or_else(|| damaged("a file is misnamed")));
+        let files =
+            files.map(|(_, value)| file(value).ok_or_else(|| damaged("a file is misnamed")));
         Ok(Self {
             number: number("number")?,
             taken_ms: number("taken_ms")?,
@@ -132,7 +133,8 @@ impl Manifest {
         let file = file.ok_or_else(|| BackupError::Damaged("it has no stamp".into()))?;
         let bytes = files.read(&file.name, 0, STAMP_MAX).map_err(BackupError::files)?;
         let stamp = DirectoryStamp::parse(&bytes, DIRECTORY_FORMAT);
-        let stamp = stamp.map_err(|error| BackupError::Damaged(format!("{}: {error}", file.name)))?;
+        let stamp =
+            stamp.map_err(|error| BackupError::Damaged(format!("{}: {error}", file.name)))?;
         if stamp.directory != self.directory {
             return Err(BackupError::Damaged(format!("{} is of another backup", file.name)));
         }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use super::{BackupError, BackupLog};
 use super::manifest::{Manifest, ROWS};
 use super::rows::{RowPlace, RowsFile, row_at, table};
+use super::{BackupError, BackupLog};
 use crate::{DirectoryStamp, Files, IndexRead, SeamError, Table, Visit, check_row_key};
 
 /// A finished backup.
@@ -90,11 +90,7 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn at<F: Files>(
-        backup: &Backup<F>,
-        file: usize,
-        place: &RowPlace,
-    ) -> Result<Self, SeamError> {
+    fn at<F: Files>(backup: &Backup<F>, file: usize, place: &RowPlace) -> Result<Self, SeamError> {
         let number = backup.rows[file].find(place);
         let block = backup.block(file, place.0, number)?;
         let mut cursor = Self { file, number, block, at: 0 };

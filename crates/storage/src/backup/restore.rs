@@ -96,7 +96,8 @@ fn copy_log<F: Files>(backup: &Backup<F>, data: &mut impl Files) -> Result<(), B
         let mut at = 0;
         data.append(&name, &[]).map_err(BackupError::Data)?;
         while at < file.length {
-            let bytes = backup.files.read(&file.name, at, READ_BYTES).map_err(BackupError::files)?;
+            let bytes =
+                backup.files.read(&file.name, at, READ_BYTES).map_err(BackupError::files)?;
             if bytes.is_empty() {
                 return Err(BackupError::Damaged(format!("{} ends at byte {at}", file.name)));
             }

@@ -37,7 +37,11 @@ pub(super) struct RowsWriter<'a, F> {
 }
 
 impl<'a, F: Files> RowsWriter<'a, F> {
-    pub(super) fn begin(files: &'a mut F, name: String, directory: u64) -> Result<Self, BackupError> {
+    pub(super) fn begin(
+        files: &'a mut F,
+        name: String,
+        directory: u64,
+    ) -> Result<Self, BackupError> {
         let seed = seed(&name, directory);
         Ok(Self { draft: Draft::begin(files, name)?, seed, block: vec![0; HEAD_BYTES] })
     }

@@ -62,8 +62,10 @@ impl<F: Files> Taking<F> {
             if held != *stamp {
                 let DirectoryStamp { cluster, node_name, .. } = held;
                 let what = if (&cluster, &node_name) == (&stamp.cluster, &stamp.node_name) {
-                    format!("another data directory of node {node_name:?}, from before it was \
-                             started empty")
+                    format!(
+                        "another data directory of node {node_name:?}, from before it was \
+                             started empty"
+                    )
                 } else {
                     format!("node {node_name:?} of cluster {cluster:?}")
                 };
@@ -222,5 +224,7 @@ fn has_number(name: &str, kind: &str) -> bool {
     let Some(rest) = name.strip_prefix(kind) else { return false };
     let (number, rest) = rest.split_once('-').unwrap_or((rest, "0"));
     let is_hexadecimal = rest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    number.parse::<u64>().is_ok() && is_hexadecimal && (kind != LOG || name.matches('-').count() == 2)
+    number.parse::<u64>().is_ok()
+        && is_hexadecimal
+        && (kind != LOG || name.matches('-').count() == 2)
 }

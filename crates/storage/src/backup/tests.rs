@@ -212,7 +212,9 @@ fn the_manifest_is_a_text_that_people_can_read() {
 #[test]
 fn what_holds_something_else_is_not_touched() {
     let index = SimIndex::new();
-    for foreign in ["notes.txt", "stamp", "log-00000000000000a0", "log-12345", "rows", "manifest.old"] {
+    for foreign in
+        ["notes.txt", "stamp", "log-00000000000000a0", "log-12345", "rows", "manifest.old"]
+    {
         let mut files = SimFiles::new();
         files.append(foreign, b"mine").unwrap();
         assert_eq!(take(&files, &index), Err(BackupError::Foreign(foreign.into())));
@@ -284,9 +286,8 @@ fn a_damaged_backup_is_not_gone_on_from() {
     files.clone().truncate("rows-1", 50).unwrap();
     let taking = Taking::begin(files.clone(), files.clone(), &stamp(7, "n1")).unwrap();
     assert!(matches!(taking.unreadable(), Some(BackupError::Damaged(_))));
-    let taken = taking
-        .copy_rows(&index.reader(), 2_000, &mut |_, _| ControlFlow::Continue(()))
-        .unwrap();
+    let taken =
+        taking.copy_rows(&index.reader(), 2_000, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!((taken.rows_written, taken.is_incremental), (100, false));
     assert_eq!(Backup::open(files).unwrap().check(&mut |_| ()), []);
 }
@@ -308,9 +309,8 @@ fn the_log_is_copied_up_to_where_it_ended_and_restored_under_its_own_names() {
     assert_eq!(names(0, 99), [("log-0000000000000000".into(), 139)]);
     let mut taking = Taking::begin(files.clone(), files.clone(), &stamp(7, "n1")).unwrap();
     taking.copy_log(&data, &log_parts(&data, 0, 120).unwrap(), 120).unwrap();
-    let taken = taking
-        .copy_rows(&index.reader(), 1, &mut |_, _| ControlFlow::Continue(()))
-        .unwrap();
+    let taken =
+        taking.copy_rows(&index.reader(), 1, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(taken.manifest.log_end, 120);
     let backup = Backup::open(files).unwrap();
     let mut restored = SimFiles::new();

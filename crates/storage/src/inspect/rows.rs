@@ -60,14 +60,8 @@ pub fn show_row(table: Table, row_key: &[u8], record: &[u8], shards: Shards) -> 
     let damage = check_row(table, row_key, record).err().map(|error| error.to_string());
     let token = row_token(table, row_key);
     let partition = token.map(|token| shards.partitions().partition(token));
-    let mut row = RowShown {
-        table,
-        partition,
-        bucket: None,
-        key: None,
-        what: String::new(),
-        damage,
-    };
+    let mut row =
+        RowShown { table, partition, bucket: None, key: None, what: String::new(), damage };
     match table {
         Table::Header => {
             row.of_key(RowKey::read(row_key));
@@ -116,7 +110,8 @@ pub fn show_row(table: Table, row_key: &[u8], record: &[u8], shards: Shards) -> 
             };
         }
         Table::Tree => {
-            row.partition = leaf_row_token(row_key).map(|token| shards.partitions().partition(token));
+            row.partition =
+                leaf_row_token(row_key).map(|token| shards.partitions().partition(token));
             let class = row_key.last().copied().unwrap_or(0);
             row.what = match decode_leaf(row_key, record) {
                 Ok(sum) => format!(

@@ -14,11 +14,7 @@ pub struct SegmentPart {
 
 /// What holds the records of the log in `files` from position `needed` up to `end`, where the log
 /// ended once: at least one segment if there is any.
-pub fn log_parts(
-    files: &impl Files,
-    needed: u64,
-    end: u64,
-) -> Result<Vec<SegmentPart>, SeamError> {
+pub fn log_parts(files: &impl Files, needed: u64, end: u64) -> Result<Vec<SegmentPart>, SeamError> {
     let names = files.list()?;
     let starts: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
     let first = starts.partition_point(|&start| start <= needed).saturating_sub(1);

@@ -3,9 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::{
-    Backup, DIRECTORY_FORMAT, DirectoryStamp, StampedRing, Taking, log_parts, restore,
-};
+use crate::{Backup, DIRECTORY_FORMAT, DirectoryStamp, StampedRing, Taking, log_parts, restore};
 
 /// A disk made of a backup of `disk`, as a node takes it.
 fn restored(disk: &SimDisk) -> SimDisk {

@@ -7,9 +7,9 @@ use ring::Token;
 
 use super::{LeafScan, differing};
 use crate::engine::Engine;
+use crate::inspect::show_row;
 use crate::record::{Header, Part, share};
 use crate::row_key::RowKey;
-use crate::inspect::show_row;
 use crate::{Fault, FaultKind, IndexRead, StorageError, Table, Verifying};
 
 /// What a full scan finds wrong.
@@ -167,14 +167,24 @@ impl<R: IndexRead> Engine<R> {
                 self.check_key(row_key, record, &mut check)?;
                 verifying.passed(check.elements - before.elements);
                 let faults = [
-                    (check.wrong_collections > before.wrong_collections, FaultKind::Rows,
-                     "its elements are other than its header says"),
-                    (check.wrong_chunks > before.wrong_chunks, FaultKind::Tree,
-                     "a chunk is other than the elements in it"),
-                    (check.damaged_keys > before.damaged_keys, FaultKind::Rows,
-                     "a row of it is damaged"),
+                    (
+                        check.wrong_collections > before.wrong_collections,
+                        FaultKind::Rows,
+                        "its elements are other than its header says",
+                    ),
+                    (
+                        check.wrong_chunks > before.wrong_chunks,
+                        FaultKind::Tree,
+                        "a chunk is other than the elements in it",
+                    ),
+                    (
+                        check.damaged_keys > before.damaged_keys,
+                        FaultKind::Rows,
+                        "a row of it is damaged",
+                    ),
                 ];
-                let shown = || show_row(Table::Header, row_key, record, self.config.shards.shards());
+                let shown =
+                    || show_row(Table::Header, row_key, record, self.config.shards.shards());
                 for (_, kind, what) in faults.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
                     verifying.fault(Fault { kind, place: shown().place(), what: what.into() });
                 }
