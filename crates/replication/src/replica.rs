@@ -79,11 +79,7 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
 
 /// Reads a key here: an owner its replica, a fallback what it holds for others too.
 pub(crate) const fn read(key: Key, scope: Scope, is_owner: bool) -> Command {
-    if is_owner {
-        Command::Read { key, scope }
-    } else {
-        Command::ReadHeld { key, scope }
-    }
+    if is_owner { Command::Read { key, scope } } else { Command::ReadHeld { key, scope } }
 }
 
 /// The answer about a key of a generation of its bucket that was dropped. It is no
