@@ -12,13 +12,14 @@ use super::process::{Spec, eventually};
 
 /// Status and body of a GET.
 fn get(spec: &Spec, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", spec.http)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", spec.http)).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap();
-    (status.parse().unwrap(), body.to_owned())
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    let status = head.split(' ').nth(1).expect("a status line");
+    (status.parse().expect("a status"), body.to_owned())
 }
 
 #[test]

@@ -61,6 +61,16 @@ pub(super) struct Page<'a> {
     upper: usize,
 }
 
+/// A node before what it says is believed. The halves of its number stand in the order of the machine,
+/// as those of any number do.
+struct RawNode<'a> {
+    number: u64,
+    flags: u16,
+    key: &'a [u8],
+    /// Everything behind the key.
+    value: &'a [u8],
+}
+
 /// A node of a branch.
 pub(super) struct Node<'a> {
     pub(super) key: &'a [u8],
@@ -86,7 +96,7 @@ impl<'a> Page<'a> {
         };
         let bound = |at| at16(bytes, at).map_or(0, usize::from);
         let (lower, upper) = (bound(12), bound(14));
-        if lower < PAGE_HEADER || lower > upper || upper > bytes.len() || lower % 2 != 0 {
+        if lower < PAGE_HEADER || lower > upper || upper > bytes.len() || !lower.is_multiple_of(2) {
             return Err("its bounds are wrong");
         }
         Ok(Self { bytes, is_leaf, lower, upper })
@@ -96,11 +106,10 @@ impl<'a> Page<'a> {
         (self.lower - PAGE_HEADER) / 2
     }
 
-    /// Node number `at` with its flags, its key and what follows.
-    fn node(&self, at: usize) -> Result<(&'a [u8], u16, &'a [u8], &'a [u8]), &'static str> {
+    fn node(&self, at: usize) -> Result<RawNode<'a>, &'static str> {
         const BEYOND: &str = "a node that does not lie in it";
         let offset = at16(self.bytes, PAGE_HEADER + 2 * at).map_or(0, usize::from);
-        if offset < self.upper || offset % 2 != 0 {
+        if offset < self.upper || !offset.is_multiple_of(2) {
             return Err(BEYOND);
         }
         let node = self.bytes.get(offset..).ok_or(BEYOND)?;
@@ -108,18 +117,18 @@ impl<'a> Page<'a> {
         let flags = at16(head, 4).ok_or(BEYOND)?;
         let key_length = at16(head, 6).map_or(0, usize::from);
         let (key, value) = rest.split_at_checked(key_length).ok_or(BEYOND)?;
-        Ok((head, flags, key, value))
+        let number = at32(head, 0).ok_or(BEYOND)?;
+        Ok(RawNode { number: number.into(), flags, key, value })
     }
 
     pub(super) fn child(&self, at: usize) -> Result<Node<'a>, &'static str> {
-        let (head, top, key, _) = self.node(at)?;
-        let low = number_of(head);
-        Ok(Node { key, child: u64::from(top) << 32 | low })
+        let RawNode { number, flags, key, .. } = self.node(at)?;
+        // What flags are in a leaf are the topmost bits of a page's number here.
+        Ok(Node { key, child: u64::from(flags) << 32 | number })
     }
 
     pub(super) fn leaf(&self, at: usize) -> Result<(&'a [u8], Leaf<'a>), &'static str> {
-        let (head, flags, key, rest) = self.node(at)?;
-        let length = number_of(head);
+        let RawNode { number: length, flags, key, value: rest } = self.node(at)?;
         let leaf = match flags {
             BIG => {
                 let page = at64(rest, 0).ok_or("a node that does not lie in it")?;
@@ -134,13 +143,6 @@ impl<'a> Page<'a> {
         };
         Ok((key, leaf))
     }
-}
-
-/// The two halves of a node's first number.
-fn number_of(head: &[u8]) -> u64 {
-    let number = at32(head, 0).expect("a head has eight bytes");
-    // The halves stand in the order of the machine, as those of a number do.
-    u64::from(number)
 }
 
 /// Whether `bytes` begin with the head of the overflow of `pages` pages at `number`.

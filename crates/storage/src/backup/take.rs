@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, Manifest, ROWS, STAMP};
+use super::merged::Rows;
 use super::rows::RowsWriter;
 use super::{Backup, BackupError};
 use crate::log::SegmentPart;
@@ -125,60 +126,26 @@ impl<F: Files> Taking<F> {
         passed: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<Taken, BackupError> {
         let Self { mut files, previous, number, mut parts, log_end, directory, .. } = self;
-        let mut writer = RowsWriter::begin(&mut files, format!("{ROWS}{number}"), directory)?;
-        let (mut rows, mut written, mut damaged) = (0, 0, 0);
-        let mut before = match &previous {
-            Some(backup) => {
-                let mut before = backup.rows_from((0, Vec::new())).map_err(BackupError::files)?;
-                let is_there = before.advance().map_err(BackupError::files)?;
-                is_there.then_some(before)
-            }
-            None => None,
-        };
+        let writer = RowsWriter::begin(&mut files, format!("{ROWS}{number}"), directory)?;
+        let before = previous.as_ref().map(|backup| backup.rows_from((0, Vec::new())));
+        let before = before.transpose().map_err(BackupError::files)?;
+        let mut changes = Changes { writer, before, rows: 0, written: 0, damaged: 0 };
+        changes.advance()?;
         for table in Table::ALL {
             let mut result = Ok(());
-            let number = table as u8;
             let scanned = snapshot.scan(table, &[], &mut |key, record| {
-                let mut row = || {
-                    let mut is_same = false;
-                    while let Some(old) = &mut before
-                        && old.place() <= (number, key)
-                    {
-                        if old.place() == (number, key) {
-                            is_same = old.record == record;
-                        } else {
-                            writer.push(old.table, &old.key, None)?;
-                            written += 1;
-                        }
-                        if !old.advance().map_err(BackupError::files)? {
-                            before = None;
-                        }
-                    }
-                    if !is_same {
-                        writer.push(number, key, Some(record))?;
-                        written += 1;
-                    }
-                    rows += 1;
-                    damaged += u64::from(check_row(table, key, record).is_err());
-                    match passed(rows, writer.length()) {
+                result = changes.add(table, key, record).and_then(|()| {
+                    match passed(changes.rows, changes.writer.length()) {
                         ControlFlow::Continue(()) => Ok(()),
                         ControlFlow::Break(()) => Err(BackupError::Stopped),
                     }
-                };
-                result = row();
+                });
                 if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             result.and(scanned.map_err(BackupError::Data))?;
         }
-        while let Some(old) = &mut before {
-            writer.push(old.table, &old.key, None)?;
-            written += 1;
-            if !old.advance().map_err(BackupError::files)? {
-                before = None;
-            }
-        }
-        drop(before);
-        let new = writer.finish()?;
+        let Changes { rows, damaged, .. } = changes;
+        let (new, written) = changes.finish()?;
         let bytes_written = new.length + parts.iter().map(|file| file.length).sum::<u64>();
         let kept = previous.iter().flat_map(|backup| backup.manifest.files_of(ROWS).cloned());
         parts.extend(kept);
@@ -193,6 +160,64 @@ impl<F: Files> Taking<F> {
             bytes_written,
             is_incremental,
         })
+    }
+}
+
+/// What is written of rows that are given in order: those that the backup before does not have so, and
+/// which of its rows are gone.
+struct Changes<'a, F> {
+    writer: RowsWriter<'a, F>,
+    /// At the first row of the backup before that was not met yet; `None` at its end.
+    before: Option<Rows<'a, F>>,
+    rows: u64,
+    written: u64,
+    damaged: u64,
+}
+
+impl<F: Files> Changes<'_, F> {
+    fn add(&mut self, table: Table, key: &[u8], record: &[u8]) -> Result<(), BackupError> {
+        self.rows += 1;
+        self.damaged += u64::from(check_row(table, key, record).is_err());
+        let place = (table as u8, key);
+        self.gone_before(Some(place))?;
+        if let Some(old) = &self.before
+            && old.place() == place
+        {
+            let is_same = old.record == record;
+            self.advance()?;
+            if is_same {
+                return Ok(());
+            }
+        }
+        self.written += 1;
+        self.writer.push(table as u8, key, Some(record))
+    }
+
+    /// Writes that the rows of the backup before up to this place are gone; all that are left if there
+    /// is none.
+    fn gone_before(&mut self, place: Option<(u8, &[u8])>) -> Result<(), BackupError> {
+        while let Some(old) = &self.before
+            && place.is_none_or(|place| old.place() < place)
+        {
+            self.writer.push(old.table, &old.key, None)?;
+            self.written += 1;
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), BackupError> {
+        if let Some(old) = &mut self.before
+            && !old.advance().map_err(BackupError::files)?
+        {
+            self.before = None;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(BackupFile, u64), BackupError> {
+        self.gone_before(None)?;
+        Ok((self.writer.finish()?, self.written))
     }
 }
 
