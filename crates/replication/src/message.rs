@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
-use crate::{Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest};
+use crate::{
+    Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
+};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.

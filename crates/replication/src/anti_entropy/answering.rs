@@ -138,9 +138,7 @@ pub(super) fn answer(
             _ => Ok(Compared::Nodes(nodes)),
         },
         Answer::TreeKeys(page) => Ok(Compared::Keys(cut(page, cut_keys))),
-        Answer::ElementKeys(page) => {
-            Ok(Compared::Elements(cut(page, cut_elements)))
-        }
+        Answer::ElementKeys(page) => Ok(Compared::Elements(cut(page, cut_elements))),
         Answer::Merged(_) => Ok(Compared::Completed),
         Answer::Failed(error) => Err(error),
         _ => return None,
@@ -153,4 +151,3 @@ fn cut<T>(mut page: T, cut: impl FnOnce(&mut T)) -> T {
     cut(&mut page);
     page
 }
-

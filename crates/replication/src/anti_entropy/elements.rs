@@ -105,12 +105,7 @@ impl Elements {
         }
     }
 
-    pub(super) fn answered(
-        &mut self,
-        key: &Key,
-        body: Body,
-        hands: &mut Hands<'_, '_>,
-    ) -> Outcome {
+    pub(super) fn answered(&mut self, key: &Key, body: Body, hands: &mut Hands<'_, '_>) -> Outcome {
         match (&mut self.step, body) {
             (Step::Asking { parts }, Body::Compared(Ok(Compared::Nodes(nodes)))) => {
                 let parts = std::mem::take(parts);

@@ -193,9 +193,10 @@ impl KeyJob {
             }
             (Step::Merging(_), Body::Merged(Ok(_)))
             | (Step::Completing(_), Body::Compared(Ok(Compared::Completed))) => self.merged(hands),
-            (_, Body::Shown(Err(error)) | Body::Merged(Err(error)) | Body::Compared(Err(error))) => {
-                Outcome::of(&error)
-            }
+            (
+                _,
+                Body::Shown(Err(error)) | Body::Merged(Err(error)) | Body::Compared(Err(error)),
+            ) => Outcome::of(&error),
             (Step::Elements(elements), body) => {
                 let outcome = elements.answered(&self.key, body, hands);
                 self.compared_elements(outcome, hands)

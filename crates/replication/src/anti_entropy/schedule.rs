@@ -93,7 +93,8 @@ impl Schedule {
                     let pair = Pair { peer, n, shard };
                     let known = before.get_mut(&pair);
                     let compared_ms = known.and_then(|known| known.partitions.remove(&partition));
-                    let lot = mix(self.seed ^ mix(peer.0 ^ u64::from(n) << 32) ^ u64::from(shard.0));
+                    let lot =
+                        mix(self.seed ^ mix(peer.0 ^ u64::from(n) << 32) ^ u64::from(shard.0));
                     let due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
                         now_ms.saturating_add(lot % interval_ms.max(1))
                     });
@@ -122,10 +123,12 @@ impl Schedule {
 
     /// The pair to compare now, among those with peers that `is_in_reach`.
     pub(super) fn next(&self, now_ms: u64, is_in_reach: impl Fn(NodeId) -> bool) -> Option<Pair> {
-        let due = self.pairs.iter().filter(|(pair, standing)| {
-            standing.due_ms <= now_ms && is_in_reach(pair.peer)
-        });
-        due.min_by_key(|(_, standing)| (standing.compared_ms(), standing.lot)).map(|(pair, _)| *pair)
+        let due = self
+            .pairs
+            .iter()
+            .filter(|(pair, standing)| standing.due_ms <= now_ms && is_in_reach(pair.peer));
+        due.min_by_key(|(_, standing)| (standing.compared_ms(), standing.lot))
+            .map(|(pair, _)| *pair)
     }
 
     /// When [`next`](Self::next) has one at the latest, as far as time alone decides.

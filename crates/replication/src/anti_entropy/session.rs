@@ -186,12 +186,7 @@ impl Session {
     }
 
     /// The engine answered a job.
-    pub(super) fn stored(
-        &mut self,
-        number: u64,
-        answer: Answer,
-        turn: &mut Turn<'_>,
-    ) -> Progress {
+    pub(super) fn stored(&mut self, number: u64, answer: Answer, turn: &mut Turn<'_>) -> Progress {
         let Some(mut job) = self.jobs.remove(&number) else { return self.progress() };
         self.heard_ms = turn.now.monotonic_ms;
         let outcome = match (&mut job, answer) {
@@ -260,13 +255,7 @@ impl Session {
         self.after(number, job, outcome, turn)
     }
 
-    fn after(
-        &mut self,
-        number: u64,
-        job: Job,
-        outcome: Outcome,
-        turn: &Turn<'_>,
-    ) -> Progress {
+    fn after(&mut self, number: u64, job: Job, outcome: Outcome, turn: &Turn<'_>) -> Progress {
         match outcome {
             Outcome::Waiting => drop(self.jobs.insert(number, job)),
             Outcome::Done => {}

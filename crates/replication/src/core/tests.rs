@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Partition, PartitionCount, Ring};
-use storage::{Answer, Command, ConflictPage, Listing, StorageError, Ticket};
+use storage::{Answer, Command, ConflictPage, Listing, ShardSet, Shards, StorageError, Ticket};
 use values::{
     Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
     Register, RegisterOp, Scope, State, Tag, Tally, View,
@@ -15,8 +15,8 @@ use values::{
 
 use super::Core;
 use crate::{
-    Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now, PolicyTable, Reply,
-    Request, RequestError, RequestId, ScanRequest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now,
+    PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
 };
 
 const ME: NodeId = NodeId(1);
@@ -26,6 +26,8 @@ fn core() -> Core {
     let config = CoreConfig {
         node: ME,
         core: 0,
+        shards: ShardSet::all(Shards::new(PartitionCount::new(8).unwrap(), 2)),
+        anti_entropy: AntiEntropyConfig::OFF,
         incarnation: INCARNATION,
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"secret"),
