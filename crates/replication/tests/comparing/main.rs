@@ -14,7 +14,7 @@ use values::{
 };
 
 fn key(number: usize) -> Key {
-    Key::new("default", format!("key:{number:08}")).unwrap()
+    Key::new("default", format!("key:{number:08}")).expect("within the bounds of a key")
 }
 
 fn put(value: &str) -> Operation {
@@ -43,6 +43,7 @@ fn remove(number: usize) -> Operation {
 /// `MERGANSER_KEYS=1000000 cargo test --release -p replication --test comparing one_key -- --nocapture`
 /// measures it; without, 50,000 keys.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the time is measured, nothing depends on it")]
 fn one_key_that_differs_among_many_costs_at_most_64_kib() {
     let count = std::env::var("MERGANSER_KEYS").ok().and_then(|count| count.parse().ok());
     let count: usize = count.unwrap_or(50_000);

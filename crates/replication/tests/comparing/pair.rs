@@ -49,9 +49,9 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(options: Options) -> Self {
-        let partitions = PartitionCount::new(options.partitions).unwrap();
+        let partitions = PartitionCount::new(options.partitions).expect("a power of two");
         let shards = ShardSet::all(Shards::new(partitions, options.shards));
-        let ring = Ring::place(&NODES.map(Member::new), partitions, 2, None).unwrap().ring;
+        let ring = Ring::place(&NODES.map(Member::new), partitions, 2, None).expect("two nodes");
         let sides = NODES.map(|node| {
             let config = CoreConfig {
                 node,
@@ -78,7 +78,7 @@ impl Pair {
                 shards: shards.clone(),
                 pending_bytes_max: 1 << 30,
             };
-            Side { core: Core::new(config, ring.clone()), engine: MemoryEngine::new(engine) }
+            Side { core: Core::new(config, ring.ring.clone()), engine: MemoryEngine::new(engine) }
         });
         let mut pair = Self {
             options,
@@ -139,7 +139,7 @@ impl Pair {
                         events.extend(answers.map(|answer| Event::Storage { ticket, answer }));
                     }
                     Effect::Reply { id, reply } => {
-                        self.replies.insert(id, reply.unwrap());
+                        self.replies.insert(id, reply.expect("nothing speaks against it"));
                     }
                     Effect::Buckets(_) | Effect::ManySiblings { .. } => {}
                 }
