@@ -15,8 +15,8 @@ use storage::{StorageError, Ticket};
 use values::Key;
 
 use crate::{
-    Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
-    Reply, Request, RequestError,
+    Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
+    Event, Message, Now, Reply, Request, RequestError,
     anti_entropy::AntiEntropy,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
@@ -134,6 +134,11 @@ impl Core {
     /// What was done so far.
     pub const fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// How long ago this core's partitions were found equal with other owners.
+    pub fn compared(&self, now: Now) -> ComparisonSummary {
+        self.anti_entropy.summary(now.monotonic_ms)
     }
 
     /// Requests under way, those included that were replied to and go on in the background.

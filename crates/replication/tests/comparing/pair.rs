@@ -184,8 +184,8 @@ impl Pair {
     }
 
     pub(crate) fn repair(&mut self, side: usize, since_ms: Option<u64>) -> RepairProgress {
-        let last = Partition(self.options.partitions - 1);
-        let request = RepairRequest { first: Partition(0), last, bucket: None, since_ms };
+        let last = self.options.partitions - 1;
+        let request = RepairRequest { first: 0, last, bucket: None, since_ms };
         let id = self.call(side, Call::Repair(request));
         match self.replies.remove(&id) {
             Some(Reply::Repair(progress)) => progress,
