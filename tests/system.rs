@@ -11,3 +11,5 @@ mod crash;
 mod faces;
 #[path = "system/process.rs"]
 mod process;
+#[path = "system/wipe.rs"]
+mod wipe;
