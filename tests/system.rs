@@ -15,3 +15,5 @@ mod disk;
 mod faces;
 #[path = "system/process.rs"]
 mod process;
+#[path = "system/wipe.rs"]
+mod wipe;

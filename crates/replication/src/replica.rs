@@ -70,6 +70,8 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
+        | Body::Compare(_)
+        | Body::Compared(_)
         | Body::Explained { .. } => return,
     };
     if let Some(question) = question {

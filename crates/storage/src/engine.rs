@@ -169,6 +169,11 @@ impl<R: IndexRead> Engine<R> {
                     Ok(())
                 })
             }
+            Command::Complete { key, tag, seen, context, durability } => {
+                self.complete(&key, tag, &seen, context).map(|()| {
+                    self.settle(ticket, Answer::Merged(None), durability, answers);
+                })
+            }
             Command::Defer { owner, key, delta, durability } => {
                 self.defer(owner, &key, &delta).map(|()| {
                     self.settle(ticket, Answer::Durable, durability, answers);

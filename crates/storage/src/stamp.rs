@@ -16,9 +16,10 @@ use crate::seam::{Files, SeamError};
 pub use ring::StampedRing;
 
 /// What is to be said to whoever may have to start without the data that a directory held.
-pub const STARTING_EMPTY: &str = "start with an empty directory (only keys that are then read are \
-                                  filled from other replicas: read all of them with r = n before \
-                                  another node is touched; in a cluster of one nothing is)";
+pub const STARTING_EMPTY: &str = "start with an empty directory (the other owners bring back what \
+                                  they hold: wait until `merganser status` says that all \
+                                  partitions were found equal before another node is touched; in a \
+                                  cluster of one nothing comes back)";
 
 /// Name of the file that holds the stamp.
 pub const STAMP_FILE: &str = "stamp";
@@ -384,14 +385,15 @@ mod tests {
         assert!(refusal(other).contains("node \"000000000000001f\", this is node \"0000"));
         let format = DIRECTORY_FORMAT + 1;
         let other = DirectoryStamp { format, ..stamp() };
-        // Nothing fills an empty replica by itself: whoever starts one must know.
+        // An empty replica takes a while to be filled: whoever starts one must know.
         assert_eq!(
             refusal(other),
             format!(
                 "the data directory has format {DIRECTORY_FORMAT}, this version of merganser reads \
                  format {format}: run the version that wrote it, or start with an empty directory \
-                 (only keys that are then read are filled from other replicas: read all of them \
-                 with r = n before another node is touched; in a cluster of one nothing is)"
+                 (the other owners bring back what they hold: wait until `merganser status` says \
+                 that all partitions were found equal before another node is touched; in a cluster \
+                 of one nothing comes back)"
             )
         );
         let other = DirectoryStamp { partitions: 64, ..stamp() };
