@@ -63,6 +63,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                     cluster::ring(&printer, &*datastore, &options.bucket, key).await
                 }
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
+                Command::Cluster(command) => cluster::cluster(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {
                     explain::explain(&printer, &*datastore, &options.bucket, key, svg).await

@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
-    CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
-    append_frame, connect_client,
+    CallBody, ClientCall, ClientHello, ClientReply, ClusterCall, ClusterStatus, HandshakeError,
+    ReplyBody, append_frame, connect_client,
 };
 
 use crate::Datastore;
@@ -320,6 +320,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
+        CallBody::Cluster(_) => ReplyBody::Cluster(Err(error.clone())),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
 }
@@ -392,6 +393,13 @@ impl Datastore for Client {
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         match self.call(CallBody::Status).await? {
             ReplyBody::Status(status) => *status,
+            _ => confused(),
+        }
+    }
+
+    async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
+        match self.call(CallBody::Cluster(call)).await? {
+            ReplyBody::Cluster(done) => done,
             _ => confused(),
         }
     }

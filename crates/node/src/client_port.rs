@@ -138,6 +138,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
         ReplyBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error()))),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
+        ReplyBody::Cluster(_) => ReplyBody::Cluster(Err(error())),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
     clock::encode(&ClientReply { id: reply.id, body }).into()
@@ -193,6 +194,7 @@ async fn answer(
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
         CallBody::Buckets(call) => ReplyBody::Buckets(Box::new(datastore.buckets(call).await)),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
+        CallBody::Cluster(call) => ReplyBody::Cluster(datastore.cluster(call).await),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
         }
