@@ -64,8 +64,11 @@ pub(crate) struct Spec {
     pub(crate) resp: u16,
     pub(crate) http: u16,
     pub(crate) peer: u16,
-    /// Name and peer port of every member; a cluster of one if empty.
+    /// Name and peer port of every founder.
     pub(crate) members: Vec<(String, u16)>,
+    /// Peer ports of nodes to find the cluster by.
+    pub(crate) seeds: Vec<u16>,
+    pub(crate) bootstrap: bool,
     pub(crate) secret: Option<PathBuf>,
 }
 
@@ -80,6 +83,8 @@ impl Spec {
             http: ports[1],
             peer: ports[2],
             members: Vec::new(),
+            seeds: Vec::new(),
+            bootstrap: true,
             secret: None,
         }
     }
@@ -100,6 +105,8 @@ impl Spec {
                 http: ports[3 * at + 1],
                 peer: ports[3 * at + 2],
                 members: members.clone(),
+                seeds: Vec::new(),
+                bootstrap: false,
                 secret: Some(secret.clone()),
             })
             .collect()
@@ -114,6 +121,12 @@ impl Spec {
         }
         for (name, port) in &self.members {
             command.args(["--member", &format!("{name}=127.0.0.1:{port}")]);
+        }
+        for port in &self.seeds {
+            command.args(["--seed", &format!("127.0.0.1:{port}")]);
+        }
+        if self.bootstrap {
+            command.arg("--bootstrap");
         }
         if let Some(secret) = &self.secret {
             command.arg("--secret-file").arg(secret);

@@ -210,6 +210,7 @@ mod tests {
             cluster: "c".into(),
             node: "a".into(),
             version: "1".into(),
+            waiting: None,
             ring_version: 1,
             partitions: 1,
             owners: Vec::new(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
+use membership::Incarnation;
 use replication::{Body, Request, RequestId};
-use ring::Ring;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -16,13 +16,15 @@ use super::*;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
-use crate::identity::ring_summary;
-use crate::links::Link;
+use crate::links::{Link, LinkMap};
+use crate::members::Members;
 use crate::places::Places;
 use crate::routing::{LoopHandle, LoopOwners, Routes};
 use crate::seats::Seats;
 use crate::switchboard::Switch;
 use crate::time::NodeClock;
+
+const START: Incarnation = Incarnation { generation: 1, nonce: 1 };
 
 /// A node with one peer and one loop, whose work comes out here.
 fn shared() -> (Shared, mpsc::Receiver<Work>) {
@@ -34,27 +36,36 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         ..Settings::default()
     };
     let config = settings.resolve().unwrap();
-    let members = config.members();
-    let ring = Ring::place(&members, config.partitions, 5, None).unwrap().ring;
     let (work, received) = mpsc::channel(1);
     let (urgent, jobs) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);
-    let links = config.peers.iter().cloned().map(|peer| Link::new(peer).0).collect();
+    let link = |peer: &crate::config::Member| {
+        (peer.node, Link::new(peer.node, peer.name.clone(), peer.address.clone()).0)
+    };
+    let links: LinkMap = config.peers.iter().map(link).collect();
+    let view = View {
+        incarnation: START,
+        admitted: config.peers.iter().map(|peer| (peer.node, START)).collect(),
+        states: std::collections::BTreeMap::new(),
+        ring: None,
+        waiting: None,
+    };
     let shared = Shared {
-        identity: Identity {
+        first_identity: Identity {
             cluster: config.cluster.clone(),
             node: config.node(),
             name: config.name.clone(),
-            incarnation: 1,
-            ring: ring_summary(&ring, config.names()),
+            incarnation: START,
+            partitions: config.partitions.get(),
         },
         secret: ClusterSecret::new("the secret of this test"),
-        ring,
+        members: Members::new(view).0,
+        serving: watch::Sender::new(true),
         clock: NodeClock::start(),
         routes: Routes::new(
             vec![LoopHandle { work, urgent, jobs }],
             LoopOwners::new(config.partitions, 1),
         ),
-        links,
+        links: watch::Sender::new(links.into()),
         links_changed: watch::Sender::new(0),
         switch: Switch::new(),
         closing: watch::channel(false).1,
@@ -124,9 +135,14 @@ fn connection(shared: &Shared) -> (impl Future<Output = Result<(), InboundError>
     let (near, far) = duplex(1 << 16);
     let life = Life::new();
     let stream = wire::frames(Watched::new(near, life.clone()));
-    let member = &shared.links[0].member;
-    let ring = shared.identity.ring.clone();
-    let hello = PeerHello { node: member.node, name: member.name.clone(), incarnation: 3, ring };
+    let member = &shared.config.peers[0];
+    let hello = PeerHello {
+        node: member.node,
+        name: member.name.clone(),
+        incarnation: START,
+        partitions: shared.config.partitions.get(),
+        purpose: Purpose::Link,
+    };
     let (reader, writer) = tokio::io::split(far);
     let peer = Peer { hello: hello.clone(), reader, writer };
     (async move { read_messages(shared, &hello, 0, stream, life).await }, peer)
