@@ -9,5 +9,7 @@ mod conflicts;
 mod crash;
 #[path = "system/faces.rs"]
 mod faces;
+#[path = "system/membership.rs"]
+mod membership;
 #[path = "system/process.rs"]
 mod process;

@@ -597,6 +597,8 @@ pub(crate) enum ClusterCommand {
         /// 1 to 1000.
         weight: u16,
     },
+    /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
+    Merge,
 }
 
 #[derive(Subcommand)]

@@ -149,7 +149,8 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     gauge(&mut registry, "ready", "Whether the node serves", u64::from(ready));
     let Some(status) = status else { return registry };
     let connected = status.members.iter().filter(|member| member.connected).count() as u64;
-    gauge(&mut registry, "members", "Members of the cluster", status.members.len() as u64);
+    let present = status.members.iter().filter(|member| member.state.is_present()).count() as u64;
+    gauge(&mut registry, "members", "Members of the cluster", present);
     gauge(&mut registry, "members_connected", "Members this node is connected to", connected);
     gauge(&mut registry, "keys", "Live keys on this node", status.keys);
     let conflicts = [

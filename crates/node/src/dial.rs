@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use membership::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -76,7 +77,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
                 link.set_outgoing(true, |up| shared.announce(&link, up));
                 shared.members.tell(Notice::Met { node, incarnation, route });
                 let error = tokio::select! {
-                    error = carry(&shared, stream, &mut queue) => error,
+                    error = carry(&shared, stream, incarnation, &mut queue) => error,
                     _ = target.changed() => LinkError::Moved,
                     () = raised(&shared) => LinkError::Moved,
                 };
@@ -129,13 +130,14 @@ async fn open(
 async fn carry(
     shared: &Shared,
     stream: FrameStream<TcpStream>,
+    incarnation: Incarnation,
     queue: &mut LinkQueue,
 ) -> LinkError {
     // Nothing can have been read beyond the handshake: pongs come after pings.
     let (reader, mut writer) = stream.into_inner().into_split();
     let link = Arc::clone(queue.link());
     tokio::select! {
-        error = listen(shared, &link, reader) => error,
+        error = listen(shared, &link, incarnation, reader) => error,
         error = write(shared, &mut writer, queue) => error,
         () = shared.switch.wait_for(true) => LinkError::Cut,
     }
@@ -143,11 +145,21 @@ async fn carry(
 
 /// Ends when the peer says nothing for too long, or something wrong. While a long frame is on its
 /// way to the peer no ping is; it says then by itself that it lives.
-async fn listen(shared: &Shared, link: &Arc<Link>, reader: impl AsyncRead + Unpin) -> LinkError {
+async fn listen(
+    shared: &Shared,
+    link: &Arc<Link>,
+    incarnation: Incarnation,
+    reader: impl AsyncRead + Unpin,
+) -> LinkError {
     let mut frames = wire::frames(tokio::io::join(reader, tokio::io::sink()));
     loop {
         match timeout(SILENCE_MAX, read_frame::<PeerFrame, _>(&mut frames)).await {
-            Ok(Ok(PeerFrame::Pong(_))) => shared.members.tell(Notice::Heard(link.node)),
+            Ok(Ok(PeerFrame::Pong(_))) => {
+                // A clone of a node's disk is no sign that the node lives.
+                if shared.members.view().admits(link.node, incarnation) {
+                    shared.members.tell(Notice::Heard(link.node));
+                }
+            }
             Ok(Ok(PeerFrame::Gossip(message))) => {
                 let route = Route::Link(Arc::clone(link));
                 shared.members.tell(Notice::Received { from: link.node, message, route });

@@ -143,8 +143,8 @@ async fn serve_inner(
         Role::Peer(_) if shared.switch.is_cut() => Err(Refusal::Cut),
         Role::Peer(PeerHello { purpose: Purpose::Gossip, .. }) => Ok(()),
         Role::Peer(PeerHello { node, incarnation, .. }) => {
-            seat = shared.seats.take(*node, *incarnation);
-            if seat.is_some() { Ok(()) } else { Err(Refusal::Superseded) }
+            seat = Some(shared.seats.take(*node, *incarnation));
+            Ok(())
         }
     });
     let (stream, Accepted { role, .. }) = tokio::select! {
@@ -229,7 +229,8 @@ impl<'a> Standing<'a> {
         if !std::mem::replace(&mut self.greeted, true) {
             self.view.mark_changed();
         }
-        if self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_PAUSE) {
+        // A clone of a node's disk is no sign that the node lives.
+        if self.admitted && self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_PAUSE) {
             self.heard_at = Some(Instant::now());
             self.shared.members.tell(Notice::Heard(self.peer.node));
         }

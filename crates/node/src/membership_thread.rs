@@ -380,7 +380,12 @@ impl MembershipTask {
         let name = &self.shared.config.name;
         match report {
             Report::NoSeed { attempts, again_in_ms } => {
-                tracing::warn!(name, attempts, again_in_ms, "no seed answers; the node waits");
+                tracing::warn!(
+                    name,
+                    attempts,
+                    again_in_ms,
+                    "no seed of the node's cluster answers"
+                );
             }
             Report::Found(id) => {
                 self.is_stale = true;

@@ -189,9 +189,6 @@ pub enum Refusal {
     /// The initiator says that it is the acceptor.
     #[error("the node at this address has the same name: give each node a name of its own")]
     OwnNode,
-    /// A later start of the same node is connected.
-    #[error("a later start of this node is connected: is it running twice?")]
-    Superseded,
     /// The acceptor's links are cut on purpose.
     #[error("the node's links are cut")]
     Cut,
@@ -260,7 +257,6 @@ impl Refusal {
             Self::Name => "refusal: name",
             Self::Partitions { .. } => "refusal: partitions",
             Self::OwnNode => "refusal: own node",
-            Self::Superseded => "refusal: superseded",
             Self::Cut => "refusal: cut",
             Self::Busy => "refusal: busy",
         }

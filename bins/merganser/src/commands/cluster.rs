@@ -172,6 +172,10 @@ fn member_json(m: &MemberStatus) -> serde_json::Value {
     })
 }
 
+const NO_MERGE: &str = "nothing moves the data of one cluster's nodes to the other's yet; start the nodes \
+                        of one of them anew, each with an empty data directory and a seed of the other, and \
+                        write what they held there";
+
 /// Shows or changes who belongs to the cluster.
 pub(crate) async fn cluster(
     printer: &Printer,
@@ -180,6 +184,7 @@ pub(crate) async fn cluster(
 ) -> Result<ExitCode> {
     let (call, done) = match command {
         ClusterCommand::Members => return members(printer, datastore).await,
+        ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
         ClusterCommand::Join { member } => {
             let done = format!("{member} is up");
             (ClusterCall::Join { member }, done)

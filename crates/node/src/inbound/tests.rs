@@ -132,6 +132,14 @@ async fn pongs(reader: &mut ReadHalf<DuplexStream>, time: Duration) -> Vec<u64> 
 
 /// A connection of the peer to serve: what serves it, and the peer's end.
 fn connection(shared: &Shared) -> (impl Future<Output = Result<(), InboundError>>, Peer) {
+    connection_of(shared, START)
+}
+
+/// The same, of the peer in this start.
+fn connection_of(
+    shared: &Shared,
+    incarnation: Incarnation,
+) -> (impl Future<Output = Result<(), InboundError>>, Peer) {
     let (near, far) = duplex(1 << 16);
     let life = Life::new();
     let stream = wire::frames(Watched::new(near, life.clone()));
@@ -139,7 +147,7 @@ fn connection(shared: &Shared) -> (impl Future<Output = Result<(), InboundError>
     let hello = PeerHello {
         node: member.node,
         name: member.name.clone(),
-        incarnation: START,
+        incarnation,
         partitions: shared.config.partitions.get(),
         purpose: Purpose::Link,
     };
@@ -210,4 +218,31 @@ async fn a_peer_that_is_held_back_by_a_busy_loop_is_told_that_this_node_lives() 
         ended = served => panic!("{ended:?}"),
         () = whole => (),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_a_start_that_is_not_admitted_is_dropped() {
+    let (shared, mut work) = shared();
+    let taken = async |shared: &Shared, work: &mut mpsc::Receiver<Work>, generation| {
+        let (served, mut peer) = connection_of(shared, Incarnation { generation, ..START });
+        let said = async {
+            let (first, second) = peer.long_frame(10);
+            let all = [ping(1), first, second, ping(2)].concat();
+            peer.writer.write_all(&all).await.unwrap();
+            assert_eq!(pongs(&mut peer.reader, SECOND / 4).await, [1, 2]);
+        };
+        tokio::select! {
+            ended = served => panic!("{ended:?}"),
+            () = said => (),
+        }
+        work.try_recv().is_ok()
+    };
+    assert!(taken(&shared, &mut work, START.generation).await);
+    assert!(!taken(&shared, &mut work, START.generation + 1).await);
+    // Once gossip has told of the later start, the one before is heard no more.
+    let mut view = shared.members.view().as_ref().clone();
+    view.admitted.values_mut().for_each(|start| start.generation += 1);
+    shared.members.view.send_replace(Arc::new(view));
+    assert!(taken(&shared, &mut work, START.generation + 1).await);
+    assert!(!taken(&shared, &mut work, START.generation).await);
 }

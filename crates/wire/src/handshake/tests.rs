@@ -29,7 +29,7 @@ async fn dial(us: &Identity, key: &str, wanted: &str) -> Outcome {
     let (b, theirs, ours) = (node("b", 2), secret(), ClusterSecret::new(key));
     let admission = Admission { us: &b, secret: &theirs };
     let admit = |role: &Role| match role {
-        Role::Peer(peer) if peer.name != "a" => Err(Refusal::Superseded),
+        Role::Peer(peer) if peer.name != "a" => Err(Refusal::Busy),
         _ => Ok(()),
     };
     tokio::join!(
@@ -85,7 +85,7 @@ async fn a_node_of_another_cluster_is_refused_even_with_the_secret() {
 
 #[tokio::test]
 async fn whom_the_acceptor_does_not_want_is_told_why() {
-    assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::Superseded);
+    assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::Busy);
     assert_eq!(refusal(&node("", 9), "quack").await, Refusal::Name);
     assert_eq!(refusal(&node(&"x".repeat(256), 9), "quack").await, Refusal::Name);
 }
