@@ -7,6 +7,7 @@
 
 mod allowance;
 mod backoff;
+mod backups;
 mod calls;
 mod checkpoint_thread;
 mod client_port;
@@ -22,6 +23,7 @@ mod event_loop;
 mod feed;
 mod gather;
 mod gossip_port;
+mod health;
 mod identity;
 mod inbound;
 mod life;
@@ -32,6 +34,7 @@ mod members;
 mod membership_start;
 mod membership_thread;
 mod node;
+pub mod offline;
 mod places;
 mod recovery;
 mod ring_value;

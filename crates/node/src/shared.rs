@@ -6,8 +6,10 @@ use clock::{ClusterSecret, NodeId};
 use tokio::sync::watch;
 use wire::Identity;
 
+use crate::backups::Backups;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::links::{Link, LinkMap};
 use crate::members::{Members, Notice};
 use crate::places::Places;
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
+    pub(crate) backups: Backups,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Shared {

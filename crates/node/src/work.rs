@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use membership::Incarnation;
-use replication::{Answer, Buckets, Call, Message, Reply, Request, RequestError};
+use replication::{
+    Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
+};
 use ring::Ring;
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
@@ -92,6 +94,8 @@ pub(crate) struct LoopReport {
     pub(crate) most_siblings: u32,
     /// Keys pending per owner.
     pub(crate) pending: BTreeMap<NodeId, u64>,
+    /// How long ago the loop's partitions were found equal with other owners.
+    pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
 }
 

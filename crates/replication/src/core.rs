@@ -15,8 +15,9 @@ use storage::{StorageError, Ticket};
 use values::Key;
 
 use crate::{
-    Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
-    Reply, Request, RequestError,
+    Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
+    Event, Message, Now, Reply, Request, RequestError,
+    anti_entropy::AntiEntropy,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
@@ -74,6 +75,7 @@ pub struct Core {
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
+    anti_entropy: AntiEntropy,
     /// In the first core of a node.
     registrar: Option<Registrar>,
 }
@@ -84,6 +86,7 @@ impl Core {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
         Self {
             registrar,
+            anti_entropy: AntiEntropy::new(&config),
             shared: Shared::new(config, ring),
             running: BTreeMap::new(),
             next_slot: 0,
@@ -112,6 +115,7 @@ impl Core {
                 self.shared.latencies.relinked(node);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.link_up(node, &mut turn);
+                self.anti_entropy.link_up(node, &mut turn);
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
@@ -135,6 +139,11 @@ impl Core {
     /// What was done so far.
     pub const fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// How long ago this core's partitions were found equal with other owners.
+    pub fn compared(&self, now: Now) -> ComparisonSummary {
+        self.anti_entropy.summary(now.monotonic_ms)
     }
 
     /// Requests under way, those included that were replied to and go on in the background.
@@ -197,6 +206,16 @@ impl Core {
                 return;
             }
             Call::Buckets(call) => return self.buckets(id, call, now, effects),
+            Call::Repair(request) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let progress = self.anti_entropy.repair(&request, &mut turn);
+                return turn.reply_to(id, Ok(Reply::Repair(progress)));
+            }
+            Call::Comparisons => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let found = self.anti_entropy.comparisons(&turn);
+                return turn.reply_to(id, Ok(Reply::Comparisons(found)));
+            }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
             Call::Conflicts(request) => {
@@ -402,6 +421,10 @@ impl Core {
                     None => turn.answer(from, id, Body::PoliciesKnown(Err(StorageError::Busy))),
                 }
             }
+            Body::Compare(compare) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.asked(from, id, compare, &mut turn);
+            }
             Body::Read { .. }
             | Body::Digest { .. }
             | Body::Merge { .. }
@@ -424,6 +447,7 @@ impl Core {
             | Body::Listed(_)
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
+            | Body::Compared(_)
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
@@ -440,8 +464,16 @@ impl Core {
                         registrar.answered(wait, body, &mut turn);
                     }
                 }
+                Some(Waiter::AntiEntropy(job)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    self.anti_entropy.answered(job, id.number, body, &mut turn);
+                }
                 Some(
-                    Waiter::Delivered(_) | Waiter::Unkept(_) | Waiter::Peer { .. } | Waiter::Nobody,
+                    Waiter::Delivered(_)
+                    | Waiter::Unkept(_)
+                    | Waiter::Peer { .. }
+                    | Waiter::Compared { .. }
+                    | Waiter::Nobody,
                 )
                 | None => {}
             },
@@ -510,6 +542,14 @@ impl Core {
                 }
                 replica::answer(from, id, question, answer, &mut turn);
             }
+            Some(Waiter::AntiEntropy(job)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.stored(job, answer, &mut turn);
+            }
+            Some(Waiter::Compared { from, id, asked }) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.told(from, id, asked, answer, &mut turn);
+            }
             Some(Waiter::Unkept(number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(owner) = self.unkept.stored(number, &answer, &mut turn) {
@@ -533,6 +573,7 @@ impl Core {
         self.shared.latencies.relinked(node);
         let mut turn = Turn::new(&mut self.shared, now, effects);
         self.delivery.link_down(node, &mut turn);
+        self.anti_entropy.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {
             registrar.link_down(node, &mut turn);
         }
@@ -552,6 +593,9 @@ impl Core {
                     if let Some(registrar) = &mut self.registrar {
                         registrar.time(&mut Turn::new(&mut self.shared, now, effects));
                     }
+                }
+                Timer::AntiEntropy => {
+                    self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));
                 }
                 Timer::Unkept => {
                     self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));

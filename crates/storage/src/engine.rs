@@ -169,6 +169,11 @@ impl<R: IndexRead> Engine<R> {
                     Ok(())
                 })
             }
+            Command::Complete { key, tag, seen, context, durability } => {
+                self.complete(&key, tag, &seen, context).map(|()| {
+                    self.settle(ticket, Answer::Merged(None), durability, answers);
+                })
+            }
             Command::Defer { owner, key, delta, durability } => {
                 self.defer(owner, &key, &delta).map(|()| {
                     self.settle(ticket, Answer::Durable, durability, answers);
@@ -361,7 +366,7 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<Answer, StorageError> {
         let Asked { operation, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
-        let mut view = self.show(at, key, &header, &operation.scope())?;
+        let mut view = self.show(at, key, header.clone(), &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
 use membership::Liveness;
-use replication::{RequestError, summarize};
+use replication::{ComparisonSummary, RequestError, summarize};
 use serde_json::json;
 use values::Key;
 use wire::{ClusterCall, ClusterStatus, MemberStatus};
@@ -110,6 +110,8 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
     let json = json!({
         "cluster": status.cluster, "node": status.node, "version": status.version,
         "waiting": status.waiting, "uptime_ms": status.uptime_ms, "keys": status.keys,
+        "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
+            "oldest_ms": status.compared.oldest_ms },
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
@@ -134,14 +136,15 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         });
         let headers = ["member", "address", "state", "link", "partitions", "waiting for it"];
         format!(
-            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}",
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}",
             status.cluster,
             status.node,
             status.keys,
             status.uptime_ms / 1000,
             status.version,
             waiting(&status),
-            table(headers, rows.collect())
+            table(headers, rows.collect()),
+            compared(&status.compared)
         )
     });
     Ok(ExitCode::SUCCESS)
@@ -235,6 +238,21 @@ async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCod
         format!("cluster {cluster}, as node {node} sees it\n{}{rows}", waiting(&status))
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long ago the node's partitions were found equal with other owners, in words.
+fn compared(compared: &ComparisonSummary) -> String {
+    let ComparisonSummary { pairs, never, oldest_ms } = *compared;
+    match (pairs, never) {
+        (0, _) => "no other owner to compare with".to_owned(),
+        (_, 0) => format!(
+            "all partitions found equal with every other owner within the last {} s",
+            oldest_ms / 1_000 + 1
+        ),
+        _ => format!(
+            "{never} of {pairs} pairs of a partition and another owner not found equal since the start"
+        ),
+    }
 }
 
 /// Cuts or restores links.
