@@ -89,6 +89,8 @@ pub(crate) struct AntiEntropy {
     budget: Budget,
     session: Option<Session>,
     next_job: u64,
+    /// Sessions begun so far.
+    begun: u64,
 }
 
 impl AntiEntropy {
@@ -100,6 +102,7 @@ impl AntiEntropy {
             budget: Budget::new(bytes_per_second),
             session: None,
             next_job: 0,
+            begun: 0,
         }
     }
 
@@ -200,6 +203,20 @@ impl AntiEntropy {
         RepairProgress { since_ms, pairs, equal, unreachable: cut_off - done }
     }
 
+    /// Sessions begun so far, and whether the last of them is under way.
+    pub(crate) const fn sessions(&self) -> (u64, bool) {
+        (self.begun, self.session.is_some())
+    }
+
+    /// Has all that was not compared since then compared soon. Returns how many pairs of a partition and
+    /// another owner of it there are, and how many of them were found equal since then.
+    pub(crate) fn compare_since(&mut self, since_ms: u64, turn: &mut Turn<'_>) -> (u64, u64) {
+        self.schedule.refresh(turn.shared, turn.now.monotonic_ms);
+        let counted = self.schedule.demand(since_ms, |_, _| true);
+        self.go_on(turn);
+        counted
+    }
+
     /// How long ago what was compared was found equal.
     pub(crate) fn summary(&self, now_ms: u64) -> ComparisonSummary {
         self.schedule.summary(now_ms)
@@ -266,6 +283,7 @@ impl AntiEntropy {
                 let is_in_reach = |peer| shared.links.contains(&peer);
                 let Some(pair) = self.schedule.next(now_ms, is_in_reach) else { break };
                 let partitions = self.schedule.partitions(pair);
+                self.begun += 1;
                 self.session = Some(Session::new(pair, partitions, self.next_job, now_ms));
                 continue;
             };

@@ -4,8 +4,11 @@
 //! order. Given the same events it does the same. It never blocks, and nothing that a peer may send
 //! makes it panic: an answer that nobody waits for is ignored, everything asked is answered.
 
+mod marks;
 #[cfg(test)]
 mod tests;
+
+pub use self::marks::Mark;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -7,6 +7,7 @@
 //! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
 mod anti_entropy;
+mod barrier;
 mod bucket_call;
 mod coordinator;
 mod core;
@@ -30,10 +31,14 @@ mod request_name;
 mod turn;
 mod unkept;
 
-pub use self::core::Core;
+pub use self::core::{Core, Mark};
 pub use anti_entropy::{
     AntiEntropyConfig, Compare, Compared, Comparison, ComparisonSummary, RepairProgress,
     RepairRequest,
+};
+pub use barrier::{
+    BARRIER_MEMBERS_MAX, Barrier, BarrierProgress, BarrierStage, BarrierStanding, BarrierTable,
+    BarrierTask,
 };
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;

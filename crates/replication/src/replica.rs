@@ -168,6 +168,7 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
+        | Answer::Forgotten { .. }
         | Answer::Conflicts(_)
         | Answer::TreeNodes(_)
         | Answer::TreeKeys(_)

@@ -243,6 +243,16 @@ impl Shared {
         self.trace = self.next_trace;
     }
 
+    /// The number of the next command for the engine.
+    pub(crate) const fn next_ticket(&self) -> Ticket {
+        Ticket(self.next_ticket)
+    }
+
+    /// Whether a command before `ticket` is not answered yet.
+    pub(crate) fn waits_for_before(&self, ticket: Ticket) -> bool {
+        self.tickets.range(..ticket).next().is_some()
+    }
+
     /// Commands given to the engine and not answered yet.
     pub(crate) fn stores_waiting(&self) -> usize {
         self.tickets.len()

@@ -109,6 +109,11 @@ impl Unkept {
         (entry.owner != turn.me()).then_some(entry.owner)
     }
 
+    /// Whether it keeps none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn wait(&self, turn: &mut Turn<'_>) {
         let at = turn.now.monotonic_ms.saturating_add(self.retry_ms);
         turn.set_timer_if_none(Timer::Unkept, at);

@@ -32,6 +32,8 @@ pub struct Run<'a> {
     pub ledger: &'a Ledger,
     /// What it ended with.
     pub finals: &'a Finals,
+    /// Whether what is left of deleted keys is forgotten.
+    pub forgets: bool,
 }
 
 impl<'a> Run<'a> {

@@ -44,7 +44,8 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     equal(sim, false, "after reading")?;
     minting::invariant_dots_issued_once(sim)
         .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
-    let run = Run { history, ledger: sim.ledger(), finals: &finals };
+    let forgets = sim.forgets();
+    let run = Run { history, ledger: sim.ledger(), finals: &finals, forgets };
     for (name, outcome) in outcomes(run, sim.policy().r + sim.policy().w > sim.policy().n) {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }

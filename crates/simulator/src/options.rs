@@ -47,6 +47,8 @@ pub struct SimOptions {
     pub requests_max: usize,
     /// How replicas are compared in the background.
     pub anti_entropy: AntiEntropyConfig,
+    /// Rounds of the barrier are at least so far apart, in milliseconds; `None` for no barrier.
+    pub barrier_ms: Option<u64>,
     /// Deltas for an outbox that are lost although it says that it keeps them, in a thousand.
     pub hints_lost: u32,
 }
@@ -65,6 +67,7 @@ impl Default for SimOptions {
             cover_ms: 100,
             requests_max: 1_000,
             anti_entropy: AntiEntropyConfig::OFF,
+            barrier_ms: None,
             hints_lost: 0,
         }
     }

@@ -1,6 +1,7 @@
 //! The simulated cluster: cores and engines, and the handles by which tests use and look at them.
 //! Every choice comes from the seed.
 
+mod barrier;
 pub(crate) mod events;
 mod faults;
 
@@ -8,8 +9,8 @@ use std::collections::BTreeMap;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
-    Event, Message, PolicyTable, Reply, Request, RequestError,
+    Action, Answer, Barrier, BarrierTable, BucketCall, BucketPolicy, BucketReply, Buckets, Call,
+    CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
@@ -43,6 +44,20 @@ enum Happening {
         to: usize,
         to_life: u64,
         message: Box<Message>,
+        /// How far its sender was with the barrier.
+        number: u64,
+    },
+    /// One node tells another how far the barrier is.
+    Told {
+        from: usize,
+        to: usize,
+        to_life: u64,
+        table: Box<BarrierTable>,
+    },
+    /// A node looks after its barrier.
+    Barrier {
+        node: usize,
+        life: u64,
     },
     Committed {
         node: usize,
@@ -74,11 +89,12 @@ impl Happening {
     /// The node that has to do something.
     const fn node(&self) -> usize {
         match self {
-            Self::Arrival { to, .. } => *to,
+            Self::Arrival { to, .. } | Self::Told { to, .. } => *to,
             Self::Committed { node, .. }
             | Self::Checkpointed { node, .. }
             | Self::Restarted { node, .. }
             | Self::LinkNoticed { node, .. }
+            | Self::Barrier { node, .. }
             | Self::Called { node, .. } => *node,
         }
     }
@@ -93,6 +109,7 @@ struct Process {
     /// Whether the log works on a batch.
     committing: bool,
     calls: Vec<CallId>,
+    hand: Option<barrier::Hand>,
 }
 
 #[derive(Debug)]
@@ -106,6 +123,8 @@ struct Node {
     skew_ms: i64,
     /// What waits for a paused node; `None` for one that is not.
     paused: Option<Vec<Happening>>,
+    /// How far the barrier was when it was to begin anew.
+    reborn: Option<BarrierTable>,
 }
 
 /// A simulated cluster.
@@ -124,6 +143,7 @@ pub struct Sim {
     ledger: Ledger,
     trace: u64,
     events: u64,
+    begun_anew: u64,
 }
 
 impl Sim {
@@ -147,6 +167,7 @@ impl Sim {
             life: 0,
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
             paused: None,
+            reborn: None,
         });
         let nodes = nodes.collect();
         let network = Network::new(options.network, random.split());
@@ -164,6 +185,7 @@ impl Sim {
             ledger: Ledger::default(),
             trace: seed,
             events: 0,
+            begun_anew: 0,
         };
         for node in 0..sim.nodes.len() {
             sim.start(node);
@@ -319,6 +341,11 @@ impl Sim {
         self.options.anti_entropy.interval_ms.is_some()
     }
 
+    /// Whether what is left of deleted keys is forgotten.
+    pub const fn forgets(&self) -> bool {
+        self.options.barrier_ms.is_some()
+    }
+
     /// Virtual milliseconds since the start.
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
@@ -446,6 +473,10 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
+        let reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
+        let mut barrier = Barrier::new(state.id, Barrier::of_notes(&notes));
+        barrier.set_members(self.ring.members().iter().copied());
+        let hand = barrier::Hand::new(barrier, reborn, self.now_ms);
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
         engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
@@ -470,6 +501,8 @@ impl Sim {
             log,
             committing: false,
             calls: Vec::new(),
+            hand: self.options.barrier_ms.is_some().then_some(hand),
         });
+        self.enqueue_barrier(node);
     }
 }

@@ -21,6 +21,16 @@ pub const NOTE_NAME_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// The two steps in which a remnant is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Forgetting {
+    /// It counts as gone: hash trees do not count it and nothing shows it. It is still held, so that it
+    /// does not come back from a member that shows it.
+    Hide,
+    /// It is gone. Only what was hidden is dropped.
+    Drop,
+}
+
 /// One thing to do to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -146,6 +156,23 @@ pub enum Command {
     Note {
         /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
         notes: Vec<(Bytes, Bytes)>,
+    },
+    /// Takes note that a round of the barrier is entered: what changes from now on is not older. Never
+    /// goes back. Answered by [`Answer::Durable`].
+    Enter {
+        /// Which.
+        round: u64,
+    },
+    /// Forgets remnants of deleted keys that did not change here since the round `below` was entered.
+    /// Each is hidden first, everywhere, and then dropped: `replication`'s barrier says when. Answered by
+    /// [`Answer::Forgotten`], once durable.
+    Forget {
+        /// Which of the two.
+        step: Forgetting,
+        /// Those of earlier rounds.
+        below: u64,
+        /// At most so many, at least 1.
+        limit: usize,
     },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {
@@ -334,6 +361,11 @@ pub enum Answer {
     Listed(Listing),
     /// Number of live keys.
     Count(u64),
+    /// Some remnants were forgotten.
+    Forgotten {
+        /// Whether there may be more.
+        more: bool,
+    },
     /// Keys in conflict.
     Conflicts(ConflictPage),
     /// What a [`Command::Explain`] found.

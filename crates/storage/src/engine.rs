@@ -16,6 +16,7 @@ mod collection;
 mod conflicts;
 mod disk;
 mod element_tree;
+mod forget;
 mod listing;
 mod look;
 mod merge;
@@ -28,6 +29,7 @@ mod trees;
 mod write_out;
 
 use self::conflicts::conflict_of;
+use self::forget::remnant_of;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,7 @@ use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
 use crate::log_record::{self, RecordOut};
 use crate::memtable::{BatchId, Memtable};
-use crate::record::{Header, share};
+use crate::record::{Age, Header, share};
 use crate::row_key::RowKey;
 use crate::tree::Share;
 use crate::{
@@ -104,6 +106,8 @@ pub struct Engine<R> {
     trees: trees::Trees,
     disk: disk::Disk,
     damaged: u64,
+    /// The round of the barrier that was entered last.
+    round: u64,
 }
 
 /// An operation to coordinate.
@@ -201,6 +205,12 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::Note { notes } => self.note(notes).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
+            }),
+            Command::Enter { round } => self.enter_round(round).map(|()| {
+                self.settle(ticket, Answer::Durable, Durability::Sync, answers);
+            }),
+            Command::Forget { step, below, limit } => self.forget(step, below, limit).map(|more| {
+                self.settle(ticket, Answer::Forgotten { more }, Durability::Sync, answers);
             }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
@@ -365,7 +375,14 @@ impl<R: IndexRead> Engine<R> {
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
         let Asked { operation, observed, shown, stamp, named, limits } = asked;
-        let header = self.header(at, key)?;
+        let held = self.held_header(at, key)?;
+        let (header, after) = if held.is_hidden() {
+            // A write is later than what was deleted: another member may not have hidden that yet.
+            (Header::default(), held.tombstone())
+        } else {
+            (held, None)
+        };
+        let stamp = after.map_or(*stamp, |after| after.next().max(*stamp));
         let mut view = self.show(at, key, header.clone(), &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
@@ -383,9 +400,8 @@ impl<R: IndexRead> Engine<R> {
         if let Some(shown) = shown {
             view.merge(shown);
         }
-        let prepare = |view: &View, actor| {
-            operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
-        };
+        let prepare =
+            |view: &View, actor| operation.prepare(view, observed, Mint { actor, stamp }, limits);
         let mut prepared = prepare(&view, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
@@ -462,17 +478,37 @@ impl<R: IndexRead> Engine<R> {
 
     /// Changes the header row of `key` at `at`, and the census and the hash tree with it. Fails
     /// before it changes anything.
-    fn put_header(&mut self, at: &RowKey, key: &Key, header: &Header) -> Result<(), StorageError> {
+    fn put_header(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        header: &mut Header,
+    ) -> Result<(), StorageError> {
+        header.age = Age { round: self.round, is_hidden: false };
+        self.write_header(at, key, header)
+    }
+
+    /// The same, of a header that says itself how old it is.
+    fn write_header(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        header: &Header,
+    ) -> Result<(), StorageError> {
         let record = header.encode(at, key, self.trees.class_of(key));
         let shards = self.config.shards.shards();
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, shards);
         let looked = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            (counted(record), conflict_of(at, record), share(at.as_bytes(), record))
+            let listed = (conflict_of(at, record), remnant_of(at, record));
+            (counted(record), listed, share(at.as_bytes(), record))
         })?;
-        let (before, was_listed, share_before) = looked.unwrap_or((None, None, Share::Nothing));
-        let (after, is_listed) = (counted(&record), conflict_of(at, &record));
+        let (before, was_listed, share_before) =
+            looked.unwrap_or((None, (None, None), Share::Nothing));
+        let (after, is_listed) =
+            (counted(&record), (conflict_of(at, &record), remnant_of(at, &record)));
         if was_listed != is_listed {
-            self.list_conflict(was_listed, is_listed);
+            self.relist(was_listed.0, is_listed.0);
+            self.relist(was_listed.1, is_listed.1);
         }
         self.change_share(at.as_bytes(), share_before, share(at.as_bytes(), &record))?;
         if before != after {
@@ -486,8 +522,11 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    /// Changes the row that lists a key in conflict.
-    fn list_conflict(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+    /// Changes the row that lists a key in conflict, or a remnant.
+    fn relist(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+        if before == after {
+            return;
+        }
         for (row, value) in [(before, None), (after, Some(Vec::new()))] {
             if let Some(row) = row {
                 self.rows.put(Table::Meta, row, value);

@@ -28,8 +28,8 @@ pub use backup::{Backup, BackupError, BackupFile, BackupLog, Manifest, Taken, Ta
 pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
 pub use command::{
-    Answer, Command, ConflictPage, ConflictPosition, Conflicted, ListPosition, Listed, Listing,
-    NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, Forgetting, ListPosition, Listed,
+    Listing, NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use durability::Durability;
 pub use engine::{Batch, Engine, EngineConfig, Replay, TreeCheck, WrittenRows};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use values::{Blob, Delta, Key};
 
 use crate::log::frame;
-use crate::{OutboxPosition, Shard};
+use crate::{Forgetting, OutboxPosition, Shard};
 
 /// What is written: borrowed, because an engine records what it goes on using.
 #[derive(Debug, Serialize)]
@@ -26,6 +26,10 @@ pub(crate) enum RecordOut<'a> {
     Delivered(&'a OutboxPosition, u128),
     /// Notes were kept.
     Note(&'a [(Bytes, Bytes)]),
+    /// A round of the barrier was entered.
+    Enter(u64),
+    /// The remnant of this round with this header row was hidden, or dropped.
+    Forget(Forgetting, u64, &'a [u8]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),
 }
@@ -37,6 +41,8 @@ pub(crate) enum RecordIn {
     Defer(NodeId, Key, Delta),
     Delivered(OutboxPosition, u128),
     Note(Vec<(Bytes, Bytes)>),
+    Enter(u64),
+    Forget(Forgetting, u64, Bytes),
     Probe(Blob),
 }
 

@@ -7,17 +7,18 @@
 //!
 //! ```text
 //! number of live tags (2, big-endian) ‖ number of siblings (4, big-endian) ‖ live tags ‖ tree class (1)
-//!   ‖ length of the state (4, big-endian, with two flags on top) ‖ state ‖ local
+//!   ‖ length of the state (4, big-endian, with three flags on top) ‖ state ‖ local
 //! ```
 //!
 //! Invariant: the state of a settled header is a function of what was merged, the same bytes at
 //! every replica; whatever depends on the replica (what waits for the sweep) stands in the local
-//! part. A key of which nothing is known has an empty state.
+//! part. A key of which nothing is known has an empty state. What is left of a deleted key says in its
+//! local part how old it is here, and a third flag that it is hidden: then it adds nothing to a tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use clock::CausalContext;
+use clock::{CausalContext, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
 use xxhash_rust::xxh3;
@@ -34,6 +35,17 @@ pub(crate) const CHECKSUM_BYTES: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) tags: BTreeMap<Tag, Part>,
+    /// How old it is here, if it is a remnant. Says nothing of any other.
+    pub(crate) age: Age,
+}
+
+/// How old a remnant is at this replica, and whether it counts as gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Age {
+    /// The round of the barrier that this replica had entered when the key changed last.
+    pub(crate) round: u64,
+    /// Whether all members know that nothing older is left anywhere: it is shown no more.
+    pub(crate) is_hidden: bool,
 }
 
 /// What a header holds of one tag.
@@ -142,6 +154,22 @@ impl Part {
         }
     }
 
+    /// Whether it is what a deletion left: nothing live, no rows, and no name that a client gave, which
+    /// is still to be known again.
+    fn is_remnant(&self) -> bool {
+        let has_rest = match self {
+            Self::Whole(State::Opaque(_)) => true,
+            Self::Whole(state) => state.is_live(),
+            Self::Collection(collection) => {
+                let Collection { live, digest, tallies, is_chunked, .. } = collection;
+                let has_rows = *digest != 0 || *tallies != Tallies::default() || *is_chunked;
+                *live > 0 || has_rows || !self.is_swept()
+            }
+        };
+        let is_asked = |actor: clock::Actor| actor.is_named() && !actor.is_unasked();
+        !has_rest && !self.context().actors().any(is_asked)
+    }
+
     /// Whether no row waits for the sweep.
     pub(crate) fn is_swept(&self) -> bool {
         match self {
@@ -189,19 +217,21 @@ struct StateIn {
 #[derive(Serialize)]
 struct LocalOut<'a> {
     key: Option<&'a Key>,
+    remnant: Option<Age>,
     collections: BTreeMap<Tag, LocalCollection<&'a CausalContext>>,
 }
 
 impl LocalOut<'_> {
     /// So it is of most keys: nothing is then stored.
     fn is_nothing(&self) -> bool {
-        self.key.is_none() && self.collections.is_empty()
+        self.key.is_none() && self.remnant.is_none() && self.collections.is_empty()
     }
 }
 
 #[derive(Default, Deserialize)]
 struct LocalIn {
     key: Option<Key>,
+    remnant: Option<Age>,
     collections: BTreeMap<Tag, LocalCollection<CausalContext>>,
 }
 
@@ -253,7 +283,9 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
 const UNSETTLED: u32 = 1 << 31;
 /// Marks the length of a state with a type that the build which wrote it did not know.
 const UNKNOWN_TYPE: u32 = 1 << 30;
-const FLAGS: u32 = UNSETTLED | UNKNOWN_TYPE;
+/// Marks the length of the state of a remnant that is hidden.
+const HIDDEN: u32 = 1 << 29;
+const FLAGS: u32 = UNSETTLED | UNKNOWN_TYPE | HIDDEN;
 
 /// How the key stands, before the rest of a header, and that.
 fn split_standing(body: &[u8]) -> Option<(Standing<'_>, &[u8])> {
@@ -302,7 +334,7 @@ pub(crate) fn share(row_key: &[u8], record: &[u8]) -> Share {
     let outline = open(row_key, record).ok().and_then(split_standing);
     match outline.and_then(|(_, rest)| Outline::of(rest)) {
         None => Share::Damaged,
-        Some(outline) if outline.state.is_empty() => Share::Nothing,
+        Some(outline) if outline.state.is_empty() || outline.flags & HIDDEN != 0 => Share::Nothing,
         Some(Outline { class, flags, state, .. }) => {
             let is_settled = flags & UNSETTLED == 0;
             Share::Key { class, digest: is_settled.then(|| key_digest(row_key, state)) }
@@ -314,6 +346,26 @@ impl Header {
     /// Types that a reader sees something of.
     pub(crate) fn live_tags(&self) -> impl Iterator<Item = Tag> + '_ {
         self.tags.iter().filter(|(_, part)| part.is_live()).map(|(&tag, _)| tag)
+    }
+
+    /// Whether it is what is left of a deleted key, of which nothing needs to be known for ever.
+    pub(crate) fn is_remnant(&self) -> bool {
+        !self.tags.is_empty() && self.tags.values().all(Part::is_remnant)
+    }
+
+    /// Whether it counts as gone.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.age.is_hidden && self.is_remnant()
+    }
+
+    /// When a register was deleted that it is a remnant of.
+    pub(crate) fn tombstone(&self) -> Option<Stamp> {
+        match self.tags.get(&Tag::LWW) {
+            Some(Part::Whole(State::Register(register))) => {
+                register.base.as_ref().map(|it| it.stamp)
+            }
+            _ => None,
+        }
     }
 
     /// Different siblings that a reader of the raw value is shown.
@@ -333,7 +385,8 @@ impl Header {
         let count = u16::try_from(live.len()).expect("there are 256 tags");
         let key = at.is_long().then_some(key);
         let mut state = StateOut { states: Value::default(), collections: BTreeMap::new() };
-        let mut local = LocalOut { key, collections: BTreeMap::new() };
+        let remnant = self.is_remnant().then_some(self.age);
+        let mut local = LocalOut { key, remnant, collections: BTreeMap::new() };
         for (&tag, part) in &self.tags {
             match part {
                 Part::Whole(whole) if whole.is_bottom() => {}
@@ -358,12 +411,15 @@ impl Header {
         let state = if is_nothing { Vec::new() } else { clock::encode(&state) };
         let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
         let length = u32::try_from(state.len()).ok().filter(|length| length & FLAGS == 0);
-        let mut length = length.expect("a state is far below 1 GiB: its parts are limited");
+        let mut length = length.expect("a state is far below 512 MiB: its parts are limited");
         if !self.tags.values().all(Part::is_settled) {
             length |= UNSETTLED;
         }
         if self.tags.values().any(|part| matches!(part, Part::Whole(State::Opaque(_)))) {
             length |= UNKNOWN_TYPE;
+        }
+        if self.is_hidden() {
+            length |= HIDDEN;
         }
         let body = [
             count.to_be_bytes().as_slice(),
@@ -386,7 +442,7 @@ impl Header {
         let cut_short = || damaged("header cut short");
         let (_, rest) = split_standing(open(row_key, record)?).ok_or_else(cut_short)?;
         let Outline { state, local, .. } = Outline::of(rest).ok_or_else(cut_short)?;
-        let LocalIn { key, collections: mut beside } =
+        let LocalIn { key, remnant, collections: mut beside } =
             if local.is_empty() { LocalIn::default() } else { decode(local)? };
         if state.is_empty() {
             return Ok((Self::default(), key));
@@ -407,8 +463,19 @@ impl Header {
                 return Err(damaged(format_args!("{tag} stored in the wrong form")));
             }
         }
-        Ok((Self { tags }, key))
+        Ok((Self { tags, age: remnant.unwrap_or_default() }, key))
     }
+}
+
+/// How old the remnant of a header's record is; `None` if it is none. Unchecked: the same for the same
+/// bytes.
+pub(crate) fn age_unchecked(record: &[u8]) -> Option<Age> {
+    let (standing, rest) = split_standing(record.get(CHECKSUM_BYTES..)?)?;
+    let local = Outline::of(rest)?.local;
+    if !standing.live.is_empty() || local.is_empty() {
+        return None;
+    }
+    decode::<LocalIn>(local).ok()?.remnant
 }
 
 /// How the key of a header's record stands, whole or damaged: unchecked, for counting.
@@ -512,6 +579,16 @@ pub(crate) fn decode_shard(
     row_key: &[u8],
     record: &[u8],
 ) -> Result<(u64, Option<ShardCensus>), StorageError> {
+    decode(open(row_key, record)?)
+}
+
+/// The record that says which round of the barrier was entered.
+pub(crate) fn encode_round(row_key: &[u8], round: u64) -> Vec<u8> {
+    seal(row_key, &clock::encode(&round))
+}
+
+/// The round in that record.
+pub(crate) fn decode_round(row_key: &[u8], record: &[u8]) -> Result<u64, StorageError> {
     decode(open(row_key, record)?)
 }
 

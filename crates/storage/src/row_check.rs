@@ -2,11 +2,11 @@
 
 use crate::record::{
     CHECKSUM_BYTES, Header, checksum, decode_chunk, decode_cleared, decode_element, decode_leaf,
-    decode_pending, decode_shard,
+    decode_pending, decode_round, decode_shard,
 };
 use crate::row_key::{
-    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements, parse_sweep,
-    sweep_prefix,
+    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements,
+    parse_remnant, parse_round, parse_sweep, sweep_prefix,
 };
 use crate::tree::leaf_row_token;
 use crate::{StorageError, Table, row_token};
@@ -54,7 +54,11 @@ fn check_meta(key: &[u8], record: &[u8]) -> Result<(), StorageError> {
             Err(StorageError::Corrupt("checksum differs".into()))
         };
     }
+    if parse_round(key).is_some() {
+        return decode_round(key, record).map(drop);
+    }
     let marks = parse_conflict(key).is_some_and(|(_, at)| RowKey::parse(at).is_some())
+        || parse_remnant(key).is_some_and(|(.., at)| RowKey::parse(at).is_some())
         || key.starts_with(chunks_prefix()) && parse_chunks(key).is_some();
     match (marks, record.is_empty()) {
         (true, true) => Ok(()),

@@ -8,6 +8,8 @@
 //!          "note" ‖ name of the note
 //!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
 //!          "chunk" ‖ tag (1) ‖ Header key
+//!          "remnant" ‖ 1 once it is hidden, else 0 (1) ‖ round (8, big-endian) ‖ Header key
+//!          "round" ‖ first token of the shard (16, big-endian)
 //! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
 //! ElementTree  the key of an Element row, or what those of a collection begin with
 //! Shard    number (2, big-endian)
@@ -53,6 +55,9 @@ const GENERATION_BYTES: usize = 8;
 const CONFLICT: &[u8] = b"conflict";
 const SIBLINGS_BYTES: usize = size_of::<u32>();
 const CHUNK: &[u8] = b"chunk";
+const REMNANT: &[u8] = b"remnant";
+const ROUND: &[u8] = b"round";
+const ROUND_BYTES: usize = size_of::<u64>();
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,6 +279,34 @@ pub(crate) fn parse_chunks(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     Some((Tag(tag), RowKey::read(at)?))
 }
 
+/// Key of the row that lists the key at `at` among the remnants.
+pub(crate) fn remnant_row(is_hidden: bool, round: u64, at: &[u8]) -> Vec<u8> {
+    [remnant_prefix(is_hidden).as_slice(), &round.to_be_bytes(), at].concat()
+}
+
+/// What the keys of all rows of remnants that are hidden, or are not, begin with.
+pub(crate) fn remnant_prefix(is_hidden: bool) -> Vec<u8> {
+    [REMNANT, &[is_hidden.into()]].concat()
+}
+
+/// Takes the key of such a row apart: whether it is hidden, its round, and the key of the header row.
+pub(crate) fn parse_remnant(bytes: &[u8]) -> Option<(bool, u64, &[u8])> {
+    let (&is_hidden, rest) = bytes.strip_prefix(REMNANT)?.split_first()?;
+    let (round, at) = rest.split_first_chunk::<ROUND_BYTES>()?;
+    (is_hidden < 2).then(|| (is_hidden == 1, u64::from_be_bytes(*round), at))
+}
+
+/// Key of the row of the shard whose first token this is that says which round was entered.
+pub(crate) fn round_row(first: [u8; TOKEN_BYTES]) -> Vec<u8> {
+    [ROUND, &first].concat()
+}
+
+/// The first token of the shard whose row this is.
+pub(crate) fn parse_round(bytes: &[u8]) -> Option<Token> {
+    let token = <[u8; TOKEN_BYTES]>::try_from(bytes.strip_prefix(ROUND)?).ok()?;
+    Some(Token(u128::from_be_bytes(token)))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -307,7 +340,13 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
             let tagged = row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK));
             match tagged {
                 Some(rest) => rest.get(1..)?,
-                None => parse_conflict(row_key)?.1,
+                None => match parse_conflict(row_key) {
+                    Some((_, at)) => at,
+                    None => match parse_round(row_key) {
+                        Some(token) => return Some(token),
+                        None => parse_remnant(row_key)?.2,
+                    },
+                },
             }
         }
         Table::Shard => return None,
@@ -334,6 +373,11 @@ mod tests {
         assert_eq!(row_token(Table::Meta, &conflict_row(3, at.as_bytes())), token);
         assert_eq!(parse_conflict(&conflict_row(3, at.as_bytes())), Some((3, at.as_bytes())));
         assert_eq!(row_token(Table::Meta, &at.chunks(Tag::CART)), token);
+        let remnant = remnant_row(true, 7, at.as_bytes());
+        assert_eq!(row_token(Table::Meta, &remnant), token);
+        assert_eq!(parse_remnant(&remnant), Some((true, 7, at.as_bytes())));
+        assert_eq!(row_token(Table::Meta, &round_row([7; 16])), parse_round(&round_row([7; 16])));
+        assert_eq!(parse_round(&round_row([7; 16])), Some(Token(u128::from_be_bytes([7; 16]))));
         assert_eq!(row_token(Table::ElementTree, &at.elements(Tag::CART)), token);
         assert_eq!(row_token(Table::Meta, b"something else"), None);
     }

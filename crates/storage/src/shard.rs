@@ -46,6 +46,14 @@ impl Shards {
         Shard(u16::try_from(shard).expect("below the count of shards"))
     }
 
+    /// The first partition of a shard; `None` of an empty one.
+    pub fn first_partition(self, shard: Shard) -> Option<Partition> {
+        let partitions = u64::from(self.partitions.get());
+        let first = (u64::from(shard.0) * partitions).div_ceil(u64::from(self.count));
+        let first = Partition(u32::try_from(first).ok()?);
+        (u64::from(first.0) < partitions && self.of_partition(first) == shard).then_some(first)
+    }
+
     /// The shard of a token.
     pub fn of_token(self, token: Token) -> Shard {
         self.of_partition(self.partitions.partition(token))
@@ -106,5 +114,14 @@ mod tests {
         assert_eq!(seen, shards.iter().collect::<Vec<_>>());
         let few = Shards::new(PartitionCount::new(2).unwrap(), 64);
         assert_eq!(few.of_partition(Partition(1)), Shard(32));
+        assert_eq!(few.first_partition(Shard(32)), Some(Partition(1)));
+        assert_eq!(few.first_partition(Shard(33)), None);
+        for shards in [shards, few, Shards::new(PartitionCount::new(16).unwrap(), 5)] {
+            for shard in shards.iter() {
+                let mut partitions = shards.partitions().iter();
+                let first = partitions.find(|partition| shards.of_partition(*partition) == shard);
+                assert_eq!(shards.first_partition(shard), first);
+            }
+        }
     }
 }

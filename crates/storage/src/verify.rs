@@ -12,8 +12,10 @@ use std::ops::ControlFlow;
 use values::Tag;
 
 use crate::inspect::show_row;
-use crate::record::{Header, Part};
-use crate::row_key::{RowKey, parse_chunks, parse_conflict, parse_elements, parse_sweep};
+use crate::record::{Age, Header, Part, age_unchecked};
+use crate::row_key::{
+    RowKey, parse_chunks, parse_conflict, parse_elements, parse_remnant, parse_sweep,
+};
 use crate::{
     EngineConfig, Files, IndexRead, Log, LogRecovery, Replay, Shards, StorageError, Table,
     TreeCheck, check_row, record_shard, shard_positions,
@@ -153,6 +155,9 @@ impl<R: IndexRead> Owners<'_, R> {
                 if let Some((siblings, at)) = parse_conflict(key) {
                     return self.is_in_conflict(siblings, at);
                 }
+                if let Some((is_hidden, round, at)) = parse_remnant(key) {
+                    return self.is_remnant(Age { round, is_hidden }, at);
+                }
                 match parse_sweep(key).or_else(|| parse_chunks(key)) {
                     Some((tag, at)) => (at, tag),
                     None => return Ok(None),
@@ -203,6 +208,17 @@ impl<R: IndexRead> Owners<'_, R> {
         })?;
         self.last = Some((at.as_bytes().to_vec(), tag, held));
         Ok(held)
+    }
+
+    fn is_remnant(
+        &self,
+        age: Age,
+        at: &[u8],
+    ) -> Result<Option<(FaultKind, &'static str)>, StorageError> {
+        let mut found = None;
+        self.index.get(Table::Header, at, &mut |record| found = age_unchecked(record))?;
+        let what = "it is listed as the remnant of a deleted key, and is none";
+        Ok((found != Some(age)).then_some((FaultKind::Count, what)))
     }
 
     fn is_in_conflict(

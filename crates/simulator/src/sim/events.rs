@@ -63,12 +63,12 @@ impl Sim {
             return waiting.push(happening);
         }
         match happening {
-            Happening::Arrival { from, from_life, to, to_life, message } => {
+            Happening::Arrival { from, from_life, to, to_life, message, number } => {
                 let is_current = self.nodes[from].life == from_life
                     && self.nodes[to].life == to_life
                     && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
-                if is_current && !self.network.is_cut(from, to) {
+                if is_current && !self.network.is_cut(from, to) && self.takes(to, number) {
                     let from = self.nodes[from].id;
                     self.step(to, Event::Received { from, message: *message });
                 }
@@ -85,7 +85,16 @@ impl Sim {
             Happening::Called { node, life, event } if self.nodes[node].life == life => {
                 self.step(node, *event);
             }
-            Happening::Committed { .. }
+            Happening::Told { from, to, to_life, table } => {
+                if self.nodes[to].life == to_life && !self.network.is_cut(from, to) {
+                    self.hear_barrier(to, &table);
+                }
+            }
+            Happening::Barrier { node, life } if self.nodes[node].life == life => {
+                self.tick_barrier(node);
+            }
+            Happening::Barrier { .. }
+            | Happening::Committed { .. }
             | Happening::Checkpointed { .. }
             | Happening::Restarted { .. }
             | Happening::Called { .. } => {}
@@ -142,6 +151,15 @@ impl Sim {
         self.run(node, &mut vec![event]);
     }
 
+    /// Performs what a core was asked to do outside its events.
+    pub(super) fn run_effects(&mut self, node: usize, effects: Vec<Effect>) {
+        let mut queue = VecDeque::new();
+        for effect in effects {
+            self.perform(node, effect, &mut queue);
+        }
+        self.run(node, &mut queue.into());
+    }
+
     /// Gives a node events until it has done everything that follows at once.
     fn run(&mut self, node: usize, events: &mut Vec<Event>) {
         let mut queue: VecDeque<Event> = std::mem::take(events).into();
@@ -151,6 +169,10 @@ impl Sim {
         while let Some(event) = queue.pop_front() {
             self.events += 1;
             self.trace_event(node, &event);
+            if let Event::Storage { ticket: super::barrier::TICKET, answer } = &event {
+                self.barrier_stored(node, answer);
+                continue;
+            }
             let Some(process) = &mut self.nodes[node].process else { return };
             process.core.step(now, event, &mut effects);
             for effect in std::mem::take(&mut effects) {
@@ -165,10 +187,11 @@ impl Sim {
             Effect::Send { to, message } => {
                 let to = self.number_of(to);
                 let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
+                let number = self.barrier_number(node);
                 for way_ms in self.network.ways(node, to) {
                     let message = Box::new(message.clone());
                     let arrival =
-                        Happening::Arrival { from: node, from_life, to, to_life, message };
+                        Happening::Arrival { from: node, from_life, to, to_life, message, number };
                     self.enqueue(self.now_ms + way_ms, arrival);
                 }
             }

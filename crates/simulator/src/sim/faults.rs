@@ -117,7 +117,7 @@ impl Sim {
     }
 
     /// Ends a node's process.
-    fn end(&mut self, node: usize) {
+    pub(super) fn end(&mut self, node: usize) {
         let Some(mut process) = self.nodes[node].process.take() else { return };
         let life = self.nodes[node].life;
         self.nodes[node].life += 1;

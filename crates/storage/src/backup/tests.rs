@@ -202,9 +202,9 @@ fn the_manifest_is_a_text_that_people_can_read() {
          directory = 7\n\
          rows = 1\n\
          log_end = 0\n\
-         file = stamp-1 302 ac74f4e7646c4df0739713327bc6e1f5\n\
+         file = stamp-1 233 fec5058fce5d267843ce5800e2969bb1\n\
          file = rows-1 51 8e4050376484ee6f523cb90d262a5fab\n\
-         checksum = \"a1d755cefc9f7cd9\"\n"
+         checksum = \"5e9094ebb603d7e5\"\n"
     );
 }
 

@@ -42,8 +42,14 @@ impl<R: IndexRead> Engine<R> {
         self.show(&at, key, header, scope)
     }
 
-    /// The header of `key`; empty if there is none.
+    /// The header of `key`; empty if there is none, or if it is a remnant that counts as gone.
     pub(super) fn header(&self, at: &RowKey, key: &Key) -> Result<Header, StorageError> {
+        let held = self.held_header(at, key)?;
+        Ok(if held.is_hidden() { Header::default() } else { held })
+    }
+
+    /// The header of `key` as it is stored.
+    pub(super) fn held_header(&self, at: &RowKey, key: &Key) -> Result<Header, StorageError> {
         let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
             let (header, full) = Header::decode(at.as_bytes(), record)?;
             match full {

@@ -4,7 +4,7 @@
 //! leaves the key as it was.
 
 use clock::CausalContext;
-use values::{Delta, Key, Tag, empty_collection, is_collection};
+use values::{Delta, Key, State, Tag, empty_collection, is_collection};
 
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
@@ -18,6 +18,26 @@ pub(super) struct Merged {
     pub(super) header: Header,
     pub(super) header_changed: bool,
     pub(super) changes: Vec<Change>,
+}
+
+/// Whether the remnant `held` knows of every write in `delta`.
+fn covers(held: &Header, delta: &Delta) -> bool {
+    delta.value.0.iter().all(|(tag, theirs)| {
+        let Some(part) = held.tags.get(tag) else { return false };
+        let is_new = match part {
+            Part::Whole(state) => {
+                let mut joined = state.clone();
+                joined.merge(theirs);
+                joined != *state
+            }
+            // No context covers the tallies of a map.
+            Part::Collection(_) => match theirs {
+                State::Map(map) => map.store.0.values().any(|field| !field.tally.is_empty()),
+                _ => false,
+            },
+        };
+        !is_new && part.context().descends(theirs.context())
+    })
 }
 
 impl<R: IndexRead> Engine<R> {
@@ -53,7 +73,16 @@ impl<R: IndexRead> Engine<R> {
     }
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
-        let header = self.header(at, key)?;
+        let held = self.held_header(at, key)?;
+        let header = if held.is_hidden() {
+            if covers(&held, delta) {
+                // From a member that does not know yet that it counts as gone.
+                return Ok(());
+            }
+            Header::default()
+        } else {
+            held
+        };
         for (tag, theirs) in &delta.value.0 {
             match header.tags.get(tag) {
                 Some(part) => {
@@ -140,7 +169,7 @@ impl<R: IndexRead> Engine<R> {
                     begun_or_ended.extend(self.rechunk(at, tag, has_chunks)?);
                 }
             }
-            self.put_header(at, key, &header)?;
+            self.put_header(at, key, &mut header)?;
         }
         for (table, row_key, value) in changes.into_iter().chain(begun_or_ended) {
             self.rows.put(table, row_key, value);

@@ -67,7 +67,7 @@ impl<R: IndexRead> Engine<R> {
             }
             changes.extend(self.rechunk(at, tag, has_chunks)?);
         }
-        self.put_header(at, key, &header)?;
+        self.put_header(at, key, &mut header)?;
         for tag in COLLECTIONS {
             self.sweep.rebuilt(&at.sweep(tag));
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Engine, EngineConfig, Waiting, disk, sweep, trees, write_out};
+use super::{Engine, EngineConfig, Waiting, disk, forget, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
@@ -43,7 +43,9 @@ impl<R: IndexRead> Replay<R> {
         if !is_counted {
             census = Census::of(&rows, config.shards.shards())?;
         }
+        let round = forget::entered(&rows, &config.shards)?;
         let engine = Engine {
+            round,
             epochs: Epochs::new(config.node, config.process),
             census,
             rows,
@@ -75,6 +77,8 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
             Some(RecordIn::Note(notes)) => engine.note(notes),
+            Some(RecordIn::Enter(round)) => engine.enter(round),
+            Some(RecordIn::Forget(step, round, at)) => engine.forget_again(step, round, &at),
             Some(RecordIn::Probe(_)) => Ok(()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };

@@ -139,6 +139,30 @@ impl<R: IndexRead> Engine<R> {
         Ok(true)
     }
 
+    /// Sweeps one key to its end, however many rows it has.
+    pub(super) fn sweep_key(&mut self, at: &RowKey) -> Result<(), StorageError> {
+        let found = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            Header::decode(at.as_bytes(), record).ok()
+        })?;
+        let Some((mut header, full)) = found.flatten() else { return Ok(()) };
+        let Some(key) = full.or_else(|| at.short_key()) else { return Ok(()) };
+        let (mut header_changed, mut changes) = (false, Vec::new());
+        for (&tag, part) in &mut header.tags {
+            let Part::Collection(collection) = part else { continue };
+            if collection.cleared.is_empty() {
+                continue;
+            }
+            let (_, swept) =
+                self.sweep_rows(at, &key, tag, collection, &mut Vec::new(), usize::MAX)?;
+            changes.extend(swept);
+            collection.cleared = CausalContext::default();
+            collection.deducted = None;
+            changes.push((Table::Meta, at.sweep(tag), None));
+            header_changed = true;
+        }
+        self.apply(at, &key, Merged { header, header_changed, changes })
+    }
+
     /// The first meta row from `from` on of a collection whose header is not known to be damaged.
     fn marker(&self, from: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut marker = None;

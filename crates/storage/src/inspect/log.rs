@@ -5,7 +5,7 @@ use values::Key;
 use super::rows::{delta_shown, key_shown};
 use super::shown;
 use crate::log_record::{self, RecordIn};
-use crate::{Shard, record_shard};
+use crate::{Forgetting, Shard, record_shard};
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             let names: Vec<String> = notes.iter().map(|(name, _)| shown(name)).collect();
             (None, format!("note {}", names.join(", ")))
         }
+        Some(RecordIn::Enter(round)) => (None, format!("round {round} of the barrier was entered")),
+        Some(RecordIn::Forget(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
+        Some(RecordIn::Forget(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
         }

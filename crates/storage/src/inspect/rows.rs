@@ -6,11 +6,11 @@ use values::{BucketId, Tag};
 use super::{shown, shown_context, shown_key};
 use crate::record::{
     Header, Part, decode_chunk, decode_cleared, decode_element, decode_leaf, decode_pending,
-    decode_shard,
+    decode_round, decode_shard,
 };
 use crate::row_key::{
     Parsed, RowKey, bucket_id, note_prefix, outbox_owner, parse_chunks, parse_conflict,
-    parse_elements, parse_outbox, parse_sweep,
+    parse_elements, parse_outbox, parse_remnant, parse_round, parse_sweep,
 };
 use crate::tree::leaf_row_token;
 use crate::{Shards, Table, check_row, row_token};
@@ -157,6 +157,13 @@ impl RowShown {
         if let Some((siblings, at)) = parse_conflict(row_key) {
             self.of_key(RowKey::read(at));
             self.what = format!("in conflict, {siblings} siblings");
+        } else if let Some((is_hidden, round, at)) = parse_remnant(row_key) {
+            self.of_key(RowKey::read(at));
+            let hidden = if is_hidden { ", hidden" } else { "" };
+            self.what = format!("what is left of a deleted key, of round {round}{hidden}");
+        } else if parse_round(row_key).is_some() {
+            let round = decode_round(row_key, record);
+            self.what = round.map_or_else(|_| "round".into(), |round| format!("round {round}"));
         } else if let Some((tag, at)) = parse_sweep(row_key) {
             self.of_key(Some(at));
             let cleared = decode_cleared(row_key, record);

@@ -1,0 +1,259 @@
+//! What is left of deleted keys is forgotten, and nothing that was deleted comes back: from hints, from
+//! paused nodes, from disks of an earlier day.
+//!
+//! `MERGANSER_SEED=<seed> cargo test -p simulator --test forgetting one_seed` runs one seed again.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use replication::{AntiEntropyConfig, BucketPolicy};
+use simulator::{
+    DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload,
+    invariants::{
+        replicas::invariant_replicas_equal_after_healing, trees::invariant_trees_are_exact,
+    },
+    run_history,
+};
+use values::{Blob, BytesOp, CartOp, CounterOp, Key, Operation, OrsetOp, RegisterOp};
+
+const COMPARED: AntiEntropyConfig =
+    AntiEntropyConfig { interval_ms: Some(10_000), bytes_per_second: 1 << 20 };
+
+fn options() -> SimOptions {
+    SimOptions { anti_entropy: COMPARED, barrier_ms: Some(2_000), ..SimOptions::default() }
+}
+
+fn key(number: usize) -> Key {
+    Key::new("default", format!("key {number}")).expect("within the bounds of a key")
+}
+
+fn written(sim: &mut Sim, nodes: &[usize], count: usize) -> BTreeSet<Key> {
+    let keys: Vec<Key> = (0..count).map(key).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let (value, item) = (Blob::from("value"), Blob::from("item"));
+        let operation = match number % 5 {
+            0 => Operation::Bytes(BytesOp::Put(value)),
+            1 => Operation::Register(RegisterOp::Set { value, at: None, replace: false }),
+            2 => Operation::Orset(OrsetOp::Add(vec![value, item])),
+            3 => Operation::Cart(CartOp::Add { item, quantity: 2 }),
+            _ => Operation::Counter(CounterOp::Add(3)),
+        };
+        sim.update(nodes[number % nodes.len()], key, operation).expect("nothing fails");
+    }
+    keys.into_iter().collect()
+}
+
+fn delete(sim: &mut Sim, nodes: &[usize], keys: &BTreeSet<Key>) {
+    for (number, key) in keys.iter().enumerate() {
+        let node = nodes[number % nodes.len()];
+        sim.update(node, key, Operation::Delete(None)).expect("nothing fails");
+    }
+}
+
+fn remnants(sim: &Sim) -> Vec<u64> {
+    (0..sim.nodes()).map(|node| sim.remnants(node).expect("all run")).collect()
+}
+
+fn agreed(sim: &Sim) -> u64 {
+    (0..sim.nodes()).filter_map(|node| sim.barrier(node)).map(|(agreed, _)| agreed).max().unwrap()
+}
+
+/// Nothing is live and nothing is left, at any node.
+fn all_gone(sim: &mut Sim, keys: &BTreeSet<Key>) {
+    for key in keys {
+        for node in 0..sim.nodes() {
+            let live = sim.view(node, key).expect("all run").live_tags();
+            assert_eq!(live, [], "{key:?} at node {node}");
+        }
+    }
+    assert_eq!(remnants(sim), vec![0; sim.nodes()]);
+    invariant_replicas_equal_after_healing(sim, keys, true).unwrap();
+    invariant_trees_are_exact(sim, keys, true).unwrap();
+}
+
+#[test]
+fn what_is_left_of_deleted_keys_is_forgotten_by_all() {
+    let mut sim = Sim::new(1, options());
+    let keys = written(&mut sim, &[0, 1, 2], 50);
+    delete(&mut sim, &[0, 1, 2], &keys);
+    assert_eq!(remnants(&sim), [50; 3]);
+    sim.advance(60_000);
+    all_gone(&mut sim, &keys);
+    // With nothing to forget no round is begun.
+    let before = agreed(&sim);
+    sim.advance(60_000);
+    assert_eq!(agreed(&sim), before);
+    let keys = written(&mut sim, &[0, 1, 2], 50);
+    sim.advance(10_000);
+    invariant_replicas_equal_after_healing(&mut sim, &keys, true).unwrap();
+}
+
+/// Node 3 is no owner of most keys: it keeps hints of the writes, and is cut off when they are deleted.
+#[test]
+fn a_holder_of_old_hints_stops_the_barrier_until_it_is_back() {
+    let mut sim = Sim::new(2, SimOptions { nodes: 5, ..options() });
+    sim.crash(0);
+    sim.advance(2_000);
+    let keys = written(&mut sim, &[1, 2, 3, 4], 50);
+    assert!(sim.pending() > 0);
+    sim.crash(3);
+    sim.restart(0);
+    sim.advance(30_000);
+    delete(&mut sim, &[0, 1, 2, 4], &keys);
+    sim.advance(120_000);
+    assert_eq!(agreed(&sim), 0, "it may bring the writes back");
+    sim.restart(3);
+    sim.advance(120_000);
+    all_gone(&mut sim, &keys);
+}
+
+#[test]
+fn a_paused_node_with_a_request_under_way_stops_the_barrier() {
+    let mut sim = Sim::new(3, options());
+    let keys = written(&mut sim, &[0, 1, 2], 20);
+    sim.pause(2);
+    delete(&mut sim, &[0, 1], &keys);
+    sim.advance(120_000);
+    assert_eq!(agreed(&sim), 0);
+    sim.resume(2);
+    sim.advance(120_000);
+    all_gone(&mut sim, &keys);
+}
+
+#[test]
+fn a_disk_of_an_earlier_day_brings_nothing_back_that_was_forgotten() {
+    for is_entered in [false, true] {
+        let mut sim = Sim::new(4, options());
+        if is_entered {
+            let first = (100..110).map(key).collect();
+            delete(&mut sim, &[0], &first);
+            sim.update(0, &key(100), Operation::Counter(CounterOp::Add(1))).unwrap();
+            delete(&mut sim, &[0], &first);
+            sim.advance(60_000);
+            assert!(agreed(&sim) > 0);
+        }
+        let keys = written(&mut sim, &[0, 1, 2], 50);
+        sim.advance(2_000);
+        let image = sim.disk_image(1);
+        delete(&mut sim, &[0, 1, 2], &keys);
+        let kept: BTreeSet<Key> = [key(1_000)].into();
+        sim.update(0, &key(1_000), Operation::Counter(CounterOp::Add(7))).unwrap();
+        sim.advance(60_000);
+        all_gone_but(&mut sim, &keys, 0);
+        sim.crash(1);
+        sim.restore(1, &image);
+        sim.restart(1);
+        sim.advance(120_000);
+        assert_eq!(sim.begun_anew(), 1);
+        all_gone_but(&mut sim, &keys, 0);
+        invariant_replicas_equal_after_healing(&mut sim, &kept, true).unwrap();
+    }
+}
+
+fn all_gone_but(sim: &mut Sim, keys: &BTreeSet<Key>, left: u64) {
+    assert_eq!(remnants(sim), vec![left; sim.nodes()]);
+    all_gone(sim, keys);
+}
+
+#[test]
+fn a_wiped_node_begins_anew_and_holds_nothing_up() {
+    let mut sim = Sim::new(5, options());
+    let keys = written(&mut sim, &[0, 1, 2], 50);
+    delete(&mut sim, &[0, 1, 2], &keys);
+    sim.advance(3_000);
+    for node in 0..3 {
+        sim.crash(node);
+        sim.wipe(node);
+        sim.restart(node);
+        sim.advance(20_000);
+    }
+    delete(&mut sim, &[0], &keys);
+    sim.advance(120_000);
+    all_gone(&mut sim, &keys);
+    assert!(sim.begun_anew() > 0);
+}
+
+/// Everything about a run follows from its seed.
+fn scenario(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0xba44_1e40);
+    let network = NetworkFaults {
+        delay_min_ms: 1,
+        delay_max_ms: random.between(1, 30),
+        loss: *random.pick(&[0, 20, 100]),
+        duplication: *random.pick(&[0, 50, 300]),
+        straggling: *random.pick(&[0, 50, 200]),
+        straggle_ms: *random.pick(&[3_000, 20_000]),
+        notice_ms: random.between(1, 300),
+    };
+    let fails = random.chance(200);
+    let disk = DiskFaults {
+        commit_min_ms: 1,
+        commit_max_ms: *random.pick(&[1, 10, 200]),
+        refused: if fails { 30 } else { 0 },
+        misreported: if fails { 10 } else { 0 },
+    };
+    let (r, w) = *random.pick(&[(2, 2), (2, 2), (1, 3), (3, 1), (1, 1)]);
+    let options = SimOptions {
+        nodes: random.between(3, 5) as usize,
+        partitions: 16,
+        policy: BucketPolicy { n: 3, r, w, ..BucketPolicy::default() },
+        network,
+        disk,
+        skew_ms: *random.pick(&[0, 100, 10_000]),
+        cover_ms: *random.pick(&[5, 100]),
+        anti_entropy: AntiEntropyConfig { interval_ms: Some(3_000), bytes_per_second: 1 << 20 },
+        barrier_ms: Some(*random.pick(&[100, 1_000, 5_000])),
+        ..SimOptions::default()
+    };
+    let workload = Workload {
+        requests: 200,
+        keys: random.between(1, 6) as usize,
+        clients: random.between(1, 8) as usize,
+        pause_ms: *random.pick(&[40, 200, 1_000]),
+        cuts: random.chance(700),
+        crashes: random.chance(600),
+        wipes: false,
+        jumps: random.chance(300),
+        pauses: random.chance(500),
+        name_bytes: *random.pick(&[0, 300]),
+    };
+    (options, workload)
+}
+
+/// Returns the rounds that were agreed on before all faults had ended, or after.
+fn check(seed: u64) -> u64 {
+    let (options, workload) = scenario(seed);
+    match run_history(seed, options.clone(), &workload) {
+        Ok((mut sim, _)) => {
+            sim.advance(120_000);
+            assert_eq!(sim.begun_anew(), 0, "seed {seed}");
+            agreed(&sim)
+        }
+        Err(wrong) => panic!(
+            "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
+             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test forgetting one_seed"
+        ),
+    }
+}
+
+fn check_all(seeds: RangeInclusive<u64>) {
+    let rounds: u64 = seeds.map(check).sum();
+    assert!(rounds > 500, "{rounds}");
+}
+
+/// The seed that the environment names, or the first.
+#[test]
+fn one_seed() {
+    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
+    check(seed.unwrap_or(1));
+}
+
+#[test]
+fn nothing_deleted_comes_back_over_the_barrier_seeds_1_to_250() {
+    check_all(1..=250);
+}
+
+#[test]
+fn nothing_deleted_comes_back_over_the_barrier_seeds_251_to_500() {
+    check_all(251..=500);
+}

@@ -1,0 +1,185 @@
+//! Forgetting what is left of deleted keys, once no older state of them can come back.
+//!
+//! A *remnant* is a header with nothing live, no rows and no name that a client gave: contexts and
+//! tombstones, kept so that what they removed stays removed. Each says in which round of the barrier it
+//! changed here last, and a row in the meta table lists it under that round, so that forgetting costs
+//! what is forgotten. When that is safe `replication`'s barrier decides; this is what is then done:
+//!
+//! * *Hide*, once all members agree: the remnant adds nothing to a tree and nothing shows it. It is still
+//!   held: what comes from a member that still shows it changes nothing (`merge`), and a write made
+//!   here is later than it.
+//! * *Drop*, once every member has hidden its own.
+//!
+//! Whatever says more than a hidden remnant knows replaces it: it was made by a member for which the key
+//! was as good as gone. Each step of each remnant is a record of the log: so a merge after it meets, when
+//! it is replayed, what it met.
+
+use std::ops::ControlFlow;
+
+use super::Engine;
+use crate::log_record::RecordOut;
+use crate::memtable::Memtable;
+use crate::record::{Age, Header, age_unchecked, decode_round, encode_round};
+use crate::row_key::{
+    RowKey, parse_remnant, partition_start, remnant_prefix, remnant_row, round_row,
+};
+use crate::{Forgetting, IndexRead, Shard, ShardSet, StorageError, Table};
+
+/// The row that lists the key at `at`, if its header's record says that it is a remnant. The same for
+/// the same bytes, so that the row that was put is the one deleted.
+pub(super) fn remnant_of(at: &RowKey, record: &[u8]) -> Option<Vec<u8>> {
+    let age = age_unchecked(record)?;
+    Some(remnant_row(age.is_hidden, age.round, at.as_bytes()))
+}
+
+/// The latest round that any of the shards entered. One that says less enters it again: a remnant that
+/// seems younger than it is waits for a round more.
+pub(super) fn entered<R: IndexRead>(
+    rows: &Memtable<R>,
+    shards: &ShardSet,
+) -> Result<u64, StorageError> {
+    let mut latest = 0;
+    for shard in shards.iter() {
+        let Some(row) = shard_row(shards, shard) else { continue };
+        // What cannot be read is as good as not entered: the node enters its round again at its start.
+        let round = rows.get(Table::Meta, &row, |record| decode_round(&row, record).ok())?;
+        latest = latest.max(round.flatten().unwrap_or(0));
+    }
+    Ok(latest)
+}
+
+/// The row that says which round a shard entered; none of a shard without partitions.
+fn shard_row(shards: &ShardSet, shard: Shard) -> Option<Vec<u8>> {
+    let shards = shards.shards();
+    let first = shards.first_partition(shard)?;
+    Some(round_row(partition_start(first, shards.partitions())))
+}
+
+impl<R: IndexRead> Engine<R> {
+    /// The round of the barrier that this replica entered last.
+    pub const fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The earliest round that a remnant is of which is not hidden; `None` if there is none.
+    pub fn oldest_remnant(&self) -> Result<Option<u64>, StorageError> {
+        let mut oldest = None;
+        self.rows.scan(Table::Meta, &remnant_prefix(false), &[], |row_key, _| {
+            oldest = parse_remnant(row_key).map(|(_, round, _)| round);
+            ControlFlow::Break(())
+        })?;
+        Ok(oldest)
+    }
+
+    /// Enters a round, as a command.
+    pub(super) fn enter_round(&mut self, round: u64) -> Result<(), StorageError> {
+        self.check_disk()?;
+        self.check_room()?;
+        self.enter(round)
+    }
+
+    pub(super) fn enter(&mut self, round: u64) -> Result<(), StorageError> {
+        if round <= self.round {
+            return Ok(());
+        }
+        self.round = round;
+        for shard in self.config.shards.iter().collect::<Vec<_>>() {
+            let Some(row) = shard_row(&self.config.shards, shard) else { continue };
+            let record = encode_round(&row, round);
+            self.rows.put(Table::Meta, row, Some(record));
+            self.record_in(shard, &RecordOut::Enter(round));
+        }
+        Ok(())
+    }
+
+    /// Does a step to up to `limit` remnants of rounds before `below`. Returns whether there may be more.
+    pub(super) fn forget(
+        &mut self,
+        step: Forgetting,
+        below: u64,
+        limit: usize,
+    ) -> Result<bool, StorageError> {
+        self.check_disk()?;
+        self.check_room()?;
+        let (mut listed, mut more) = (Vec::new(), false);
+        let prefix = remnant_prefix(step == Forgetting::Drop);
+        self.rows.scan(Table::Meta, &prefix, &[], |row_key, _| {
+            if parse_remnant(row_key).is_none_or(|(_, round, _)| round >= below) {
+                return ControlFlow::Break(());
+            }
+            more = listed.len() >= limit.max(1);
+            if more {
+                return ControlFlow::Break(());
+            }
+            listed.push(row_key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        for row_key in listed {
+            let place = parse_remnant(&row_key);
+            let place = place.and_then(|(_, round, at)| Some((round, RowKey::read(at)?)));
+            let found = place.map(|(round, at)| {
+                Ok::<_, StorageError>(
+                    self.forget_at(step, &at, |record| {
+                        let row = remnant_of(&at, record);
+                        (row.as_ref() == Some(&row_key)).then_some(round)
+                    })?
+                    .then_some((round, at)),
+                )
+            });
+            match found.transpose()?.flatten() {
+                Some((round, at)) => {
+                    self.record(at.token(), &RecordOut::Forget(step, round, at.as_bytes()));
+                }
+                // Left over from damage: whoever writes the key next lists it again.
+                None => self.rows.put(Table::Meta, row_key, None),
+            }
+        }
+        Ok(more)
+    }
+
+    /// Does again what the log says.
+    pub(super) fn forget_again(
+        &mut self,
+        step: Forgetting,
+        round: u64,
+        at: &[u8],
+    ) -> Result<(), StorageError> {
+        let Some(at) = RowKey::read(at) else {
+            return Err(StorageError::Corrupt("a remnant's row has no such key".into()));
+        };
+        // The sweep had come to its end then, and leaves no record of that.
+        self.sweep_key(&at)?;
+        self.forget_at(step, &at, |_| Some(round)).map(drop)
+    }
+
+    /// Does a step to the remnant at `at`, whose record is of the round that `round_of` says, if any.
+    /// Returns whether it did.
+    fn forget_at(
+        &mut self,
+        step: Forgetting,
+        at: &RowKey,
+        round_of: impl Fn(&[u8]) -> Option<u64>,
+    ) -> Result<bool, StorageError> {
+        let found = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            Some((round_of(record)?, Header::decode(at.as_bytes(), record).ok()?))
+        })?;
+        let Some((round, (mut header, full))) = found.flatten() else { return Ok(false) };
+        let Some(key) = full.or_else(|| at.short_key()) else { return Ok(false) };
+        if !header.is_remnant() || header.age.is_hidden != (step == Forgetting::Drop) {
+            return Ok(false);
+        }
+        match step {
+            Forgetting::Hide => {
+                header.age = Age { round, is_hidden: true };
+                self.write_header(at, &key, &header)?;
+            }
+            Forgetting::Drop => {
+                let row = remnant_row(true, header.age.round, at.as_bytes());
+                self.rows.put(Table::Meta, row, None);
+                // It adds nothing to a tree and is not counted.
+                self.rows.put(Table::Header, at.as_bytes().to_vec(), None);
+            }
+        }
+        Ok(true)
+    }
+}
