@@ -120,6 +120,11 @@ impl Core {
                     registrar.link_up(node, &mut turn);
                 }
             }
+            Event::Ring(ring) => self.shared.ring = ring,
+            Event::Names(names) => self.shared.config.names = names,
+            Event::Suspected { node, suspected } => {
+                self.shared.latencies.suspected(node, suspected);
+            }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
