@@ -13,6 +13,7 @@ mod batch;
 mod buckets;
 mod conflicts;
 mod connection;
+mod expiry;
 mod explain;
 mod gateway;
 mod headers;

@@ -319,6 +319,13 @@ impl<'a> Turn<'a> {
         self.shared.clock.tick(self.now.wall_ms)
     }
 
+    /// The present in hybrid time: what this core gave or saw last, and no earlier than the wall clock.
+    /// By it is judged what is due.
+    pub(crate) fn present(&mut self) -> Stamp {
+        self.shared.clock.observe(Stamp::from_millis(self.now.wall_ms));
+        self.shared.clock.latest()
+    }
+
     /// Sends a question to be answered within `budget_ms`.
     pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
         let id = self.next_id();

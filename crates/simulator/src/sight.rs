@@ -148,7 +148,7 @@ pub(crate) fn held(state: &State) -> Vec<(Dot, Write)> {
                 (base.dot, Write::Base { stamp: base.stamp, value: base.value.clone() })
             }))
         }
-        State::Counter(_) | State::Opaque(_) => {}
+        State::Counter(_) | State::Expiry(_) | State::Opaque(_) => {}
     }
     held
 }

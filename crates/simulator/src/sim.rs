@@ -360,7 +360,8 @@ impl Sim {
     /// If the replica's record of the key is damaged.
     pub fn view(&mut self, node: usize, key: &Key) -> Option<View> {
         let process = self.nodes[node].process.as_mut()?;
-        let view = events::read_whole(&mut process.engine, key);
+        let view =
+            events::read_whole(&mut process.engine, key, events::WALL_START_MS + self.now_ms);
         Some(view.expect("the record is whole"))
     }
 

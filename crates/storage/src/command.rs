@@ -7,7 +7,9 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{BucketId, Delta, Key, Limits, Minted, Operation, Scope, Tag, UpdateError, View};
+use values::{
+    BucketId, Delta, Key, Lifetime, Limits, Minted, Operation, Scope, Tag, UpdateError, View,
+};
 
 use crate::Durability;
 use crate::row_key::RowKey;
@@ -30,6 +32,8 @@ pub enum Command {
         key: Key,
         /// Which part of it.
         scope: Scope,
+        /// The present, in milliseconds since 1970: what is due then is not shown.
+        now_ms: u64,
     },
     /// As [`Command::Read`], joined with what the outbox holds of the key for its owners: how a
     /// fallback answers.
@@ -38,6 +42,8 @@ pub enum Command {
         key: Key,
         /// Which part of it.
         scope: Scope,
+        /// The present, in milliseconds since 1970.
+        now_ms: u64,
     },
     /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
     /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by
@@ -48,6 +54,8 @@ pub enum Command {
         key: Key,
         /// What to do.
         operation: Operation,
+        /// What it does to the key's time to live beside that.
+        lifetime: Lifetime,
         /// The context that the client presented; empty for none.
         observed: CausalContext,
         /// What other replicas showed within the operation's scope before it was given, merged. A

@@ -16,6 +16,7 @@ mod collection;
 mod conflicts;
 mod disk;
 mod element_tree;
+mod expiry;
 mod listing;
 mod look;
 mod merge;
@@ -28,6 +29,7 @@ mod trees;
 mod write_out;
 
 use self::conflicts::conflict_of;
+use self::expiry::{expiry_of, settle};
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +43,7 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Token;
-use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
+use values::{Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
 
 use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -109,6 +111,7 @@ pub struct Engine<R> {
 /// An operation to coordinate.
 struct Asked {
     operation: Operation,
+    lifetime: Lifetime,
     observed: CausalContext,
     shown: Option<View>,
     stamp: Stamp,
@@ -143,15 +146,20 @@ impl<R: IndexRead> Engine<R> {
         answers: &mut Vec<(Ticket, Answer)>,
     ) {
         let done = match command {
-            Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
-                answers.push((ticket, Answer::View(view)));
-            }),
-            Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
-                answers.push((ticket, Answer::View(view)));
-            }),
+            Command::Read { key, scope, now_ms } => {
+                self.read_at(&key, &scope, now_ms).map(|view| {
+                    answers.push((ticket, Answer::View(view)));
+                })
+            }
+            Command::ReadHeld { key, scope, now_ms } => {
+                self.read_held(&key, &scope, now_ms).map(|view| {
+                    answers.push((ticket, Answer::View(view)));
+                })
+            }
             Command::Update {
                 key,
                 operation,
+                lifetime,
                 observed,
                 shown,
                 stamp,
@@ -159,7 +167,7 @@ impl<R: IndexRead> Engine<R> {
                 limits,
                 durability,
             } => {
-                let asked = Asked { operation, observed, shown, stamp, named, limits };
+                let asked = Asked { operation, lifetime, observed, shown, stamp, named, limits };
                 self.update(ticket, &key, &asked, durability, answers)
             }
             Command::Merge { key, delta, show, durability } => {
@@ -359,9 +367,10 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp, named, limits } = asked;
+        let Asked { operation, lifetime, observed, shown, stamp, named, limits } = asked;
+        let now_ms = stamp.millis();
         let header = self.header(at, key)?;
-        let mut view = self.show(at, key, &header, &operation.scope())?;
+        let mut view = self.show_at(at, key, &header, &operation.scope(), now_ms)?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
@@ -375,11 +384,26 @@ impl<R: IndexRead> Engine<R> {
             Some(actor) => *actor,
             None => self.actor(at, tag, local)?,
         };
+        // A schedule has dots of its own, beside those of the operation.
+        let schedules = matches!(lifetime, Lifetime::Ends(_)) && operation.adds();
+        let scheduler = match named {
+            None if schedules => {
+                let held = view.value.context(Tag::EXPIRY);
+                if let Some(shown) = shown {
+                    let inbound = shown.value.context(Tag::EXPIRY);
+                    self.epochs.observe(at.as_bytes(), Tag::EXPIRY, held, inbound);
+                }
+                self.actor(at, Tag::EXPIRY, held)?
+            }
+            _ => actor,
+        };
         if let Some(shown) = shown {
             view.merge(shown);
+            view.expire(now_ms);
         }
         let prepare = |view: &View, actor| {
-            operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
+            let mint = Mint { actor, stamp: *stamp };
+            operation.prepare_living((*lifetime, scheduler), view, observed, mint, limits)
         };
         let mut prepared = prepare(&view, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
@@ -396,8 +420,20 @@ impl<R: IndexRead> Engine<R> {
         // Within the scope this is what reading it again would show, for less.
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
+        let due = merged.header.due_ms.filter(|due| *due <= now_ms);
+        let header = due.map(|_| merged.header.clone());
         self.make(at, key, merged, &delta)?;
+        if let Some(header) = header {
+            // Nothing was written, or something that ends at once.
+            if let Some(left) = self.without_due(at, key, &header, now_ms)? {
+                view.collections = left.summaries();
+            }
+            settle(&mut view, now_ms);
+        }
         self.current.minted.push((at.as_bytes().to_vec(), tag));
+        if schedules {
+            self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));
+        }
         Ok(Answer::Prepared { delta, changed, repeated, minted, view })
     }
 
@@ -462,12 +498,17 @@ impl<R: IndexRead> Engine<R> {
         let shards = self.config.shards.shards();
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, shards);
         let looked = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            (counted(record), conflict_of(at, record), share(at.as_bytes(), record))
+            let listed = [conflict_of(at, record), expiry_of(at, record)];
+            (counted(record), listed, share(at.as_bytes(), record))
         })?;
-        let (before, was_listed, share_before) = looked.unwrap_or((None, None, Share::Nothing));
-        let (after, is_listed) = (counted(&record), conflict_of(at, &record));
-        if was_listed != is_listed {
-            self.list_conflict(was_listed, is_listed);
+        let (before, was_listed, share_before) =
+            looked.unwrap_or((None, [None, None], Share::Nothing));
+        let after = counted(&record);
+        let is_listed = [conflict_of(at, &record), expiry_of(at, &record)];
+        for (was_listed, is_listed) in was_listed.into_iter().zip(is_listed) {
+            if was_listed != is_listed {
+                self.list_anew(was_listed, is_listed);
+            }
         }
         self.change_share(at.as_bytes(), share_before, share(at.as_bytes(), &record))?;
         if before != after {
@@ -481,8 +522,8 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    /// Changes the row that lists a key in conflict.
-    fn list_conflict(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+    /// Changes the row that lists a key in conflict, or one with a deadline.
+    fn list_anew(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
         for (row, value) in [(before, None), (after, Some(Vec::new()))] {
             if let Some(row) = row {
                 self.rows.put(Table::Meta, row, value);

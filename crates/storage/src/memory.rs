@@ -43,6 +43,13 @@ impl MemoryEngine {
         more
     }
 
+    /// Removes what is due at `now_ms` of up to `keys` keys (see [`Engine::expire`]) and writes that.
+    pub fn expire(&mut self, now_ms: u64, keys: usize) -> bool {
+        let more = self.single.engine_mut().expire(now_ms, keys);
+        self.write(&mut Vec::new());
+        more
+    }
+
     /// Counts hash trees anew (see [`Engine::recount_trees`]) and writes what that mended.
     pub fn recount_trees(&mut self, rows: usize) -> bool {
         let more = self.single.engine_mut().recount_trees(rows);

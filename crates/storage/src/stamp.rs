@@ -28,7 +28,7 @@ pub const STAMP_FILE: &str = "stamp";
 const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 4;
+pub const DIRECTORY_FORMAT: u32 = 5;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 const STAMP_MAX: usize = 4_096;

@@ -155,7 +155,8 @@ impl View {
     /// `bytes`; every type there is where nothing is live, since whoever writes there next has seen
     /// that nothing was there.
     pub fn context_tags(&self) -> BTreeSet<Tag> {
-        let shown = self.value.0.keys().copied().chain([Tag::BYTES]);
+        let held = self.value.0.keys().copied().filter(|&tag| tag != Tag::EXPIRY);
+        let shown = held.chain([Tag::BYTES]);
         let all = if self.live_tags().is_empty() { &Tag::KNOWN[..] } else { &[] };
         shown.chain(all.iter().copied()).collect()
     }
@@ -261,7 +262,7 @@ impl View {
 
 impl State {
     /// Number of elements held that a reader sees; 0 for what is no collection.
-    fn live_elements(&self) -> u64 {
+    pub(crate) fn live_elements(&self) -> u64 {
         match self {
             Self::Gset(state) | Self::Orset(state) => live_count(&state.store),
             Self::Cart(state) => live_count(&state.store),

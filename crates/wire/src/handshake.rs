@@ -30,7 +30,7 @@ pub use ring_summary::{RingDifference, RingSummary};
 pub const MAGIC: [u8; 4] = *b"MGSR";
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Longest name of a cluster, node, client or principal in a handshake, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;

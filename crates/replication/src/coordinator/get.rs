@@ -328,7 +328,7 @@ impl Get {
         let view = self.view_to_answer();
         let contexts = self.terms.contexts(&view, None, turn);
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
-        let time = turn.shared.clock.latest();
+        let time = turn.present();
         let partly_observed = false;
         let answer = Answer {
             view,

@@ -251,6 +251,7 @@ impl Update {
         let command = Command::Update {
             key: self.terms.key.clone(),
             operation: self.operation.clone(),
+            lifetime: self.terms.lifetime,
             observed: self.terms.observed.clone(),
             shown: self.observation.take_view(),
             stamp: self.stamp,

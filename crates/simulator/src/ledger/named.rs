@@ -68,7 +68,8 @@ pub(super) fn naming(
         | Operation::Register(RegisterOp::Increment(_))
         | Operation::Counter(CounterOp::Add(_))
         | Operation::Cart(CartOp::Add { .. })
-        | Operation::Map(MapOp::Increment { .. }) => Naming::No,
+        | Operation::Map(MapOp::Increment { .. })
+        | Operation::Expiry(_) => Naming::No,
     }
 }
 

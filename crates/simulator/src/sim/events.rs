@@ -103,6 +103,7 @@ impl Sim {
             disk.files.fail_next_sync();
         }
         let life = self.nodes[node].life;
+        let wall_ms = self.wall_ms(node);
         let Some(process) = &mut self.nodes[node].process else { return };
         let result = process.log.commit(&mut batch.records, batch.sync);
         process.committing = false;
@@ -114,6 +115,7 @@ impl Sim {
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
             process.engine.sweep(SWEEP_ROWS);
+            process.engine.expire(wall_ms, SWEEP_ROWS);
             process.engine.count_chunks(SWEEP_ROWS);
             process.engine.recount_trees(SWEEP_ROWS);
         }
@@ -138,6 +140,11 @@ impl Sim {
         self.start_commit(node);
     }
 
+    /// What a node's wall clock shows.
+    pub(super) fn wall_ms(&self, node: usize) -> u64 {
+        (WALL_START_MS + self.now_ms).saturating_add_signed(self.nodes[node].skew_ms)
+    }
+
     pub(super) fn step(&mut self, node: usize, event: Event) {
         self.run(node, &mut vec![event]);
     }
@@ -145,8 +152,7 @@ impl Sim {
     /// Gives a node events until it has done everything that follows at once.
     fn run(&mut self, node: usize, events: &mut Vec<Event>) {
         let mut queue: VecDeque<Event> = std::mem::take(events).into();
-        let wall = (WALL_START_MS + self.now_ms) as i64 + self.nodes[node].skew_ms;
-        let now = Now { monotonic_ms: self.now_ms, wall_ms: wall.max(0) as u64 };
+        let now = Now { monotonic_ms: self.now_ms, wall_ms: self.wall_ms(node) };
         let mut effects = Vec::new();
         while let Some(event) = queue.pop_front() {
             self.events += 1;
@@ -202,10 +208,10 @@ impl Sim {
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);
         let Some(process) = &mut self.nodes[node].process else { return };
         let asked = match &command {
-            Command::Update { key, operation, observed, shown, named, .. } => {
+            Command::Update { key, operation, observed, shown, stamp, named, .. } => {
                 let (key, operation) = (key.clone(), operation.clone());
                 let (observed, shown) = (observed.clone(), shown.clone());
-                let held = read_whole(&mut process.engine, &key);
+                let held = read_whole(&mut process.engine, &key, stamp.millis());
                 let named = named.is_some();
                 held.map(|held| Asked { key, operation, named, observed, shown, held })
             }
@@ -277,9 +283,13 @@ impl Sim {
 }
 
 /// What a replica holds of a key; `None` if its disk cannot be read.
-pub(super) fn read_whole(engine: &mut Engine<SimIndexReader>, key: &Key) -> Option<View> {
+pub(super) fn read_whole(
+    engine: &mut Engine<SimIndexReader>,
+    key: &Key,
+    now_ms: u64,
+) -> Option<View> {
     let mut answers = Vec::new();
-    let command = Command::Read { key: key.clone(), scope: Scope::Whole };
+    let command = Command::Read { key: key.clone(), scope: Scope::Whole, now_ms };
     engine.execute(Ticket(u64::MAX), command, &mut answers);
     match answers.pop() {
         Some((_, Answer::View(view))) => Some(view),

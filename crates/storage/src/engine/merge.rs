@@ -3,7 +3,7 @@
 //! A merge is computed first and made only when all of it succeeded, so that damage met half-way
 //! leaves the key as it was.
 
-use values::{Delta, Key, is_collection};
+use values::{Delta, Key, Tag, is_collection};
 
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
@@ -36,6 +36,13 @@ impl<R: IndexRead> Engine<R> {
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         let header = self.header(at, key)?;
+        self.observe(at, &header, delta);
+        let merged = self.merged(at, key, header, delta)?;
+        self.make(at, key, merged, delta)
+    }
+
+    /// Takes note of the dots of `delta`, before it is merged into the key with this header.
+    pub(super) fn observe(&mut self, at: &RowKey, header: &Header, delta: &Delta) {
         for (tag, theirs) in &delta.value.0 {
             match header.tags.get(tag) {
                 Some(part) => {
@@ -47,8 +54,6 @@ impl<R: IndexRead> Engine<R> {
                 }
             }
         }
-        let merged = self.merged(at, key, header, delta)?;
-        self.make(at, key, merged, delta)
     }
 
     /// What merging `delta` makes of the key with this header. Changes nothing.
@@ -79,6 +84,9 @@ impl<R: IndexRead> Engine<R> {
             if !unchanged {
                 header_changed = true;
                 header.tags.insert(tag, part);
+                if tag == Tag::EXPIRY {
+                    header.due_ms = header.next_deadline(None);
+                }
             }
         }
         Ok(Merged { header, header_changed, changes })

@@ -33,7 +33,8 @@ struct Latest {
 /// Whether a delta is of no collection: its length does not grow with the number of merges. (What
 /// this build does not know may.)
 fn is_whole(delta: &Delta) -> bool {
-    delta.value.0.keys().all(|tag| Tag::KNOWN.contains(tag) && !is_collection(*tag))
+    let is_known = |tag: &Tag| Tag::KNOWN.contains(tag) || *tag == Tag::EXPIRY;
+    delta.value.0.keys().all(|tag| is_known(tag) && !is_collection(*tag))
 }
 
 /// A page of the outbox ends with the row that takes it beyond so many bytes: what is delivered in
@@ -127,8 +128,13 @@ impl<R: IndexRead> Engine<R> {
 
     /// What this replica shows of `key`, joined with what is pending of it for others. Damaged
     /// records of the outbox are passed over.
-    pub(super) fn read_held(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
-        let mut view = self.read(key, scope)?;
+    pub(super) fn read_held(
+        &self,
+        key: &Key,
+        scope: &Scope,
+        now_ms: u64,
+    ) -> Result<View, StorageError> {
+        let mut view = self.read_at(key, scope, now_ms)?;
         if self.census.owners().next().is_none() {
             return Ok(view);
         }
@@ -146,6 +152,7 @@ impl<R: IndexRead> Engine<R> {
         }
         if held != Value::default() {
             view.merge(&View::within(held, scope));
+            view.expire(now_ms);
         }
         Ok(view)
     }

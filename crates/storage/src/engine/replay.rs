@@ -74,6 +74,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
             Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
+            Some(RecordIn::Expire(key, now_ms)) => engine.expire_key(&key, now_ms),
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Probe(_)) => Ok(()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),

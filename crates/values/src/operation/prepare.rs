@@ -33,7 +33,7 @@ impl Dots {
         (self.last > self.seen).then_some(Minted { tag, first, last: self.last })
     }
 
-    fn mint(&mut self) -> Result<Dot, UpdateError> {
+    pub(super) fn mint(&mut self) -> Result<Dot, UpdateError> {
         self.last = self.last.checked_add(1).ok_or(UpdateError::ActorDoubted)?;
         Ok(Dot::new(self.actor, self.last))
     }
@@ -440,7 +440,7 @@ fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
                 Delta::sweeping(tag, State::Map(part))
             }
             // What this build does not know it cannot remove.
-            State::Opaque(_) => continue,
+            State::Expiry(_) | State::Opaque(_) => continue,
         };
         delta.merge(&part);
     }
