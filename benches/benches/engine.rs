@@ -82,6 +82,7 @@ impl Replica {
         self.execute(Command::Update {
             key,
             operation,
+            lifetime: values::Lifetime::Usual,
             observed,
             shown,
             stamp,
@@ -137,7 +138,11 @@ fn read(c: &mut Criterion) {
     c.bench_function("engine/read a register of 100 bytes", |b| {
         b.iter(|| {
             number = (number + 7919) % KEYS;
-            replica.execute(Command::Read { key: numbered(number), scope: Scope::Headers });
+            replica.execute(Command::Read {
+                key: numbered(number),
+                scope: Scope::Headers,
+                now_ms: 1,
+            });
             black_box(&replica.answers);
         });
     });

@@ -46,7 +46,11 @@ fn members(
     set: u32,
 ) -> BTreeSet<String> {
     let mut answers = Vec::new();
-    engine.execute(Ticket(0), Command::Read { key: key(set), scope: Scope::Whole }, &mut answers);
+    engine.execute(
+        Ticket(0),
+        Command::Read { key: key(set), scope: Scope::Whole, now_ms: 1 },
+        &mut answers,
+    );
     let Some((_, Answer::View(view))) = answers.pop() else { panic!("it can be read") };
     match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => {
@@ -123,6 +127,7 @@ fn child() {
             let command = Command::Update {
                 key: key(ticket as u32),
                 operation: Operation::Orset(OrsetOp::Add(vec![element])),
+                lifetime: values::Lifetime::Usual,
                 observed: CausalContext::default(),
                 shown: None,
                 stamp: Stamp(u64::from(batch)),

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::{CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use values::{
-    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, RegisterOp, Scope, State,
-    Tag, UpdateError, Value, View,
+    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Lifetime, Operation, OrsetOp, RegisterOp,
+    Scope, State, Tag, UpdateError, Value, View,
 };
 
 use super::*;
@@ -70,6 +70,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
     Command::Update {
         key: key.clone(),
         operation,
+        lifetime: Lifetime::Usual,
         observed,
         shown: None,
         stamp,
@@ -80,7 +81,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
 }
 
 fn read(key: &Key, scope: Scope) -> Command {
-    Command::Read { key: key.clone(), scope }
+    Command::Read { key: key.clone(), scope, now_ms: 1 }
 }
 
 fn merge(key: &Key, delta: &Delta) -> Command {
