@@ -306,6 +306,17 @@ impl Sim {
         }
     }
 
+    /// Has every node that runs remove all that has a deadline, as if all time had passed.
+    pub fn expire_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            if let Some(process) = &mut self.nodes[node].process {
+                while process.engine.expire(u64::MAX, 100) {}
+            }
+            self.start_commit(node);
+        }
+        self.run_until_quiet();
+    }
+
     /// Virtual milliseconds since the start.
     pub const fn now_ms(&self) -> u64 {
         self.now_ms

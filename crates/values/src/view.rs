@@ -191,6 +191,10 @@ impl View {
             *mine = CollectionSummary { live, digest: 0, exact: false };
         }
         self.value.merge(&other.value);
+        // Elements beyond the scope can be all that there is of a collection.
+        for &tag in other.value.0.keys() {
+            self.value.0.entry(tag).or_insert_with(|| State::bottom(tag));
+        }
         for (tag, summary) in self.collections.iter_mut().filter(|(_, summary)| !summary.exact) {
             let shown = self.value.state(*tag).map_or(0, State::live_elements);
             summary.live = summary.live.max(shown);

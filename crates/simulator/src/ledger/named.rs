@@ -29,7 +29,7 @@ pub(super) fn naming(
 ) -> Naming {
     let element = match write {
         Write::Entry { element, .. } | Write::Count { element, .. } => element,
-        Write::Base { .. } | Write::Mark => return Naming::No,
+        Write::Base { .. } | Write::End | Write::Mark => return Naming::No,
     };
     let removes = |names: bool| if names { Naming::Removes } else { Naming::No };
     let replaces = |names: bool| if names { Naming::Replaces } else { Naming::No };

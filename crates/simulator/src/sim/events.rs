@@ -213,7 +213,8 @@ impl Sim {
                 let (observed, shown) = (observed.clone(), shown.clone());
                 let held = read_whole(&mut process.engine, &key, stamp.millis());
                 let named = named.is_some();
-                held.map(|held| Asked { key, operation, named, observed, shown, held })
+                let now_ms = stamp.millis();
+                held.map(|held| Asked { key, operation, named, observed, now_ms, shown, held })
             }
             _ => None,
         };

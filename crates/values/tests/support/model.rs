@@ -173,7 +173,9 @@ impl Model {
             }
             Operation::Register(RegisterOp::PutRaw(value)) => {
                 self.set_base(actor, stamp, None, Some(value.clone()), known, &mut message);
-                self.remove_all(Tag::BYTES, known, &mut message);
+                if self.live(known).contains(&Tag::BYTES) {
+                    self.remove_all(Tag::BYTES, known, &mut message);
+                }
             }
             Operation::Map(MapOp::Set(fields)) => {
                 let last: BTreeMap<_, _> = fields.iter().cloned().collect();
