@@ -311,7 +311,7 @@ fn reads_and_start(directory: &Path) {
         let keys: Vec<Key> = (0..READS).map(|_| key(random(&mut state, MILLION))).collect();
         let start = Instant::now();
         for key in keys {
-            let read = Command::Read { key, scope: Scope::Headers, now_ms: 1 };
+            let read = Command::Read { key, scope: Scope::Headers };
             store.engine.execute(Ticket(0), read, &mut store.answers);
             store.answers.clear();
         }

@@ -40,11 +40,11 @@ const SWEEP_ROWS: usize = 64;
 /// While such are left, a quiet loop looks at some more after this long.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// Keys of which what is due is removed at a time. A guess: about a millisecond of a loop's time.
+/// Keys of which what is due is removed at a time. A guess: a few milliseconds of a loop's time.
 const EXPIRE_KEYS: usize = 50;
 
-/// While more are due, after this long again: at most 2,500 keys a second and loop.
-const EXPIRE_PAUSE: Duration = Duration::from_millis(20);
+/// While more are due, after this long again: at most 1,000 keys a second and loop.
+const EXPIRE_PAUSE: Duration = Duration::from_millis(50);
 
 /// While none is, after this long: until then a reader is not shown what is due, and it takes room.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
@@ -243,8 +243,12 @@ impl Running {
     fn expire(&mut self) {
         let now = Instant::now();
         if self.expire_at <= now {
-            let more = self.task.engine.expire(self.now.wall_ms, EXPIRE_KEYS);
+            let keys = self.task.engine.due(self.now.wall_ms, EXPIRE_KEYS);
+            let more = keys.len() == EXPIRE_KEYS;
             self.expire_at = now + if more { EXPIRE_PAUSE } else { EXPIRE_INTERVAL };
+            if !keys.is_empty() {
+                self.step(Event::Due { keys });
+            }
         }
     }
 

@@ -97,6 +97,11 @@ pub enum Event {
         /// With what.
         answer: storage::Answer,
     },
+    /// These keys have something due, since the times beside them, in milliseconds since 1970.
+    Due {
+        /// Keys with their earliest deadlines.
+        keys: Vec<(Key, u64)>,
+    },
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
     /// Messages to this node can be sent now.

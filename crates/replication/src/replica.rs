@@ -75,12 +75,11 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
 }
 
 /// Reads a key here: an owner its replica, a fallback what it holds for others too.
-pub(crate) fn read(key: Key, scope: Scope, turn: &mut Turn<'_>) -> Command {
-    let now_ms = turn.present().millis();
+pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
     if turn.shared.is_owner(&key) {
-        Command::Read { key, scope, now_ms }
+        Command::Read { key, scope }
     } else {
-        Command::ReadHeld { key, scope, now_ms }
+        Command::ReadHeld { key, scope }
     }
 }
 

@@ -82,7 +82,12 @@ pub(crate) enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Client(CallId),
-    Peer { from: NodeId, id: RequestId },
+    Peer {
+        from: NodeId,
+        id: RequestId,
+    },
+    /// This core itself: nobody is replied to.
+    Core,
 }
 
 /// A question sent to a peer.
@@ -274,6 +279,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) deferred: Vec<NodeId>,
     /// Deltas that the disk refused in this turn, and for whom.
     pub(crate) unkept: Vec<(NodeId, Key, Delta)>,
+    /// Keys of which this node's replica shows something due that others do not.
+    pub(crate) stale: Vec<Key>,
     /// Whether a request was replied to in this turn.
     pub(crate) replied: bool,
 }
@@ -291,6 +298,7 @@ impl<'a> Turn<'a> {
             asked: Vec::new(),
             deferred: Vec::new(),
             unkept: Vec::new(),
+            stale: Vec::new(),
             replied: false,
         }
     }
@@ -380,6 +388,7 @@ impl<'a> Turn<'a> {
         match origin {
             Origin::Client(id) => self.reply_to(id, result.map(Reply::Answer)),
             Origin::Peer { from, id } => self.answer(from, id, Body::Forwarded(result)),
+            Origin::Core => {}
         }
     }
 

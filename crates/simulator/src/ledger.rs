@@ -58,8 +58,10 @@ pub struct Entry {
     pub due: BTreeSet<Place>,
     /// The schedules that it makes or adds to, as far as it says.
     pub schedules: BTreeMap<Dot, Schedule>,
-    /// The schedules that it takes back.
+    /// The schedules that it takes back before they were due,
     pub taken_back: BTreeSet<Dot>,
+    /// and those that it found due, and removes for.
+    pub swept: BTreeSet<Dot>,
     /// What schedules take away that its maker found due.
     pub expired: BTreeSet<Place>,
     /// The latest register base that its maker was shown, and the base that it made.
@@ -112,7 +114,12 @@ impl Ledger {
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
         minted.retain(|place, _| !expired.contains(place));
-        let (schedules, taken_back) = schedules(delta);
+        let (schedules, ended) = schedules(delta);
+        let is_due = |dot: &Dot| {
+            let seen = held.schedules().chain(shown.schedules());
+            seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)
+        };
+        let (swept, taken_back) = ended.into_iter().partition(is_due);
         // What a schedule removed stands under its own stamp and dot: nothing was set or deleted.
         let is_made =
             |base: &Base| base.value.is_some() || !expired.contains(&(Tag::LWW, base.dot));
@@ -194,6 +201,7 @@ impl Ledger {
             due,
             schedules,
             taken_back,
+            swept,
             expired,
             bases,
         });

@@ -10,6 +10,7 @@ use replication::{Action, NamedBy, Reply, Request, RequestError, RequestName};
 use values::{Key, Scope, Tag};
 
 use self::operations::Kind;
+pub(crate) use self::operations::LIFE_MAX_MS;
 use crate::sim::events::WALL_START_MS;
 use crate::{DiskFaults, History, NetworkFaults, Random, Record, Sim, SimOptions, Told};
 
@@ -66,7 +67,12 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         keys: keys.collect(),
         random,
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
-        history: History { lost_state: has_disk_faults, slack_ms, ..History::default() },
+        history: History {
+            lost_state: has_disk_faults,
+            has_deadlines: workload.deadlines > 0,
+            slack_ms,
+            ..History::default()
+        },
         asked: 0,
         name_bytes: workload.name_bytes,
         last_done: None,
@@ -81,7 +87,7 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
     }
     mend(&mut run.sim);
     if workload.deadlines > 0 {
-        run.sim.advance(run.random.below(2 * operations::LIFE_MAX_MS));
+        run.sim.advance(run.random.below(2 * LIFE_MAX_MS));
     }
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.collect();

@@ -46,11 +46,7 @@ fn members(
     set: u32,
 ) -> BTreeSet<String> {
     let mut answers = Vec::new();
-    engine.execute(
-        Ticket(0),
-        Command::Read { key: key(set), scope: Scope::Whole, now_ms: 1 },
-        &mut answers,
-    );
+    engine.execute(Ticket(0), Command::Read { key: key(set), scope: Scope::Whole }, &mut answers);
     let Some((_, Answer::View(view))) = answers.pop() else { panic!("it can be read") };
     match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => {

@@ -32,8 +32,6 @@ pub enum Command {
         key: Key,
         /// Which part of it.
         scope: Scope,
-        /// The present, in milliseconds since 1970: what is due then is not shown.
-        now_ms: u64,
     },
     /// As [`Command::Read`], joined with what the outbox holds of the key for its owners: how a
     /// fallback answers.
@@ -42,8 +40,6 @@ pub enum Command {
         key: Key,
         /// Which part of it.
         scope: Scope,
-        /// The present, in milliseconds since 1970.
-        now_ms: u64,
     },
     /// Coordinates an operation: makes its delta from what this replica holds and merges it, in
     /// one step. Answered by [`Answer::Prepared`] at once (or [`Answer::Refused`]), then by

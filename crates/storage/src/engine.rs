@@ -29,7 +29,7 @@ mod trees;
 mod write_out;
 
 use self::conflicts::conflict_of;
-use self::expiry::{expiry_of, settle};
+use self::expiry::expiry_of;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +43,9 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Token;
-use values::{Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
+use values::{
+    Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag, UpdateError, View,
+};
 
 use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -83,6 +85,20 @@ pub struct Batch {
     pub sync: bool,
 }
 
+/// Adds to a view of some fields of a map the increments of the others that `removal` shows.
+fn add_tallies(view: &mut View, removal: &View) {
+    let removal = removal.value.state(Tag::MAP);
+    if let (Some(State::Map(mine)), Some(State::Map(more))) =
+        (view.value.0.get_mut(&Tag::MAP), removal)
+    {
+        for (name, field) in &more.store.0 {
+            let tally = field.tally.clone();
+            let only = || Field { tally, ..Field::default() };
+            mine.store.0.entry(name.clone()).or_insert_with(only);
+        }
+    }
+}
+
 /// One change of one row, not made yet.
 type Change = (Table, Vec<u8>, Option<Vec<u8>>);
 
@@ -103,6 +119,7 @@ pub struct Engine<R> {
     is_unsynced: bool,
     out: write_out::Progress,
     sweep: sweep::Progress,
+    expiry: expiry::Progress,
     trees: trees::Trees,
     disk: disk::Disk,
     damaged: u64,
@@ -146,16 +163,12 @@ impl<R: IndexRead> Engine<R> {
         answers: &mut Vec<(Ticket, Answer)>,
     ) {
         let done = match command {
-            Command::Read { key, scope, now_ms } => {
-                self.read_at(&key, &scope, now_ms).map(|view| {
-                    answers.push((ticket, Answer::View(view)));
-                })
-            }
-            Command::ReadHeld { key, scope, now_ms } => {
-                self.read_held(&key, &scope, now_ms).map(|view| {
-                    answers.push((ticket, Answer::View(view)));
-                })
-            }
+            Command::Read { key, scope } => self.read(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
+            Command::ReadHeld { key, scope } => self.read_held(&key, &scope).map(|view| {
+                answers.push((ticket, Answer::View(view)));
+            }),
             Command::Update {
                 key,
                 operation,
@@ -368,9 +381,8 @@ impl<R: IndexRead> Engine<R> {
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
         let Asked { operation, lifetime, observed, shown, stamp, named, limits } = asked;
-        let now_ms = stamp.millis();
         let header = self.header(at, key)?;
-        let mut view = self.show_at(at, key, &header, &operation.scope(), now_ms)?;
+        let mut view = self.show(at, key, &header, &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
@@ -399,18 +411,24 @@ impl<R: IndexRead> Engine<R> {
         };
         if let Some(shown) = shown {
             view.merge(shown);
-            view.expire(now_ms);
         }
         let prepare = |view: &View, actor| {
             let mint = Mint { actor, stamp: *stamp };
             operation.prepare_living((*lifetime, scheduler), view, observed, mint, limits)
         };
-        let mut prepared = prepare(&view, actor);
+        let mut widened = None;
+        if schedules && tag == Tag::MAP {
+            // It covers the increments of fields that the operation does not name, too.
+            let removal = self.show(at, key, &header, &Scope::Removal)?;
+            add_tallies(widened.insert(view.clone()), &removal);
+        }
+        let seen = widened.as_ref().unwrap_or(&view);
+        let mut prepared = prepare(seen, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
-            prepared = prepare(&view, actor);
+            prepared = prepare(seen, actor);
         }
         let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,
@@ -420,16 +438,7 @@ impl<R: IndexRead> Engine<R> {
         // Within the scope this is what reading it again would show, for less.
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
-        let due = merged.header.due_ms.filter(|due| *due <= now_ms);
-        let header = due.map(|_| merged.header.clone());
         self.make(at, key, merged, &delta)?;
-        if let Some(header) = header {
-            // Nothing was written, or something that ends at once.
-            if let Some(left) = self.without_due(at, key, &header, now_ms)? {
-                view.collections = left.summaries();
-            }
-            settle(&mut view, now_ms);
-        }
         self.current.minted.push((at.as_bytes().to_vec(), tag));
         if schedules {
             self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));

@@ -28,8 +28,6 @@ pub(crate) enum RecordOut<'a> {
     Note(&'a [(Bytes, Bytes)]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),
-    /// What was due of a key at this time was removed.
-    Expire(&'a Key, u64),
 }
 
 /// What is read.
@@ -40,7 +38,6 @@ pub(crate) enum RecordIn {
     Delivered(OutboxPosition, u128),
     Note(Vec<(Bytes, Bytes)>),
     Probe(Blob),
-    Expire(Key, u64),
 }
 
 /// Appends a frame with this record to `batch`.

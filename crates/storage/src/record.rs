@@ -35,9 +35,6 @@ pub(crate) const CHECKSUM_BYTES: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) tags: BTreeMap<Tag, Part>,
-    /// The earliest deadline of a schedule whose removal this replica may not have merged, in
-    /// milliseconds since 1970. Whatever changes the schedules sets it to the earliest of them.
-    pub(crate) due_ms: Option<u64>,
 }
 
 /// What a header holds of one tag.
@@ -372,7 +369,7 @@ impl Header {
         let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
         let length = u32::try_from(state.len()).ok().filter(|length| length & FLAGS == 0);
         let mut length = length.expect("a state is far below 512 MiB: its parts are limited");
-        let due_ms = self.due_ms.map(u64::to_be_bytes);
+        let due_ms = self.deadline_ms().map(u64::to_be_bytes);
         if due_ms.is_some() {
             length |= IS_SCHEDULED;
         }
@@ -403,7 +400,7 @@ impl Header {
     ) -> Result<(Self, Option<Key>), StorageError> {
         let cut_short = || damaged("header cut short");
         let (_, rest) = split_standing(open(row_key, record)?).ok_or_else(cut_short)?;
-        let Outline { due_ms, state, local, .. } = Outline::of(rest).ok_or_else(cut_short)?;
+        let Outline { state, local, .. } = Outline::of(rest).ok_or_else(cut_short)?;
         let LocalIn { key, collections: mut beside } =
             if local.is_empty() { LocalIn::default() } else { decode(local)? };
         if state.is_empty() {
@@ -425,7 +422,7 @@ impl Header {
                 return Err(damaged(format_args!("{tag} stored in the wrong form")));
             }
         }
-        Ok((Self { tags, due_ms }, key))
+        Ok((Self { tags }, key))
     }
 }
 

@@ -2,16 +2,19 @@
 //!
 //! A schedule is a deadline and the removal that it applies, kept under its dot in a part of the
 //! value of its own ([`Tag::EXPIRY`](crate::Tag::EXPIRY)). It is replicated and hashed as any state
-//! is, by what it says and never by the present time. From its deadline on a reader is shown the
-//! value joined with that removal ([`Value::expire`]), and a replica that sweeps merges it: both
-//! are the same join, at every replica, whenever it does so. What was written beside the schedule,
-//! unseen by it, is not in its removal and survives.
+//! is, by what it says and never by the present time. What was written beside the schedule, unseen
+//! by it, is not in its removal and survives.
 //!
 //! A schedule is taken back as it was observed: its dot is in the context and no longer in the
 //! store. A write that sees it and goes on with the key adds what it writes to the removal, under
 //! the schedule's own dot: where the schedule was meanwhile taken back or replaced, that addition
-//! falls away with it. Applied, a schedule stays until a later write takes it back, so that an
-//! addition still under way finds it and is applied too.
+//! falls away with it.
+//!
+//! From its deadline on a reader is shown the value without what the schedule removes
+//! ([`View::expire`]). That is judged last, of what several replicas show together: one of them may
+//! know that the schedule was taken back. So it is with removing for good: what is due goes by a delta
+//! made of what enough replicas show ([`ExpiryOp::Sweep`]), which takes the schedule back too. Until
+//! then every other write goes on beside what is due, and leaves both alone.
 //!
 //! Laws: `tests/laws.rs`. Source: design.md, Expiry; the map from dots to a lattice is `DotFun` of
 //! Almeida, Shoker, Baquero (2018), §7.
@@ -124,6 +127,8 @@ pub enum ExpiryOp {
     },
     /// Takes the observed deadline away.
     Persist,
+    /// Removes what is due.
+    Sweep,
 }
 
 /// When a deadline is set.

@@ -56,6 +56,16 @@ pub struct Mint {
     pub stamp: Stamp,
 }
 
+/// What an operation is made of.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    /// What is seen of the key: without what is due.
+    view: &'a View,
+    /// What is held of it. An increment goes on from its totals, and raw values are replicated as
+    /// they are: what is due is for those to remove who have observed it.
+    held: &'a View,
+}
+
 /// Bounds checked when a delta is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -357,6 +367,7 @@ impl Operation {
             Self::Resolve(_) => "resolve",
             Self::Expiry(ExpiryOp::Set { .. }) => "expire",
             Self::Expiry(ExpiryOp::Persist) => "persist",
+            Self::Expiry(ExpiryOp::Sweep) => "expiry",
         }
     }
 
@@ -527,29 +538,29 @@ impl Operation {
     ) -> Result<Prepared, UpdateError> {
         let now_ms = mint.stamp.millis();
         if view.value.due(now_ms).is_none() {
-            return self.prepare_shown(living, view, observed, mint, limits);
+            return self.prepare_shown(living, Seen { view, held: view }, observed, mint, limits);
         }
         let mut shown = view.clone();
         shown.expire(now_ms);
-        self.prepare_shown(living, &shown, observed, mint, limits)
+        self.prepare_shown(living, Seen { view: &shown, held: view }, observed, mint, limits)
     }
 
     fn prepare_shown(
         &self,
         living: (Lifetime, Actor),
-        view: &View,
+        seen: Seen<'_>,
         observed: &CausalContext,
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
-        let (tag, actor) = (self.minted_tag(), mint.actor);
+        let (tag, actor, view) = (self.minted_tag(), mint.actor, seen.view);
         if !actor.is_named() {
-            return self.prepare_once(living, view, observed, mint, limits);
+            return self.prepare_once(living, seen, observed, mint, limits);
         }
         if named::is_repeated(view, observed, actor, limits)? {
-            return Ok(named::repeated(view, tag, actor));
+            return Ok(named::repeated(seen.held, tag, actor));
         }
-        let mut prepared = self.prepare_once(living, view, observed, mint, limits)?;
+        let mut prepared = self.prepare_once(living, seen, observed, mint, limits)?;
         named::mark(&mut prepared.delta, tag, actor);
         let first = Dot::new(actor, 1);
         prepared.minted = prepared.minted.or(Some(Minted { tag, first, last: 1 }));
@@ -559,11 +570,12 @@ impl Operation {
     fn prepare_once(
         &self,
         living: (Lifetime, Actor),
-        view: &View,
+        seen: Seen<'_>,
         observed: &CausalContext,
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
+        let view = seen.view;
         match (self, self.tag()) {
             (Self::Register(RegisterOp::Set { replace: true, .. }) | Self::Delete(_), _)
             | (_, None) => {}
@@ -573,7 +585,7 @@ impl Operation {
         }
         self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
-        let mut prepared = self.delta(view, observed, &mut dots, mint.stamp, limits)?;
+        let mut prepared = self.delta(seen, observed, &mut dots, mint.stamp, limits)?;
         prepared.minted = dots.minted(self.minted_tag());
         living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
         Ok(prepared)
@@ -581,15 +593,15 @@ impl Operation {
 
     fn delta(
         &self,
-        view: &View,
+        Seen { view, held }: Seen<'_>,
         observed: &CausalContext,
         dots: &mut Dots,
         stamp: Stamp,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
         match self {
-            Self::Bytes(op) => prepare_bytes(op, view, observed, dots, stamp, limits),
-            Self::Register(op) => prepare_register(op, view, dots, stamp, limits),
+            Self::Bytes(op) => prepare_bytes(op, held, observed, dots, stamp, limits),
+            Self::Register(op) => prepare_register(op, view, held, dots, stamp, limits),
             Self::Gset(GsetOp::Add(names)) => {
                 let set = match view.value.state(Tag::GSET) {
                     Some(State::Gset(set)) => Some(set),
@@ -598,10 +610,10 @@ impl Operation {
                 let (delta, changed) = add_elements(set, names, dots)?;
                 Ok(Prepared::new(Delta::of(Tag::GSET, State::Gset(delta)), changed))
             }
-            Self::Counter(op) => prepare_counter(op, view, dots),
+            Self::Counter(op) => prepare_counter(op, view, held, dots),
             Self::Orset(op) => prepare_orset(op, view, dots),
             Self::Cart(op) => prepare_cart(op, view, dots, limits),
-            Self::Map(op) => prepare_map(op, view, dots, stamp),
+            Self::Map(op) => prepare_map(op, view, held, dots, stamp),
             Self::Delete(only) => {
                 prepare_delete(|tag| only.is_none_or(|only| only == tag), view, dots, stamp)
             }

@@ -276,7 +276,7 @@ impl Net {
     /// What a node's own replica shows.
     pub(crate) fn show(&mut self, node: NodeId) -> View {
         let mut answers = Vec::new();
-        let command = Command::Read { key: key(), scope: Scope::Whole, now_ms: 1 };
+        let command = Command::Read { key: key(), scope: Scope::Whole };
         let node = self.nodes.get_mut(&node).unwrap();
         node.engine.execute(Ticket(u64::MAX), command, &mut answers);
         match answers.pop().unwrap().1 {

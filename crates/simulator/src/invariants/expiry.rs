@@ -29,9 +29,20 @@ pub(super) fn may_be_gone(run: Run<'_>, key: &Key, place: Place) -> bool {
     run.ledger.of(key).any(|entry| {
         entry.schedules.iter().any(|(dot, schedule)| {
             (!taken_back.contains(dot) || schedule.deadline_ms <= by_ms)
+                && !is_taken_back_in_time(run, key, *dot, schedule.deadline_ms)
                 && covers(&schedule.removal, place, write)
         })
     })
+}
+
+/// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then
+/// nobody may remove for it.
+fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) -> bool {
+    let met = run.done().filter(|(record, _)| record.key == *key && record.is_met());
+    met.filter(|(record, _)| {
+        run.wall_ms(record.to_ms).saturating_add(run.history.slack_ms) < deadline_ms
+    })
+    .any(|(record, _)| run.made_for(record).any(|entry| entry.taken_back.contains(&dot)))
 }
 
 fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
@@ -47,15 +58,21 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
         // Of a request that was done twice the client was told of one.
         let mut made = run.made_for(record);
         let (Some(entry), None) = (made.next(), made.next()) else { continue };
+        // What is added to a schedule while others remove for it already may be too late.
+        let in_time = |dot: &Dot| {
+            let mut sweeps = run.ledger.of(&record.key).filter(|by| by.swept.contains(dot));
+            record.is_met() && sweeps.all(|sweep| sweep.at_ms > record.to_ms)
+        };
         for (place @ (tag, dot), write) in run.ledger.writes(&record.key) {
             let covered = entry.schedules.iter().any(|(dot, schedule)| {
-                !taken_back.contains(dot) && covers(&schedule.removal, place, write)
+                !taken_back.contains(dot) && in_time(dot) && covers(&schedule.removal, place, write)
             });
             let is_there = match write {
                 Write::Base { .. } => false,
                 write => sight(&view.value, tag, dot, write) == Sight::Live,
             };
-            if is_there && (covered || entry.expired.contains(&place)) {
+            let swept = !entry.swept.is_empty() && entry.expired.contains(&place);
+            if is_there && (covered || swept) {
                 return Err(format!("{place:?}, {write:?}, outlives {record:?}"));
             }
         }

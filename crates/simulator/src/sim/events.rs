@@ -115,12 +115,18 @@ impl Sim {
         if let Some(process) = &mut self.nodes[node].process {
             process.engine.committed(batch.id, result, &mut answers);
             process.engine.sweep(SWEEP_ROWS);
-            process.engine.expire(wall_ms, SWEEP_ROWS);
             process.engine.count_chunks(SWEEP_ROWS);
             process.engine.recount_trees(SWEEP_ROWS);
         }
+        let keys = match &mut self.nodes[node].process {
+            Some(process) => process.engine.due(wall_ms, SWEEP_ROWS),
+            None => Vec::new(),
+        };
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
+        if !keys.is_empty() {
+            events.push(Event::Due { keys });
+        }
         self.run(node, &mut events);
     }
 
@@ -211,7 +217,7 @@ impl Sim {
             Command::Update { key, operation, observed, shown, stamp, named, .. } => {
                 let (key, operation) = (key.clone(), operation.clone());
                 let (observed, shown) = (observed.clone(), shown.clone());
-                let held = read_whole(&mut process.engine, &key, stamp.millis());
+                let held = read_whole(&mut process.engine, &key);
                 let named = named.is_some();
                 let now_ms = stamp.millis();
                 held.map(|held| Asked { key, operation, named, observed, now_ms, shown, held })
@@ -269,6 +275,7 @@ impl Sim {
             Event::Request { id, after, .. } => {
                 self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
+            Event::Due { keys } => self.trace(12, keys.len() as u64, node as u64),
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
@@ -284,13 +291,9 @@ impl Sim {
 }
 
 /// What a replica holds of a key; `None` if its disk cannot be read.
-pub(super) fn read_whole(
-    engine: &mut Engine<SimIndexReader>,
-    key: &Key,
-    now_ms: u64,
-) -> Option<View> {
+pub(super) fn read_whole(engine: &mut Engine<SimIndexReader>, key: &Key) -> Option<View> {
     let mut answers = Vec::new();
-    let command = Command::Read { key: key.clone(), scope: Scope::Whole, now_ms };
+    let command = Command::Read { key: key.clone(), scope: Scope::Whole };
     engine.execute(Ticket(u64::MAX), command, &mut answers);
     match answers.pop() {
         Some((_, Answer::View(view))) => Some(view),

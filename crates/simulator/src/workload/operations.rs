@@ -114,7 +114,7 @@ impl Kind {
 }
 
 /// Longest life that a key is given, in milliseconds.
-pub(super) const LIFE_MAX_MS: u64 = 3_000;
+pub(crate) const LIFE_MAX_MS: u64 = 3_000;
 
 /// Makes a write one of the key's time to live, or has it set that too.
 pub(super) fn living(random: &mut Random, now_ms: u64, request: &mut Request) {

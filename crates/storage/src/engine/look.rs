@@ -11,7 +11,6 @@ use values::{
 };
 
 use super::Engine;
-use super::expiry::settle;
 use crate::memtable::successor;
 use crate::record::{Collection, Header, Part, decode_element};
 use crate::row_key::{ELEMENT_INLINE_MAX, RowKey, inline_element, is_long_element};
@@ -37,42 +36,10 @@ impl Header {
 }
 
 impl<R: IndexRead> Engine<R> {
-    /// What is stored of `key`, also what is due to be removed.
     pub(super) fn read(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
         let at = RowKey::of(key);
         let header = self.header(&at, key)?;
         self.show(&at, key, &header, scope)
-    }
-
-    /// What a reader is shown of `key` at `now_ms`.
-    pub(super) fn read_at(
-        &self,
-        key: &Key,
-        scope: &Scope,
-        now_ms: u64,
-    ) -> Result<View, StorageError> {
-        let at = RowKey::of(key);
-        let header = self.header(&at, key)?;
-        self.show_at(&at, key, &header, scope, now_ms)
-    }
-
-    /// What `header` and its elements show within `scope` at `now_ms`.
-    pub(super) fn show_at(
-        &self,
-        at: &RowKey,
-        key: &Key,
-        header: &Header,
-        scope: &Scope,
-        now_ms: u64,
-    ) -> Result<View, StorageError> {
-        match self.without_due(at, key, header, now_ms)? {
-            None => self.show(at, key, header, scope),
-            Some(left) => {
-                let mut view = self.show(at, key, &left, scope)?;
-                settle(&mut view, now_ms);
-                Ok(view)
-            }
-        }
     }
 
     /// The header of `key`; empty if there is none.

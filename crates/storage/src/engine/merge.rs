@@ -3,7 +3,7 @@
 //! A merge is computed first and made only when all of it succeeded, so that damage met half-way
 //! leaves the key as it was.
 
-use values::{Delta, Key, Tag, is_collection};
+use values::{Delta, Key, is_collection};
 
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
@@ -84,9 +84,6 @@ impl<R: IndexRead> Engine<R> {
             if !unchanged {
                 header_changed = true;
                 header.tags.insert(tag, part);
-                if tag == Tag::EXPIRY {
-                    header.due_ms = header.next_deadline(None);
-                }
             }
         }
         Ok(Merged { header, header_changed, changes })

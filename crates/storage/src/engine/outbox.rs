@@ -128,13 +128,8 @@ impl<R: IndexRead> Engine<R> {
 
     /// What this replica shows of `key`, joined with what is pending of it for others. Damaged
     /// records of the outbox are passed over.
-    pub(super) fn read_held(
-        &self,
-        key: &Key,
-        scope: &Scope,
-        now_ms: u64,
-    ) -> Result<View, StorageError> {
-        let mut view = self.read_at(key, scope, now_ms)?;
+    pub(super) fn read_held(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
+        let mut view = self.read(key, scope)?;
         if self.census.owners().next().is_none() {
             return Ok(view);
         }
@@ -152,7 +147,6 @@ impl<R: IndexRead> Engine<R> {
         }
         if held != Value::default() {
             view.merge(&View::within(held, scope));
-            view.expire(now_ms);
         }
         Ok(view)
     }

@@ -81,7 +81,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
 }
 
 fn read(key: &Key, scope: Scope) -> Command {
-    Command::Read { key: key.clone(), scope, now_ms: 1 }
+    Command::Read { key: key.clone(), scope }
 }
 
 fn merge(key: &Key, delta: &Delta) -> Command {

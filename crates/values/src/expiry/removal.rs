@@ -21,9 +21,9 @@ const FIELD_BYTES: usize = 64;
 /// What was observed of a key, to be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Removal {
-    /// The dots of `bytes` and of collections.
+    /// The dots of `bytes` and of collections, and those of a register's writes.
     dots: BTreeMap<Tag, CausalContext>,
-    /// The write of a register.
+    /// The latest of these.
     base: Option<(Stamp, Dot)>,
     /// The increments of a register, as they are to be reset.
     register: Tally,
@@ -71,7 +71,7 @@ impl Removal {
                 let write = register.base.as_ref().filter(|base| base.value.is_some());
                 self.base = self.base.max(write.map(|base| (base.stamp, base.dot)));
                 self.register.merge(&register.tally.reset());
-                return;
+                write.map(|base| base.dot).into_iter().collect()
             }
             State::Counter(counter) => return self.counter.merge(&counter.tally.reset()),
             State::Gset(state) | State::Orset(state) => state.store.dots(),
@@ -80,7 +80,8 @@ impl Removal {
                 for (name, field) in map.store.0.iter().filter(|(_, f)| f.tally.is_live()) {
                     self.fields.entry(name.clone()).or_default().merge(&field.tally.reset());
                 }
-                map.store.0.values().flat_map(|field| field.writes.dots()).collect()
+                // With the dots of increments, so that it is seen when all of a map is covered.
+                map.store.0.values().flat_map(DotStore::dots).collect()
             }
             State::Expiry(_) | State::Opaque(_) => return,
         };
@@ -139,7 +140,7 @@ impl Removal {
             delta.merge(&part);
         }
         let base = self.base.map(|(stamp, dot)| Base { stamp, dot, value: None });
-        let context = base.iter().map(|base| base.dot).collect();
+        let context = self.dots.get(&Tag::LWW).cloned().unwrap_or_default();
         let register = Register { base, tally: self.register.clone(), context };
         delta.merge(&Delta::of(Tag::LWW, State::Register(register)));
         let counter = CounterState { tally: self.counter.clone(), ..CounterState::default() };
@@ -173,8 +174,7 @@ impl Removal {
             let Some(removed) = self.dots.get(tag) else { continue };
             let Some(state) = view.value.state(*tag) else { continue };
             let left = state.live_elements();
-            // A map's fields that no dots cover may have increments that nothing resets.
-            let all_gone = removed.descends(state.context()) && *tag != Tag::MAP;
+            let all_gone = removed.descends(state.context());
             if is_whole.contains(tag) || all_gone {
                 summary.live = left;
             } else {

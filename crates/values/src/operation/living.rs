@@ -123,7 +123,7 @@ pub(super) fn follow(
         Lifetime::Ends(deadline) if operation.adds() => Some(deadline.of_write(stamp)?),
         _ => None,
     };
-    if prepared.delta.is_empty() || (ends.is_none() && found.is_nothing()) {
+    if prepared.delta.is_empty() || (ends.is_none() && found.pending.is_empty()) {
         return Ok(());
     }
     let written = Removal::of_written(&prepared.delta, prepared.minted);
@@ -144,19 +144,10 @@ pub(super) fn follow(
         },
     };
     prepared.delta.merge(&delta);
-    // Whoever is told that these are taken back may not have removed yet what they remove.
-    if let Some(due) = view.value.due(stamp.millis()) {
-        prepared.delta.merge(&due.delta());
-        prepared.delta.merge(&schedules_delta(found.due, []));
-    }
     Ok(())
 }
 
 impl Found<'_> {
-    const fn is_nothing(&self) -> bool {
-        self.due.is_empty() && self.pending.is_empty()
-    }
-
     /// The delta by which the pending ones remove `written` too.
     fn extended(&self, written: &Removal, limits: &Limits) -> Result<Delta, UpdateError> {
         if written.is_empty() {
@@ -192,6 +183,12 @@ pub(super) fn prepare_expiry(
     let nothing = || Ok(Prepared::new(Delta::default(), 0));
     let found = Found::of(view, stamp);
     let present = view.deadline_ms(stamp.millis());
+    if *op == ExpiryOp::Sweep {
+        let changed = found.due.len() as u64;
+        let mut delta = schedules_delta(found.due, []);
+        delta.merge(&view.value.due(stamp.millis()).unwrap_or_default().delta());
+        return Ok(Prepared::new(delta, changed));
+    }
     let ExpiryOp::Set { deadline, only_if } = op else {
         // Also one that removes nothing any more goes, silently.
         let delta = schedules_delta(found.pending_dots(), []);

@@ -129,6 +129,7 @@ fn living(operation: BoxedStrategy<Operation>) -> BoxedStrategy<(Operation, Life
     let expiry = prop_oneof![
         3 => deadline().prop_map(|deadline| ExpiryOp::Set { deadline, only_if: None }),
         1 => Just(ExpiryOp::Persist),
+        1 => Just(ExpiryOp::Sweep),
     ];
     let operation = prop_oneof![8 => operation, 2 => expiry.prop_map(Operation::Expiry)];
     let lifetime = prop_oneof![
@@ -231,7 +232,8 @@ impl World {
             let live = View::of(replica.value.clone()).live_tags();
             assert_eq!(live, world.model.live(knowledge), "after {step:?}");
             let left = world.model.at(knowledge, replica.wall_ms);
-            let shown = replica.show(&Scope::Whole);
+            let mut shown = replica.show(&Scope::Whole);
+            shown.expire(replica.wall_ms);
             assert_eq!(read(&shown.value), world.model.read(&left), "after {step:?}, when due");
         }
         world
@@ -248,32 +250,33 @@ impl World {
         let scope = operation.scope();
         let (replica, known) = self.replicas[at].clone();
         let mut view = replica.show(&scope);
-        let mut known = self.model.at(&known, replica.wall_ms);
+        let mut known = known;
         if let Some(other) = other {
             let (other, also_known) = &self.replicas[other];
             view.merge(&other.show(&scope));
-            view.expire(replica.wall_ms);
-            known.learn(&self.model.at(also_known, other.wall_ms));
-            known = self.model.at(&known, replica.wall_ms);
-            if view.live_tags() != self.model.live(&known) {
-                // What two replicas show of a collection out of scope is not all they hold.
-                return;
-            }
+            known.learn(also_known);
+        }
+        let left = self.model.at(&known, replica.wall_ms);
+        let mut seen_view = view.clone();
+        seen_view.expire(replica.wall_ms);
+        if seen_view.live_tags() != self.model.live(&left) {
+            // What is shown of a collection out of scope is not all that is held.
+            return;
         }
         let prepared = match replica.prepare_living((operation, lifetime), &view, observed) {
             Ok(prepared) => prepared,
             Err(UpdateError::WrongType(error)) => {
-                assert_eq!(error.live, self.model.live(&known));
+                assert_eq!(error.live, self.model.live(&left));
                 assert!(!error.live.contains(&error.wanted) && !error.live.is_empty());
                 return;
             }
             Err(UpdateError::NotInConflict(live)) => {
-                assert_eq!(live, self.model.live(&known));
+                assert_eq!(live, self.model.live(&left));
                 assert!(live.len() < 2);
                 return;
             }
             Err(UpdateError::NotHeld { wanted, live }) => {
-                assert_eq!(live, self.model.live(&known));
+                assert_eq!(live, self.model.live(&left));
                 assert!(!live.contains(&wanted) && live.len() > 1);
                 return;
             }

@@ -97,7 +97,7 @@ impl Model {
     ) -> Knowledge {
         let shown = self.at(known, stamp.millis());
         let first = self.events.len();
-        let mut message = self.write_value(operation, actor, stamp, &shown, client);
+        let mut message = self.write_value(operation, actor, stamp, (&shown, known), client);
         self.schedule((operation, lifetime), (actor, stamp), &shown, first, &mut message);
         message
     }
@@ -108,14 +108,14 @@ impl Model {
         operation: &Operation,
         actor: Actor,
         stamp: Stamp,
-        known: &Knowledge,
+        (known, held): (&Knowledge, &Knowledge),
         client: &Knowledge,
     ) -> Knowledge {
         let mut message = Knowledge::default();
         match operation {
             Operation::Bytes(op) => {
                 // Raw values replicate all that the coordinator knows of them.
-                let all = self.of(known, Tag::BYTES);
+                let all = self.of(held, Tag::BYTES);
                 message.learn(&all);
                 message.gone.extend(&self.of(client, Tag::BYTES).heard);
                 message.gone.extend(&self.of(client, Tag::BYTES).gone);
@@ -154,13 +154,13 @@ impl Model {
                 }
             }
             Operation::Counter(CounterOp::Add(by)) => {
-                self.increment(Tag::COUNTER, actor, &Blob::new(), *by, known, &mut message);
+                self.increment(Tag::COUNTER, actor, &Blob::new(), *by, held, &mut message);
             }
             Operation::Counter(CounterOp::Reset) => {
                 self.reset(Tag::COUNTER, &Blob::new(), known, &mut message);
             }
             Operation::Register(RegisterOp::Increment(by)) => {
-                self.increment(Tag::LWW, actor, &Blob::new(), *by, known, &mut message);
+                self.increment(Tag::LWW, actor, &Blob::new(), *by, held, &mut message);
             }
             Operation::Register(RegisterOp::Set { value, at, replace }) => {
                 let value = Some(value.clone());
@@ -190,7 +190,7 @@ impl Model {
                 }
             }
             Operation::Map(MapOp::Increment { field, by }) => {
-                self.increment(Tag::MAP, actor, field, *by, known, &mut message);
+                self.increment(Tag::MAP, actor, field, *by, held, &mut message);
             }
             Operation::Map(MapOp::Remove(names)) => {
                 for name in names {

@@ -27,11 +27,9 @@ impl Replica {
         Self { actor, value: Value::default(), wall_ms: 1_000 }
     }
 
-    /// What it shows of the key at present.
+    /// What it shows of the key.
     pub(crate) fn show(&self, scope: &Scope) -> View {
-        let mut value = self.value.clone();
-        value.expire(self.wall_ms);
-        show(&value, scope)
+        show(&self.value, scope)
     }
 
     /// Prepares `operation` on `view`, without merging the delta.

@@ -100,8 +100,7 @@ impl Model {
                 }
             }
         }
-        let is_told = !message.is_empty() || !message.schedules.is_empty();
-        if is_told || !message.ended.is_empty() {
+        if *operation == Operation::Expiry(ExpiryOp::Sweep) {
             for id in due {
                 let covered: Ids =
                     known.covers.iter().filter(|(of, _)| *of == id).map(|&(_, id)| id).collect();
