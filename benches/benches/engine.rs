@@ -141,7 +141,6 @@ fn read(c: &mut Criterion) {
             replica.execute(Command::Read {
                 key: numbered(number),
                 scope: Scope::Headers,
-                now_ms: 1,
             });
             black_box(&replica.answers);
         });
