@@ -138,10 +138,7 @@ fn read(c: &mut Criterion) {
     c.bench_function("engine/read a register of 100 bytes", |b| {
         b.iter(|| {
             number = (number + 7919) % KEYS;
-            replica.execute(Command::Read {
-                key: numbered(number),
-                scope: Scope::Headers,
-            });
+            replica.execute(Command::Read { key: numbered(number), scope: Scope::Headers });
             black_box(&replica.answers);
         });
     });

@@ -181,6 +181,11 @@ impl Process {
         self.child.wait().expect("it was ours");
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as Ctrl-C or a service manager does, and returns its exit code.
     pub(crate) fn terminate(mut self, signal: &str) -> Option<i32> {
         let id = self.child.id().to_string();

@@ -1,5 +1,7 @@
 //! The command line: what there is, and its help.
 
+pub(crate) mod maintenance;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use replication::RequestName;
 use values::Tag;
 
 use crate::demo::StrategyName;
+use maintenance::{BackupOptions, DebugCommand, RestoreOptions, VerifyOptions};
 
 /// A replicated key-value store after Amazon's Dynamo, with CRDTs as first-class values.
 ///
@@ -26,9 +29,9 @@ pub(crate) struct Options {
         help_heading = "Client options"
     )]
     pub(crate) node: String,
-    /// The bucket of the key.
-    #[arg(long, global = true, default_value = "default", help_heading = "Client options")]
-    pub(crate) bucket: String,
+    /// The bucket of the key; "default" unless told otherwise.
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub(crate) bucket: Option<String>,
     /// Replicas that must answer a read; the bucket's policy by default.
     #[arg(long, short = 'r', global = true, help_heading = "Client options")]
     pub(crate) r: Option<u8>,
@@ -142,6 +145,25 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Compare the node's replicas with those of all other owners now, and bring what differs to both.
+    ///
+    /// Goes on in the background anyway; this does it at once, and shows how far it is.
+    Repair {
+        /// Only keys of buckets that have as many owners (n) as this one.
+        bucket: Option<String>,
+        /// The first partition.
+        #[arg(long, value_name = "PARTITION", default_value_t = 0)]
+        first: u32,
+        /// The last partition, included; without, all.
+        #[arg(long, value_name = "PARTITION", default_value_t = u32::MAX, hide_default_value = true)]
+        last: u32,
+    },
+    /// List when the node's partitions were last found equal with other owners, the oldest first.
+    Comparisons {
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+    },
     /// List keys in conflict on the node, those with most siblings first.
     Conflicts {
         /// How many at most, 1 to 1000.
@@ -162,6 +184,15 @@ pub(crate) enum Command {
     /// Cut or restore all links of a member of a development cluster.
     #[command(subcommand)]
     Links(LinksCommand),
+    /// Have a running node take a backup of itself into a directory of its machine.
+    Backup(BackupOptions),
+    /// Bring a node back: make a data directory of a backup.
+    Restore(RestoreOptions),
+    /// Check the data directory of a stopped node, or a backup: files, rows, hash trees, counts, log.
+    Verify(VerifyOptions),
+    /// Show what is on disk in the data directory of a stopped node, or in a backup.
+    #[command(subcommand)]
+    Debug(DebugCommand),
 }
 
 impl Command {
@@ -189,7 +220,13 @@ impl Command {
             | Self::Status
             | Self::Explain { .. }
             | Self::Conflicts { .. }
-            | Self::Links(_) => false,
+            | Self::Repair { .. }
+            | Self::Comparisons { .. }
+            | Self::Links(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Verify(_)
+            | Self::Debug(_) => false,
         }
     }
 }

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
+    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use values::Key;
-use wire::ClusterStatus;
+use wire::{BackupCall, BackupProgress, ClusterStatus};
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
 /// for tests.
@@ -33,12 +33,31 @@ pub trait Datastore: Send + Sync {
     /// and at as many others as the reply says; they get it when they can be reached.
     async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError>;
 
+    /// Has the replicas of the node that answers compared with those of other owners soon, and says
+    /// how far that is: begun without `since_ms`, asked about with the one that was answered.
+    async fn repair(&self, request: RepairRequest) -> Result<RepairProgress, RequestError> {
+        let _ = request;
+        Err(alone())
+    }
+
+    /// When the partitions of the node that answers were last found equal with each other owner, in
+    /// order of the partitions.
+    async fn comparisons(&self) -> Result<Vec<Comparison>, RequestError> {
+        Err(alone())
+    }
+
     /// How the cluster looks from the node that answers.
     async fn status(&self) -> Result<ClusterStatus, RequestError>;
 
     /// Cuts or restores the links between a member and all others: on development clusters, to see
     /// replicas diverge and converge.
     async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError>;
+
+    /// Begins a backup of the node that answers, in the background, or asks how far it is.
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        let _ = call;
+        Err(RequestError::Unsupported("only a node can be backed up".into()))
+    }
 
     /// Does one request.
     async fn request(&self, request: Request) -> Result<Answer, RequestError> {
@@ -47,4 +66,8 @@ pub trait Datastore: Send + Sync {
             .pop()
             .unwrap_or_else(|| Err(RequestError::Disconnected("no answer came".into())))
     }
+}
+
+fn alone() -> RequestError {
+    RequestError::Unsupported("there is no other replica to compare with".into())
 }

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
+    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
-    CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
-    append_frame, connect_client,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus,
+    HandshakeError, ReplyBody, append_frame, connect_client,
 };
 
 use crate::Datastore;
@@ -319,7 +319,10 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
+        CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
+        CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
+        CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
 }
@@ -389,9 +392,30 @@ impl Datastore for Client {
         }
     }
 
+    async fn repair(&self, request: RepairRequest) -> Result<RepairProgress, RequestError> {
+        match self.call(CallBody::Repair(request)).await? {
+            ReplyBody::Repair(progress) => progress,
+            _ => confused(),
+        }
+    }
+
+    async fn comparisons(&self) -> Result<Vec<Comparison>, RequestError> {
+        match self.call(CallBody::Comparisons).await? {
+            ReplyBody::Comparisons(found) => found,
+            _ => confused(),
+        }
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         match self.call(CallBody::Status).await? {
             ReplyBody::Status(status) => *status,
+            _ => confused(),
+        }
+    }
+
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        match self.call(CallBody::Backup(call)).await? {
+            ReplyBody::Backup(progress) => *progress,
             _ => confused(),
         }
     }

@@ -62,10 +62,16 @@ pub(crate) async fn status(
         "cluster": status.cluster,
         "node": status.node,
         "version": status.version,
-        "ready": *gateway.options.ready.borrow(),
+        "ready": gateway.options.is_ready(),
+        "out_of_service": *gateway.options.out_of_service.borrow(),
         "uptime_ms": status.uptime_ms,
         "keys": status.keys,
         "ring_version": status.ring_version,
+        "compared": {
+            "pairs": status.compared.pairs,
+            "never": status.compared.never,
+            "oldest_ms": status.compared.oldest_ms,
+        },
         "members": members,
         "counters": counters,
     });
@@ -91,10 +97,18 @@ pub(crate) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The node serves, or is starting or stopping.
+/// The node serves, or is starting or stopping, or its disk refuses what it writes.
 pub(crate) async fn readyz(State(gateway): Shared) -> Result<&'static str, Problem> {
-    if *gateway.options.ready.borrow() {
+    if gateway.options.is_ready() {
         return Ok("ok\n");
+    }
+    if let Some(reason) = gateway.options.out_of_service.borrow().clone() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "out-of-service",
+            "The node is out of service",
+            format!("{reason}; reads are still answered, use another node for writes"),
+        ));
     }
     Err(Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,

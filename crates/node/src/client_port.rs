@@ -137,7 +137,10 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Conflicts(_) => ReplyBody::Conflicts(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
         ReplyBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error()))),
+        ReplyBody::Repair(_) => ReplyBody::Repair(Err(error())),
+        ReplyBody::Comparisons(_) => ReplyBody::Comparisons(Err(error())),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
+        ReplyBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
     clock::encode(&ClientReply { id: reply.id, body }).into()
@@ -192,7 +195,10 @@ async fn answer(
         CallBody::Conflicts(request) => ReplyBody::Conflicts(datastore.conflicts(request).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
         CallBody::Buckets(call) => ReplyBody::Buckets(Box::new(datastore.buckets(call).await)),
+        CallBody::Repair(request) => ReplyBody::Repair(datastore.repair(request).await),
+        CallBody::Comparisons => ReplyBody::Comparisons(datastore.comparisons().await),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
+        CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
         }

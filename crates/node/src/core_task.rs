@@ -19,6 +19,7 @@ use crate::calls::{Calls, Kind};
 use crate::checkpoint_thread::IndexJob;
 use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
+use crate::health::Health;
 use crate::links::{Link, Outgoing};
 use crate::log_thread::LogJob;
 use crate::routing::Routes;
@@ -74,6 +75,8 @@ pub(crate) struct CoreTask {
     pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Told whether the disk takes what the loop writes.
+    pub(crate) health: Arc<Health>,
     /// Places of the log that the start found damaged, told by one loop.
     pub(crate) log_damage: u64,
     /// How long a request may have waited in the queue, in milliseconds.
@@ -109,6 +112,8 @@ struct Running {
     checkpoints: Checkpoints,
     /// When a disk that refuses batches is asked again.
     probe_at: Option<Instant>,
+    /// Why the disk refuses writes or checkpoints, as it was told last.
+    trouble: Option<StorageError>,
     /// When some of the hash trees are counted anew.
     recount_at: Instant,
     /// When what is due is removed.
@@ -148,6 +153,7 @@ impl Running {
             sweeping: true,
             checkpoints: Checkpoints::default(),
             probe_at: None,
+            trouble: None,
             recount_at: Instant::now() + RECOUNT_PAUSE,
             expire_at: Instant::now() + EXPIRE_PAUSE,
             stopping: None,
@@ -215,6 +221,7 @@ impl Running {
         self.recount_trees();
         self.expire();
         self.probe_disk();
+        self.watch_disk();
         self.task.outgoing.flush();
         if let Some(batch) = self.task.engine.take_batch() {
             // Dead rows come from clearing, large collections from adding: both are writes.
@@ -263,6 +270,16 @@ impl Running {
         if *self.probe_at.get_or_insert(now + PROBE_PAUSE) <= now {
             self.task.engine.probe();
             self.probe_at = Some(now + PROBE_PAUSE);
+        }
+    }
+
+    /// Tells when the disk begins or ceases to refuse what is written.
+    fn watch_disk(&mut self) {
+        let engine = &self.task.engine;
+        let trouble = engine.disk_error().or(engine.checkpoint_error());
+        if trouble != self.trouble.as_ref() {
+            self.task.health.tell(self.task.loop_index, trouble);
+            self.trouble = trouble.cloned();
         }
     }
 
@@ -526,6 +543,7 @@ impl Running {
             conflicts: self.task.engine.conflicts(),
             most_siblings: self.task.engine.most_siblings(),
             pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
+            compared: self.task.core.compared(self.now),
             counters,
         }
     }

@@ -7,6 +7,7 @@
 
 mod allowance;
 mod backoff;
+mod backups;
 mod calls;
 mod checkpoint_thread;
 mod client_port;
@@ -21,6 +22,7 @@ mod endings;
 mod event_loop;
 mod feed;
 mod gather;
+mod health;
 mod identity;
 mod inbound;
 mod life;
@@ -28,6 +30,7 @@ mod links;
 mod listen;
 mod log_thread;
 mod node;
+pub mod offline;
 mod places;
 mod recovery;
 mod routing;

@@ -85,6 +85,7 @@ impl Bound {
         let http = {
             let options = HttpOptions {
                 body_bytes_max: shared.config.limits.value_bytes + (64 << 10),
+                out_of_service: shared.health.subscribe(),
                 ..HttpOptions::new(ready)
             };
             let router = gateway_http::router(facade, options);

@@ -7,19 +7,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
-use replication::{Buckets, Core, CoreConfig, PolicyTable};
+use replication::{AntiEntropyConfig, Buckets, Core, CoreConfig, PolicyTable};
 use ring::Ring;
 use storage::EngineConfig;
 use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
+use crate::backups::{Backups, Source};
 use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::identity::{draw_incarnation, random_u64, ring_summary};
 use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
 use crate::listen::Bound;
@@ -118,6 +120,8 @@ impl Node {
             places: Places::new(bounds),
             seats: Seats::default(),
             endings: Endings::default(),
+            backups: Backups::default(),
+            health: Arc::new(Health::new(owners.count())),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -149,6 +153,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
+        let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
         let recovered = recover(directory, owners, |loop_index| EngineConfig {
             node: config.node(),
@@ -174,6 +179,12 @@ impl Node {
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
+        shared.backups.open(Source {
+            reader,
+            stamp,
+            shards: owners.shards(),
+            log: log_sender.clone(),
+        });
         let mut policies = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
@@ -200,6 +211,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                health: Arc::clone(&shared.health),
                 log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,
@@ -274,6 +286,7 @@ impl Node {
         self.ready.send_replace(false);
         self.closing.send_replace(true);
         self.unhurried = None;
+        self.shared.backups.close();
         let limit = self.shared.config.timeouts.stop;
         if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
@@ -304,6 +317,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         self.unhurried = None;
+        self.shared.backups.close();
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
 }
@@ -334,6 +348,12 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
     CoreConfig {
         node: config.node(),
         core: u8::try_from(loop_index).expect("loops are limited to 64"),
+        shards: shared.routes.owners().set(loop_index),
+        anti_entropy: AntiEntropyConfig {
+            interval_ms: config.anti_entropy.interval_ms,
+            bytes_per_second: (config.anti_entropy.bytes_per_second / u64::from(config.loops))
+                .max(1),
+        },
         incarnation: random_u64(),
         names,
         secret: shared.secret.clone(),

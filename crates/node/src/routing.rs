@@ -128,6 +128,9 @@ impl Routes {
             Body::Count { partitions, .. } => {
                 partitions.first().map_or(0, |&first| owners.of_partition(first))
             }
+            Body::Compare(compare) if compare.key().is_none() => {
+                compare.partition().map_or(0, |partition| owners.of_partition(partition))
+            }
             // The first loop has the registrar.
             Body::Policies { .. } => 0,
             body => match body.key() {

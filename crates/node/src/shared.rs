@@ -7,8 +7,10 @@ use ring::Ring;
 use tokio::sync::watch;
 use wire::Identity;
 
+use crate::backups::Backups;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::links::Link;
 use crate::places::Places;
 use crate::routing::Routes;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
+    pub(crate) backups: Backups,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Shared {

@@ -15,8 +15,9 @@ use storage::{StorageError, Ticket};
 use values::{ExpiryOp, Key, Operation, Scope};
 
 use crate::{
-    Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
-    Reply, Request, RequestError,
+    Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
+    Event, Message, Now, Reply, Request, RequestError,
+    anti_entropy::AntiEntropy,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
@@ -79,6 +80,7 @@ pub struct Core {
     forwards: Forwards,
     /// Keys that are to be read from all owners, so that what they lack is repaired.
     stale: Vec<Key>,
+    anti_entropy: AntiEntropy,
     /// In the first core of a node.
     registrar: Option<Registrar>,
 }
@@ -89,6 +91,7 @@ impl Core {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
         Self {
             registrar,
+            anti_entropy: AntiEntropy::new(&config),
             shared: Shared::new(config, ring),
             running: BTreeMap::new(),
             next_slot: 0,
@@ -118,6 +121,7 @@ impl Core {
                 self.shared.latencies.relinked(node);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.link_up(node, &mut turn);
+                self.anti_entropy.link_up(node, &mut turn);
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
@@ -144,6 +148,11 @@ impl Core {
     /// What was done so far.
     pub const fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// How long ago this core's partitions were found equal with other owners.
+    pub fn compared(&self, now: Now) -> ComparisonSummary {
+        self.anti_entropy.summary(now.monotonic_ms)
     }
 
     /// Requests under way, those included that were replied to and go on in the background.
@@ -206,6 +215,16 @@ impl Core {
                 return;
             }
             Call::Buckets(call) => return self.buckets(id, call, now, effects),
+            Call::Repair(request) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let progress = self.anti_entropy.repair(&request, &mut turn);
+                return turn.reply_to(id, Ok(Reply::Repair(progress)));
+            }
+            Call::Comparisons => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let found = self.anti_entropy.comparisons(&turn);
+                return turn.reply_to(id, Ok(Reply::Comparisons(found)));
+            }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
             Call::Conflicts(request) => {
@@ -434,6 +453,10 @@ impl Core {
                     None => turn.answer(from, id, Body::PoliciesKnown(Err(StorageError::Busy))),
                 }
             }
+            Body::Compare(compare) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.asked(from, id, compare, &mut turn);
+            }
             Body::Read { .. }
             | Body::Digest { .. }
             | Body::Merge { .. }
@@ -456,6 +479,7 @@ impl Core {
             | Body::Listed(_)
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
+            | Body::Compared(_)
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
@@ -472,8 +496,16 @@ impl Core {
                         registrar.answered(wait, body, &mut turn);
                     }
                 }
+                Some(Waiter::AntiEntropy(job)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    self.anti_entropy.answered(job, id.number, body, &mut turn);
+                }
                 Some(
-                    Waiter::Delivered(_) | Waiter::Unkept(_) | Waiter::Peer { .. } | Waiter::Nobody,
+                    Waiter::Delivered(_)
+                    | Waiter::Unkept(_)
+                    | Waiter::Peer { .. }
+                    | Waiter::Compared { .. }
+                    | Waiter::Nobody,
                 )
                 | None => {}
             },
@@ -542,6 +574,14 @@ impl Core {
                 }
                 replica::answer(from, id, question, answer, &mut turn);
             }
+            Some(Waiter::AntiEntropy(job)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.stored(job, answer, &mut turn);
+            }
+            Some(Waiter::Compared { from, id, asked }) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.told(from, id, asked, answer, &mut turn);
+            }
             Some(Waiter::Unkept(number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(owner) = self.unkept.stored(number, &answer, &mut turn) {
@@ -565,6 +605,7 @@ impl Core {
         self.shared.latencies.relinked(node);
         let mut turn = Turn::new(&mut self.shared, now, effects);
         self.delivery.link_down(node, &mut turn);
+        self.anti_entropy.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {
             registrar.link_down(node, &mut turn);
         }
@@ -584,6 +625,9 @@ impl Core {
                     if let Some(registrar) = &mut self.registrar {
                         registrar.time(&mut Turn::new(&mut self.shared, now, effects));
                     }
+                }
+                Timer::AntiEntropy => {
+                    self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));
                 }
                 Timer::Unkept => {
                     self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));

@@ -6,6 +6,7 @@
 //! A [`Core`] decides; a shell moves bytes. [`Event`]s come in, [`Effect`]s go out; cores of
 //! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
+mod anti_entropy;
 mod bucket_call;
 mod coordinator;
 mod core;
@@ -30,6 +31,10 @@ mod turn;
 mod unkept;
 
 pub use self::core::Core;
+pub use anti_entropy::{
+    AntiEntropyConfig, Compare, Compared, Comparison, ComparisonSummary, RepairProgress,
+    RepairRequest,
+};
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;

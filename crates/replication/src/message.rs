@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
-use crate::{Answer, Coordinated, PolicyTable, Request, RequestError, ViewDigest};
+use crate::{
+    Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
+};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -137,6 +139,10 @@ pub enum Body {
     },
     /// Answers [`Body::Policies`], once what it told is durable.
     PoliciesKnown(Result<KnownPolicies, StorageError>),
+    /// Asks another owner what it holds, to find what differs.
+    Compare(Compare),
+    /// Answers [`Body::Compare`].
+    Compared(Result<Compared, StorageError>),
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -168,6 +174,8 @@ impl Body {
             Self::Counted(_) => "counted",
             Self::Policies { .. } => "policies",
             Self::PoliciesKnown(_) => "policies_known",
+            Self::Compare(_) => "compare",
+            Self::Compared(_) => "compared",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
         }
@@ -184,6 +192,7 @@ impl Body {
             | Self::List { .. }
             | Self::Count { .. }
             | Self::Policies { .. }
+            | Self::Compare(_)
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
@@ -193,6 +202,7 @@ impl Body {
             | Self::Listed(_)
             | Self::Counted(_)
             | Self::PoliciesKnown(_)
+            | Self::Compared(_)
             | Self::Explained { .. } => false,
         }
     }
@@ -221,6 +231,7 @@ impl Body {
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
+            Self::Compare(_) | Self::Compared(_) => Self::Compared(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }
@@ -231,6 +242,7 @@ impl Body {
     /// partitions themselves).
     pub const fn key(&self) -> Option<&Key> {
         match self {
+            Self::Compare(compare) => compare.key(),
             Self::Forward(request) => Some(&request.key),
             Self::Read { key, .. }
             | Self::Digest { key, .. }

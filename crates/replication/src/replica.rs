@@ -25,7 +25,10 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
     let count = turn.shared.ring.partition_count().get();
     let question = Question::in_body(&body);
     let command = match body {
-        Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
+        Body::Read { key, scope } | Body::Digest { key, scope } => {
+            let is_owner = turn.shared.is_owner(&key);
+            read(key, scope, is_owner)
+        }
         Body::Hint { owner, key, delta } if owner == turn.me() => {
             let durability = turn.durability(&key);
             Command::Merge { key, delta, show: None, durability }
@@ -67,6 +70,8 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
+        | Body::Compare(_)
+        | Body::Compared(_)
         | Body::Explained { .. } => return,
     };
     if let Some(question) = question {
@@ -75,12 +80,8 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
 }
 
 /// Reads a key here: an owner its replica, a fallback what it holds for others too.
-pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
-    if turn.shared.is_owner(&key) {
-        Command::Read { key, scope }
-    } else {
-        Command::ReadHeld { key, scope }
-    }
+pub(crate) const fn read(key: Key, scope: Scope, is_owner: bool) -> Command {
+    if is_owner { Command::Read { key, scope } } else { Command::ReadHeld { key, scope } }
 }
 
 /// The answer about a key of a generation of its bucket that was dropped. It is no

@@ -16,6 +16,7 @@ use values::{Delta, Key};
 use crate::{
     Body, Buckets, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
     RequestId, RequestName,
+    anti_entropy::Asked,
     counters::Counters,
     journal::Journal,
     latency::{Latencies, Work},
@@ -45,6 +46,10 @@ pub(crate) enum Waiter {
     Delivered(NodeId),
     /// A peer that asked under this id.
     Peer { from: NodeId, id: RequestId, question: Question },
+    /// A peer that compares what both hold.
+    Compared { from: NodeId, id: RequestId, asked: Asked },
+    /// This job of anti-entropy.
+    AntiEntropy(u64),
     /// The registrar of bucket policies.
     Registrar(Wait),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
@@ -76,6 +81,7 @@ pub(crate) enum Timer {
     Delivery(NodeId),
     Unkept,
     Registrar,
+    AntiEntropy,
 }
 
 /// Where a request came from, so that its reply finds the way back.

@@ -57,6 +57,8 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
     // A jump is of two minutes at most, and there can be one after each request.
     let jumped_ms = if workload.jumps { 120_000 * workload.requests as u64 } else { 0 };
     let slack_ms = options.skew_ms + jumped_ms;
+    // What only an outbox held is lost with it, as with a disk.
+    let lost_disk = options.hints_lost > 0;
     let sim = Sim::new(seed, options);
     let mut random = Random::new(seed ^ 0x5eed);
     let keys = (0..workload.keys).map(|number| {
@@ -69,6 +71,7 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
         history: History {
             lost_state: has_disk_faults,
+            lost_disk,
             has_deadlines: workload.deadlines > 0,
             slack_ms,
             ..History::default()

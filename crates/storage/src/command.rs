@@ -78,6 +78,22 @@ pub enum Command {
         /// When it is acknowledged.
         durability: Durability,
     },
+    /// Takes note that this replica has all that another one had seen of a collection: the last step
+    /// of comparing them, after every element that differs was merged. Merges `context` and nothing
+    /// else, if this replica still has what it had seen until then; answered as a merge, or by
+    /// [`StorageError::Unseen`].
+    Complete {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// What this replica must have seen.
+        seen: CausalContext,
+        /// What the other one had seen before its elements were compared.
+        context: CausalContext,
+        /// When it is acknowledged.
+        durability: Durability,
+    },
     /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
     Defer {
@@ -248,6 +264,11 @@ pub struct OutboxPosition(pub Bytes);
 pub struct ListPosition(pub Bytes);
 
 impl ListPosition {
+    /// That of `key`.
+    pub fn of(key: &Key) -> Self {
+        Self(RowKey::of(key).as_bytes().to_vec().into())
+    }
+
     /// In which partition it lies; `None` if no listing gave it.
     pub fn partition(&self, partitions: PartitionCount) -> Option<Partition> {
         RowKey::partition(&self.0, partitions)
@@ -375,4 +396,11 @@ pub enum StorageError {
     /// The key is of a generation of its bucket that was dropped. Nothing is shown or kept of it.
     #[error("the bucket was dropped, with all that was written to it before")]
     Dropped,
+    /// The replica has not seen, or has lost, what a comparison rests on. Nothing was done.
+    #[error("the replica has lost some of what it was compared by: compare again")]
+    Unseen,
+    /// The two nodes are not both owners of what is to be compared, by the ring or the bucket
+    /// policies that this one has, or the question is out of bounds. Nothing was done.
+    #[error("{0}: not to be compared with this node")]
+    Incomparable(String),
 }

@@ -190,6 +190,11 @@ impl<R: IndexRead> Engine<R> {
                     Ok(())
                 })
             }
+            Command::Complete { key, tag, seen, context, durability } => {
+                self.complete(&key, tag, &seen, context).map(|()| {
+                    self.settle(ticket, Answer::Merged(None), durability, answers);
+                })
+            }
             Command::Defer { owner, key, delta, durability } => {
                 self.defer(owner, &key, &delta).map(|()| {
                     self.settle(ticket, Answer::Durable, durability, answers);
@@ -382,7 +387,7 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<Answer, StorageError> {
         let Asked { operation, lifetime, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
-        let mut view = self.show(at, key, &header, &operation.scope())?;
+        let mut view = self.show(at, key, header.clone(), &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {
@@ -419,7 +424,7 @@ impl<R: IndexRead> Engine<R> {
         let mut widened = None;
         if schedules && tag == Tag::MAP {
             // It covers the increments of fields that the operation does not name, too.
-            let removal = self.show(at, key, &header, &Scope::Removal)?;
+            let removal = self.show(at, key, header.clone(), &Scope::Removal)?;
             add_tallies(widened.insert(view.clone()), &removal);
         }
         let seen = widened.as_ref().unwrap_or(&view);

@@ -29,6 +29,8 @@
 //! first. A key or element under a digest has its
 //! full bytes in the record, and whoever reads the record compares them.
 
+use std::borrow::Cow;
+
 use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
 use values::{Blob, BucketId, Key, Tag};
@@ -39,8 +41,10 @@ const TOKEN_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
 /// Longest element that stands in its row's key whole. Order of elements rests on it for ever.
 pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
+/// Longest part of an element row's key that stands for the element.
+pub(crate) const ELEMENT_PART_MAX: usize = ELEMENT_INLINE_MAX + DIGEST_BYTES;
 /// What is left for the key's form beside the longest element part, the tag and two lengths.
-const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
+const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_PART_MAX;
 const SWEEP: &[u8] = b"sweep";
 const NOTE: &[u8] = b"note";
 /// Bits of a form's first byte.
@@ -159,12 +163,7 @@ impl RowKey {
     /// Key of the row of `element`.
     pub(crate) fn element(&self, tag: Tag, element: &[u8]) -> Vec<u8> {
         let mut bytes = self.elements(tag);
-        if is_long_element(element) {
-            bytes.extend_from_slice(&element[..ELEMENT_INLINE_MAX]);
-            bytes.extend_from_slice(&Sha256::digest(element));
-        } else {
-            bytes.extend_from_slice(element);
-        }
+        bytes.extend_from_slice(&element_part(element));
         bytes
     }
 
@@ -211,6 +210,14 @@ pub(crate) const fn note_prefix() -> &'static [u8] {
     NOTE
 }
 
+/// What of the key of an element's row stands for the element.
+pub(crate) fn element_part(element: &[u8]) -> Cow<'_, [u8]> {
+    if !is_long_element(element) {
+        return Cow::Borrowed(element);
+    }
+    Cow::Owned([&element[..ELEMENT_INLINE_MAX], &Sha256::digest(element)[..]].concat())
+}
+
 /// Whether the record must hold the full element.
 pub(crate) fn is_long_element(element: &[u8]) -> bool {
     element.len() > ELEMENT_INLINE_MAX
@@ -231,6 +238,16 @@ pub(crate) const fn sweep_prefix() -> &'static [u8] {
 pub(crate) fn parse_sweep(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     let (&tag, at) = bytes.strip_prefix(SWEEP)?.split_first()?;
     Some((Tag(tag), RowKey::read(at)?))
+}
+
+/// Takes the key of an element row, or of one about elements, apart: its key's place, the tag, and what
+/// follows.
+pub(crate) fn parse_elements(bytes: &[u8]) -> Option<(RowKey, Tag, &[u8])> {
+    let (token, rest) = bytes.split_at_checked(TOKEN_BYTES)?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (form, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let (&tag, part) = rest.split_first()?;
+    Some((RowKey::read(&[token, form].concat())?, Tag(tag), part))
 }
 
 /// Key of the row that lists the key at `at` among those in conflict.
@@ -382,7 +399,9 @@ mod tests {
         // Generation 0 has one form only.
         let zero = [&[0; 16][..], &[2, 1], &[0; 8], b"bk"].concat();
         assert_eq!(RowKey::parse(&zero), None);
-        assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at)));
+        assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at.clone())));
+        let element = at.element(Tag::MAP, b"field");
+        assert_eq!(parse_elements(&element), Some((at, Tag::MAP, &b"field"[..])));
     }
 
     #[test]

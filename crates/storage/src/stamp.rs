@@ -8,30 +8,30 @@
 mod ring;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use clock::NodeId;
-use xxhash_rust::xxh3::xxh3_64;
 
+use crate::sealed_text;
 use crate::seam::{Files, SeamError};
 pub use ring::StampedRing;
 
 /// What is to be said to whoever may have to start without the data that a directory held.
-pub const STARTING_EMPTY: &str = "start with an empty directory (only keys that are then read are \
-                                  filled from other replicas: read all of them with r = n before \
-                                  another node is touched; in a cluster of one nothing is)";
+pub const STARTING_EMPTY: &str = "start with an empty directory (the other owners bring back what \
+                                  they hold: wait until `merganser status` says that all \
+                                  partitions were found equal before another node is touched; in a \
+                                  cluster of one nothing comes back)";
 
 /// Name of the file that holds the stamp.
 pub const STAMP_FILE: &str = "stamp";
 
 /// Where a stamp is written before it gets its name.
-const DRAFT_FILE: &str = "stamp.new";
+pub(crate) const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
 pub const DIRECTORY_FORMAT: u32 = 5;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
-const STAMP_MAX: usize = 4_096;
+pub(crate) const STAMP_MAX: usize = 4_096;
 
 /// Longest name of a cluster or node, in bytes.
 const NAME_MAX: usize = 255;
@@ -144,6 +144,12 @@ pub enum StampError {
          lost; choose an empty directory, or restore the file `stamp` from a backup"
     )]
     Unstamped(String),
+    /// There is no stamp.
+    #[error(
+        "there is no stamp: this is no data directory of Merganser's, or the file `stamp` was lost \
+         (restore it from a backup)"
+    )]
+    Missing,
     /// A name that a stamp cannot hold.
     #[error(
         "{0:?} cannot name a cluster or a node: use 1 to {NAME_MAX} bytes without quotes, \
@@ -225,30 +231,32 @@ impl DirectoryStamp {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Self { format, cluster, node, node_name, partitions, shards, ring, directory } = self;
-        let mut text = format!(
+        let text = format!(
             "{TITLE}format = {format}\ncluster = \"{cluster}\"\nnode = \"{node_name}\"\n\
              node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n\
              directory = \"{directory:016x}\"\n{}",
             ring.text()
         );
-        let checksum = xxh3_64(text.as_bytes());
-        writeln!(text, "checksum = \"{checksum:016x}\"").expect("a String takes every write");
-        text
+        sealed_text::seal(&text)
+    }
+
+    /// The stamp of a directory that stands, whoever's it is: for tools that look at one.
+    pub fn read(files: &impl Files) -> Result<Self, StampError> {
+        match files.length(STAMP_FILE)? {
+            None => Err(StampError::Missing),
+            Some(length) if length > STAMP_MAX as u64 => {
+                Err(StampError::Damaged(format!("it has {length} bytes")))
+            }
+            Some(_) => Self::parse(&files.read(STAMP_FILE, 0, STAMP_MAX)?, DIRECTORY_FORMAT),
+        }
     }
 
     /// Reads a stamp whose format is `format`; of any other it reads only the format.
-    fn parse(bytes: &[u8], format: u32) -> Result<Self, StampError> {
+    pub(crate) fn parse(bytes: &[u8], format: u32) -> Result<Self, StampError> {
         let damaged = |what: &str| StampError::Damaged(what.into());
-        let text = str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
-        let (body, checksum) = text
-            .strip_suffix("\"\n")
-            .and_then(|text| text.rsplit_once("checksum = \""))
-            .ok_or_else(|| damaged("it does not end with its checksum"))?;
-        if checksum != format!("{:016x}", xxh3_64(body.as_bytes())) {
-            return Err(damaged("its checksum does not match"));
-        }
+        let body = sealed_text::open(bytes).map_err(damaged)?;
         let fields: BTreeMap<&str, &str> = body
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -377,14 +385,15 @@ mod tests {
         assert!(refusal(other).contains("node \"000000000000001f\", this is node \"0000"));
         let format = DIRECTORY_FORMAT + 1;
         let other = DirectoryStamp { format, ..stamp() };
-        // Nothing fills an empty replica by itself: whoever starts one must know.
+        // An empty replica takes a while to be filled: whoever starts one must know.
         assert_eq!(
             refusal(other),
             format!(
                 "the data directory has format {DIRECTORY_FORMAT}, this version of merganser reads \
                  format {format}: run the version that wrote it, or start with an empty directory \
-                 (only keys that are then read are filled from other replicas: read all of them \
-                 with r = n before another node is touched; in a cluster of one nothing is)"
+                 (the other owners bring back what they hold: wait until `merganser status` says \
+                 that all partitions were found equal before another node is touched; in a cluster \
+                 of one nothing comes back)"
             )
         );
         let other = DirectoryStamp { partitions: 64, ..stamp() };

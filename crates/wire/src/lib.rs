@@ -5,11 +5,13 @@
 //! [`ClientCall`]s one way and [`ClientReply`]s the other. Every frame is a 4-byte big-endian
 //! length and one value in the project's one encoding; whatever is malformed ends the connection.
 
+mod backup;
 mod call;
 mod frame;
 mod handshake;
 mod operation_name;
 
+pub use backup::{BackupCall, BackupProgress, BackupTaken};
 pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,

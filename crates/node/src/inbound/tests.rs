@@ -13,9 +13,11 @@ use values::{BytesOp, Key, Operation};
 use wire::{FrameHeader, Identity, OperationName, append_frame};
 
 use super::*;
+use crate::backups::Backups;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
+use crate::health::Health;
 use crate::identity::ring_summary;
 use crate::links::Link;
 use crate::places::Places;
@@ -61,6 +63,8 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         places: Places::new(Bounds { connections: 1, refusals: 1 }),
         seats: Seats::default(),
         endings: Endings::default(),
+        backups: Backups::default(),
+        health: Arc::new(Health::new(1)),
         config,
     };
     (shared, received)

@@ -144,7 +144,7 @@ async fn an_index_that_is_gone_is_a_loss_that_the_operator_must_see() {
     for error in [empty, missing] {
         let expected = "index is damaged (data.mdb is missing or empty): restore it from a backup, \
                         or move the node's whole data directory away and start with an empty \
-                        directory (only keys that are then read are filled from other replicas";
+                        directory (the other owners bring back what they hold";
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
-    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, PolicyTable,
-    Reply, Request, RequestError,
+    Answer, AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
+    Message, Now, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, PartitionCount, Ring};
 use storage::{
@@ -299,6 +299,8 @@ impl Node {
         let config = CoreConfig {
             node: id,
             core: 0,
+            shards: ShardSet::all(Shards::new(partitions, 4)),
+            anti_entropy: AntiEntropyConfig::OFF,
             incarnation: id.0,
             names: BTreeMap::new(),
             secret: ClusterSecret::new(*b"secret"),
