@@ -13,6 +13,8 @@ mod crash;
 mod disk;
 #[path = "system/faces.rs"]
 mod faces;
+#[path = "system/membership.rs"]
+mod membership;
 #[path = "system/process.rs"]
 mod process;
 #[path = "system/wipe.rs"]

@@ -82,6 +82,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             let code = match command {
                 Command::Ring { key, .. } => cluster::ring(&printer, &*datastore, name, key).await,
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
+                Command::Cluster(command) => cluster::cluster(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {
                     explain::explain(&printer, &*datastore, name, key, svg).await

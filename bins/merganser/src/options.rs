@@ -137,6 +137,9 @@ pub(crate) enum Command {
     Bucket(BucketCommand),
     /// Show members, links and what waits for whom.
     Status,
+    /// Change who belongs to the cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
     Explain {
         /// The key.
@@ -218,6 +221,7 @@ impl Command {
             | Self::Ring { .. }
             | Self::Bucket(_)
             | Self::Status
+            | Self::Cluster(_)
             | Self::Explain { .. }
             | Self::Conflicts { .. }
             | Self::Repair { .. }
@@ -257,10 +261,26 @@ pub(crate) struct StartOptions {
     /// Where to answer other nodes and native clients.
     #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) peer: Option<SocketAddr>,
-    /// A member of the cluster, this node included, by name and peer address; give one for each.
+    /// Where other nodes reach this one, if not at `--peer`.
+    #[arg(long, env = "MERGANSER_ADVERTISE", value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// The peer address of a node by which the cluster is found; give several.
+    #[arg(long = "seed", env = "MERGANSER_SEEDS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub(crate) seeds: Vec<String>,
+    /// Begin a new cluster, unless the data directory is of one already.
+    #[arg(long)]
+    pub(crate) bootstrap: bool,
+    /// What this node fails together with.
+    #[arg(long, env = "MERGANSER_ZONE")]
+    pub(crate) zone: Option<String>,
+    /// Its capacity beside that of the others, 1 to 1000. Counts at the first start.
+    #[arg(long, env = "MERGANSER_WEIGHT")]
+    pub(crate) weight: Option<u16>,
+    /// A founder of a cluster that begins with several, this node included, by name and peer address; give
+    /// one for each.
     ///
     /// What the member fails together with and its capacity beside that of the others may follow: all
-    /// members must be told the same.
+    /// founders must be told the same.
     #[arg(
         long = "member",
         value_name = "NAME=HOST:PORT[,zone=ZONE][,weight=WEIGHT]",
@@ -586,6 +606,36 @@ pub(crate) enum MapCommand {
         /// The key.
         key: String,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show every member that was ever heard of: where it stands, and whether the node takes it for alive.
+    Members,
+    /// Make a member that joins a full one.
+    Join {
+        /// The member's name.
+        member: String,
+    },
+    /// Have a member go in good order.
+    Leave {
+        /// The member's name.
+        member: String,
+    },
+    /// Declare a dead member gone for good.
+    Remove {
+        /// The member's name.
+        member: String,
+    },
+    /// Give a member another capacity beside that of the others.
+    Weight {
+        /// The member's name.
+        member: String,
+        /// 1 to 1000.
+        weight: u16,
+    },
+    /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
+    Merge,
 }
 
 #[derive(Subcommand)]

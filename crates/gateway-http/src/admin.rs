@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use membership::Liveness;
 use serde_json::{Map, Value, json};
 use wire::{ClusterStatus, MemberStatus};
 
@@ -62,6 +63,7 @@ pub(crate) async fn status(
         "cluster": status.cluster,
         "node": status.node,
         "version": status.version,
+        "waiting": status.waiting,
         "ready": gateway.options.is_ready(),
         "out_of_service": *gateway.options.out_of_service.borrow(),
         "uptime_ms": status.uptime_ms,
@@ -83,6 +85,11 @@ fn member(member: &MemberStatus) -> Value {
         "node": member.node.to_string(),
         "name": member.name,
         "peer_address": member.peer_address,
+        "generation": member.generation,
+        "state": member.state.word(),
+        "suspected": member.liveness == Liveness::Suspected,
+        "phi": member.phi,
+        "version": member.version,
         "connected": member.connected,
         "cut": member.cut,
         "zone": member.zone,

@@ -20,7 +20,7 @@ use crate::checkpoint_thread::IndexJob;
 use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
 use crate::health::Health;
-use crate::links::{Link, Outgoing};
+use crate::links::{LinkMap, Outgoing};
 use crate::log_thread::LogJob;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
@@ -67,7 +67,7 @@ pub(crate) struct CoreTask {
     pub(crate) core: Core,
     pub(crate) engine: Engine<ShardReader>,
     pub(crate) outgoing: Outgoing,
-    pub(crate) links: Vec<Arc<Link>>,
+    pub(crate) links: Arc<LinkMap>,
     pub(crate) routes: Routes,
     pub(crate) log: Sender<LogJob>,
     pub(crate) index: Sender<IndexJob>,
@@ -297,6 +297,21 @@ impl Running {
             Urgent::Checkpointed { result } => self.checkpointed(result),
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Members { links, names } => {
+                self.task.outgoing.set_links(&links);
+                self.task.links = links;
+                self.step(Event::Names(names.as_ref().clone()));
+            }
+            Urgent::Suspected { node, suspected } => {
+                self.step(Event::Suspected { node, suspected })
+            }
+            Urgent::Ring(ring) => {
+                self.task.outgoing.header_mut().ring_version = ring.version();
+                self.step(Event::Ring(ring.as_ref().clone()));
+            }
+            Urgent::Incarnation(incarnation) => {
+                self.task.outgoing.header_mut().incarnation = incarnation;
+            }
             Urgent::Buckets(buckets) => {
                 self.task.engine.set_tree_classes(buckets.tree_classes());
                 self.step(Event::Buckets(buckets));
@@ -542,7 +557,7 @@ impl Running {
             live_keys: self.task.engine.live_keys(),
             conflicts: self.task.engine.conflicts(),
             most_siblings: self.task.engine.most_siblings(),
-            pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
+            pending: self.task.links.keys().map(|&node| (node, pending(node))).collect(),
             compared: self.task.core.compared(self.now),
             counters,
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stamp      whose data this is (crate storage)
+//! members    what membership left for the next start
 //! .lock      held while a process uses the directory
 //! .secret    of a cluster that was given none, readable by its owner only
 //! index/     LMDB
@@ -14,11 +15,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clock::ClusterSecret;
-use storage::{
-    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, StampedRing, check_or_write,
-};
+use storage::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
-use wire::RingSummary;
 
 use crate::config::NodeConfig;
 use crate::identity::{random_bytes, random_u64};
@@ -46,8 +44,8 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens the directory of a node whose keys are placed by `ring`.
-    pub(crate) fn open(config: &NodeConfig, ring: &RingSummary) -> Result<Self, StartError> {
+    /// Opens the directory of a node.
+    pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(&config.data)?;
         let dir = lock.dir().to_owned();
         let wanted = DirectoryStamp {
@@ -57,11 +55,6 @@ impl DataDirectory {
             node_name: config.name.clone(),
             partitions: config.partitions.get(),
             shards: SHARDS.into(),
-            ring: StampedRing {
-                digest: ring.digest,
-                members: ring.members,
-                names: ring.names.iter().cloned().collect(),
-            },
             directory: random_u64(),
         };
         let refused = |source| StartError::Stamp { dir: dir.clone(), source };

@@ -22,9 +22,11 @@ use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
 use crate::health::Health;
-use crate::identity::{draw_incarnation, random_u64, ring_summary};
-use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
+use crate::identity::random_u64;
+use crate::links::{HeaderBase, Link, LinkMap, Outgoing};
 use crate::listen::Bound;
+use crate::members::{Members, View};
+use crate::membership_start::prepare;
 use crate::places::Places;
 use crate::recovery::{Recovered, recover};
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
@@ -34,11 +36,8 @@ use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, descriptors, dial, event_loop, log_thread};
+use crate::{checkpoint_thread, descriptors, event_loop, log_thread, membership_thread};
 
-/// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
-/// 5 without a node holding two copies of a partition.
-const SPREAD: usize = 5;
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
 /// Deltas of the outbox under way to one owner from one loop. A guess.
@@ -56,7 +55,6 @@ pub struct Node {
     datastore: Arc<NodeDatastore>,
     addresses: Listeners,
     closing: watch::Sender<bool>,
-    ready: watch::Sender<bool>,
     /// Dropped once checkpoints are to take no rests.
     unhurried: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -72,7 +70,8 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Starts a node. It serves when this returns; [`Node::linked`] waits for the other members.
+    /// Starts a node. It serves when this returns if it knows its cluster's ring; [`Node::serving`] waits for
+    /// that, [`Node::linked`] for the other founders.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let bound = Bound::new(config.listen)?;
         Self::start_bound(config, bound, None)
@@ -85,16 +84,29 @@ impl Node {
         switchboard: Option<Switchboard>,
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
-        let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
-        let summary = ring_summary(&ring, config.names());
-        let mut directory = DataDirectory::open(&config, &summary)?;
+        let mut directory = DataDirectory::open(&config)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
+        let prepared = prepare(&config, &config.data)?;
+        let view = View {
+            incarnation: prepared.gossip.own().entry.incarnation,
+            admitted: BTreeMap::new(),
+            states: BTreeMap::new(),
+            ring: prepared.ring.clone(),
+            waiting: prepared.ring.is_none().then(|| "this node looks for its cluster".into()),
+        };
+        let is_serving = view.waiting.is_none();
+        let first_identity = Identity {
+            cluster: config.cluster.clone(),
+            node: config.node(),
+            name: config.name.clone(),
+            incarnation: view.incarnation,
+            partitions: config.partitions.get(),
+        };
+        let (members, notices) = Members::new(view);
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
-        let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
         let (closing, closing_seen) = watch::channel(false);
-        let (ready, ready_seen) = watch::channel(false);
         let nodes = switchboard.as_ref().map_or(1, |nodes| nodes.len());
         let bounds = bounds(&config, nodes);
         let switch = switchboard
@@ -102,18 +114,13 @@ impl Node {
             .and_then(|switches| switches.get(&config.name).cloned())
             .unwrap_or_else(Switch::new);
         let shared = Arc::new(Shared {
-            identity: Identity {
-                cluster: config.cluster.clone(),
-                node: config.node(),
-                name: config.name.clone(),
-                incarnation: draw_incarnation(),
-                ring: summary,
-            },
+            first_identity,
             secret,
-            ring,
             clock: NodeClock::start(),
             routes: Routes::new(handles, owners),
-            links,
+            members,
+            serving: watch::Sender::new(false),
+            links: watch::Sender::new(Arc::new(LinkMap::new())),
             links_changed: watch::Sender::new(0),
             switch,
             closing: closing_seen,
@@ -129,7 +136,6 @@ impl Node {
             addresses: bound.addresses,
             datastore,
             closing,
-            ready,
             unhurried: None,
             threads: Vec::new(),
             lock,
@@ -137,11 +143,12 @@ impl Node {
         };
         // If a thread cannot be started, dropping the node ends those that were.
         node.start_storage(directory, ends)?;
-        node.start_links(queues);
-        bound.serve(&node.shared, &node.datastore, ready_seen);
-        node.ready.send_replace(true);
-        tracing::info!(node = node.name(), resp = %node.addresses.resp, http = %node.addresses.http,
-            peer = %node.addresses.peer, loops = owners.count(), "node serves");
+        bound.serve(&node.shared, &node.datastore);
+        node.shared.serving.send_replace(is_serving);
+        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices)?;
+        node.threads.push(thread);
+        tracing::info!(node = node.name(), is_serving, resp = %node.addresses.resp, http = %node.addresses.http,
+            peer = %node.addresses.peer, loops = owners.count(), "node started");
         Ok(node)
     }
 
@@ -153,6 +160,11 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
+        // A node that does not know the ring yet refuses requests until it does.
+        let ring = match &shared.members.view().ring {
+            Some(ring) => Ring::clone(ring),
+            None => Ring::place(&[config.node().into()], config.partitions, 1, None)?.ring,
+        };
         let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
         let recovered = recover(directory, owners, |loop_index| EngineConfig {
@@ -197,16 +209,16 @@ impl Node {
             engine.set_tree_classes(buckets.tree_classes());
             let header = HeaderBase {
                 sender: config.node(),
-                incarnation: shared.identity.incarnation,
-                ring_version: shared.ring.version(),
+                incarnation: shared.first_identity.incarnation,
+                ring_version: ring.version(),
             };
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
-                core: Core::new(core_config(shared, loop_index, policies), shared.ring.clone()),
+                core: Core::new(core_config(shared, loop_index, policies), ring.clone()),
                 engine,
-                outgoing: Outgoing::new(header, &shared.links),
-                links: shared.links.clone(),
+                outgoing: Outgoing::new(header),
+                links: shared.links(),
                 routes: routes.clone(),
                 log: log_sender.clone(),
                 index: index_sender.clone(),
@@ -224,16 +236,6 @@ impl Node {
         Ok(())
     }
 
-    /// Links are dealt to the loops one by one.
-    fn start_links(&self, queues: Vec<LinkQueue>) {
-        for queue in queues {
-            let shared = Arc::clone(&self.shared);
-            let job = Job::new(move || drop(tokio::task::spawn_local(dial::run(shared, queue))));
-            // A loop that ended already takes nothing more.
-            let _ = self.shared.routes.handle(self.shared.routes.next()).jobs.send(job);
-        }
-    }
-
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.shared.config.name
@@ -241,7 +243,7 @@ impl Node {
 
     /// The node's id.
     pub fn id(&self) -> clock::NodeId {
-        self.shared.identity.node
+        self.shared.first_identity.node
     }
 
     /// Where the node listens; ports that were configured as 0 are known here.
@@ -259,7 +261,19 @@ impl Node {
         Arc::clone(&self.datastore) as _
     }
 
-    /// Waits until the node is connected to every other member. For a time limit wrap it in one.
+    /// Why the node does not serve, if it does not.
+    pub fn waiting(&self) -> Option<String> {
+        self.shared.members.view().waiting.clone()
+    }
+
+    /// Waits until the node serves.
+    pub async fn serving(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.serving.subscribe().wait_for(|serving| *serving).await;
+    }
+
+    /// Waits until the node is connected to every other founder, and every other member that it has
+    /// heard of. For a time limit wrap it in one.
     pub async fn linked(&self) {
         self.links_follow(|_| false).await;
     }
@@ -267,12 +281,15 @@ impl Node {
     /// Waits until the node's links are up or down as they must be, given whose are cut.
     pub(crate) async fn links_follow(&self, is_cut: impl Fn(&str) -> bool) {
         let mut changed = self.shared.links_changed.subscribe();
-        let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
+        let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.name);
         loop {
             changed.mark_unchanged();
             // Looked at without the lock of `links_changed`: whoever changes a link takes that one
             // while it holds the link's.
-            if self.shared.links.iter().all(|link| link.is_announced_up() == up(link)) {
+            let links = self.shared.links();
+            let all_known =
+                self.shared.config.peers.iter().all(|peer| links.contains_key(&peer.node));
+            if all_known && links.values().all(|link| link.is_announced_up() == up(link)) {
                 return;
             }
             // The sender lives as long as `self`.
@@ -283,8 +300,8 @@ impl Node {
     /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
     /// limit), brings it into the index and gives the directory back.
     pub async fn stop(mut self) {
-        self.ready.send_replace(false);
         self.closing.send_replace(true);
+        self.shared.serving.send_replace(false);
         self.unhurried = None;
         self.shared.backups.close();
         let limit = self.shared.config.timeouts.stop;
@@ -342,9 +359,6 @@ fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
 
 fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> CoreConfig {
     let config = &shared.config;
-    let mut names: BTreeMap<_, _> =
-        config.peers.iter().map(|peer| (peer.node, peer.name.clone())).collect();
-    names.insert(config.node(), config.name.clone());
     CoreConfig {
         node: config.node(),
         core: u8::try_from(loop_index).expect("loops are limited to 64"),
@@ -355,7 +369,7 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
                 .max(1),
         },
         incarnation: random_u64(),
-        names,
+        names: BTreeMap::from([(config.node(), config.name.clone())]),
         secret: shared.secret.clone(),
         default_policy: config.default_policy,
         policies,

@@ -127,6 +127,11 @@ impl Core {
                 }
             }
             Event::Due { keys } => self.due(&keys, now, effects),
+            Event::Ring(ring) => self.shared.ring = ring,
+            Event::Names(names) => self.shared.config.names = names,
+            Event::Suspected { node, suspected } => {
+                self.shared.latencies.suspected(node, suspected);
+            }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
+use ring::Ring;
 use storage::{ConflictPage, ShardSet, Ticket};
 use values::{Key, Limits, ManySiblings};
 
@@ -111,6 +112,17 @@ pub enum Event {
         /// Keys with their earliest deadlines.
         keys: Vec<(Key, u64)>,
     },
+    /// Keys are placed by this ring from now on.
+    Ring(Ring),
+    /// What the members are called.
+    Names(BTreeMap<NodeId, String>),
+    /// Whether membership takes a member for dead. It is then asked and not waited for, until it answers.
+    Suspected {
+        /// Which.
+        node: NodeId,
+        /// Whether.
+        suspected: bool,
+    },
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
     /// Messages to this node can be sent now.
@@ -171,7 +183,7 @@ pub struct CoreConfig {
     /// Random bits of the process's start (mixed with `core` where a node has several): requests
     /// are numbered from it on, so that no answer to an earlier process is taken for one's own.
     pub incarnation: u64,
-    /// Names of all members, for explanations.
+    /// Names of the members that are known at the start, for explanations.
     pub names: BTreeMap<NodeId, String>,
     /// Keys the MAC of context tokens.
     pub secret: ClusterSecret,

@@ -48,8 +48,7 @@ pub use seam::{
 pub use shard::{Shard, ShardSet, Shards};
 pub use single::SingleEngine;
 pub use stamp::{
-    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
-    check_or_write,
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, check_or_write,
 };
 pub use tree::{
     ElementKey, ElementKeys, ElementRange, TREE_FANOUT, TreeClasses, TreeKey, TreeKeys, TreeNode,

@@ -12,7 +12,9 @@ mod handshake;
 mod operation_name;
 
 pub use backup::{BackupCall, BackupProgress, BackupTaken};
-pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};
+pub use call::{
+    CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus, MemberStatus, ReplyBody,
+};
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
     OversizeFrame, PEER_FRAME_BYTES_MAX, PeerFrame, append_frame, append_peer_frame, frames,
@@ -20,7 +22,7 @@ pub use frame::{
 };
 pub use handshake::{
     Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,
-    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Refusal, RingDifference, RingSummary, Role,
-    Welcome, accept, connect_client, connect_peer,
+    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Purpose, Refusal, Role, Welcome, accept,
+    connect_client, connect_peer,
 };
 pub use operation_name::OperationName;

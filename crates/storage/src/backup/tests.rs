@@ -9,7 +9,7 @@ use super::manifest::MANIFEST;
 use super::*;
 use crate::{
     DIRECTORY_FORMAT, DirectoryStamp, Files, IndexRead, IndexWrite, RowChange, SeamError, SimFiles,
-    SimIndex, StampedRing, Table, log_parts,
+    SimIndex, Table, log_parts,
 };
 
 fn stamp(directory: u64, node_name: &str) -> DirectoryStamp {
@@ -20,7 +20,6 @@ fn stamp(directory: u64, node_name: &str) -> DirectoryStamp {
         node_name: node_name.into(),
         partitions: 16,
         shards: 4,
-        ring: StampedRing { digest: [7; 16], members: 1, names: vec!["n1".into()] },
         directory,
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::{Backup, DIRECTORY_FORMAT, DirectoryStamp, StampedRing, Taking, log_parts, restore};
+use crate::{Backup, DIRECTORY_FORMAT, DirectoryStamp, Taking, log_parts, restore};
 
 /// A disk made of a backup of `disk`, as a node takes it.
 fn restored(disk: &SimDisk) -> SimDisk {
@@ -15,7 +15,6 @@ fn restored(disk: &SimDisk) -> SimDisk {
         node_name: "n1".into(),
         partitions: 16,
         shards: 4,
-        ring: StampedRing { digest: [7; 16], members: 1, names: vec!["n1".into()] },
         directory: 0,
     };
     let mut taking = Taking::begin(files.clone(), files.clone(), &stamp).unwrap();
