@@ -25,6 +25,7 @@ use crate::config::NodeConfig;
 use crate::data_directory::{SECRET, SECRET_DRAFT, keep};
 use crate::identity::wall_ms;
 use crate::log_thread::LogJob;
+use crate::snapshot_file;
 
 /// What a backup is made of. Holds up the end of the threads of log and index while it is there.
 #[derive(Clone, Debug)]
@@ -233,6 +234,12 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
         Ok(secret) => keep(directory, &secret).map_err(system)?,
         Err(error) if error.kind() == ErrorKind::NotFound => (),
         Err(reason) => return Err(Failed::System { path: data.join(SECRET), reason }),
+    }
+    let members = data.join(snapshot_file::FILE);
+    match fs::read(&members) {
+        Ok(bytes) => taking.keep_members(&bytes)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(reason) => return Err(Failed::System { path: members, reason }),
     }
     let hold = Hold::take(&source.log)?;
     let taken = source.reader.snapshot(|snapshot| -> Result<_, Failed> {

@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use storage::{Backup, BackupError, MANIFEST_FILE, Manifest};
+use storage::{Backup, BackupError, Files, MANIFEST_FILE, Manifest};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions};
 
 use super::OfflineError;
 use crate::data_directory::{INDEX, INDEXED, SECRET, create_durably, keep};
+use crate::snapshot_file;
 
 /// How far a restore is: the backup is read and checked, its rows are written, they are read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,11 @@ pub fn restore(
     }
     let total = 2 * held.manifest().rows;
     let mut files = DiskFiles::open(data)?;
+    if let Some(members) = held.members().map_err(failed)? {
+        let kept = files.append(snapshot_file::FILE, &members);
+        let kept = kept.and_then(|()| files.sync(snapshot_file::FILE));
+        kept.map_err(|error| failed(BackupError::Data(error)))?;
+    }
     storage::restore(&held, &mut writer, &reader, &mut files, &mut |rows| {
         passed(RestoreProgress::Rows(rows, total));
     })

@@ -16,6 +16,8 @@ pub(super) const DRAFT: &str = "manifest.new";
 pub(super) const ROWS: &str = "rows-";
 pub(super) const LOG: &str = "log-";
 pub(super) const STAMP: &str = "stamp-";
+/// What a copy of what the node knows of its cluster is called, before its number.
+pub(super) const MEMBERS: &str = "members-";
 
 const FORMAT: u32 = 1;
 /// Longest manifest that is read. A real one names a few dozen files.

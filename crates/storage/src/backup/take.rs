@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, Manifest, ROWS, STAMP};
+use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, MEMBERS, Manifest, ROWS, STAMP};
 use super::merged::Rows;
 use super::rows::RowsWriter;
 use super::{Backup, BackupError};
@@ -84,6 +84,14 @@ impl<F: Files> Taking<F> {
     /// Why a backup that is there could not be gone on from: all is written then.
     pub const fn unreadable(&self) -> Option<&BackupError> {
         self.unreadable.as_ref()
+    }
+
+    /// Keeps what the node knows of its cluster, whatever it is to it.
+    pub fn keep_members(&mut self, members: &[u8]) -> Result<(), BackupError> {
+        let mut draft = Draft::begin(&mut self.files, format!("{MEMBERS}{}", self.number))?;
+        draft.append(members)?;
+        self.parts.push(draft.finish()?);
+        Ok(())
     }
 
     /// Copies `segments` of the log in `data`, which go up to `log_end`.
@@ -236,7 +244,7 @@ fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError>
 /// Whether a file with this name may be one of a backup: what has others is something else.
 pub fn is_backup_file(name: &str) -> bool {
     [MANIFEST, DRAFT].contains(&name)
-        || [ROWS, LOG, STAMP].iter().any(|kind| has_number(name, kind))
+        || [ROWS, LOG, STAMP, MEMBERS].iter().any(|kind| has_number(name, kind))
 }
 
 /// Whether the next backup writes changes only.
