@@ -268,11 +268,6 @@ impl Sim {
             }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),
-            Event::Ring(ring) => self.trace(11, ring.version(), node as u64),
-            Event::Names(names) => self.trace(12, names.len() as u64, node as u64),
-            Event::Suspected { node: peer, suspected } => {
-                self.trace(13, peer.0 ^ u64::from(*suspected), node as u64);
-            }
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),
