@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use storage::{Backup, Manifest};
+use storage::{Backup, BackupError, MANIFEST_FILE, Manifest};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions};
 
 use super::OfflineError;
@@ -46,6 +46,9 @@ pub fn restore(
         move |source| OfflineError::System { path, source }
     };
     let failed = |source| OfflineError::Backup { dir: backup.into(), source };
+    if !backup.join(MANIFEST_FILE).exists() {
+        return Err(failed(BackupError::Absent));
+    }
     // Against a node that takes a backup into it just now.
     let _backup_lock = DirectoryLock::acquire(backup)?;
     let held = Backup::open(DiskFiles::open(backup)?).map_err(failed)?;

@@ -217,6 +217,7 @@ impl Pair {
         let command = Command::Update {
             key: key.clone(),
             operation,
+            lifetime: values::Lifetime::Usual,
             observed: self.view(side, key).value.context(values::Tag::BYTES).clone(),
             shown: None,
             stamp: clock::Stamp::from_millis(self.now_ms),

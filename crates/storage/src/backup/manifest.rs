@@ -8,8 +8,8 @@ use super::BackupError;
 use crate::stamp::STAMP_MAX;
 use crate::{DIRECTORY_FORMAT, DirectoryStamp, Files, check_file_name, sealed_text};
 
-/// The manifest's file.
-pub(super) const MANIFEST: &str = "manifest";
+/// The manifest's file: a directory that has one is a backup.
+pub const MANIFEST: &str = "manifest";
 /// Where it is written before it gets its name.
 pub(super) const DRAFT: &str = "manifest.new";
 /// What files of rows, copies of segments and copies of stamps are called, before their number.

@@ -49,11 +49,7 @@ impl<F: Files> Taking<F> {
     /// to read what was backed up before.
     pub fn begin(mut files: F, before: F, stamp: &DirectoryStamp) -> Result<Self, BackupError> {
         let names = files.list().map_err(BackupError::files)?;
-        let is_ours = |name: &String| {
-            [MANIFEST, DRAFT].contains(&name.as_str())
-                || [ROWS, LOG, STAMP].iter().any(|kind| has_number(name, kind))
-        };
-        if let Some(foreign) = names.iter().find(|name| !is_ours(name)) {
+        if let Some(foreign) = names.iter().find(|name| !is_backup_file(name)) {
             return Err(BackupError::Foreign(foreign.clone()));
         }
         let (mut previous, mut unreadable, mut number) = (None, None, 1);
@@ -235,6 +231,12 @@ fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError>
         }
     }
     Ok(())
+}
+
+/// Whether a file with this name may be one of a backup: what has others is something else.
+pub fn is_backup_file(name: &str) -> bool {
+    [MANIFEST, DRAFT].contains(&name)
+        || [ROWS, LOG, STAMP].iter().any(|kind| has_number(name, kind))
 }
 
 /// Whether the next backup writes changes only.
