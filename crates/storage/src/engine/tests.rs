@@ -14,6 +14,7 @@ mod restored;
 mod rows;
 mod sweep;
 mod trees;
+mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 
