@@ -30,7 +30,7 @@ use crate::{
 
 /// Commands that peers may have waiting for the engine at once, per request that may be under way:
 /// as many as one coordinator gives it in the worst case.
-const COMMANDS_PER_REQUEST: usize = 8;
+pub(crate) const COMMANDS_PER_REQUEST: usize = 8;
 
 /// A request under way, and its questions to peers.
 #[derive(Debug)]

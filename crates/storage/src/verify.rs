@@ -55,25 +55,23 @@ impl FaultKind {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::File => {
-                "restore the node from a backup, or start it empty and read all keys with r = n"
+                "restore the node from a backup, or start it empty: the other owners bring back what \
+                 they hold"
             }
             Self::Row => {
-                "start the node: what is whole of the key stays, the rest comes from other replicas \
-                 when the key is read with r = n; in a cluster of one, restore a backup"
+                "start the node: what is whole of the key stays, the rest comes from the other owners; \
+                 in a cluster of one, restore a backup"
             }
             Self::Rows => {
                 "start the node: the collection is brought back to what is whole of it as it is \
-                 counted anew, the rest comes from other replicas; in a cluster of one, restore a \
+                 counted anew, the rest comes from the other owners; in a cluster of one, restore a \
                  backup"
             }
             Self::Tree => "start the node: it counts its hash trees anew in the background",
-            Self::Count => {
-                "nothing but the counts that are shown rests on it; a restore counts anew"
-            }
+            Self::Count => "nothing but the counts that are shown rests on it",
             Self::Log => {
                 "start the node: it keeps the damaged segment aside and reads what is whole; what is \
-                 lost comes from other replicas when keys are read with r = n; in a cluster of one, \
-                 restore a backup"
+                 lost comes from the other owners; in a cluster of one, restore a backup"
             }
         }
     }

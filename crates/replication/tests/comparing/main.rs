@@ -240,8 +240,6 @@ fn any_operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     /// Whatever was written at either side and reached the other or not: compared, both hold the
     /// join of both, and their trees say so.
     #[test]

@@ -308,10 +308,12 @@ fn the_log_is_copied_up_to_where_it_ended_and_restored_under_its_own_names() {
     assert_eq!(names(0, 99), [("log-0000000000000000".into(), 139)]);
     let mut taking = Taking::begin(files.clone(), files.clone(), &stamp(7, "n1")).unwrap();
     taking.copy_log(&data, &log_parts(&data, 0, 120).unwrap(), 120).unwrap();
+    taking.keep_members(b"who else there is").unwrap();
     let taken =
         taking.copy_rows(&index.reader(), 1, &mut |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(taken.manifest.log_end, 120);
     let backup = Backup::open(files).unwrap();
+    assert_eq!(backup.members().unwrap().as_deref(), Some(&b"who else there is"[..]));
     let mut restored = SimFiles::new();
     restore(&backup, &mut index.writer(), &index.reader(), &mut restored, &mut |_| ()).unwrap();
     let names = ["log-0000000000000000", "log-0000000000000064", "stamp"];
