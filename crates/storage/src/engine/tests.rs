@@ -8,6 +8,7 @@ mod disk;
 mod dots;
 mod durability;
 mod element_trees;
+mod expiry;
 mod notes;
 mod outbox;
 mod restored;
