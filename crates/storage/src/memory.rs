@@ -3,6 +3,8 @@
 //!
 //! For tests that are not about the log.
 
+use values::Key;
+
 use crate::{
     Answer, Command, Engine, EngineConfig, SimDisk, SimFiles, SimIndex, SimIndexReader,
     SimIndexWriter, SingleEngine, StorageError, Ticket, TreeClasses,
@@ -30,8 +32,16 @@ impl MemoryEngine {
 
     /// Executes a command and makes what it wrote durable; returns all its answers.
     pub fn execute_now(&mut self, command: Command) -> Vec<Answer> {
+        self.execute_all([command])
+    }
+
+    /// Executes commands and makes what all of them wrote durable together; returns all answers, those
+    /// that waited for that last.
+    pub fn execute_all(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<Answer> {
         let mut answers = Vec::new();
-        self.single.execute(Ticket(0), command, &mut answers);
+        for command in commands {
+            self.single.execute(Ticket(0), command, &mut answers);
+        }
         self.write(&mut answers);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
@@ -41,6 +51,11 @@ impl MemoryEngine {
         let more = self.single.engine_mut().sweep(rows);
         self.write(&mut Vec::new());
         more
+    }
+
+    /// Keys with something due (see [`Engine::due`]).
+    pub fn due(&mut self, now_ms: u64, limit: usize) -> Vec<(Key, u64)> {
+        self.single.engine_mut().due(now_ms, limit)
     }
 
     /// Counts hash trees anew (see [`Engine::recount_trees`]) and writes what that mended.

@@ -5,7 +5,7 @@ use crate::record::{
     decode_pending, decode_round, decode_shard,
 };
 use crate::row_key::{
-    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements,
+    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements, parse_expiry,
     parse_remnant, parse_round, parse_sweep, sweep_prefix,
 };
 use crate::tree::leaf_row_token;
@@ -59,7 +59,8 @@ fn check_meta(key: &[u8], record: &[u8]) -> Result<(), StorageError> {
     }
     let marks = parse_conflict(key).is_some_and(|(_, at)| RowKey::parse(at).is_some())
         || parse_remnant(key).is_some_and(|(.., at)| RowKey::parse(at).is_some())
-        || key.starts_with(chunks_prefix()) && parse_chunks(key).is_some();
+        || key.starts_with(chunks_prefix()) && parse_chunks(key).is_some()
+        || parse_expiry(key).is_some();
     match (marks, record.is_empty()) {
         (true, true) => Ok(()),
         (true, false) => Err(StorageError::Corrupt("a mark with contents".into())),

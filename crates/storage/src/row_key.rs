@@ -8,6 +8,7 @@
 //!          "note" ‖ name of the note
 //!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
 //!          "chunk" ‖ tag (1) ‖ Header key
+//!          "expiry" ‖ deadline (8, big-endian) ‖ Header key
 //!          "remnant" ‖ 1 once it is hidden, else 0 (1) ‖ round (8, big-endian) ‖ Header key
 //!          "round" ‖ first token of the shard (16, big-endian)
 //! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
@@ -55,6 +56,8 @@ const GENERATION_BYTES: usize = 8;
 const CONFLICT: &[u8] = b"conflict";
 const SIBLINGS_BYTES: usize = size_of::<u32>();
 const CHUNK: &[u8] = b"chunk";
+const EXPIRY: &[u8] = b"expiry";
+const DEADLINE_BYTES: usize = size_of::<u64>();
 const REMNANT: &[u8] = b"remnant";
 const ROUND: &[u8] = b"round";
 const ROUND_BYTES: usize = size_of::<u64>();
@@ -307,6 +310,22 @@ pub(crate) fn parse_round(bytes: &[u8]) -> Option<Token> {
     Some(Token(u128::from_be_bytes(token)))
 }
 
+/// Key of the row that lists the key at `at` by its deadline.
+pub(crate) fn expiry_row(deadline_ms: u64, at: &[u8]) -> Vec<u8> {
+    [EXPIRY, &deadline_ms.to_be_bytes(), at].concat()
+}
+
+/// What the keys of all rows of deadlines begin with.
+pub(crate) const fn expiry_prefix() -> &'static [u8] {
+    EXPIRY
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_expiry(bytes: &[u8]) -> Option<(u64, RowKey)> {
+    let (deadline, at) = bytes.strip_prefix(EXPIRY)?.split_first_chunk::<DEADLINE_BYTES>()?;
+    Some((u64::from_be_bytes(*deadline), RowKey::read(at)?))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -340,11 +359,14 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
             let tagged = row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK));
             match tagged {
                 Some(rest) => rest.get(1..)?,
-                None => match parse_conflict(row_key) {
-                    Some((_, at)) => at,
-                    None => match parse_round(row_key) {
-                        Some(token) => return Some(token),
-                        None => parse_remnant(row_key)?.2,
+                None => match row_key.strip_prefix(EXPIRY) {
+                    Some(rest) => rest.get(DEADLINE_BYTES..)?,
+                    None => match parse_conflict(row_key) {
+                        Some((_, at)) => at,
+                        None => match parse_round(row_key) {
+                            Some(token) => return Some(token),
+                            None => parse_remnant(row_key)?.2,
+                        },
                     },
                 },
             }

@@ -90,6 +90,15 @@ impl Sim {
         Some(check.keys - engine.live_keys())
     }
 
+    /// Whether a node holds remnants that are still to be forgotten; `None` if it is down.
+    ///
+    /// # Panics
+    /// If the replica cannot be read.
+    pub fn has_remnants(&self, node: usize) -> Option<bool> {
+        let engine = &self.nodes[node].process.as_ref()?.engine;
+        Some(engine.oldest_remnant().expect("simulated disks can be read").is_some())
+    }
+
     /// How often a node began anew with an empty disk, because it was behind the barrier.
     pub const fn begun_anew(&self) -> u64 {
         self.begun_anew

@@ -83,6 +83,13 @@ impl<R: IndexRead> Engine<R> {
         } else {
             held
         };
+        self.observe(at, &header, delta);
+        let merged = self.merged(at, key, header, delta)?;
+        self.make(at, key, merged, delta)
+    }
+
+    /// Takes note of the dots of `delta`, before it is merged into the key with this header.
+    pub(super) fn observe(&mut self, at: &RowKey, header: &Header, delta: &Delta) {
         for (tag, theirs) in &delta.value.0 {
             match header.tags.get(tag) {
                 Some(part) => {
@@ -94,8 +101,6 @@ impl<R: IndexRead> Engine<R> {
                 }
             }
         }
-        let merged = self.merged(at, key, header, delta)?;
-        self.make(at, key, merged, delta)
     }
 
     /// What merging `delta` makes of the key with this header. Changes nothing.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Engine, EngineConfig, Waiting, disk, forget, sweep, trees, write_out};
+use super::{Engine, EngineConfig, Waiting, disk, expiry, forget, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
@@ -57,6 +57,7 @@ impl<R: IndexRead> Replay<R> {
             is_unsynced: false,
             out: write_out::Progress::default(),
             sweep: sweep::Progress::default(),
+            expiry: expiry::Progress::default(),
             disk: disk::Disk::default(),
             damaged: 0,
         };

@@ -103,9 +103,29 @@ fn what_is_live_waits_for_the_sweep_has_rows_or_a_clients_name_is_no_remnant() {
     updated(&mut engine, &tallies, increment);
     delete(&mut engine, &tallies);
     let by_name = match update(&named, count(1)) {
-        Command::Update { key, operation, observed, shown, stamp, limits, durability, .. } => {
+        Command::Update {
+            key,
+            operation,
+            lifetime,
+            observed,
+            shown,
+            stamp,
+            limits,
+            durability,
+            ..
+        } => {
             let named = Some(Actor::named(7, 7, 7));
-            Command::Update { key, operation, observed, shown, stamp, named, limits, durability }
+            Command::Update {
+                key,
+                operation,
+                lifetime,
+                observed,
+                shown,
+                stamp,
+                named,
+                limits,
+                durability,
+            }
         }
         other => other,
     };
