@@ -168,7 +168,7 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
-        | Answer::Forgotten { .. }
+        | Answer::RemnantsForgotten { .. }
         | Answer::Conflicts(_)
         | Answer::TreeNodes(_)
         | Answer::TreeKeys(_)

@@ -169,8 +169,8 @@ pub enum Command {
     },
     /// Forgets remnants of deleted keys that did not change here since the round `below` was entered.
     /// Each is hidden first, everywhere, and then dropped: `replication`'s barrier says when. Answered by
-    /// [`Answer::Forgotten`], once durable.
-    Forget {
+    /// [`Answer::RemnantsForgotten`], once durable.
+    ForgetRemnants {
         /// Which of the two.
         step: Forgetting,
         /// Those of earlier rounds.
@@ -366,7 +366,7 @@ pub enum Answer {
     /// Number of live keys.
     Count(u64),
     /// Some remnants were forgotten.
-    Forgotten {
+    RemnantsForgotten {
         /// Whether there may be more.
         more: bool,
     },

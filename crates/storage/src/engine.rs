@@ -17,7 +17,7 @@ mod conflicts;
 mod disk;
 mod element_tree;
 mod expiry;
-mod forget;
+mod remnants;
 mod listing;
 mod look;
 mod merge;
@@ -31,7 +31,7 @@ mod write_out;
 
 use self::conflicts::conflict_of;
 use self::expiry::expiry_of;
-use self::forget::remnant_of;
+use self::remnants::remnant_of;
 
 #[cfg(test)]
 mod tests;
@@ -230,8 +230,8 @@ impl<R: IndexRead> Engine<R> {
             Command::Enter { round } => self.enter_round(round).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
-            Command::Forget { step, below, limit } => self.forget(step, below, limit).map(|more| {
-                self.settle(ticket, Answer::Forgotten { more }, Durability::Sync, answers);
+            Command::ForgetRemnants { step, below, limit } => self.forget_remnants(step, below, limit).map(|more| {
+                self.settle(ticket, Answer::RemnantsForgotten { more }, Durability::Sync, answers);
             }),
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);

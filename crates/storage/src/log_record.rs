@@ -29,7 +29,7 @@ pub(crate) enum RecordOut<'a> {
     /// A round of the barrier was entered.
     Enter(u64),
     /// The remnant of this round with this header row was hidden, or dropped.
-    Forget(Forgetting, u64, &'a [u8]),
+    Remnant(Forgetting, u64, &'a [u8]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),
 }
@@ -42,7 +42,7 @@ pub(crate) enum RecordIn {
     Delivered(OutboxPosition, u128),
     Note(Vec<(Bytes, Bytes)>),
     Enter(u64),
-    Forget(Forgetting, u64, Bytes),
+    Remnant(Forgetting, u64, Bytes),
     Probe(Blob),
 }
 

@@ -246,11 +246,11 @@ impl Sim {
     }
 
     fn hide_remnants(&mut self, node: usize, below: u64) {
-        self.order(node, Command::Forget { step: Forgetting::Hide, below, limit: REMNANTS });
+        self.order(node, Command::ForgetRemnants { step: Forgetting::Hide, below, limit: REMNANTS });
     }
 
     fn drop_remnants(&mut self, node: usize, below: u64) {
-        self.order(node, Command::Forget { step: Forgetting::Drop, below, limit: REMNANTS });
+        self.order(node, Command::ForgetRemnants { step: Forgetting::Drop, below, limit: REMNANTS });
     }
 
     fn order(&mut self, node: usize, command: Command) {
@@ -274,21 +274,21 @@ impl Sim {
                 hand.barrier.noted(standing);
                 hand.reborn = None;
             }
-            (Doing::Hiding, Answer::Forgotten { more: true }) => {
+            (Doing::Hiding, Answer::RemnantsForgotten { more: true }) => {
                 hand.doing = Doing::Hiding;
                 let round = hand.barrier.own().progress.round;
                 self.hide_remnants(node, round);
             }
-            (Doing::Hiding, Answer::Forgotten { more: false }) => {
+            (Doing::Hiding, Answer::RemnantsForgotten { more: false }) => {
                 if let Some(after) = hand.barrier.after_task() {
                     self.note(node, after);
                 }
             }
-            (Doing::Dropping(below), Answer::Forgotten { more: true }) => {
+            (Doing::Dropping(below), Answer::RemnantsForgotten { more: true }) => {
                 hand.doing = Doing::Dropping(below);
                 self.drop_remnants(node, below);
             }
-            (Doing::Dropping(below), Answer::Forgotten { more: false }) => hand.dropped = below,
+            (Doing::Dropping(below), Answer::RemnantsForgotten { more: false }) => hand.dropped = below,
             // The disk refused it: the task is still there.
             _ => {}
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Engine, EngineConfig, Waiting, disk, expiry, forget, sweep, trees, write_out};
+use super::{Engine, EngineConfig, Waiting, disk, expiry, remnants, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
@@ -43,7 +43,7 @@ impl<R: IndexRead> Replay<R> {
         if !is_counted {
             census = Census::of(&rows, config.shards.shards())?;
         }
-        let round = forget::entered(&rows, &config.shards)?;
+        let round = remnants::entered(&rows, &config.shards)?;
         let engine = Engine {
             round,
             epochs: Epochs::new(config.node, config.process),
@@ -79,7 +79,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Enter(round)) => engine.enter(round),
-            Some(RecordIn::Forget(step, round, at)) => engine.forget_again(step, round, &at),
+            Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
             Some(RecordIn::Probe(_)) => Ok(()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };

@@ -9,7 +9,7 @@ mod dots;
 mod durability;
 mod element_trees;
 mod expiry;
-mod forget;
+mod remnants;
 mod notes;
 mod outbox;
 mod restored;

@@ -37,8 +37,8 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             (None, format!("note {}", names.join(", ")))
         }
         Some(RecordIn::Enter(round)) => (None, format!("round {round} of the barrier was entered")),
-        Some(RecordIn::Forget(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
-        Some(RecordIn::Forget(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
+        Some(RecordIn::Remnant(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
+        Some(RecordIn::Remnant(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
         }

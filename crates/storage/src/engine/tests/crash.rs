@@ -147,7 +147,7 @@ impl Machine {
                 Answer::Durable | Answer::Merged(_) => {
                     self.acknowledged.insert(ticket);
                 }
-                Answer::Failed(_) | Answer::Refused(_) | Answer::Forgotten { .. } => {}
+                Answer::Failed(_) | Answer::Refused(_) | Answer::RemnantsForgotten { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -199,7 +199,7 @@ impl Machine {
                     merged(&mut self.other, &key(name), &Delta::whole(shown));
                 }
                 let below = self.one.engine.round();
-                self.give(Command::Forget { step: *step, below, limit: 2 });
+                self.give(Command::ForgetRemnants { step: *step, below, limit: 2 });
             }
             Step::Log => {
                 if self.one.batch.is_some() || self.one.take() {

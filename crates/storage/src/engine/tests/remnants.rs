@@ -9,9 +9,9 @@ fn enter(engine: &mut MemoryEngine, round: u64) {
 
 fn forget(engine: &mut MemoryEngine, step: Forgetting, below: u64) {
     loop {
-        match engine.execute_now(Command::Forget { step, below, limit: 2 }).as_slice() {
-            [Answer::Forgotten { more: false }] => return,
-            [Answer::Forgotten { more: true }] => {}
+        match engine.execute_now(Command::ForgetRemnants { step, below, limit: 2 }).as_slice() {
+            [Answer::RemnantsForgotten { more: false }] => return,
+            [Answer::RemnantsForgotten { more: true }] => {}
             other => panic!("{other:?}"),
         }
     }
@@ -263,7 +263,7 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     one.give(2, update(&k, Operation::Delete(None)));
     while one.engine.sweep(10) {}
     one.give(3, Command::Enter { round: 5 });
-    one.give(4, Command::Forget { step: Forgetting::Hide, below: 5, limit: 1 });
+    one.give(4, Command::ForgetRemnants { step: Forgetting::Hide, below: 5, limit: 1 });
     let durable = |answers: &[(u64, Answer)], ticket| {
         answers
             .iter()
@@ -273,8 +273,8 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     assert!(one.take());
     one.commit();
     let answers = one.answered();
-    assert!(durable(&answers, 3) && answers.contains(&(4, Answer::Forgotten { more: false })));
-    one.give(5, Command::Forget { step: Forgetting::Drop, below: 5, limit: 1 });
+    assert!(durable(&answers, 3) && answers.contains(&(4, Answer::RemnantsForgotten { more: false })));
+    one.give(5, Command::ForgetRemnants { step: Forgetting::Drop, below: 5, limit: 1 });
     // Not committed: it is hidden after the crash, and not dropped.
     let mut after = Stepped::open(&disk, config(1, 2));
     assert_eq!(after.engine.round(), 5);
@@ -289,7 +289,7 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     assert_eq!(told.0, []);
     let mut last = Stepped::open(&disk, config(1, 3));
     assert_eq!(last.engine.round(), 5);
-    last.give(1, Command::Forget { step: Forgetting::Drop, below: 5, limit: 1 });
+    last.give(1, Command::ForgetRemnants { step: Forgetting::Drop, below: 5, limit: 1 });
     assert!(last.take());
     last.commit();
     assert!(last.engine.held_header(&RowKey::of(&k), &k).unwrap().tags.is_empty());

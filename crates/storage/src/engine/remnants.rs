@@ -93,7 +93,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Does a step to up to `limit` remnants of rounds before `below`. Returns whether there may be more.
-    pub(super) fn forget(
+    pub(super) fn forget_remnants(
         &mut self,
         step: Forgetting,
         below: u64,
@@ -128,7 +128,7 @@ impl<R: IndexRead> Engine<R> {
             });
             match found.transpose()?.flatten() {
                 Some((round, at)) => {
-                    self.record(at.token(), &RecordOut::Forget(step, round, at.as_bytes()));
+                    self.record(at.token(), &RecordOut::Remnant(step, round, at.as_bytes()));
                 }
                 // Left over from damage: whoever writes the key next lists it again.
                 None => self.rows.put(Table::Meta, row_key, None),
