@@ -12,8 +12,9 @@ fn members(nodes: impl IntoIterator<Item = u64>) -> Vec<Member> {
 }
 
 fn cluster(nodes: u64, partitions: u32) -> Ownership {
-    let count = PartitionCount::new(partitions).unwrap();
-    Ownership::new(Ring::place(&members(1..=nodes), count, SPREAD, None).unwrap().ring)
+    let count = PartitionCount::new(partitions).expect("a power of two");
+    let placement = Ring::place(&members(1..=nodes), count, SPREAD, None);
+    Ownership::new(placement.expect("members are distinct").ring)
 }
 
 /// The stage after the present one on the way to the target, if there is any to go.
@@ -30,8 +31,8 @@ fn next_stage(state: &Ownership, partition: Partition) -> Option<Stage> {
 /// Has the driver take a partition one stage further.
 fn advance(state: &mut Ownership, partition: Partition) {
     let Some(stage) = next_stage(state, partition) else { return };
-    let driver = state.driver(partition).unwrap();
-    let tenure = state.next_tenure(partition, driver, stage).unwrap();
+    let driver = state.driver(partition).expect("nobody is gone");
+    let tenure = state.next_tenure(partition, driver, stage).expect("the plans are there");
     let joined = state.add_tenures([(partition, tenure)]);
     assert!(joined.is_changed() && !joined.is_lacking);
 }
