@@ -171,7 +171,6 @@ pub(crate) struct Outgoing {
 pub(crate) struct HeaderBase {
     pub(crate) sender: NodeId,
     pub(crate) incarnation: u64,
-    pub(crate) ring_version: u64,
 }
 
 #[derive(Debug)]
@@ -255,12 +254,12 @@ impl Gathered {
 }
 
 fn framed(header: HeaderBase, message: Message) -> PeerFrame {
-    let HeaderBase { sender, incarnation, ring_version } = header;
+    let HeaderBase { sender, incarnation } = header;
     let header = FrameHeader {
         version: MESSAGE_VERSION,
         sender,
         incarnation,
-        ring_version,
+        sequence: message.sequence,
         deadline_ms: message.budget_ms,
         operation: OperationName::from(message.body.name()),
         // Unique in the cluster for all practical purposes, and the same in the answer.
@@ -275,7 +274,7 @@ mod tests {
     use crate::identity::node_id;
     use clock::{Actor, Dot, Stamp};
     use replication::{Body, RequestId};
-    use ring::Partition;
+    use ring::{Partition, Sequence};
     use storage::StorageError;
     use values::{Causal, Delta, DotFun, Key, Sibling, State, Tag, Value, View};
     use wire::PEER_FRAME_BYTES_MAX;
@@ -283,7 +282,14 @@ mod tests {
     fn message(budget_ms: u32) -> Message {
         let body =
             Body::Count { bucket: values::BucketId::first("b"), partitions: vec![Partition(1)] };
-        Message { id: RequestId { core: 0, number: 1 }, trace: 9, time: Stamp(1), budget_ms, body }
+        Message {
+            id: RequestId { core: 0, number: 1 },
+            trace: 9,
+            sequence: Sequence(0),
+            time: Stamp(1),
+            budget_ms,
+            body,
+        }
     }
 
     fn outgoing() -> (Outgoing, LinkQueue) {
@@ -295,7 +301,7 @@ mod tests {
             zone: None,
             weight: ring::Weight::default(),
         });
-        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation: 1, ring_version: 1 };
+        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation: 1 };
         (Outgoing::new(header, &[link]), queue)
     }
 

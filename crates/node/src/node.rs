@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
-use replication::{Buckets, Core, CoreConfig, PolicyTable};
-use ring::Ring;
+use replication::{Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership};
+use ring::{Ownership, Ring};
 use storage::EngineConfig;
 use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
@@ -34,9 +34,6 @@ use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
 use crate::{checkpoint_thread, descriptors, dial, event_loop, log_thread};
 
-/// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
-/// 5 without a node holding two copies of a partition.
-const SPREAD: usize = 5;
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
 /// Deltas of the outbox under way to one owner from one loop. A guess.
@@ -83,7 +80,7 @@ impl Node {
         switchboard: Option<Switchboard>,
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
-        let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
+        let ring = Ring::place(&config.members(), config.partitions, OWNERS_MAX.into(), None)?.ring;
         let summary = ring_summary(&ring, config.names());
         let mut directory = DataDirectory::open(&config, &summary)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
@@ -174,25 +171,28 @@ impl Node {
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
-        let mut policies = None;
+        let mut noted = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
             // Notes are seen by the first loop.
-            let policies = match &policies {
-                Some(policies) => PolicyTable::clone(policies),
-                None => policies.insert(PolicyTable::of_notes(&engine.notes()?)).clone(),
+            let (policies, ownership) = match &noted {
+                Some(noted) => noted,
+                None => {
+                    let notes = engine.notes()?;
+                    let kept = kept_ownership(&notes)?;
+                    let ownership = kept.unwrap_or_else(|| Ownership::new(shared.ring.clone()));
+                    noted.insert((PolicyTable::of_notes(&notes), Arc::new(ownership)))
+                }
             };
+            let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
             let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
             engine.set_tree_classes(buckets.tree_classes());
-            let header = HeaderBase {
-                sender: config.node(),
-                incarnation: shared.identity.incarnation,
-                ring_version: shared.ring.version(),
-            };
+            let header =
+                HeaderBase { sender: config.node(), incarnation: shared.identity.incarnation };
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
-                core: Core::new(core_config(shared, loop_index, policies), shared.ring.clone()),
+                core: Core::new(core_config(shared, loop_index, policies), ownership),
                 engine,
                 outgoing: Outgoing::new(header, &shared.links),
                 links: shared.links.clone(),
@@ -342,6 +342,8 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
         limits: config.limits.clone(),
+        // Room for every n without a node holding two copies of a partition.
+        spread: OWNERS_MAX,
         requests_max: REQUESTS_MAX,
         deliveries_max: DELIVERIES_MAX,
     }

@@ -128,8 +128,8 @@ impl Routes {
             Body::Count { partitions, .. } => {
                 partitions.first().map_or(0, |&first| owners.of_partition(first))
             }
-            // The first loop has the registrar.
-            Body::Policies { .. } => 0,
+            // The first loop has the registrar and the keeper.
+            Body::Policies { .. } | Body::Ownership { .. } => 0,
             body => match body.key() {
                 Some(key) => owners.of_key(key),
                 None => usize::from(message.id.core),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use replication::{Answer, Buckets, Call, Message, Reply, Request, RequestError};
+use ring::{Ownership, Partition, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
@@ -64,6 +65,10 @@ pub(crate) enum Urgent {
     Link { node: NodeId, up: bool },
     /// Buckets changed.
     Buckets(Arc<Buckets>),
+    /// Who owns partitions changed.
+    Ownership(Arc<Ownership>),
+    /// Another loop was told of tenures; for the first loop.
+    Tenures(Vec<(Partition, Tenure)>),
     /// Another loop asks for this one's part of a listing or count.
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.

@@ -8,9 +8,10 @@
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use clock::NodeId;
-use ring::Ring;
+use ring::{Ownership, Partition, Tenure};
 use storage::{StorageError, Ticket};
 use values::Key;
 
@@ -21,6 +22,7 @@ use crate::{
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
+    keeper::Keeper,
     registrar::Registrar,
     replica::{self, Question},
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
@@ -76,15 +78,18 @@ pub struct Core {
     forwards: Forwards,
     /// In the first core of a node.
     registrar: Option<Registrar>,
+    keeper: Option<Keeper>,
 }
 
 impl Core {
     /// A core with nothing under way and no link up.
-    pub fn new(config: CoreConfig, ring: Ring) -> Self {
+    pub fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
+        let keeper = (config.core == 0).then(|| Keeper::new(&ownership));
         Self {
             registrar,
-            shared: Shared::new(config, ring),
+            keeper,
+            shared: Shared::new(config, ownership),
             running: BTreeMap::new(),
             next_slot: 0,
             waiting: 0,
@@ -115,8 +120,13 @@ impl Core {
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.link_up(node, &mut turn);
+                }
             }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
+            Event::Ownership(ownership) => self.own(ownership, now, effects),
+            Event::Tenures(tenures) => self.learn(tenures, now, effects),
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
         }
@@ -134,7 +144,9 @@ impl Core {
 
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
-        self.running.len() + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
+        self.running.len()
+            + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
+            + usize::from(self.keeper.as_ref().is_some_and(Keeper::is_busy))
     }
 
     /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
@@ -142,9 +154,9 @@ impl Core {
         self.shared.trace
     }
 
-    /// The ring that keys are placed by.
-    pub const fn ring(&self) -> &Ring {
-        &self.shared.ring
+    /// Who owns partitions, as this core knows it.
+    pub const fn ownership(&self) -> &Arc<Ownership> {
+        &self.shared.ownership
     }
 
     /// Whether the link to `node` is up.
@@ -192,6 +204,14 @@ impl Core {
                 return;
             }
             Call::Buckets(call) => return self.buckets(id, call, now, effects),
+            Call::Ownership(call) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let Some(keeper) = &mut self.keeper else {
+                    let error = RequestError::Unsupported("plans are committed by core 0".into());
+                    return turn.reply_to(id, Err(error));
+                };
+                return keeper.call(id, call, &mut turn);
+            }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
             Call::Conflicts(request) => {
@@ -383,7 +403,10 @@ impl Core {
     }
 
     fn received(&mut self, from: NodeId, message: Message, now: Now, effects: &mut Vec<Effect>) {
-        let Message { id, trace, time, budget_ms, body } = message;
+        let Message { id, trace, sequence, time, budget_ms, body } = message;
+        if let Body::Moved { partition, tenure } = body {
+            self.learn(vec![(partition, tenure)], now, effects);
+        }
         self.shared.trace = trace;
         self.shared.clock.observe(time);
         match body {
@@ -395,6 +418,13 @@ impl Core {
                 match &mut self.registrar {
                     Some(registrar) => registrar.told(from, id, digest, entries, &mut turn),
                     None => turn.answer(from, id, Body::PoliciesKnown(Err(StorageError::Busy))),
+                }
+            }
+            Body::Ownership { digest, tenures, whole } => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                match &mut self.keeper {
+                    Some(keeper) => keeper.told((from, id), digest, tenures, whole, &mut turn),
+                    None => turn.answer(from, id, Body::OwnershipKnown(Err(StorageError::Busy))),
                 }
             }
             Body::Read { .. }
@@ -409,7 +439,7 @@ impl Core {
                 if turn.shared.stores_waiting() >= bound {
                     return replica::refuse(from, id, &body, &mut turn);
                 }
-                replica::ask(from, id, body, &mut turn);
+                replica::ask(from, id, sequence, body, &mut turn);
             }
             Body::Forwarded(_)
             | Body::Shown(_)
@@ -419,6 +449,8 @@ impl Core {
             | Body::Listed(_)
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
+            | Body::OwnershipKnown(_)
+            | Body::Moved { .. }
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
@@ -433,6 +465,12 @@ impl Core {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
                     if let Some(registrar) = &mut self.registrar {
                         registrar.answered(wait, body, &mut turn);
+                    }
+                }
+                Some(Waiter::Keeper(wait)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.answered(wait, body, &mut turn);
                     }
                 }
                 Some(
@@ -517,7 +555,38 @@ impl Core {
                     registrar.stored(wait, answer, &mut turn);
                 }
             }
+            Some(Waiter::Keeper(_)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.stored(&answer, &mut turn);
+                }
+                self.own_what_is_kept(now, effects);
+            }
             Some(Waiter::Nobody) | None => {}
+        }
+    }
+
+    /// Goes by what the keeper has on disk.
+    fn own_what_is_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let kept = self.keeper.as_ref().map(|keeper| Arc::clone(keeper.ownership()));
+        if let Some(kept) = kept.filter(|kept| !Arc::ptr_eq(kept, &self.shared.ownership)) {
+            self.own(kept, now, effects);
+        }
+    }
+
+    /// Has tenures kept that this node was told of.
+    fn learn(&mut self, tenures: Vec<(Partition, Tenure)>, now: Now, effects: &mut Vec<Effect>) {
+        match &mut self.keeper {
+            Some(keeper) => keeper.learn(tenures, &mut Turn::new(&mut self.shared, now, effects)),
+            None => effects.push(Effect::Tenures(tenures)),
+        }
+    }
+
+    /// Goes by another ownership from now on.
+    fn own(&mut self, ownership: Arc<Ownership>, now: Now, effects: &mut Vec<Effect>) {
+        self.shared.ownership = ownership;
+        for slot in self.running.keys().copied().collect::<Vec<_>>() {
+            self.resume(slot, Input::Rerouted, now, effects);
         }
     }
 
@@ -530,6 +599,9 @@ impl Core {
         self.delivery.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {
             registrar.link_down(node, &mut turn);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.link_down(node, &mut turn);
         }
         for slot in self.running.keys().copied().collect::<Vec<_>>() {
             self.resume(slot, Input::LinkDown(node), now, effects);
@@ -546,6 +618,11 @@ impl Core {
                 Timer::Registrar => {
                     if let Some(registrar) = &mut self.registrar {
                         registrar.time(&mut Turn::new(&mut self.shared, now, effects));
+                    }
+                }
+                Timer::Keeper => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.time(&mut Turn::new(&mut self.shared, now, effects));
                     }
                 }
                 Timer::Unkept => {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
+use ring::{Ownership, Partition, PlanId, Tenure};
 use storage::{ConflictPage, Ticket};
 use values::{Key, Limits, ManySiblings};
 
 use crate::{
     Answer, BucketCall, BucketPolicy, BucketReply, Buckets, ConflictsRequest, Explanation, Message,
-    PolicyTable, Request, RequestError, ScanPage, ScanRequest,
+    OwnershipCall, OwnershipReply, PolicyTable, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -40,6 +41,8 @@ pub enum Call {
     },
     /// About buckets.
     Buckets(BucketCall),
+    /// About the ownership of partitions. For the first core.
+    Ownership(OwnershipCall),
     /// Keys in conflict, as this node's own replica shows them.
     Conflicts(ConflictsRequest),
     /// How a key stands.
@@ -57,6 +60,8 @@ pub enum Reply {
     Count(u64),
     /// Of [`Call::Buckets`].
     Buckets(BucketReply),
+    /// Of [`Call::Ownership`].
+    Ownership(OwnershipReply),
     /// Of [`Call::Conflicts`].
     Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
@@ -99,6 +104,10 @@ pub enum Event {
     },
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
+    /// Who owns partitions changed, durably: the effect of another core of the node, or of this one.
+    Ownership(Arc<Ownership>),
+    /// Another core of the node was told of tenures. For the first core.
+    Tenures(Vec<(Partition, Tenure)>),
     /// Messages to this node can be sent now.
     LinkUp(NodeId),
     /// Messages to this node cannot be sent now; those under way may be lost.
@@ -126,6 +135,18 @@ pub enum Effect {
     },
     /// Tell the node's other cores how buckets stand now.
     Buckets(Arc<Buckets>),
+    /// Tell the node's other cores who owns partitions now; it is durable.
+    Ownership(Arc<Ownership>),
+    /// Tell the administrator that a plan committed here lost against one committed elsewhere at the
+    /// same time.
+    Superseded {
+        /// The one that lost.
+        lost: PlanId,
+        /// The plan that now has what it changed, or why there is none.
+        again: Result<PlanId, String>,
+    },
+    /// Tell the node's first core of tenures that another node told of.
+    Tenures(Vec<(Partition, Tenure)>),
     /// Tell the administrator of a key that a put left with many siblings; each key once and a
     /// while.
     ManySiblings {
@@ -164,6 +185,9 @@ pub struct CoreConfig {
     pub policies: PolicyTable,
     /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
     pub limits: Limits,
+    /// So many consecutive partitions are placed on distinct members, members permitting: the largest n
+    /// that a bucket may have without a node holding two copies.
+    pub spread: u8,
     /// Time limit of a request that names none, in milliseconds.
     pub timeout_ms: u32,
     /// After this long without an answer an owner's delta goes to the outbox and a read goes on

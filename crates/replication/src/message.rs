@@ -1,7 +1,7 @@
 //! Messages between the cores of two nodes.
 
 use clock::{NodeId, Stamp};
-use ring::Partition;
+use ring::{Ownership, Partition, Sequence, Tenure};
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
@@ -35,6 +35,10 @@ pub struct Message {
     /// node that it leads to. For people who read logs; in a frame it stands in the header.
     #[serde(skip)]
     pub trace: u64,
+    /// The tenure by which a question's answer is to count as an owner's; 0 for one that counts as
+    /// nobody's. In a frame it stands in the header.
+    #[serde(skip)]
+    pub sequence: Sequence,
     /// Latest hybrid time of the sender: travels in every message.
     pub time: Stamp,
     /// Milliseconds that the sender still waits for an answer; 0 for none.
@@ -50,6 +54,15 @@ pub struct KnownPolicies {
     pub digest: u128,
     /// The whole of it, where the digest is not the one that was told.
     pub entries: PolicyTable,
+}
+
+/// What a node has of the ownership of partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOwnership {
+    /// Digest of its state.
+    pub digest: u128,
+    /// The whole of it, where the digest is not the one that was told.
+    pub whole: Option<Box<Ownership>>,
 }
 
 /// What a message says.
@@ -137,6 +150,25 @@ pub enum Body {
     },
     /// Answers [`Body::Policies`], once what it told is durable.
     PoliciesKnown(Result<KnownPolicies, StorageError>),
+    /// Tells of the ownership of partitions.
+    Ownership {
+        /// Digest of the sender's state.
+        digest: u128,
+        /// Tenures of it that the receiver may lack.
+        tenures: Vec<(Partition, Tenure)>,
+        /// The whole of it, where the receiver may lack more.
+        whole: Option<Box<Ownership>>,
+    },
+    /// Answers [`Body::Ownership`], once what it told is durable.
+    OwnershipKnown(Result<KnownOwnership, StorageError>),
+    /// Answers a question that was to count by an earlier tenure than the receiver knows of: nothing
+    /// was done.
+    Moved {
+        /// Which partition.
+        partition: Partition,
+        /// Its tenure.
+        tenure: Tenure,
+    },
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -168,6 +200,9 @@ impl Body {
             Self::Counted(_) => "counted",
             Self::Policies { .. } => "policies",
             Self::PoliciesKnown(_) => "policies_known",
+            Self::Ownership { .. } => "ownership",
+            Self::OwnershipKnown(_) => "ownership_known",
+            Self::Moved { .. } => "moved",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
         }
@@ -184,6 +219,7 @@ impl Body {
             | Self::List { .. }
             | Self::Count { .. }
             | Self::Policies { .. }
+            | Self::Ownership { .. }
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
@@ -193,6 +229,8 @@ impl Body {
             | Self::Listed(_)
             | Self::Counted(_)
             | Self::PoliciesKnown(_)
+            | Self::OwnershipKnown(_)
+            | Self::Moved { .. }
             | Self::Explained { .. } => false,
         }
     }
@@ -221,6 +259,10 @@ impl Body {
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
+            Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
+            Self::Moved { partition, tenure } => {
+                Self::Moved { partition: *partition, tenure: *tenure }
+            }
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }

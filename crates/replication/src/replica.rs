@@ -4,7 +4,7 @@
 //! acknowledged once as durable as its bucket asks: the engine answers a merge only then.
 
 use clock::NodeId;
-use ring::Partition;
+use ring::{Partition, Sequence};
 use storage::{Answer, Command, Listing, StorageError};
 use values::{Key, Scope};
 
@@ -18,11 +18,20 @@ pub(crate) const LIST_MAX: u32 = 10_000;
 
 /// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
 /// are not questions to a replica; they are ignored here.
-pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
-    if let Some(answer) = gone(&body, turn) {
+///
+/// What is to count by the tenure of an earlier `sequence` than that of the key's partition is not
+/// done: from the moment on that a node knows of a tenure, nothing counts there by those before.
+pub(crate) fn ask(
+    from: NodeId,
+    id: RequestId,
+    sequence: Sequence,
+    body: Body,
+    turn: &mut Turn<'_>,
+) {
+    if let Some(answer) = gone(&body, turn).or_else(|| moved(sequence, &body, turn)) {
         return turn.answer(from, id, answer);
     }
-    let count = turn.shared.ring.partition_count().get();
+    let count = turn.shared.ownership.partition_count().get();
     let question = Question::in_body(&body);
     let command = match body {
         Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
@@ -30,7 +39,7 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
             let durability = turn.durability(&key);
             Command::Merge { key, delta, show: None, durability }
         }
-        Body::Hint { owner, .. } if !turn.shared.ring.members().contains(&owner) => {
+        Body::Hint { owner, .. } if !turn.shared.ownership.members().contains(&owner) => {
             let error = StorageError::Io(format!("{owner:?} is no member: nothing is kept for it"));
             return turn.answer(from, id, Body::Hinted(Err(error)));
         }
@@ -67,6 +76,9 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
+        | Body::Ownership { .. }
+        | Body::OwnershipKnown(_)
+        | Body::Moved { .. }
         | Body::Explained { .. } => return,
     };
     if let Some(question) = question {
@@ -88,6 +100,16 @@ pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
 fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
     let key = body.key().filter(|key| turn.shared.buckets.is_gone(key));
     key.and_then(|_| Question::in_body(body)).map(|question| question.failed(StorageError::Dropped))
+}
+
+/// The answer to what is to count by an earlier tenure than the present one.
+fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
+    if sequence == Sequence::default() {
+        return None;
+    }
+    let partition = turn.shared.partition(body.key()?);
+    let tenure = turn.shared.ownership.tenure(partition);
+    (tenure.sequence > sequence).then_some(Body::Moved { partition, tenure })
 }
 
 /// What was asked, so that a failure is answered in kind.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
-use ring::Ring;
+use ring::{Ownership, Partition, Ring, Sequence, Token};
 use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
@@ -18,6 +18,7 @@ use crate::{
     RequestId, RequestName,
     counters::Counters,
     journal::Journal,
+    keeper,
     latency::{Latencies, Work},
     registrar::Wait,
     replica::Question,
@@ -47,6 +48,8 @@ pub(crate) enum Waiter {
     Peer { from: NodeId, id: RequestId, question: Question },
     /// The registrar of bucket policies.
     Registrar(Wait),
+    /// The keeper of the ownership of partitions.
+    Keeper(keeper::Wait),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -76,6 +79,7 @@ pub(crate) enum Timer {
     Delivery(NodeId),
     Unkept,
     Registrar,
+    Keeper,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -110,7 +114,7 @@ const fn timed(waiter: Waiter, body: &Body) -> Option<Work> {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: CoreConfig,
-    pub(crate) ring: Ring,
+    pub(crate) ownership: Arc<Ownership>,
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
@@ -133,7 +137,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: CoreConfig, ring: Ring) -> Self {
+    pub(crate) fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         Self {
             next_number: config.incarnation,
             next_ticket: 0,
@@ -146,7 +150,7 @@ impl Shared {
             )),
             latencies: Latencies::new(config.cover_ms.into()),
             config,
-            ring,
+            ownership,
             clock: HybridClock::default(),
             links: BTreeSet::new(),
             counters: Counters::default(),
@@ -165,19 +169,45 @@ impl Shared {
         node == self.config.node || self.links.contains(&node)
     }
 
-    pub(crate) fn partition(&self, key: &Key) -> ring::Partition {
-        self.ring.partition(ring::Token::of(key.bucket(), key.key()))
+    pub(crate) fn partition(&self, key: &Key) -> Partition {
+        self.ownership.partition(Token::of(key.bucket(), key.key()))
     }
 
-    /// The first `n` nodes of the preference list of `key`.
+    /// The ring by which `key` is read.
+    pub(crate) fn present(&self, key: &Key) -> &Ring {
+        self.ownership.present(self.partition(key))
+    }
+
+    /// The first `n` nodes of the preference list of `key`: those that are read.
     pub(crate) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        self.ring.owners(self.partition(key), usize::from(n)).collect()
+        let partition = self.partition(key);
+        self.ownership.present(partition).owners(partition, usize::from(n)).collect()
     }
 
-    /// Whether this node is an owner of `key`.
+    /// All nodes in the order in which they would serve `key`; last those that only a handover
+    /// brings in.
+    pub(crate) fn preference_list(&self, key: &Key) -> Vec<NodeId> {
+        let partition = self.partition(key);
+        let mut list = self.ownership.present(partition).preference_list(partition);
+        if let Some(beside) = self.ownership.beside(partition) {
+            let more = beside.preference_list(partition);
+            let more = more.into_iter().filter(|node| !list.contains(node)).collect::<Vec<_>>();
+            list.extend(more);
+        }
+        list
+    }
+
+    /// Whether this node is an owner of `key`, by whichever plan.
     pub(crate) fn is_owner(&self, key: &Key) -> bool {
         let n = self.buckets.of_key(key).policy.n;
-        self.ring.is_owner(self.partition(key), usize::from(n), self.config.node)
+        self.is_among_owners(self.partition(key), usize::from(n))
+    }
+
+    /// Whether this node is one of the first `n` owners of a partition, by whichever plan.
+    pub(crate) fn is_among_owners(&self, partition: Partition, n: usize) -> bool {
+        let me = self.config.node;
+        self.ownership.present(partition).is_owner(partition, n, me)
+            || self.ownership.beside(partition).is_some_and(|ring| ring.is_owner(partition, n, me))
     }
 
     /// Who waits for the answer `id` of `from`, if anyone does.
@@ -319,8 +349,21 @@ impl<'a> Turn<'a> {
         self.shared.clock.tick(self.now.wall_ms)
     }
 
-    /// Sends a question to be answered within `budget_ms`.
+    /// Sends a question to be answered within `budget_ms`, whatever the ownership is.
     pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
+        self.ask_owner(to, waiter, budget_ms, Sequence::default(), body)
+    }
+
+    /// Sends a question whose answer counts as that of an owner of its key by the tenure of
+    /// `sequence`, and by no later one.
+    pub(crate) fn ask_owner(
+        &mut self,
+        to: NodeId,
+        waiter: Waiter,
+        budget_ms: u32,
+        sequence: Sequence,
+        body: Body,
+    ) -> u64 {
         let id = self.next_id();
         if waiter != Waiter::Nobody {
             let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
@@ -331,7 +374,7 @@ impl<'a> Turn<'a> {
             self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);
         }
-        self.send(to, id, budget_ms, body);
+        self.send(to, id, budget_ms, sequence, body);
         id.number
     }
 
@@ -344,12 +387,12 @@ impl<'a> Turn<'a> {
 
     /// Answers a peer's question.
     pub(crate) fn answer(&mut self, to: NodeId, id: RequestId, body: Body) {
-        self.send(to, id, 0, body);
+        self.send(to, id, 0, Sequence::default(), body);
     }
 
-    fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, body: Body) {
+    fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, sequence: Sequence, body: Body) {
         let (trace, time) = (self.shared.trace, self.shared.clock.latest());
-        let message = Message { id, trace, time, budget_ms, body };
+        let message = Message { id, trace, sequence, time, budget_ms, body };
         self.effects.push(Effect::Send { to, message });
     }
 

@@ -271,6 +271,11 @@ impl Ownership {
         movement
     }
 
+    /// Whether nothing has changed since the cluster was made.
+    pub fn is_first(&self) -> bool {
+        self.plans.len() == 1 && self.tenures.iter().all(|slot| slot.sequence == Sequence::FIRST)
+    }
+
     /// Whether every partition is owned as the target says.
     pub fn is_settled(&self) -> bool {
         self.plans.len() == 1 && self.tenures.iter().all(|slot| slot.kind == Kind::Steady)

@@ -5,13 +5,14 @@ pub(crate) mod events;
 mod faults;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
-    Event, Message, PolicyTable, Reply, Request, RequestError,
+    Event, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
 };
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
     SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
@@ -433,6 +434,8 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
+        let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
+        let ownership = Arc::new(kept.unwrap_or_else(|| Ownership::new(self.ring.clone())));
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
         engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
@@ -444,13 +447,14 @@ impl Sim {
             default_policy: self.options.policy,
             policies,
             limits: Limits::default(),
+            spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
             requests_max: self.options.requests_max,
             deliveries_max: 16,
         };
         state.process = Some(Process {
-            core: Core::new(core, self.ring.clone()),
+            core: Core::new(core, ownership),
             engine,
             log,
             committing: false,

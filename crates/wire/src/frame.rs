@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use clock::{DecodeError, NodeId};
 use futures_util::{SinkExt, StreamExt};
 use replication::Message;
+use ring::Sequence;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -32,7 +33,7 @@ pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 
 /// Version of what a [`PeerFrame::Message`] holds.
-pub const MESSAGE_VERSION: u16 = 2;
+pub const MESSAGE_VERSION: u16 = 3;
 
 /// A connection cut into frames.
 pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;
@@ -46,8 +47,9 @@ pub struct FrameHeader {
     pub sender: NodeId,
     /// Which start of that node.
     pub incarnation: u64,
-    /// Version of the ring by which the sender routed.
-    pub ring_version: u64,
+    /// By which tenure the answer to a question is to count as an owner's; 0 for one that counts as
+    /// nobody's.
+    pub sequence: Sequence,
     /// Milliseconds that the sender still waits, counted from when it sent; 0 for no limit.
     pub deadline_ms: u32,
     /// What is asked or answered.

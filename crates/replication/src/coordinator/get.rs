@@ -125,6 +125,8 @@ impl Get {
             }
             Input::Time => self.hedge(turn),
             Input::Hurry => self.is_hurried = true,
+            // What the owners before showed says nothing of what those now hold.
+            Input::Rerouted if !self.replied && self.terms.reroute(turn) => self.begin_anew(turn),
             _ => return Progress::Waiting,
         }
         self.compare(turn);
@@ -150,7 +152,7 @@ impl Get {
         let next: Vec<NodeId> = if self.round_needs_only_owners(count, turn) {
             self.terms.owners.iter().copied().filter(|node| !self.asked.contains(node)).collect()
         } else {
-            let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));
+            let list = turn.shared.preference_list(&self.terms.key);
             list.into_iter()
                 .filter(|&node| !self.asked.contains(&node) && turn.shared.is_in_reach(node))
                 .take(count)
@@ -186,7 +188,7 @@ impl Get {
         }
         let body = if whole { Body::Read { key, scope } } else { Body::Digest { key, scope } };
         let budget_ms = self.terms.budget_ms(turn);
-        turn.ask(node, waiter, budget_ms, body);
+        turn.ask_owner(node, waiter, budget_ms, self.terms.sequence, body);
     }
 
     /// Whether the first `count` nodes in reach are just the owners, as nearly always: then the
@@ -314,13 +316,7 @@ impl Get {
         if inexact && self.scope == Scope::Headers && !at_deadline {
             // Replicas disagree about a collection: its size is known only from its elements.
             self.scope = Scope::Whole;
-            self.round += 1;
-            self.asked.clear();
-            self.pending.clear();
-            self.digests.clear();
-            self.views.clear();
-            self.shown.clear();
-            return self.ask_next(usize::from(quorum.n), turn);
+            return self.begin_anew(turn);
         }
         self.replied = true;
         turn.shared.counters.unmet_quorums += u64::from(answered < quorum.r);
@@ -342,6 +338,17 @@ impl Get {
             time,
         };
         turn.reply(self.terms.origin, Ok(answer));
+    }
+
+    /// Asks everybody again.
+    fn begin_anew(&mut self, turn: &mut Turn<'_>) {
+        self.round += 1;
+        self.asked.clear();
+        self.pending.clear();
+        self.digests.clear();
+        self.views.clear();
+        self.shown.clear();
+        self.ask_next(usize::from(self.terms.quorum.n), turn);
     }
 
     /// What was merged; where whole collections were, with their sizes counted, and without their

@@ -58,6 +58,6 @@ impl Ownership {
         if ring.roster() == previous.roster() && gone == target.removed() {
             return Err(CommitError::Unchanged { version: previous.version() });
         }
-        Ok(Plan::new(ring, gone)?)
+        Ok(Plan::after(target, ring, gone)?)
     }
 }

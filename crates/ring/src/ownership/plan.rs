@@ -23,6 +23,9 @@ impl fmt::Display for PlanId {
     }
 }
 
+/// How many plans back a plan remembers what it follows. A guess: more than are ever under way.
+const HISTORY_MAX: usize = 16;
+
 /// Who is to own the partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
@@ -30,6 +33,7 @@ pub struct Plan {
     id: PlanId,
     ring: Ring,
     removed: Vec<NodeId>,
+    history: Vec<u128>,
 }
 
 /// Field for field what a plan says.
@@ -37,6 +41,7 @@ pub struct Plan {
 struct Parts {
     ring: Ring,
     removed: Vec<NodeId>,
+    history: Vec<u128>,
 }
 
 /// Why what came in is no plan. Nothing was made of it.
@@ -48,12 +53,33 @@ pub enum InvalidPlan {
     /// A member of the ring is said to be gone.
     #[error("node {0} is to own partitions and is gone for good: it cannot be both")]
     RemovedMember(NodeId),
+    /// It follows more plans than it may name.
+    #[error("a plan names at most {HISTORY_MAX} that it follows")]
+    History,
 }
 
 impl Plan {
     /// A plan that partitions be owned as `ring` says, and that nobody wait for those `removed`:
-    /// ascending, and no members of `ring`.
+    /// ascending, and no members of `ring`. It follows no other.
     pub fn new(ring: Ring, removed: Vec<NodeId>) -> Result<Self, InvalidPlan> {
+        Self::of(ring, removed, Vec::new())
+    }
+
+    /// The same, made of `before`: `ring` is of the version after its ring's.
+    pub(super) fn after(
+        before: &Self,
+        ring: Ring,
+        removed: Vec<NodeId>,
+    ) -> Result<Self, InvalidPlan> {
+        let earlier = before.history.iter().take(HISTORY_MAX - 1).copied();
+        let history = std::iter::once(before.id.digest).chain(earlier).collect();
+        Self::of(ring, removed, history)
+    }
+
+    fn of(ring: Ring, removed: Vec<NodeId>, history: Vec<u128>) -> Result<Self, InvalidPlan> {
+        if history.len() > HISTORY_MAX {
+            return Err(InvalidPlan::History);
+        }
         if !removed.is_sorted_by(|a, b| a < b) {
             return Err(InvalidPlan::RemovedOrder);
         }
@@ -61,10 +87,10 @@ impl Plan {
         if let Some(&node) = removed.iter().find(is_member) {
             return Err(InvalidPlan::RemovedMember(node));
         }
-        let bytes = clock::encode(&(&ring, &removed));
+        let bytes = clock::encode(&(&ring, &removed, &history));
         let digest = u128::from_be_bytes(Md5::digest(bytes).into());
         let id = PlanId { version: ring.version(), digest };
-        Ok(Self { id, ring, removed })
+        Ok(Self { id, ring, removed, history })
     }
 
     /// Its name, which follows from all that it says.
@@ -77,6 +103,21 @@ impl Plan {
         &self.ring
     }
 
+    /// Whether it was made of the plan `earlier`, or of one made of it, or is it. A plan too far back to
+    /// be remembered counts as one.
+    pub fn follows(&self, earlier: PlanId) -> bool {
+        if earlier == self.id {
+            return true;
+        }
+        let Some(back) = self.id.version.checked_sub(earlier.version) else { return false };
+        let Some(at) = back.checked_sub(1) else { return false };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        match self.history.get(at) {
+            Some(&digest) => digest == earlier.digest,
+            None => self.history.len() == HISTORY_MAX,
+        }
+    }
+
     /// Nodes that own partitions still by an earlier plan, and that an administrator has said are
     /// gone for good. Ascending.
     pub fn removed(&self) -> &[NodeId] {
@@ -87,14 +128,14 @@ impl Plan {
 impl TryFrom<Parts> for Plan {
     type Error = InvalidPlan;
 
-    fn try_from(Parts { ring, removed }: Parts) -> Result<Self, InvalidPlan> {
-        Self::new(ring, removed)
+    fn try_from(Parts { ring, removed, history }: Parts) -> Result<Self, InvalidPlan> {
+        Self::of(ring, removed, history)
     }
 }
 
 impl From<Plan> for Parts {
-    fn from(Plan { ring, removed, .. }: Plan) -> Self {
-        Self { ring, removed }
+    fn from(Plan { ring, removed, history, .. }: Plan) -> Self {
+        Self { ring, removed, history }
     }
 }
 
@@ -117,6 +158,21 @@ mod tests {
         assert_ne!(Plan::new(ring(3), vec![]).unwrap().id(), plan.id());
         assert!(Plan::new(ring(4), vec![]).unwrap().id() > plan.id());
         assert_eq!(plan.id().to_string().len(), 10);
+    }
+
+    #[test]
+    fn a_plan_remembers_what_it_follows() {
+        let mut plans = vec![Plan::new(ring(1), vec![]).unwrap()];
+        for version in 2..=20 {
+            let before = plans.last().unwrap();
+            plans.push(Plan::after(before, ring(version), vec![]).unwrap());
+        }
+        let last = plans.last().unwrap();
+        assert!(plans.iter().all(|plan| last.follows(plan.id())));
+        // Made of the same plan, and apart.
+        let other = Plan::after(&plans[16], ring(18), vec![NodeId(9)]).unwrap();
+        assert!(!last.follows(other.id()) && !other.follows(last.id()));
+        assert!(!plans[17].follows(other.id()));
     }
 
     #[test]

@@ -179,6 +179,9 @@ impl Sim {
                     process.engine.set_tree_classes(buckets.tree_classes());
                 }
             }
+            // The same.
+            Effect::Ownership(_) | Effect::Tenures(_) => {}
+            Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
@@ -264,6 +267,7 @@ impl Sim {
             }
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),
+            Event::Ownership(_) | Event::Tenures(_) => self.trace(11, node as u64, 0),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),
