@@ -18,10 +18,12 @@ use values::Key;
 use crate::{
     Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
     Reply, Request, RequestError,
+    anti_entropy::AntiEntropy,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
+    handover::{Handover, Stands},
     keeper::Keeper,
     registrar::Registrar,
     replica::{self, Question},
@@ -76,6 +78,8 @@ pub struct Core {
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
+    anti_entropy: AntiEntropy,
+    handover: Handover,
     /// In the first core of a node.
     registrar: Option<Registrar>,
     keeper: Option<Keeper>,
@@ -89,6 +93,8 @@ impl Core {
         Self {
             registrar,
             keeper,
+            anti_entropy: AntiEntropy::new(&config),
+            handover: Handover::default(),
             shared: Shared::new(config, ownership),
             running: BTreeMap::new(),
             next_slot: 0,
@@ -117,6 +123,7 @@ impl Core {
                 self.shared.latencies.relinked(node);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.link_up(node, &mut turn);
+                self.anti_entropy.link_up(node, &mut turn);
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
@@ -130,6 +137,7 @@ impl Core {
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
         }
+        self.hand_over(now, effects);
     }
 
     /// When [`Event::Tick`] is due, in milliseconds of [`Now::monotonic_ms`].
@@ -211,6 +219,16 @@ impl Core {
                     return turn.reply_to(id, Err(error));
                 };
                 return keeper.call(id, call, &mut turn);
+            }
+            Call::Repair(request) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let progress = self.anti_entropy.repair(&request, &mut turn);
+                return turn.reply_to(id, Ok(Reply::Repair(progress)));
+            }
+            Call::Comparisons => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let found = self.anti_entropy.comparisons(&turn);
+                return turn.reply_to(id, Ok(Reply::Comparisons(found)));
             }
             Call::Scan(request) => Coordinator::Scan(Box::new(Scan::new(id, request))),
             Call::Count { bucket } => Coordinator::Count(coordinator::Count::new(id, bucket)),
@@ -369,6 +387,9 @@ impl Core {
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let progress = running.coordinator.step(slot, input, &mut turn);
         running.asked.append(&mut turn.asked);
+        for partition in std::mem::take(&mut turn.strayed) {
+            self.handover.strayed(partition, &mut turn);
+        }
         for owner in std::mem::take(&mut turn.deferred) {
             self.delivery.deferred(owner, &mut turn);
         }
@@ -427,6 +448,14 @@ impl Core {
                     None => turn.answer(from, id, Body::OwnershipKnown(Err(StorageError::Busy))),
                 }
             }
+            Body::Stand { partition } => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.handover.asked(from, id, partition, &mut turn);
+            }
+            Body::Compare(compare) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.asked(from, id, compare, &mut turn);
+            }
             Body::Read { .. }
             | Body::Digest { .. }
             | Body::Merge { .. }
@@ -450,15 +479,25 @@ impl Core {
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
             | Body::OwnershipKnown(_)
+            | Body::Stands { .. }
             | Body::Moved { .. }
+            | Body::Compared(_)
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
                 }
                 Some(Waiter::Delivery(owner)) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
-                    if let Body::Merged(merged) = &body {
-                        self.delivery.merged(owner, id.number, merged, &mut turn);
+                    match &body {
+                        Body::Merged(merged) => {
+                            self.delivery.merged(owner, id.number, merged, &mut turn);
+                        }
+                        // Listed once more, it is kept for the owners of then.
+                        Body::Moved { .. } => {
+                            let failed = Err(StorageError::Busy);
+                            self.delivery.merged(owner, id.number, &failed, &mut turn);
+                        }
+                        _ => {}
                     }
                 }
                 Some(Waiter::Registrar(wait)) => {
@@ -473,8 +512,26 @@ impl Core {
                         keeper.answered(wait, body, &mut turn);
                     }
                 }
+                Some(Waiter::Handover(partition)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Body::Stands { sequence, ready } = body {
+                        let stands = Stands { sequence, ready };
+                        self.handover.stood(from, partition, stands, &mut turn);
+                    }
+                }
+                Some(Waiter::AntiEntropy(job)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    self.anti_entropy.answered(job, id.number, body, &mut turn);
+                }
                 Some(
-                    Waiter::Delivered(_) | Waiter::Unkept(_) | Waiter::Peer { .. } | Waiter::Nobody,
+                    Waiter::Delivered(_)
+                    | Waiter::Redirected(_)
+                    | Waiter::Unkept(_)
+                    | Waiter::Peer { .. }
+                    | Waiter::Compared { .. }
+                    | Waiter::Stands { .. }
+                    | Waiter::Departure(_)
+                    | Waiter::Nobody,
                 )
                 | None => {}
             },
@@ -529,6 +586,10 @@ impl Core {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.listed(owner, page, &mut turn);
             }
+            Some(Waiter::Redirected(number)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.delivery.redirected(number, &answer, &mut turn);
+            }
             Some(Waiter::Delivered(owner)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.delivered(owner, &answer, &mut turn);
@@ -543,6 +604,14 @@ impl Core {
                 }
                 replica::answer(from, id, question, answer, &mut turn);
             }
+            Some(Waiter::AntiEntropy(job)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.stored(job, answer, &mut turn);
+            }
+            Some(Waiter::Compared { from, id, asked }) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.anti_entropy.told(from, id, asked, answer, &mut turn);
+            }
             Some(Waiter::Unkept(number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(owner) = self.unkept.stored(number, &answer, &mut turn) {
@@ -555,6 +624,23 @@ impl Core {
                     registrar.stored(wait, answer, &mut turn);
                 }
             }
+            Some(Waiter::Stands { from, id, partition, stands }) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let is_durable = answer == storage::Answer::Durable;
+                if from == turn.me() {
+                    // Failed, it stands where nothing is to be hoped for, and is asked again.
+                    let stands = if is_durable { stands } else { Stands::default() };
+                    self.handover.stood(from, partition, stands, &mut turn);
+                } else if is_durable {
+                    let Stands { sequence, ready } = stands;
+                    turn.answer(from, id, Body::Stands { sequence, ready });
+                }
+            }
+            Some(Waiter::Departure(partition)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.handover.stored(partition, &answer, &mut turn);
+            }
+            Some(Waiter::Handover(_)) => {}
             Some(Waiter::Keeper(_)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(keeper) = &mut self.keeper {
@@ -563,6 +649,28 @@ impl Core {
                 self.own_what_is_kept(now, effects);
             }
             Some(Waiter::Nobody) | None => {}
+        }
+    }
+
+    /// Lets handovers and anti-entropy, which they want to compare partitions, go on.
+    fn hand_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        loop {
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            self.handover.look(&mut turn);
+            let (wants, found) = (self.handover.take_wants(), self.anti_entropy.take_found());
+            let decisions = self.handover.take_decisions();
+            if wants.is_empty() && found.is_empty() && decisions.is_empty() {
+                return;
+            }
+            for want in wants {
+                self.anti_entropy.want(want, &mut turn);
+            }
+            for found in found {
+                self.handover.found(found, &mut turn);
+            }
+            if !decisions.is_empty() {
+                self.learn(decisions, now, effects);
+            }
         }
     }
 
@@ -584,7 +692,16 @@ impl Core {
 
     /// Goes by another ownership from now on.
     fn own(&mut self, ownership: Arc<Ownership>, now: Now, effects: &mut Vec<Effect>) {
-        self.shared.ownership = ownership;
+        let before = std::mem::replace(&mut self.shared.ownership, ownership);
+        let has_other_plans = |(a, b): (&Ownership, &Ownership)| {
+            !a.plans().map(ring::Plan::id).eq(b.plans().map(ring::Plan::id))
+        };
+        if has_other_plans((&before, &self.shared.ownership)) {
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            for &node in before.members() {
+                self.delivery.rerouted(node, &mut turn);
+            }
+        }
         for slot in self.running.keys().copied().collect::<Vec<_>>() {
             self.resume(slot, Input::Rerouted, now, effects);
         }
@@ -597,6 +714,8 @@ impl Core {
         self.shared.latencies.relinked(node);
         let mut turn = Turn::new(&mut self.shared, now, effects);
         self.delivery.link_down(node, &mut turn);
+        self.anti_entropy.link_down(node, &mut turn);
+        self.handover.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {
             registrar.link_down(node, &mut turn);
         }
@@ -624,6 +743,12 @@ impl Core {
                     if let Some(keeper) = &mut self.keeper {
                         keeper.time(&mut Turn::new(&mut self.shared, now, effects));
                     }
+                }
+                Timer::Handover => {
+                    self.handover.time(&mut Turn::new(&mut self.shared, now, effects));
+                }
+                Timer::AntiEntropy => {
+                    self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));
                 }
                 Timer::Unkept => {
                     self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));

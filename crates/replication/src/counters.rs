@@ -28,6 +28,16 @@ pub struct Counters {
     pub hints_taken: u64,
     /// Deltas of the outbox acknowledged by their owner.
     pub deliveries: u64,
+    /// Comparisons of replicas that ended with both holding the same.
+    pub comparisons: u64,
+    /// Comparisons that were given up, or left something to a later one.
+    pub comparisons_unfinished: u64,
+    /// Bytes sent and received by comparisons that this node began.
+    pub comparison_bytes: u64,
+    /// Deltas merged here because a comparison found that this replica lacked them.
+    pub keys_pulled: u64,
+    /// Deltas sent because a comparison found that the other replica lacked them.
+    pub keys_pushed: u64,
     /// Requests answered with fewer replicas than r or w.
     pub unmet_quorums: u64,
     /// Deltas that this node's disk refused and that there was no room to keep for another try:
@@ -39,13 +49,15 @@ pub struct Counters {
     pub siblings_many: u64,
     /// Puts refused because of too many siblings, or too many bytes of them.
     pub siblings_refused: u64,
+    /// Keys dropped because other nodes own them now.
+    pub keys_dropped: u64,
     /// Calls refused because too many were under way.
     pub overloaded: u64,
 }
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 18] {
+    pub const fn named(&self) -> [(&'static str, u64); 24] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -59,11 +71,17 @@ impl Counters {
             ("hinted_writes", self.hinted_writes),
             ("hints_taken", self.hints_taken),
             ("deliveries", self.deliveries),
+            ("comparisons", self.comparisons),
+            ("comparisons_unfinished", self.comparisons_unfinished),
+            ("comparison_bytes", self.comparison_bytes),
+            ("keys_pulled", self.keys_pulled),
+            ("keys_pushed", self.keys_pushed),
             ("unmet_quorums", self.unmet_quorums),
             ("deltas_dropped", self.deltas_dropped),
             ("conflicts", self.conflicts),
             ("siblings_many", self.siblings_many),
             ("siblings_refused", self.siblings_refused),
+            ("keys_dropped", self.keys_dropped),
             ("overloaded", self.overloaded),
         ]
     }

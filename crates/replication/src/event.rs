@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
 use ring::{Ownership, Partition, PlanId, Tenure};
-use storage::{ConflictPage, Ticket};
+use storage::{ConflictPage, ShardSet, Ticket};
 use values::{Key, Limits, ManySiblings};
 
 use crate::{
-    Answer, BucketCall, BucketPolicy, BucketReply, Buckets, ConflictsRequest, Explanation, Message,
-    OwnershipCall, OwnershipReply, PolicyTable, Request, RequestError, ScanPage, ScanRequest,
+    Answer, AntiEntropyConfig, BucketCall, BucketPolicy, BucketReply, Buckets, Comparison,
+    ConflictsRequest, Explanation, Message, OwnershipCall, OwnershipReply, PolicyTable,
+    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -47,6 +48,10 @@ pub enum Call {
     Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
+    /// To have this node's replicas compared with others soon, and how far that is.
+    Repair(RepairRequest),
+    /// When this node's partitions were last found equal with other owners.
+    Comparisons,
 }
 
 /// What a client is told.
@@ -66,6 +71,10 @@ pub enum Reply {
     Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
     Explanation(Box<Explanation>),
+    /// Of [`Call::Repair`].
+    Repair(RepairProgress),
+    /// Of [`Call::Comparisons`], ordered by partition.
+    Comparisons(Vec<Comparison>),
 }
 
 /// What happened.
@@ -171,6 +180,10 @@ pub struct CoreConfig {
     pub node: NodeId,
     /// Which of the node's cores this is.
     pub core: u8,
+    /// The shards whose partitions this core has.
+    pub shards: ShardSet,
+    /// How replicas are compared in the background.
+    pub anti_entropy: AntiEntropyConfig,
     /// Random bits of the process's start (mixed with `core` where a node has several): requests
     /// are numbered from it on, so that no answer to an earlier process is taken for one's own.
     pub incarnation: u64,

@@ -6,6 +6,7 @@
 //! A [`Core`] decides; a shell moves bytes. [`Event`]s come in, [`Effect`]s go out; cores of
 //! different nodes speak in [`Message`]s; clients in [`Request`]s.
 
+mod anti_entropy;
 mod bucket_call;
 mod coordinator;
 mod core;
@@ -14,6 +15,7 @@ mod delivery;
 mod digest;
 mod event;
 mod forwards;
+mod handover;
 mod journal;
 mod keeper;
 mod latency;
@@ -32,10 +34,14 @@ mod turn;
 mod unkept;
 
 pub use self::core::Core;
+pub use anti_entropy::{
+    AntiEntropyConfig, Compare, Compared, Comparison, RepairProgress, RepairRequest,
+};
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use handover::{Part, Transfer};
 pub use journal::Coordinated;
 pub use keeper::kept_ownership;
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};

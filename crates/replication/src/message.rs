@@ -1,12 +1,14 @@
 //! Messages between the cores of two nodes.
 
 use clock::{NodeId, Stamp};
-use ring::{Ownership, Partition, Sequence, Tenure};
+use ring::{Ownership, Partition, PlanId, Sequence, Tenure};
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
-use crate::{Answer, Coordinated, PolicyTable, Request, RequestError, ViewDigest};
+use crate::{
+    Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
+};
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
 /// nodes, and enough for whatever one operation adds.
@@ -161,6 +163,18 @@ pub enum Body {
     },
     /// Answers [`Body::Ownership`], once what it told is durable.
     OwnershipKnown(Result<KnownOwnership, StorageError>),
+    /// Asks where a node stands in a partition's handover.
+    Stand {
+        /// Which partition.
+        partition: Partition,
+    },
+    /// Answers [`Body::Stand`], once all that the node held when it was asked is durable.
+    Stands {
+        /// The sequence of the tenure that it goes by.
+        sequence: Sequence,
+        /// The tenure and the plan for which it was found equal with every present owner.
+        ready: Option<(Sequence, PlanId)>,
+    },
     /// Answers a question that was to count by an earlier tenure than the receiver knows of: nothing
     /// was done.
     Moved {
@@ -169,6 +183,10 @@ pub enum Body {
         /// Its tenure.
         tenure: Tenure,
     },
+    /// Asks another owner what it holds, to find what differs.
+    Compare(Compare),
+    /// Answers [`Body::Compare`].
+    Compared(Result<Compared, StorageError>),
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -202,7 +220,11 @@ impl Body {
             Self::PoliciesKnown(_) => "policies_known",
             Self::Ownership { .. } => "ownership",
             Self::OwnershipKnown(_) => "ownership_known",
+            Self::Stand { .. } => "stand",
+            Self::Stands { .. } => "stands",
             Self::Moved { .. } => "moved",
+            Self::Compare(_) => "compare",
+            Self::Compared(_) => "compared",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
         }
@@ -220,6 +242,8 @@ impl Body {
             | Self::Count { .. }
             | Self::Policies { .. }
             | Self::Ownership { .. }
+            | Self::Stand { .. }
+            | Self::Compare(_)
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
@@ -230,7 +254,9 @@ impl Body {
             | Self::Counted(_)
             | Self::PoliciesKnown(_)
             | Self::OwnershipKnown(_)
+            | Self::Stands { .. }
             | Self::Moved { .. }
+            | Self::Compared(_)
             | Self::Explained { .. } => false,
         }
     }
@@ -260,9 +286,12 @@ impl Body {
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
+            Self::Stand { .. } => Self::Stands { sequence: Sequence::default(), ready: None },
+            Self::Stands { sequence, ready } => Self::Stands { sequence: *sequence, ready: *ready },
             Self::Moved { partition, tenure } => {
                 Self::Moved { partition: *partition, tenure: *tenure }
             }
+            Self::Compare(_) | Self::Compared(_) => Self::Compared(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }
@@ -273,6 +302,7 @@ impl Body {
     /// partitions themselves).
     pub const fn key(&self) -> Option<&Key> {
         match self {
+            Self::Compare(compare) => compare.key(),
             Self::Forward(request) => Some(&request.key),
             Self::Read { key, .. }
             | Self::Digest { key, .. }

@@ -77,8 +77,12 @@ pub(crate) fn ask(
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
         | Body::Ownership { .. }
+        | Body::Stand { .. }
+        | Body::Stands { .. }
         | Body::OwnershipKnown(_)
         | Body::Moved { .. }
+        | Body::Compare(_)
+        | Body::Compared(_)
         | Body::Explained { .. } => return,
     };
     if let Some(question) = question {
@@ -102,14 +106,22 @@ fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
     key.and_then(|_| Question::in_body(body)).map(|question| question.failed(StorageError::Dropped))
 }
 
-/// The answer to what is to count by an earlier tenure than the present one.
+/// The answer to what is to count by an earlier tenure than the present one, and to what is to be
+/// merged by a node that is no owner.
 fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
-    if sequence == Sequence::default() {
-        return None;
-    }
-    let partition = turn.shared.partition(body.key()?);
+    let key = body.key()?;
+    let partition = turn.shared.partition(key);
     let tenure = turn.shared.ownership.tenure(partition);
-    (tenure.sequence > sequence).then_some(Body::Moved { partition, tenure })
+    let is_past = sequence != Sequence::default() && tenure.sequence > sequence;
+    // It may be about to drop what it holds; whoever knows of a later tenure knows better.
+    let is_merged = match body {
+        Body::Merge { .. } => true,
+        Body::Hint { owner, .. } => *owner == turn.me(),
+        _ => false,
+    };
+    let is_stranger =
+        || is_merged && tenure.sequence >= sequence && !turn.shared.is_holder(turn.me(), key);
+    (is_past || is_stranger()).then_some(Body::Moved { partition, tenure })
 }
 
 /// What was asked, so that a failure is answered in kind.
@@ -189,6 +201,8 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
+        | Answer::IsEmpty(_)
+        | Answer::Forgotten { .. }
         | Answer::Conflicts(_)
         | Answer::TreeNodes(_)
         | Answer::TreeKeys(_)

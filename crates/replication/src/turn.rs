@@ -16,7 +16,9 @@ use values::{Delta, Key};
 use crate::{
     Body, Buckets, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
     RequestId, RequestName,
+    anti_entropy::Asked,
     counters::Counters,
+    handover::Stands,
     journal::Journal,
     keeper,
     latency::{Latencies, Work},
@@ -42,14 +44,26 @@ pub(crate) enum Waiter {
     Delivery(NodeId),
     /// A delta that the disk refused, tried again.
     Unkept(u64),
+    /// Delivery, for what is kept for the owners of now in place of one that is none any more.
+    Redirected(u64),
     /// Delivery, for the deletion of what this owner acknowledged.
     Delivered(NodeId),
     /// A peer that asked under this id.
     Peer { from: NodeId, id: RequestId, question: Question },
+    /// A peer that compares what both hold.
+    Compared { from: NodeId, id: RequestId, asked: Asked },
+    /// This job of anti-entropy.
+    AntiEntropy(u64),
     /// The registrar of bucket policies.
     Registrar(Wait),
     /// The keeper of the ownership of partitions.
     Keeper(keeper::Wait),
+    /// The handover of this partition, for where a peer stands.
+    Handover(Partition),
+    /// A peer that asked where this node stands, or this node itself.
+    Stands { from: NodeId, id: RequestId, partition: Partition, stands: Stands },
+    /// The handover of this partition, for what is still held of it.
+    Departure(Partition),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -80,6 +94,8 @@ pub(crate) enum Timer {
     Unkept,
     Registrar,
     Keeper,
+    Handover,
+    AntiEntropy,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -203,6 +219,15 @@ impl Shared {
         self.is_among_owners(self.partition(key), usize::from(n))
     }
 
+    /// Whether `node` is an owner of `key`, by whichever plan, or is to be one.
+    pub(crate) fn is_holder(&self, node: NodeId, key: &Key) -> bool {
+        let (partition, n) = (self.partition(key), self.buckets.of_key(key).policy.n);
+        let ownership = &self.ownership;
+        let rings = [Some(ownership.present(partition)), ownership.beside(partition)];
+        let mut rings = rings.into_iter().chain([ownership.coming(partition)]).flatten();
+        rings.any(|ring| ring.is_owner(partition, usize::from(n), node))
+    }
+
     /// Whether this node is one of the first `n` owners of a partition, by whichever plan.
     pub(crate) fn is_among_owners(&self, partition: Partition, n: usize) -> bool {
         let me = self.config.node;
@@ -300,6 +325,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) effects: &'a mut Vec<Effect>,
     /// Numbers of the questions sent in this turn, so that they can be forgotten with their asker.
     pub(crate) asked: Vec<u64>,
+    /// Partitions that this node does not own and that were written to here in this turn.
+    pub(crate) strayed: Vec<Partition>,
     /// Owners for which a delta was given to the outbox in this turn.
     pub(crate) deferred: Vec<NodeId>,
     /// Deltas that the disk refused in this turn, and for whom.
@@ -319,6 +346,7 @@ impl<'a> Turn<'a> {
             now,
             effects,
             asked: Vec::new(),
+            strayed: Vec::new(),
             deferred: Vec::new(),
             unkept: Vec::new(),
             replied: false,

@@ -1,6 +1,6 @@
 //! How a simulated cluster is made, and what its disks do.
 
-use replication::BucketPolicy;
+use replication::{AntiEntropyConfig, BucketPolicy};
 
 use crate::NetworkFaults;
 
@@ -45,10 +45,14 @@ pub struct SimOptions {
     pub cover_ms: u32,
     /// [`CoreConfig::requests_max`](replication::CoreConfig::requests_max).
     pub requests_max: usize,
+    /// How replicas are compared in the background.
+    pub anti_entropy: AntiEntropyConfig,
+    /// Deltas for an outbox that are lost although it says that it keeps them, in a thousand.
+    pub hints_lost: u32,
 }
 
 impl Default for SimOptions {
-    /// Three nodes, nothing fails.
+    /// Three nodes, nothing fails, nothing is compared in the background.
     fn default() -> Self {
         Self {
             nodes: 3,
@@ -60,6 +64,8 @@ impl Default for SimOptions {
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: 1_000,
+            anti_entropy: AntiEntropyConfig::OFF,
+            hints_lost: 0,
         }
     }
 }

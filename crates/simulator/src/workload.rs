@@ -51,6 +51,8 @@ struct Client {
 /// clients did, not judged.
 pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, History) {
     let has_disk_faults = options.disk.refused > 0 || options.disk.misreported > 0;
+    // What only an outbox held is lost with it, as with a disk.
+    let lost_disk = options.hints_lost > 0;
     let sim = Sim::new(seed, options);
     let mut random = Random::new(seed ^ 0x5eed);
     let keys = (0..workload.keys).map(|number| {
@@ -61,7 +63,7 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         keys: keys.collect(),
         random,
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
-        history: History { lost_state: has_disk_faults, ..History::default() },
+        history: History { lost_state: has_disk_faults, lost_disk, ..History::default() },
         asked: 0,
         name_bytes: workload.name_bytes,
         last_done: None,

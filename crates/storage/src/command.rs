@@ -74,6 +74,22 @@ pub enum Command {
         /// When it is acknowledged.
         durability: Durability,
     },
+    /// Takes note that this replica has all that another one had seen of a collection: the last step
+    /// of comparing them, after every element that differs was merged. Merges `context` and nothing
+    /// else, if this replica still has what it had seen until then; answered as a merge, or by
+    /// [`StorageError::Unseen`].
+    Complete {
+        /// Which key.
+        key: Key,
+        /// Which collection of it.
+        tag: Tag,
+        /// What this replica must have seen.
+        seen: CausalContext,
+        /// What the other one had seen before its elements were compared.
+        context: CausalContext,
+        /// When it is acknowledged.
+        durability: Durability,
+    },
     /// Keeps a delta for an owner that could not be reached: merges it into what is pending for
     /// (owner, key) in the outbox. Answered by [`Answer::Durable`].
     Defer {
@@ -130,6 +146,21 @@ pub enum Command {
     Note {
         /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
         notes: Vec<(Bytes, Bytes)>,
+    },
+    /// Answered by [`Answer::Durable`] once all that is visible now is.
+    Sync,
+    /// Asks whether anything is held of a partition's keys, what is left of deleted ones included.
+    IsEmpty {
+        /// Which partition.
+        partition: Partition,
+    },
+    /// Drops what is held of a partition's keys, which others own: each key whole, as if it had never
+    /// been here. Answered by [`Answer::Forgotten`]. What is pending for others stays.
+    Forget {
+        /// Which partition.
+        partition: Partition,
+        /// At most so many keys, at least 1.
+        limit: usize,
     },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {
@@ -244,6 +275,11 @@ pub struct OutboxPosition(pub Bytes);
 pub struct ListPosition(pub Bytes);
 
 impl ListPosition {
+    /// That of `key`.
+    pub fn of(key: &Key) -> Self {
+        Self(RowKey::of(key).as_bytes().to_vec().into())
+    }
+
     /// In which partition it lies; `None` if no listing gave it.
     pub fn partition(&self, partitions: PartitionCount) -> Option<Partition> {
         RowKey::partition(&self.0, partitions)
@@ -305,6 +341,15 @@ pub enum Answer {
     Refused(UpdateError),
     /// What the command wrote is as durable as was asked.
     Durable,
+    /// Whether nothing is held.
+    IsEmpty(bool),
+    /// Keys were dropped.
+    Forgotten {
+        /// How many.
+        keys: u64,
+        /// Whether the partition has none left.
+        is_last: bool,
+    },
     /// What [`Command::Merge`] merged is as durable as was asked.
     Merged(Option<View>),
     /// Pending deltas.
@@ -371,4 +416,11 @@ pub enum StorageError {
     /// The key is of a generation of its bucket that was dropped. Nothing is shown or kept of it.
     #[error("the bucket was dropped, with all that was written to it before")]
     Dropped,
+    /// The replica has not seen, or has lost, what a comparison rests on. Nothing was done.
+    #[error("the replica has lost some of what it was compared by: compare again")]
+    Unseen,
+    /// The two nodes are not both owners of what is to be compared, by the ring or the bucket
+    /// policies that this one has, or the question is out of bounds. Nothing was done.
+    #[error("{0}: not to be compared with this node")]
+    Incomparable(String),
 }

@@ -16,6 +16,7 @@ mod collection;
 mod conflicts;
 mod disk;
 mod element_tree;
+mod forget;
 mod listing;
 mod look;
 mod merge;
@@ -169,6 +170,11 @@ impl<R: IndexRead> Engine<R> {
                     Ok(())
                 })
             }
+            Command::Complete { key, tag, seen, context, durability } => {
+                self.complete(&key, tag, &seen, context).map(|()| {
+                    self.settle(ticket, Answer::Merged(None), durability, answers);
+                })
+            }
             Command::Defer { owner, key, delta, durability } => {
                 self.defer(owner, &key, &delta).map(|()| {
                     self.settle(ticket, Answer::Durable, durability, answers);
@@ -197,6 +203,20 @@ impl<R: IndexRead> Engine<R> {
             Command::Note { notes } => self.note(notes).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
+            Command::Sync => {
+                self.settle(ticket, Answer::Durable, Durability::Sync, answers);
+                Ok(())
+            }
+            Command::IsEmpty { partition } => self.is_empty(partition).map(|is_empty| {
+                answers.push((ticket, Answer::IsEmpty(is_empty)));
+            }),
+            Command::Forget { partition, limit } => {
+                self.forget(partition, limit).map(|(keys, is_last)| {
+                    let answer = Answer::Forgotten { keys, is_last };
+                    // Lost, it is dropped again: that is worth no sync of its own.
+                    self.settle(ticket, answer, Durability::Interval, answers);
+                })
+            }
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { key, view, pending_for }));

@@ -28,6 +28,8 @@
 //! first. A key or element under a digest has its
 //! full bytes in the record, and whoever reads the record compares them.
 
+use std::borrow::Cow;
+
 use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
 use values::{Blob, BucketId, Key, Tag};
@@ -38,8 +40,10 @@ const TOKEN_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
 /// Longest element that stands in its row's key whole. Order of elements rests on it for ever.
 pub(crate) const ELEMENT_INLINE_MAX: usize = 200;
+/// Longest part of an element row's key that stands for the element.
+pub(crate) const ELEMENT_PART_MAX: usize = ELEMENT_INLINE_MAX + DIGEST_BYTES;
 /// What is left for the key's form beside the longest element part, the tag and two lengths.
-const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_INLINE_MAX - DIGEST_BYTES;
+const FORM_MAX: usize = ROW_KEY_MAX - TOKEN_BYTES - 2 - 1 - ELEMENT_PART_MAX;
 const SWEEP: &[u8] = b"sweep";
 const NOTE: &[u8] = b"note";
 /// Bits of a form's first byte.
@@ -146,6 +150,11 @@ impl RowKey {
         bytes
     }
 
+    /// What the keys of the element rows of all tags begin with, and no others.
+    pub(crate) fn all_elements(&self) -> Vec<u8> {
+        self.delimited()
+    }
+
     /// What the keys of all element rows of `tag` begin with, and no others.
     pub(crate) fn elements(&self, tag: Tag) -> Vec<u8> {
         let mut bytes = self.delimited();
@@ -156,12 +165,7 @@ impl RowKey {
     /// Key of the row of `element`.
     pub(crate) fn element(&self, tag: Tag, element: &[u8]) -> Vec<u8> {
         let mut bytes = self.elements(tag);
-        if is_long_element(element) {
-            bytes.extend_from_slice(&element[..ELEMENT_INLINE_MAX]);
-            bytes.extend_from_slice(&Sha256::digest(element));
-        } else {
-            bytes.extend_from_slice(element);
-        }
+        bytes.extend_from_slice(&element_part(element));
         bytes
     }
 
@@ -206,6 +210,14 @@ pub(crate) fn note_row(name: &[u8]) -> Vec<u8> {
 /// What the keys of all rows of notes begin with.
 pub(crate) const fn note_prefix() -> &'static [u8] {
     NOTE
+}
+
+/// What of the key of an element's row stands for the element.
+pub(crate) fn element_part(element: &[u8]) -> Cow<'_, [u8]> {
+    if !is_long_element(element) {
+        return Cow::Borrowed(element);
+    }
+    Cow::Owned([&element[..ELEMENT_INLINE_MAX], &Sha256::digest(element)[..]].concat())
 }
 
 /// Whether the record must hold the full element.

@@ -21,7 +21,7 @@ use values::{Blob, Key};
 use xxhash_rust::xxh3;
 
 use crate::ListPosition;
-use crate::row_key::partition_start;
+use crate::row_key::{ELEMENT_PART_MAX, element_part, partition_start};
 
 /// Children of a node.
 pub const TREE_FANOUT: usize = 16;
@@ -37,12 +37,17 @@ const LEAF_BYTES: usize = 3;
 /// The n of buckets that nothing was said about (design.md, Keys, buckets, values).
 const DEFAULT_CLASS: u8 = 3;
 
+/// The class of keys of generations of buckets that were dropped: one replica may still have them,
+/// another never got them, and nobody compares them.
+const GONE: u8 = 0;
+
 /// Which bucket's keys are counted in which tree: that of the bucket's n. Replicas that are to
 /// compare must agree; where they do not yet, their trees differ until they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeClasses {
     default: u8,
-    buckets: BTreeMap<Bytes, u8>,
+    /// Classes of some buckets, each with the first generation that was not dropped.
+    buckets: BTreeMap<Bytes, (u8, u64)>,
 }
 
 impl Default for TreeClasses {
@@ -57,14 +62,15 @@ impl TreeClasses {
         Self { default, buckets: BTreeMap::new() }
     }
 
-    /// But this one.
-    pub fn set(&mut self, bucket: Bytes, n: u8) {
-        self.buckets.insert(bucket, n);
+    /// But this one, of which the generations before `live_from` were dropped.
+    pub fn set(&mut self, bucket: Bytes, n: u8, live_from: u64) {
+        self.buckets.insert(bucket, (n, live_from));
     }
 
-    /// The class of a bucket.
-    pub fn of(&self, bucket: &[u8]) -> u8 {
-        self.buckets.get(bucket).copied().unwrap_or(self.default)
+    /// The class of a generation of a bucket.
+    pub fn of(&self, bucket: &[u8], generation: u64) -> u8 {
+        let (n, live_from) = self.buckets.get(bucket).copied().unwrap_or((self.default, 0));
+        if generation < live_from { GONE } else { n }
     }
 }
 
@@ -123,6 +129,19 @@ pub struct ElementRange {
     pub from: Bytes,
     /// Where the next one begins; `None` behind the last element.
     pub until: Option<Bytes>,
+}
+
+impl ElementRange {
+    /// Where `element` stands.
+    pub fn place_of(element: &Blob) -> Bytes {
+        Bytes::copy_from_slice(&element_part(element))
+    }
+
+    /// Whether its ends are no longer than any that an engine gives. Peers send ranges.
+    pub fn is_in_bounds(&self) -> bool {
+        let until = self.until.as_ref().map_or(0, Bytes::len);
+        self.from.len().max(until) <= ELEMENT_PART_MAX
+    }
 }
 
 /// One element of a collection.

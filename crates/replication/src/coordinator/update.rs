@@ -284,6 +284,9 @@ impl Update {
                 self.repeated = repeated;
                 turn.shared.counters.writes_repeated += u64::from(repeated);
                 self.remember(minted, turn);
+                if !turn.shared.is_holder(turn.me(), &self.terms.key) {
+                    turn.strayed.push(turn.shared.partition(&self.terms.key));
+                }
                 self.report_siblings(turn);
                 self.send(turn);
             }

@@ -119,9 +119,17 @@ impl Buckets {
     pub fn tree_classes(&self) -> TreeClasses {
         let mut classes = TreeClasses::new(self.implicit.policy.n);
         for (name, bucket) in &self.named {
-            classes.set(name.clone(), bucket.policy.n);
+            let dropped = u64::from(bucket.standing == Standing::Dropped);
+            let live_from = bucket.generation.saturating_add(dropped);
+            classes.set(name.clone(), bucket.policy.n, live_from);
         }
         classes
+    }
+
+    /// The n of all buckets: the classes of hash trees.
+    pub fn classes(&self) -> BTreeSet<u8> {
+        let named = self.named.values().map(|bucket| bucket.policy.n);
+        named.chain([self.implicit.policy.n]).collect()
     }
 
     /// Every bucket that was ever created or dropped.

@@ -202,6 +202,10 @@ impl Sim {
         command: Command,
         queue: &mut VecDeque<Event>,
     ) {
+        let loses = self.options.hints_lost > 0 && matches!(command, Command::Defer { .. });
+        if loses && self.random.chance(self.options.hints_lost) {
+            return queue.push_back(Event::Storage { ticket, answer: Answer::Durable });
+        }
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);
         let Some(process) = &mut self.nodes[node].process else { return };
         let asked = match &command {

@@ -3,7 +3,8 @@
 //! A merge is computed first and made only when all of it succeeded, so that damage met half-way
 //! leaves the key as it was.
 
-use values::{Delta, Key, is_collection};
+use clock::CausalContext;
+use values::{Delta, Key, Tag, empty_collection, is_collection};
 
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
@@ -32,6 +33,23 @@ impl<R: IndexRead> Engine<R> {
             }
             done => done,
         }
+    }
+
+    /// Merges what another replica had seen of a collection, now that this one has all of it.
+    pub(super) fn complete(
+        &mut self,
+        key: &Key,
+        tag: Tag,
+        seen: &CausalContext,
+        context: CausalContext,
+    ) -> Result<(), StorageError> {
+        let header = self.header(&RowKey::of(key), key)?;
+        let nothing = CausalContext::default();
+        let held = header.tags.get(&tag).map_or(&nothing, Part::context);
+        if !is_collection(tag) || !held.descends(seen) {
+            return Err(StorageError::Unseen);
+        }
+        self.merge(key, &Delta::of(tag, empty_collection(tag, context)))
     }
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {

@@ -53,7 +53,7 @@ impl Trees {
     }
 
     pub(super) fn class_of(&self, key: &Key) -> u8 {
-        self.classes.of(key.bucket())
+        self.classes.of(key.bucket(), key.generation())
     }
 }
 
@@ -164,11 +164,11 @@ impl<R: IndexRead> Engine<R> {
     }
 
     fn class_of_row(&self, row_key: &[u8]) -> u8 {
-        let bucket = match RowKey::parse(row_key) {
-            Some(Parsed::Short((bucket, _), _) | Parsed::Long((bucket, _))) => bucket,
-            None => &[],
+        let (bucket, generation) = match RowKey::parse(row_key) {
+            Some(Parsed::Short(bucket, _) | Parsed::Long(bucket)) => bucket,
+            None => (&[][..], 0),
         };
-        self.trees.classes.of(bucket)
+        self.trees.classes.of(bucket, generation)
     }
 
     /// The rows of a leaf's trees, by class; `None` for one that is damaged.

@@ -1,0 +1,244 @@
+//! Bringing the elements of a collection to the same at this node and a peer.
+//!
+//! Ranges of elements are compared by the sums of both, and cut where they differ; of a short one the
+//! elements are listed, and those that differ are read at both sides and repaired as by a read. Until
+//! all is done neither side claims to have seen more than the dots that it was sent.
+
+use std::collections::BTreeMap;
+
+use clock::CausalContext;
+use storage::{Answer, Command, ElementKeys, ElementRange, TREE_FANOUT, TreeNode};
+use values::{Blob, Key, Scope, Tag, View};
+
+use super::key::{Hands, Outcome};
+use super::question::{ELEMENTS_PER_ANSWER, cut_range};
+use crate::{Body, Compare, Compared};
+
+/// A range with no more elements at either side is listed instead of cut.
+const LIST_MAX: u64 = 64;
+/// Elements read at once, and bytes of their names after which no more are.
+const READ_MAX: usize = 64;
+const READ_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+enum Step {
+    /// The engine cuts a range.
+    Cutting,
+    /// The peer says what it holds of each part.
+    Asking { parts: Vec<(ElementRange, TreeNode)> },
+    /// Both list the elements of a range.
+    Listing { range: ElementRange, mine: Option<ElementKeys>, theirs: Option<ElementKeys> },
+    /// Both show elements.
+    Reading { mine: Option<View>, theirs: Option<View> },
+    /// So many deltas are merged.
+    Merging(usize),
+}
+
+/// The comparison.
+#[derive(Debug)]
+pub(super) struct Elements {
+    tag: Tag,
+    step: Step,
+    /// Ranges still to be compared; whether each is to be listed.
+    ranges: Vec<(ElementRange, bool)>,
+    /// Elements that differ, still to be read; the last first.
+    elements: Vec<Blob>,
+    sent_here: CausalContext,
+    sent_there: CausalContext,
+}
+
+impl Elements {
+    pub(super) fn begin(key: &Key, tag: Tag, hands: &mut Hands<'_, '_>) -> Self {
+        let mut job = Self {
+            tag,
+            step: Step::Cutting,
+            ranges: vec![(ElementRange::default(), false)],
+            elements: Vec::new(),
+            sent_here: CausalContext::default(),
+            sent_there: CausalContext::default(),
+        };
+        job.go_on(key, hands);
+        job
+    }
+
+    /// What each side was sent to have seen since this was asked last.
+    pub(super) fn take_sent(&mut self) -> (CausalContext, CausalContext) {
+        (std::mem::take(&mut self.sent_here), std::mem::take(&mut self.sent_there))
+    }
+
+    pub(super) fn stored(
+        &mut self,
+        key: &Key,
+        answer: Answer,
+        hands: &mut Hands<'_, '_>,
+    ) -> Outcome {
+        match (&mut self.step, answer) {
+            (Step::Cutting, Answer::ElementChildren(parts)) => {
+                // One that holds nothing here is not cut.
+                let parts = match parts.len() {
+                    0 => vec![(ElementRange::default(), TreeNode::EMPTY)],
+                    _ => parts,
+                };
+                let ranges = parts.iter().take(TREE_FANOUT).map(|(range, _)| range.clone());
+                let ranges = ranges.collect();
+                hands.ask(Body::Compare(Compare::ElementNodes {
+                    key: key.clone(),
+                    tag: self.tag,
+                    ranges,
+                }));
+                self.step = Step::Asking { parts };
+                Outcome::Waiting
+            }
+            (Step::Listing { mine, .. }, Answer::ElementKeys(page)) => {
+                *mine = Some(page);
+                self.listed(key, hands)
+            }
+            (Step::Reading { mine, .. }, Answer::View(view)) => {
+                *mine = Some(view);
+                self.read(key, hands)
+            }
+            (Step::Merging(left), Answer::Merged(_)) => {
+                *left = left.saturating_sub(1);
+                self.go_on(key, hands)
+            }
+            _ => Outcome::Unfinished,
+        }
+    }
+
+    pub(super) fn answered(&mut self, key: &Key, body: Body, hands: &mut Hands<'_, '_>) -> Outcome {
+        match (&mut self.step, body) {
+            (Step::Asking { parts }, Body::Compared(Ok(Compared::Nodes(nodes)))) => {
+                let parts = std::mem::take(parts);
+                if nodes.len() != parts.len() {
+                    return Outcome::Unfinished;
+                }
+                self.compared(key, parts, &nodes, hands)
+            }
+            (Step::Listing { theirs, .. }, Body::Compared(Ok(Compared::Elements(page)))) => {
+                *theirs = Some(page);
+                self.listed(key, hands)
+            }
+            (Step::Reading { theirs, .. }, Body::Shown(Ok(view))) => {
+                *theirs = Some(view);
+                self.read(key, hands)
+            }
+            (Step::Merging(left), Body::Merged(Ok(_))) => {
+                *left = left.saturating_sub(1);
+                self.go_on(key, hands)
+            }
+            _ => Outcome::Unfinished,
+        }
+    }
+
+    /// Begins what comes next, unless answers are waited for.
+    fn go_on(&mut self, key: &Key, hands: &mut Hands<'_, '_>) -> Outcome {
+        if matches!(self.step, Step::Merging(left) if left > 0) {
+            return Outcome::Waiting;
+        }
+        let (tag, key) = (self.tag, key.clone());
+        if !self.elements.is_empty() {
+            let (mut bytes, mut count) = (0, 0);
+            while count < self.elements.len() && count < READ_MAX && bytes < READ_BYTES {
+                count += 1;
+                bytes += self.elements[self.elements.len() - count].len();
+            }
+            let elements = self.elements.split_off(self.elements.len() - count);
+            let scope = Scope::Elements { tag, elements: elements.into_iter().collect() };
+            hands.store(Command::Read { key: key.clone(), scope: scope.clone() });
+            hands.ask(Body::Read { key, scope });
+            self.step = Step::Reading { mine: None, theirs: None };
+            return Outcome::Waiting;
+        }
+        match self.ranges.pop() {
+            None => return Outcome::Done,
+            Some((range, false)) => {
+                hands.store(Command::ElementChildren { key, tag, range });
+                self.step = Step::Cutting;
+            }
+            Some((range, true)) => {
+                let (limit, listed) = (ELEMENTS_PER_ANSWER, range.clone());
+                let command =
+                    Command::ElementKeys { key: key.clone(), tag, range: range.clone(), limit };
+                hands.store(command);
+                hands.ask(Body::Compare(Compare::Elements { key, tag, range: listed }));
+                self.step = Step::Listing { range, mine: None, theirs: None };
+            }
+        }
+        Outcome::Waiting
+    }
+
+    fn compared(
+        &mut self,
+        key: &Key,
+        parts: Vec<(ElementRange, TreeNode)>,
+        theirs: &[TreeNode],
+        hands: &mut Hands<'_, '_>,
+    ) -> Outcome {
+        let is_whole = parts.len() == 1;
+        for ((range, mine), theirs) in parts.into_iter().zip(theirs).rev() {
+            if mine == *theirs && mine.is_settled {
+                continue;
+            }
+            let is_short = mine.count.max(theirs.count) <= LIST_MAX;
+            let is_one_sided = mine.count.min(theirs.count) == 0;
+            if !(mine.is_settled && theirs.is_settled) && !is_short {
+                // Dead rows are counted until the sweep has come to the last of them: what they add
+                // would be searched for everywhere.
+                return Outcome::Unfinished;
+            }
+            self.ranges.push((range, is_whole || is_short || is_one_sided));
+        }
+        self.go_on(key, hands)
+    }
+
+    /// Compares two lists once both are there, as far as both go.
+    fn listed(&mut self, key: &Key, hands: &mut Hands<'_, '_>) -> Outcome {
+        let Step::Listing { range, mine: Some(mine), theirs: Some(theirs) } = &mut self.step else {
+            return Outcome::Waiting;
+        };
+        let end = [&mine.next, &theirs.next].into_iter().flatten().min().cloned();
+        if let Some(end) = &end {
+            // A peer says where to go on.
+            if *end <= range.from || range.until.as_ref().is_some_and(|until| end >= until) {
+                return Outcome::Unfinished;
+            }
+            let (_, rest) = cut_range(std::mem::take(range), end.clone());
+            self.ranges.push((rest, true));
+        }
+        let is_listed = |element: &Blob| match &end {
+            Some(end) => ElementRange::place_of(element) < *end,
+            None => true,
+        };
+        let mut differing: BTreeMap<Blob, u128> = std::mem::take(&mut mine.elements)
+            .into_iter()
+            .filter(|listed| is_listed(&listed.element))
+            .map(|listed| (listed.element, listed.digest))
+            .collect();
+        for listed in std::mem::take(&mut theirs.elements) {
+            if !is_listed(&listed.element) {
+                continue;
+            }
+            if differing.get(&listed.element) == Some(&listed.digest) {
+                differing.remove(&listed.element);
+            } else {
+                differing.insert(listed.element, listed.digest);
+            }
+        }
+        self.elements = differing.into_keys().collect();
+        self.go_on(key, hands)
+    }
+
+    /// Repairs both sides once both have shown the elements.
+    fn read(&mut self, key: &Key, hands: &mut Hands<'_, '_>) -> Outcome {
+        let Step::Reading { mine: Some(mine), theirs: Some(theirs) } = &mut self.step else {
+            return Outcome::Waiting;
+        };
+        mine.value.0.retain(|&tag, _| tag == self.tag);
+        theirs.value.0.retain(|&tag, _| tag == self.tag);
+        let exchanged = hands.exchange(key, mine, theirs);
+        self.sent_here.merge(exchanged.here.context(self.tag));
+        self.sent_there.merge(exchanged.there.context(self.tag));
+        self.step = Step::Merging(exchanged.answers);
+        self.go_on(key, hands)
+    }
+}

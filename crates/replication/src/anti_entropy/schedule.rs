@@ -1,0 +1,245 @@
+//! Which replicas are compared next: pairs of this node and a peer, a shard's partitions that both
+//! own at a time, those first that were not compared for the longest.
+//!
+//! Every pair is compared once in an interval, and at once when the peer comes back. What failed is
+//! tried again, later each time. Nothing here is kept on disk: after a start everything is compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use clock::NodeId;
+use ring::{Ownership, Partition};
+use storage::{Shard, ShardSet};
+
+use crate::turn::Shared;
+
+/// Pause before what failed or could not be finished is compared again, in milliseconds: doubled
+/// each time, up to the maximum. Guesses: a sweep of a large collection takes seconds.
+const RETRY_MS: u64 = 1_000;
+const RETRY_MAX_MS: u64 = 60_000;
+
+/// What is compared in one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pair {
+    pub(super) peer: NodeId,
+    /// Keys of buckets with this n.
+    pub(super) n: u8,
+    pub(super) shard: Shard,
+}
+
+/// How a pair stands.
+#[derive(Debug)]
+struct Standing {
+    /// The partitions that both own, and when each was last compared to the end.
+    partitions: BTreeMap<Partition, Option<u64>>,
+    due_ms: u64,
+    retry_ms: u64,
+    /// Where it stands among those that were never compared.
+    lot: u64,
+}
+
+impl Standing {
+    fn compared_ms(&self) -> Option<u64> {
+        self.partitions.values().copied().min().flatten()
+    }
+}
+
+/// When a partition was last found equal at this node and another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Comparison {
+    /// Which partition.
+    pub partition: Partition,
+    /// Keys of buckets with this n.
+    pub n: u8,
+    /// The other owner.
+    pub peer: NodeId,
+    /// How long ago the two last held the same, or were brought to: every key that differed was
+    /// exchanged. In milliseconds; `None` if not since this node's start.
+    pub equal_ms_ago: Option<u64>,
+}
+
+/// All pairs, and when each is due.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    interval_ms: Option<u64>,
+    shards: ShardSet,
+    seed: u64,
+    pairs: BTreeMap<Pair, Standing>,
+    /// The ownership and the classes for which `pairs` was made.
+    made_for: Option<(Arc<Ownership>, BTreeSet<u8>)>,
+}
+
+impl Pair {
+    /// What is compared of a partition.
+    pub(super) fn of(peer: NodeId, n: u8, partition: Partition, shards: &ShardSet) -> Self {
+        Self { peer, n, shard: shards.shards().of_partition(partition) }
+    }
+}
+
+impl Schedule {
+    pub(super) const fn new(interval_ms: Option<u64>, shards: ShardSet, seed: u64) -> Self {
+        Self { interval_ms, shards, seed, pairs: BTreeMap::new(), made_for: None }
+    }
+
+    /// Takes note of who owns what, where that changed.
+    pub(super) fn refresh(&mut self, shared: &Shared, now_ms: u64) {
+        let made_for = (Arc::clone(&shared.ownership), shared.buckets.classes());
+        if let Some((ownership, classes)) = &self.made_for
+            && Arc::ptr_eq(ownership, &made_for.0)
+            && *classes == made_for.1
+        {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.pairs);
+        let me = shared.config.node;
+        for &n in &made_for.1 {
+            for partition in shared.ownership.partition_count().iter() {
+                let shard = self.shards.shards().of_partition(partition);
+                let present = shared.ownership.present(partition);
+                let owners: Vec<NodeId> = present.owners(partition, usize::from(n)).collect();
+                if !self.shards.contains(shard) || !owners.contains(&me) {
+                    continue;
+                }
+                for peer in owners.into_iter().filter(|&peer| peer != me) {
+                    let pair = Pair { peer, n, shard };
+                    let known = before.get_mut(&pair);
+                    let compared_ms = known.and_then(|known| known.partitions.remove(&partition));
+                    let lot =
+                        mix(self.seed ^ mix(peer.0 ^ u64::from(n) << 32) ^ u64::from(shard.0));
+                    let due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
+                        now_ms.saturating_add(lot % interval_ms.max(1))
+                    });
+                    let standing = self.pairs.entry(pair).or_insert_with(|| {
+                        let (due_ms, retry_ms) = before
+                            .get(&pair)
+                            .map_or((due_ms, RETRY_MS), |known| (known.due_ms, known.retry_ms));
+                        Standing { partitions: BTreeMap::new(), due_ms, retry_ms, lot }
+                    });
+                    standing.partitions.insert(partition, compared_ms.flatten());
+                }
+            }
+        }
+        self.made_for = Some(made_for);
+    }
+
+    /// A peer can be reached again: it may have missed anything, or start empty.
+    pub(super) fn peer_is_back(&mut self, peer: NodeId, now_ms: u64) {
+        if self.interval_ms.is_none() {
+            return;
+        }
+        for (_, standing) in self.pairs.iter_mut().filter(|(pair, _)| pair.peer == peer) {
+            (standing.due_ms, standing.retry_ms) = (standing.due_ms.min(now_ms), RETRY_MS);
+        }
+    }
+
+    /// The pair to compare now, among those with peers that `is_in_reach`.
+    pub(super) fn next(&self, now_ms: u64, is_in_reach: impl Fn(NodeId) -> bool) -> Option<Pair> {
+        let due = self
+            .pairs
+            .iter()
+            .filter(|(pair, standing)| standing.due_ms <= now_ms && is_in_reach(pair.peer));
+        due.min_by_key(|(_, standing)| (standing.compared_ms(), standing.lot))
+            .map(|(pair, _)| *pair)
+    }
+
+    /// When [`next`](Self::next) has one at the latest, as far as time alone decides.
+    pub(super) fn next_due_ms(&self, is_in_reach: impl Fn(NodeId) -> bool) -> Option<u64> {
+        let due = self.pairs.iter().filter(|(pair, _)| is_in_reach(pair.peer));
+        due.map(|(_, standing)| standing.due_ms).filter(|&due_ms| due_ms < u64::MAX).min()
+    }
+
+    /// The partitions of a pair.
+    pub(super) fn partitions(&self, pair: Pair) -> Vec<Partition> {
+        let standing = self.pairs.get(&pair);
+        standing.map_or_else(Vec::new, |standing| standing.partitions.keys().copied().collect())
+    }
+
+    /// Takes note that partitions of a pair were compared to the end.
+    pub(super) fn compared(
+        &mut self,
+        pair: Pair,
+        partitions: impl IntoIterator<Item = Partition>,
+        now_ms: u64,
+    ) {
+        let Some(standing) = self.pairs.get_mut(&pair) else { return };
+        for partition in partitions {
+            if let Some(compared_ms) = standing.partitions.get_mut(&partition) {
+                *compared_ms = Some(now_ms);
+            }
+        }
+    }
+
+    /// Says when a pair is compared again: after the interval, if all of it `is_compared`, else
+    /// earlier.
+    pub(super) fn ended(&mut self, pair: Pair, is_compared: bool, now_ms: u64) {
+        let Some(standing) = self.pairs.get_mut(&pair) else { return };
+        if is_compared {
+            standing.retry_ms = RETRY_MS;
+            standing.due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
+                // Spread, so that what fell due together at a start does not for ever.
+                let early = mix(standing.lot ^ now_ms) % (interval_ms / 4 + 1);
+                now_ms.saturating_add(interval_ms - early)
+            });
+        } else {
+            standing.due_ms = now_ms.saturating_add(standing.retry_ms);
+            standing.retry_ms = standing.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
+        }
+    }
+
+    /// The peer compares this pair itself: it need not be done twice.
+    pub(super) fn is_done_by_peer(&mut self, pair: Pair, now_ms: u64) {
+        let Some(standing) = self.pairs.get_mut(&pair) else { return };
+        if standing.due_ms < u64::MAX {
+            standing.due_ms = standing.due_ms.max(now_ms.saturating_add(RETRY_MAX_MS / 4));
+        }
+    }
+
+    /// Makes pairs due that were not compared since `since_ms`. Returns how many pairs of a partition
+    /// and a peer `is_meant` names, and how many of them were compared since then.
+    pub(super) fn demand(
+        &mut self,
+        since_ms: u64,
+        is_meant: impl Fn(Pair, Partition) -> bool,
+    ) -> (u64, u64) {
+        let (mut all, mut done) = (0, 0);
+        for (&pair, standing) in &mut self.pairs {
+            let meant = standing.partitions.iter().filter(|(at, _)| is_meant(pair, **at));
+            let (mut missing, before) = (0, all);
+            for (_, compared_ms) in meant {
+                all += 1;
+                missing += u64::from(compared_ms.is_none_or(|at| at < since_ms));
+            }
+            done += all - before - missing;
+            // What failed since then waits for its next try.
+            if missing > 0 && standing.due_ms > since_ms && standing.retry_ms == RETRY_MS {
+                standing.due_ms = since_ms;
+            }
+        }
+        (all, done)
+    }
+
+    /// When each partition was last found equal, by partition.
+    pub(super) fn comparisons(&self, now_ms: u64) -> Vec<Comparison> {
+        let mut comparisons: Vec<_> = self
+            .pairs
+            .iter()
+            .flat_map(|(pair, standing)| {
+                standing.partitions.iter().map(move |(&partition, compared_ms)| Comparison {
+                    partition,
+                    n: pair.n,
+                    peer: pair.peer,
+                    equal_ms_ago: compared_ms.map(|at| now_ms.saturating_sub(at)),
+                })
+            })
+            .collect();
+        comparisons.sort_unstable_by_key(|found| (found.partition, found.n, found.peer));
+        comparisons
+    }
+}
+
+/// Spreads numbers evenly (the finalizer of splitmix64).
+const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

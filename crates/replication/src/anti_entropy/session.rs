@@ -1,0 +1,398 @@
+//! One session: what a pair of nodes hold of a shard's partitions, compared from the roots of their
+//! hash trees down and brought to the same.
+//!
+//! What is left to look at is a stack, so that it stays short: a node of a tree is looked at before its
+//! siblings, and keys that differ before the next node. One node is looked at at a time, some keys
+//! side by side. Nothing is begun while the budget is spent; what was begun is small.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ring::Partition;
+use storage::{Answer, Command, ListPosition, TreeKeys, TreeNode, TreePath};
+use values::Key;
+
+use super::key::{Hands, KeyJob, Outcome};
+use super::question::KEYS_PER_ANSWER;
+use super::schedule::Pair;
+use crate::turn::Turn;
+use crate::{Body, Compare, Compared};
+
+/// Keys brought to the same side by side. A guess: they share a sync of the disk at both sides.
+const KEYS_AT_ONCE: usize = 64;
+
+/// A node with no more keys at either side is listed instead of looked at child by child.
+const LIST_MAX: u64 = 32;
+
+/// Something to look at.
+#[derive(Debug)]
+enum Task {
+    Roots(Vec<Partition>),
+    Node(Partition, TreePath),
+    Keys(Partition, TreePath, Option<ListPosition>),
+    Key(Key),
+}
+
+/// Something that is looked at.
+#[derive(Debug)]
+enum Job {
+    Roots { partitions: Vec<Partition>, mine: Vec<TreeNode> },
+    Node { place: Place, mine: Option<Vec<TreeNode>>, theirs: Option<Vec<TreeNode>> },
+    Keys { place: Place, mine: Option<TreeKeys>, theirs: Option<TreeKeys> },
+    Key(Box<KeyJob>),
+}
+
+/// A node of a tree, and where in it a list begins.
+#[derive(Clone, Debug)]
+struct Place {
+    partition: Partition,
+    path: TreePath,
+    after: Option<ListPosition>,
+}
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It goes on.
+    Working,
+    /// All that could be done is done.
+    Ended,
+    /// It is given up, for now.
+    GivenUp,
+}
+
+/// The session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) pair: Pair,
+    stack: Vec<Task>,
+    jobs: BTreeMap<u64, Job>,
+    /// Questions not answered yet.
+    asked: BTreeSet<u64>,
+    /// Partitions not yet known to be the same.
+    pub(super) open: BTreeSet<Partition>,
+    /// Those of them in which something could not be finished.
+    unfinished: BTreeSet<Partition>,
+    /// Bytes sent and received since this was asked last.
+    bytes: usize,
+    /// When an answer came last, or was waited for first.
+    heard_ms: u64,
+    next_job: u64,
+}
+
+impl Session {
+    /// `first_job` and the numbers after it were never used for another session.
+    pub(super) fn new(pair: Pair, partitions: Vec<Partition>, first_job: u64, now_ms: u64) -> Self {
+        Self {
+            pair,
+            open: partitions.iter().copied().collect(),
+            stack: vec![Task::Roots(partitions)],
+            jobs: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            bytes: 0,
+            heard_ms: now_ms,
+            next_job: first_job,
+        }
+    }
+
+    pub(super) const fn next_job(&self) -> u64 {
+        self.next_job
+    }
+
+    /// Bytes sent and received since this was asked last.
+    pub(super) fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Partitions that are the same now, or were brought to be, as far as the session came.
+    pub(super) fn equal(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.open.iter().copied().filter(|partition| !self.unfinished.contains(partition))
+    }
+
+    /// Until when an answer is waited for; `None` if none is.
+    pub(super) fn deadline_ms(&self, patience_ms: u64) -> Option<u64> {
+        (!self.jobs.is_empty()).then(|| self.heard_ms.saturating_add(patience_ms))
+    }
+
+    /// Forgets what was asked.
+    pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
+        for &number in &self.asked {
+            turn.shared.forget_ask(number);
+        }
+        self.asked.clear();
+        self.jobs.clear();
+    }
+
+    /// Begins one more thing, if there is one that may be begun now. Returns whether it did.
+    pub(super) fn begin(&mut self, turn: &mut Turn<'_>) -> bool {
+        let is_key = |job: &&Job| matches!(job, Job::Key(_));
+        let keys = self.jobs.values().filter(is_key).count();
+        let may_begin = match self.stack.last() {
+            None => false,
+            Some(Task::Key(_)) => keys < KEYS_AT_ONCE,
+            Some(_) => keys == self.jobs.len(),
+        };
+        let Some(task) = self.stack.pop_if(|_| may_begin) else { return false };
+        if self.jobs.is_empty() {
+            self.heard_ms = turn.now.monotonic_ms;
+        }
+        let number = self.next_job;
+        self.next_job += 1;
+        let n = self.pair.n;
+        let job = self.with_hands(number, turn, |hands| match task {
+            Task::Roots(partitions) => {
+                hands.store(Command::TreeRoots { n, partitions: partitions.clone() });
+                Job::Roots { partitions, mine: Vec::new() }
+            }
+            Task::Node(partition, path) => {
+                hands.store(Command::TreeChildren { n, partition, path: path.clone() });
+                let question = Compare::Children { n, partition, path: path.clone() };
+                hands.ask(Body::Compare(question));
+                let place = Place { partition, path, after: None };
+                Job::Node { place, mine: None, theirs: None }
+            }
+            Task::Keys(partition, path, after) => {
+                let place = Place { partition, path: path.clone(), after: after.clone() };
+                hands.store(Command::TreeKeys {
+                    n,
+                    partition,
+                    path: path.clone(),
+                    after: after.clone(),
+                    limit: KEYS_PER_ANSWER,
+                });
+                hands.ask(Body::Compare(Compare::Keys { n, partition, path, after }));
+                Job::Keys { place, mine: None, theirs: None }
+            }
+            Task::Key(key) => Job::Key(Box::new(KeyJob::begin(key, hands))),
+        });
+        self.jobs.insert(number, job);
+        true
+    }
+
+    /// Lets `act` ask for a job, and keeps account of it.
+    fn with_hands<T>(
+        &mut self,
+        job: u64,
+        turn: &mut Turn<'_>,
+        act: impl FnOnce(&mut Hands<'_, '_>) -> T,
+    ) -> T {
+        let before = turn.asked.len();
+        let budget_ms = turn.shared.config.timeout_ms;
+        let mut hands = Hands { turn, peer: self.pair.peer, job, budget_ms, bytes: 0 };
+        let done = act(&mut hands);
+        self.bytes += hands.bytes;
+        self.asked.extend(turn.asked.drain(before..));
+        done
+    }
+
+    /// The engine answered a job.
+    pub(super) fn stored(&mut self, number: u64, answer: Answer, turn: &mut Turn<'_>) -> Progress {
+        let Some(mut job) = self.jobs.remove(&number) else { return self.progress() };
+        self.heard_ms = turn.now.monotonic_ms;
+        let outcome = match (&mut job, answer) {
+            (Job::Key(key), answer) => {
+                self.with_hands(number, turn, |hands| key.stored(answer, hands))
+            }
+            (_, Answer::Failed(error)) => Outcome::of(&error),
+            (Job::Roots { partitions, mine }, Answer::TreeNodes(nodes)) => {
+                // The engine sums as many leaves as it does at once.
+                let rest = partitions.split_off(nodes.len().clamp(1, partitions.len()));
+                if !rest.is_empty() {
+                    self.stack.push(Task::Roots(rest));
+                }
+                let (n, partitions) = (self.pair.n, partitions.clone());
+                let question = Compare::Roots { n, partitions, sum: sum(&nodes) };
+                *mine = nodes;
+                self.with_hands(number, turn, |hands| hands.ask(Body::Compare(question)));
+                Outcome::Waiting
+            }
+            (Job::Node { mine, .. }, Answer::TreeNodes(nodes)) => {
+                *mine = Some(nodes);
+                self.compare(&mut job, turn)
+            }
+            (Job::Keys { mine, .. }, Answer::TreeKeys(page)) => {
+                *mine = Some(page);
+                self.compare(&mut job, turn)
+            }
+            _ => Outcome::Unfinished,
+        };
+        self.after(number, job, outcome, turn)
+    }
+
+    /// The peer answered a job.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        question: u64,
+        body: Body,
+        turn: &mut Turn<'_>,
+    ) -> Progress {
+        self.asked.remove(&question);
+        let Some(mut job) = self.jobs.remove(&number) else { return self.progress() };
+        self.heard_ms = turn.now.monotonic_ms;
+        self.bytes += clock::encoded_length(&body);
+        let outcome = match (&mut job, body) {
+            (Job::Key(key), body) => {
+                self.with_hands(number, turn, |hands| key.answered(body, hands))
+            }
+            (_, Body::Compared(Err(error))) => Outcome::of(&error),
+            (Job::Roots { .. }, Body::Compared(Ok(Compared::Equal))) => Outcome::Done,
+            (Job::Roots { partitions, mine }, Body::Compared(Ok(Compared::Nodes(theirs)))) => {
+                let partitions = std::mem::take(partitions);
+                let mine = std::mem::take(mine);
+                self.compare_roots(&partitions, &mine, &theirs)
+            }
+            (Job::Node { theirs, .. }, Body::Compared(Ok(Compared::Nodes(nodes)))) => {
+                *theirs = Some(nodes);
+                self.compare(&mut job, turn)
+            }
+            (Job::Keys { theirs, .. }, Body::Compared(Ok(Compared::Keys(page)))) => {
+                *theirs = Some(page);
+                self.compare(&mut job, turn)
+            }
+            _ => Outcome::Unfinished,
+        };
+        self.after(number, job, outcome, turn)
+    }
+
+    fn after(&mut self, number: u64, job: Job, outcome: Outcome, turn: &Turn<'_>) -> Progress {
+        match outcome {
+            Outcome::Waiting => drop(self.jobs.insert(number, job)),
+            Outcome::Done => {}
+            Outcome::Overloaded => return Progress::GivenUp,
+            Outcome::Unfinished => match job {
+                Job::Roots { .. } => return Progress::GivenUp,
+                Job::Node { place, .. } | Job::Keys { place, .. } => {
+                    self.unfinished.insert(place.partition);
+                }
+                Job::Key(job) => drop(self.unfinished.insert(turn.shared.partition(&job.key))),
+            },
+        }
+        self.progress()
+    }
+
+    fn progress(&self) -> Progress {
+        if self.jobs.is_empty() && self.stack.is_empty() {
+            Progress::Ended
+        } else {
+            Progress::Working
+        }
+    }
+
+    fn compare_roots(
+        &mut self,
+        partitions: &[Partition],
+        mine: &[TreeNode],
+        theirs: &[TreeNode],
+    ) -> Outcome {
+        if partitions.len() != mine.len() || mine.len() != theirs.len() {
+            return Outcome::Unfinished;
+        }
+        for ((&partition, mine), theirs) in partitions.iter().zip(mine).zip(theirs).rev() {
+            self.look_below(partition, TreePath::default(), mine, theirs);
+        }
+        Outcome::Done
+    }
+
+    /// Looks at what lies below a node, if it differs.
+    fn look_below(
+        &mut self,
+        partition: Partition,
+        path: TreePath,
+        mine: &TreeNode,
+        theirs: &TreeNode,
+    ) {
+        if mine == theirs && mine.is_settled {
+            return;
+        }
+        let is_short = mine.count.max(theirs.count) <= LIST_MAX;
+        // What one side has nothing of is not found by comparing.
+        if is_short || mine.count.min(theirs.count) == 0 {
+            self.stack.push(Task::Keys(partition, path, None));
+        } else {
+            self.stack.push(Task::Node(partition, path));
+        }
+    }
+
+    /// Compares what both answered, once both have.
+    fn compare(&mut self, job: &mut Job, turn: &Turn<'_>) -> Outcome {
+        match job {
+            Job::Node { place, mine: Some(mine), theirs: Some(theirs) } => {
+                if mine.is_empty() {
+                    // There is nothing below: as far down as a tree goes.
+                    let Place { partition, path, .. } = place.clone();
+                    self.stack.push(Task::Keys(partition, path, None));
+                    return Outcome::Done;
+                }
+                if mine.len() != theirs.len() {
+                    return Outcome::Unfinished;
+                }
+                for (step, (mine, theirs)) in (0..16).zip(mine.iter().zip(&*theirs)).rev() {
+                    self.look_below(place.partition, place.path.child(step), mine, theirs);
+                }
+                Outcome::Done
+            }
+            Job::Keys { place, mine: Some(mine), theirs: Some(theirs) } => {
+                self.compare_keys(&place.clone(), mine, theirs, turn)
+            }
+            _ => Outcome::Waiting,
+        }
+    }
+
+    /// Compares two lists, as far as both go.
+    fn compare_keys(
+        &mut self,
+        place: &Place,
+        mine: &mut TreeKeys,
+        theirs: &mut TreeKeys,
+        turn: &Turn<'_>,
+    ) -> Outcome {
+        let end = [&mine.next, &theirs.next].into_iter().flatten().min().cloned();
+        if let Some(end) = &end {
+            // A peer says where to go on.
+            let count = turn.shared.ownership.partition_count();
+            if end.partition(count) != Some(place.partition) || Some(end) <= place.after.as_ref() {
+                return Outcome::Unfinished;
+            }
+            let Place { partition, path, .. } = place.clone();
+            self.stack.push(Task::Keys(partition, path, Some(end.clone())));
+        }
+        let is_listed = |position: &ListPosition| end.as_ref().is_none_or(|end| position <= end);
+        let mut differing: BTreeMap<ListPosition, (Key, Option<u128>)> = BTreeMap::new();
+        for listed in std::mem::take(&mut mine.keys) {
+            let position = ListPosition::of(&listed.key);
+            if is_listed(&position) {
+                differing.insert(position, (listed.key, listed.digest));
+            }
+        }
+        for listed in std::mem::take(&mut theirs.keys) {
+            let position = ListPosition::of(&listed.key);
+            if !is_listed(&position) {
+                continue;
+            }
+            match differing.get(&position) {
+                Some((_, Some(digest))) if listed.digest == Some(*digest) => {
+                    differing.remove(&position);
+                }
+                _ => drop(differing.insert(position, (listed.key, listed.digest))),
+            }
+        }
+        let keys = differing.into_values().map(|(key, _)| key);
+        // What is of another n meanwhile, or of a dropped bucket, is not the two's to compare.
+        let keys = keys.filter(|key| {
+            turn.shared.partition(key) == place.partition
+                && super::answering::may_compare_key(self.pair.peer, key, turn)
+        });
+        self.stack.extend(keys.map(Task::Key));
+        Outcome::Done
+    }
+}
+
+/// The sum of roots that a question carries.
+pub(super) fn sum(nodes: &[TreeNode]) -> TreeNode {
+    nodes.iter().fold(TreeNode::EMPTY, |sum, node| TreeNode {
+        count: sum.count.saturating_add(node.count),
+        digest: sum.digest.wrapping_add(node.digest),
+        is_settled: sum.is_settled && node.is_settled,
+    })
+}
