@@ -9,11 +9,11 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, ClusterSecret, NodeId, Stamp};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use replication::{
-    Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, PolicyTable,
-    Request, ViewDigest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message,
+    Now, PolicyTable, Request, ViewDigest,
 };
 use ring::{Member, PartitionCount, Ring};
-use storage::{Answer, Ticket};
+use storage::{Answer, ShardSet, Shards, Ticket};
 use values::{BytesOp, Delta, Key, Limits, Mint, Operation, Scope, Value, View};
 
 const ME: NodeId = NodeId(1);
@@ -23,6 +23,8 @@ fn core() -> Core {
     let config = CoreConfig {
         node: ME,
         core: 0,
+        shards: ShardSet::all(Shards::new(PartitionCount::new(4_096).expect("a power of two"), 1)),
+        anti_entropy: AntiEntropyConfig::OFF,
         incarnation: 1,
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"benchmark"),

@@ -4,6 +4,7 @@ mod buckets;
 mod cluster;
 mod explain;
 mod plan;
+mod repair;
 mod serve;
 mod values;
 
@@ -69,6 +70,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 }
                 Command::Conflicts { count, cursor } => {
                     explain::conflicts(&printer, &*datastore, count, cursor).await
+                }
+                Command::Repair { bucket, first, last } => {
+                    repair::repair(&printer, &*datastore, bucket, first, last).await
+                }
+                Command::Comparisons { count } => {
+                    repair::comparisons(&printer, &*datastore, count).await
                 }
                 Command::Links(links) => cluster::links(&printer, &*datastore, links).await,
                 command => values::run(&printer, &bucket, command).await,

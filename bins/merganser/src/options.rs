@@ -142,6 +142,25 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Compare the node's replicas with those of all other owners now, and bring what differs to both.
+    ///
+    /// Goes on in the background anyway; this does it at once, and shows how far it is.
+    Repair {
+        /// Only keys of buckets that have as many owners (n) as this one.
+        bucket: Option<String>,
+        /// The first partition.
+        #[arg(long, value_name = "PARTITION", default_value_t = 0)]
+        first: u32,
+        /// The last partition, included; without, all.
+        #[arg(long, value_name = "PARTITION", default_value_t = u32::MAX, hide_default_value = true)]
+        last: u32,
+    },
+    /// List when the node's partitions were last found equal with other owners, the oldest first.
+    Comparisons {
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+    },
     /// List keys in conflict on the node, those with most siblings first.
     Conflicts {
         /// How many at most, 1 to 1000.
@@ -189,6 +208,8 @@ impl Command {
             | Self::Status
             | Self::Explain { .. }
             | Self::Conflicts { .. }
+            | Self::Repair { .. }
+            | Self::Comparisons { .. }
             | Self::Links(_) => false,
         }
     }

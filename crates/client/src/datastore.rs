@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
+    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use values::Key;
@@ -33,6 +33,19 @@ pub trait Datastore: Send + Sync {
     /// and at as many others as the reply says; they get it when they can be reached.
     async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError>;
 
+    /// Has the replicas of the node that answers compared with those of other owners soon, and says
+    /// how far that is: begun without `since_ms`, asked about with the one that was answered.
+    async fn repair(&self, request: RepairRequest) -> Result<RepairProgress, RequestError> {
+        let _ = request;
+        Err(alone())
+    }
+
+    /// When the partitions of the node that answers were last found equal with each other owner, in
+    /// order of the partitions.
+    async fn comparisons(&self) -> Result<Vec<Comparison>, RequestError> {
+        Err(alone())
+    }
+
     /// How the cluster looks from the node that answers.
     async fn status(&self) -> Result<ClusterStatus, RequestError>;
 
@@ -47,4 +60,8 @@ pub trait Datastore: Send + Sync {
             .pop()
             .unwrap_or_else(|| Err(RequestError::Disconnected("no answer came".into())))
     }
+}
+
+fn alone() -> RequestError {
+    RequestError::Unsupported("there is no other replica to compare with".into())
 }

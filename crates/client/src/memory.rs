@@ -347,6 +347,7 @@ impl Datastore for MemoryDatastore {
             type_conflicts: 0,
             sibling_keys: 0,
             most_siblings: 0,
+            compared: replication::ComparisonSummary::default(),
             members: vec![MemberStatus {
                 node: NODE,
                 name: "memory".into(),

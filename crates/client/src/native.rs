@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
+    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
@@ -319,6 +319,8 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
         CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
         CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
+        CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
+        CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
@@ -385,6 +387,20 @@ impl Datastore for Client {
     async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
         match self.call(CallBody::Buckets(call)).await? {
             ReplyBody::Buckets(reply) => *reply,
+            _ => confused(),
+        }
+    }
+
+    async fn repair(&self, request: RepairRequest) -> Result<RepairProgress, RequestError> {
+        match self.call(CallBody::Repair(request)).await? {
+            ReplyBody::Repair(progress) => progress,
+            _ => confused(),
+        }
+    }
+
+    async fn comparisons(&self) -> Result<Vec<Comparison>, RequestError> {
+        match self.call(CallBody::Comparisons).await? {
+            ReplyBody::Comparisons(found) => found,
             _ => confused(),
         }
     }

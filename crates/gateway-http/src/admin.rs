@@ -66,6 +66,11 @@ pub(crate) async fn status(
         "uptime_ms": status.uptime_ms,
         "keys": status.keys,
         "ring_version": status.ring_version,
+        "compared": {
+            "pairs": status.compared.pairs,
+            "never": status.compared.never,
+            "oldest_ms": status.compared.oldest_ms,
+        },
         "members": members,
         "counters": counters,
     });

@@ -11,6 +11,7 @@ mod address;
 mod admin;
 mod batch;
 mod buckets;
+mod comparisons;
 mod conflicts;
 mod connection;
 mod explain;

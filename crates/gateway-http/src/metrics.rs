@@ -118,6 +118,11 @@ fn help(counter: &str) -> &'static str {
         "hinted_writes" => "Writes kept for an owner that did not answer",
         "deliveries" => "Kept writes that their owner has now",
         "unmet_quorums" => "Requests answered with fewer replicas than r or w",
+        "comparisons" => "Comparisons with other owners that ended with both holding the same",
+        "comparisons_unfinished" => "Comparisons given up, or with something left to a later one",
+        "comparison_bytes" => "Bytes sent and received by comparisons that this node began",
+        "keys_pulled" => "Deltas that a comparison found to be missing here",
+        "keys_pushed" => "Deltas that a comparison found to be missing at another owner",
         "deltas_dropped" => "Writes of others that the disk refused again and again",
         "conflicts" => "Reads of keys with siblings or several types",
         "siblings_many" => "Puts that left more siblings than the soft limit",
@@ -151,6 +156,19 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
         ("siblings_max", "Most siblings of a key on this node", status.most_siblings.into()),
     ];
     for (name, help, value) in conflicts {
+        gauge(&mut registry, name, help, value);
+    }
+    let replication::ComparisonSummary { pairs, never, oldest_ms } = status.compared;
+    let compared = [
+        ("comparison_pairs", "Partitions of this node, each with every other owner", pairs),
+        ("comparison_pairs_never", "Those of them never found equal since the start", never),
+        (
+            "comparison_oldest_seconds",
+            "How long ago the oldest of the others was",
+            oldest_ms / 1000,
+        ),
+    ];
+    for (name, help, value) in compared {
         gauge(&mut registry, name, help, value);
     }
     gauge(&mut registry, "ring_version", "Version of this node's ring", status.ring_version);
@@ -201,6 +219,7 @@ mod tests {
             type_conflicts: 1,
             sibling_keys: 2,
             most_siblings: 5,
+            compared: replication::ComparisonSummary { pairs: 4, never: 1, oldest_ms: 65_000 },
             members: Vec::new(),
             counters: vec![("writes_repeated".into(), 7)],
         };
@@ -214,7 +233,12 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\nmerganser_node_writes_repeated_total 7\n"), "{text}");
-        for gauge in ["keys_type_conflicts 1", "keys_siblings 2", "siblings_max 5"] {
+        for gauge in [
+            "keys_type_conflicts 1",
+            "keys_siblings 2",
+            "siblings_max 5",
+            "comparison_oldest_seconds 65",
+        ] {
             assert!(text.contains(&format!("\nmerganser_{gauge}\n")), "{text}");
         }
     }

@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
-use crate::{admin, batch, buckets, conflicts, explain, keys, metrics, raw, typed};
+use crate::{admin, batch, buckets, comparisons, conflicts, explain, keys, metrics, raw, typed};
 
 /// One address with its methods, each under the name that metrics give it.
 struct Route {
@@ -60,6 +60,8 @@ fn table() -> Vec<Route> {
         Route::new("/metrics").get("metrics", metrics::get),
         Route::new("/v1/ring").get("ring", admin::ring),
         Route::new("/v1/status").get("status", admin::status),
+        Route::new("/v1/comparisons").get("comparisons", comparisons::get),
+        Route::new("/v1/repair").on(Method::POST, "repair", comparisons::post),
         Route::new("/v1/buckets").get("buckets", buckets::list),
         Route::new("/v1/buckets/{bucket}")
             .get("bucket_show", buckets::get)

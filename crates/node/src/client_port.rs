@@ -137,6 +137,8 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Conflicts(_) => ReplyBody::Conflicts(Err(error())),
         ReplyBody::Explanation(_) => ReplyBody::Explanation(Box::new(Err(error()))),
         ReplyBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error()))),
+        ReplyBody::Repair(_) => ReplyBody::Repair(Err(error())),
+        ReplyBody::Comparisons(_) => ReplyBody::Comparisons(Err(error())),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
@@ -192,6 +194,8 @@ async fn answer(
         CallBody::Conflicts(request) => ReplyBody::Conflicts(datastore.conflicts(request).await),
         CallBody::Explain(key) => ReplyBody::Explanation(Box::new(datastore.explain(key).await)),
         CallBody::Buckets(call) => ReplyBody::Buckets(Box::new(datastore.buckets(call).await)),
+        CallBody::Repair(request) => ReplyBody::Repair(datastore.repair(request).await),
+        CallBody::Comparisons => ReplyBody::Comparisons(datastore.comparisons().await),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)

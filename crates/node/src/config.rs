@@ -49,6 +49,10 @@ pub struct Settings {
     pub timeout_ms: Option<u32>,
     /// Wait for an owner before its write is kept for it, in milliseconds. Default 100.
     pub cover_ms: Option<u32>,
+    /// Replicas are compared once in so many seconds; 0 for when asked only. Default 600.
+    pub anti_entropy_interval_s: Option<u32>,
+    /// What comparing may send and receive, in bytes a second. Default 8 MiB.
+    pub anti_entropy_bytes_per_second: Option<u64>,
     /// How long a stop waits for what was accepted, in milliseconds. Default 5,000.
     pub stop_ms: Option<u32>,
     /// Longest value, in bytes. Default 8 MiB.
@@ -149,6 +153,10 @@ impl Settings {
             insecure_listen: self.insecure_listen.or(below.insecure_listen),
             timeout_ms: self.timeout_ms.or(below.timeout_ms),
             cover_ms: self.cover_ms.or(below.cover_ms),
+            anti_entropy_interval_s: self.anti_entropy_interval_s.or(below.anti_entropy_interval_s),
+            anti_entropy_bytes_per_second: self
+                .anti_entropy_bytes_per_second
+                .or(below.anti_entropy_bytes_per_second),
             stop_ms: self.stop_ms.or(below.stop_ms),
             value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
             siblings_soft: self.siblings_soft.or(below.siblings_soft),

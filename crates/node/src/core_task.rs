@@ -520,6 +520,7 @@ impl Running {
             conflicts: self.task.engine.conflicts(),
             most_siblings: self.task.engine.most_siblings(),
             pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
+            compared: self.task.core.compared(self.now),
             counters,
         }
     }

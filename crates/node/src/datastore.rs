@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::Datastore;
 use replication::{
-    Answer, BucketCall, BucketReply, Call, ConflictsRequest, Explanation, Reply, Request,
-    RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
+    Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError, ScanPage,
+    ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
@@ -188,6 +189,35 @@ impl Datastore for NodeDatastore {
         }
     }
 
+    async fn repair(&self, mut request: RepairRequest) -> Result<RepairProgress, RequestError> {
+        let since_ms = request.since_ms.unwrap_or_else(|| self.shared.clock.monotonic_ms());
+        request.since_ms = Some(since_ms);
+        let mut all = RepairProgress { since_ms, ..RepairProgress::default() };
+        for index in 0..self.shared.routes.loops().len() {
+            match self.call(index, Call::Repair(request.clone())).await? {
+                Reply::Repair(progress) => {
+                    all.pairs += progress.pairs;
+                    all.equal += progress.equal;
+                    all.unreachable += progress.unreachable;
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn comparisons(&self) -> Result<Vec<Comparison>, RequestError> {
+        let mut all = Vec::new();
+        for index in 0..self.shared.routes.loops().len() {
+            match self.call(index, Call::Comparisons).await? {
+                Reply::Comparisons(found) => all.extend(found),
+                _ => return Err(unexpected()),
+            }
+        }
+        all.sort_unstable_by_key(|found| (found.partition, found.n, found.peer));
+        Ok(all)
+    }
+
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let shared = &self.shared;
         let mut reports = Vec::new();
@@ -254,6 +284,10 @@ impl Datastore for NodeDatastore {
             type_conflicts: reports.iter().map(|report| report.conflicts.types).sum(),
             sibling_keys: reports.iter().map(|report| report.conflicts.siblings).sum(),
             most_siblings: reports.iter().map(|report| report.most_siblings).max().unwrap_or(0),
+            compared: reports
+                .iter()
+                .map(|report| report.compared)
+                .fold(ComparisonSummary::default(), ComparisonSummary::plus),
             members,
             counters,
         })

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
-use replication::{Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership};
+use replication::{
+    AntiEntropyConfig, Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership,
+};
 use ring::{Ownership, Ring};
 use storage::EngineConfig;
 use storage_lmdb::DirectoryLock;
@@ -334,6 +336,12 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
     CoreConfig {
         node: config.node(),
         core: u8::try_from(loop_index).expect("loops are limited to 64"),
+        shards: shared.routes.owners().set(loop_index),
+        anti_entropy: AntiEntropyConfig {
+            interval_ms: config.anti_entropy.interval_ms,
+            bytes_per_second: (config.anti_entropy.bytes_per_second / u64::from(config.loops))
+                .max(1),
+        },
         incarnation: random_u64(),
         names,
         secret: shared.secret.clone(),

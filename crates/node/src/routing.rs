@@ -128,6 +128,10 @@ impl Routes {
             Body::Count { partitions, .. } => {
                 partitions.first().map_or(0, |&first| owners.of_partition(first))
             }
+            Body::Compare(compare) if compare.key().is_none() => {
+                compare.partition().map_or(0, |partition| owners.of_partition(partition))
+            }
+            Body::Stand { partition } => owners.of_partition(*partition),
             // The first loop has the registrar and the keeper.
             Body::Policies { .. } | Body::Ownership { .. } => 0,
             body => match body.key() {

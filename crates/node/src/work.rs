@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use clock::NodeId;
-use replication::{Answer, Buckets, Call, Message, Reply, Request, RequestError};
+use replication::{
+    Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
+};
 use ring::{Ownership, Partition, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
@@ -85,6 +87,8 @@ pub(crate) struct LoopReport {
     pub(crate) most_siblings: u32,
     /// Keys pending per owner, in the order of the peers.
     pub(crate) pending: Vec<u64>,
+    /// How long ago the loop's partitions were found equal with other owners.
+    pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
 }
 

@@ -32,7 +32,7 @@ use crate::{
 
 pub(crate) use answering::Asked;
 pub use question::{Compare, Compared};
-pub use schedule::Comparison;
+pub use schedule::{Comparison, ComparisonSummary};
 
 use budget::Budget;
 use schedule::{Pair, Schedule};
@@ -63,12 +63,12 @@ impl AntiEntropyConfig {
 }
 
 /// Which replicas to compare soon: those of this node with all other owners.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RepairRequest {
     /// The first partition.
-    pub first: Partition,
+    pub first: u32,
     /// The last partition, included.
-    pub last: Partition,
+    pub last: u32,
     /// Those of buckets with the same n as this one only: they share a hash tree.
     pub bucket: Option<bytes::Bytes>,
     /// What was answered as [`RepairProgress::since_ms`], to ask how far it is; `None` to begin.
@@ -214,7 +214,7 @@ impl AntiEntropy {
         let since_ms = request.since_ms.unwrap_or(now_ms).min(now_ms);
         let n = request.bucket.as_ref().map(|name| turn.shared.buckets.of(name).policy.n);
         let is_meant = |pair: Pair, partition: Partition| {
-            (request.first..=request.last).contains(&partition) && n.is_none_or(|n| n == pair.n)
+            (request.first..=request.last).contains(&partition.0) && n.is_none_or(|n| n == pair.n)
         };
         let (pairs, equal) = self.schedule.demand(since_ms, is_meant);
         let links = &turn.shared.links;
@@ -223,6 +223,11 @@ impl AntiEntropy {
         let (cut_off, done) = self.schedule.demand(since_ms, is_cut_off);
         self.go_on(turn);
         RepairProgress { since_ms, pairs, equal, unreachable: cut_off - done }
+    }
+
+    /// How long ago what was compared was found equal.
+    pub(crate) fn summary(&self, now_ms: u64) -> ComparisonSummary {
+        self.schedule.summary(now_ms)
     }
 
     /// When each partition was last found equal.

@@ -16,14 +16,14 @@ use storage::{StorageError, Ticket};
 use values::Key;
 
 use crate::{
-    Action, Body, BucketCall, BucketReply, Call, CallId, CoreConfig, Effect, Event, Message, Now,
-    Reply, Request, RequestError,
+    Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
+    Event, Message, Now, Reply, Request, RequestError,
     anti_entropy::AntiEntropy,
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
-    handover::{Handover, Stands},
+    handover::{Handover, Stands, Transfer},
     keeper::Keeper,
     registrar::Registrar,
     replica::{self, Question},
@@ -150,6 +150,11 @@ impl Core {
         &self.shared.counters
     }
 
+    /// How long ago this core's partitions were found equal with other owners.
+    pub fn compared(&self, now: Now) -> ComparisonSummary {
+        self.anti_entropy.summary(now.monotonic_ms)
+    }
+
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
         self.running.len()
@@ -160,6 +165,11 @@ impl Core {
     /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
     pub const fn trace(&self) -> u64 {
         self.shared.trace
+    }
+
+    /// The handovers that this core has a part in, by partition.
+    pub fn transfers(&self) -> Vec<Transfer> {
+        self.handover.transfers(&self.shared)
     }
 
     /// Who owns partitions, as this core knows it.

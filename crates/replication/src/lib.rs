@@ -35,7 +35,8 @@ mod unkept;
 
 pub use self::core::Core;
 pub use anti_entropy::{
-    AntiEntropyConfig, Compare, Compared, Comparison, RepairProgress, RepairRequest,
+    AntiEntropyConfig, Compare, Compared, Comparison, ComparisonSummary, RepairProgress,
+    RepairRequest,
 };
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;

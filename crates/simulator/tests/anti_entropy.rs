@@ -47,7 +47,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         skew_ms: *random.pick(&[0, 100, 10_000]),
         cover_ms: *random.pick(&[5, 100]),
         anti_entropy: AntiEntropyConfig {
-            interval_ms: Some(*random.pick(&[200, 3_000, 30_000])),
+            interval_ms: Some(*random.pick(&[1_000, 3_000, 30_000])),
             bytes_per_second: *random.pick(&[20_000, 1 << 20]),
         },
         hints_lost: *random.pick(&[0, 300, 1_000]),
@@ -63,6 +63,8 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         wipes: random.chance(400),
         jumps: random.chance(300),
         pauses: random.chance(300),
+        changes: false,
+        removals: false,
         name_bytes: *random.pick(&[0, 300]),
     };
     (options, workload)

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use clock::NodeId;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictsRequest, Explanation,
+    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
@@ -34,6 +34,10 @@ pub enum CallBody {
     Explain(Key),
     /// About buckets.
     Buckets(BucketCall),
+    /// To have the node's replicas compared with others soon, and how far that is.
+    Repair(RepairRequest),
+    /// When the node's partitions were last found equal with other owners.
+    Comparisons,
     /// How the cluster looks from the node.
     Status,
     /// Cuts or restores the links between the named member and all others (development clusters
@@ -70,6 +74,10 @@ pub enum ReplyBody {
     Explanation(Box<Result<Explanation, RequestError>>),
     /// About buckets.
     Buckets(Box<Result<BucketReply, RequestError>>),
+    /// How far a repair is.
+    Repair(Result<RepairProgress, RequestError>),
+    /// When partitions were last found equal, in order of the partitions.
+    Comparisons(Result<Vec<Comparison>, RequestError>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
     /// Links are cut or restored.
@@ -101,6 +109,8 @@ pub struct ClusterStatus {
     pub sibling_keys: u64,
     /// The most siblings that one of them has; 0 if none has several.
     pub most_siblings: u32,
+    /// How long ago the node's partitions were found equal with other owners.
+    pub compared: ComparisonSummary,
     /// All members, in order of id.
     pub members: Vec<MemberStatus>,
     /// Counters since the start, by name: `requests_total` and the like.

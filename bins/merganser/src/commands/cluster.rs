@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
-use replication::{RequestError, summarize};
+use replication::{ComparisonSummary, RequestError, summarize};
 use serde_json::json;
 use values::Key;
 
@@ -108,6 +108,8 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
     let json = json!({
         "cluster": status.cluster, "node": status.node, "version": status.version,
         "uptime_ms": status.uptime_ms, "keys": status.keys,
+        "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
+            "oldest_ms": status.compared.oldest_ms },
         "members": status.members.iter().map(|m| json!({
             "name": m.name, "id": m.node.to_string(), "peer_address": m.peer_address,
             "zone": m.zone, "weight": m.weight, "connected": m.connected, "cut": m.cut,
@@ -133,16 +135,32 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
             ]
         });
         format!(
-            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}",
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}\n{}",
             status.cluster,
             status.node,
             status.keys,
             status.uptime_ms / 1000,
             status.version,
-            table(["member", "address", "link", "partitions", "waiting for it"], rows.collect())
+            table(["member", "address", "link", "partitions", "waiting for it"], rows.collect()),
+            compared(&status.compared)
         )
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long ago the node's partitions were found equal with other owners, in words.
+fn compared(compared: &ComparisonSummary) -> String {
+    let ComparisonSummary { pairs, never, oldest_ms } = *compared;
+    match (pairs, never) {
+        (0, _) => "no other owner to compare with".to_owned(),
+        (_, 0) => format!(
+            "all partitions found equal with every other owner within the last {} s",
+            oldest_ms / 1_000 + 1
+        ),
+        _ => format!(
+            "{never} of {pairs} pairs of a partition and another owner not found equal since the start"
+        ),
+    }
 }
 
 /// Cuts or restores links.

@@ -157,6 +157,7 @@ impl Datastore for Scripted {
             type_conflicts: 1,
             sibling_keys: 2,
             most_siblings: 5,
+            compared: replication::ComparisonSummary { pairs: 4, never: 1, oldest_ms: 65_000 },
             members: vec![member(1, "A", true), member(2, "B", false)],
             counters: vec![("read_repairs_total".into(), 3), ("bad name".into(), 1)],
         })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use replication::BucketPolicy;
+use replication::{AntiEntropyConfig, BucketPolicy};
 use ring::{PartitionCount, Weight, Zone};
 use values::Limits;
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
@@ -22,6 +22,9 @@ const LOOPS_MAX: u16 = 64;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most siblings that a key may be allowed: a guess, far beyond what anybody reconciles.
 const SIBLINGS_MAX: usize = 10_000;
+/// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
+/// comparison of an empty cluster takes minutes.
+const ANTI_ENTROPY_BYTES_MIN: u64 = 1 << 10;
 /// Most members of a static cluster; a guess far above what is sensible without gossip.
 const MEMBERS_MAX: usize = 128;
 
@@ -54,6 +57,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// How replicas are compared, all loops together.
+    pub anti_entropy: AntiEntropyConfig,
     /// Connections at once, on all ports together.
     pub connections_max: usize,
 }
@@ -143,6 +148,10 @@ impl NodeConfig {
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
                 stop: Duration::from_millis(settings.stop_ms.unwrap_or(5_000).into()),
             },
+            anti_entropy: anti_entropy(
+                settings.anti_entropy_interval_s,
+                settings.anti_entropy_bytes_per_second,
+            )?,
             connections_max: connections_max(settings.connections_max)?,
         })
     }
@@ -225,6 +234,20 @@ fn limits(
         return Err(invalid("siblings_soft", reason));
     }
     Ok(Limits { value_bytes, siblings_soft, siblings, ..default })
+}
+
+fn anti_entropy(
+    interval_s: Option<u32>,
+    bytes_per_second: Option<u64>,
+) -> Result<AntiEntropyConfig, ConfigError> {
+    let interval_s = interval_s.unwrap_or(600);
+    let bytes_per_second = bytes_per_second.unwrap_or(8 << 20);
+    if bytes_per_second < ANTI_ENTROPY_BYTES_MIN {
+        let reason = format!("at least {ANTI_ENTROPY_BYTES_MIN}");
+        return Err(invalid("anti_entropy_bytes_per_second", reason));
+    }
+    let interval_ms = (interval_s > 0).then_some(u64::from(interval_s) * 1_000);
+    Ok(AntiEntropyConfig { interval_ms, bytes_per_second })
 }
 
 fn connections_max(wanted: Option<usize>) -> Result<usize, ConfigError> {

@@ -37,6 +37,8 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let core_config = CoreConfig {
         node,
         core: 0,
+        shards: owners.set(0),
+        anti_entropy: replication::AntiEntropyConfig::OFF,
         incarnation: 1,
         names: std::collections::BTreeMap::new(),
         secret: ClusterSecret::new("the secret of this test"),

@@ -181,7 +181,7 @@ impl Elements {
             }
             let is_short = mine.count.max(theirs.count) <= LIST_MAX;
             let is_one_sided = mine.count.min(theirs.count) == 0;
-            if !(mine.is_settled && theirs.is_settled) && !is_short {
+            if !(is_short || mine.is_settled && theirs.is_settled) {
                 // Dead rows are counted until the sweep has come to the last of them: what they add
                 // would be searched for everywhere.
                 return Outcome::Unfinished;

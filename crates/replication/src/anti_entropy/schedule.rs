@@ -58,6 +58,29 @@ pub struct Comparison {
     pub equal_ms_ago: Option<u64>,
 }
 
+/// How long ago this node's partitions were found equal with other owners, in one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ComparisonSummary {
+    /// Pairs of a partition and another owner of it.
+    pub pairs: u64,
+    /// Those of them that were not found equal since the start.
+    pub never: u64,
+    /// Of the others, how long ago that was which is the longest ago, in milliseconds.
+    pub oldest_ms: u64,
+}
+
+impl ComparisonSummary {
+    /// Of the pairs of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            pairs: self.pairs + other.pairs,
+            never: self.never + other.never,
+            oldest_ms: self.oldest_ms.max(other.oldest_ms),
+        }
+    }
+}
+
 /// All pairs, and when each is due.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -216,6 +239,20 @@ impl Schedule {
             }
         }
         (all, done)
+    }
+
+    /// How long ago what was compared was found equal.
+    pub(super) fn summary(&self, now_ms: u64) -> ComparisonSummary {
+        let mut summary = ComparisonSummary::default();
+        let compared = self.pairs.values().flat_map(|standing| standing.partitions.values());
+        for compared_ms in compared {
+            summary.pairs += 1;
+            match compared_ms {
+                Some(at) => summary.oldest_ms = summary.oldest_ms.max(now_ms.saturating_sub(*at)),
+                None => summary.never += 1,
+            }
+        }
+        summary
     }
 
     /// When each partition was last found equal, by partition.

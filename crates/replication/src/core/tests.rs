@@ -1,4 +1,5 @@
 mod buckets;
+mod comparing;
 mod tails;
 
 use std::collections::BTreeMap;
@@ -8,25 +9,28 @@ use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence};
-use storage::{Answer, Command, ConflictPage, Listing, StorageError, Ticket};
+use storage::{Answer, Command, ConflictPage, Listing, ShardSet, Shards, StorageError, Ticket};
 use values::{
     Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
     Register, RegisterOp, Scope, State, Tag, Tally, View,
 };
 
+use self::comparing::{any_compare, any_compared};
 use super::Core;
 use crate::{
-    Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now, PolicyTable, Reply,
-    Request, RequestError, RequestId, ScanRequest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now,
+    PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
 };
 
 const ME: NodeId = NodeId(1);
 const INCARNATION: u64 = u64::MAX - 3;
 
-fn core() -> Core {
-    let config = CoreConfig {
+fn config() -> CoreConfig {
+    CoreConfig {
         node: ME,
         core: 0,
+        shards: ShardSet::all(Shards::new(PartitionCount::new(8).unwrap(), 2)),
+        anti_entropy: AntiEntropyConfig::OFF,
         incarnation: INCARNATION,
         names: BTreeMap::new(),
         secret: ClusterSecret::new(*b"secret"),
@@ -38,10 +42,16 @@ fn core() -> Core {
         cover_ms: 100,
         requests_max: 10,
         deliveries_max: 4,
-    };
+    }
+}
+
+fn ring() -> Ring {
     let members = [ME, NodeId(2), NodeId(3)].map(Member::new);
-    let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
-    let mut core = Core::new(config, Arc::new(Ownership::new(ring)));
+    Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring
+}
+
+fn core() -> Core {
+    let mut core = Core::new(config(), Arc::new(Ownership::new(ring())));
     let mut effects = Vec::new();
     for node in [NodeId(2), NodeId(3)] {
         core.step(Now::default(), Event::LinkUp(node), &mut effects);
@@ -323,6 +333,10 @@ fn any_body() -> impl Strategy<Value = Body> {
         any_failure(Listing::default()).prop_map(Body::Listed),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
+        any::<u32>().prop_map(|at| Body::Stand { partition: Partition(at) }),
+        any::<u64>().prop_map(|at| Body::Stands { sequence: Sequence(at), ready: None }),
+        any_compare().prop_map(Body::Compare),
+        any_compared().prop_map(Body::Compared),
         any_key().prop_map(|key| Body::Explain { key }),
         any_failure(View::default()).prop_map(|view| Body::Explained {
             view,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
-    Answer, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message, Now, PolicyTable,
-    Reply, Request, RequestError,
+    Answer, AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
+    Message, Now, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
@@ -303,6 +303,8 @@ impl Node {
         let config = CoreConfig {
             node: id,
             core: 0,
+            shards: ShardSet::all(Shards::new(partitions, 4)),
+            anti_entropy: AntiEntropyConfig::OFF,
             incarnation: id.0,
             names: BTreeMap::new(),
             secret: ClusterSecret::new(*b"secret"),

@@ -181,7 +181,7 @@ fn a_node_that_is_none_is_answered_with_nothing() {
 fn keys_of_a_bucket_with_another_n_are_in_another_tree() {
     let mut one = MemoryEngine::new(config(1, 1));
     let mut classes = TreeClasses::default();
-    classes.set("few".into(), 1);
+    classes.set("few".into(), 1, 0);
     one.set_tree_classes(classes.clone());
     let few = Key::new("few", "k").unwrap();
     updated(&mut one, &few, put("1"));
@@ -193,7 +193,7 @@ fn keys_of_a_bucket_with_another_n_are_in_another_tree() {
     assert!(check(&one).is_clean());
     // The bucket's n changes: its keys move as they are written or counted anew.
     let mut two = MemoryEngine::new(config(2, 2));
-    classes.set("few".into(), 2);
+    classes.set("few".into(), 2, 0);
     two.set_tree_classes(classes.clone());
     merged(&mut two, &few, &Delta::whole(whole(&mut one, &few)));
     one.set_tree_classes(classes);
