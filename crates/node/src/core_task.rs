@@ -259,7 +259,7 @@ impl Running {
                 self.step(Event::Buckets(buckets));
             }
             Urgent::Ownership(ownership) => self.step(Event::Ownership(ownership)),
-            Urgent::Tenures(tenures) => self.step(Event::Tenures(tenures)),
+            Urgent::Tenures { tenures, of } => self.step(Event::Tenures { tenures, of }),
             Urgent::Ask { asker, ticket, command } => {
                 let mut answers = Vec::new();
                 self.task.engine.execute(ticket, command, &mut answers);
@@ -443,10 +443,10 @@ impl Running {
                 Effect::Ownership(ownership) => {
                     self.tell_others(|| Urgent::Ownership(Arc::clone(&ownership)));
                 }
-                Effect::Tenures(tenures) => {
+                Effect::Tenures { tenures, of } => {
                     let first = self.task.routes.handle(0);
                     // A loop that is gone needs no telling.
-                    let _ = first.urgent.send(Urgent::Tenures(tenures));
+                    let _ = first.urgent.send(Urgent::Tenures { tenures, of });
                 }
                 Effect::Superseded { lost, again } => match again {
                     Ok(plan) => {

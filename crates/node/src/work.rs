@@ -70,7 +70,7 @@ pub(crate) enum Urgent {
     /// Who owns partitions changed.
     Ownership(Arc<Ownership>),
     /// Another loop was told of tenures; for the first loop.
-    Tenures(Vec<(Partition, Tenure)>),
+    Tenures { tenures: Vec<(Partition, Tenure)>, of: Arc<Ownership> },
     /// Another loop asks for this one's part of a listing or count.
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.

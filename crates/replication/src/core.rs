@@ -133,7 +133,7 @@ impl Core {
             }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::Ownership(ownership) => self.own(ownership, now, effects),
-            Event::Tenures(tenures) => self.learn(tenures, now, effects),
+            Event::Tenures { tenures, of } => self.learn(tenures, of, now, effects),
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
         }
@@ -436,7 +436,8 @@ impl Core {
     fn received(&mut self, from: NodeId, message: Message, now: Now, effects: &mut Vec<Effect>) {
         let Message { id, trace, sequence, time, budget_ms, body } = message;
         if let Body::Moved { partition, tenure } = body {
-            self.learn(vec![(partition, tenure)], now, effects);
+            let of = Arc::clone(&self.shared.ownership);
+            self.learn(vec![(partition, tenure)], of, now, effects);
         }
         self.shared.trace = trace;
         self.shared.clock.observe(time);
@@ -679,7 +680,8 @@ impl Core {
                 self.handover.found(found, &mut turn);
             }
             if !decisions.is_empty() {
-                self.learn(decisions, now, effects);
+                let of = Arc::clone(&self.shared.ownership);
+                self.learn(decisions, of, now, effects);
             }
         }
     }
@@ -692,11 +694,19 @@ impl Core {
         }
     }
 
-    /// Has tenures kept that this node was told of.
-    fn learn(&mut self, tenures: Vec<(Partition, Tenure)>, now: Now, effects: &mut Vec<Effect>) {
+    /// Has tenures kept that one of this node's cores made, or was told of.
+    fn learn(
+        &mut self,
+        tenures: Vec<(Partition, Tenure)>,
+        of: Arc<Ownership>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         match &mut self.keeper {
-            Some(keeper) => keeper.learn(tenures, &mut Turn::new(&mut self.shared, now, effects)),
-            None => effects.push(Effect::Tenures(tenures)),
+            Some(keeper) => {
+                keeper.learn(tenures, &of, &mut Turn::new(&mut self.shared, now, effects));
+            }
+            None => effects.push(Effect::Tenures { tenures, of }),
         }
     }
 
@@ -712,7 +722,11 @@ impl Core {
                 self.delivery.rerouted(node, &mut turn);
             }
         }
-        for slot in self.running.keys().copied().collect::<Vec<_>>() {
+        let is_begun = |running: &Running| {
+            !running.is_held || matches!(running.coordinator, Coordinator::Update(_))
+        };
+        let begun = self.running.iter().filter(|(_, running)| is_begun(running));
+        for slot in begun.map(|(&slot, _)| slot).collect::<Vec<_>>() {
             self.resume(slot, Input::Rerouted, now, effects);
         }
     }

@@ -115,8 +115,13 @@ pub enum Event {
     Buckets(Arc<Buckets>),
     /// Who owns partitions changed, durably: the effect of another core of the node, or of this one.
     Ownership(Arc<Ownership>),
-    /// Another core of the node was told of tenures. For the first core.
-    Tenures(Vec<(Partition, Tenure)>),
+    /// Another core of the node made tenures, or was told of them. For the first core.
+    Tenures {
+        /// Which.
+        tenures: Vec<(Partition, Tenure)>,
+        /// What that core goes by.
+        of: Arc<Ownership>,
+    },
     /// Messages to this node can be sent now.
     LinkUp(NodeId),
     /// Messages to this node cannot be sent now; those under way may be lost.
@@ -154,8 +159,13 @@ pub enum Effect {
         /// The plan that now has what it changed, or why there is none.
         again: Result<PlanId, String>,
     },
-    /// Tell the node's first core of tenures that another node told of.
-    Tenures(Vec<(Partition, Tenure)>),
+    /// Tell the node's first core of tenures that this one made, or was told of.
+    Tenures {
+        /// Which.
+        tenures: Vec<(Partition, Tenure)>,
+        /// What this core goes by.
+        of: Arc<Ownership>,
+    },
     /// Tell the administrator of a key that a put left with many siblings; each key once and a
     /// while.
     ManySiblings {

@@ -155,8 +155,14 @@ impl Keeper {
     }
 
     /// Takes tenures that this node's cores made or were told of.
-    pub(crate) fn learn(&mut self, tenures: Vec<(Partition, Tenure)>, turn: &mut Turn<'_>) {
-        let joined = self.learnt.add_tenures(tenures);
+    /// The state `of` which they were made has the plans that they name.
+    pub(crate) fn learn(
+        &mut self,
+        tenures: Vec<(Partition, Tenure)>,
+        of: &Ownership,
+        turn: &mut Turn<'_>,
+    ) {
+        let joined = self.learnt.add_tenures_of(of, tenures);
         self.joined(&joined, turn);
         self.go_on(turn);
     }

@@ -253,6 +253,19 @@ impl Ownership {
         joined
     }
 
+    /// Joins some tenures into this state that were made of the state `of`: what plans they name that
+    /// this one has forgotten, are taken from there.
+    pub fn add_tenures_of(
+        &mut self,
+        of: &Self,
+        tenures: impl IntoIterator<Item = (Partition, Tenure)>,
+    ) -> Joined {
+        let mut joined = self.take_plans(of.plans.iter().cloned());
+        self.take_tenures(tenures, &mut joined);
+        self.forget();
+        joined
+    }
+
     /// How many partitions each member of a plan has still to get, and to give up: those whose
     /// owner differs between what owns them now and the target. Ascending by id.
     pub fn movement(&self, n: usize) -> BTreeMap<NodeId, (u32, u32)> {

@@ -316,7 +316,7 @@ impl Sim {
         }
         let latest = self.now_ms + 3_600_000;
         while self.happen_next(u64::MAX) {
-            assert!(self.now_ms < latest, "the cluster does not come to rest");
+            assert!(self.now_ms < latest, "the cluster does not come to rest: {:?}", self.unrest());
         }
     }
 

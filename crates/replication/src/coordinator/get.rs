@@ -46,6 +46,8 @@ struct Distinct {
 pub(crate) struct Get {
     terms: Terms,
     scope: Scope,
+    /// Whether all is asked for only to know the sizes of collections.
+    counts: bool,
     round: u32,
     asked: BTreeSet<NodeId>,
     pending: BTreeMap<NodeId, Pending>,
@@ -67,6 +69,7 @@ impl Get {
         Self {
             terms,
             scope,
+            counts: false,
             round: 0,
             asked: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -91,6 +94,8 @@ impl Get {
         match input {
             Input::Begin => {
                 turn.shared.counters.reads += 1;
+                // It may have waited for another.
+                self.terms.reroute(turn);
                 self.ask_next(usize::from(self.terms.quorum.n), turn);
             }
             Input::Answered { body: Body::Shown(Err(StorageError::Dropped)), .. } => {
@@ -169,9 +174,8 @@ impl Get {
         let soonest = next.iter().copied().filter(is_owner).min_by_key(rank);
         let soonest = soonest.filter(|_| !has_whole);
         for node in next {
-            // What a fallback holds is another thing; and in a second round all are known to differ.
-            let whole =
-                soonest == Some(node) || !self.terms.owners.contains(&node) || self.round > 0;
+            // What a fallback holds is another thing; and those that are counted are known to differ.
+            let whole = soonest == Some(node) || !self.terms.owners.contains(&node) || self.counts;
             self.ask(node, whole, turn);
         }
     }
@@ -316,6 +320,7 @@ impl Get {
         if inexact && self.scope == Scope::Headers && !at_deadline {
             // Replicas disagree about a collection: its size is known only from its elements.
             self.scope = Scope::Whole;
+            self.counts = true;
             return self.begin_anew(turn);
         }
         self.replied = true;
@@ -361,7 +366,7 @@ impl Get {
         for (tag, summary) in &mut view.collections {
             summary.digest = self.merged.collections.get(tag).map_or(0, |summary| summary.digest);
         }
-        if self.round > 0 {
+        if self.counts {
             for (tag, state) in &mut view.value.0 {
                 if view.collections.contains_key(tag) {
                     *state = empty_collection(*tag, state.context().clone());

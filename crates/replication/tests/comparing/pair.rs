@@ -148,7 +148,7 @@ impl Pair {
                     }
                     Effect::Buckets(_)
                     | Effect::Ownership(_)
-                    | Effect::Tenures(_)
+                    | Effect::Tenures { .. }
                     | Effect::Superseded { .. }
                     | Effect::ManySiblings { .. } => {}
                 }

@@ -142,7 +142,7 @@ impl Net {
                     // There is one core, and it is the one that made them.
                     Effect::Buckets(_)
                     | Effect::Ownership(_)
-                    | Effect::Tenures(_)
+                    | Effect::Tenures { .. }
                     | Effect::Superseded { .. } => {}
                     Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
