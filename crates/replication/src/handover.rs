@@ -98,7 +98,8 @@ pub(crate) struct Handover {
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
-    /// Nodes asked where they stand.
+    /// Nodes asked where they stand, also those that answered: they are asked again at the next time,
+    /// or once the tenure has changed.
     asked: BTreeMap<(Partition, NodeId), Asked>,
     /// The partition whose turn it was last.
     turn: Partition,
@@ -113,6 +114,7 @@ struct Asked {
     /// Of the question; none where this node asks itself.
     number: Option<u64>,
     at_ms: u64,
+    is_answered: bool,
 }
 
 /// The owners of a partition of buckets with this n.
@@ -169,6 +171,8 @@ impl Handover {
         turn: &Turn<'_>,
     ) {
         let (me, tenure) = (turn.me(), ownership.tenure(partition));
+        let nodes = (partition, NodeId(0))..=(partition, NodeId(u64::MAX));
+        self.asked.extract_if(nodes, |_, asked| asked.is_answered).for_each(drop);
         let target = ownership.target().id();
         let goal = match tenure.stage {
             Stage::Steady { plan } => (plan != target).then_some(target),
@@ -240,7 +244,9 @@ impl Handover {
         stands: Stands,
         turn: &mut Turn<'_>,
     ) {
-        self.asked.remove(&(partition, node));
+        if let Some(asked) = self.asked.get_mut(&(partition, node)) {
+            asked.is_answered = true;
+        }
         if let Some(drive) = self.drives.get_mut(&partition) {
             drive.stood(node, stands);
         }
@@ -300,7 +306,8 @@ impl Handover {
     pub(crate) fn time(&mut self, turn: &mut Turn<'_>) {
         let patience_ms = u64::from(turn.shared.config.timeout_ms);
         let now_ms = turn.now.monotonic_ms;
-        let is_late = |asked: &Asked| now_ms.saturating_sub(asked.at_ms) >= patience_ms;
+        let is_late =
+            |asked: &Asked| asked.is_answered || now_ms.saturating_sub(asked.at_ms) >= patience_ms;
         for (_, asked) in self.asked.extract_if(.., |_, asked| is_late(asked)) {
             asked.number.map(|number| turn.shared.forget_ask(number));
         }
@@ -388,7 +395,7 @@ impl Handover {
         } else {
             return;
         };
-        self.asked.insert((partition, node), Asked { number, at_ms });
+        self.asked.insert((partition, node), Asked { number, at_ms, is_answered: false });
     }
 
     /// Comparisons to be made.
