@@ -258,6 +258,8 @@ impl AntiEntropy {
         let Some(mut session) = self.session.take() else { return };
         session.forget(turn);
         self.next_job = session.next_job();
+        // What it brought here may not be this node's any more.
+        turn.shared.strayed.extend(session.all());
         let now_ms = turn.now.monotonic_ms;
         let mut is_compared = finished;
         if finished {

@@ -397,9 +397,6 @@ impl Core {
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let progress = running.coordinator.step(slot, input, &mut turn);
         running.asked.append(&mut turn.asked);
-        for partition in std::mem::take(&mut turn.strayed) {
-            self.handover.strayed(partition, &mut turn);
-        }
         for owner in std::mem::take(&mut turn.deferred) {
             self.delivery.deferred(owner, &mut turn);
         }
@@ -668,6 +665,9 @@ impl Core {
         loop {
             let mut turn = Turn::new(&mut self.shared, now, effects);
             self.handover.look(&mut turn);
+            for partition in std::mem::take(&mut turn.shared.strayed) {
+                self.handover.strayed(partition, &mut turn);
+            }
             let (wants, found) = (self.handover.take_wants(), self.anti_entropy.take_found());
             let decisions = self.handover.take_decisions();
             if wants.is_empty() && found.is_empty() && decisions.is_empty() {

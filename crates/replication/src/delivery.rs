@@ -119,7 +119,11 @@ impl Delivery {
     pub(crate) fn deferred(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let lane = self.lane(owner);
         match lane.phase {
-            Phase::Idle if turn.shared.links.contains(&owner) => {
+            // For one that is no member any more it is to be kept for others.
+            Phase::Idle
+                if turn.shared.links.contains(&owner)
+                    || turn.shared.ownership.members().binary_search(&owner).is_err() =>
+            {
                 let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
                 turn.set_timer_if_none(Timer::Delivery(owner), at);
             }
@@ -258,14 +262,8 @@ impl Delivery {
     }
 
     fn end_pass(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
-        let is_up = turn.shared.links.contains(&owner);
         let lane = self.lane(owner);
         lane.phase = Phase::Idle;
-        if !is_up {
-            // The next pass begins with its link.
-            (lane.found_any, lane.failed) = (false, false);
-            return;
-        }
         let (found_any, failed) = (lane.found_any, lane.failed);
         (lane.found_any, lane.failed) = (false, false);
         let pause_ms = if failed {

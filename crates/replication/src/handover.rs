@@ -95,6 +95,8 @@ pub struct Transfer {
 pub(crate) struct Handover {
     /// What was looked at last.
     seen: Option<(Arc<Ownership>, Arc<Buckets>)>,
+    /// Whether anything ever changed.
+    has_changed: bool,
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
@@ -145,7 +147,8 @@ impl Handover {
         let all_changed = before.as_ref().is_none_or(|(before, known)| {
             before.target().id() != ownership.target().id() || known.classes() != classes
         });
-        if ownership.is_first() {
+        self.has_changed = !ownership.is_first();
+        if !self.has_changed {
             return;
         }
         for partition in ownership.partition_count().iter() {
@@ -213,7 +216,9 @@ impl Handover {
     /// Something was written here to a partition that this node does not own.
     pub(crate) fn strayed(&mut self, partition: Partition, turn: &mut Turn<'_>) {
         let ownership = Arc::clone(&turn.shared.ownership);
-        if ownership.is_first() {
+        let is_seen_to =
+            self.departures.get(&partition).is_some_and(|departure| !departure.is_dropping());
+        if is_seen_to || !self.has_changed {
             return;
         }
         let classes = turn.shared.buckets.classes();

@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) reported: Reported,
     pub(crate) latencies: Latencies,
+    /// Partitions that this node does not own and that were written to here.
+    pub(crate) strayed: Vec<Partition>,
     asks: BTreeMap<u64, Ask>,
     /// Questions whose asker has gone on, by number.
     late: BTreeMap<u64, (NodeId, Work, u64)>,
@@ -172,6 +174,7 @@ impl Shared {
             counters: Counters::default(),
             journal: Journal::default(),
             reported: Reported::default(),
+            strayed: Vec::new(),
             asks: BTreeMap::new(),
             late: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -226,6 +229,15 @@ impl Shared {
         let rings = [Some(ownership.present(partition)), ownership.beside(partition)];
         let mut rings = rings.into_iter().chain([ownership.coming(partition)]).flatten();
         rings.any(|ring| ring.is_owner(partition, usize::from(n), node))
+    }
+
+    /// Takes note that `key` is written to here, which this node may not own: then it is to be brought
+    /// to its owners, and dropped.
+    pub(crate) fn note_stray(&mut self, key: &Key) {
+        if !self.is_holder(self.config.node, key) {
+            let partition = self.partition(key);
+            self.strayed.push(partition);
+        }
     }
 
     /// Whether this node is one of the first `n` owners of a partition, by whichever plan.
@@ -325,8 +337,6 @@ pub(crate) struct Turn<'a> {
     pub(crate) effects: &'a mut Vec<Effect>,
     /// Numbers of the questions sent in this turn, so that they can be forgotten with their asker.
     pub(crate) asked: Vec<u64>,
-    /// Partitions that this node does not own and that were written to here in this turn.
-    pub(crate) strayed: Vec<Partition>,
     /// Owners for which a delta was given to the outbox in this turn.
     pub(crate) deferred: Vec<NodeId>,
     /// Deltas that the disk refused in this turn, and for whom.
@@ -346,7 +356,6 @@ impl<'a> Turn<'a> {
             now,
             effects,
             asked: Vec::new(),
-            strayed: Vec::new(),
             deferred: Vec::new(),
             unkept: Vec::new(),
             replied: false,

@@ -32,7 +32,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     };
     sim.unrest().map_err(|wrong| format!("no rest: {wrong}"))?;
     if sim.pending() != 0 {
-        return Err(format!("{} deltas are still in outboxes", sim.pending()));
+        return Err(format!("deltas are still in outboxes: {:?}", sim.outboxes()));
     }
     // What was lost in a crash or with an outbox only comparing brings, without anybody reading.
     let are_equal = !history.lost_state || sim.compares();

@@ -174,6 +174,28 @@ fn remove(sim: &mut Sim, random: &mut Random) {
     sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
 }
 
+/// Removes nodes that are gone for good and whose removal went with the node that was to commit it.
+fn remove_the_gone(sim: &mut Sim) {
+    let gone: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_gone(node)).collect();
+    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_up(node)) else { return };
+    if gone.is_empty() {
+        return;
+    }
+    // Until what is known anywhere is known there.
+    sim.advance(5_000);
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let gone = gone.into_iter().map(|node| sim.member(node).node);
+    let remove: Vec<_> = gone
+        .filter(|node| ownership.members().contains(node) && !ownership.is_removed(*node))
+        .collect();
+    if !remove.is_empty() {
+        // Somebody must be left.
+        let put = vec![sim.member(at)];
+        let plan = PlanChange { put, remove, ..PlanChange::default() };
+        sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+    }
+}
+
 /// Ends all faults and waits until everything has come to rest.
 pub(crate) fn mend(sim: &mut Sim) {
     sim.set_network(NetworkFaults::default());
@@ -183,6 +205,7 @@ pub(crate) fn mend(sim: &mut Sim) {
         sim.resume(node);
         sim.restart(node);
     }
+    remove_the_gone(sim);
     sim.run_until_quiet();
 }
 

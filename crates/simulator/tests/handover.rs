@@ -146,7 +146,34 @@ fn three_nodes_become_five_and_then_three_again() {
     all_there(&mut sim);
 }
 
+/// A member is killed for good and removed in the middle of it: what only it held is lost, and nothing
+/// waits for it.
+fn check_with_removals(seed: u64) {
+    let (options, workload) = scenario(seed);
+    let options = SimOptions { nodes: options.nodes.max(4), ..options };
+    let workload = Workload { removals: true, ..workload };
+    if let Err(wrong) = run_history(seed, options.clone(), &workload) {
+        panic!("seed {seed}, with removals: {wrong}\n{options:?}\n{workload:?}");
+    }
+}
+
+#[test]
+fn one_seed_with_removals() {
+    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
+    check_with_removals(seed.unwrap_or(1));
+}
+
 #[test]
 fn histories_of_seeds_1_to_250() {
     (1..=250).for_each(|seed| drop(check(seed)));
+}
+
+#[test]
+fn histories_of_seeds_251_to_500() {
+    (251..=500).for_each(|seed| drop(check(seed)));
+}
+
+#[test]
+fn histories_with_removals_of_seeds_1_to_250() {
+    (1..=250).for_each(check_with_removals);
 }

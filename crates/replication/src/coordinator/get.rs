@@ -387,6 +387,7 @@ impl Get {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {
+                turn.shared.note_stray(&key);
                 let durability = turn.durability(&key);
                 let command = Command::Merge { key, delta, show: None, durability };
                 turn.store(Waiter::Nobody, command);

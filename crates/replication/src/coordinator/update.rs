@@ -284,9 +284,7 @@ impl Update {
                 self.repeated = repeated;
                 turn.shared.counters.writes_repeated += u64::from(repeated);
                 self.remember(minted, turn);
-                if !turn.shared.is_holder(turn.me(), &self.terms.key) {
-                    turn.strayed.push(turn.shared.partition(&self.terms.key));
-                }
+                turn.shared.note_stray(&self.terms.key);
                 self.report_siblings(turn);
                 self.send(turn);
             }

@@ -69,6 +69,11 @@ impl Departure {
         Self { partition, sequence, classes: classes.clone(), phase: Phase::Unknown, holders }
     }
 
+    /// Whether nothing is compared any more.
+    pub(super) fn is_dropping(&self) -> bool {
+        self.phase == Phase::Dropping
+    }
+
     /// Whom it waits for.
     pub(super) fn waits_for(&self, ownership: &Ownership) -> BTreeSet<NodeId> {
         if self.phase != Phase::Comparing {

@@ -71,6 +71,18 @@ impl Sim {
         self.nodes[node].process.as_ref().map(|process| process.core.transfers())
     }
 
+    /// Which nodes hold deltas for which others.
+    pub fn outboxes(&self) -> Vec<(usize, NodeId)> {
+        let mut found = Vec::new();
+        for (holder, node) in self.nodes.iter().enumerate() {
+            let Some(process) = &node.process else { continue };
+            let owners = self.nodes.iter().map(|owner| owner.id);
+            let held = owners.filter(|&owner| process.engine.pending_for(owner) > 0);
+            found.extend(held.map(|owner| (holder, owner)));
+        }
+        found
+    }
+
     /// What keeps the cluster from having come to rest: nodes that know different states, handovers
     /// under way, copies that nobody is to have any more.
     pub fn unrest(&mut self) -> Result<(), String> {
@@ -88,7 +100,11 @@ impl Sim {
             }
             let transfers = self.transfers(node).unwrap_or_default();
             if !ownership.is_settled() || !transfers.is_empty() {
-                return Err(format!("node {node} hands over still: {transfers:?}"));
+                let target = ownership.target();
+                let (members, removed) = (target.ring().members(), target.removed());
+                return Err(format!(
+                    "node {node} hands over still, to {members:?} without {removed:?}: {transfers:?}"
+                ));
             }
             let id = self.nodes[node].id;
             for partition in ownership.partition_count().iter() {

@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod dots;
 mod element_trees;
+mod forget;
 mod notes;
 mod outbox;
 mod rows;
