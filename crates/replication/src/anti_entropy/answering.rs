@@ -22,8 +22,8 @@ pub(crate) enum Asked {
     Other,
 }
 
-/// Whether this node and `peer` have something to compare in `partition` of buckets with this n: one
-/// of them owns it or is to, the other too, or did.
+/// Whether this node and `peer` have something to compare in `partition` of buckets with this n: both
+/// own it or are to, or one of them does and the other may have done so before.
 fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bool {
     let ownership = &turn.shared.ownership;
     let rings = [ownership.leaving(partition), ownership.entering(partition)];
@@ -31,7 +31,11 @@ fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bo
     peer != turn.me()
         && partition.0 < ownership.partition_count().get()
         && turn.shared.buckets.classes().contains(&n)
-        && (is_owner(turn.me()) || is_owner(peer))
+        && match (is_owner(turn.me()), is_owner(peer)) {
+            (true, true) => true,
+            (false, false) => false,
+            _ => !ownership.is_first(),
+        }
 }
 
 /// Whether this node and `peer` have something to compare in `key`, and its bucket was not dropped.
