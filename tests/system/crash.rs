@@ -6,7 +6,7 @@ use super::process::{Process, Spec, eventually, settled};
 
 /// What one writer was told of its writes.
 #[derive(Debug)]
-struct Written {
+pub(super) struct Written {
     writer: usize,
     acknowledged: Vec<u64>,
     /// How many more may have been done: those that a crash cut off.
@@ -15,7 +15,12 @@ struct Written {
 
 /// Writes until told to stop, through a node that may crash and come back; `progress` counts what
 /// is acknowledged.
-fn write_until(spec: &Spec, writer: usize, progress: &AtomicU64, stop: &AtomicBool) -> Written {
+pub(super) fn write_until(
+    spec: &Spec,
+    writer: usize,
+    progress: &AtomicU64,
+    stop: &AtomicBool,
+) -> Written {
     let mut written = Written { writer, acknowledged: Vec::new(), unknown: 0 };
     let mut connection = None;
     let mut next = 0_u64;
@@ -44,7 +49,7 @@ fn write_until(spec: &Spec, writer: usize, progress: &AtomicU64, stop: &AtomicBo
     written
 }
 
-fn assert_all_there(spec: &Spec, written: &Written) {
+pub(super) fn assert_all_there(spec: &Spec, written: &Written) {
     let Written { writer, acknowledged, unknown } = written;
     let mut redis = spec.redis();
     for numbers in acknowledged.chunks(100) {
@@ -68,7 +73,7 @@ fn assert_all_there(spec: &Spec, written: &Written) {
 }
 
 /// Waits until each of these writers has made so many more writes.
-fn advance(progress: &[&AtomicU64], by: u64) {
+pub(super) fn advance(progress: &[&AtomicU64], by: u64) {
     for writer in progress {
         let from = writer.load(Ordering::Relaxed);
         eventually("writers get on", || {

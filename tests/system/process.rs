@@ -64,8 +64,11 @@ pub(crate) struct Spec {
     pub(crate) resp: u16,
     pub(crate) http: u16,
     pub(crate) peer: u16,
-    /// Name and peer port of every member; a cluster of one if empty.
+    /// Name and peer port of every founder.
     pub(crate) members: Vec<(String, u16)>,
+    /// Peer ports of nodes to find the cluster by.
+    pub(crate) seeds: Vec<u16>,
+    pub(crate) bootstrap: bool,
     pub(crate) secret: Option<PathBuf>,
 }
 
@@ -80,11 +83,26 @@ impl Spec {
             http: ports[1],
             peer: ports[2],
             members: Vec::new(),
+            seeds: Vec::new(),
+            bootstrap: true,
             secret: None,
         }
     }
 
-    /// The nodes of a cluster of `count`.
+    /// The nodes of a cluster that the first begins and the others find by it.
+    pub(crate) fn seeded(directory: &Path, count: usize) -> Vec<Self> {
+        let founders = Self::cluster(directory, count);
+        let seed = founders[0].peer;
+        let seeded = |(at, spec): (usize, Self)| Self {
+            members: Vec::new(),
+            seeds: if at == 0 { Vec::new() } else { vec![seed] },
+            bootstrap: at == 0,
+            ..spec
+        };
+        founders.into_iter().enumerate().map(seeded).collect()
+    }
+
+    /// The nodes of a cluster of `count` founders.
     pub(crate) fn cluster(directory: &Path, count: usize) -> Vec<Self> {
         let ports = free_ports(3 * count);
         let members: Vec<(String, u16)> =
@@ -100,6 +118,8 @@ impl Spec {
                 http: ports[3 * at + 1],
                 peer: ports[3 * at + 2],
                 members: members.clone(),
+                seeds: Vec::new(),
+                bootstrap: false,
                 secret: Some(secret.clone()),
             })
             .collect()
@@ -115,6 +135,12 @@ impl Spec {
         for (name, port) in &self.members {
             command.args(["--member", &format!("{name}=127.0.0.1:{port}")]);
         }
+        for port in &self.seeds {
+            command.args(["--seed", &format!("127.0.0.1:{port}")]);
+        }
+        if self.bootstrap {
+            command.arg("--bootstrap");
+        }
         if let Some(secret) = &self.secret {
             command.arg("--secret-file").arg(secret);
         }
@@ -126,8 +152,23 @@ impl Spec {
         self.start_as(self.command())
     }
 
+    /// Starts the node and waits until it says that it waits for its cluster.
+    pub(crate) fn start_lonely(&self) -> Process {
+        self.start_lonely_as(self.command())
+    }
+
+    /// The same, by `command`.
+    pub(crate) fn start_lonely_as(&self, command: Command) -> Process {
+        self.start_until(command, "waiting: ")
+    }
+
     /// Starts the node by `command` and waits for its `ready`.
-    pub(crate) fn start_as(&self, mut command: Command) -> Process {
+    pub(crate) fn start_as(&self, command: Command) -> Process {
+        self.start_until(command, "ready")
+    }
+
+    /// Starts the node by `command` and waits for a line that begins with `word`.
+    fn start_until(&self, mut command: Command, word: &str) -> Process {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,13 +176,13 @@ impl Spec {
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with(word));
         if !ready {
             let mut said = String::new();
             let mut stderr = child.stderr.take().expect("it is piped");
             stderr.read_to_string(&mut said).expect("it is text");
             let _ = child.wait();
-            panic!("node {} ended without getting ready: {said}", self.name);
+            panic!("node {} ended without saying {word:?}: {said}", self.name);
         }
         // Whatever it logs later must not fill the pipe and stop it.
         let stderr = child.stderr.take().expect("it is piped");
@@ -179,6 +220,11 @@ impl Process {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was ours");
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop, as Ctrl-C or a service manager does, and returns its exit code.

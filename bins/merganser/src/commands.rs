@@ -3,6 +3,8 @@
 mod buckets;
 mod cluster;
 mod explain;
+mod maintenance;
+mod offline;
 mod plan;
 mod repair;
 mod serve;
@@ -42,8 +44,25 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             runtime()?.block_on(demo::run_carts(carts))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Restore(restore) => {
+            serve::log_to_stderr("warn");
+            let printer = Printer::new(options.json);
+            printer.finish(maintenance::restore(&printer, &restore)?)
+        }
+        Command::Verify(verify) => {
+            serve::log_to_stderr("error");
+            let printer = Printer::new(options.json);
+            printer.finish(offline::verify(&printer, &verify)?)
+        }
+        Command::Debug(debug) => {
+            serve::log_to_stderr("error");
+            offline::debug(debug, options.bucket)
+        }
         command => runtime()?.block_on(async {
             let printer = Printer::new(options.json);
+            if let Command::Backup(backup) = command {
+                return printer.finish(maintenance::backup(&printer, &options.node, backup).await?);
+            }
             if let Command::Context { token } = command {
                 return printer.finish(cluster::context(&printer, &options.node, token).await?);
             }
@@ -54,19 +73,19 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             // --id gives one that is worth it.
             let client = Client::connect(&options.node).await?.without_names();
             let datastore: Arc<dyn Datastore> = Arc::new(client);
-            let bucket = bucket(&options.bucket, options.r, options.w, options.timeout, &datastore);
+            let name = options.bucket.as_deref().unwrap_or("default");
+            let bucket = bucket(name, options.r, options.w, options.timeout, &datastore);
             let bucket = match options.id {
                 Some(id) => bucket.named(id),
                 None => bucket,
             };
             let code = match command {
-                Command::Ring { key, .. } => {
-                    cluster::ring(&printer, &*datastore, &options.bucket, key).await
-                }
+                Command::Ring { key, .. } => cluster::ring(&printer, &*datastore, name, key).await,
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
+                Command::Cluster(command) => cluster::cluster(&printer, &*datastore, command).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {
-                    explain::explain(&printer, &*datastore, &options.bucket, key, svg).await
+                    explain::explain(&printer, &*datastore, name, key, svg).await
                 }
                 Command::Conflicts { count, cursor } => {
                     explain::conflicts(&printer, &*datastore, count, cursor).await

@@ -1,5 +1,7 @@
 //! The command line: what there is, and its help.
 
+pub(crate) mod maintenance;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use replication::RequestName;
 use values::Tag;
 
 use crate::demo::StrategyName;
+use maintenance::{BackupOptions, DebugCommand, RestoreOptions, VerifyOptions};
 
 /// A replicated key-value store after Amazon's Dynamo, with CRDTs as first-class values.
 ///
@@ -26,9 +29,9 @@ pub(crate) struct Options {
         help_heading = "Client options"
     )]
     pub(crate) node: String,
-    /// The bucket of the key.
-    #[arg(long, global = true, default_value = "default", help_heading = "Client options")]
-    pub(crate) bucket: String,
+    /// The bucket of the key; "default" unless told otherwise.
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub(crate) bucket: Option<String>,
     /// Replicas that must answer a read; the bucket's policy by default.
     #[arg(long, short = 'r', global = true, help_heading = "Client options")]
     pub(crate) r: Option<u8>,
@@ -134,6 +137,9 @@ pub(crate) enum Command {
     Bucket(BucketCommand),
     /// Show members, links and what waits for whom.
     Status,
+    /// Change who belongs to the cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
     Explain {
         /// The key.
@@ -181,6 +187,15 @@ pub(crate) enum Command {
     /// Cut or restore all links of a member of a development cluster.
     #[command(subcommand)]
     Links(LinksCommand),
+    /// Have a running node take a backup of itself into a directory of its machine.
+    Backup(BackupOptions),
+    /// Bring a node back: make a data directory of a backup.
+    Restore(RestoreOptions),
+    /// Check the data directory of a stopped node, or a backup: files, rows, hash trees, counts, log.
+    Verify(VerifyOptions),
+    /// Show what is on disk in the data directory of a stopped node, or in a backup.
+    #[command(subcommand)]
+    Debug(DebugCommand),
 }
 
 impl Command {
@@ -206,11 +221,16 @@ impl Command {
             | Self::Ring { .. }
             | Self::Bucket(_)
             | Self::Status
+            | Self::Cluster(_)
             | Self::Explain { .. }
             | Self::Conflicts { .. }
             | Self::Repair { .. }
             | Self::Comparisons { .. }
-            | Self::Links(_) => false,
+            | Self::Links(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Verify(_)
+            | Self::Debug(_) => false,
         }
     }
 }
@@ -241,10 +261,26 @@ pub(crate) struct StartOptions {
     /// Where to answer other nodes and native clients.
     #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) peer: Option<SocketAddr>,
-    /// A member of the cluster, this node included, by name and peer address; give one for each.
+    /// Where other nodes reach this one, if not at `--peer`.
+    #[arg(long, env = "MERGANSER_ADVERTISE", value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// The peer address of a node by which the cluster is found; give several.
+    #[arg(long = "seed", env = "MERGANSER_SEEDS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub(crate) seeds: Vec<String>,
+    /// Begin a new cluster, unless the data directory is of one already.
+    #[arg(long)]
+    pub(crate) bootstrap: bool,
+    /// What this node fails together with.
+    #[arg(long, env = "MERGANSER_ZONE")]
+    pub(crate) zone: Option<String>,
+    /// Its capacity beside that of the others, 1 to 1000. Counts at the first start.
+    #[arg(long, env = "MERGANSER_WEIGHT")]
+    pub(crate) weight: Option<u16>,
+    /// A founder of a cluster that begins with several, this node included, by name and peer address; give
+    /// one for each.
     ///
     /// What the member fails together with and its capacity beside that of the others may follow: all
-    /// members must be told the same.
+    /// founders must be told the same.
     #[arg(
         long = "member",
         value_name = "NAME=HOST:PORT[,zone=ZONE][,weight=WEIGHT]",
@@ -570,6 +606,36 @@ pub(crate) enum MapCommand {
         /// The key.
         key: String,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show every member that was ever heard of: where it stands, and whether the node takes it for alive.
+    Members,
+    /// Make a member that joins a full one.
+    Join {
+        /// The member's name.
+        member: String,
+    },
+    /// Have a member go in good order.
+    Leave {
+        /// The member's name.
+        member: String,
+    },
+    /// Declare a dead member gone for good.
+    Remove {
+        /// The member's name.
+        member: String,
+    },
+    /// Give a member another capacity beside that of the others.
+    Weight {
+        /// The member's name.
+        member: String,
+        /// 1 to 1000.
+        weight: u16,
+    },
+    /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
+    Merge,
 }
 
 #[derive(Subcommand)]

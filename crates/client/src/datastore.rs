@@ -8,7 +8,7 @@ use replication::{
 };
 use storage::ConflictPage;
 use values::Key;
-use wire::ClusterStatus;
+use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus};
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
 /// for tests.
@@ -49,9 +49,24 @@ pub trait Datastore: Send + Sync {
     /// How the cluster looks from the node that answers.
     async fn status(&self) -> Result<ClusterStatus, RequestError>;
 
+    /// Changes who belongs to the cluster, and how. Durable at the member concerned when this returns; the
+    /// others come to know it by gossip.
+    async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
+        let member = call.member();
+        Err(RequestError::Unsupported(format!(
+            "there is no cluster here that {member:?} belongs to"
+        )))
+    }
+
     /// Cuts or restores the links between a member and all others: on development clusters, to see
     /// replicas diverge and converge.
     async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError>;
+
+    /// Begins a backup of the node that answers, in the background, or asks how far it is.
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        let _ = call;
+        Err(RequestError::Unsupported("only a node can be backed up".into()))
+    }
 
     /// Does one request.
     async fn request(&self, request: Request) -> Result<Answer, RequestError> {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
 };
+use membership::{Liveness, MemberState};
 use replication::{
     Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets,
     ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request, RequestError, ScanCursor,
@@ -339,6 +340,7 @@ impl Datastore for MemoryDatastore {
             cluster: "memory".into(),
             node: "memory".into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            waiting: None,
             ring_version: 1,
             partitions: 1,
             owners: vec![0],
@@ -354,6 +356,11 @@ impl Datastore for MemoryDatastore {
                 peer_address: String::new(),
                 zone: None,
                 weight: 1,
+                state: MemberState::Up,
+                liveness: Liveness::Reachable,
+                phi: 0.0,
+                generation: 1,
+                version: env!("CARGO_PKG_VERSION").into(),
                 connected: true,
                 cut: false,
                 partitions: 1,

@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
-    CallBody, ClientCall, ClientHello, ClientReply, ClusterStatus, HandshakeError, ReplyBody,
-    append_frame, connect_client,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterCall,
+    ClusterStatus, HandshakeError, ReplyBody, append_frame, connect_client,
 };
 
 use crate::Datastore;
@@ -322,6 +322,8 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
         CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
+        CallBody::Cluster(_) => ReplyBody::Cluster(Err(error.clone())),
+        CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
 }
@@ -408,6 +410,20 @@ impl Datastore for Client {
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         match self.call(CallBody::Status).await? {
             ReplyBody::Status(status) => *status,
+            _ => confused(),
+        }
+    }
+
+    async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
+        match self.call(CallBody::Cluster(call)).await? {
+            ReplyBody::Cluster(done) => done,
+            _ => confused(),
+        }
+    }
+
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        match self.call(CallBody::Backup(call)).await? {
+            ReplyBody::Backup(progress) => *progress,
             _ => confused(),
         }
     }

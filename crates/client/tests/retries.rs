@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use client::{Bucket, Client, Datastore, MemoryDatastore};
 use clock::{ClusterSecret, NodeId};
 use futures_util::StreamExt;
+use membership::Incarnation;
 use replication::{Request, RequestError, RequestName};
 use tokio::net::{TcpListener, TcpStream};
 use values::{BytesOp, CounterOp, Key, Operation, UpdateError};
 use wire::{
-    Admission, CallBody, ClientCall, ClientReply, Identity, ReplyBody, RingSummary, accept,
-    read_frame, write_frame,
+    Admission, CallBody, ClientCall, ClientReply, Identity, ReplyBody, accept, read_frame,
+    write_frame,
 };
 
 /// What a node does with a call.
@@ -31,6 +32,8 @@ enum Fate {
 
 /// Names of the requests that came, in order.
 type Seen = Arc<Mutex<Vec<Option<RequestName>>>>;
+
+const START: Incarnation = Incarnation { generation: 1, nonce: 1 };
 
 /// A node of `datastore` that treats its first calls so, and answers all others. Returns its
 /// address.
@@ -53,9 +56,8 @@ async fn serve(
     fates: &mut VecDeque<Fate>,
     seen: &Seen,
 ) {
-    let ring = RingSummary::new([0; 16], 16, ["a"]);
     let (cluster, name) = ("c".to_owned(), "a".to_owned());
-    let us = Identity { cluster, node: NodeId(1), name, incarnation: 1, ring };
+    let us = Identity { cluster, node: NodeId(1), name, incarnation: START, partitions: 16 };
     let secret = ClusterSecret::new(*b"s");
     let admission = Admission { us: &us, secret: &secret };
     let Ok((mut stream, _)) = accept(stream, admission, [1; 32], |_| Ok(())).await else { return };

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use membership::Liveness;
 use serde_json::{Map, Value, json};
 use wire::{ClusterStatus, MemberStatus};
 
@@ -62,7 +63,9 @@ pub(crate) async fn status(
         "cluster": status.cluster,
         "node": status.node,
         "version": status.version,
-        "ready": *gateway.options.ready.borrow(),
+        "waiting": status.waiting,
+        "ready": gateway.options.is_ready(),
+        "out_of_service": *gateway.options.out_of_service.borrow(),
         "uptime_ms": status.uptime_ms,
         "keys": status.keys,
         "ring_version": status.ring_version,
@@ -82,6 +85,11 @@ fn member(member: &MemberStatus) -> Value {
         "node": member.node.to_string(),
         "name": member.name,
         "peer_address": member.peer_address,
+        "generation": member.generation,
+        "state": member.state.word(),
+        "suspected": member.liveness == Liveness::Suspected,
+        "phi": member.phi,
+        "version": member.version,
         "connected": member.connected,
         "cut": member.cut,
         "zone": member.zone,
@@ -96,10 +104,18 @@ pub(crate) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The node serves, or is starting or stopping.
+/// The node serves, or is starting or stopping, or its disk refuses what it writes.
 pub(crate) async fn readyz(State(gateway): Shared) -> Result<&'static str, Problem> {
-    if *gateway.options.ready.borrow() {
+    if gateway.options.is_ready() {
         return Ok("ok\n");
+    }
+    if let Some(reason) = gateway.options.out_of_service.borrow().clone() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "out-of-service",
+            "The node is out of service",
+            format!("{reason}; reads are still answered, use another node for writes"),
+        ));
     }
     Err(Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,

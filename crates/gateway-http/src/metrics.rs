@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use membership::Liveness;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +37,12 @@ struct DurationLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabels {
     peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    peer: String,
+    state: &'static str,
 }
 
 type Durations = Family<DurationLabels, Histogram, fn() -> Histogram>;
@@ -87,7 +94,7 @@ impl Metrics {
 pub(crate) async fn get(State(gateway): Shared) -> Result<Response, Problem> {
     // The node's own figures may be out of reach; the gateway's never are.
     let status = gateway.datastore.status().await.ok();
-    let ready = *gateway.options.ready.borrow();
+    let ready = gateway.options.is_ready();
     let node = node_registry(status.as_ref(), ready);
     let mut text = String::new();
     let encoded = encode_registry(&mut text, &gateway.metrics.registry)
@@ -147,7 +154,8 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     gauge(&mut registry, "ready", "Whether the node serves", u64::from(ready));
     let Some(status) = status else { return registry };
     let connected = status.members.iter().filter(|member| member.connected).count() as u64;
-    gauge(&mut registry, "members", "Members of the cluster", status.members.len() as u64);
+    let present = status.members.iter().filter(|member| member.state.is_present()).count() as u64;
+    gauge(&mut registry, "members", "Members of the cluster", present);
     gauge(&mut registry, "members_connected", "Members this node is connected to", connected);
     gauge(&mut registry, "keys", "Live keys on this node", status.keys);
     let conflicts = [
@@ -174,11 +182,21 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     gauge(&mut registry, "ring_version", "Version of this node's ring", status.ring_version);
     gauge(&mut registry, "uptime_seconds", "Time since the start", status.uptime_ms / 1000);
     let (pending, owned) = (Gauges::default(), Gauges::default());
+    let (suspected, states) = (Gauges::default(), Family::<StateLabels, Gauge>::default());
+    let phis = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
     for member in &status.members {
         let labels = PeerLabels { peer: member.name.clone() };
         pending.get_or_create(&labels).set(member.pending);
         owned.get_or_create(&labels).set(member.partitions.into());
+        let is_suspected = member.liveness == Liveness::Suspected;
+        suspected.get_or_create(&labels).set(is_suspected.into());
+        let state = member.state.word();
+        states.get_or_create(&StateLabels { peer: member.name.clone(), state }).set(1);
+        phis.get_or_create(&labels).set(member.phi);
     }
+    registry.register("member_state", "Where a member stands: 1 for its state", states);
+    registry.register("member_suspected", "Whether this node takes a member for dead", suspected);
+    registry.register("member_phi", "How surprising a member's silence is to this node", phis);
     registry.register("hints_pending", "Keys with writes that wait here for a peer", pending);
     registry.register("ring_partitions_owned", "Partitions that a peer owns", owned);
     let counters = registry.sub_registry_with_prefix("node");
@@ -211,6 +229,7 @@ mod tests {
             cluster: "c".into(),
             node: "a".into(),
             version: "1".into(),
+            waiting: None,
             ring_version: 1,
             partitions: 1,
             owners: Vec::new(),

@@ -14,6 +14,8 @@ pub struct HttpOptions {
     pub body_limit: Duration,
     /// Whether the node serves: what `/readyz` answers.
     pub ready: watch::Receiver<bool>,
+    /// Why the node is out of service though it serves, if so: for `/readyz`, too.
+    pub out_of_service: watch::Receiver<Option<String>>,
 }
 
 impl HttpOptions {
@@ -30,9 +32,15 @@ impl HttpOptions {
     /// from the answer before: what nginx keeps an idle connection for (`keepalive_timeout`).
     pub const HEAD_LIMIT: Duration = Duration::from_secs(75);
 
-    /// The defaults, with the node's readiness.
-    pub const fn new(ready: watch::Receiver<bool>) -> Self {
+    /// The defaults, with the node's readiness; never out of service.
+    pub fn new(ready: watch::Receiver<bool>) -> Self {
         let (body_bytes_max, body_limit) = (Self::BODY_BYTES_MAX, Self::BODY_LIMIT);
-        Self { body_bytes_max, body_limit, ready }
+        let (_, out_of_service) = watch::channel(None);
+        Self { body_bytes_max, body_limit, ready, out_of_service }
+    }
+
+    /// Whether requests are to be sent here.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.ready.borrow() && self.out_of_service.borrow().is_none()
     }
 }

@@ -27,6 +27,14 @@ pub enum Event {
     },
     /// Something else came from a node: it lives.
     Heard(NodeId),
+    /// A connection with a node was made, in which it said which start of it this is. If that is news,
+    /// an exchange is opened at once: a node that started is known after a moment, not after a round.
+    Met {
+        /// Who.
+        node: NodeId,
+        /// Which start of it.
+        incarnation: Incarnation,
+    },
     /// A request to a node timed out.
     TimedOut(NodeId),
 }
@@ -159,6 +167,24 @@ pub enum MemberState {
     Left,
     /// Declared gone by an administrator.
     Removed,
+}
+
+impl MemberState {
+    /// Whether the member belongs to the cluster, alive or not.
+    pub const fn is_present(self) -> bool {
+        matches!(self, Self::Joining | Self::Up | Self::Leaving)
+    }
+
+    /// The state in one word, for people and programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// Whether a member can be reached, as one observer sees it.

@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 
-use crate::event::{Destination, Effect, Ending, Event, Liveness, Member, MemberState, Report};
+use crate::event::{Destination, Effect, Ending, Event, Liveness, Member, Report};
 use crate::message::{Body, Header, Message};
 use crate::peer::Peer;
 use crate::random::Random;
 use crate::schedule::Schedule;
-use crate::{ClusterId, Config, InvalidConfig, Record, Snapshot, Table, Values};
+use crate::{ClusterId, Config, Incarnation, InvalidConfig, Record, Snapshot, Table, Values};
 
 /// How long the same report about the same node is not repeated, in milliseconds.
 const REPORT_MS: u64 = 60_000;
@@ -123,6 +123,7 @@ impl Gossip {
                 Event::Tick { random } => self.on_tick(now_ms, random),
                 Event::Received { from, message } => self.on_received(now_ms, from, message),
                 Event::Heard(node) => self.on_heard(now_ms, node),
+                Event::Met { node, incarnation } => self.on_met(now_ms, node, incarnation),
                 Event::TimedOut(node) => self.on_timed_out(now_ms, node),
             }
         }
@@ -276,17 +277,17 @@ impl Gossip {
         }
     }
 
+    fn on_met(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation) {
+        let known = self.table.get(node).map(|record| record.entry.incarnation);
+        if node != self.config.node && known != Some(incarnation) {
+            self.open(now_ms, Destination::Node(node));
+        }
+    }
+
     fn on_timed_out(&mut self, now_ms: u64, node: NodeId) {
         if self.is_present(node) {
             self.peers.get_mut(&node).expect("one for each record").timed_out(now_ms);
             self.judge(now_ms, node);
         }
-    }
-}
-
-impl MemberState {
-    /// Whether the member belongs to the cluster, alive or not.
-    pub const fn is_present(self) -> bool {
-        matches!(self, Self::Joining | Self::Up | Self::Leaving)
     }
 }

@@ -140,6 +140,8 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Repair(_) => ReplyBody::Repair(Err(error())),
         ReplyBody::Comparisons(_) => ReplyBody::Comparisons(Err(error())),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
+        ReplyBody::Cluster(_) => ReplyBody::Cluster(Err(error())),
+        ReplyBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
     clock::encode(&ClientReply { id: reply.id, body }).into()
@@ -197,6 +199,8 @@ async fn answer(
         CallBody::Repair(request) => ReplyBody::Repair(datastore.repair(request).await),
         CallBody::Comparisons => ReplyBody::Comparisons(datastore.comparisons().await),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
+        CallBody::Cluster(call) => ReplyBody::Cluster(datastore.cluster(call).await),
+        CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)
         }

@@ -15,7 +15,7 @@ use replication::{Availability, RawValues};
 use serde::Deserialize;
 use storage::Durability;
 
-pub use checked::{Listeners, Member, NodeConfig, Timeouts};
+pub use checked::{Beginning, Listeners, Member, NodeConfig, Timeouts};
 pub use member::MemberSettings;
 
 /// What one layer of configuration says. Field names are those of the TOML file.
@@ -34,10 +34,22 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Where peers and native clients are answered. Default 127.0.0.1:7381.
     pub peer: Option<SocketAddr>,
-    /// The cluster's members: where peers reach them, their zones and weights. This one included,
+    /// Where other nodes reach this one, `HOST:PORT`. Default `peer`.
+    pub advertise: Option<String>,
+    /// Addresses, `HOST:PORT`, of nodes by which the cluster is found.
+    pub seeds: Option<Vec<String>>,
+    /// Begins a new cluster, unless the data directory is of one already. Never of a file: a start that
+    /// has lost its disk must not begin another cluster by itself.
+    #[serde(skip)]
+    pub bootstrap: Option<bool>,
+    /// What this node fails together with. Default none.
+    pub zone: Option<String>,
+    /// Its capacity beside that of the others. Default 1.
+    pub weight: Option<u16>,
+    /// The founders of a cluster: where peers reach them, their zones and weights. This one included,
     /// or not if it has neither zone nor weight.
     pub members: Option<BTreeMap<String, MemberSettings>>,
-    /// The secret that all members share. A cluster of one makes its own.
+    /// The secret that all members share. A node without founders and seeds makes its own.
     pub secret: Option<String>,
     /// Partitions of the ring, for ever. Default 4,096.
     pub partitions: Option<u32>,
@@ -146,6 +158,11 @@ impl Settings {
             resp: self.resp.or(below.resp),
             http: self.http.or(below.http),
             peer: self.peer.or(below.peer),
+            advertise: self.advertise.or(below.advertise),
+            seeds: self.seeds.or(below.seeds),
+            bootstrap: self.bootstrap.or(below.bootstrap),
+            zone: self.zone.or(below.zone),
+            weight: self.weight.or(below.weight),
             members: self.members.or(below.members),
             secret: self.secret.or(below.secret),
             partitions: self.partitions.or(below.partitions),

@@ -19,7 +19,8 @@ use crate::calls::{Calls, Kind};
 use crate::checkpoint_thread::IndexJob;
 use crate::feed::{Feed, Next};
 use crate::gather::{Gatherings, concerns_all_loops};
-use crate::links::{Link, Outgoing};
+use crate::health::Health;
+use crate::links::{LinkMap, Outgoing};
 use crate::log_thread::LogJob;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
@@ -57,7 +58,7 @@ pub(crate) struct CoreTask {
     pub(crate) core: Core,
     pub(crate) engine: Engine<ShardReader>,
     pub(crate) outgoing: Outgoing,
-    pub(crate) links: Vec<Arc<Link>>,
+    pub(crate) links: Arc<LinkMap>,
     pub(crate) routes: Routes,
     pub(crate) log: Sender<LogJob>,
     pub(crate) index: Sender<IndexJob>,
@@ -65,6 +66,8 @@ pub(crate) struct CoreTask {
     pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Told whether the disk takes what the loop writes.
+    pub(crate) health: Arc<Health>,
     /// Places of the log that the start found damaged, told by one loop.
     pub(crate) log_damage: u64,
     /// How long a request may have waited in the queue, in milliseconds.
@@ -100,6 +103,8 @@ struct Running {
     checkpoints: Checkpoints,
     /// When a disk that refuses batches is asked again.
     probe_at: Option<Instant>,
+    /// Why the disk refuses writes or checkpoints, as it was told last.
+    trouble: Option<StorageError>,
     /// When some of the hash trees are counted anew.
     recount_at: Instant,
     /// Set once the loop is to end: when it does so at the latest.
@@ -137,6 +142,7 @@ impl Running {
             sweeping: true,
             checkpoints: Checkpoints::default(),
             probe_at: None,
+            trouble: None,
             recount_at: Instant::now() + RECOUNT_PAUSE,
             stopping: None,
         }
@@ -202,6 +208,7 @@ impl Running {
         }
         self.recount_trees();
         self.probe_disk();
+        self.watch_disk();
         self.task.outgoing.flush();
         if let Some(batch) = self.task.engine.take_batch() {
             // Dead rows come from clearing, large collections from adding: both are writes.
@@ -240,6 +247,16 @@ impl Running {
         }
     }
 
+    /// Tells when the disk begins or ceases to refuse what is written.
+    fn watch_disk(&mut self) {
+        let engine = &self.task.engine;
+        let trouble = engine.disk_error().or(engine.checkpoint_error());
+        if trouble != self.trouble.as_ref() {
+            self.task.health.tell(self.task.loop_index, trouble);
+            self.trouble = trouble.cloned();
+        }
+    }
+
     fn take_urgent(&mut self, event: Urgent) {
         match event {
             Urgent::Committed { batch, result } => {
@@ -254,6 +271,20 @@ impl Running {
             Urgent::Checkpointed { result } => self.checkpointed(result),
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),
             Urgent::Link { node, up: false } => self.step(Event::LinkDown(node)),
+            Urgent::Members { links, names } => {
+                self.task.outgoing.set_links(&links);
+                self.task.links = links;
+                self.step(Event::Names(names.as_ref().clone()));
+            }
+            Urgent::Suspected { node, suspected } => {
+                self.step(Event::Suspected { node, suspected })
+            }
+            Urgent::Ring(ring) => {
+                self.step(Event::Ring(ring.as_ref().clone()));
+            }
+            Urgent::Incarnation(incarnation) => {
+                self.task.outgoing.header_mut().incarnation = incarnation;
+            }
             Urgent::Buckets(buckets) => {
                 self.task.engine.set_tree_classes(buckets.tree_classes());
                 self.step(Event::Buckets(buckets));
@@ -519,7 +550,7 @@ impl Running {
             live_keys: self.task.engine.live_keys(),
             conflicts: self.task.engine.conflicts(),
             most_siblings: self.task.engine.most_siblings(),
-            pending: self.task.links.iter().map(|link| pending(link.member.node)).collect(),
+            pending: self.task.links.keys().map(|&node| (node, pending(node))).collect(),
             compared: self.task.core.compared(self.now),
             counters,
         }

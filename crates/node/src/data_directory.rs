@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stamp      whose data this is (crate storage)
+//! members    what membership left for the next start
 //! .lock      held while a process uses the directory
 //! .secret    of a cluster that was given none, readable by its owner only
 //! index/     LMDB
@@ -14,11 +15,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clock::ClusterSecret;
-use storage::{
-    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, StampedRing, check_or_write,
-};
+use storage::{DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, StampError, check_or_write};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
-use wire::RingSummary;
 
 use crate::config::NodeConfig;
 use crate::identity::{random_bytes, random_u64};
@@ -26,9 +24,11 @@ use crate::routing::SHARDS;
 use crate::start_error::StartError;
 
 /// Name of the directory that holds the index.
-const INDEX: &str = "index";
+pub(crate) const INDEX: &str = "index";
 /// Name of the empty file that says that the index was created.
-const INDEXED: &str = ".indexed";
+pub(crate) const INDEXED: &str = ".indexed";
+/// Name of the file that holds the secret of a cluster that was given none.
+pub(crate) const SECRET: &str = ".secret";
 
 /// A data directory in use.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens the directory of a node whose keys are placed by `ring`.
-    pub(crate) fn open(config: &NodeConfig, ring: &RingSummary) -> Result<Self, StartError> {
+    /// Opens the directory of a node.
+    pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(&config.data)?;
         let dir = lock.dir().to_owned();
         let wanted = DirectoryStamp {
@@ -55,11 +55,6 @@ impl DataDirectory {
             node_name: config.name.clone(),
             partitions: config.partitions.get(),
             shards: SHARDS.into(),
-            ring: StampedRing {
-                digest: ring.digest,
-                members: ring.members,
-                names: ring.names.iter().cloned().collect(),
-            },
             directory: random_u64(),
         };
         let refused = |source| StartError::Stamp { dir: dir.clone(), source };
@@ -86,7 +81,7 @@ impl DataDirectory {
 
 /// The secret kept in `dir`, drawn if there is none yet.
 pub(crate) fn own_secret(dir: &Path) -> Result<ClusterSecret, StartError> {
-    let path = dir.join(".secret");
+    let path = dir.join(SECRET);
     let failed = |path: &PathBuf, reason: String| StartError::Secret { path: path.clone(), reason };
     match fs::metadata(&path) {
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
@@ -106,24 +101,24 @@ pub(crate) fn own_secret(dir: &Path) -> Result<ClusterSecret, StartError> {
         Err(error) => return Err(failed(&path, error.to_string())),
     }
     let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-    keep(dir, &path, &secret).map_err(|error| failed(&path, error.to_string()))?;
+    keep(dir, secret.as_bytes()).map_err(|error| failed(&path, error.to_string()))?;
     Ok(ClusterSecret::new(secret))
 }
 
 /// Creates an empty file that a crash does not take away again.
-fn create_durably(dir: &Path, name: &str) -> std::io::Result<()> {
+pub(crate) fn create_durably(dir: &Path, name: &str) -> std::io::Result<()> {
     File::create(dir.join(name))?.sync_all()?;
     File::open(dir)?.sync_all()
 }
 
-/// Writes the secret so that a crash leaves it whole or not at all.
-fn keep(dir: &Path, path: &Path, secret: &str) -> std::io::Result<()> {
+/// Writes the secret so that a crash leaves it whole or not at all, and only its owner reads it.
+pub(crate) fn keep(dir: &Path, secret: &[u8]) -> std::io::Result<()> {
     let draft = dir.join(".secret.new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(secret.as_bytes())?;
+    file.write_all(secret)?;
     file.sync_all()?;
-    fs::rename(&draft, path)?;
+    fs::rename(&draft, dir.join(SECRET))?;
     File::open(dir)?.sync_all()
 }
 

@@ -1,23 +1,31 @@
 //! The node as a [`Datastore`]: requests are grouped by loop and handed over, a group at a time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::Datastore;
+use client::{Client, Datastore};
+use clock::NodeId;
+use membership::{Liveness, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
     Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError, ScanPage,
     ScanRequest,
 };
+use ring::Ring;
 use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use values::Key;
-use wire::{ClusterStatus, MemberStatus};
+use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, MemberStatus};
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
+use crate::config::NodeConfig;
+use crate::members::Notice;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
@@ -54,6 +62,12 @@ impl NodeDatastore {
     }
 
     fn offer(&self, index: usize, work: Work) -> Result<(), RequestError> {
+        if !*self.shared.serving.borrow()
+            && !matches!(work, Work::Report(_))
+            && let Some(refusal) = self.shared.members.refusal()
+        {
+            return Err(refusal);
+        }
         self.shared.routes.handle(index).work.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => RequestError::Overloaded,
             TrySendError::Closed(_) => RequestError::Stopping,
@@ -231,53 +245,44 @@ impl Datastore for NodeDatastore {
             let total = reports.iter().map(|report| report.counters[place].1).sum();
             counters.push(((*name).to_owned(), total));
         }
-        let dropped = shared.links.iter().map(|link| link.dropped()).sum();
+        let links = shared.links();
+        let dropped = links.values().map(|link| link.dropped()).sum();
         counters.push(("dropped_chunks".into(), dropped));
         counters.extend(shared.places.counters().map(|(name, count)| (name.into(), count)));
 
-        let ring = &shared.ring;
-        let loads: std::collections::BTreeMap<_, _> = ring.loads().into_iter().collect();
-        let placed: std::collections::BTreeMap<_, _> =
-            shared.config.members().into_iter().map(|member| (member.node, member)).collect();
-        let member = |node, name: &str, peer_address: String, connected, pending| MemberStatus {
-            node,
-            name: name.to_owned(),
-            peer_address,
-            zone: placed
-                .get(&node)
-                .and_then(|member| Some(member.zone.as_ref()?.as_str().to_owned())),
-            weight: placed.get(&node).map_or(1, |member| member.weight.get()),
-            connected,
-            cut: self.is_cut(name),
-            partitions: loads.get(&node).map_or(0, |&load| u32::try_from(load).unwrap_or(u32::MAX)),
-            pending,
-        };
-        let config = &shared.config;
-        let mut members =
-            vec![member(config.node(), &config.name, config.listen.peer.to_string(), true, 0)];
-        for (place, link) in shared.links.iter().enumerate() {
-            let pending = reports.iter().map(|report| report.pending[place]).sum();
-            let peer = &link.member;
-            members.push(member(
-                peer.node,
-                &peer.name,
-                peer.address.clone(),
-                link.is_up(),
-                pending,
-            ));
+        let (config, view) = (&shared.config, shared.members.view());
+        let ring = view.ring.as_deref();
+        let loads: BTreeMap<_, _> = ring.map(Ring::loads).unwrap_or_default().into_iter().collect();
+        let mut members = self.members().await?;
+        // An owner that gossip has not told of yet is shown without what only it says.
+        let heard: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
+        let unheard_of = loads.keys().filter(|node| !heard.contains(node));
+        members.extend(unheard_of.map(|&node| unheard(config, node)));
+        for member in &mut members {
+            let node = member.node;
+            let link = links.get(&node);
+            member.connected = node == config.node() || link.is_some_and(|link| link.is_up());
+            member.cut = self.is_cut(&member.name);
+            let load = loads.get(&node).copied().unwrap_or(0);
+            member.partitions = u32::try_from(load).unwrap_or(u32::MAX);
+            member.pending =
+                reports.iter().map(|report| report.pending.get(&node).unwrap_or(&0)).sum();
         }
         members.sort_by_key(|member| member.node);
-        let owners = ring.partition_count().iter().map(|partition| {
-            let owner = ring.owner(partition);
-            let index = members.iter().position(|member| member.node == owner);
-            u16::try_from(index.expect("owners are members")).expect("members are few")
+        let owners = ring.into_iter().flat_map(|ring| {
+            ring.partition_count().iter().map(|partition| {
+                let owner = ring.owner(partition);
+                let index = members.iter().position(|member| member.node == owner);
+                u16::try_from(index.expect("owners were added")).expect("members are few")
+            })
         });
         Ok(ClusterStatus {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ring_version: ring.version(),
-            partitions: ring.partition_count().get(),
+            waiting: view.waiting.clone(),
+            ring_version: ring.map_or(0, Ring::version),
+            partitions: config.partitions.get(),
             owners: owners.collect(),
             uptime_ms: shared.clock.monotonic_ms(),
             keys: reports.iter().map(|report| report.live_keys).sum(),
@@ -290,6 +295,43 @@ impl Datastore for NodeDatastore {
                 .fold(ComparisonSummary::default(), ComparisonSummary::plus),
             members,
             counters,
+        })
+    }
+
+    async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
+        let name = call.member().to_owned();
+        let members = self.members().await?;
+        let Some(member) = members.iter().find(|member| member.name == name) else {
+            let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+            let known = names.join(", ");
+            let error = format!("there is no member {name:?}; there are {known}");
+            return Err(RequestError::Membership(error));
+        };
+        let is_here = member.node == self.shared.config.node();
+        if is_here || matches!(call, ClusterCall::Remove { .. }) {
+            let (reply, result) = oneshot::channel();
+            let notice = Notice::Order { call, reply };
+            let told = self.shared.members.notices.send(notice).await;
+            told.map_err(|_| RequestError::Stopping)?;
+            return result.await.unwrap_or_else(|_| Err(lost()));
+        }
+        // Only a member itself writes what it says of itself.
+        let asked = async {
+            let client = Client::connect(&member.peer_address).await.map_err(|error| {
+                RequestError::Unreachable(format!("{name:?} itself must do this: {error}"))
+            })?;
+            client.cluster(call).await
+        };
+        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
+        timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
+    }
+
+    async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
+        Ok(match call {
+            BackupCall::Begin { directory } => {
+                self.shared.backups.begin(directory.into(), &self.shared.config)
+            }
+            BackupCall::Progress { job } => self.shared.backups.progress(job),
         })
     }
 
@@ -312,7 +354,36 @@ impl Datastore for NodeDatastore {
     }
 }
 
+/// An owner that gossip has not told of.
+fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
+    let founder = config.peers.iter().find(|peer| peer.node == node);
+    MemberStatus {
+        node,
+        name: founder.map_or_else(|| node.to_string(), |peer| peer.name.clone()),
+        peer_address: founder.map_or_else(String::new, |peer| peer.address.clone()),
+        zone: founder.and_then(|peer| Some(peer.zone.as_ref()?.as_str().to_owned())),
+        weight: founder.map_or(1, |peer| peer.weight.get()),
+        state: MemberState::Joining,
+        liveness: Liveness::Suspected,
+        phi: 0.0,
+        generation: 0,
+        version: String::new(),
+        connected: false,
+        cut: false,
+        partitions: 0,
+        pending: 0,
+    }
+}
+
 impl NodeDatastore {
+    /// All members, as membership has them.
+    async fn members(&self) -> Result<Vec<MemberStatus>, RequestError> {
+        let (reply, members) = oneshot::channel();
+        let asked = self.shared.members.notices.send(Notice::Report(reply)).await;
+        asked.map_err(|_| RequestError::Stopping)?;
+        members.await.map_err(|_| lost())
+    }
+
     fn is_cut(&self, member: &str) -> bool {
         let switch = self.switchboard.as_ref().and_then(|switches| switches.get(member));
         switch.is_some_and(|switch| switch.is_cut())

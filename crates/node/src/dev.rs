@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use storage::StampError;
 use tempfile::TempDir;
 
 use crate::config::{ConfigError, Listeners, MemberSettings, NodeConfig, Settings};
@@ -78,7 +77,7 @@ pub enum DevError {
         /// The directory.
         dir: PathBuf,
         /// How many nodes its data was placed for.
-        found: u32,
+        found: usize,
         /// How many were asked for.
         wanted: usize,
     },
@@ -153,11 +152,9 @@ impl DevCluster {
             config.secret = Some(secret.clone());
             let node = Node::start_bound(config, bound, Some(Arc::clone(&switchboard))).map_err(
                 |source| match source {
-                    StartError::Stamp { source: StampError::OtherRing { found, .. }, .. }
-                        if usize::try_from(found.members) != Ok(names.len()) =>
-                    {
+                    StartError::OtherFounders { found, .. } if found.len() != names.len() => {
                         let (dir, wanted) = (dir.clone(), names.len());
-                        DevError::OtherNodes { dir, found: found.members, wanted }
+                        DevError::OtherNodes { dir, found: found.len(), wanted }
                     }
                     source => DevError::Start { name: name.clone(), source },
                 },
@@ -165,6 +162,7 @@ impl DevCluster {
             nodes.push(node);
         }
         for node in &nodes {
+            node.serving().await;
             node.linked().await;
         }
         Ok(Self { nodes, switchboard, _temporary: temporary })

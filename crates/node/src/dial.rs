@@ -1,23 +1,26 @@
 //! The outgoing link to one peer: dialled, kept alive, written to, dialled again.
 //!
-//! Messages to a peer go over the connection that this node opened, and nothing but pongs comes
-//! back over it. The link is up when the peer's own connection to this node works as well: what
+//! Messages to a peer go over the connection that this node opened, and nothing but pongs and answers to
+//! gossip comes back over it. The link is up when the peer's own connection to this node works as well: what
 //! asks is answered over that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use membership::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use wire::{
-    FrameError, FrameStream, HandshakeError, PeerFrame, append_frame, connect_peer, read_frame,
+    FrameError, FrameStream, HandshakeError, PeerFrame, Purpose, Welcome, append_frame,
+    connect_peer, read_frame,
 };
 
 use crate::backoff::Backoff;
 use crate::identity::random_bytes;
-use crate::links::{Chunk, Link, LinkQueue};
+use crate::links::{Chunk, Link, LinkQueue, Target};
+use crate::members::{Notice, Route};
 use crate::shared::Shared;
 
 /// Time between two pings.
@@ -25,7 +28,7 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// Silence after which a link is down: no byte came, where four pings or pongs were due.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Time limit of opening a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Chunks are gathered into one write up to this many bytes.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -46,58 +49,95 @@ enum LinkError {
     Write(std::io::Error),
     #[error("cut on purpose")]
     Cut,
+    #[error("the member's address, or this node's incarnation, is another one")]
+    Moved,
 }
 
-/// Keeps the link of `queue`, as long as its loop runs.
+/// Keeps the link of `queue`, as long as it leads somewhere and its loop runs.
 pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
     let link = Arc::clone(queue.link());
+    let mut target = link.target();
     let mut backoff = Backoff::new();
     let mut last_error = String::new();
     loop {
+        let Target::At(address) = target.borrow_and_update().clone() else { return };
         shared.switch.wait_for(false).await;
-        let error = match open(&shared, &link).await {
-            Ok(stream) => {
+        let opened = tokio::select! {
+            opened = open(&shared, &link, &address) => opened,
+            _ = target.changed() => Err(LinkError::Moved),
+        };
+        let error = match opened {
+            Ok((stream, welcome)) => {
                 backoff = Backoff::new();
                 last_error.clear();
+                let (node, incarnation) = (link.node, welcome.incarnation);
+                let route = Route::Link(Arc::clone(&link));
                 // What was queued for the connection before is lost, as the cores were told.
                 while queue.next_waiting().is_some() {}
                 link.set_outgoing(true, |up| shared.announce(&link, up));
-                let error = carry(&shared, stream, &mut queue).await;
+                shared.members.tell(Notice::Met { node, incarnation, route });
+                let error = tokio::select! {
+                    error = carry(&shared, stream, incarnation, &mut queue) => error,
+                    _ = target.changed() => LinkError::Moved,
+                    () = raised(&shared) => LinkError::Moved,
+                };
                 link.set_outgoing(false, |up| shared.announce(&link, up));
                 error
             }
             Err(error) => error,
         };
+        if matches!(error, LinkError::Moved) {
+            continue;
+        }
+        shared.members.tell(Notice::TimedOut(link.node));
         let text = error.to_string();
         if text != last_error {
-            tracing::warn!(peer = %link.member.name, address = %link.member.address, %error, "no link");
+            tracing::warn!(peer = %link.name, address, %error, "no link");
             last_error = text;
         }
-        sleep(backoff.next()).await;
+        tokio::select! {
+            () = sleep(backoff.next()) => (),
+            _ = target.changed() => target.mark_changed(),
+        }
     }
 }
 
-async fn open(shared: &Shared, link: &Link) -> Result<FrameStream<TcpStream>, LinkError> {
-    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(link.member.address.as_str()))
+/// Wakes when this process is another incarnation than now.
+async fn raised(shared: &Shared) {
+    let mut view = shared.members.view.subscribe();
+    let now = view.borrow().incarnation;
+    // The sender lives as long as `shared`.
+    let _ = view.wait_for(|view| view.incarnation != now).await;
+}
+
+async fn open(
+    shared: &Shared,
+    link: &Link,
+    address: &str,
+) -> Result<(FrameStream<TcpStream>, Welcome), LinkError> {
+    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
         .await
         .map_err(|_| LinkError::Slow)?
         .map_err(LinkError::Connect)?;
     stream.set_nodelay(true).map_err(LinkError::Connect)?;
-    let (us, secret) = (&shared.identity, &shared.secret);
-    let (stream, _) = connect_peer(stream, us, secret, &link.member.name, random_bytes()).await?;
-    if shared.switch.is_cut() { Err(LinkError::Cut) } else { Ok(stream) }
+    let (us, secret) = (&shared.identity(), &shared.secret);
+    let name = Some(link.name.as_str());
+    let opened = connect_peer(stream, us, secret, Purpose::Link, name, random_bytes()).await?;
+    if shared.switch.is_cut() { Err(LinkError::Cut) } else { Ok(opened) }
 }
 
 /// Writes what is queued and listens for pongs until something fails.
 async fn carry(
     shared: &Shared,
     stream: FrameStream<TcpStream>,
+    incarnation: Incarnation,
     queue: &mut LinkQueue,
 ) -> LinkError {
     // Nothing can have been read beyond the handshake: pongs come after pings.
     let (reader, mut writer) = stream.into_inner().into_split();
+    let link = Arc::clone(queue.link());
     tokio::select! {
-        error = listen(reader) => error,
+        error = listen(shared, &link, incarnation, reader) => error,
         error = write(shared, &mut writer, queue) => error,
         () = shared.switch.wait_for(true) => LinkError::Cut,
     }
@@ -105,11 +145,25 @@ async fn carry(
 
 /// Ends when the peer says nothing for too long, or something wrong. While a long frame is on its
 /// way to the peer no ping is; it says then by itself that it lives.
-async fn listen(reader: impl AsyncRead + Unpin) -> LinkError {
+async fn listen(
+    shared: &Shared,
+    link: &Arc<Link>,
+    incarnation: Incarnation,
+    reader: impl AsyncRead + Unpin,
+) -> LinkError {
     let mut frames = wire::frames(tokio::io::join(reader, tokio::io::sink()));
     loop {
         match timeout(SILENCE_MAX, read_frame::<PeerFrame, _>(&mut frames)).await {
-            Ok(Ok(PeerFrame::Pong(_))) => (),
+            Ok(Ok(PeerFrame::Pong(_))) => {
+                // A clone of a node's disk is no sign that the node lives.
+                if shared.members.view().admits(link.node, incarnation) {
+                    shared.members.tell(Notice::Heard(link.node));
+                }
+            }
+            Ok(Ok(PeerFrame::Gossip(message))) => {
+                let route = Route::Link(Arc::clone(link));
+                shared.members.tell(Notice::Received { from: link.node, message, route });
+            }
             Ok(Ok(_)) => return LinkError::Handshake(HandshakeError::Broken("no pong")),
             Ok(Err(error)) => return error.into(),
             Err(_) => return LinkError::Silent,

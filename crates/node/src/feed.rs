@@ -29,8 +29,9 @@ pub(crate) struct Feed {
     /// Monotonic time at which the group was queued, in milliseconds.
     pub(crate) queued_ms: u64,
     longest: usize,
-    /// The last request begun on each key.
-    last: HashMap<Key, CallId>,
+    /// The last request begun on each key; `None` where there are reads only, or just one request,
+    /// and so no order to keep.
+    last: Option<HashMap<Key, CallId>>,
 }
 
 /// A request to be begun.
@@ -50,6 +51,8 @@ impl Feed {
         queued_ms: u64,
     ) -> Self {
         let count = requests.len();
+        let writes = |request: &Request| matches!(request.action, Action::Update(_));
+        let is_ordered = count > 1 && requests.iter().any(writes);
         Self {
             first,
             count,
@@ -57,7 +60,7 @@ impl Feed {
             allowance,
             queued_ms,
             longest: 0,
-            last: HashMap::new(),
+            last: is_ordered.then(HashMap::new),
         }
     }
 
@@ -98,10 +101,8 @@ impl Feed {
         let place = self.count - self.requests.as_slice().len();
         let request = self.requests.next()?;
         let id = CallId(self.first.0 + u64::try_from(place).expect("a group is small"));
-        let after = match self.count {
-            1 => None,
-            _ => self.last.insert(request.key.clone(), id),
-        };
+        let last = self.last.as_mut();
+        let after = last.and_then(|last| last.insert(request.key.clone(), id));
         Some(Next { id, request, after })
     }
 }

@@ -1,6 +1,7 @@
 //! Connections to the peer port: a handshake, then a peer's messages or a client's calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
@@ -8,20 +9,22 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use replication::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use wire::{
     Accepted, Admission, FrameError, FrameStream, HANDSHAKE_LIMIT, HandshakeError, MESSAGE_VERSION,
-    PeerFrame, PeerHello, Refusal, Role, accept,
+    PeerFrame, PeerHello, Purpose, Refusal, Role, accept,
 };
 
 use crate::client_port;
 use crate::datastore::NodeDatastore;
 use crate::dial::{PING_INTERVAL, SILENCE_MAX};
+use crate::gossip_port;
 use crate::identity::random_bytes;
 use crate::life::{Life, Watched};
 use crate::listen::refuse;
+use crate::members::{ANSWERS_MAX, Notice, Route, View};
 use crate::places::Place;
-use crate::seats::Seat;
 use crate::shared::Shared;
 use crate::work::{MessageBatch, Work};
 
@@ -29,6 +32,8 @@ use crate::work::{MessageBatch, Work};
 const FRAMES_MAX: usize = 256;
 /// Bytes after which no further frame is taken before these are handed over.
 const FRAMES_BYTES: usize = 1 << 20;
+/// Membership is told no more often that a peer lives. A guess: half of the time between two pings.
+const HEARD_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a connection to the peer port ended.
 #[derive(Debug, thiserror::Error)]
@@ -128,14 +133,17 @@ async fn serve_inner(
     let life = Life::new();
     let stream = Watched::new(stream, life.clone());
     let mut seat = None;
-    let admission = Admission { us: &shared.identity, secret: &shared.secret };
+    let us = shared.identity();
+    let admission = Admission { us: &us, secret: &shared.secret };
     let is_full = matches!(place, Place::Refusal(_));
     let handshake = accept(stream, admission, random_bytes(), |role| match role {
         // A cluster must not fall apart because clients have taken all connections.
         Role::Client(_) if is_full => Err(Refusal::Busy),
         Role::Client(_) => Ok(()),
-        Role::Peer(peer) => {
-            seat = Some(admit(shared, peer)?);
+        Role::Peer(_) if shared.switch.is_cut() => Err(Refusal::Cut),
+        Role::Peer(PeerHello { purpose: Purpose::Gossip, .. }) => Ok(()),
+        Role::Peer(PeerHello { node, incarnation, .. }) => {
+            seat = Some(shared.seats.take(*node, *incarnation));
             Ok(())
         }
     });
@@ -155,23 +163,78 @@ async fn serve_inner(
                 () = shared.switch.wait_for(true) => Err(InboundError::Cut),
             };
             if let Some(link) = shared.link(peer.node) {
-                link.clear_incoming(number, |up| shared.announce(link, up));
+                link.clear_incoming(number, |up| shared.announce(&link, up));
             }
             ended
         }
+        (Role::Peer(peer), None) => tokio::select! {
+            ended = gossip_port::serve(shared, &peer, stream) => Ok(ended?),
+            () = shared.closed() => Err(InboundError::Stopping),
+            () = place.wanted() => Err(InboundError::Crowded),
+            () = shared.switch.wait_for(true) => Err(InboundError::Cut),
+        },
         _ => Ok(client_port::serve(shared, datastore, stream).await?),
     }
 }
 
-fn admit(shared: &Shared, peer: &PeerHello) -> Result<Seat, Refusal> {
-    let known = shared.links.iter().map(|link| &link.member);
-    if !known.into_iter().any(|member| member.node == peer.node && member.name == peer.name) {
-        return Err(Refusal::UnknownMember(peer.name.clone()));
+/// What a peer's connection is to this node's membership.
+struct Standing<'a> {
+    shared: &'a Shared,
+    peer: &'a PeerHello,
+    seat: u64,
+    view: watch::Receiver<Arc<View>>,
+    /// Whether its messages are taken, as of the view last looked at.
+    admitted: bool,
+    /// Whether the peer is ready for answers to what it will ask.
+    greeted: bool,
+    heard_at: Option<Instant>,
+}
+
+impl<'a> Standing<'a> {
+    fn new(shared: &'a Shared, peer: &'a PeerHello, seat: u64) -> Self {
+        let mut view = shared.members.view.subscribe();
+        view.mark_changed();
+        let (admitted, greeted, heard_at) = (false, false, None);
+        Self { shared, peer, seat, view, admitted, greeted, heard_at }
     }
-    if shared.switch.is_cut() {
-        return Err(Refusal::Cut);
+
+    /// Wakes when members may have changed.
+    async fn changed(&mut self) {
+        // The sender lives as long as `shared`.
+        let _ = self.view.changed().await;
+        self.view.mark_changed();
     }
-    shared.seats.take(peer.node, peer.incarnation).ok_or(Refusal::Superseded)
+
+    /// Looks whether the peer is a member, in its latest start; the link follows.
+    fn look(&mut self) {
+        let is_news = self.view.has_changed().unwrap_or(false);
+        if is_news {
+            let view = self.view.borrow_and_update();
+            self.admitted = view.admits(self.peer.node, self.peer.incarnation);
+        }
+        if !is_news {
+            return;
+        }
+        let Some(link) = self.shared.link(self.peer.node) else { return };
+        let announce = |up| self.shared.announce(&link, up);
+        match (self.greeted, self.admitted) {
+            (true, true) => link.set_incoming(self.seat, announce),
+            (_, false) => link.clear_incoming(self.seat, announce),
+            (false, true) => (),
+        }
+    }
+
+    /// Something came from the peer.
+    fn heard(&mut self) {
+        if !std::mem::replace(&mut self.greeted, true) {
+            self.view.mark_changed();
+        }
+        // A clone of a node's disk is no sign that the node lives.
+        if self.admitted && self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_PAUSE) {
+            self.heard_at = Some(Instant::now());
+            self.shared.members.tell(Notice::Heard(self.peer.node));
+        }
+    }
 }
 
 /// Reads a peer's messages and hands them to the loops; answers pings.
@@ -188,7 +251,11 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
     let mut ready = Vec::new();
     let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
     let from = peer.node;
-    let mut greeted = false;
+    let mut standing = Standing::new(shared, peer, seat);
+    let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
+    let route = Route::Connection(answers);
+    let (node, incarnation) = (from, peer.incarnation);
+    shared.members.tell(Notice::Met { node, incarnation, route: route.clone() });
     loop {
         let first = loop {
             // In this order: what waits to be read shows life, however late this task is.
@@ -196,6 +263,9 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                 biased;
                 frame = frames.next() => break frame.ok_or(FrameError::Closed)?,
                 () = life.silence(SILENCE_MAX) => return Err(InboundError::Silent),
+                // `route` keeps the sender alive.
+                Some(answer) = answered.recv() => pulse.send(answer).await?,
+                () = standing.changed() => standing.look(),
                 () = pulse.due() => pulse.beat_if(|last| life.last() > last).await?,
             }
         };
@@ -210,11 +280,8 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
             }
         }
         // The first frame, a ping, says that the peer is ready for answers to what it will ask.
-        if !std::mem::replace(&mut greeted, true)
-            && let Some(link) = shared.link(from)
-        {
-            link.set_incoming(seat, |up| shared.announce(link, up));
-        }
+        standing.heard();
+        standing.look();
         let received_ms = shared.clock.monotonic_ms();
         for bytes in ready.drain(..) {
             match clock::decode(&bytes).map_err(FrameError::Malformed)? {
@@ -225,6 +292,11 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                     if (header.sender, header.incarnation) != (from, peer.incarnation) {
                         return Err(InboundError::Sender);
                     }
+                    if !standing.admitted {
+                        // A start of before, or one that gossip has not told of yet.
+                        tracing::debug!(%from, "a message of a node that is no member");
+                        continue;
+                    }
                     message.trace = header.trace;
                     message.sequence = header.sequence;
                     match shared.routes.of_message(&message) {
@@ -232,6 +304,10 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                         // An answer to a loop of an earlier start.
                         None => tracing::debug!(%from, "a message for a loop that does not exist"),
                     }
+                }
+                PeerFrame::Gossip(message) => {
+                    let route = route.clone();
+                    shared.members.tell(Notice::Received { from, message, route });
                 }
                 PeerFrame::Ping(number) => pulse.answer(number).await?,
                 PeerFrame::Pong(_) => return Err(InboundError::Unexpected),
@@ -287,8 +363,11 @@ impl<S: AsyncRead + AsyncWrite> Pulse<S> {
 
     async fn answer(&mut self, number: u64) -> Result<(), FrameError> {
         self.last = Instant::now();
-        let pong = clock::encode(&PeerFrame::Pong(number));
-        Ok(self.pongs.send(pong.into()).await?)
+        self.send(clock::encode(&PeerFrame::Pong(number)).into()).await
+    }
+
+    async fn send(&mut self, frame: Bytes) -> Result<(), FrameError> {
+        Ok(self.pongs.send(frame).await?)
     }
 }
 

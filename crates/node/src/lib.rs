@@ -7,6 +7,7 @@
 
 mod allowance;
 mod backoff;
+mod backups;
 mod calls;
 mod checkpoint_thread;
 mod client_port;
@@ -21,28 +22,39 @@ mod endings;
 mod event_loop;
 mod feed;
 mod gather;
+mod gossip_port;
+mod health;
 mod identity;
 mod inbound;
 mod life;
 mod links;
 mod listen;
 mod log_thread;
+mod members;
+mod membership_start;
+mod membership_thread;
 mod node;
+pub mod offline;
 mod places;
 mod recovery;
+mod ring_value;
 mod routing;
 mod seats;
+mod seeds;
 mod shard_reader;
 mod shared;
+mod snapshot_file;
 mod start_error;
 mod switchboard;
 mod time;
 mod work;
 
 pub use config::{
-    BucketSettings, ConfigError, Listeners, Member, MemberSettings, NodeConfig, Settings, Timeouts,
+    Beginning, BucketSettings, ConfigError, Listeners, Member, MemberSettings, NodeConfig,
+    Settings, Timeouts,
 };
 pub use dev::{DevCluster, DevError, DevOptions};
 pub use identity::node_id;
 pub use node::Node;
+pub use snapshot_file::SnapshotError;
 pub use start_error::StartError;

@@ -10,19 +10,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
+use membership::Incarnation;
 use replication::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wire::{
     FrameHeader, MESSAGE_VERSION, OperationName, OversizeFrame, PeerFrame, append_peer_frame,
 };
-
-use crate::config::Member;
 
 /// Bytes that may wait for one peer. A guess: what a gigabit link carries in half a second.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes after which a turn's messages leave in a chunk of their own: what a queue is full for is
 /// lost a chunk at a time, not a turn's worth. A guess.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Gossip that waited longer, in milliseconds, is not written any more: what it says of silences is true
+/// when it is sent. A guess: two rounds.
+const GOSSIP_USEFUL_MS: u64 = 2_000;
+
+/// The links to all other members that are not gone.
+pub(crate) type LinkMap = BTreeMap<NodeId, Arc<Link>>;
 
 /// Frames for one peer, and when the last of them is of no more use (monotonic milliseconds;
 /// `u64::MAX` for never).
@@ -32,10 +37,23 @@ pub(crate) struct Chunk {
     pub(crate) useful_until_ms: u64,
 }
 
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To a member at this address, `HOST:PORT`.
+    At(String),
+    /// Nowhere any more.
+    Closed,
+}
+
 /// The sending end of a link, shared by all loops.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) member: Member,
+    pub(crate) node: NodeId,
+    pub(crate) name: String,
+    target: watch::Sender<Target>,
+    /// Whether this node's own connection to the member works.
+    outgoing: AtomicBool,
     /// What `directions` comes to, for the loops to look at without the lock.
     up: AtomicBool,
     /// A lock, because links change seldom; held while the change is announced, so that what is
@@ -63,10 +81,13 @@ pub(crate) struct LinkQueue {
 }
 
 impl Link {
-    pub(crate) fn new(member: Member) -> (Arc<Self>, LinkQueue) {
+    pub(crate) fn new(node: NodeId, name: String, address: String) -> (Arc<Self>, LinkQueue) {
         let (sender, chunks) = mpsc::unbounded_channel();
         let link = Arc::new(Self {
-            member,
+            node,
+            name,
+            target: watch::Sender::new(Target::At(address)),
+            outgoing: AtomicBool::new(false),
             up: AtomicBool::new(false),
             directions: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),
@@ -74,6 +95,29 @@ impl Link {
             chunks: sender,
         });
         (Arc::clone(&link), LinkQueue { link, chunks })
+    }
+
+    /// Where it leads, now and later.
+    pub(crate) fn target(&self) -> watch::Receiver<Target> {
+        self.target.subscribe()
+    }
+
+    /// It leads somewhere else from now on.
+    pub(crate) fn lead_to(&self, target: Target) {
+        self.target.send_if_modified(|now| {
+            let is_news = *now != target;
+            *now = target;
+            is_news
+        });
+    }
+
+    /// Sends gossip over this node's own connection to the member, if that works; whether it does.
+    pub(crate) fn gossip(&self, bytes: Bytes, now_ms: u64) -> bool {
+        let is_outgoing = self.outgoing.load(Ordering::Acquire);
+        if is_outgoing {
+            self.send(Chunk { bytes, useful_until_ms: now_ms + GOSSIP_USEFUL_MS });
+        }
+        is_outgoing
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -89,6 +133,7 @@ impl Link {
     /// Takes note of this node's connection to the peer. Whether the link is up afterwards is
     /// announced if that changed.
     pub(crate) fn set_outgoing(&self, outgoing: bool, announce: impl FnOnce(bool)) {
+        self.outgoing.store(outgoing, Ordering::Release);
         self.change(announce, |directions| directions.outgoing = outgoing);
     }
 
@@ -170,7 +215,7 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderBase {
     pub(crate) sender: NodeId,
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
 }
 
 #[derive(Debug)]
@@ -181,12 +226,26 @@ struct Gathered {
 }
 
 impl Outgoing {
-    pub(crate) fn new(header: HeaderBase, links: &[Arc<Link>]) -> Self {
-        let gathered = |link: &Arc<Link>| {
-            let link = Arc::clone(link);
-            (link.member.node, Gathered { link, buffer: BytesMut::new(), useful_until_ms: 0 })
-        };
-        Self { header, peers: links.iter().map(gathered).collect() }
+    pub(crate) fn new(header: HeaderBase) -> Self {
+        Self { header, peers: BTreeMap::new() }
+    }
+
+    /// These are the links from now on. What was gathered for one that is gone goes with it.
+    pub(crate) fn set_links(&mut self, links: &LinkMap) {
+        self.peers
+            .retain(|node, peer| links.get(node).is_some_and(|it| Arc::ptr_eq(it, &peer.link)));
+        for (&node, link) in links {
+            self.peers.entry(node).or_insert_with(|| Gathered {
+                link: Arc::clone(link),
+                buffer: BytesMut::new(),
+                useful_until_ms: 0,
+            });
+        }
+    }
+
+    /// What all headers say from now on.
+    pub(crate) const fn header_mut(&mut self) -> &mut HeaderBase {
+        &mut self.header
     }
 
     /// Gathers a message, unless its link is down. An answer that does not fit in a frame is
@@ -195,7 +254,8 @@ impl Outgoing {
     #[must_use]
     pub(crate) fn push(&mut self, to: NodeId, message: Message, now_ms: u64) -> Option<Message> {
         let Some(peer) = self.peers.get_mut(&to) else {
-            tracing::error!(%to, "a message to a node that is no member was dropped");
+            // Gone since, or not known here yet.
+            tracing::debug!(%to, "a message to a node that is no member was dropped");
             return None;
         };
         if !peer.link.is_up() {
@@ -294,15 +354,12 @@ mod tests {
 
     fn outgoing() -> (Outgoing, LinkQueue) {
         let node = node_id("ducks", "b");
-        let (link, queue) = Link::new(Member {
-            node,
-            name: "b".into(),
-            address: "127.0.0.1:1".into(),
-            zone: None,
-            weight: ring::Weight::default(),
-        });
-        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation: 1 };
-        (Outgoing::new(header, &[link]), queue)
+        let (link, queue) = Link::new(node, "b".into(), "127.0.0.1:1".into());
+        let incarnation = Incarnation { generation: 1, nonce: 1 };
+        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation };
+        let mut outgoing = Outgoing::new(header);
+        outgoing.set_links(&LinkMap::from([(node, link)]));
+        (outgoing, queue)
     }
 
     #[test]
@@ -312,7 +369,7 @@ mod tests {
         let mut announced = Vec::new();
         queue.link().set_incoming(5, |up| announced.push(up));
         assert_eq!(announced, [true]);
-        let node = queue.link().member.node;
+        let node = queue.link().node;
         assert_eq!(outgoing.push(node, message(50), 100), None);
         assert_eq!(outgoing.push(node, message(20), 100), None);
         assert!(queue.next_waiting().is_none());
@@ -358,9 +415,33 @@ mod tests {
     }
 
     #[test]
+    fn gossip_needs_only_the_nodes_own_connection() {
+        let (_, mut queue) = outgoing();
+        let link = Arc::clone(queue.link());
+        assert!(!link.gossip(Bytes::from_static(b"g"), 100));
+        link.set_outgoing(true, |_| panic!("one direction is not enough"));
+        assert!(link.gossip(Bytes::from_static(b"g"), 100));
+        assert_eq!(queue.next_waiting().unwrap().useful_until_ms, 100 + GOSSIP_USEFUL_MS);
+        assert!(queue.next_waiting().is_none());
+    }
+
+    #[test]
+    fn what_waits_for_a_member_that_is_gone_goes_with_its_link() {
+        let (mut outgoing, mut queue) = outgoing();
+        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_incoming(1, |_| ());
+        let node = queue.link().node;
+        assert_eq!(outgoing.push(node, message(0), 100), None);
+        outgoing.set_links(&LinkMap::new());
+        outgoing.flush();
+        assert_eq!(outgoing.push(node, message(0), 100), None);
+        assert!(queue.next_waiting().is_none());
+    }
+
+    #[test]
     fn nothing_is_queued_for_a_link_that_is_down() {
         let (mut outgoing, mut queue) = outgoing();
-        assert_eq!(outgoing.push(queue.link().member.node, message(0), 100), None);
+        assert_eq!(outgoing.push(queue.link().node, message(0), 100), None);
         outgoing.flush();
         assert!(queue.next_waiting().is_none());
     }
@@ -395,7 +476,7 @@ mod tests {
         let (mut outgoing, mut queue) = outgoing();
         queue.link().set_outgoing(true, |_| ());
         queue.link().set_incoming(5, |_| ());
-        let node = queue.link().member.node;
+        let node = queue.link().node;
         let view = View::of(long_value());
         let mut answered = |body| {
             assert_eq!(outgoing.push(node, Message { body, ..message(0) }, 100), None);
@@ -417,7 +498,7 @@ mod tests {
         let (mut outgoing, mut queue) = outgoing();
         queue.link().set_outgoing(true, |_| ());
         queue.link().set_incoming(5, |_| ());
-        let node = queue.link().member.node;
+        let node = queue.link().node;
         let (key, delta) = (Key::new("b", "k").unwrap(), Delta::whole(long_value()));
         let body = Body::Merge { key, delta, show: None };
         let answer = outgoing.push(node, Message { body, ..message(50) }, 100);

@@ -12,7 +12,7 @@ use gateway_http::HttpOptions;
 use gateway_resp::{CONNECTION_REFUSAL, ServerInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -51,12 +51,7 @@ impl Bound {
     }
 
     /// Starts to serve. The ports close when the node's connections are to end.
-    pub(crate) fn serve(
-        self,
-        shared: &Arc<Shared>,
-        datastore: &Arc<NodeDatastore>,
-        ready: watch::Receiver<bool>,
-    ) {
+    pub(crate) fn serve(self, shared: &Arc<Shared>, datastore: &Arc<NodeDatastore>) {
         let facade: Arc<dyn Datastore> = Arc::clone(datastore) as _;
         let port = self.addresses.resp.port();
         let config = &shared.config;
@@ -85,7 +80,8 @@ impl Bound {
         let http = {
             let options = HttpOptions {
                 body_bytes_max: shared.config.limits.value_bytes + (64 << 10),
-                ..HttpOptions::new(ready)
+                out_of_service: shared.health.subscribe(),
+                ..HttpOptions::new(shared.serving.subscribe())
             };
             let router = gateway_http::router(facade, options);
             let closing = shared.closing.clone();

@@ -6,9 +6,9 @@
 //!
 //! It knows up to where each loop's records are in the index, trims the log behind the last of
 //! them, and asks the loops for checkpoints when the log grows long all the same: an idle loop has
-//! no reason of its own to make one.
+//! no reason of its own to make one. A backup that copies the log holds it back from trimming meanwhile.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,14 +28,28 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum LogJob {
     /// To be appended. Each loop has one under way at most.
-    Batch { owner: usize, batch: Batch },
+    Batch {
+        owner: usize,
+        batch: Batch,
+    },
     /// Asks a loop that is about to end for its last checkpoint.
-    Last { owner: usize },
+    Last {
+        owner: usize,
+    },
     /// The index holds all of this loop's records before `position`.
-    Indexed { owner: usize, position: u64 },
+    Indexed {
+        owner: usize,
+        position: u64,
+    },
+    /// Nothing is to be trimmed until as many releases came as holds. Told once that is so.
+    Hold(SyncSender<()>),
+    Release,
+    /// Asks up to where the log goes, once all of that is durable.
+    End(SyncSender<Result<u64, SeamError>>),
 }
 
-/// A queue of jobs. Unbounded, but holds at most one batch and one checkpoint of each loop.
+/// A queue of jobs. Unbounded, but holds at most one batch and one checkpoint of each loop, and what
+/// one backup asks.
 pub(crate) fn queue() -> (Sender<LogJob>, Receiver<LogJob>) {
     channel()
 }
@@ -50,8 +64,8 @@ pub(crate) fn start(
     indexed: Vec<u64>,
 ) -> std::io::Result<JoinHandle<()>> {
     let loops = indexed.into_iter().map(|position| Progress { position, is_asked: false });
-    let writer =
-        LogWriter { log, routes, loops: loops.collect(), sync_at: None, parts: Vec::new() };
+    let loops = loops.collect();
+    let writer = LogWriter { log, routes, loops, holds: 0, sync_at: None, parts: Vec::new() };
     let thread = std::thread::Builder::new().name(format!("{name}-log"));
     thread.spawn(move || writer.run(&jobs))
 }
@@ -68,6 +82,8 @@ struct LogWriter<F> {
     log: Log<F>,
     routes: Routes,
     loops: Vec<Progress>,
+    /// How many hold the log back from trimming.
+    holds: u32,
     /// When what was appended is to be synced.
     sync_at: Option<Instant>,
     /// Loops and their batches that wait for the present write.
@@ -94,6 +110,7 @@ impl<F: Files> LogWriter<F> {
 
     fn take(&mut self, jobs: impl Iterator<Item = LogJob>) {
         let (mut records, mut sync, mut ending) = (Vec::new(), false, Vec::new());
+        let mut asking = Vec::new();
         for job in jobs {
             match job {
                 LogJob::Batch { owner, batch } => {
@@ -110,6 +127,16 @@ impl<F: Files> LogWriter<F> {
                     self.loops[owner] = Progress { position, is_asked: false };
                     self.trim();
                 }
+                LogJob::Hold(reply) => {
+                    self.holds += 1;
+                    // One that gave up releases it all the same.
+                    let _ = reply.send(());
+                }
+                LogJob::Release => {
+                    self.holds -= 1;
+                    self.trim();
+                }
+                LogJob::End(reply) => asking.push(reply),
             }
         }
         if !self.parts.is_empty() {
@@ -117,6 +144,10 @@ impl<F: Files> LogWriter<F> {
         }
         for owner in ending {
             self.ask(owner);
+        }
+        for reply in asking {
+            // Whoever gave up is told in vain.
+            let _ = reply.send(self.log.sync().map(|()| self.log.end()));
         }
     }
 
@@ -148,6 +179,9 @@ impl<F: Files> LogWriter<F> {
     }
 
     fn trim(&mut self) {
+        if self.holds > 0 {
+            return;
+        }
         let indexed = self.indexed();
         if let Err(error) = self.log.trim(indexed) {
             tracing::warn!(%error, "the log could not be trimmed; it is tried again");

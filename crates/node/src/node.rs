@@ -16,15 +16,19 @@ use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
+use crate::backups::{Backups, Source};
 use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
-use crate::identity::{draw_incarnation, random_u64, ring_summary};
-use crate::links::{HeaderBase, Link, LinkQueue, Outgoing};
+use crate::health::Health;
+use crate::identity::random_u64;
+use crate::links::{HeaderBase, Link, LinkMap, Outgoing};
 use crate::listen::Bound;
+use crate::members::{Members, View};
+use crate::membership_start::prepare;
 use crate::places::Places;
 use crate::recovery::{Recovered, recover};
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
@@ -34,7 +38,7 @@ use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, descriptors, dial, event_loop, log_thread};
+use crate::{checkpoint_thread, descriptors, event_loop, log_thread, membership_thread};
 
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
@@ -53,7 +57,6 @@ pub struct Node {
     datastore: Arc<NodeDatastore>,
     addresses: Listeners,
     closing: watch::Sender<bool>,
-    ready: watch::Sender<bool>,
     /// Dropped once checkpoints are to take no rests.
     unhurried: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -69,7 +72,8 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Starts a node. It serves when this returns; [`Node::linked`] waits for the other members.
+    /// Starts a node. It serves when this returns if it knows its cluster's ring; [`Node::serving`] waits for
+    /// that, [`Node::linked`] for the other founders.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let bound = Bound::new(config.listen)?;
         Self::start_bound(config, bound, None)
@@ -82,16 +86,29 @@ impl Node {
         switchboard: Option<Switchboard>,
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
-        let ring = Ring::place(&config.members(), config.partitions, OWNERS_MAX.into(), None)?.ring;
-        let summary = ring_summary(&ring, config.names());
-        let mut directory = DataDirectory::open(&config, &summary)?;
+        let mut directory = DataDirectory::open(&config)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
+        let prepared = prepare(&config, &config.data)?;
+        let view = View {
+            incarnation: prepared.gossip.own().entry.incarnation,
+            admitted: BTreeMap::new(),
+            states: BTreeMap::new(),
+            ring: prepared.ring.clone(),
+            waiting: prepared.ring.is_none().then(|| "this node looks for its cluster".into()),
+        };
+        let is_serving = view.waiting.is_none();
+        let first_identity = Identity {
+            cluster: config.cluster.clone(),
+            node: config.node(),
+            name: config.name.clone(),
+            incarnation: view.incarnation,
+            partitions: config.partitions.get(),
+        };
+        let (members, notices) = Members::new(view);
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
-        let (links, queues): (Vec<_>, Vec<_>) = config.peers.iter().cloned().map(Link::new).unzip();
         let (closing, closing_seen) = watch::channel(false);
-        let (ready, ready_seen) = watch::channel(false);
         let nodes = switchboard.as_ref().map_or(1, |nodes| nodes.len());
         let bounds = bounds(&config, nodes);
         let switch = switchboard
@@ -99,24 +116,21 @@ impl Node {
             .and_then(|switches| switches.get(&config.name).cloned())
             .unwrap_or_else(Switch::new);
         let shared = Arc::new(Shared {
-            identity: Identity {
-                cluster: config.cluster.clone(),
-                node: config.node(),
-                name: config.name.clone(),
-                incarnation: draw_incarnation(),
-                ring: summary,
-            },
+            first_identity,
             secret,
-            ring,
             clock: NodeClock::start(),
             routes: Routes::new(handles, owners),
-            links,
+            members,
+            serving: watch::Sender::new(false),
+            links: watch::Sender::new(Arc::new(LinkMap::new())),
             links_changed: watch::Sender::new(0),
             switch,
             closing: closing_seen,
             places: Places::new(bounds),
             seats: Seats::default(),
             endings: Endings::default(),
+            backups: Backups::default(),
+            health: Arc::new(Health::new(owners.count())),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -124,7 +138,6 @@ impl Node {
             addresses: bound.addresses,
             datastore,
             closing,
-            ready,
             unhurried: None,
             threads: Vec::new(),
             lock,
@@ -132,11 +145,12 @@ impl Node {
         };
         // If a thread cannot be started, dropping the node ends those that were.
         node.start_storage(directory, ends)?;
-        node.start_links(queues);
-        bound.serve(&node.shared, &node.datastore, ready_seen);
-        node.ready.send_replace(true);
-        tracing::info!(node = node.name(), resp = %node.addresses.resp, http = %node.addresses.http,
-            peer = %node.addresses.peer, loops = owners.count(), "node serves");
+        bound.serve(&node.shared, &node.datastore);
+        node.shared.serving.send_replace(is_serving);
+        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices)?;
+        node.threads.push(thread);
+        tracing::info!(node = node.name(), is_serving, resp = %node.addresses.resp, http = %node.addresses.http,
+            peer = %node.addresses.peer, loops = owners.count(), "node started");
         Ok(node)
     }
 
@@ -148,6 +162,16 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
+        // A node that does not know the ring yet refuses requests until it does; its own loses against any.
+        let ring = match &shared.members.view().ring {
+            Some(ring) => Ring::clone(ring),
+            None => {
+                let owners = vec![0; config.partitions.get() as usize];
+                Ring::new(0, vec![config.node().into()], owners)
+                    .expect("one member owns all partitions")
+            }
+        };
+        let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
         let recovered = recover(directory, owners, |loop_index| EngineConfig {
             node: config.node(),
@@ -173,6 +197,12 @@ impl Node {
         self.threads.push(thread);
         let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
         self.threads.push(thread);
+        shared.backups.open(Source {
+            reader,
+            stamp,
+            shards: owners.shards(),
+            log: log_sender.clone(),
+        });
         let mut noted = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
@@ -182,26 +212,29 @@ impl Node {
                 None => {
                     let notes = engine.notes()?;
                     let kept = kept_ownership(&notes)?;
-                    let ownership = kept.unwrap_or_else(|| Ownership::new(shared.ring.clone()));
+                    let ownership = kept.unwrap_or_else(|| Ownership::new(ring.clone()));
                     noted.insert((PolicyTable::of_notes(&notes), Arc::new(ownership)))
                 }
             };
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
             let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
             engine.set_tree_classes(buckets.tree_classes());
-            let header =
-                HeaderBase { sender: config.node(), incarnation: shared.identity.incarnation };
+            let header = HeaderBase {
+                sender: config.node(),
+                incarnation: shared.first_identity.incarnation,
+            };
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
                 core: Core::new(core_config(shared, loop_index, policies), ownership),
                 engine,
-                outgoing: Outgoing::new(header, &shared.links),
-                links: shared.links.clone(),
+                outgoing: Outgoing::new(header),
+                links: shared.links(),
                 routes: routes.clone(),
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                health: Arc::clone(&shared.health),
                 log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,
@@ -214,16 +247,6 @@ impl Node {
         Ok(())
     }
 
-    /// Links are dealt to the loops one by one.
-    fn start_links(&self, queues: Vec<LinkQueue>) {
-        for queue in queues {
-            let shared = Arc::clone(&self.shared);
-            let job = Job::new(move || drop(tokio::task::spawn_local(dial::run(shared, queue))));
-            // A loop that ended already takes nothing more.
-            let _ = self.shared.routes.handle(self.shared.routes.next()).jobs.send(job);
-        }
-    }
-
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.shared.config.name
@@ -231,7 +254,7 @@ impl Node {
 
     /// The node's id.
     pub fn id(&self) -> clock::NodeId {
-        self.shared.identity.node
+        self.shared.first_identity.node
     }
 
     /// Where the node listens; ports that were configured as 0 are known here.
@@ -249,7 +272,19 @@ impl Node {
         Arc::clone(&self.datastore) as _
     }
 
-    /// Waits until the node is connected to every other member. For a time limit wrap it in one.
+    /// Why the node does not serve, if it does not.
+    pub fn waiting(&self) -> Option<String> {
+        self.shared.members.view().waiting.clone()
+    }
+
+    /// Waits until the node serves.
+    pub async fn serving(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.serving.subscribe().wait_for(|serving| *serving).await;
+    }
+
+    /// Waits until the node is connected to every other founder, and every other member that it has
+    /// heard of. For a time limit wrap it in one.
     pub async fn linked(&self) {
         self.links_follow(|_| false).await;
     }
@@ -257,12 +292,15 @@ impl Node {
     /// Waits until the node's links are up or down as they must be, given whose are cut.
     pub(crate) async fn links_follow(&self, is_cut: impl Fn(&str) -> bool) {
         let mut changed = self.shared.links_changed.subscribe();
-        let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.member.name);
+        let up = |link: &Link| !is_cut(self.name()) && !is_cut(&link.name);
         loop {
             changed.mark_unchanged();
             // Looked at without the lock of `links_changed`: whoever changes a link takes that one
             // while it holds the link's.
-            if self.shared.links.iter().all(|link| link.is_announced_up() == up(link)) {
+            let links = self.shared.links();
+            let all_known =
+                self.shared.config.peers.iter().all(|peer| links.contains_key(&peer.node));
+            if all_known && links.values().all(|link| link.is_announced_up() == up(link)) {
                 return;
             }
             // The sender lives as long as `self`.
@@ -273,9 +311,10 @@ impl Node {
     /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
     /// limit), brings it into the index and gives the directory back.
     pub async fn stop(mut self) {
-        self.ready.send_replace(false);
         self.closing.send_replace(true);
+        self.shared.serving.send_replace(false);
         self.unhurried = None;
+        self.shared.backups.close();
         let limit = self.shared.config.timeouts.stop;
         if tokio::time::timeout(limit, self.shared.places.all_ended()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut off");
@@ -306,6 +345,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         self.unhurried = None;
+        self.shared.backups.close();
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
 }
@@ -330,9 +370,6 @@ fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
 
 fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> CoreConfig {
     let config = &shared.config;
-    let mut names: BTreeMap<_, _> =
-        config.peers.iter().map(|peer| (peer.node, peer.name.clone())).collect();
-    names.insert(config.node(), config.name.clone());
     CoreConfig {
         node: config.node(),
         core: u8::try_from(loop_index).expect("loops are limited to 64"),
@@ -343,7 +380,7 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
                 .max(1),
         },
         incarnation: random_u64(),
-        names,
+        names: BTreeMap::from([(config.node(), config.name.clone())]),
         secret: shared.secret.clone(),
         default_policy: config.default_policy,
         policies,

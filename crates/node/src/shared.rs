@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use clock::{ClusterSecret, NodeId};
-use ring::Ring;
 use tokio::sync::watch;
 use wire::Identity;
 
+use crate::backups::Backups;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
-use crate::links::Link;
+use crate::health::Health;
+use crate::links::{Link, LinkMap};
+use crate::members::{Members, Notice};
 use crate::places::Places;
 use crate::routing::Routes;
 use crate::seats::Seats;
@@ -21,14 +23,17 @@ use crate::work::Urgent;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
-    pub(crate) identity: Identity,
+    /// As the node is called at its start; see [`Shared::identity`].
+    pub(crate) first_identity: Identity,
     pub(crate) secret: ClusterSecret,
-    pub(crate) ring: Ring,
     pub(crate) clock: NodeClock,
     pub(crate) routes: Routes,
-    /// One link per other member, in the order of the configuration.
-    pub(crate) links: Vec<Arc<Link>>,
-    /// Changes whenever a link comes or goes.
+    pub(crate) members: Members,
+    /// Whether the node serves.
+    pub(crate) serving: watch::Sender<bool>,
+    /// A link for each other member. Replaced when members come or go.
+    pub(crate) links: watch::Sender<Arc<LinkMap>>,
+    /// Changes whenever a link comes up or goes down, or the links are others.
     pub(crate) links_changed: watch::Sender<u64>,
     /// Whether the node's links are cut on purpose.
     pub(crate) switch: Switch,
@@ -37,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
+    pub(crate) backups: Backups,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Shared {
@@ -49,13 +56,27 @@ impl Shared {
 
     /// Tells the loops, and whoever waits, that a link came or went.
     pub(crate) fn announce(&self, link: &Link, up: bool) {
-        tracing::info!(node = %self.identity.name, peer = %link.member.name, up, "link");
-        self.routes.tell_all(|| Urgent::Link { node: link.member.node, up });
+        tracing::info!(node = %self.first_identity.name, peer = %link.name, up, "link");
+        self.routes.tell_all(|| Urgent::Link { node: link.node, up });
+        if !up {
+            self.members.tell(Notice::TimedOut(link.node));
+        }
         self.links_changed.send_modify(|count| *count += 1);
     }
 
     /// The link to a member.
-    pub(crate) fn link(&self, node: NodeId) -> Option<&Arc<Link>> {
-        self.links.iter().find(|link| link.member.node == node)
+    pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.links.borrow().get(&node).cloned()
+    }
+
+    /// All links.
+    pub(crate) fn links(&self) -> Arc<LinkMap> {
+        Arc::clone(&self.links.borrow())
+    }
+
+    /// Who this node is.
+    pub(crate) fn identity(&self) -> Identity {
+        let incarnation = self.members.view.borrow().incarnation;
+        Identity { incarnation, ..self.first_identity.clone() }
     }
 }

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use membership::InvalidConfig;
 use ring::PlacementError;
 use storage::{StampError, StorageError};
 use storage_lmdb::OpenError;
+
+use crate::snapshot_file::SnapshotError;
 
 /// Why a node did not start. What it had begun is undone; of the data directory nothing changed
 /// but that it, its lock, its stamp and an empty index may have been created.
@@ -55,6 +58,40 @@ pub enum StartError {
     /// What is stored cannot be read.
     #[error("data directory: {0}")]
     Storage(#[from] StorageError),
+    /// What membership left on disk cannot be read.
+    #[error("data directory: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The directory is of a cluster with other founders.
+    #[error(
+        "{}: it is of a cluster whose members are {found:?}, and was not founded by {wanted:?} with \
+         these zones and weights: start with the same `members` as the first time, or with none",
+        dir.display()
+    )]
+    OtherFounders {
+        /// The directory.
+        dir: PathBuf,
+        /// Names of its cluster's members.
+        found: Vec<String>,
+        /// Names of the founders of this start.
+        wanted: Vec<String>,
+    },
+    /// The directory is of a ring with another number of partitions.
+    #[error("the cluster has {found} partitions, this start asks for {wanted}: start with {found}")]
+    Partitions {
+        /// The ring's.
+        found: u32,
+        /// This start's.
+        wanted: u32,
+    },
+    /// Neither a cluster of before nor a way to one.
+    #[error(
+        "this node belongs to no cluster yet: `--bootstrap` begins one, `--seed HOST:PORT` (a member's \
+         peer address) joins one"
+    )]
+    Lost,
+    /// What the node says of itself is out of bounds.
+    #[error(transparent)]
+    Membership(InvalidConfig),
     /// The members make no ring.
     #[error("`members`: {0}")]
     Placement(#[from] PlacementError),

@@ -1,17 +1,20 @@
 //! What event loops are given to do by other threads and by their own connections.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use clock::NodeId;
+use membership::Incarnation;
 use replication::{
     Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
 };
-use ring::{Ownership, Partition, Tenure};
+use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
 use crate::allowance::Allowance;
+use crate::links::LinkMap;
 
 /// Results of a group of requests, one each, in order.
 pub(crate) type Results = Vec<Result<Answer, RequestError>>;
@@ -65,6 +68,14 @@ pub(crate) enum Urgent {
     Checkpointed { result: Result<(), SeamError> },
     /// Messages to a node can be sent now, or no longer.
     Link { node: NodeId, up: bool },
+    /// The links are these, and the members that were ever heard of are called so.
+    Members { links: Arc<LinkMap>, names: Arc<BTreeMap<NodeId, String>> },
+    /// Membership takes a member for dead, or no longer.
+    Suspected { node: NodeId, suspected: bool },
+    /// Keys are placed by this ring.
+    Ring(Arc<Ring>),
+    /// This process is another incarnation from now on.
+    Incarnation(Incarnation),
     /// Buckets changed.
     Buckets(Arc<Buckets>),
     /// Who owns partitions changed.
@@ -85,8 +96,8 @@ pub(crate) struct LoopReport {
     pub(crate) live_keys: u64,
     pub(crate) conflicts: ConflictCounts,
     pub(crate) most_siblings: u32,
-    /// Keys pending per owner, in the order of the peers.
-    pub(crate) pending: Vec<u64>,
+    /// Keys pending per owner.
+    pub(crate) pending: BTreeMap<NodeId, u64>,
     /// How long ago the loop's partitions were found equal with other owners.
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,

@@ -10,6 +10,8 @@ mod buckets;
 mod cluster;
 #[path = "nodes/connections.rs"]
 mod connections;
+#[path = "nodes/joining.rs"]
+mod joining;
 #[path = "nodes/slow_links.rs"]
 mod slow_links;
 #[path = "nodes/starting.rs"]

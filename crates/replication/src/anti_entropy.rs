@@ -3,7 +3,7 @@
 //! A session (`session`) compares what this node and one peer hold of the partitions of one shard that
 //! both own: the sum of their hash trees' roots first, in one message, then only what differs. Keys
 //! that differ are exchanged in both directions (`key`, `elements`). One session at a time goes on in
-//! each core, within a budget of bytes, and not while much waits for the engine; the schedule says which
+//! each core, within a budget of bytes, and slowly while much waits for the engine; the schedule says which
 //! is next. Whatever fails is left to a later session: nothing is remembered between two but when a
 //! partition was last found equal.
 //!
@@ -26,6 +26,7 @@ use storage::Answer;
 
 use crate::{
     Body, CoreConfig, RequestId,
+    core::COMMANDS_PER_REQUEST,
     handover::Want,
     turn::{Timer, Turn},
 };
@@ -40,11 +41,11 @@ use session::{Progress, Session};
 pub(crate) use wanted::Found;
 use wanted::Wanted;
 
-/// While so many commands wait for the engine nothing is begun and nothing answered. A guess: a tenth
-/// of what clients may have waiting at the defaults.
+/// While so many commands wait for the engine, one thing is begun at a time, with pauses. A guess: more
+/// than wait where clients do not pipeline.
 const COMMANDS_WAITING_MAX: usize = 256;
 
-/// So long after, it is looked again whether they still do, in milliseconds.
+/// The pause, in milliseconds.
 const OVERLOAD_PAUSE_MS: u64 = 100;
 
 /// How anti-entropy goes on.
@@ -96,6 +97,8 @@ pub(crate) struct AntiEntropy {
     wanted: Wanted,
     session: Option<Session>,
     next_job: u64,
+    /// Until when nothing is begun while much waits for the engine.
+    paused_until_ms: u64,
 }
 
 impl AntiEntropy {
@@ -108,6 +111,7 @@ impl AntiEntropy {
             wanted: Wanted::default(),
             session: None,
             next_job: 0,
+            paused_until_ms: 0,
         }
     }
 
@@ -171,7 +175,8 @@ impl AntiEntropy {
         turn: &mut Turn<'_>,
     ) {
         let busy = Body::Compared(Err(storage::StorageError::Busy));
-        if turn.shared.stores_waiting() >= COMMANDS_WAITING_MAX {
+        let bound = turn.shared.config.requests_max.saturating_mul(COMMANDS_PER_REQUEST);
+        if turn.shared.stores_waiting() >= bound {
             return turn.answer(from, id, busy);
         }
         if let Some(pair) = answering::pair_of(from, &compare, turn) {
@@ -289,8 +294,11 @@ impl AntiEntropy {
                 continue;
             }
             if turn.shared.stores_waiting() >= COMMANDS_WAITING_MAX {
-                let at = now_ms.saturating_add(OVERLOAD_PAUSE_MS);
-                return turn.set_timer(Timer::AntiEntropy, at.min(deadline_ms.unwrap_or(at)));
+                let at = self.paused_until_ms;
+                if now_ms < at {
+                    return turn.set_timer(Timer::AntiEntropy, at.min(deadline_ms.unwrap_or(at)));
+                }
+                self.paused_until_ms = now_ms.saturating_add(OVERLOAD_PAUSE_MS);
             }
             let Some(session) = &mut self.session else {
                 let shared = &*turn.shared;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use clock::NodeId;
-use ring::{Ownership, Partition, Tenure};
+use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{StorageError, Ticket};
 use values::Key;
 
@@ -33,7 +33,7 @@ use crate::{
 
 /// Commands that peers may have waiting for the engine at once, per request that may be under way:
 /// as many as one coordinator gives it in the worst case.
-const COMMANDS_PER_REQUEST: usize = 8;
+pub(crate) const COMMANDS_PER_REQUEST: usize = 8;
 
 /// A request under way, and its questions to peers.
 #[derive(Debug)]
@@ -130,6 +130,11 @@ impl Core {
                 if let Some(keeper) = &mut self.keeper {
                     keeper.link_up(node, &mut turn);
                 }
+            }
+            Event::Ring(ring) => self.begin_with(ring, now, effects),
+            Event::Names(names) => self.shared.config.names = names,
+            Event::Suspected { node, suspected } => {
+                self.shared.latencies.suspected(node, suspected);
             }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::Ownership(ownership) => self.own(ownership, now, effects),
@@ -708,6 +713,19 @@ impl Core {
             }
             None => effects.push(Effect::Tenures { tenures, of }),
         }
+    }
+
+    /// Takes the ring with which the cluster began, if this node did not know it.
+    fn begin_with(&mut self, ring: Ring, now: Now, effects: &mut Vec<Effect>) {
+        let mut ownership = Ownership::clone(&self.shared.ownership);
+        if !ownership.join(&Ownership::new(ring)).is_changed() {
+            return;
+        }
+        let ownership = Arc::new(ownership);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.begin_with(&ownership);
+        }
+        self.own(ownership, now, effects);
     }
 
     /// Goes by another ownership from now on.

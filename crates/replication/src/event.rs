@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
-use ring::{Ownership, Partition, PlanId, Tenure};
+use ring::{Ownership, Partition, PlanId, Ring, Tenure};
 use storage::{ConflictPage, ShardSet, Ticket};
 use values::{Key, Limits, ManySiblings};
 
@@ -111,6 +111,18 @@ pub enum Event {
         /// With what.
         answer: storage::Answer,
     },
+    /// The cluster began with this ring. A node that has not heard of it begins with one of version 0,
+    /// which loses against any.
+    Ring(Ring),
+    /// What the members are called.
+    Names(BTreeMap<NodeId, String>),
+    /// Whether membership takes a member for dead. It is then asked and not waited for, until it answers.
+    Suspected {
+        /// Which.
+        node: NodeId,
+        /// Whether.
+        suspected: bool,
+    },
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
     /// Who owns partitions changed, durably: the effect of another core of the node, or of this one.
@@ -197,7 +209,7 @@ pub struct CoreConfig {
     /// Random bits of the process's start (mixed with `core` where a node has several): requests
     /// are numbered from it on, so that no answer to an earlier process is taken for one's own.
     pub incarnation: u64,
-    /// Names of all members, for explanations.
+    /// Names of the members that are known at the start, for explanations.
     pub names: BTreeMap<NodeId, String>,
     /// Keys the MAC of context tokens.
     pub secret: ClusterSecret,

@@ -116,6 +116,16 @@ impl Keeper {
         &self.ownership
     }
 
+    /// Takes the state with which the cluster began. It needs not be durable: nobody goes by an earlier
+    /// one.
+    pub(crate) fn begin_with(&mut self, ownership: &Arc<Ownership>) {
+        self.learnt.join(ownership);
+        if self.storing.is_none() {
+            self.peers.changed(&self.ownership, ownership);
+            self.ownership = Arc::clone(ownership);
+        }
+    }
+
     /// Whether something is under way that a stop waits for.
     pub(crate) fn is_busy(&self) -> bool {
         self.storing.is_some() || self.commits.iter().any(|commit| commit.client.is_some())

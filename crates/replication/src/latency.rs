@@ -9,7 +9,7 @@
 //! took longer than the longest delay: whoever takes so long is covered in any case. So a peer that
 //! stops answering does not lengthen its own delay, neither then nor when it wakes; once it has owed
 //! an answer for as long as the longest delay it is *silent*: it is still asked, and not waited
-//! for. Its next answer ends that.
+//! for. Its next answer ends that. A peer that membership suspects is silent without having been asked.
 
 use std::collections::BTreeMap;
 
@@ -98,6 +98,8 @@ struct Peer {
     forwards: Answers,
     /// The first question after its last answer.
     owes_since: Option<u64>,
+    /// Whether membership took it for dead after its last answer.
+    suspected: bool,
 }
 
 impl Peer {
@@ -134,6 +136,7 @@ impl Latencies {
     pub(crate) fn answered(&mut self, node: NodeId, work: Work, sent_ms: u64, now_ms: u64) {
         let peer = self.peers.entry(node).or_default();
         peer.owes_since = None;
+        peer.suspected = false;
         let took_ms = now_ms.saturating_sub(sent_ms);
         if took_ms > self.delay_max_ms && work != Work::Forward {
             return;
@@ -153,6 +156,11 @@ impl Latencies {
         }
     }
 
+    /// Membership takes `node` for dead, or no longer.
+    pub(crate) fn suspected(&mut self, node: NodeId, suspected: bool) {
+        self.peers.entry(node).or_default().suspected = suspected;
+    }
+
     /// For how long `node` is waited for alone: twice what nearly all its answers take.
     pub(crate) fn delay_ms(&self, node: NodeId, work: Work) -> u64 {
         self.learnt_ms(node, work).unwrap_or(u64::MAX).max(DELAY_MIN_MS).min(self.delay_max_ms)
@@ -170,10 +178,13 @@ impl Latencies {
         (answers.count >= ANSWERS_MIN).then(|| answers.percentile(99).saturating_mul(2))
     }
 
-    /// Whether `node` has owed an answer for as long as anyone is ever waited for alone.
+    /// Whether `node` has owed an answer for as long as anyone is ever waited for alone, or is
+    /// suspected.
     pub(crate) fn is_silent(&self, node: NodeId, now_ms: u64) -> bool {
-        let since = self.peers.get(&node).and_then(|peer| peer.owes_since);
-        since.is_some_and(|since| now_ms.saturating_sub(since) >= self.delay_max_ms)
+        let Some(peer) = self.peers.get(&node) else { return false };
+        let owes =
+            peer.owes_since.is_some_and(|since| now_ms.saturating_sub(since) >= self.delay_max_ms);
+        peer.suspected || owes
     }
 
     /// Orders peers by how soon they are likely to show something: the silent last, then by what
@@ -249,6 +260,18 @@ mod tests {
         assert!(!latencies.is_silent(PEER, 1_100));
         latencies.asked(PEER, Work::Forward, 2_000);
         assert!(!latencies.is_silent(PEER, 9_000));
+    }
+
+    #[test]
+    fn a_suspected_peer_is_silent_until_it_answers_or_is_suspected_no_more() {
+        let mut latencies = Latencies::new(100);
+        let mut suspected = |suspected| {
+            latencies.suspected(PEER, suspected);
+            latencies.is_silent(PEER, 0)
+        };
+        assert_eq!([suspected(true), suspected(false), suspected(true)], [true, false, true]);
+        latencies.answered(PEER, Work::Forward, 0, 5);
+        assert!(!latencies.is_silent(PEER, 5));
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub(crate) fn ask(
     let count = turn.shared.ownership.partition_count().get();
     let question = Question::in_body(&body);
     let command = match body {
-        Body::Read { key, scope } | Body::Digest { key, scope } => read(key, scope, turn),
+        Body::Read { key, scope } | Body::Digest { key, scope } => {
+            let is_owner = turn.shared.is_owner(&key);
+            read(key, scope, is_owner)
+        }
         Body::Hint { owner, key, delta } if owner == turn.me() => {
             let durability = turn.durability(&key);
             Command::Merge { key, delta, show: None, durability }
@@ -91,12 +94,8 @@ pub(crate) fn ask(
 }
 
 /// Reads a key here: an owner its replica, a fallback what it holds for others too.
-pub(crate) fn read(key: Key, scope: Scope, turn: &Turn<'_>) -> Command {
-    if turn.shared.is_owner(&key) {
-        Command::Read { key, scope }
-    } else {
-        Command::ReadHeld { key, scope }
-    }
+pub(crate) const fn read(key: Key, scope: Scope, is_owner: bool) -> Command {
+    if is_owner { Command::Read { key, scope } } else { Command::ReadHeld { key, scope } }
 }
 
 /// The answer about a key of a generation of its bucket that was dropped. It is no

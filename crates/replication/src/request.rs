@@ -281,6 +281,9 @@ pub enum RequestError {
     /// The node is stopping, or not connected to anything that could serve.
     #[error("node is stopping: use another one")]
     Stopping,
+    /// The cluster's membership does not allow it. Nothing was changed.
+    #[error("{0}")]
+    Membership(String),
     /// No connection to a node could be opened. Nothing was done.
     #[error("{0}")]
     Unreachable(String),

@@ -12,15 +12,28 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct Token(pub u128);
 
+/// As much as MD5 takes in one block.
+const SHORT_MAX: usize = 55;
+
 impl Token {
     /// The point of a key: MD5 of the bucket's length (u32, big-endian), the bucket and the key.
     /// The length comes first so that ("ab", "c") and ("a", "bc") are different points.
     pub fn of(bucket: &[u8], key: &[u8]) -> Self {
         // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
         let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
-        let digest =
-            Md5::new().chain_update(length.to_be_bytes()).chain_update(bucket).chain_update(key);
-        Self(u128::from_be_bytes(digest.finalize().into()))
+        let parts = [&length.to_be_bytes()[..], bucket, key];
+        // A request places its key a few times: in one piece it costs less than in three.
+        let (mut short, mut end) = ([0; SHORT_MAX], 0);
+        let digest = if parts.iter().map(|part| part.len()).sum::<usize>() <= SHORT_MAX {
+            for part in parts {
+                short[end..end + part.len()].copy_from_slice(part);
+                end += part.len();
+            }
+            Md5::digest(&short[..end])
+        } else {
+            parts.iter().fold(Md5::new(), Md5::chain_update).finalize()
+        };
+        Self(u128::from_be_bytes(digest.into()))
     }
 }
 
@@ -96,12 +109,25 @@ impl From<PartitionCount> for u32 {
 
 #[cfg(test)]
 mod tests {
+    use md5::{Digest, Md5};
+
     use super::{InvalidPartitionCount, Partition, PartitionCount, Token};
 
     /// The figure is `printf '\0\0\0\5cartsann' | md5sum`: stored data depends on it for ever.
     #[test]
     fn a_token_is_the_md5_of_bucket_length_bucket_and_key() {
         assert_eq!(Token::of(b"carts", b"ann").0, 0x1b26_c824_fa88_96a0_0260_e986_23da_f824);
+    }
+
+    /// Lengths around that of a block, against a digest fed in parts.
+    #[test]
+    fn short_and_long_keys_have_the_digest_of_the_same_bytes() {
+        for length in 0..130 {
+            let key = vec![7; length];
+            let parts = Md5::new().chain_update([0, 0, 0, 5]).chain_update(b"carts");
+            let digest = parts.chain_update(&key).finalize();
+            assert_eq!(Token::of(b"carts", &key).0, u128::from_be_bytes(digest.into()));
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use replication::{AntiEntropyConfig, BucketPolicy};
+use bytes::Bytes;
+use replication::{AntiEntropyConfig, BucketCall, BucketPolicy, PolicyFields};
 use simulator::{
     DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload,
     invariants::{
@@ -151,4 +152,34 @@ fn a_node_whose_disk_was_wiped_gets_everything_back_without_a_read() {
     sim.advance(30_000);
     invariant_replicas_equal_after_healing(&mut sim, &keys, true).unwrap();
     invariant_trees_are_exact(&mut sim, &keys, true).unwrap();
+}
+
+/// A replica that kept what was dropped and one that never got it hold the same, for whoever compares.
+#[test]
+fn what_is_left_of_a_dropped_bucket_makes_no_trees_differ() {
+    let mut sim = Sim::new(1, SimOptions { anti_entropy: COMPARED, ..SimOptions::default() });
+    let carts = |number: usize| Key::new("carts", format!("key {number}")).expect("in bounds");
+    let name = Bytes::from_static(b"carts");
+    let fields = PolicyFields::default();
+    sim.buckets(1, BucketCall::Create { name: name.clone(), fields }).expect("nothing fails");
+    let put = || Operation::Bytes(BytesOp::Put(Blob::from("value")));
+    sim.isolate(0);
+    sim.advance(1_000);
+    let gone: std::collections::BTreeSet<Key> = (0..50).map(carts).collect();
+    for key in &gone {
+        sim.update(1, key, put()).expect("two of three owners are there");
+    }
+    sim.buckets(1, BucketCall::Drop { name }).expect("nothing fails");
+    sim.heal();
+    sim.advance(2_000);
+    let [with, without] = [1, 0].map(|node| sim.view(node, &carts(0)).expect("it runs"));
+    assert_ne!(with, without, "or there is nothing to be seen");
+    // Leaves are counted anew as batches are written.
+    let keys = some_of_every_type(&mut sim, 300);
+    sim.advance(60_000);
+    for key in gone.iter().chain(&keys) {
+        let roots: Vec<_> = (0..3).map(|node| sim.tree_root(node, key)).collect();
+        assert!(roots.windows(2).all(|pair| pair[0] == pair[1]), "{key:?}: {roots:?}");
+    }
+    assert_eq!(sim.counters(0).map(|counters| counters.keys_pulled), Some(0));
 }

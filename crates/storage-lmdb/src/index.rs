@@ -10,21 +10,29 @@
 //! one 15, beside 1.3 µs for finding a row among 200,000 (measured on two shared cores). Keeping
 //! one per thread would need `unsafe` and hold old pages; 75 ns do not earn that.
 //!
+//! **A snapshot** is a read of all tables in one transaction, which may stand for as long as a backup
+//! takes: it makes way, with an error, when the map must grow.
+//!
 //! **A commit is one fully synced write transaction.** No flag that weakens that is ever set.
 
 mod environment;
 mod header;
+mod snapshot;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::{IndexRead, IndexWrite, RowChange, SeamError, Table, Visit, check_row_key};
 
+pub(crate) use environment::DATA_FILE;
+use environment::Opened;
 pub(crate) use environment::READERS_MIN;
-use environment::{DATA_FILE, Opened};
+pub(crate) use header::{Header, read as read_header};
+pub use snapshot::LmdbSnapshot;
 
 use crate::disk_error::{EIO, seam_io, seam_lmdb};
 use crate::{DirectoryLock, OpenError};
@@ -64,7 +72,8 @@ impl LmdbIndex {
         let lock = DirectoryLock::acquire(dir)?;
         let map_size = options.map_size.max(1).next_multiple_of(MIB);
         let opened = Opened::open(lock.dir(), map_size, options.may_create)?;
-        let shared = Arc::new(Shared { gate: RwLock::new(Some(Arc::new(opened))), lock });
+        let gate = RwLock::new(Some(Arc::new(opened)));
+        let shared = Arc::new(Shared { gate, is_growing: AtomicBool::new(false), lock });
         let writer =
             LmdbWriter { shared: Arc::clone(&shared), map_size, map_limit: options.map_limit };
         Ok((LmdbReader { shared }, writer))
@@ -90,6 +99,8 @@ struct Shared {
     /// Empty only after an environment was closed to grow and could not be opened again; each
     /// commit then tries to.
     gate: RwLock<Option<Arc<Opened>>>,
+    /// Whether somebody waits for the gate's write side: snapshots, which may stand long, make way.
+    is_growing: AtomicBool,
     /// Dropped after the environment is closed.
     lock: DirectoryLock,
 }
@@ -153,7 +164,9 @@ impl Shared {
                 "nothing was applied: the map cannot grow inside a read of the same thread".into(),
             ));
         }
+        self.is_growing.store(true, Ordering::Relaxed);
         let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_growing.store(false, Ordering::Relaxed);
         if let Some(opened) = gate.take() {
             Arc::into_inner(opened).expect("reads drop their handles before they leave the gate");
         }

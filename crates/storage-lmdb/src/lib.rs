@@ -8,14 +8,18 @@
 //!   the process when a reader is live; it is not called at all. To grow, the environment is
 //!   closed and opened anew behind a gate that every read holds.
 //! * No borrow of the map leaves a read: callers see rows inside a closure.
-//! * A data file whose header LMDB would believe and crash on is refused before LMDB sees it.
+//! * A data file whose header LMDB would believe and crash on is refused before LMDB sees it. What pages
+//!   beyond it may do to LMDB is found by [`check_pages`], for whoever can wait for the whole file to be
+//!   read.
 
 mod disk_error;
 mod files;
 mod index;
 mod lock;
+mod pages;
 
 pub use disk_error::OpenError;
 pub use files::DiskFiles;
-pub use index::{LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+pub use index::{LmdbIndex, LmdbOptions, LmdbReader, LmdbSnapshot, LmdbWriter};
 pub use lock::DirectoryLock;
+pub use pages::check_pages;

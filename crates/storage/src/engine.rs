@@ -381,7 +381,7 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<Answer, StorageError> {
         let Asked { operation, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
-        let mut view = self.show(at, key, &header, &operation.scope())?;
+        let mut view = self.show(at, key, header.clone(), &operation.scope())?;
         let tag = operation.minted_tag();
         let local = view.value.context(tag);
         if tag == Tag::BYTES {

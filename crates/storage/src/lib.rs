@@ -1,5 +1,6 @@
 //! One replica's storage engine, pure over two seams.
 
+mod backup;
 mod census;
 mod checkpoint;
 mod command;
@@ -7,18 +8,23 @@ pub mod conformance;
 mod durability;
 mod engine;
 mod epochs;
+mod inspect;
 mod log;
 mod log_record;
 mod memory;
 mod memtable;
 mod record;
+mod row_check;
 mod row_key;
+mod sealed_text;
 mod seam;
 mod shard;
 mod single;
 mod stamp;
 mod tree;
+mod verify;
 
+pub use backup::{Backup, BackupError, BackupFile, BackupLog, Manifest, Taken, Taking, restore};
 pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
 pub use command::{
@@ -27,10 +33,12 @@ pub use command::{
 };
 pub use durability::Durability;
 pub use engine::{Batch, Engine, EngineConfig, Replay, TreeCheck, WrittenRows};
-pub use log::{Appended, Log, LogDamage, LogRecovery};
+pub use inspect::{LeafShown, RecordShown, RowShown, show_record, show_row, show_tree};
+pub use log::{Appended, Log, LogDamage, LogRecovery, SegmentPart, log_parts};
 pub use log_record::record_shard;
 pub use memory::MemoryEngine;
 pub use memtable::BatchId;
+pub use row_check::check_row;
 pub use row_key::row_token;
 pub use seam::{
     DiskSnapshot, FILE_NAME_MAX, Files, FilesSnapshot, IndexRead, IndexSnapshot, IndexWrite,
@@ -40,10 +48,13 @@ pub use seam::{
 pub use shard::{Shard, ShardSet, Shards};
 pub use single::SingleEngine;
 pub use stamp::{
-    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, StampedRing,
-    check_or_write,
+    DIRECTORY_FORMAT, DirectoryStamp, STAMP_FILE, STARTING_EMPTY, StampError, check_or_write,
 };
 pub use tree::{
     ElementKey, ElementKeys, ElementRange, TREE_FANOUT, TreeClasses, TreeKey, TreeKeys, TreeNode,
     TreePath,
+};
+pub use verify::{
+    Fault, FaultKind, LogCheck, UnchangedFiles, Verifying, check_census, check_log, check_rows,
+    check_trees,
 };

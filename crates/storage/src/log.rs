@@ -13,6 +13,7 @@
 //! left nothing, and is tried again with the next.
 
 pub(crate) mod frame;
+mod parts;
 mod recovery;
 mod segment;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+pub use parts::{SegmentPart, log_parts};
 pub use recovery::{LogDamage, LogRecovery};
 use segment::{HEADER_BYTES, Header, Segment};
 

@@ -13,9 +13,16 @@
 //! between two batches, and lent to the index's writer when all of it is durable in the log, so what
 //! goes into the index is the state at one position of the log.
 
+mod place;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+
+use place::Place;
 
 use crate::{IndexRead, SeamError, StorageError, Table};
 
@@ -46,10 +53,13 @@ pub(crate) struct Slot {
     batch: BatchId,
 }
 
+/// The rows of a table. Places borrow their keys only to be looked up.
+type Rows<'k> = BTreeMap<Place<'k>, Slot>;
+
 /// Changed rows.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
-    tables: [BTreeMap<Vec<u8>, Slot>; Table::ALL.len()],
+    tables: [Rows<'static>; Table::ALL.len()],
     /// What they take.
     bytes: usize,
 }
@@ -57,7 +67,7 @@ pub(crate) struct Generation {
 impl Generation {
     /// The rows of a table, in order.
     pub(crate) fn rows(&self, table: Table) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.tables[table as usize].iter().map(|(key, slot)| (&key[..], slot.value.as_deref()))
+        self.tables[table as usize].iter().map(|(at, slot)| (at.key(), slot.value.as_deref()))
     }
 
     /// How many rows there are.
@@ -65,8 +75,9 @@ impl Generation {
         self.tables.iter().map(BTreeMap::len).sum()
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Option<&Slot> {
-        self.tables[table as usize].get(key)
+    fn get<'a>(&'a self, table: Table, at: &Place<'a>) -> Option<&'a Slot> {
+        let rows: &Rows<'a> = &self.tables[table as usize];
+        rows.get(at)
     }
 
     fn range<'a>(
@@ -75,34 +86,35 @@ impl Generation {
         prefix: &'a [u8],
         from: &'a [u8],
     ) -> impl Iterator<Item = (&'a [u8], &'a Slot)> {
-        self.tables[table as usize]
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
-            .map(|(key, slot)| (&key[..], slot))
+        let rows: &Rows<'a> = &self.tables[table as usize];
+        rows.range((Bound::Included(Place::from(from)), Bound::Unbounded))
+            .map(|(at, slot)| (at.key(), slot))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Puts rows back as they were.
     fn undo(&mut self, undo: Undo) {
-        for (table, key, before) in undo {
+        for (table, at, before) in undo {
             let rows = &mut self.tables[table as usize];
+            let length = at.key().len();
             let is = match before {
                 Some(slot) => {
-                    self.bytes += slot_bytes(&key, &slot.value);
-                    rows.insert(key.clone(), slot)
+                    self.bytes += slot_bytes(length, &slot.value);
+                    rows.insert(at, slot)
                 }
-                None => rows.remove(&key),
+                None => rows.remove(&at),
             };
-            self.bytes -= is.map_or(0, |slot| slot_bytes(&key, &slot.value));
+            self.bytes -= is.map_or(0, |slot| slot_bytes(length, &slot.value));
         }
     }
 }
 
-fn slot_bytes(key: &[u8], value: &Option<Vec<u8>>) -> usize {
-    key.len() + value.as_ref().map_or(0, Vec::len) + ROW_OVERHEAD
+fn slot_bytes(key: usize, value: &Option<Vec<u8>>) -> usize {
+    key + value.as_ref().map_or(0, Vec::len) + ROW_OVERHEAD
 }
 
 /// What rows were in their generation, `None` where they were not in it; each row once.
-type Undo = Vec<(Table, Vec<u8>, Option<Slot>)>;
+type Undo = Vec<(Table, Place<'static>, Option<Slot>)>;
 
 /// The key right after `key`.
 pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
@@ -148,8 +160,9 @@ impl<R: IndexRead> Memtable<R> {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        let slot = self.active.get(table, key);
-        if let Some(slot) = slot.or_else(|| self.frozen.as_ref()?.get(table, key)) {
+        let at = Place::from(key);
+        let slot = self.active.get(table, &at);
+        if let Some(slot) = slot.or_else(|| self.frozen.as_ref()?.get(table, &at)) {
             return Ok(slot.value.as_deref().map(look));
         }
         let (mut look, mut seen) = (Some(look), None);
@@ -204,19 +217,19 @@ impl<R: IndexRead> Memtable<R> {
     /// Changes a row.
     pub(crate) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         let rows = &mut self.active.tables[table as usize];
-        let slot = Slot { value, batch: self.next };
-        self.active.bytes += slot_bytes(&key, &slot.value);
-        match rows.get_mut(&key[..]) {
-            Some(there) => {
-                self.active.bytes -= slot_bytes(&key, &there.value);
-                let before = std::mem::replace(there, slot);
+        let (slot, length) = (Slot { value, batch: self.next }, key.len());
+        self.active.bytes += slot_bytes(length, &slot.value);
+        match rows.entry(Place::from(key)) {
+            Entry::Occupied(mut there) => {
+                self.active.bytes -= slot_bytes(length, &there.get().value);
+                let before = there.insert(slot);
                 if before.batch != self.next {
-                    self.current.push((table, key, Some(before)));
+                    self.current.push((table, there.key().clone(), Some(before)));
                 }
             }
-            None => {
-                rows.insert(key.clone(), slot);
-                self.current.push((table, key, None));
+            Entry::Vacant(free) => {
+                self.current.push((table, free.key().clone(), None));
+                free.insert(slot);
             }
         }
     }
@@ -318,6 +331,3 @@ fn over<'a>(
         upper.next()
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -242,6 +242,16 @@ pub(crate) fn parse_sweep(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     Some((Tag(tag), RowKey::read(at)?))
 }
 
+/// Takes the key of an element row, or of one about elements, apart: its key's place, the tag, and what
+/// follows.
+pub(crate) fn parse_elements(bytes: &[u8]) -> Option<(RowKey, Tag, &[u8])> {
+    let (token, rest) = bytes.split_at_checked(TOKEN_BYTES)?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (form, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let (&tag, part) = rest.split_first()?;
+    Some((RowKey::read(&[token, form].concat())?, Tag(tag), part))
+}
+
 /// Key of the row that lists the key at `at` among those in conflict.
 pub(crate) fn conflict_row(siblings: u32, at: &[u8]) -> Vec<u8> {
     [CONFLICT, &(!siblings).to_be_bytes(), at].concat()
@@ -372,7 +382,9 @@ mod tests {
         // Generation 0 has one form only.
         let zero = [&[0; 16][..], &[2, 1], &[0; 8], b"bk"].concat();
         assert_eq!(RowKey::parse(&zero), None);
-        assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at)));
+        assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at.clone())));
+        let element = at.element(Tag::MAP, b"field");
+        assert_eq!(parse_elements(&element), Some((at, Tag::MAP, &b"field"[..])));
     }
 
     #[test]

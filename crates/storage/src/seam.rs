@@ -65,6 +65,19 @@ impl Table {
         Self::ElementTree,
         Self::Shard,
     ];
+
+    /// Its name, on disk and for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Header => "header",
+            Self::Element => "element",
+            Self::Outbox => "outbox",
+            Self::Tree => "tree",
+            Self::ElementTree => "element-tree",
+            Self::Shard => "shard",
+        }
+    }
 }
 
 /// Longest key of a row, in bytes (LMDB's limit). Keys are never empty.
@@ -123,6 +136,21 @@ pub trait IndexRead {
     /// Long walks are made in pages: the index cannot reclaim what was replaced, nor grow its
     /// map, while a scan stands in the middle.
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError>;
+}
+
+impl<R: IndexRead + ?Sized> IndexRead for &R {
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, SeamError> {
+        (**self).get(table, key, look)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError> {
+        (**self).scan(table, from, visit)
+    }
 }
 
 /// The one writer of an index.

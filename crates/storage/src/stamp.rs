@@ -5,33 +5,30 @@
 //! whose stamp does not match in every field is not touched. A small text that people can read,
 //! whose last line is a checksum of the lines before it; that line is the same in every format.
 
-mod ring;
-
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use clock::NodeId;
-use xxhash_rust::xxh3::xxh3_64;
 
+use crate::sealed_text;
 use crate::seam::{Files, SeamError};
-pub use ring::StampedRing;
 
 /// What is to be said to whoever may have to start without the data that a directory held.
-pub const STARTING_EMPTY: &str = "start with an empty directory (only keys that are then read are \
-                                  filled from other replicas: read all of them with r = n before \
-                                  another node is touched; in a cluster of one nothing is)";
+pub const STARTING_EMPTY: &str = "start with an empty directory (the other owners bring back what \
+                                  they hold: wait until `merganser status` says that all \
+                                  partitions were found equal before another node is touched; in a \
+                                  cluster of one nothing comes back)";
 
 /// Name of the file that holds the stamp.
 pub const STAMP_FILE: &str = "stamp";
 
 /// Where a stamp is written before it gets its name.
-const DRAFT_FILE: &str = "stamp.new";
+pub(crate) const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 4;
+pub const DIRECTORY_FORMAT: u32 = 5;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
-const STAMP_MAX: usize = 4_096;
+pub(crate) const STAMP_MAX: usize = 4_096;
 
 /// Longest name of a cluster or node, in bytes.
 const NAME_MAX: usize = 255;
@@ -53,8 +50,6 @@ pub struct DirectoryStamp {
     pub partitions: u32,
     /// Shards into which this node's storage is divided.
     pub shards: u32,
-    /// The ring by which keys are placed.
-    pub ring: StampedRing,
     /// Which directory of this node it is: 64 random bits of the start that made it. What the log
     /// holds carries them, so that files of another directory are not taken for its own.
     pub directory: u64,
@@ -120,18 +115,6 @@ pub enum StampError {
         /// The number of this start.
         wanted: u32,
     },
-    /// Keys were placed by another ring.
-    #[error(
-        "the data directory was placed for a ring of {found}, this start makes one of {wanted}: \
-         start with the same members and version as before; data is not moved to other members \
-         yet, and keys would be looked for at nodes that do not have them"
-    )]
-    OtherRing {
-        /// The ring of the stamp.
-        found: Box<StampedRing>,
-        /// The ring of this start.
-        wanted: Box<StampedRing>,
-    },
     /// The stamp cannot be read.
     #[error(
         "the stamp of the data directory is damaged ({0}): restore the file `stamp` from a \
@@ -144,6 +127,12 @@ pub enum StampError {
          lost; choose an empty directory, or restore the file `stamp` from a backup"
     )]
     Unstamped(String),
+    /// There is no stamp.
+    #[error(
+        "there is no stamp: this is no data directory of Merganser's, or the file `stamp` was lost \
+         (restore it from a backup)"
+    )]
+    Missing,
     /// A name that a stamp cannot hold.
     #[error(
         "{0:?} cannot name a cluster or a node: use 1 to {NAME_MAX} bytes without quotes, \
@@ -164,7 +153,7 @@ pub fn check_or_write(
     files: &mut impl Files,
     wanted: &DirectoryStamp,
 ) -> Result<DirectoryStamp, StampError> {
-    for name in [&wanted.cluster, &wanted.node_name].into_iter().chain(&wanted.ring.names) {
+    for name in [&wanted.cluster, &wanted.node_name] {
         if !is_name(name) {
             return Err(StampError::BadName(name.clone()));
         }
@@ -218,37 +207,34 @@ impl DirectoryStamp {
             let (found, wanted) = (self.shards, wanted.shards);
             return Err(StampError::OtherShards { found, wanted });
         }
-        if !self.ring.matches(&wanted.ring) {
-            let (found, wanted) = (self.ring.clone().into(), wanted.ring.clone().into());
-            return Err(StampError::OtherRing { found, wanted });
-        }
         Ok(())
     }
 
-    fn text(&self) -> String {
-        let Self { format, cluster, node, node_name, partitions, shards, ring, directory } = self;
-        let mut text = format!(
+    pub(crate) fn text(&self) -> String {
+        let Self { format, cluster, node, node_name, partitions, shards, directory } = self;
+        let text = format!(
             "{TITLE}format = {format}\ncluster = \"{cluster}\"\nnode = \"{node_name}\"\n\
              node_id = \"{node}\"\npartitions = {partitions}\nshards = {shards}\n\
-             directory = \"{directory:016x}\"\n{}",
-            ring.text()
+             directory = \"{directory:016x}\"\n"
         );
-        let checksum = xxh3_64(text.as_bytes());
-        writeln!(text, "checksum = \"{checksum:016x}\"").expect("a String takes every write");
-        text
+        sealed_text::seal(&text)
+    }
+
+    /// The stamp of a directory that stands, whoever's it is: for tools that look at one.
+    pub fn read(files: &impl Files) -> Result<Self, StampError> {
+        match files.length(STAMP_FILE)? {
+            None => Err(StampError::Missing),
+            Some(length) if length > STAMP_MAX as u64 => {
+                Err(StampError::Damaged(format!("it has {length} bytes")))
+            }
+            Some(_) => Self::parse(&files.read(STAMP_FILE, 0, STAMP_MAX)?, DIRECTORY_FORMAT),
+        }
     }
 
     /// Reads a stamp whose format is `format`; of any other it reads only the format.
-    fn parse(bytes: &[u8], format: u32) -> Result<Self, StampError> {
+    pub(crate) fn parse(bytes: &[u8], format: u32) -> Result<Self, StampError> {
         let damaged = |what: &str| StampError::Damaged(what.into());
-        let text = str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
-        let (body, checksum) = text
-            .strip_suffix("\"\n")
-            .and_then(|text| text.rsplit_once("checksum = \""))
-            .ok_or_else(|| damaged("it does not end with its checksum"))?;
-        if checksum != format!("{:016x}", xxh3_64(body.as_bytes())) {
-            return Err(damaged("its checksum does not match"));
-        }
+        let body = sealed_text::open(bytes).map_err(damaged)?;
         let fields: BTreeMap<&str, &str> = body
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -274,9 +260,7 @@ impl DirectoryStamp {
             u64::from_str_radix(quoted(name)?, 16)
                 .map_err(|_| damaged(&format!("its {name} is no number")))
         };
-        let ring = StampedRing::parse(quoted("ring")?, number("members")?, field("names")?);
         Ok(Self {
-            ring: ring.map_err(damaged)?,
             format,
             cluster: quoted("cluster")?.into(),
             node: NodeId(id("node_id")?),
@@ -302,13 +286,7 @@ mod tests {
             partitions: 4_096,
             shards: 8,
             directory: 0xd1,
-            ring: ring(7, 3, &["n1", "n2", "n3"]),
         }
-    }
-
-    fn ring(digest: u8, members: u32, names: &[&str]) -> StampedRing {
-        let names = names.iter().map(|&name| name.into()).collect();
-        StampedRing { digest: [digest; 16], members, names }
     }
 
     fn stamped() -> SimFiles {
@@ -332,16 +310,13 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 4\n\
+             format = 5\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             ring = \"07070707070707070707070707070707\"\n\
-             members = 3\n\
-             names = [\"n1\", \"n2\", \"n3\"]\n\
              checksum = \"9c6256d49cd98fa3\"\n"
         );
     }
@@ -377,31 +352,21 @@ mod tests {
         assert!(refusal(other).contains("node \"000000000000001f\", this is node \"0000"));
         let format = DIRECTORY_FORMAT + 1;
         let other = DirectoryStamp { format, ..stamp() };
-        // Nothing fills an empty replica by itself: whoever starts one must know.
+        // An empty replica takes a while to be filled: whoever starts one must know.
         assert_eq!(
             refusal(other),
             format!(
                 "the data directory has format {DIRECTORY_FORMAT}, this version of merganser reads \
                  format {format}: run the version that wrote it, or start with an empty directory \
-                 (only keys that are then read are filled from other replicas: read all of them \
-                 with r = n before another node is touched; in a cluster of one nothing is)"
+                 (the other owners bring back what they hold: wait until `merganser status` says \
+                 that all partitions were found equal before another node is touched; in a cluster \
+                 of one nothing comes back)"
             )
         );
         let other = DirectoryStamp { partitions: 64, ..stamp() };
         assert!(refusal(other).contains("made for 4096 partitions, this start asks for 64"));
         let other = DirectoryStamp { shards: 2, ..stamp() };
         assert!(refusal(other).contains("into 8 storage shards, this start asks for 2"));
-        let other = DirectoryStamp { ring: ring(8, 2, &["n1", "n2"]), ..stamp() };
-        assert_eq!(
-            refusal(other),
-            "the data directory was placed for a ring of 3 members (n1, n2, n3), this start makes \
-             one of 2 members (n1, n2): start with the same members and version as before; data \
-             is not moved to other members yet, and keys would be looked for at nodes that do not \
-             have them"
-        );
-        // Not all names fit, and the digest alone decides.
-        let other = DirectoryStamp { ring: ring(8, 9, &["n1"]), ..stamp() };
-        assert!(refusal(other).contains("makes one of 9 members (n1 and 8 more): start"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use clock::NodeId;
+use membership::{Liveness, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictsRequest, Explanation,
     RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
@@ -9,6 +10,8 @@ use replication::{
 use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
 use values::Key;
+
+use crate::{BackupCall, BackupProgress};
 
 /// A client's call. The id is the client's, unique among its calls under way on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,10 @@ pub enum CallBody {
     Comparisons,
     /// How the cluster looks from the node.
     Status,
+    /// To change who belongs to the cluster.
+    Cluster(ClusterCall),
+    /// About the node's backup.
+    Backup(BackupCall),
     /// Cuts or restores the links between the named member and all others (development clusters
     /// only).
     Links {
@@ -50,8 +57,48 @@ pub enum CallBody {
     },
 }
 
-/// The answer to a call, under its id.
+/// What an administrator orders about a member, by its name. Done at that member, to which the node
+/// asked passes it on, but for a removal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterCall {
+    /// A member that joins becomes a full one.
+    Join {
+        /// Which.
+        member: String,
+    },
+    /// A member is to go in good order.
+    Leave {
+        /// Which.
+        member: String,
+    },
+    /// A dead member is gone for good.
+    Remove {
+        /// Which.
+        member: String,
+    },
+    /// A member has another capacity beside that of the others.
+    Weigh {
+        /// Which.
+        member: String,
+        /// 1 to 1,000.
+        weight: u16,
+    },
+}
+
+impl ClusterCall {
+    /// Whom it is about.
+    pub fn member(&self) -> &str {
+        match self {
+            Self::Join { member }
+            | Self::Leave { member }
+            | Self::Remove { member }
+            | Self::Weigh { member, .. } => member,
+        }
+    }
+}
+
+/// The answer to a call, under its id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientReply {
     /// The call's id.
     pub id: u64,
@@ -60,7 +107,7 @@ pub struct ClientReply {
 }
 
 /// What came of a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReplyBody {
     /// One result per request, in order.
     Executed(Vec<Result<Answer, RequestError>>),
@@ -80,12 +127,16 @@ pub enum ReplyBody {
     Comparisons(Result<Vec<Comparison>, RequestError>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
+    /// An order about a member is followed.
+    Cluster(Result<(), RequestError>),
+    /// How far the node's backup is.
+    Backup(Box<Result<BackupProgress, RequestError>>),
     /// Links are cut or restored.
     Links(Result<(), RequestError>),
 }
 
 /// How the cluster looks from one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The cluster's name.
     pub cluster: String,
@@ -93,6 +144,8 @@ pub struct ClusterStatus {
     pub node: String,
     /// The answering node's build.
     pub version: String,
+    /// Why the node does not serve, if it does not: it waits for its cluster, or is no member any more.
+    pub waiting: Option<String>,
     /// Version of its ring.
     pub ring_version: u64,
     /// Number of partitions, Q.
@@ -118,7 +171,7 @@ pub struct ClusterStatus {
 }
 
 /// How one member looks from the answering node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
     /// Its id.
     pub node: NodeId,
@@ -130,6 +183,16 @@ pub struct MemberStatus {
     pub zone: Option<String>,
     /// Its capacity beside that of the others.
     pub weight: u16,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Whether the answering node takes it for alive.
+    pub liveness: Liveness,
+    /// How surprising its silence is to the answering node; suspected from a threshold on.
+    pub phi: f64,
+    /// How often it was started.
+    pub generation: u64,
+    /// Its build.
+    pub version: String,
     /// Whether the answering node is connected to it (to itself it always is).
     pub connected: bool,
     /// Whether its links are cut on purpose (development clusters only).

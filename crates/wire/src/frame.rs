@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use clock::{DecodeError, NodeId};
 use futures_util::{SinkExt, StreamExt};
+use membership::Incarnation;
 use replication::Message;
 use ring::Sequence;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -46,7 +47,7 @@ pub struct FrameHeader {
     /// Who sends; the node that the handshake proved.
     pub sender: NodeId,
     /// Which start of that node.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// By which tenure the answer to a question is to count as an owner's; 0 for one that counts as
     /// nobody's.
     pub sequence: Sequence,
@@ -67,6 +68,8 @@ pub struct FrameHeader {
 pub enum PeerFrame {
     /// A message for one of the receiver's cores.
     Message(FrameHeader, Message),
+    /// What membership has to say.
+    Gossip(Box<membership::Message>),
     /// Asks for a [`PeerFrame::Pong`] with the same number: shows that the link works.
     Ping(u64),
     /// Answers a ping. Number 0 answers none: whoever sends it is busy with a long frame, or not

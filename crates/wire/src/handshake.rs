@@ -14,23 +14,22 @@
 //! to guess the secret from. Clients have room for a principal and a proof; none is required yet.
 
 mod exchange;
-mod ring_summary;
 
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
+use membership::Incarnation;
 use serde::{Deserialize, Serialize};
 
 use crate::FrameError;
 
 pub use exchange::{accept, connect_client, connect_peer};
-pub use ring_summary::{RingDifference, RingSummary};
 
 /// First thing in every connection after the length of its first frame and the encoding's version.
 pub const MAGIC: [u8; 4] = *b"MGSR";
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Longest name of a cluster, node, client or principal in a handshake, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -50,10 +49,10 @@ pub struct Identity {
     pub node: NodeId,
     /// Its name.
     pub name: String,
-    /// Which start of it: later starts have larger ones, as far as its clock goes forward.
-    pub incarnation: u64,
-    /// The ring it goes by.
-    pub ring: RingSummary,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// Partitions of its cluster's ring.
+    pub partitions: u32,
 }
 
 /// The first frame of a connection.
@@ -92,9 +91,20 @@ pub struct PeerHello {
     /// Its name.
     pub name: String,
     /// Which start of it.
-    pub incarnation: u64,
-    /// The ring it goes by.
-    pub ring: RingSummary,
+    pub incarnation: Incarnation,
+    /// Partitions of its cluster's ring.
+    pub partitions: u32,
+    /// What the connection is for.
+    pub purpose: Purpose,
+}
+
+/// What a node's connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// The link from one member to another: messages, and gossip. There is at most one.
+    Link,
+    /// Gossip alone, with whoever answers at the address of a seed.
+    Gossip,
 }
 
 /// What a client says of itself.
@@ -139,7 +149,7 @@ pub struct Welcome {
     /// The acceptor's name.
     pub name: String,
     /// Which start of the acceptor.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
 }
 
 /// Why a connection is not wanted. Sent to the initiator, and its error.
@@ -162,18 +172,23 @@ pub enum Refusal {
     /// The initiator could not prove the cluster's secret.
     #[error("wrong cluster secret: give every member the same `secret`")]
     Secret,
-    /// The acceptor knows no such member.
-    #[error("the node knows no member {0:?}: list the same `members` on every node")]
-    UnknownMember(String),
-    /// The initiator goes by another ring.
-    #[error("{0}")]
-    Ring(Box<RingDifference>),
+    /// The initiator's name is none.
+    #[error("a node's name has 1 to {NAME_BYTES_MAX} bytes")]
+    Name,
+    /// The initiator's ring is cut otherwise than the acceptor's.
+    #[error(
+        "the node's cluster has {acceptor} partitions, this node was told {initiator}: start it with \
+         `partitions = {acceptor}` and an empty data directory"
+    )]
+    Partitions {
+        /// The number of the node that dialled.
+        initiator: u32,
+        /// The number of the node that was dialled.
+        acceptor: u32,
+    },
     /// The initiator says that it is the acceptor.
     #[error("the node at this address has the same name: give each node a name of its own")]
     OwnNode,
-    /// A later start of the same node is connected.
-    #[error("a later start of this node is connected: is it running twice?")]
-    Superseded,
     /// The acceptor's links are cut on purpose.
     #[error("the node's links are cut")]
     Cut,
@@ -205,7 +220,7 @@ pub enum HandshakeError {
     #[error("the node at this address does not know the cluster's secret")]
     Unproven,
     /// Somebody else answers at this address.
-    #[error("node {found:?} answers at the address of {wanted:?}: check `members`")]
+    #[error("node {found:?} answers at the address of {wanted:?}")]
     OtherNode {
         /// The name of who answered.
         found: String,
@@ -239,10 +254,9 @@ impl Refusal {
             Self::Version { .. } => "refusal: version",
             Self::Cluster(_) => "refusal: cluster",
             Self::Secret => "refusal: secret",
-            Self::UnknownMember(_) => "refusal: unknown member",
-            Self::Ring(_) => "refusal: ring",
+            Self::Name => "refusal: name",
+            Self::Partitions { .. } => "refusal: partitions",
             Self::OwnNode => "refusal: own node",
-            Self::Superseded => "refusal: superseded",
             Self::Cut => "refusal: cut",
             Self::Busy => "refusal: busy",
         }

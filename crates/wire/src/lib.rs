@@ -5,12 +5,16 @@
 //! [`ClientCall`]s one way and [`ClientReply`]s the other. Every frame is a 4-byte big-endian
 //! length and one value in the project's one encoding; whatever is malformed ends the connection.
 
+mod backup;
 mod call;
 mod frame;
 mod handshake;
 mod operation_name;
 
-pub use call::{CallBody, ClientCall, ClientReply, ClusterStatus, MemberStatus, ReplyBody};
+pub use backup::{BackupCall, BackupProgress, BackupTaken};
+pub use call::{
+    CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus, MemberStatus, ReplyBody,
+};
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
     OversizeFrame, PEER_FRAME_BYTES_MAX, PeerFrame, append_frame, append_peer_frame, frames,
@@ -18,7 +22,7 @@ pub use frame::{
 };
 pub use handshake::{
     Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,
-    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Refusal, RingDifference, RingSummary, Role,
-    Welcome, accept, connect_client, connect_peer,
+    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Purpose, Refusal, Role, Welcome, accept,
+    connect_client, connect_peer,
 };
 pub use operation_name::OperationName;

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
+use membership::Liveness;
 use replication::{ComparisonSummary, RequestError, summarize};
 use serde_json::json;
 use values::Key;
+use wire::{ClusterCall, ClusterStatus, MemberStatus};
 
-use crate::options::LinksCommand;
+use crate::options::{ClusterCommand, LinksCommand};
 use crate::output::{Printer, table, text_bytes};
 
 /// Shows what a context token says. Names of nodes are asked of a node, if one is in reach.
@@ -107,18 +109,15 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
     let status = datastore.status().await?;
     let json = json!({
         "cluster": status.cluster, "node": status.node, "version": status.version,
-        "uptime_ms": status.uptime_ms, "keys": status.keys,
+        "waiting": status.waiting, "uptime_ms": status.uptime_ms, "keys": status.keys,
         "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
             "oldest_ms": status.compared.oldest_ms },
-        "members": status.members.iter().map(|m| json!({
-            "name": m.name, "id": m.node.to_string(), "peer_address": m.peer_address,
-            "zone": m.zone, "weight": m.weight, "connected": m.connected, "cut": m.cut,
-            "partitions": m.partitions,
-            "pending": m.pending })).collect::<Vec<_>>(),
+        "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
     printer.show(&json, || {
-        let rows = status.members.iter().map(|m| {
+        let present = status.members.iter().filter(|m| m.state.is_present() || m.partitions > 0);
+        let rows = present.map(|m| {
             let link = match (m.name == status.node, m.cut, m.connected) {
                 (true, true, _) => "this node, cut off",
                 (true, ..) => "this node",
@@ -129,21 +128,114 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
             [
                 m.name.clone(),
                 m.peer_address.clone(),
+                state(m),
                 link.to_owned(),
                 m.partitions.to_string(),
                 m.pending.to_string(),
             ]
         });
+        let headers = ["member", "address", "state", "link", "partitions", "waiting for it"];
         format!(
-            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}\n{}",
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}",
             status.cluster,
             status.node,
             status.keys,
             status.uptime_ms / 1000,
             status.version,
-            table(["member", "address", "link", "partitions", "waiting for it"], rows.collect()),
+            waiting(&status),
+            table(headers, rows.collect()),
             compared(&status.compared)
         )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line that says why the node does not serve, if it does not.
+fn waiting(status: &ClusterStatus) -> String {
+    let why = status.waiting.as_ref();
+    why.map_or_else(String::new, |why| format!("does not serve: {why}\n"))
+}
+
+/// Where a member stands, and that it is suspected if it is.
+fn state(member: &MemberStatus) -> String {
+    let state = member.state.word();
+    match member.liveness {
+        Liveness::Suspected if member.state.is_present() => format!("{state}, suspected"),
+        Liveness::Reachable | Liveness::Suspected => state.to_owned(),
+    }
+}
+
+fn member_json(m: &MemberStatus) -> serde_json::Value {
+    json!({
+        "name": m.name, "id": m.node.to_string(), "generation": m.generation,
+        "peer_address": m.peer_address, "zone": m.zone, "weight": m.weight,
+        "state": m.state.word(), "suspected": m.liveness == Liveness::Suspected, "phi": m.phi,
+        "version": m.version, "connected": m.connected, "cut": m.cut, "partitions": m.partitions,
+        "pending": m.pending,
+    })
+}
+
+const NO_MERGE: &str = "nothing moves the data of one cluster's nodes to the other's yet; start the nodes \
+                        of one of them anew, each with an empty data directory and a seed of the other, and \
+                        write what they held there";
+
+/// Shows or changes who belongs to the cluster.
+pub(crate) async fn cluster(
+    printer: &Printer,
+    datastore: &dyn Datastore,
+    command: ClusterCommand,
+) -> Result<ExitCode> {
+    let (call, done) = match command {
+        ClusterCommand::Members => return members(printer, datastore).await,
+        ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
+        ClusterCommand::Join { member } => {
+            let done = format!("{member} is up");
+            (ClusterCall::Join { member }, done)
+        }
+        ClusterCommand::Leave { member } => {
+            let done = format!("{member} leaves");
+            (ClusterCall::Leave { member }, done)
+        }
+        ClusterCommand::Remove { member } => {
+            let done = format!("{member} is removed");
+            (ClusterCall::Remove { member }, done)
+        }
+        ClusterCommand::Weight { member, weight } => {
+            let done = format!("{member} has weight {weight}");
+            (ClusterCall::Weigh { member, weight }, done)
+        }
+    };
+    datastore.cluster(call).await?;
+    printer
+        .show(&json!({ "done": done }), || format!("{done}; the others come to know it by gossip"));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCode> {
+    let status = datastore.status().await?;
+    let json = json!({
+        "cluster": status.cluster, "node": status.node, "waiting": status.waiting,
+        "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
+    });
+    printer.show(&json, || {
+        let rows = status.members.iter().map(|m| {
+            [
+                m.name.clone(),
+                m.node.to_string(),
+                m.generation.to_string(),
+                m.peer_address.clone(),
+                m.zone.clone().unwrap_or_default(),
+                m.weight.to_string(),
+                m.version.clone(),
+                state(m),
+                format!("{:.1}", m.phi),
+            ]
+        });
+        let headers =
+            ["member", "actor", "starts", "address", "zone", "weight", "version", "state", "phi"];
+        let (cluster, node) = (&status.cluster, &status.node);
+        let rows = table(headers, rows.collect());
+        format!("cluster {cluster}, as node {node} sees it\n{}{rows}", waiting(&status))
     });
     Ok(ExitCode::SUCCESS)
 }

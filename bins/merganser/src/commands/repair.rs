@@ -41,7 +41,7 @@ pub(crate) async fn repair(
     bar.clear();
     let RepairProgress { pairs, equal, unreachable, .. } = progress;
     let after = repaired(datastore).await?;
-    let (pulled, pushed) = (after.0 - before.0, after.1 - before.1);
+    let (pulled, pushed) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
     let json = json!({ "pairs": pairs, "equal": equal, "unreachable": unreachable,
         "keys_pulled": pulled, "keys_pushed": pushed });
     printer.show(&json, || {

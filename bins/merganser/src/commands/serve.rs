@@ -36,10 +36,20 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
         let node = Node::start(config).await?;
         let at = node.addresses();
         print(&format!(
-            "redis protocol {}\nhttp           http://{}/\npeers, clients {}\nready",
+            "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
             at.resp, at.http, at.peer
         ))?;
-        stop.await;
+        if let Some(why) = node.waiting() {
+            print(&format!("waiting: {why}"))?;
+        }
+        tokio::pin!(stop);
+        tokio::select! {
+            () = node.serving() => {
+                print("ready")?;
+                stop.await;
+            }
+            () = &mut stop => (),
+        }
         complain("stopping: finishing what was accepted");
         node.stop().await;
         Ok(ExitCode::SUCCESS)
@@ -62,6 +72,11 @@ fn settings(options: StartOptions) -> Result<Settings> {
         resp: options.resp,
         http: options.http,
         peer: options.peer,
+        advertise: options.advertise,
+        seeds: (!options.seeds.is_empty()).then_some(options.seeds),
+        bootstrap: options.bootstrap.then_some(true),
+        zone: options.zone,
+        weight: options.weight,
         members: (!members.is_empty()).then_some(members),
         secret: options.secret_file.as_deref().map(secret).transpose()?,
         ..Settings::default()

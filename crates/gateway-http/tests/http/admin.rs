@@ -66,7 +66,9 @@ async fn the_status_is_that_of_the_answering_node() {
 #[tokio::test]
 async fn health_follows_the_node() {
     let (sender, ready) = watch::channel(false);
-    let app = router(Arc::new(MemoryDatastore::new()), HttpOptions::new(ready));
+    let (trouble, out_of_service) = watch::channel(None);
+    let options = HttpOptions { out_of_service, ..HttpOptions::new(ready) };
+    let app = router(Arc::new(MemoryDatastore::new()), options);
     let live = get(&app, "/livez").await;
     assert_eq!((live.status, live.text()), (200, "ok\n"));
     let starting = get(&app, "/readyz").await;
@@ -74,6 +76,12 @@ async fn health_follows_the_node() {
     sender.send(true).unwrap();
     let ready = get(&app, "/readyz").await;
     assert_eq!((ready.status, ready.text()), (200, "ok\n"));
+    trouble.send(Some("the disk is read-only".into())).unwrap();
+    let out = get(&app, "/readyz").await;
+    assert_eq!((out.status, out.problem().as_str()), (503, "out-of-service"));
+    assert!(out.text().contains("the disk is read-only"), "{}", out.text());
+    trouble.send(None).unwrap();
+    assert_eq!(get(&app, "/readyz").await.status, 200);
     sender.send(false).unwrap();
     assert_eq!(get(&app, "/readyz").await.status, 503);
     assert_eq!(get(&app, "/livez").await.status, 200);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
+use membership::{Liveness, MemberState};
 use replication::{
     Acks, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
     ScanPage, ScanRequest,
@@ -140,6 +141,11 @@ impl Datastore for Scripted {
             peer_address: format!("127.0.0.1:{id}"),
             zone: None,
             weight: 1,
+            state: MemberState::Up,
+            liveness: if connected { Liveness::Reachable } else { Liveness::Suspected },
+            phi: 0.5,
+            generation: id,
+            version: "0.1.0".into(),
             connected,
             cut: !connected,
             partitions: 2,
@@ -149,6 +155,7 @@ impl Datastore for Scripted {
             cluster: "ducks".into(),
             node: "A".into(),
             version: "0.1.0".into(),
+            waiting: None,
             ring_version: 7,
             partitions: 4,
             owners: vec![0, 1, 0, 1],

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
+use membership::{ADDRESS_BYTES_MAX, ClusterId};
 use replication::{AntiEntropyConfig, BucketPolicy};
-use ring::{PartitionCount, Weight, Zone};
+use ring::{PartitionCount, Token, Weight, Zone};
 use values::Limits;
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
 
@@ -25,8 +26,10 @@ const SIBLINGS_MAX: usize = 10_000;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
 /// comparison of an empty cluster takes minutes.
 const ANTI_ENTROPY_BYTES_MIN: u64 = 1 << 10;
-/// Most members of a static cluster; a guess far above what is sensible without gossip.
+/// Most founders; a guess far above what anybody starts at once.
 const MEMBERS_MAX: usize = 128;
+/// Most seeds. A guess: three are enough.
+const SEEDS_MAX: usize = 64;
 
 /// A node's configuration. Checked: names, members, policies and limits fit one another.
 #[derive(Clone, Debug)]
@@ -39,7 +42,13 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Where the node listens.
     pub listen: Listeners,
-    /// All members but this one.
+    /// Where other nodes reach this one, if not where it listens for them.
+    pub advertise: Option<String>,
+    /// Addresses by which the cluster is found, those of founders included.
+    pub seeds: Vec<String>,
+    /// What this start may begin.
+    pub beginning: Beginning,
+    /// All founders but this one.
     pub peers: Vec<Member>,
     /// What this node fails together with.
     pub zone: Option<Zone>,
@@ -74,7 +83,18 @@ pub struct Listeners {
     pub peer: SocketAddr,
 }
 
-/// Another member of the cluster.
+/// What a node begins that belongs to no cluster yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing: it looks for its cluster.
+    Search,
+    /// A cluster of its own.
+    Bootstrap,
+    /// The cluster of its founders, which has this id wherever it is begun.
+    Founders(ClusterId),
+}
+
+/// Another founder of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id.
@@ -116,14 +136,43 @@ impl NodeConfig {
             peer: settings.peer.unwrap_or_else(|| loopback(7381)),
         };
         listen.check(settings.insecure_listen.unwrap_or(false))?;
+        let is_anywhere = listen.peer.ip().is_unspecified();
         let members = settings.members.unwrap_or_default();
-        let own = members.get(&name);
-        let zone = own.and_then(|own| own.zone.clone());
-        let weight = own.map_or_else(Weight::default, |own| own.weight);
+        let own = members.get(&name).cloned();
+        let said = own.as_ref().map(|own| own.address.clone());
+        let advertise = advertised(settings.advertise.or(said))?;
+        if is_anywhere && advertise.is_none() {
+            return Err(ConfigError::Missing {
+                setting: "advertise",
+                hint: "the node listens on all addresses: name the one, HOST:PORT, at which other \
+                       nodes reach it",
+            });
+        }
+        let zone = settings.zone.map(Zone::new).transpose();
+        let zone = zone.map_err(|error| invalid("zone", error))?;
+        let weight = settings.weight.map(Weight::new).transpose();
+        let weight = weight.map_err(|error| invalid("weight", error))?;
+        let (zone, weight) = match own {
+            Some(own) if zone.is_none() && weight.is_none() => (own.zone, own.weight),
+            Some(_) => return Err(twice(&name)),
+            None => (zone, weight.unwrap_or_default()),
+        };
+        let founded = !members.is_empty();
         let peers = peers(&cluster, &name, members)?;
-        let secret = secret(settings.secret, peers.is_empty())?;
         let partitions = PartitionCount::new(settings.partitions.unwrap_or(4096))
             .map_err(|error| invalid("partitions", error))?;
+        let mut seeds = seeds(settings.seeds.unwrap_or_default())?;
+        seeds.extend(peers.iter().map(|peer| peer.address.clone()));
+        let beginning = match (founded, settings.bootstrap.unwrap_or(false)) {
+            (true, true) => return Err(invalid("bootstrap", FOUNDED)),
+            (true, false) => {
+                let own = (name.as_str(), zone.as_ref(), weight);
+                Beginning::Founders(founders_id(&cluster, partitions, own, &peers))
+            }
+            (false, true) => Beginning::Bootstrap,
+            (false, false) => Beginning::Search,
+        };
+        let secret = secret(settings.secret, seeds.is_empty())?;
         let default = settings.default_bucket.unwrap_or_default();
         let default_policy = policy(default)?;
         Ok(Self {
@@ -131,6 +180,9 @@ impl NodeConfig {
             cluster,
             data,
             listen,
+            advertise,
+            seeds,
+            beginning,
             peers,
             zone,
             weight,
@@ -161,7 +213,7 @@ impl NodeConfig {
         node_id(&self.cluster, &self.name)
     }
 
-    /// All members as the placement sees them, this one included.
+    /// All founders as the placement sees them, this one included.
     pub fn members(&self) -> Vec<ring::Member> {
         let own = ring::Member { node: self.node(), weight: self.weight, zone: self.zone.clone() };
         let peers = self.peers.iter().map(|peer| ring::Member {
@@ -172,9 +224,9 @@ impl NodeConfig {
         std::iter::once(own).chain(peers).collect()
     }
 
-    /// The names of all members, this one included.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.name.as_str()).chain(self.peers.iter().map(|peer| peer.name.as_str()))
+    /// Where other nodes reach this one.
+    pub(crate) fn peer_address(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.peer.to_string())
     }
 }
 
@@ -280,14 +332,56 @@ fn peers(
         .map(|(member, MemberSettings { address, zone, weight })| {
             let setting = format!("members.{member}");
             check_name(&setting, &member)?;
-            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            if port.is_none() {
-                let reason = format!("{address:?} is not HOST:PORT");
-                return Err(ConfigError::Invalid { setting, reason });
-            }
+            check_address(&setting, &address)?;
             Ok(Member { node: node_id(cluster, &member), name: member, address, zone, weight })
         })
         .collect()
+}
+
+/// Equal for founders who were told the same of one another.
+fn founders_id(
+    cluster: &str,
+    partitions: PartitionCount,
+    own: (&str, Option<&Zone>, Weight),
+    peers: &[Member],
+) -> ClusterId {
+    let mut founders: Vec<_> =
+        peers.iter().map(|peer| (peer.name.as_str(), peer.zone.as_ref(), peer.weight)).collect();
+    founders.push(own);
+    founders.sort_unstable();
+    let said = clock::encode(&(cluster, partitions.get(), founders));
+    ClusterId(Token::of(b"founders", &said).0)
+}
+
+const FOUNDED: &str =
+    "a cluster with founders begins by itself: leave out `members`, or `--bootstrap`";
+
+fn twice(name: &str) -> ConfigError {
+    let reason =
+        format!("stands beside `zone` or `weight`: say in {name:?}'s own entry what it is");
+    ConfigError::Invalid { setting: format!("members.{name}"), reason }
+}
+
+fn advertised(address: Option<String>) -> Result<Option<String>, ConfigError> {
+    let Some(address) = address else { return Ok(None) };
+    check_address("advertise", &address).map(|()| Some(address))
+}
+
+fn seeds(seeds: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    if seeds.len() > SEEDS_MAX {
+        return Err(invalid("seeds", format!("at most {SEEDS_MAX}")));
+    }
+    seeds.iter().try_for_each(|seed| check_address("seeds", seed))?;
+    Ok(seeds)
+}
+
+fn check_address(setting: &str, address: &str) -> Result<(), ConfigError> {
+    let host = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let fits = address.len() <= ADDRESS_BYTES_MAX && !address.contains(char::is_control);
+    if fits && host.is_some_and(|(host, _)| !host.is_empty()) {
+        return Ok(());
+    }
+    Err(invalid(setting, format!("{address:?} is not HOST:PORT")))
 }
 
 fn secret(secret: Option<String>, alone: bool) -> Result<Option<ClusterSecret>, ConfigError> {

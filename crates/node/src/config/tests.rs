@@ -17,6 +17,7 @@ fn a_data_directory_is_all_that_a_cluster_of_one_needs() {
     assert_eq!(config.listen.resp.to_string(), "127.0.0.1:7379");
     assert_eq!(config.partitions.get(), 4096);
     assert!(config.secret.is_none() && config.peers.is_empty() && config.loops >= 1);
+    assert_eq!(config.beginning, Beginning::Search);
     assert_eq!(
         error(""),
         "`data` is missing: name the directory that keeps this node's data, with --data DIR or in the file"
@@ -117,6 +118,75 @@ fn the_default_policy_is_checked_and_no_other_is_in_the_configuration() {
     );
     let error = toml::from_str::<Settings>("[buckets.b]\nr = 1").unwrap_err().to_string();
     assert!(error.contains("unknown field `buckets`"), "{error}");
+}
+
+#[test]
+fn founders_who_were_told_the_same_begin_the_same_cluster() {
+    let id = |name: &str, members: &str, more: &str| {
+        let text = format!(
+            "data = \"d\"\nname = \"{name}\"\nsecret = \"0123456789abcdef\"\n{more}\n[members]\n{members}"
+        );
+        match settings(&text).resolve().unwrap().beginning {
+            Beginning::Founders(id) => id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let both = "a = \"h:1\"\nb = { address = \"h:2\", zone = \"z\", weight = 2 }";
+    let first = id("a", both, "");
+    assert_eq!(id("b", both, ""), first);
+    // Where a founder is reached may change, and may differ from node to node.
+    assert_eq!(id("b", &both.replace("h:1", "proxy:9"), ""), first);
+    assert_ne!(id("a", &both.replace("weight = 2", "weight = 3"), ""), first);
+    assert_ne!(id("a", &both.replace("\"z\"", "\"y\""), ""), first);
+    assert_ne!(id("a", both, "partitions = 64"), first);
+    assert_ne!(id("a", both, "cluster = \"geese\""), first);
+    assert_ne!(id("c", both, ""), first);
+}
+
+#[test]
+fn a_cluster_begins_by_bootstrap_or_by_its_founders() {
+    let bootstrap = |text: &str| {
+        Settings { bootstrap: Some(true), ..settings(&format!("data = \"d\"\n{text}")) }.resolve()
+    };
+    assert_eq!(bootstrap("").unwrap().beginning, Beginning::Bootstrap);
+    let error = bootstrap("[members]\nnode1 = \"h:1\"").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`bootstrap`: a cluster with founders begins by itself: leave out `members`, or `--bootstrap`"
+    );
+    // A start that lost its disk must not begin another cluster by itself.
+    let error = toml::from_str::<Settings>("bootstrap = true").unwrap_err().to_string();
+    assert!(error.contains("unknown field `bootstrap`"), "{error}");
+}
+
+#[test]
+fn seeds_need_a_secret_and_are_addresses_to_which_those_of_founders_are_added() {
+    let text = "data = \"d\"\nseeds = [\"ducks.example:7381\"]";
+    assert!(error(text).starts_with("`secret` is missing"));
+    let text = format!("{text}\nsecret = \"0123456789abcdef\"");
+    let config = settings(&format!("{text}\n[members]\nb = \"h:2\"")).resolve().unwrap();
+    assert_eq!(config.seeds, ["ducks.example:7381", "h:2"]);
+    assert_eq!(settings(&text).resolve().unwrap().beginning, Beginning::Search);
+    let wrong = |text: &str| error(&format!("data = \"d\"\n{text}"));
+    assert_eq!(wrong("seeds = [\":1\"]"), "`seeds`: \":1\" is not HOST:PORT");
+    assert_eq!(wrong("advertise = \"here\""), "`advertise`: \"here\" is not HOST:PORT");
+}
+
+#[test]
+fn a_node_that_listens_anywhere_says_where_it_is_reached() {
+    let text = "data = \"d\"\npeer = \"0.0.0.0:7381\"\ninsecure_listen = true";
+    assert!(error(text).starts_with("`advertise` is missing"));
+    let config = settings(&format!("{text}\nadvertise = \"duck:7381\"")).resolve().unwrap();
+    assert_eq!(config.peer_address(), "duck:7381");
+    assert_eq!(settings("data = \"d\"").resolve().unwrap().peer_address(), "127.0.0.1:7381");
+}
+
+#[test]
+fn zone_and_weight_are_said_once() {
+    let config = settings("data = \"d\"\nzone = \"x\"\nweight = 2").resolve().unwrap();
+    assert_eq!((config.zone.unwrap().as_str(), config.weight.get()), ("x", 2));
+    let error = error("data = \"d\"\nzone = \"x\"\n[members]\nnode1 = \"h:1\"");
+    assert!(error.starts_with("`members.node1`: stands beside `zone` or `weight`"), "{error}");
 }
 
 #[test]

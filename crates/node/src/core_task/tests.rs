@@ -10,7 +10,6 @@ use crate::allowance::Allowance;
 use crate::checkpoint_thread;
 use crate::config::Settings;
 use crate::data_directory::DataDirectory;
-use crate::identity::ring_summary;
 use crate::links::HeaderBase;
 use crate::log_thread;
 use crate::recovery::recover;
@@ -23,8 +22,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let config = settings.resolve().unwrap();
     let partitions = config.partitions;
     let ring = Ring::place(&[config.node().into()], partitions, 1, None).unwrap().ring;
-    let summary = ring_summary(&ring, config.names());
-    let directory = DataDirectory::open(&config, &summary).unwrap();
+    let directory = DataDirectory::open(&config).unwrap();
     let (work_sender, work) = mpsc::channel(8);
     let (urgent_sender, urgent) = mpsc::unbounded_channel();
     let jobs = mpsc::unbounded_channel().0;
@@ -52,18 +50,20 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         deliveries_max: 1,
     };
     let clock = NodeClock::start();
-    let header = HeaderBase { sender: node, incarnation: 1 };
+    let incarnation = membership::Incarnation { generation: 1, nonce: 1 };
+    let header = HeaderBase { sender: node, incarnation };
     let task = CoreTask {
         loop_index: 0,
         clock,
         core: Core::new(core_config, Arc::new(Ownership::new(ring))),
         engine: engines.remove(0).0,
-        outgoing: Outgoing::new(header, &[]),
-        links: Vec::new(),
+        outgoing: Outgoing::new(header),
+        links: Arc::default(),
         routes: Routes::new(vec![handle.clone()], owners),
         log: log_thread::queue().0,
         index: checkpoint_thread::queue().0,
         checkpoint_bytes: 1 << 20,
+        health: Arc::new(Health::new(1)),
         log_damage: 0,
         work,
         urgent,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
+use membership::Incarnation;
 use replication::{Body, Request, RequestId};
-use ring::{Ring, Sequence};
+use ring::Sequence;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -13,16 +14,20 @@ use values::{BytesOp, Key, Operation};
 use wire::{FrameHeader, Identity, OperationName, append_frame};
 
 use super::*;
+use crate::backups::Backups;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
-use crate::identity::ring_summary;
-use crate::links::Link;
+use crate::health::Health;
+use crate::links::{Link, LinkMap};
+use crate::members::Members;
 use crate::places::Places;
 use crate::routing::{LoopHandle, LoopOwners, Routes};
 use crate::seats::Seats;
 use crate::switchboard::Switch;
 use crate::time::NodeClock;
+
+const START: Incarnation = Incarnation { generation: 1, nonce: 1 };
 
 /// A node with one peer and one loop, whose work comes out here.
 fn shared() -> (Shared, mpsc::Receiver<Work>) {
@@ -34,33 +39,44 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         ..Settings::default()
     };
     let config = settings.resolve().unwrap();
-    let members = config.members();
-    let ring = Ring::place(&members, config.partitions, 5, None).unwrap().ring;
     let (work, received) = mpsc::channel(1);
     let (urgent, jobs) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);
-    let links = config.peers.iter().cloned().map(|peer| Link::new(peer).0).collect();
+    let link = |peer: &crate::config::Member| {
+        (peer.node, Link::new(peer.node, peer.name.clone(), peer.address.clone()).0)
+    };
+    let links: LinkMap = config.peers.iter().map(link).collect();
+    let view = View {
+        incarnation: START,
+        admitted: config.peers.iter().map(|peer| (peer.node, START)).collect(),
+        states: std::collections::BTreeMap::new(),
+        ring: None,
+        waiting: None,
+    };
     let shared = Shared {
-        identity: Identity {
+        first_identity: Identity {
             cluster: config.cluster.clone(),
             node: config.node(),
             name: config.name.clone(),
-            incarnation: 1,
-            ring: ring_summary(&ring, config.names()),
+            incarnation: START,
+            partitions: config.partitions.get(),
         },
         secret: ClusterSecret::new("the secret of this test"),
-        ring,
+        members: Members::new(view).0,
+        serving: watch::Sender::new(true),
         clock: NodeClock::start(),
         routes: Routes::new(
             vec![LoopHandle { work, urgent, jobs }],
             LoopOwners::new(config.partitions, 1),
         ),
-        links,
+        links: watch::Sender::new(links.into()),
         links_changed: watch::Sender::new(0),
         switch: Switch::new(),
         closing: watch::channel(false).1,
         places: Places::new(Bounds { connections: 1, refusals: 1 }),
         seats: Seats::default(),
         endings: Endings::default(),
+        backups: Backups::default(),
+        health: Arc::new(Health::new(1)),
         config,
     };
     (shared, received)
@@ -122,12 +138,25 @@ async fn pongs(reader: &mut ReadHalf<DuplexStream>, time: Duration) -> Vec<u64> 
 
 /// A connection of the peer to serve: what serves it, and the peer's end.
 fn connection(shared: &Shared) -> (impl Future<Output = Result<(), InboundError>>, Peer) {
+    connection_of(shared, START)
+}
+
+/// The same, of the peer in this start.
+fn connection_of(
+    shared: &Shared,
+    incarnation: Incarnation,
+) -> (impl Future<Output = Result<(), InboundError>>, Peer) {
     let (near, far) = duplex(1 << 16);
     let life = Life::new();
     let stream = wire::frames(Watched::new(near, life.clone()));
-    let member = &shared.links[0].member;
-    let ring = shared.identity.ring.clone();
-    let hello = PeerHello { node: member.node, name: member.name.clone(), incarnation: 3, ring };
+    let member = &shared.config.peers[0];
+    let hello = PeerHello {
+        node: member.node,
+        name: member.name.clone(),
+        incarnation,
+        partitions: shared.config.partitions.get(),
+        purpose: Purpose::Link,
+    };
     let (reader, writer) = tokio::io::split(far);
     let peer = Peer { hello: hello.clone(), reader, writer };
     (async move { read_messages(shared, &hello, 0, stream, life).await }, peer)
@@ -195,4 +224,31 @@ async fn a_peer_that_is_held_back_by_a_busy_loop_is_told_that_this_node_lives() 
         ended = served => panic!("{ended:?}"),
         () = whole => (),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_a_start_that_is_not_admitted_is_dropped() {
+    let (shared, mut work) = shared();
+    let taken = async |shared: &Shared, work: &mut mpsc::Receiver<Work>, generation| {
+        let (served, mut peer) = connection_of(shared, Incarnation { generation, ..START });
+        let said = async {
+            let (first, second) = peer.long_frame(10);
+            let all = [ping(1), first, second, ping(2)].concat();
+            peer.writer.write_all(&all).await.unwrap();
+            assert_eq!(pongs(&mut peer.reader, SECOND / 4).await, [1, 2]);
+        };
+        tokio::select! {
+            ended = served => panic!("{ended:?}"),
+            () = said => (),
+        }
+        work.try_recv().is_ok()
+    };
+    assert!(taken(&shared, &mut work, START.generation).await);
+    assert!(!taken(&shared, &mut work, START.generation + 1).await);
+    // Once gossip has told of the later start, the one before is heard no more.
+    let mut view = shared.members.view().as_ref().clone();
+    view.admitted.values_mut().for_each(|start| start.generation += 1);
+    shared.members.view.send_replace(Arc::new(view));
+    assert!(taken(&shared, &mut work, START.generation + 1).await);
+    assert!(!taken(&shared, &mut work, START.generation).await);
 }

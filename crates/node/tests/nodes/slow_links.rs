@@ -81,7 +81,7 @@ async fn a_value_that_takes_a_slow_link_longer_than_a_silence_gets_through() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let way = slow(at_b).await;
     let a = start("a", at_a, dirs[0].path(), [("a", at_a), ("b", way)]).await;
-    let b = start("b", at_b, dirs[1].path(), [("a", at_a), ("b", at_b)]).await;
+    let b = start("b", at_b, dirs[1].path(), [("a", at_a), ("b", way)]).await;
     ends("links", async { tokio::join!(a.linked(), b.linked()) }).await;
     let key = Key::new("default", "long").unwrap();
     let put = BytesOp::Put(Bytes::from(vec![7; LONG]));

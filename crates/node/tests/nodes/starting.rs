@@ -13,6 +13,7 @@ fn alone(dir: &Path, name: &str, cluster: &str) -> NodeConfig {
         name: Some(name.into()),
         cluster: Some(cluster.into()),
         data: Some(dir.into()),
+        bootstrap: Some(true),
         resp: any,
         http: any,
         peer: any,
@@ -88,7 +89,7 @@ async fn a_directory_that_is_a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_data_directory_placed_for_other_members_is_refused() {
+async fn a_data_directory_of_a_cluster_with_other_founders_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
     let with_b = || {
@@ -107,9 +108,10 @@ async fn a_data_directory_placed_for_other_members_is_refused() {
         settings.resolve().unwrap()
     };
     let error = refusal(with_b()).await.to_string();
-    let expected = "placed for a ring of 1 member (a), this start makes one of 2 members (a, b): \
-                    start with the same members and version as before";
-    assert!(error.contains(expected), "{error}");
+    let expected = "it is of a cluster whose members are [\"a\"], and was not founded by [\"a\", \"b\"] \
+                    with these zones and weights: start with the same `members` as the first time, or \
+                    with none";
+    assert!(error.ends_with(expected), "{error}");
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
 }
 
@@ -131,6 +133,29 @@ async fn a_development_cluster_of_another_size_is_refused_and_told_the_size() {
     ends("the start", DevCluster::start(of(2))).await.unwrap().stop().await;
 }
 
+#[tokio::test]
+async fn a_node_that_has_nothing_to_start_from_is_told_the_two_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = alone(dir.path(), "a", "ducks");
+    config.beginning = node::Beginning::Search;
+    let error = refusal(config).await;
+    assert!(matches!(error, StartError::Lost), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "this node belongs to no cluster yet: `--bootstrap` begins one, `--seed HOST:PORT` (a member's \
+         peer address) joins one"
+    );
+}
+
+#[tokio::test]
+async fn what_membership_left_on_disk_is_not_taken_if_it_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+    std::fs::write(dir.path().join("members"), b"rubbish").unwrap();
+    let error = refusal(alone(dir.path(), "a", "ducks")).await;
+    assert!(matches!(error, StartError::Snapshot(_)), "{error}");
+}
+
 /// It would serve as an empty replica, and reads that ask it would lose acknowledged writes.
 #[tokio::test]
 async fn an_index_that_is_gone_is_a_loss_that_the_operator_must_see() {
@@ -144,7 +169,7 @@ async fn an_index_that_is_gone_is_a_loss_that_the_operator_must_see() {
     for error in [empty, missing] {
         let expected = "index is damaged (data.mdb is missing or empty): restore it from a backup, \
                         or move the node's whole data directory away and start with an empty \
-                        directory (only keys that are then read are filled from other replicas";
+                        directory (the other owners bring back what they hold";
         assert!(error.contains(expected), "{error}");
     }
 }

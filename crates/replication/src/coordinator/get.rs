@@ -187,7 +187,7 @@ impl Get {
         let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
         let (key, scope) = (self.terms.key.clone(), self.scope.clone());
         if node == turn.me() {
-            let command = replica::read(key, scope, turn);
+            let command = replica::read(key, scope, self.terms.owners.contains(&node));
             return turn.store(waiter, command);
         }
         let body = if whole { Body::Read { key, scope } } else { Body::Digest { key, scope } };

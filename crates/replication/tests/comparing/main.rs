@@ -48,9 +48,8 @@ fn one_key_that_differs_among_many_costs_at_most_64_kib() {
     let count = std::env::var("MERGANSER_KEYS").ok().and_then(|count| count.parse().ok());
     let count: usize = count.unwrap_or(50_000);
     let mut pair = Pair::new(Options { partitions: 4_096, shards: 64, ..Options::default() });
-    for number in 0..count {
-        pair.write_both(&key(number), put("a value of some thirty bytes.."));
-    }
+    let keys: Vec<Key> = (0..count).map(key).collect();
+    pair.fill(&keys, &put("a value of some thirty bytes.."));
     assert_eq!(pair.roots(A), pair.roots(B));
     pair.write(B, &key(count / 2), put("another"));
     let begun = Instant::now();
@@ -240,8 +239,6 @@ fn any_operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     /// Whatever was written at either side and reached the other or not: compared, both hold the
     /// join of both, and their trees say so.
     #[test]

@@ -275,6 +275,11 @@ impl Sim {
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),
+            Event::Ring(ring) => self.trace(11, node as u64, ring.members().len() as u64),
+            Event::Names(names) => self.trace(12, node as u64, names.len() as u64),
+            Event::Suspected { node: peer, suspected } => {
+                self.trace(13, peer.0 ^ node as u64, u64::from(*suspected));
+            }
         }
     }
 

@@ -6,15 +6,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use lmdb::{
-    Cursor, Database, DatabaseFlags, Environment, EnvironmentFlags, RwTransaction, Transaction,
-    WriteFlags,
+    Cursor, Database, DatabaseFlags, Environment, EnvironmentFlags, RoTransaction, RwTransaction,
+    Transaction, WriteFlags,
 };
 use storage::{RowChange, Table, Visit};
 
 use super::header;
 use crate::OpenError;
 
-pub(super) const DATA_FILE: &str = "data.mdb";
+pub(crate) const DATA_FILE: &str = "data.mdb";
 const READERS_FILE: &str = "lock.mdb";
 
 /// Size of the file that holds LMDB's table of readers: 64 bytes for each.
@@ -22,6 +22,9 @@ const READERS_BYTES: usize = 65_536;
 
 /// Reads at once that the table of readers surely has room for.
 pub(crate) const READERS_MIN: usize = READERS_BYTES / 64 - 8;
+
+/// Where in an `MDB_db` of LMDB 0.9 the number of rows stands.
+const ENTRIES_AT: usize = 32;
 
 /// Pages that one transaction may have allocated at the end of the file and given back unwritten
 /// (`MDB_IDL_UM_MAX`): by so much a sound file may be shorter than its header says.
@@ -32,6 +35,8 @@ const UNWRITTEN_MAX: u64 = (1 << 17) - 1;
 pub(super) struct Opened {
     env: Environment,
     tables: [Database; Table::ALL.len()],
+    /// The main table, whose rows name the others.
+    names: Database,
 }
 
 impl Opened {
@@ -86,16 +91,17 @@ impl Opened {
             .open(dir)?;
         let mut tables = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
-            let opened = match env.open_db(Some(name(table))) {
+            let opened = match env.open_db(Some(table.name())) {
                 Err(lmdb::Error::NotFound) if may_create => {
-                    env.create_db(Some(name(table)), DatabaseFlags::empty())
+                    env.create_db(Some(table.name()), DatabaseFlags::empty())
                 }
                 opened => opened,
             };
             tables.push(opened?);
         }
         let tables = tables.try_into().expect("one database per table");
-        Ok(Self { env, tables })
+        let names = env.open_db(None)?;
+        Ok(Self { env, tables, names })
     }
 
     pub(super) fn get(
@@ -104,15 +110,7 @@ impl Opened {
         key: &[u8],
         look: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, lmdb::Error> {
-        let txn = self.env.begin_ro_txn()?;
-        match txn.get(self.tables[table as usize], &key) {
-            Ok(value) => {
-                look(value);
-                Ok(true)
-            }
-            Err(lmdb::Error::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
+        get(&self.env.begin_ro_txn()?, self.tables[table as usize], key, look)
     }
 
     pub(super) fn scan(
@@ -121,17 +119,12 @@ impl Opened {
         from: &[u8],
         visit: Visit<'_>,
     ) -> Result<(), lmdb::Error> {
-        let txn = self.env.begin_ro_txn()?;
-        let mut cursor = txn.open_ro_cursor(self.tables[table as usize])?;
-        // LMDB cannot look for an empty key.
-        let rows = if from.is_empty() { cursor.iter_start() } else { cursor.iter_from(from) };
-        for row in rows {
-            let (key, value) = row?;
-            if visit(key, value) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(())
+        scan(&self.env.begin_ro_txn()?, self.tables[table as usize], from, visit)
+    }
+
+    /// Begins a snapshot of everything.
+    pub(super) fn snapshot(&self) -> Result<Snapshot<'_>, lmdb::Error> {
+        Ok(Snapshot { transaction: self.env.begin_ro_txn()?, opened: self })
     }
 
     /// Writes all changes in one transaction, fully synced.
@@ -174,16 +167,72 @@ impl Opened {
     }
 }
 
-const fn name(table: Table) -> &'static str {
-    match table {
-        Table::Meta => "meta",
-        Table::Header => "header",
-        Table::Element => "element",
-        Table::Outbox => "outbox",
-        Table::Tree => "tree",
-        Table::ElementTree => "element-tree",
-        Table::Shard => "shard",
+/// What stood in the index at one moment, all tables.
+pub(super) struct Snapshot<'a> {
+    transaction: RoTransaction<'a>,
+    opened: &'a Opened,
+}
+
+impl Snapshot<'_> {
+    pub(super) fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, lmdb::Error> {
+        get(&self.transaction, self.opened.tables[table as usize], key, look)
     }
+
+    pub(super) fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), lmdb::Error> {
+        scan(&self.transaction, self.opened.tables[table as usize], from, visit)
+    }
+
+    /// How many rows a table has. LMDB keeps the number in the row of its main table that names
+    /// the table (`MDB_db`).
+    pub(super) fn row_count(&self, table: Table) -> Result<u64, lmdb::Error> {
+        let record = self.transaction.get(self.opened.names, &table.name())?;
+        let entries = record.get(ENTRIES_AT..ENTRIES_AT + 8).and_then(<[u8]>::first_chunk);
+        entries.map(|entries| u64::from_ne_bytes(*entries)).ok_or(lmdb::Error::Corrupted)
+    }
+}
+
+fn get(
+    transaction: &RoTransaction<'_>,
+    table: Database,
+    key: &[u8],
+    look: &mut dyn FnMut(&[u8]),
+) -> Result<bool, lmdb::Error> {
+    match transaction.get(table, &key) {
+        Ok(value) => {
+            look(value);
+            Ok(true)
+        }
+        Err(lmdb::Error::NotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn scan(
+    transaction: &RoTransaction<'_>,
+    table: Database,
+    from: &[u8],
+    visit: Visit<'_>,
+) -> Result<(), lmdb::Error> {
+    let mut cursor = transaction.open_ro_cursor(table)?;
+    // LMDB cannot look for an empty key.
+    let rows = if from.is_empty() { cursor.iter_start() } else { cursor.iter_from(from) };
+    for row in rows {
+        let (key, value) = row?;
+        if visit(key, value) == ControlFlow::Break(()) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the table of readers in full where it does not have its size. LMDB would make it with a

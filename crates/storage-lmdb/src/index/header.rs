@@ -12,7 +12,9 @@ use std::path::Path;
 /// Page header before the meta: page number, padding, flags, bounds.
 const PAGE_HEADER: usize = 16;
 /// `MDB_meta`: magic, version, address, map size, two tables of 48 bytes, last page, transaction.
-const META: usize = 24 + 2 * 48 + 16;
+const META: usize = 24 + 2 * TREE_BYTES + 16;
+/// Bytes of an `MDB_db`.
+const TREE_BYTES: usize = 48;
 const MAGIC: u32 = 0xBEEF_C0DE;
 const VERSION: u32 = 1;
 /// `P_META` among the flags of a page.
@@ -31,6 +33,9 @@ pub(crate) struct Header {
     pub(crate) last_page: u64,
     /// Number of the last committed transaction.
     pub(crate) transaction: u64,
+    /// What the tree of free pages, and that of tables' names, say of themselves.
+    pub(crate) free: [u8; TREE_BYTES],
+    pub(crate) names: [u8; TREE_BYTES],
 }
 
 impl Header {
@@ -53,7 +58,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Result<Option<Header>, String>> {
         return Ok(Ok(None));
     }
     let mut page = [0; PAGE_HEADER + META];
-    let mut headers = [Header { page_size: 0, last_page: 0, transaction: 0 }; 2];
+    let (free, names) = ([0; TREE_BYTES], [0; TREE_BYTES]);
+    let mut headers = [Header { page_size: 0, last_page: 0, transaction: 0, free, names }; 2];
     for number in 0..2 {
         // The second is one page after the first; before that is read its size is 0.
         let offset = headers[0].page_size;
@@ -119,7 +125,10 @@ fn check(page: &[u8; PAGE_HEADER + META], number: usize) -> Result<Header, Strin
             return wrong("depth");
         }
     }
-    Ok(Header { page_size, last_page, transaction: at64(meta + 128) })
+    let tree =
+        |at: usize| page[at..at + TREE_BYTES].try_into().expect("a slice of that many bytes");
+    let (free, names) = (tree(tables[0]), tree(tables[1]));
+    Ok(Header { page_size, last_page, transaction: at64(meta + 128), free, names })
 }
 
 #[cfg(test)]

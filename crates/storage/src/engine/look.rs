@@ -39,7 +39,7 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn read(&self, key: &Key, scope: &Scope) -> Result<View, StorageError> {
         let at = RowKey::of(key);
         let header = self.header(&at, key)?;
-        self.show(&at, key, &header, scope)
+        self.show(&at, key, header, scope)
     }
 
     /// The header of `key`; empty if there is none.
@@ -61,17 +61,17 @@ impl<R: IndexRead> Engine<R> {
         &self,
         at: &RowKey,
         key: &Key,
-        header: &Header,
+        header: Header,
         scope: &Scope,
     ) -> Result<View, StorageError> {
         let mut view = View { collections: header.summaries(), ..View::default() };
         let mut states = BTreeMap::new();
-        for (&tag, part) in &header.tags {
+        for (tag, part) in header.tags {
             let state = match part {
-                Part::Whole(state) => state.clone(),
+                Part::Whole(state) => state,
                 Part::Collection(collection) => {
                     let mut state = empty_collection(tag, collection.context.clone());
-                    let rows = Rows { at, key, tag, collection };
+                    let rows = Rows { at, key, tag, collection: &collection };
                     match scope {
                         Scope::Elements { tag: wanted, elements } if *wanted == tag => {
                             for element in elements {

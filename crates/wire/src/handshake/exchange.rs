@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{
     Accepted, Admission, Challenge, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity,
-    MAGIC, NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Proof, Refusal, RingDifference,
-    Role, Verdict, Welcome,
+    MAGIC, NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Proof, Purpose, Refusal, Role,
+    Verdict, Welcome,
 };
 use crate::frame::{
     FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, PEER_FRAME_BYTES_MAX, frames, read_frame,
@@ -20,28 +20,29 @@ const FEATURES: u64 = 0;
 const INITIATOR: &str = "merganser handshake, initiator";
 const ACCEPTOR: &str = "merganser handshake, acceptor";
 
-/// Connects node `us` to the member that is called `peer_name`, proving the secret and having it
-/// proven.
+/// Connects node `us` to the member that is called `peer_name`, or to whoever answers, proving the
+/// secret and having it proven.
 pub async fn connect_peer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     us: &Identity,
     secret: &ClusterSecret,
-    peer_name: &str,
+    purpose: Purpose,
+    peer_name: Option<&str>,
     nonce: Nonce,
 ) -> Result<(FrameStream<S>, Welcome), HandshakeError> {
-    let Identity { cluster, node, name, incarnation, ring } = us.clone();
+    let Identity { cluster, node, name, incarnation, partitions } = us.clone();
     let hello = Hello {
         magic: MAGIC,
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
         features: FEATURES,
         cluster: Some(cluster),
-        role: Role::Peer(PeerHello { node, name, incarnation, ring }),
+        role: Role::Peer(PeerHello { node, name, incarnation, partitions, purpose }),
         nonce,
     };
     let (stream, welcome) = connect(stream, &hello, Some(secret)).await?;
-    if welcome.name != peer_name {
-        let (found, wanted) = (welcome.name, peer_name.to_owned());
+    if let Some(wanted) = peer_name.filter(|&wanted| wanted != welcome.name) {
+        let (found, wanted) = (welcome.name, wanted.to_owned());
         return Err(HandshakeError::OtherNode { found, wanted });
     }
     Ok((stream, welcome))
@@ -166,16 +167,11 @@ fn judge(us: &Identity, hello: &Hello, proven: bool, tried: bool) -> Result<(), 
     match &hello.role {
         Role::Peer(_) if !proven => Err(Refusal::Secret),
         Role::Peer(peer) if peer.node == us.node || peer.name == us.name => Err(Refusal::OwnNode),
-        Role::Peer(peer) if peer.name.len() > NAME_BYTES_MAX => {
-            Err(Refusal::UnknownMember(String::new()))
+        Role::Peer(peer) if !(1..=NAME_BYTES_MAX).contains(&peer.name.len()) => Err(Refusal::Name),
+        Role::Peer(peer) if peer.partitions != us.partitions => {
+            Err(Refusal::Partitions { initiator: peer.partitions, acceptor: us.partitions })
         }
-        Role::Peer(peer) => {
-            match RingDifference::between((&peer.name, &peer.ring), (&us.name, &us.ring)) {
-                Some(difference) => Err(Refusal::Ring(difference)),
-                None => Ok(()),
-            }
-        }
-        Role::Client(_) => Ok(()),
+        Role::Peer(_) | Role::Client(_) => Ok(()),
     }
 }
 

@@ -7,21 +7,11 @@ use crate::{
     FRAME_BYTES_MAX, FrameStream, PEER_FRAME_BYTES_MAX, PeerFrame, read_frame, write_frame,
 };
 
-fn node(name: &str, id: u64) -> Identity {
-    let cluster = "ducks".into();
-    Identity {
-        cluster,
-        node: NodeId(id),
-        name: name.into(),
-        incarnation: 5,
-        ring: ring(&["a", "b"]),
-    }
-}
+const START: Incarnation = Incarnation { generation: 5, nonce: 7 };
 
-/// Rings of as many members have the same digest here.
-fn ring(names: &[&str]) -> RingSummary {
-    let digest = [u8::try_from(names.len()).unwrap(); 16];
-    RingSummary::new(digest, 64, names.iter().copied())
+fn node(name: &str, id: u64) -> Identity {
+    let (cluster, name) = ("ducks".into(), name.into());
+    Identity { cluster, node: NodeId(id), name, incarnation: START, partitions: 64 }
 }
 
 fn secret() -> ClusterSecret {
@@ -39,11 +29,11 @@ async fn dial(us: &Identity, key: &str, wanted: &str) -> Outcome {
     let (b, theirs, ours) = (node("b", 2), secret(), ClusterSecret::new(key));
     let admission = Admission { us: &b, secret: &theirs };
     let admit = |role: &Role| match role {
-        Role::Peer(peer) if peer.name != "a" => Err(Refusal::UnknownMember(peer.name.clone())),
+        Role::Peer(peer) if peer.name != "a" => Err(Refusal::Busy),
         _ => Ok(()),
     };
     tokio::join!(
-        connect_peer(near, us, &ours, wanted, [1; 32]),
+        connect_peer(near, us, &ours, Purpose::Link, Some(wanted), [1; 32]),
         accept(far, admission, [2; 32], admit),
     )
 }
@@ -62,9 +52,14 @@ async fn refusal(us: &Identity, key: &str) -> Refusal {
 async fn two_nodes_of_one_cluster_welcome_each_other_and_then_speak_in_large_frames() {
     let (dialled, accepted) = dial(&node("a", 1), "quack", "b").await;
     let ((mut near, welcome), (mut far, accepted)) = (dialled.unwrap(), accepted.unwrap());
-    assert_eq!((welcome.node, welcome.name.as_str(), welcome.incarnation), (NodeId(2), "b", 5));
-    let ring = ring(&["a", "b"]);
-    let a = PeerHello { node: NodeId(1), name: "a".into(), incarnation: 5, ring };
+    assert_eq!((welcome.node, welcome.name.as_str(), welcome.incarnation), (NodeId(2), "b", START));
+    let a = PeerHello {
+        node: NodeId(1),
+        name: "a".into(),
+        incarnation: START,
+        partitions: 64,
+        purpose: Purpose::Link,
+    };
     assert_eq!(accepted.role, Role::Peer(a));
     for stream in [&near, &far] {
         assert_eq!(stream.codec().max_frame_length(), PEER_FRAME_BYTES_MAX);
@@ -89,20 +84,36 @@ async fn a_node_of_another_cluster_is_refused_even_with_the_secret() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_no_member_is_refused() {
-    assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::UnknownMember("x".into()));
+async fn whom_the_acceptor_does_not_want_is_told_why() {
+    assert_eq!(refusal(&node("x", 9), "quack").await, Refusal::Busy);
+    assert_eq!(refusal(&node("", 9), "quack").await, Refusal::Name);
+    assert_eq!(refusal(&node(&"x".repeat(256), 9), "quack").await, Refusal::Name);
 }
 
 #[tokio::test]
-async fn a_node_that_goes_by_another_ring_is_refused_and_told_what_differs() {
-    let us = Identity { ring: ring(&["a", "b", "c"]), ..node("a", 1) };
+async fn a_node_whose_ring_is_cut_otherwise_is_refused_and_told_what_to_do() {
+    let us = Identity { partitions: 128, ..node("a", 1) };
     assert_eq!(
         refusal(&us, "quack").await.to_string(),
-        "\"a\" and \"b\" have different rings; only \"a\" has the members {\"c\"}; \"a\" has 3 \
-         members, \"b\" has 2: list the same `members` on every node"
+        "the node's cluster has 64 partitions, this node was told 128: start it with `partitions = 64` \
+         and an empty data directory"
     );
-    // Nobody learns the members without the secret.
+    // Nobody learns it without the secret.
     assert_eq!(refusal(&us, "moo").await, Refusal::Secret);
+}
+
+#[tokio::test]
+async fn whoever_answers_is_spoken_to_where_nobody_in_particular_is_wanted() {
+    let (near, far) = duplex(8192);
+    let (a, b, key) = (node("a", 1), node("b", 2), secret());
+    let admission = Admission { us: &b, secret: &key };
+    let (dialled, accepted) = tokio::join!(
+        connect_peer(near, &a, &key, Purpose::Gossip, None, [1; 32]),
+        accept(far, admission, [2; 32], |_| Ok(())),
+    );
+    assert_eq!(dialled.unwrap().1.name, "b");
+    let Role::Peer(hello) = accepted.unwrap().1.role else { panic!("a peer") };
+    assert_eq!(hello.purpose, Purpose::Gossip);
 }
 
 #[tokio::test]
@@ -135,14 +146,15 @@ async fn an_acceptor_must_prove_the_secret_too() {
             cluster: "ducks".into(),
             node: NodeId(2),
             name: "b".into(),
-            incarnation: 1,
+            incarnation: START,
         };
         // The initiator's own proof, reflected.
         write_frame(&mut far, &Verdict::Welcome(welcome, proof)).await.unwrap();
     };
     let us = node("a", 1);
     let key = secret();
-    let (dialled, ()) = tokio::join!(connect_peer(near, &us, &key, "b", [1; 32]), impostor);
+    let (dialled, ()) =
+        tokio::join!(connect_peer(near, &us, &key, Purpose::Link, Some("b"), [1; 32]), impostor);
     assert!(matches!(dialled, Err(HandshakeError::Unproven)));
 }
 
@@ -181,8 +193,8 @@ async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() 
 
 #[tokio::test]
 async fn versions_that_are_not_spoken_are_refused() {
-    // Those before buckets had generations, and those to come.
-    for (version_min, version_max) in [(1, 1), (3, 4)] {
+    // Those before gossip, and those to come.
+    for (version_min, version_max) in [(1, 2), (4, 5)] {
         let (near, far) = duplex(8192);
         let (b, theirs) = (node("b", 2), secret());
         let other = async {
@@ -203,7 +215,7 @@ async fn versions_that_are_not_spoken_are_refused() {
         };
         let admission = Admission { us: &b, secret: &theirs };
         let (verdict, accepted) = tokio::join!(other, accept(far, admission, [2; 32], |_| Ok(())));
-        let refusal = Refusal::Version { min: 2, max: 2 };
+        let refusal = Refusal::Version { min: 3, max: 3 };
         assert_eq!(verdict, Verdict::Refused(refusal.clone()));
         assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
     }

@@ -3,12 +3,14 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use ring::Token;
 
 use super::{LeafScan, differing};
 use crate::engine::Engine;
+use crate::inspect::show_row;
 use crate::record::{Header, Part, share};
 use crate::row_key::RowKey;
-use crate::{IndexRead, StorageError, Table};
+use crate::{Fault, FaultKind, IndexRead, StorageError, Table, Verifying};
 
 /// What a full scan finds wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,15 @@ impl TreeCheck {
     pub const fn is_clean(&self) -> bool {
         self.wrong_leaves + self.wrong_chunks + self.wrong_collections + self.damaged_keys == 0
     }
+}
+
+/// For checks whose sums are enough.
+struct Untold;
+
+impl Verifying for Untold {
+    fn passed(&mut self, _: u64) {}
+
+    fn fault(&mut self, _: Fault) {}
 }
 
 /// Rows of elements that counting a chunk or a small collection anew is taken for. A guess: about
@@ -127,15 +138,56 @@ impl<R: IndexRead> Engine<R> {
     /// Compares every tree with a full scan of the rows. Changes nothing. Not for a loop that
     /// serves: it takes as long as there are rows.
     pub fn check_trees(&self) -> Result<TreeCheck, StorageError> {
+        self.check_trees_telling(&mut Untold)
+    }
+
+    /// As [`check_trees`](Self::check_trees), and tells of each place that is wrong and of every key
+    /// and element that was looked at.
+    pub fn check_trees_telling(
+        &self,
+        verifying: &mut impl Verifying,
+    ) -> Result<TreeCheck, StorageError> {
         let mut check = TreeCheck::default();
         let mut next = 0;
         while let Some(leaf) = self.leaf_from(next)? {
             let scan = self.scan_leaf(leaf, None)?;
             check.keys += scan.rows as u64;
-            let wrong = differing(&self.stored_sums(leaf)?, &scan.sums);
-            check.wrong_leaves += wrong.len() as u64;
+            verifying.passed(scan.rows as u64);
+            for class in differing(&self.stored_sums(leaf)?, &scan.sums) {
+                check.wrong_leaves += 1;
+                let leaves = self.trees.leaves;
+                let partitions = self.config.shards.shards().partitions();
+                let partition = partitions.partition(Token(leaves.tokens(leaf).first));
+                let place = format!("the hash tree of n = {class}, partition {}", partition.0);
+                let what = "a leaf is other than the keys under it".into();
+                verifying.fault(Fault { kind: FaultKind::Tree, place, what });
+            }
             for (row_key, record) in &scan.odd {
+                let before = check.clone();
                 self.check_key(row_key, record, &mut check)?;
+                verifying.passed(check.elements - before.elements);
+                let faults = [
+                    (
+                        check.wrong_collections > before.wrong_collections,
+                        FaultKind::Rows,
+                        "its elements are other than its header says",
+                    ),
+                    (
+                        check.wrong_chunks > before.wrong_chunks,
+                        FaultKind::Tree,
+                        "a chunk is other than the elements in it",
+                    ),
+                    (
+                        check.damaged_keys > before.damaged_keys,
+                        FaultKind::Rows,
+                        "a row of it is damaged",
+                    ),
+                ];
+                let shown =
+                    || show_row(Table::Header, row_key, record, self.config.shards.shards());
+                for (_, kind, what) in faults.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
+                    verifying.fault(Fault { kind, place: shown().place(), what: what.into() });
+                }
             }
             next = leaf + 1;
         }

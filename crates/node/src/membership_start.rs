@@ -1,0 +1,124 @@
+//! What a node's membership starts from: its configuration and what the last start left on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use membership::{
+    About, ClusterId, Command, Config, Effect, Event, Gossip, InvalidConfig, Phase, Snapshot,
+};
+use ring::Ring;
+use wire::{MESSAGE_VERSION, NAME_BYTES_MAX};
+
+use crate::config::{Beginning, NodeConfig};
+use crate::identity::{random_bytes, random_u64};
+use crate::start_error::StartError;
+use crate::{ring_value, snapshot_file};
+
+/// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
+/// 5 without a node holding two copies of a partition.
+const SPREAD: usize = 5;
+
+/// A membership whose start is on disk and of which nobody has heard yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) gossip: Gossip,
+    /// What is to be done first.
+    pub(crate) effects: Vec<Effect>,
+    /// Where it is persisted.
+    pub(crate) dir: PathBuf,
+    /// By which keys are placed, if that is known.
+    pub(crate) ring: Option<Arc<Ring>>,
+}
+
+/// Makes the membership of a node that listens at the addresses of `config`, and persists its start in
+/// `dir`.
+pub(crate) fn prepare(config: &NodeConfig, dir: &Path) -> Result<Prepared, StartError> {
+    let snapshot = snapshot_file::read(dir)?;
+    let begun = snapshot.as_ref().is_some_and(|snapshot| !snapshot.ids.is_empty());
+    if let (Beginning::Founders(id), true, Some(snapshot)) = (config.beginning, begun, &snapshot)
+        && !snapshot.ids.contains(&id)
+    {
+        return Err(other_founders(config, dir, snapshot));
+    }
+    let mut gossip =
+        Gossip::new(gossip_config(config, snapshot.as_ref()), snapshot, 0).map_err(|error| {
+            match error {
+                InvalidConfig::Lost => StartError::Lost,
+                other => StartError::Membership(other),
+            }
+        })?;
+    let mut effects = Vec::new();
+    let ring = match (ring_of(&gossip), config.beginning) {
+        (Some(ring), _) => Some(ring),
+        (None, Beginning::Search) => None,
+        (None, Beginning::Bootstrap | Beginning::Founders(_)) => {
+            let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
+            let (name, bytes) = (ring_value::NAME.to_owned(), ring_value::encode(&ring));
+            let published = gossip.command(0, Command::Publish { name, bytes }, &mut effects);
+            published.expect("a first ring is small, and the first value");
+            Some(ring)
+        }
+    };
+    if let Some(found) = ring.as_ref().map(|ring| ring.partition_count())
+        && found != config.partitions
+    {
+        return Err(StartError::Partitions { found: found.get(), wanted: config.partitions.get() });
+    }
+    gossip.step(0, Event::Tick { random: random_u64() }, &mut effects);
+    // The last one says all that those before it said.
+    let last = effects.iter().rev().find_map(|effect| match effect {
+        Effect::Persist(snapshot) => Some(snapshot),
+        _ => None,
+    });
+    snapshot_file::write(dir, last.expect("a start is persisted"))?;
+    effects.retain(|effect| !matches!(effect, Effect::Persist(_)));
+    Ok(Prepared { gossip, effects, dir: dir.to_owned(), ring: ring.map(Arc::new) })
+}
+
+/// The ring among the values of gossip.
+pub(crate) fn ring_of(gossip: &Gossip) -> Option<Ring> {
+    gossip.values().get(ring_value::NAME).and_then(|bytes| ring_value::decode(bytes))
+}
+
+fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
+    let mut about = About::new(&config.name, config.peer_address());
+    let listen = &config.listen;
+    for (label, address) in [("resp", listen.resp), ("http", listen.http)] {
+        about.addresses.insert(label.into(), address.to_string());
+    }
+    about.software = env!("CARGO_PKG_VERSION").into();
+    (about.messages_min, about.messages_max) = (MESSAGE_VERSION, MESSAGE_VERSION);
+    (about.zone, about.weight) = (config.zone.clone(), config.weight);
+    // The weight is an administrator's to change, once the node is a member.
+    let known = snapshot.and_then(|snapshot| snapshot.table.get(config.node()));
+    if let Some(known) = known.filter(|known| !known.is_over()) {
+        about.weight = known.entry.about.weight;
+        if about.zone.is_none() {
+            about.zone.clone_from(&known.entry.about.zone);
+        }
+    }
+    let mut gossip = Config::new(config.node(), &config.cluster, about, random_u64());
+    gossip.seeds.clone_from(&config.seeds);
+    gossip.merge_value = ring_value::merge;
+    gossip.bootstrap = match config.beginning {
+        Beginning::Search => None,
+        Beginning::Bootstrap => Some(ClusterId(u128::from_ne_bytes(random_bytes()))),
+        Beginning::Founders(id) => Some(id),
+    };
+    gossip
+}
+
+fn other_founders(config: &NodeConfig, dir: &Path, snapshot: &Snapshot) -> StartError {
+    let found = snapshot
+        .table
+        .iter()
+        .filter(|(_, record)| !record.is_over() && record.entry.phase != Phase::Joining);
+    let mut found: Vec<String> = found.map(|(_, record)| record.entry.about.name.clone()).collect();
+    let peers = config.peers.iter().map(|peer| peer.name.clone());
+    let mut wanted: Vec<String> = peers.chain([config.name.clone()]).collect();
+    found.sort();
+    wanted.sort();
+    StartError::OtherFounders { dir: dir.to_owned(), found, wanted }
+}
+
+const _: () = assert!(NAME_BYTES_MAX == membership::NAME_BYTES_MAX, "a name is told to both");

@@ -1,0 +1,192 @@
+//! `merganser verify`: whether a stopped node's directory, or a backup, is what was written.
+
+use std::path::Path;
+
+use storage::{
+    EngineConfig, Fault, FaultKind, Files, ShardSet, StorageError, Table, Verifying, check_census,
+    check_log, check_rows, check_trees,
+};
+use storage_lmdb::check_pages;
+
+use super::OfflineError;
+use super::source::{Opened, Source};
+
+/// Faults that are told with their places; of more, only how many there are.
+const FAULTS_MAX: usize = 1_000;
+
+/// How far a check is: what is checked, how much of it was, and of how much (0 if that is not known).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// What is checked.
+    pub what: &'static str,
+    /// Bytes or rows looked at.
+    pub done: u64,
+    /// Of so many.
+    pub total: u64,
+    /// Whether they are bytes.
+    pub is_bytes: bool,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the node.
+    pub node: String,
+    /// Whether it is a backup.
+    pub is_backup: bool,
+    /// What was checked, and how much of it there is, in words.
+    pub checked: Vec<(&'static str, String)>,
+    /// What is wrong, as far as it is told.
+    pub faults: Vec<Fault>,
+    /// How much is wrong.
+    pub fault_count: u64,
+}
+
+/// Gathers what is found, and says how far it is.
+struct Report<'a> {
+    passed: &'a mut dyn FnMut(VerifyProgress),
+    progress: VerifyProgress,
+    faults: Vec<Fault>,
+    fault_count: u64,
+    checked: Vec<(&'static str, String)>,
+}
+
+impl Report<'_> {
+    fn begin(&mut self, what: &'static str, total: u64, is_bytes: bool) {
+        self.progress = VerifyProgress { what, done: 0, total, is_bytes };
+        (self.passed)(self.progress);
+    }
+
+    fn checked(&mut self, what: &'static str, count: String) {
+        self.checked.push((what, count));
+    }
+}
+
+impl Verifying for Report<'_> {
+    fn passed(&mut self, rows: u64) {
+        self.progress.done += rows;
+        (self.passed)(self.progress);
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.fault_count += 1;
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
+        }
+    }
+}
+
+/// Checks everything in `dir`. Changes nothing there but LMDB's table of readers.
+pub fn verify(
+    dir: &Path,
+    passed: &mut dyn FnMut(VerifyProgress),
+) -> Result<Verified, OfflineError> {
+    let progress = VerifyProgress { what: "", done: 0, total: 0, is_bytes: true };
+    let mut report =
+        Report { passed, progress, faults: Vec::new(), fault_count: 0, checked: Vec::new() };
+    let opened = Opened::open(dir, |index| {
+        report.begin("index pages", 0, true);
+        let pages = check_pages(index, &mut |done, total| {
+            report.progress.total = total;
+            report.progress.done = done;
+            (report.passed)(report.progress);
+        })?;
+        report.checked("pages of the index", pages.to_string());
+        Ok(())
+    })?;
+    report.checked.insert(0, ("stamp", format!("format {}", opened.stamp.format)));
+    let failed = |source| OfflineError::Storage { dir: dir.into(), source };
+    if let Source::Backup(backup) = &opened.source {
+        report.begin("files", backup.manifest().bytes(), true);
+        let damage = backup.check(&mut |bytes| report.passed(bytes));
+        let files = &backup.manifest().files;
+        report.checked("files", format!("{} of {} bytes", files.len(), backup.manifest().bytes()));
+        for error in damage {
+            let (place, what) = ("the backup".into(), error.to_string());
+            report.fault(Fault { kind: FaultKind::File, place, what });
+        }
+        if report.fault_count > 0 {
+            // What the rows would be is anybody's guess.
+            return Ok(finish(&opened, report));
+        }
+    }
+    contents(&opened, &mut report).map_err(failed)?;
+    Ok(finish(&opened, report))
+}
+
+fn finish(opened: &Opened, report: Report<'_>) -> Verified {
+    let Report { faults, fault_count, checked, .. } = report;
+    Verified {
+        cluster: opened.stamp.cluster.clone(),
+        node: opened.stamp.node_name.clone(),
+        is_backup: matches!(opened.source, Source::Backup(_)),
+        checked,
+        faults,
+        fault_count,
+    }
+}
+
+/// Rows, trees, counts and log.
+fn contents(opened: &Opened, report: &mut Report<'_>) -> Result<(), StorageError> {
+    let Opened { source, stamp, shards, .. } = opened;
+    let config = EngineConfig {
+        node: stamp.node,
+        // Nothing is coordinated, so no dot is issued.
+        process: 0,
+        shards: ShardSet::all(*shards),
+        pending_bytes_max: usize::MAX,
+    };
+    let total = source.row_count()?;
+    report.begin("rows", total, false);
+    let mut counts = Vec::new();
+    for table in Table::ALL {
+        counts.push(format!("{} {}", check_rows(source, table, *shards, report)?, table.name()));
+    }
+    report.checked("rows", counts.join(", "));
+    report.begin("trees", total, false);
+    let trees = check_trees(source, config.clone(), report)?;
+    report.checked(
+        "hash trees and collections",
+        format!("{} keys, {} elements under them", trees.keys, trees.elements),
+    );
+    report.begin("census", 0, false);
+    let keys = check_census(source, *shards, report)?;
+    report.checked("census", format!("{keys} live keys"));
+    report.begin("log", total, false);
+    match source {
+        Source::Node { files, .. } => log(opened, files, config, report),
+        Source::Backup(backup) => log(opened, &backup.log(), config, report),
+    }
+}
+
+fn log(
+    opened: &Opened,
+    files: &impl Files,
+    config: EngineConfig,
+    report: &mut Report<'_>,
+) -> Result<(), StorageError> {
+    let check = check_log(&opened.source, files, opened.stamp.directory, config, report)?;
+    let found = &check.recovery;
+    let torn = match found.torn_bytes {
+        0 => String::new(),
+        torn => {
+            format!("; {torn} torn bytes at its end, which a crash leaves and a start cuts off")
+        }
+    };
+    report.checked(
+        "log beyond the index",
+        format!("{} records, {} bytes{torn}", found.records, found.bytes),
+    );
+    if check.replayed > 0 {
+        let keys = check.live_keys;
+        report
+            .checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
+    }
+    let aside = files.list()?.into_iter().filter(|name| name.starts_with("damaged-")).count();
+    if aside > 0 {
+        report.checked("segments kept aside", format!("{aside}, from damage of earlier starts"));
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Nodes that find one another by seeds, over real sockets on loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use membership::{Liveness, MemberState};
+use node::{Node, Settings};
+use replication::RequestError;
+use wire::{ClusterCall, MemberStatus};
+
+use crate::support::{add, ends, eventually, members};
+
+/// How a node of these tests is started.
+struct Start<'a> {
+    name: &'a str,
+    dir: &'a Path,
+    peer: SocketAddr,
+    seeds: Vec<SocketAddr>,
+    bootstrap: bool,
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A port that was free a moment ago.
+fn free() -> SocketAddr {
+    std::net::TcpListener::bind(any()).unwrap().local_addr().unwrap()
+}
+
+impl Start<'_> {
+    async fn node(&self) -> Node {
+        let settings = Settings {
+            name: Some(self.name.into()),
+            cluster: Some("ducks".into()),
+            data: Some(self.dir.join(self.name)),
+            secret: Some("the secret of this test".into()),
+            seeds: Some(self.seeds.iter().map(SocketAddr::to_string).collect()),
+            bootstrap: Some(self.bootstrap),
+            resp: Some(any()),
+            http: Some(any()),
+            peer: Some(self.peer),
+            loops: Some(1),
+            timeout_ms: Some(30_000),
+            ..Settings::default()
+        };
+        Node::start(settings.resolve().unwrap()).await.unwrap()
+    }
+}
+
+fn first<'a>(name: &'a str, dir: &'a Path) -> Start<'a> {
+    Start { name, dir, peer: any(), seeds: Vec::new(), bootstrap: true }
+}
+
+fn newcomer<'a>(name: &'a str, dir: &'a Path, seed: &Node) -> Start<'a> {
+    Start { name, dir, peer: any(), seeds: vec![seed.addresses().peer], bootstrap: false }
+}
+
+/// How `node` sees the member called `name`, if it has heard of it.
+async fn seen(node: &Node, name: &str) -> Option<MemberStatus> {
+    let status = node.datastore().status().await.ok()?;
+    status.members.into_iter().find(|member| member.name == name)
+}
+
+/// Waits until `node` sees the member as it should be.
+async fn sees(node: &Node, name: &str, what: impl Fn(&MemberStatus) -> bool) -> MemberStatus {
+    let text = format!("{} sees {name} as it is", node.name());
+    eventually(&text, async || seen(node, name).await.filter(|member| what(member))).await
+}
+
+#[tokio::test]
+async fn a_newcomer_is_known_to_all_serves_by_forwarding_and_owns_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    // It knows one of them, and comes to know the other.
+    let c = newcomer("c", dir.path(), &b).node().await;
+    ends("the ring", c.serving()).await;
+    for node in [&a, &b, &c] {
+        for name in ["a", "b", "c"] {
+            sees(node, name, |member| member.connected).await;
+        }
+    }
+    let acks = add(&*c.datastore(), "s", "x").await.unwrap().acks;
+    assert_eq!((acks.owners, acks.answered), (1, 1));
+    assert_eq!(members(&*b.datastore(), "s").await, ["x"]);
+    assert_eq!(a.datastore().status().await.unwrap().keys, 1);
+    let status = c.datastore().status().await.unwrap();
+    let own: Vec<_> = status.members.iter().map(|it| (it.state, it.partitions)).collect();
+    assert!(own.contains(&(MemberState::Up, 4096)) && own.contains(&(MemberState::Joining, 0)));
+    for node in [a, b, c] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_its_seed_a_node_waits_says_so_refuses_and_finds_it_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = free();
+    let waiting =
+        Start { name: "b", dir: dir.path(), peer: any(), seeds: vec![at], bootstrap: false };
+    let b = waiting.node().await;
+    let said = eventually("the seed was tried", async || {
+        let waiting = b.datastore().status().await.unwrap().waiting?;
+        waiting.contains("cannot connect").then_some(waiting)
+    })
+    .await;
+    assert!(said.contains(&at.to_string()) && said.contains("--bootstrap"), "{said}");
+    assert_eq!(b.waiting(), Some(said.clone()));
+    let refused = add(&*b.datastore(), "s", "x").await;
+    assert!(matches!(refused, Err(RequestError::Unreachable(why)) if why == said));
+    let a = Start { peer: at, ..first("a", dir.path()) }.node().await;
+    ends("the ring", b.serving()).await;
+    assert_eq!(b.waiting(), None);
+    add(&*b.datastore(), "s", "x").await.unwrap();
+    assert_eq!(members(&*a.datastore(), "s").await, ["x"]);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_starts_again_elsewhere_is_found_again_without_seeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    sees(&a, "b", |member| member.connected).await;
+    b.stop().await;
+    let at = free();
+    let again = Start { name: "b", dir: dir.path(), peer: at, seeds: Vec::new(), bootstrap: false };
+    let b = again.node().await;
+    // It knows the ring by itself.
+    assert_eq!(b.waiting(), None);
+    let b_seen = sees(&a, "b", |member| member.connected && member.generation == 2).await;
+    assert_eq!(b_seen.peer_address, at.to_string());
+    assert_eq!(b_seen.state, MemberState::Joining);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn clusters_bootstrapped_apart_refuse_each_other_and_serve_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let apart = Start { bootstrap: true, ..newcomer("z", dir.path(), &a) };
+    let z = apart.node().await;
+    // Only a newcomer that a takes in shows that z was there before and was not.
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    add(&*z.datastore(), "s", "z").await.unwrap();
+    add(&*a.datastore(), "s", "a").await.unwrap();
+    assert_eq!(members(&*a.datastore(), "s").await, ["a"]);
+    assert_eq!(members(&*z.datastore(), "s").await, ["z"]);
+    assert!(seen(&a, "z").await.is_none() && seen(&z, "a").await.is_none());
+    for node in [a, b, z] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn administrators_change_members_through_any_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    let c = newcomer("c", dir.path(), &a).node().await;
+    for node in [&b, &c] {
+        ends("the ring", node.serving()).await;
+    }
+    sees(&b, "c", |member| member.connected).await;
+    let member = |name: &str| name.to_owned();
+    let at_b = b.datastore();
+    at_b.cluster(ClusterCall::Join { member: member("c") }).await.unwrap();
+    at_b.cluster(ClusterCall::Weigh { member: member("c"), weight: 7 }).await.unwrap();
+    sees(&a, "c", |member| (member.state, member.weight) == (MemberState::Up, 7)).await;
+    let error = at_b.cluster(ClusterCall::Weigh { member: member("c"), weight: 0 }).await;
+    assert_eq!(error.unwrap_err().to_string(), "a weight of 0: it must be from 1 to 1000");
+    let error = at_b.cluster(ClusterCall::Join { member: member("x") }).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no member \"x\"; there are a, b, c");
+    let error = at_b.cluster(ClusterCall::Remove { member: member("c") }).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("can be reached: use `leave`, or stop it first"),
+        "{error}"
+    );
+
+    // It owns nothing: it has left at once, and serves nobody any more.
+    at_b.cluster(ClusterCall::Leave { member: member("c") }).await.unwrap();
+    sees(&a, "c", |member| member.state == MemberState::Left && !member.connected).await;
+    assert!(c.waiting().is_some_and(|why| why.contains("has left")));
+    let refused = add(&*c.datastore(), "s", "x").await;
+    assert!(matches!(refused, Err(RequestError::Unreachable(_))), "{refused:?}");
+    c.stop().await;
+
+    // A dead one is suspected, and can then be removed.
+    b.stop().await;
+    sees(&a, "b", |member| member.liveness == Liveness::Suspected).await;
+    a.datastore().cluster(ClusterCall::Remove { member: member("b") }).await.unwrap();
+    sees(&a, "b", |member| member.state == MemberState::Removed).await;
+    a.stop().await;
+}
+
+#[tokio::test]
+async fn a_weight_that_was_changed_outlives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    a.datastore().cluster(ClusterCall::Weigh { member: "a".into(), weight: 9 }).await.unwrap();
+    a.stop().await;
+    let a = first("a", dir.path()).node().await;
+    assert_eq!(seen(&a, "a").await.map(|member| (member.weight, member.generation)), Some((9, 2)));
+    a.stop().await;
+}
+
+#[tokio::test]
+async fn a_clone_of_a_living_nodes_disk_is_not_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    let b_seen = sees(&a, "b", |member| member.connected).await;
+    let clone = tempfile::tempdir().unwrap();
+    std::fs::create_dir(clone.path().join("b")).unwrap();
+    for file in ["stamp", "members"] {
+        let path = |dir: &Path| dir.join("b").join(file);
+        std::fs::copy(path(dir.path()), path(clone.path())).unwrap();
+    }
+    let twin = newcomer("b", clone.path(), &a).node().await;
+    // It has knocked, and whoever came after it is let in.
+    let c = newcomer("c", dir.path(), &a).node().await;
+    ends("the ring", c.serving()).await;
+    sees(&a, "c", |member| member.connected).await;
+    let still = seen(&a, "b").await.unwrap();
+    assert_eq!(still.peer_address, b_seen.peer_address);
+    assert_eq!((still.generation, still.connected), (1, true));
+    for node in [a, b, c, twin] {
+        node.stop().await;
+    }
+}

@@ -1,0 +1,255 @@
+//! Taking a backup.
+
+use std::ops::ControlFlow;
+
+use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, Manifest, ROWS, STAMP};
+use super::merged::Rows;
+use super::rows::RowsWriter;
+use super::{Backup, BackupError};
+use crate::log::SegmentPart;
+use crate::{DirectoryStamp, Files, IndexRead, SeamError, Table, check_row};
+
+/// Once the rows that changed come to this part of all rows, the next backup writes all. A guess:
+/// reading costs no more than twice, and so does the room.
+const CHANGES_MAX: u64 = 2;
+/// Bytes of the log read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A backup that is being taken into `files`.
+#[derive(Debug)]
+pub struct Taking<F> {
+    files: F,
+    previous: Option<Backup<F>>,
+    /// Why the backup before is not gone on from, though there is one.
+    unreadable: Option<BackupError>,
+    number: u64,
+    /// What this one consists of so far.
+    parts: Vec<BackupFile>,
+    log_end: u64,
+    directory: u64,
+}
+
+/// What was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What the backup consists of.
+    pub manifest: Manifest,
+    /// Rows that were written: all, or those that changed since the backup before.
+    pub rows_written: u64,
+    /// Rows that are damaged in the replica; they are in the backup as they are.
+    pub rows_damaged: u64,
+    /// Bytes that were written; the others are those of backups before.
+    pub bytes_written: u64,
+    /// Whether it goes on from the backup before.
+    pub is_incremental: bool,
+}
+
+impl<F: Files> Taking<F> {
+    /// Begins a backup of the data directory with this stamp. `before`: the same files as `files`,
+    /// to read what was backed up before.
+    pub fn begin(mut files: F, before: F, stamp: &DirectoryStamp) -> Result<Self, BackupError> {
+        let names = files.list().map_err(BackupError::files)?;
+        let is_ours = |name: &String| {
+            [MANIFEST, DRAFT].contains(&name.as_str())
+                || [ROWS, LOG, STAMP].iter().any(|kind| has_number(name, kind))
+        };
+        if let Some(foreign) = names.iter().find(|name| !is_ours(name)) {
+            return Err(BackupError::Foreign(foreign.clone()));
+        }
+        let (mut previous, mut unreadable, mut number) = (None, None, 1);
+        if let Some(manifest) = Manifest::read(&before)? {
+            number = manifest.number + 1;
+            let held = manifest.stamp(&before)?;
+            if held != *stamp {
+                let DirectoryStamp { cluster, node_name, .. } = held;
+                let what = if (&cluster, &node_name) == (&stamp.cluster, &stamp.node_name) {
+                    format!(
+                        "another data directory of node {node_name:?}, from before it was \
+                             started empty"
+                    )
+                } else {
+                    format!("node {node_name:?} of cluster {cluster:?}")
+                };
+                return Err(BackupError::Other(what));
+            }
+            match Backup::open(before) {
+                Ok(backup) if is_to_go_on(backup.manifest()) => previous = Some(backup),
+                Ok(_) => (),
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        let mut draft = Draft::begin(&mut files, format!("{STAMP}{number}"))?;
+        draft.append(stamp.text().as_bytes())?;
+        let parts = vec![draft.finish()?];
+        let directory = stamp.directory;
+        Ok(Self { files, previous, unreadable, number, parts, log_end: 0, directory })
+    }
+
+    /// Why a backup that is there could not be gone on from: all is written then.
+    pub const fn unreadable(&self) -> Option<&BackupError> {
+        self.unreadable.as_ref()
+    }
+
+    /// Copies `segments` of the log in `data`, which go up to `log_end`.
+    pub fn copy_log(
+        &mut self,
+        data: &impl Files,
+        segments: &[SegmentPart],
+        log_end: u64,
+    ) -> Result<(), BackupError> {
+        for SegmentPart { name, length } in segments {
+            let start = name.trim_start_matches(LOG);
+            let name_here = format!("{LOG}{}-{start}", self.number);
+            let mut draft = Draft::begin(&mut self.files, name_here)?;
+            while draft.length() < *length {
+                let left = usize::try_from(length - draft.length()).unwrap_or(usize::MAX);
+                let bytes = data.read(name, draft.length(), left.min(READ_BYTES));
+                let bytes = bytes.map_err(BackupError::Data)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                draft.append(&bytes)?;
+            }
+            self.parts.push(draft.finish()?);
+        }
+        self.log_end = log_end;
+        Ok(())
+    }
+
+    /// Writes the rows of `snapshot`, which must not change meanwhile: all, or those that changed.
+    /// `passed` is told how many rows were looked at and how many bytes were written, now and then,
+    /// and may stop it.
+    pub fn copy_rows(
+        self,
+        snapshot: &impl IndexRead,
+        taken_ms: u64,
+        passed: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Taken, BackupError> {
+        let Self { mut files, previous, number, mut parts, log_end, directory, .. } = self;
+        let writer = RowsWriter::begin(&mut files, format!("{ROWS}{number}"), directory)?;
+        let before = previous.as_ref().map(|backup| backup.rows_from((0, Vec::new())));
+        let before = before.transpose().map_err(BackupError::files)?;
+        let mut changes = Changes { writer, before, rows: 0, written: 0, damaged: 0 };
+        changes.advance()?;
+        for table in Table::ALL {
+            let mut result = Ok(());
+            let scanned = snapshot.scan(table, &[], &mut |key, record| {
+                result = changes.add(table, key, record).and_then(|()| {
+                    match passed(changes.rows, changes.writer.length()) {
+                        ControlFlow::Continue(()) => Ok(()),
+                        ControlFlow::Break(()) => Err(BackupError::Stopped),
+                    }
+                });
+                if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            result.and(scanned.map_err(BackupError::Data))?;
+        }
+        let Changes { rows, damaged, .. } = changes;
+        let (new, written) = changes.finish()?;
+        let bytes_written = new.length + parts.iter().map(|file| file.length).sum::<u64>();
+        let kept = previous.iter().flat_map(|backup| backup.manifest.files_of(ROWS).cloned());
+        parts.extend(kept);
+        parts.push(new);
+        let manifest = Manifest { number, taken_ms, directory, rows, log_end, files: parts };
+        replace(&mut files, &manifest).map_err(BackupError::files)?;
+        let is_incremental = previous.is_some();
+        Ok(Taken {
+            manifest,
+            rows_written: written,
+            rows_damaged: damaged,
+            bytes_written,
+            is_incremental,
+        })
+    }
+}
+
+/// What is written of rows that are given in order: those that the backup before does not have so, and
+/// which of its rows are gone.
+struct Changes<'a, F> {
+    writer: RowsWriter<'a, F>,
+    /// At the first row of the backup before that was not met yet; `None` at its end.
+    before: Option<Rows<'a, F>>,
+    rows: u64,
+    written: u64,
+    damaged: u64,
+}
+
+impl<F: Files> Changes<'_, F> {
+    fn add(&mut self, table: Table, key: &[u8], record: &[u8]) -> Result<(), BackupError> {
+        self.rows += 1;
+        self.damaged += u64::from(check_row(table, key, record).is_err());
+        let place = (table as u8, key);
+        self.gone_before(Some(place))?;
+        if let Some(old) = &self.before
+            && old.place() == place
+        {
+            let is_same = old.record == record;
+            self.advance()?;
+            if is_same {
+                return Ok(());
+            }
+        }
+        self.written += 1;
+        self.writer.push(table as u8, key, Some(record))
+    }
+
+    /// Writes that the rows of the backup before up to this place are gone; all that are left if there
+    /// is none.
+    fn gone_before(&mut self, place: Option<(u8, &[u8])>) -> Result<(), BackupError> {
+        while let Some(old) = &self.before
+            && place.is_none_or(|place| old.place() < place)
+        {
+            self.writer.push(old.table, &old.key, None)?;
+            self.written += 1;
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), BackupError> {
+        if let Some(old) = &mut self.before
+            && !old.advance().map_err(BackupError::files)?
+        {
+            self.before = None;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(BackupFile, u64), BackupError> {
+        self.gone_before(None)?;
+        Ok((self.writer.finish()?, self.written))
+    }
+}
+
+/// Replaces the manifest, and removes what it does not name.
+fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError> {
+    files.sync_directory()?;
+    files.remove(DRAFT)?;
+    files.append(DRAFT, manifest.text().as_bytes())?;
+    files.sync(DRAFT)?;
+    files.rename(DRAFT, MANIFEST)?;
+    files.sync_directory()?;
+    for name in files.list()? {
+        if name != MANIFEST && !manifest.files.iter().any(|file| file.name == name) {
+            files.remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the next backup writes changes only.
+fn is_to_go_on(manifest: &Manifest) -> bool {
+    let mut lengths = manifest.files_of(ROWS).map(|file| file.length);
+    let first = lengths.next().unwrap_or(0);
+    lengths.sum::<u64>() * CHANGES_MAX <= first
+}
+
+/// Whether `name` is `kind` and a number, with more after a hyphen or not.
+fn has_number(name: &str, kind: &str) -> bool {
+    let Some(rest) = name.strip_prefix(kind) else { return false };
+    let (number, rest) = rest.split_once('-').unwrap_or((rest, "0"));
+    let is_hexadecimal = rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    number.parse::<u64>().is_ok()
+        && is_hexadecimal
+        && (kind != LOG || name.matches('-').count() == 2)
+}
