@@ -80,6 +80,8 @@ pub struct Core {
     forwards: Forwards,
     anti_entropy: AntiEntropy,
     handover: Handover,
+    /// Whether it was looked what the process before left to be delivered.
+    is_begun: bool,
     /// In the first core of a node.
     registrar: Option<Registrar>,
     keeper: Option<Keeper>,
@@ -95,6 +97,7 @@ impl Core {
             keeper,
             anti_entropy: AntiEntropy::new(&config),
             handover: Handover::default(),
+            is_begun: false,
             shared: Shared::new(config, ownership),
             running: BTreeMap::new(),
             next_slot: 0,
@@ -539,6 +542,7 @@ impl Core {
                 Some(
                     Waiter::Delivered(_)
                     | Waiter::Redirected(_)
+                    | Waiter::OutboxOwners
                     | Waiter::Unkept(_)
                     | Waiter::Peer { .. }
                     | Waiter::Compared { .. }
@@ -598,6 +602,13 @@ impl Core {
                 };
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.listed(owner, page, &mut turn);
+            }
+            Some(Waiter::OutboxOwners) => {
+                let storage::Answer::OutboxOwners(owners) = answer else { return };
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                for owner in owners {
+                    self.delivery.rerouted(owner, &mut turn);
+                }
             }
             Some(Waiter::Redirected(number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -667,6 +678,11 @@ impl Core {
 
     /// Lets handovers and anti-entropy, which they want to compare partitions, go on.
     fn hand_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.is_begun, true) && !self.shared.ownership.is_first() {
+            // Those who are gone for good never come for it.
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            turn.store(Waiter::OutboxOwners, storage::Command::OutboxOwners);
+        }
         loop {
             let mut turn = Turn::new(&mut self.shared, now, effects);
             self.handover.look(&mut turn);

@@ -200,6 +200,7 @@ pub(crate) fn answer(
         | Answer::Refused(_)
         | Answer::Durable
         | Answer::Outbox(_)
+        | Answer::OutboxOwners(_)
         | Answer::IsEmpty(_)
         | Answer::Forgotten { .. }
         | Answer::Conflicts(_)

@@ -44,6 +44,8 @@ pub(crate) enum Waiter {
     Delivery(NodeId),
     /// A delta that the disk refused, tried again.
     Unkept(u64),
+    /// Delivery, for whom anything is kept, when the core begins.
+    OutboxOwners,
     /// Delivery, for what is kept for the owners of now in place of one that is none any more.
     Redirected(u64),
     /// Delivery, for the deletion of what this owner acknowledged.

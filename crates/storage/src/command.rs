@@ -147,6 +147,8 @@ pub enum Command {
         /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
         notes: Vec<(Bytes, Bytes)>,
     },
+    /// For whom anything is pending in the outbox.
+    OutboxOwners,
     /// Answered by [`Answer::Durable`] once all that is visible now is.
     Sync,
     /// Asks whether anything is held of a partition's keys, what is left of deleted ones included.
@@ -341,6 +343,8 @@ pub enum Answer {
     Refused(UpdateError),
     /// What the command wrote is as durable as was asked.
     Durable,
+    /// For whom something is pending, ascending.
+    OutboxOwners(Vec<NodeId>),
     /// Whether nothing is held.
     IsEmpty(bool),
     /// Keys were dropped.

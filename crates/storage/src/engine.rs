@@ -203,6 +203,10 @@ impl<R: IndexRead> Engine<R> {
             Command::Note { notes } => self.note(notes).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
+            Command::OutboxOwners => {
+                answers.push((ticket, Answer::OutboxOwners(self.census.owners().collect())));
+                Ok(())
+            }
             Command::Sync => {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
                 Ok(())
