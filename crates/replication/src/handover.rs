@@ -303,7 +303,9 @@ impl Handover {
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         for (_, asked) in self.asked.extract_if(.., |(_, of), _| *of == node) {
-            asked.number.map(|number| turn.shared.forget_ask(number));
+            if let Some(number) = asked.number {
+                turn.shared.forget_ask(number);
+            }
         }
     }
 
@@ -314,7 +316,9 @@ impl Handover {
         let is_late =
             |asked: &Asked| asked.is_answered || now_ms.saturating_sub(asked.at_ms) >= patience_ms;
         for (_, asked) in self.asked.extract_if(.., |_, asked| is_late(asked)) {
-            asked.number.map(|number| turn.shared.forget_ask(number));
+            if let Some(number) = asked.number {
+                turn.shared.forget_ask(number);
+            }
         }
         self.pulls.values_mut().for_each(Pull::begin_anew);
         self.departures.values_mut().for_each(Departure::begin_anew);

@@ -106,7 +106,7 @@ fn leaves(sim: &Sim, nodes: &[usize]) -> PlanChange {
 
 fn settle(sim: &mut Sim) {
     sim.run_until_quiet();
-    sim.unrest().unwrap();
+    sim.unrest().expect("it comes to rest");
 }
 
 /// Three nodes become five and then three again; each key is read at every node all the while.
