@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use clock::NodeId;
 use ring::Ring;
 use storage::{StorageError, Ticket};
-use values::Key;
+use values::{ExpiryOp, Key, Operation, Scope};
 
 use crate::{
     Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
@@ -57,6 +57,9 @@ impl Running {
     }
 }
 
+/// For so long each owner leaves what is due to those before it. A guess.
+const SWEEP_TURN_MS: u64 = 5_000;
+
 /// Coordinators, replica and outbox delivery of one event loop of a node.
 #[derive(Debug)]
 pub struct Core {
@@ -75,6 +78,8 @@ pub struct Core {
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
+    /// Keys that are to be read from all owners, so that what they lack is repaired.
+    stale: Vec<Key>,
     anti_entropy: AntiEntropy,
     /// In the first core of a node.
     registrar: Option<Registrar>,
@@ -97,6 +102,7 @@ impl Core {
             delivery: Delivery::default(),
             unkept: Unkept::default(),
             forwards: Forwards::default(),
+            stale: Vec::new(),
         }
     }
 
@@ -120,6 +126,7 @@ impl Core {
                     registrar.link_up(node, &mut turn);
                 }
             }
+            Event::Due { keys } => self.due(&keys, now, effects),
             Event::Ring(ring) => self.shared.ring = ring,
             Event::Names(names) => self.shared.config.names = names,
             Event::Suspected { node, suspected } => {
@@ -128,6 +135,13 @@ impl Core {
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
+        }
+        for key in std::mem::take(&mut self.stale) {
+            if !self.is_full(false) {
+                let mut read = Request::get(key, Scope::Whole);
+                read.level.r = Some(self.shared.buckets.of_key(&read.key).policy.n);
+                self.request(Origin::Core, read, None, now, effects);
+            }
         }
     }
 
@@ -243,6 +257,28 @@ impl Core {
             },
         };
         turn.reply_to(id, reply.map(Reply::Buckets));
+    }
+
+    /// Begins to remove what is due of keys: as the first of their owners, or as one of the others
+    /// where those before it have had the time to do it.
+    fn due(&mut self, keys: &[(Key, u64)], now: Now, effects: &mut Vec<Effect>) {
+        let present_ms = Turn::new(&mut self.shared, now, effects).present().millis();
+        for (key, deadline_ms) in keys {
+            if self.shared.buckets.is_gone(key) || self.is_full(true) {
+                continue;
+            }
+            let policy = self.shared.buckets.of_key(key).policy;
+            let owners = self.shared.owners(key, policy.n);
+            let place = owners.iter().position(|owner| *owner == self.shared.config.node);
+            let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
+            let waited_ms = present_ms.saturating_sub(*deadline_ms);
+            let in_reach = owners.iter().filter(|&&owner| self.shared.is_in_reach(owner)).count();
+            if waited_ms < place * SWEEP_TURN_MS || in_reach < usize::from(policy.r) {
+                continue;
+            }
+            let sweep = Request::update(key.clone(), Operation::Expiry(ExpiryOp::Sweep));
+            self.request(Origin::Core, sweep, None, now, effects);
+        }
     }
 
     /// Begins a request on a key, here or at a replica of the key, once `after` lets it pass.
@@ -376,6 +412,7 @@ impl Core {
         for owner in std::mem::take(&mut turn.deferred) {
             self.delivery.deferred(owner, &mut turn);
         }
+        self.stale.append(&mut turn.stale);
         for (owner, key, delta) in std::mem::take(&mut turn.unkept) {
             self.unkept.keep(owner, key, delta, &mut turn);
         }

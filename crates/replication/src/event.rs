@@ -107,6 +107,11 @@ pub enum Event {
         /// With what.
         answer: storage::Answer,
     },
+    /// These keys have something due, since the times beside them, in milliseconds since 1970.
+    Due {
+        /// Keys with their earliest deadlines.
+        keys: Vec<(Key, u64)>,
+    },
     /// Keys are placed by this ring from now on.
     Ring(Ring),
     /// What the members are called.

@@ -65,6 +65,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         jumps: random.chance(300),
         pauses: random.chance(300),
         name_bytes: *random.pick(&[0, 300]),
+        deadlines: if seed % 2 == 0 { 200 } else { 0 },
     };
     (options, workload)
 }

@@ -543,6 +543,39 @@ fn a_change_is_known_to_all_within_twice_log2_n_rounds() {
     }
 }
 
+/// A small form of what `examples/spread.rs` measures up to 1,000 nodes.
+#[test]
+fn a_dead_node_is_suspected_by_all_of_many_within_ten_seconds() {
+    let mut network = Network::founded(1, 60);
+    network.faults = ORDINARY;
+    network.encoded = false;
+    network.run(60_000);
+    network.forget_outcomes();
+    network.kill(7);
+    network.run(10_000);
+    for host in (1..=60).filter(|&host| host != 7) {
+        let said: Vec<&Outcome> = network.outcomes(host).iter().map(|(_, it)| it).collect();
+        assert_eq!(said, [&Outcome::Liveness(NodeId(7), Liveness::Suspected)], "host {host}");
+    }
+}
+
+#[test]
+fn a_start_that_is_met_is_known_after_a_moment_and_not_after_a_round() {
+    let mut network = Network::founded(1, 3);
+    network.run(20_000);
+    network.kill(3);
+    network.restart(3);
+    let incarnation = network.gossip(3).own().entry.incarnation;
+    let known = |network: &Network| network.member(1, 3).unwrap().incarnation;
+    assert_ne!(known(&network), incarnation);
+    // Nothing has gone by; the second time it is no news.
+    for _ in 0..2 {
+        network.step(1, Event::Met { node: NodeId(3), incarnation });
+        network.run(0);
+        assert_eq!(known(&network), incarnation);
+    }
+}
+
 #[test]
 fn in_an_hour_of_jitter_and_loss_nobody_is_suspected_who_lives() {
     let mut network = Network::founded(1, 10);
