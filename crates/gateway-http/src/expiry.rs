@@ -121,6 +121,7 @@ fn answered(mut document: Value, key: &Key, answer: &Answer) -> Response {
         StatusCode::ACCEPTED
     };
     let mut response = json_response(status, &document);
-    describe(response.headers_mut(), answer, Tag::BYTES);
+    // It has no context of its own to write with.
+    describe(response.headers_mut(), answer, Tag::EXPIRY);
     response
 }

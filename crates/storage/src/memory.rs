@@ -32,8 +32,16 @@ impl MemoryEngine {
 
     /// Executes a command and makes what it wrote durable; returns all its answers.
     pub fn execute_now(&mut self, command: Command) -> Vec<Answer> {
+        self.execute_all([command])
+    }
+
+    /// Executes commands and makes what all of them wrote durable together; returns all answers, those
+    /// that waited for that last.
+    pub fn execute_all(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<Answer> {
         let mut answers = Vec::new();
-        self.single.execute(Ticket(0), command, &mut answers);
+        for command in commands {
+            self.single.execute(Ticket(0), command, &mut answers);
+        }
         self.write(&mut answers);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }

@@ -1,14 +1,17 @@
 //! Two replicas of everything, and what they send one another.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use clock::{ClusterSecret, NodeId};
+use clock::{CausalContext, ClusterSecret, NodeId, Stamp};
 use replication::{
     AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Counters, Effect, Event,
     Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
 };
 use ring::{Member, Partition, PartitionCount, Ring};
-use storage::{Answer, Command, EngineConfig, MemoryEngine, ShardSet, Shards, TreeNode};
+use storage::{
+    Answer, Command, Durability, EngineConfig, MemoryEngine, ShardSet, Shards, TreeNode,
+};
 use values::{Delta, Key, Limits, Operation, Scope, View};
 
 pub(crate) const A: usize = 0;
@@ -214,17 +217,8 @@ impl Pair {
         key: &Key,
         operation: Operation,
     ) -> Option<Delta> {
-        let command = Command::Update {
-            key: key.clone(),
-            operation,
-            lifetime: values::Lifetime::Usual,
-            observed: self.view(side, key).value.context(values::Tag::BYTES).clone(),
-            shown: None,
-            stamp: clock::Stamp::from_millis(self.now_ms),
-            named: None,
-            limits: std::sync::Arc::new(Limits::default()),
-            durability: storage::Durability::Sync,
-        };
+        let seen = self.view(side, key).value.context(values::Tag::BYTES).clone();
+        let command = update(key, operation, seen, self.now_ms);
         self.now_ms += 1;
         match self.sides[side].engine.execute_now(command).swap_remove(0) {
             Answer::Prepared { delta, .. } => Some(delta),
@@ -234,9 +228,26 @@ impl Pair {
     }
 
     pub(crate) fn merge(&mut self, side: usize, key: &Key, delta: Delta) {
-        let durability = storage::Durability::Sync;
-        let command = Command::Merge { key: key.clone(), delta, show: None, durability };
-        assert_eq!(self.sides[side].engine.execute_now(command), [Answer::Merged(None)]);
+        let answers = self.sides[side].engine.execute_now(merge(key, delta));
+        assert_eq!(answers, [Answer::Merged(None)]);
+    }
+
+    /// Writes many keys at both, for the first time.
+    pub(crate) fn fill(&mut self, keys: &[Key], operation: &Operation) {
+        for keys in keys.chunks(10_000) {
+            let nothing = CausalContext::default;
+            let updates =
+                keys.iter().map(|key| update(key, operation.clone(), nothing(), self.now_ms));
+            let answers = self.sides[A].engine.execute_all(updates);
+            let deltas = answers.into_iter().filter_map(|answer| match answer {
+                Answer::Prepared { delta, .. } => Some(delta),
+                _ => None,
+            });
+            let merges: Vec<Command> =
+                keys.iter().zip(deltas).map(|(key, delta)| merge(key, delta)).collect();
+            assert_eq!(merges.len(), keys.len());
+            self.sides[B].engine.execute_all(merges);
+        }
     }
 
     /// Writes at both.
@@ -281,4 +292,22 @@ impl Pair {
         self.settle();
         assert_eq!(self.roots(A), self.roots(B));
     }
+}
+
+fn update(key: &Key, operation: Operation, observed: CausalContext, now_ms: u64) -> Command {
+    Command::Update {
+        key: key.clone(),
+        operation,
+        lifetime: values::Lifetime::Usual,
+        observed,
+        shown: None,
+        stamp: Stamp::from_millis(now_ms),
+        named: None,
+        limits: Arc::new(Limits::default()),
+        durability: Durability::Sync,
+    }
+}
+
+fn merge(key: &Key, delta: Delta) -> Command {
+    Command::Merge { key: key.clone(), delta, show: None, durability: Durability::Sync }
 }

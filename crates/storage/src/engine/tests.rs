@@ -8,12 +8,14 @@ mod disk;
 mod dots;
 mod durability;
 mod element_trees;
+mod expiry;
 mod notes;
 mod outbox;
 mod restored;
 mod rows;
 mod sweep;
 mod trees;
+mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -38,8 +38,6 @@ struct Promised {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     /// After the loss of power: everything acknowledged as `sync`, everything that an interval's sync
     /// covered. After the end of the process: everything acknowledged but as `none`. In either case
     /// what is there is what was given first, without a gap.
