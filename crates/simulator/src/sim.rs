@@ -3,15 +3,17 @@
 
 pub(crate) mod events;
 mod faults;
+mod membership;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
-    Event, Message, PolicyTable, Reply, Request, RequestError,
+    Event, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
 };
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
     SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
@@ -109,12 +111,15 @@ struct Node {
     skew_ms: i64,
     /// What waits for a paused node; `None` for one that is not.
     paused: Option<Vec<Happening>>,
+    /// Whether it never starts again.
+    is_gone: bool,
 }
 
 /// A simulated cluster.
 #[derive(Debug)]
 pub struct Sim {
     options: SimOptions,
+    /// The placement that the cluster began with.
     ring: Ring,
     nodes: Vec<Node>,
     network: Network,
@@ -150,6 +155,7 @@ impl Sim {
             life: 0,
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
             paused: None,
+            is_gone: false,
         });
         let nodes = nodes.collect();
         let network = Network::new(options.network, random.split());
@@ -313,7 +319,7 @@ impl Sim {
         }
         let latest = self.now_ms + 3_600_000;
         while self.happen_next(u64::MAX) {
-            assert!(self.now_ms < latest, "the cluster does not come to rest");
+            assert!(self.now_ms < latest, "the cluster does not come to rest: {:?}", self.unrest());
         }
     }
 
@@ -372,11 +378,6 @@ impl Sim {
         self.nodes.len()
     }
 
-    /// The placement.
-    pub const fn ring(&self) -> &Ring {
-        &self.ring
-    }
-
     /// The bucket policy.
     pub const fn policy(&self) -> BucketPolicy {
         self.options.policy
@@ -392,7 +393,9 @@ impl Sim {
     /// The numbers of all nodes in the order in which they would serve `key`.
     pub fn preference_list(&self, key: &Key) -> Vec<usize> {
         let partition = self.ring.partition(ring::Token::of(key.bucket(), key.key()));
-        self.ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
+        let ring =
+            self.any_ownership().map_or(&self.ring, |ownership| ownership.present(partition));
+        ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
     }
 
     /// Whether a node runs.
@@ -461,6 +464,7 @@ impl Sim {
 
     fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
+        let seed = self.any_ownership().cloned();
         let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
         let state = &mut self.nodes[node];
         let config = EngineConfig {
@@ -479,6 +483,12 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
+        let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
+        // Without a record of its own a node has what another tells it, as one that joins.
+        let ownership = match kept {
+            Some(kept) => Arc::new(kept),
+            None => seed.unwrap_or_else(|| Arc::new(Ownership::new(self.ring.clone()))),
+        };
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
         engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
@@ -487,18 +497,19 @@ impl Sim {
             shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             anti_entropy: self.options.anti_entropy,
             incarnation: self.random.next(),
-            names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
+            names: ownership.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
             limits: Limits::default(),
+            spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
             requests_max: self.options.requests_max,
             deliveries_max: 16,
         };
         state.process = Some(Process {
-            core: Core::new(core, self.ring.clone()),
+            core: Core::new(core, ownership),
             engine,
             log,
             committing: false,

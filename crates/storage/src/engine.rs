@@ -17,6 +17,7 @@ mod conflicts;
 mod disk;
 mod element_tree;
 mod expiry;
+mod forget;
 mod listing;
 mod look;
 mod merge;
@@ -223,6 +224,24 @@ impl<R: IndexRead> Engine<R> {
             Command::Note { notes } => self.note(notes).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
+            Command::OutboxOwners => {
+                answers.push((ticket, Answer::OutboxOwners(self.census.owners().collect())));
+                Ok(())
+            }
+            Command::Sync => {
+                self.settle(ticket, Answer::Durable, Durability::Sync, answers);
+                Ok(())
+            }
+            Command::IsEmpty { partition } => self.is_empty(partition).map(|is_empty| {
+                answers.push((ticket, Answer::IsEmpty(is_empty)));
+            }),
+            Command::Forget { partition, limit } => {
+                self.forget(partition, limit).map(|(keys, is_last)| {
+                    let answer = Answer::Forgotten { keys, is_last };
+                    // Lost, it is dropped again: that is worth no sync of its own.
+                    self.settle(ticket, answer, Durability::Interval, answers);
+                })
+            }
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { key, view, pending_for }));

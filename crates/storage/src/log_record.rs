@@ -28,6 +28,8 @@ pub(crate) enum RecordOut<'a> {
     Note(&'a [(Bytes, Bytes)]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),
+    /// All that was held of the key with this header row was dropped.
+    Forget(&'a [u8]),
 }
 
 /// What is read.
@@ -38,6 +40,7 @@ pub(crate) enum RecordIn {
     Delivered(OutboxPosition, u128),
     Note(Vec<(Bytes, Bytes)>),
     Probe(Blob),
+    Forget(Vec<u8>),
 }
 
 /// Appends a frame with this record to `batch`.

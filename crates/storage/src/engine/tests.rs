@@ -9,6 +9,7 @@ mod dots;
 mod durability;
 mod element_trees;
 mod expiry;
+mod forget;
 mod notes;
 mod outbox;
 mod restored;

@@ -5,6 +5,7 @@ use values::Key;
 use super::rows::{delta_shown, key_shown};
 use super::shown;
 use crate::log_record::{self, RecordIn};
+use crate::row_key::RowKey;
 use crate::{Shard, record_shard};
 
 /// What a record says.
@@ -35,6 +36,11 @@ pub fn show_record(record: &[u8]) -> RecordShown {
         Some(RecordIn::Note(notes)) => {
             let names: Vec<String> = notes.iter().map(|(name, _)| shown(name)).collect();
             (None, format!("note {}", names.join(", ")))
+        }
+        Some(RecordIn::Forget(row_key)) => {
+            let key = RowKey::read(&row_key).and_then(|at| at.short_key());
+            let what = key.as_ref().map_or_else(|| "a key with a long name".into(), key_shown);
+            (key, format!("drop what was held of {what}"))
         }
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
