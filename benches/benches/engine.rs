@@ -82,6 +82,7 @@ impl Replica {
         self.execute(Command::Update {
             key,
             operation,
+            lifetime: values::Lifetime::Usual,
             observed,
             shown,
             stamp,

@@ -29,6 +29,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         complain("error: --id is for commands that write a value; leave it out");
         return Ok(ExitCode::from(2));
     }
+    if options.ttl.is_some() && !options.command.is_write() {
+        complain("error: --ttl is for commands that write a value; leave it out");
+        return Ok(ExitCode::from(2));
+    }
     match options.command {
         Command::Start(start) => serve::start(start),
         Command::Dev(dev) => serve::dev(dev),
@@ -79,6 +83,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Some(id) => bucket.named(id),
                 None => bucket,
             };
+            let bucket = bucket.living(options.ttl.unwrap_or_default());
             let code = match command {
                 Command::Ring { key, .. } => cluster::ring(&printer, &*datastore, name, key).await,
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use node::MemberSettings;
 use replication::RequestName;
-use values::Tag;
+use values::{Deadline, Lifetime, Tag};
 
 use crate::demo::StrategyName;
 use maintenance::{BackupOptions, DebugCommand, RestoreOptions, VerifyOptions};
@@ -56,6 +56,15 @@ pub(crate) struct Options {
         help_heading = "Client options"
     )]
     pub(crate) id: Option<RequestName>,
+    /// How long what is written lives: seconds, or `keep` for as long as the key.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        value_parser = lifetime,
+        help_heading = "Client options"
+    )]
+    pub(crate) ttl: Option<Lifetime>,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true, help_heading = "Client options")]
     pub(crate) json: bool,
@@ -99,6 +108,23 @@ pub(crate) enum Command {
         /// The context of an earlier get or put.
         #[arg(long)]
         context: Option<String>,
+    },
+    /// Have all that is observed of a key end so many seconds from now.
+    Expire {
+        /// The key.
+        key: String,
+        /// Seconds.
+        seconds: u32,
+    },
+    /// Show how long a key has left.
+    Ttl {
+        /// The key.
+        key: String,
+    },
+    /// Take the deadline of a key away.
+    Persist {
+        /// The key.
+        key: String,
     },
     /// Registers: last writer wins, and increments add up.
     #[command(subcommand)]
@@ -202,7 +228,11 @@ impl Command {
     /// Whether it writes a value, in one request.
     pub(crate) const fn is_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Del { .. } | Self::Resolve { .. } => true,
+            Self::Put { .. }
+            | Self::Del { .. }
+            | Self::Expire { .. }
+            | Self::Persist { .. }
+            | Self::Resolve { .. } => true,
             Self::Register(command) => !matches!(command, RegisterCommand::Get { .. }),
             Self::Counter(command) => !matches!(command, CounterCommand::Get { .. }),
             Self::Set(SetCommand::Elements(command)) | Self::Gset(command) => {
@@ -217,6 +247,7 @@ impl Command {
             | Self::Dev(_)
             | Self::Demo(_)
             | Self::Get { .. }
+            | Self::Ttl { .. }
             | Self::Context { .. }
             | Self::Ring { .. }
             | Self::Bucket(_)
@@ -290,6 +321,15 @@ pub(crate) struct StartOptions {
     /// A file with the secret that all nodes of the cluster share (readable by its owner only).
     #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    let seconds = text.parse::<u32>().ok().filter(|seconds| *seconds > 0);
+    match (text, seconds) {
+        ("keep", _) => Ok(Lifetime::Keep),
+        (_, Some(seconds)) => Ok(Lifetime::Ends(Deadline::In(u64::from(seconds) * 1_000))),
+        _ => Err("give seconds, at least 1, or keep".into()),
+    }
 }
 
 fn update_name(text: &str) -> Result<RequestName, String> {
@@ -393,7 +433,8 @@ const BUCKET_FIELDS: &str = "Fields:
   durability       sync, interval or none
   value_bytes_max  longest value; 0 for the node's own limit
   siblings_max     most siblings that a put may leave; 0 for the node's own limit
-  siblings_soft    above so many siblings a put is reported; 0 for the node's own limit";
+  siblings_soft    above so many siblings a put is reported; 0 for the node's own limit
+  ttl              seconds that what is written lives; 0 for without end";
 
 fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write FIELD=VALUE, as in r=1")?;

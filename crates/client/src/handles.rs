@@ -4,6 +4,7 @@
 //! [`Bucket`] go with each request of its handles, its name with each update.
 
 mod collections;
+mod expiry;
 mod raw;
 mod registers;
 
@@ -11,9 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use replication::{Action, Answer, Level, Request, RequestError, RequestName};
-use values::{Blob, InvalidKey, Key, Operation, Scope};
+use values::{Blob, InvalidKey, Key, Lifetime, Operation, Scope};
 
 pub use collections::{CartHandle, GsetHandle, MapHandle, SetHandle};
+pub use expiry::TimeToLive;
 pub use raw::{RawHandle, RawValue, Siblings};
 pub use registers::{CounterHandle, RegisterHandle};
 
@@ -27,6 +29,7 @@ pub struct Bucket {
     level: Level,
     timeout_ms: Option<u32>,
     update_name: Option<RequestName>,
+    lifetime: Lifetime,
 }
 
 macro_rules! handles {
@@ -44,7 +47,8 @@ impl Bucket {
     /// The bucket `name` of `datastore`.
     pub fn new(datastore: Arc<dyn Datastore>, name: impl Into<Bytes>) -> Self {
         let (level, timeout_ms, update_name) = (Level::default(), None, None);
-        Self { datastore, name: name.into(), level, timeout_ms, update_name }
+        let lifetime = Lifetime::Usual;
+        Self { datastore, name: name.into(), level, timeout_ms, update_name, lifetime }
     }
 
     /// The same bucket, asked at another level.
@@ -73,6 +77,13 @@ impl Bucket {
     /// Whether its updates have a name that the application chose.
     pub const fn is_named(&self) -> bool {
         self.update_name.is_some()
+    }
+
+    /// The same bucket, with what its updates do to the time to live of their keys.
+    #[must_use]
+    pub const fn living(mut self, lifetime: Lifetime) -> Self {
+        self.lifetime = lifetime;
+        self
     }
 
     /// Does `operation` on `key`, of whatever type.
@@ -108,10 +119,11 @@ pub(crate) struct Handle {
 
 impl Handle {
     async fn send(&self, request: Request) -> Result<Answer, RequestError> {
-        let Bucket { datastore, level, timeout_ms, update_name, .. } = &self.bucket;
+        let Bucket { datastore, level, timeout_ms, update_name, lifetime, .. } = &self.bucket;
         let is_update = matches!(request.action, Action::Update(_));
         let name = update_name.clone().filter(|_| is_update);
-        let request = Request { level: *level, timeout_ms: *timeout_ms, name, ..request };
+        let (level, timeout_ms, lifetime) = (*level, *timeout_ms, *lifetime);
+        let request = Request { level, timeout_ms, name, lifetime, ..request };
         datastore.request(request).await
     }
 

@@ -36,7 +36,7 @@ pub use conflicts::{InvalidConflictCursor, conflict_cursor, parse_conflict_curso
 pub use datastore::Datastore;
 pub use handles::{
     Bucket, CartHandle, CounterHandle, GsetHandle, MapHandle, RawHandle, RawValue, RegisterHandle,
-    SetHandle, Siblings,
+    SetHandle, Siblings, TimeToLive,
 };
 pub use memory::MemoryDatastore;
 pub use native::{Client, ConnectError};

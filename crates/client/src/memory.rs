@@ -122,7 +122,10 @@ impl MemoryDatastore {
                 };
                 let mint = Mint { actor, stamp };
                 let view = View::of(value.clone());
-                let prepared = operation.prepare(&view, &observed, mint, &bucket.limits)?;
+                let lifetime = bucket.policy.lifetime(request.lifetime);
+                let living = (lifetime, actor);
+                let prepared =
+                    operation.prepare_living(living, &view, &observed, mint, &bucket.limits)?;
                 value.apply(&prepared.delta);
                 (changed, repeated) = (prepared.changed, prepared.repeated);
                 if let Operation::Bytes(BytesOp::Put(_)) = operation {
@@ -131,7 +134,8 @@ impl MemoryDatastore {
                 operation.scope()
             }
         };
-        let value = replica.values.get(&request.key).cloned().unwrap_or_default();
+        let mut value = replica.values.get(&request.key).cloned().unwrap_or_default();
+        value.expire(stamp.millis());
         let contexts = if request.want_context {
             let put = match &request.action {
                 Action::Update(Operation::Bytes(BytesOp::Put(put))) => Some((&observed, put)),

@@ -13,12 +13,12 @@ use replication::{Action, Answer, Request, RequestError, RequestName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use values::{BytesOp, Key, Operation};
+use values::{BytesOp, Key, Lifetime, Operation};
 
 use crate::gateway::{Body, Gateway, Shared, json_response};
 use crate::headers::{ACKS, CONTEXT, REPEATED};
 use crate::json::Text;
-use crate::parameters::{Asked, Parameters};
+use crate::parameters::{Asked, Parameters, lifetime};
 use crate::problem::Problem;
 use crate::typed::{Kind, Part};
 use crate::{raw, typed};
@@ -50,7 +50,17 @@ struct Item<'a> {
     #[serde(default)]
     delete: bool,
     context: Option<String>,
+    /// Seconds, or "keep".
+    ttl: Option<Ttl>,
     id: Option<String>,
+}
+
+/// A number, or a word.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ttl {
+    Seconds(u64),
+    Word(String),
 }
 
 fn default_bucket() -> Text {
@@ -176,11 +186,22 @@ fn read(item: Item<'_>, asked: Asked) -> Result<(Request, Shape), Problem> {
         }
         None => None,
     };
+    let lifetime = match item.ttl {
+        None => Lifetime::Usual,
+        Some(_) if matches!(shape, Shape::RawGet | Shape::Get(_) | Shape::Delete(_)) => {
+            return Err(refused("a ttl is for what adds"));
+        }
+        Some(Ttl::Word(word)) => lifetime(&word).map_err(|why| refused(&why))?,
+        Some(Ttl::Seconds(seconds)) => {
+            lifetime(&seconds.to_string()).map_err(|why| refused(&why))?
+        }
+    };
     let request = Request {
         key,
         action,
         context: item.context.map(ContextToken::from),
         name,
+        lifetime,
         level: asked.level,
         timeout_ms: asked.timeout_ms,
         want_context: true,

@@ -51,6 +51,7 @@ impl Gateway {
             action,
             context,
             name,
+            lifetime: asked.lifetime,
             level: asked.level,
             timeout_ms: asked.timeout_ms,
             want_context: true,

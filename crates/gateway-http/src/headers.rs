@@ -16,6 +16,8 @@ pub(crate) const ACKS: HeaderName = HeaderName::from_static("merganser-acks");
 pub(crate) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// Whether a write had been done before, under the same name.
 pub(crate) const REPEATED: HeaderName = HeaderName::from_static("merganser-repeated");
+/// How many milliseconds the key has left, where it ends.
+pub(crate) const TTL_MS: HeaderName = HeaderName::from_static("merganser-ttl-ms");
 /// How many siblings a put left, where they are more than the soft limit.
 pub(crate) const SIBLINGS: HeaderName = HeaderName::from_static("merganser-siblings");
 
@@ -62,6 +64,10 @@ pub(crate) fn describe(headers: &mut HeaderMap, answer: &Answer, tag: Tag) {
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(SIBLINGS, value);
         }
+    }
+    let now_ms = answer.time.millis();
+    if let Some(deadline_ms) = answer.view.deadline_ms(now_ms) {
+        headers.insert(TTL_MS, HeaderValue::from(deadline_ms - now_ms));
     }
     let acks = answer.acks;
     let mut text = format!(

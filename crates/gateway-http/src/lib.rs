@@ -14,6 +14,7 @@ mod buckets;
 mod comparisons;
 mod conflicts;
 mod connection;
+mod expiry;
 mod explain;
 mod gateway;
 mod headers;

@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use replication::Level;
+use values::{Deadline, Lifetime};
 
 use crate::address::decode;
 use crate::problem::Problem;
@@ -22,6 +23,8 @@ pub(crate) struct Parameters {
 pub(crate) struct Asked {
     pub(crate) level: Level,
     pub(crate) timeout_ms: Option<u32>,
+    /// Of a write that adds: what it does to the key's time to live.
+    pub(crate) lifetime: Lifetime,
 }
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -100,7 +103,17 @@ impl Parameters {
                     .into(),
             ));
         }
-        Ok(Asked { level, timeout_ms })
+        Ok(Asked { level, timeout_ms, lifetime: Lifetime::Usual })
+    }
+
+    /// The same with `ttl`: seconds, or `keep`.
+    pub(crate) fn asked_of_write(&mut self) -> Result<Asked, Problem> {
+        let asked = self.asked()?;
+        let lifetime = match self.take("ttl") {
+            None => Lifetime::Usual,
+            Some(text) => lifetime(&String::from_utf8_lossy(&text)).map_err(refused)?,
+        };
+        Ok(Asked { lifetime, ..asked })
     }
 
     /// Refuses parameters that nobody took.
@@ -112,6 +125,18 @@ impl Parameters {
             format!("this address takes {}", self.known.join(", "))
         };
         Err(refused(format!("unknown parameter {name:?}; {known}")))
+    }
+}
+
+/// What `ttl` says: a number of seconds, at least 1, or `keep`.
+pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
+    // `parse` would take a plus sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse::<u32>().ok().filter(|seconds| digits && *seconds > 0);
+    match (text, seconds) {
+        ("keep", _) => Ok(Lifetime::Keep),
+        (_, Some(seconds)) => Ok(Lifetime::Ends(Deadline::In(u64::from(seconds) * 1_000))),
+        _ => Err(format!("ttl={text}; give 1 to {} seconds, or keep", u32::MAX)),
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) async fn put(
     headers: HeaderMap,
     Body(value): Body,
 ) -> Result<Response, Problem> {
-    let asked = parameters.asked()?;
+    let asked = parameters.asked_of_write()?;
     parameters.finish()?;
     let action = Action::Update(Operation::Bytes(BytesOp::Put(value)));
     let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;

@@ -17,7 +17,9 @@ use crate::gateway::Gateway;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
-use crate::{admin, batch, buckets, comparisons, conflicts, explain, keys, metrics, raw, typed};
+use crate::{
+    admin, batch, buckets, comparisons, conflicts, expiry, explain, keys, metrics, raw, typed,
+};
 
 /// One address with its methods, each under the name that metrics give it.
 struct Route {
@@ -75,6 +77,10 @@ fn table() -> Vec<Route> {
             "resolve",
             conflicts::post,
         ),
+        Route::new("/v1/buckets/{bucket}/expiry/{key}")
+            .get("expiry_get", expiry::get)
+            .on(Method::PUT, "expiry_set", expiry::put)
+            .on(Method::DELETE, "expiry_delete", expiry::delete),
         Route::new("/v1/explain/{bucket}/{key}").get("explain", explain::get),
         Route::new("/v1/buckets/{bucket}/keys").get("keys", keys::get),
         Route::new("/v1/buckets/{bucket}/keys/{key}")

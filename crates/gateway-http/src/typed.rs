@@ -202,7 +202,7 @@ pub(crate) async fn post(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let asked = parameters.asked()?;
+    let asked = parameters.asked_of_write()?;
     parameters.finish()?;
     let operation = parse(kind, &body)?;
     let (context, name) = (presented(&headers)?, name(&headers)?);

@@ -4,6 +4,7 @@ pub(crate) mod buckets;
 pub(crate) mod collections;
 pub(crate) mod conflicts;
 pub(crate) mod connection;
+pub(crate) mod expiry;
 pub(crate) mod hashes;
 pub(crate) mod introspection;
 pub(crate) mod keys;

@@ -2,8 +2,8 @@
 
 use crate::codec::Args;
 use crate::commands::{
-    buckets, conflicts, connection, hashes, introspection, keys, merganser, named, refused, server,
-    sets, siblings, strings, transaction,
+    buckets, conflicts, connection, expiry, hashes, introspection, keys, merganser, named, refused,
+    server, sets, siblings, strings, transaction,
 };
 use crate::plan::{Context, Planned};
 
@@ -159,12 +159,21 @@ commands! {
         "Does the queued commands as one batch, without isolation." => transaction::exec;
     "EXISTS" -2 [Readonly Fast] ALL Generic "key [key ...]"
         "Counts the keys that exist; one named twice counts twice." => keys::exists;
+    "EXPIRE" -3 [Write Fast] ONE Generic "key seconds [NX|XX|GT|LT]"
+        "Has all that was observed of a key end so many seconds from now." => expiry::expire;
+    "EXPIREAT" -3 [Write Fast] ONE Generic "key unix-time-seconds [NX|XX|GT|LT]"
+        "Has all that was observed of a key end at a time." => expiry::expireat;
+    "EXPIRETIME" 2 [Readonly Fast] ONE Generic "key"
+        "Answers when a key ends, in seconds since 1970; -1 for never, -2 for no such key." => expiry::expiretime;
     "FLUSHALL" -1 [Write Admin] NONE Server "[ASYNC | SYNC]"
         "Refused: unreachable replicas would bring keys back." => refused::flush;
     "FLUSHDB" -1 [Write Admin] NONE Server "[ASYNC | SYNC]"
         "Refused: unreachable replicas would bring keys back." => refused::flush;
     "GET" 2 [Readonly Fast] ONE String "key"
         "Answers the value of a string." => strings::get;
+    "GETEX" -2 [Write Fast] ONE String
+        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]"
+        "Answers the value of a string, and then sets when it ends." => expiry::getex;
     "HDEL" -3 [Write Fast] ONE Hash "key field [field ...]"
         "Removes what was observed of fields." => hashes::hdel;
     "HELLO" -1 [Fast NoMulti] NONE Connection "[protover [AUTH username password] [SETNAME clientname]]"
@@ -234,8 +243,20 @@ commands! {
         "Sets strings, each on its own: other clients may see some before others." => strings::mset;
     "MULTI" 1 [Fast Immediate] NONE Transactions ""
         "Begins to queue commands." => transaction::multi;
+    "PERSIST" 2 [Write Fast] ONE Generic "key"
+        "Takes the deadline away that was observed of a key." => expiry::persist;
+    "PEXPIRE" -3 [Write Fast] ONE Generic "key milliseconds [NX|XX|GT|LT]"
+        "Has all that was observed of a key end so many milliseconds from now." => expiry::pexpire;
+    "PEXPIREAT" -3 [Write Fast] ONE Generic "key unix-time-milliseconds [NX|XX|GT|LT]"
+        "Has all that was observed of a key end at a time." => expiry::pexpireat;
+    "PEXPIRETIME" 2 [Readonly Fast] ONE Generic "key"
+        "Answers when a key ends, in milliseconds since 1970; -1 for never, -2 for no such key." => expiry::pexpiretime;
     "PING" -1 [Fast] NONE Connection "[message]"
         "Answers PONG, or the message." => connection::ping;
+    "PSETEX" 4 [Write] ONE String "key milliseconds value"
+        "Sets a string that ends so many milliseconds from now." => expiry::psetex;
+    "PTTL" 2 [Readonly Fast] ONE Generic "key"
+        "Answers how many milliseconds a key has left; -1 for no end, -2 for no such key." => expiry::pttl;
     "QUIT" -1 [Fast Immediate] NONE Connection ""
         "Ends the connection." => connection::quit;
     "RESET" 1 [Fast Immediate] NONE Connection ""
@@ -248,8 +269,11 @@ commands! {
         "Counts the members." => sets::scard;
     "SELECT" 2 [Fast] NONE Connection "index"
         "Accepts database 0, the only one." => connection::select;
-    "SET" -3 [Write] ONE String "key value [KEEPTTL]"
+    "SET" -3 [Write] ONE String
+        "key value [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]"
         "Sets a string, in place of whatever the key held." => strings::set;
+    "SETEX" 4 [Write] ONE String "key seconds value"
+        "Sets a string that ends so many seconds from now." => expiry::setex;
     "SISMEMBER" 3 [Readonly Fast] ONE Set "key member"
         "Answers whether the set has a member." => sets::sismember;
     "SMEMBERS" 2 [Readonly] ONE Set "key"
@@ -262,6 +286,8 @@ commands! {
         "Answers a page of the members." => sets::sscan;
     "TIME" 1 [Fast] NONE Server ""
         "Answers the node's time in seconds and microseconds." => server::time;
+    "TTL" 2 [Readonly Fast] ONE Generic "key"
+        "Answers how many seconds a key has left; -1 for no end, -2 for no such key." => expiry::ttl;
     "TYPE" 2 [Readonly Fast] ONE Generic "key"
         "Answers the key's type: string, set, hash, none, bytes, gset, counter or cart." => keys::type_of;
     "UNLINK" -2 [Write Fast] ALL Generic "key [key ...]"

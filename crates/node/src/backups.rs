@@ -15,16 +15,17 @@ use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage::{
-    BackupError, DirectoryStamp, SeamError, Shards, Table, Taken, Taking, log_parts,
-    shard_positions,
+    BackupError, DirectoryStamp, SeamError, Shards, Table, Taken, Taking, is_backup_file,
+    log_parts, shard_positions,
 };
-use storage_lmdb::{DirectoryLock, DiskFiles, LmdbReader, LmdbSnapshot, OpenError};
+use storage_lmdb::{DirectoryLock, DiskFiles, LOCK_FILE, LmdbReader, LmdbSnapshot, OpenError};
 use wire::{BackupProgress, BackupTaken};
 
 use crate::config::NodeConfig;
-use crate::data_directory::{SECRET, keep};
+use crate::data_directory::{SECRET, SECRET_DRAFT, keep};
 use crate::identity::wall_ms;
 use crate::log_thread::LogJob;
+use crate::snapshot_file;
 
 /// What a backup is made of. Holds up the end of the threads of log and index while it is there.
 #[derive(Clone, Debug)]
@@ -221,6 +222,10 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
     let directory = &job.directory;
     let system = |reason| Failed::System { path: directory.clone(), reason };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
+    // Before anything is written there, the lock's file included.
+    if let Some(foreign) = foreign_entry(directory).map_err(system)? {
+        return Err(BackupError::Foreign(foreign).into());
+    }
     let _lock = DirectoryLock::acquire(directory)?;
     let files = DiskFiles::open(directory)?;
     let mut taking = Taking::begin(files, DiskFiles::open(directory)?, &source.stamp)?;
@@ -229,6 +234,12 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
         Ok(secret) => keep(directory, &secret).map_err(system)?,
         Err(error) if error.kind() == ErrorKind::NotFound => (),
         Err(reason) => return Err(Failed::System { path: data.join(SECRET), reason }),
+    }
+    let members = data.join(snapshot_file::FILE);
+    match fs::read(&members) {
+        Ok(bytes) => taking.keep_members(&bytes)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(reason) => return Err(Failed::System { path: members, reason }),
     }
     let hold = Hold::take(&source.log)?;
     let taken = source.reader.snapshot(|snapshot| -> Result<_, Failed> {
@@ -253,6 +264,20 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
         rows_damaged,
         unreadable,
     })
+}
+
+/// An entry of a directory that no backup puts there.
+fn foreign_entry(directory: &Path) -> std::io::Result<Option<String>> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours =
+            [LOCK_FILE, SECRET, SECRET_DRAFT].contains(&name.as_str()) || is_backup_file(&name);
+        if !is_ours || !entry.file_type()?.is_file() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// Copies what the snapshot lacks of the log.

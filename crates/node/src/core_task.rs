@@ -41,6 +41,15 @@ const SWEEP_ROWS: usize = 64;
 /// While such are left, a quiet loop looks at some more after this long.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
+/// Keys of which what is due is removed at a time. A guess: a few milliseconds of a loop's time.
+const EXPIRE_KEYS: usize = 50;
+
+/// While more are due, after this long again: at most 1,000 keys a second and loop.
+const EXPIRE_PAUSE: Duration = Duration::from_millis(50);
+
+/// While none is, after this long: until then a reader is not shown what is due, and it takes room.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Rows that are counted anew for the hash trees at a time. A guess: well under a millisecond of a
 /// loop's time, and a million keys in about half an hour.
 const RECOUNT_ROWS: usize = 500;
@@ -107,6 +116,8 @@ struct Running {
     trouble: Option<StorageError>,
     /// When some of the hash trees are counted anew.
     recount_at: Instant,
+    /// When what is due is removed.
+    expire_at: Instant,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -144,6 +155,7 @@ impl Running {
             probe_at: None,
             trouble: None,
             recount_at: Instant::now() + RECOUNT_PAUSE,
+            expire_at: Instant::now() + EXPIRE_PAUSE,
             stopping: None,
         }
     }
@@ -181,8 +193,8 @@ impl Running {
     fn deadline(&self) -> Option<Instant> {
         let core = self.task.core.next_timeout().map(|ms| self.task.clock.instant(ms));
         let sweep = self.sweeping.then(|| Instant::now() + SWEEP_PAUSE);
-        let recount = Some(self.recount_at);
-        [core, sweep, recount, self.probe_at, self.checkpoints.retry_at, self.stopping]
+        let background = Some(self.recount_at.min(self.expire_at));
+        [core, sweep, background, self.probe_at, self.checkpoints.retry_at, self.stopping]
             .into_iter()
             .flatten()
             .min()
@@ -207,6 +219,7 @@ impl Running {
             self.sweeping = !(is_swept && is_counted);
         }
         self.recount_trees();
+        self.expire();
         self.probe_disk();
         self.watch_disk();
         self.task.outgoing.flush();
@@ -230,6 +243,19 @@ impl Running {
         if self.recount_at <= now {
             self.task.engine.recount_trees(RECOUNT_ROWS);
             self.recount_at = now + RECOUNT_PAUSE;
+        }
+    }
+
+    /// Removes what is due, a little now and then.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        if self.expire_at <= now {
+            let keys = self.task.engine.due(self.now.wall_ms, EXPIRE_KEYS);
+            let more = keys.len() == EXPIRE_KEYS;
+            self.expire_at = now + if more { EXPIRE_PAUSE } else { EXPIRE_INTERVAL };
+            if !keys.is_empty() {
+                self.step(Event::Due { keys });
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const INDEXED: &str = ".indexed";
 /// Name of the file that holds the secret of a cluster that was given none.
 pub(crate) const SECRET: &str = ".secret";
+/// Where that is written before it gets its name.
+pub(crate) const SECRET_DRAFT: &str = ".secret.new";
 
 /// A data directory in use.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub(crate) fn create_durably(dir: &Path, name: &str) -> std::io::Result<()> {
 
 /// Writes the secret so that a crash leaves it whole or not at all, and only its owner reads it.
 pub(crate) fn keep(dir: &Path, secret: &[u8]) -> std::io::Result<()> {
-    let draft = dir.join(".secret.new");
+    let draft = dir.join(SECRET_DRAFT);
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(secret)?;

@@ -5,6 +5,10 @@
 //! holds up requests. Invariant: nothing is sent or told that rests on a snapshot that is not on disk; while
 //! the disk does not take it, this node is silent.
 
+mod log;
+mod orders;
+mod view;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,26 +16,21 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
-use membership::{
-    Command, Destination, Effect, Ending, Event, Liveness, MemberState, Message, Phase, Report,
-    Snapshot,
-};
-use replication::RequestError;
-use ring::{Ring, Weight};
+use membership::{Destination, Effect, Event, Gossip, Liveness, Message, Snapshot};
+use ring::Ring;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 use tokio::time::{sleep, sleep_until};
-use wire::{ClusterCall, MemberStatus, PeerFrame, append_peer_frame};
+use wire::{PeerFrame, append_peer_frame};
 
 use crate::identity::random_u64;
-use crate::links::{Link, LinkMap, Target};
-use crate::members::{Notice, Route, View};
+use crate::members::{Notice, Route};
 use crate::membership_start::Prepared;
 use crate::seeds::Seeds;
 use crate::shared::Shared;
-use crate::work::{Job, Urgent};
-use crate::{dial, ring_value, snapshot_file};
+use crate::work::Urgent;
+use crate::{ring_value, snapshot_file};
 
 /// Pause before a disk that did not take a snapshot is tried again.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -167,12 +166,11 @@ impl MembershipTask {
                 }
                 Effect::MemberChanged { node, before, now } => {
                     self.is_stale = true;
-                    tell_change(work, node, before, now);
+                    log::tell_change(work, node, before, now);
                 }
                 Effect::LivenessChanged { node, liveness } => {
                     let suspected = liveness == Liveness::Suspected;
-                    let member = name_of(work, node);
-                    tracing::warn!(member, suspected, "liveness of a member");
+                    log::tell_liveness(work, node, suspected);
                     self.shared.routes.tell_all(|| Urgent::Suspected { node, suspected });
                 }
                 Effect::ValueChanged { name, bytes } => self.value_changed(&name, &bytes),
@@ -225,140 +223,6 @@ impl MembershipTask {
         }
     }
 
-    /// Makes links and view what membership says, if it may say otherwise than before.
-    fn refresh(&mut self, work: &Work) {
-        if !std::mem::take(&mut self.is_stale) {
-            return;
-        }
-        let shared = &self.shared;
-        let gossip = &work.gossip;
-        let before = shared.members.view();
-        let incarnation = gossip.own().entry.incarnation;
-        if incarnation != before.incarnation {
-            shared.routes.tell_all(|| Urgent::Incarnation(incarnation));
-        }
-        let is_member = self.ended.is_none() && gossip.own().state().is_present();
-        // One that has left still tells the others so.
-        self.renew_links(work, self.ended.is_none());
-        let others = gossip.table().iter().filter(|&(node, _)| node != shared.config.node());
-        let admitted = others
-            .filter(|(_, record)| is_member && !record.is_over())
-            .map(|(node, record)| (node, record.entry.incarnation));
-        let view = View {
-            incarnation,
-            admitted: admitted.collect(),
-            states: gossip.table().iter().map(|(node, record)| (node, record.state())).collect(),
-            ring: self.ring.clone(),
-            waiting: self.waiting(work),
-        };
-        let serves = view.waiting.is_none();
-        if view.ring != before.ring
-            && let Some(ring) = &view.ring
-        {
-            shared.routes.tell_all(|| Urgent::Ring(Arc::clone(ring)));
-        }
-        if view != *before {
-            shared.members.view.send_replace(Arc::new(view));
-        }
-        let is_closing = *shared.closing.borrow();
-        shared.serving.send_if_modified(|now| {
-            let next = serves && !is_closing;
-            std::mem::replace(now, next) != next
-        });
-    }
-
-    fn renew_links(&self, work: &Work, speaks: bool) {
-        let shared = &self.shared;
-        let before = shared.links();
-        let mut links = LinkMap::new();
-        let mut queues = Vec::new();
-        let mut names = BTreeMap::new();
-        for (node, record) in work.gossip.table().iter() {
-            let about = &record.entry.about;
-            names.insert(node, about.name.clone());
-            if node == shared.config.node() || record.is_over() || !speaks {
-                continue;
-            }
-            let address = about.peer_address().to_owned();
-            let link = match before.get(&node) {
-                Some(link) => {
-                    link.lead_to(Target::At(address));
-                    Arc::clone(link)
-                }
-                None => {
-                    let (link, queue) = Link::new(node, about.name.clone(), address);
-                    queues.push(queue);
-                    link
-                }
-            };
-            links.insert(node, link);
-        }
-        let gone: Vec<&Arc<Link>> =
-            before.iter().filter(|(node, _)| !links.contains_key(node)).map(|(_, it)| it).collect();
-        let is_same = queues.is_empty() && gone.is_empty();
-        if is_same && names.len() == shared.members.view().states.len() {
-            return;
-        }
-        let (links, names) = (Arc::new(links), Arc::new(names));
-        shared
-            .routes
-            .tell_all(|| Urgent::Members { links: Arc::clone(&links), names: Arc::clone(&names) });
-        shared.links.send_replace(links);
-        gone.into_iter().for_each(|link| link.lead_to(Target::Closed));
-        // Dealt to the loops one by one, after all of them know the link.
-        for queue in queues {
-            let task = Arc::clone(shared);
-            let job = Job::new(move || drop(spawn_local(dial::run(task, queue))));
-            // A loop that ended already takes nothing more.
-            let _ = shared.routes.handle(shared.routes.next()).jobs.send(job);
-        }
-        shared.links_changed.send_modify(|count| *count += 1);
-    }
-
-    /// Why the node does not serve, if it does not.
-    fn waiting(&self, work: &Work) -> Option<String> {
-        if let Some(ended) = &self.ended {
-            return Some(ended.clone());
-        }
-        if work.gossip.own().state() == MemberState::Left {
-            return Some("this node has left the cluster: stop it, and use another one".into());
-        }
-        if work.gossip.cluster_ids().is_empty() {
-            let mut tried: Vec<String> = self
-                .seed_errors
-                .iter()
-                .map(|(address, error)| format!("{address}: {error}"))
-                .collect();
-            if tried.is_empty() {
-                tried.push(self.shared.config.seeds.join(", "));
-            }
-            return Some(format!(
-                "this node waits for a seed that belongs to the cluster ({}); `merganser start \
-                 --bootstrap` begins one",
-                tried.join("; ")
-            ));
-        }
-        if self.ring.is_none() {
-            return Some("this node has not been told the cluster's ring yet".into());
-        }
-        None
-    }
-
-    fn tried_seed(&mut self, address: String, error: Option<String>) {
-        let before = match &error {
-            Some(error) => self.seed_errors.insert(address.clone(), error.clone()),
-            None => self.seed_errors.remove(&address),
-        };
-        if before == error {
-            return;
-        }
-        self.is_stale = true;
-        match error {
-            Some(error) => tracing::warn!(seed = address, error, "a seed cannot be asked"),
-            None => tracing::info!(seed = address, "a seed answers"),
-        }
-    }
-
     fn value_changed(&mut self, name: &str, bytes: &Bytes) {
         if name != ring_value::NAME {
             return;
@@ -375,137 +239,11 @@ impl MembershipTask {
         self.ring = Some(Arc::new(ring));
         self.is_stale = true;
     }
-
-    fn reported(&mut self, report: &Report) {
-        let name = &self.shared.config.name;
-        match report {
-            Report::NoSeed { attempts, again_in_ms } => {
-                tracing::warn!(
-                    name,
-                    attempts,
-                    again_in_ms,
-                    "no seed of the node's cluster answers"
-                );
-            }
-            Report::Found(id) => {
-                self.is_stale = true;
-                tracing::info!(name, %id, "the node found its cluster");
-            }
-            Report::RefusedBy { node, refusal } => {
-                tracing::warn!(name, %node, "refused by another node: {refusal}");
-            }
-            Report::Refused { node, address, refusal } => {
-                tracing::warn!(name, %node, address, "refused another node, telling it: {refusal}");
-            }
-            Report::Raised { known, now } => {
-                self.is_stale = true;
-                tracing::warn!(name, ?known, ?now, "others remember a later start of this node");
-            }
-            Report::Malformed { node, reason } => {
-                tracing::warn!(name, %node, %reason, "gossip out of bounds was ignored");
-            }
-            Report::Full { node } => {
-                tracing::warn!(name, %node, "there is no room for more members or values");
-            }
-            _ => (),
-        }
-    }
-
-    fn end(&mut self, ending: &Ending) {
-        let text = match ending {
-            Ending::Removed => {
-                "this node was removed from the cluster: started again it joins as a new member"
-                    .into()
-            }
-            Ending::Superseded { address, .. } => {
-                format!(
-                    "another process of this node's name took its place, at {address}: give each node \
-                     a name and a data directory of its own"
-                )
-            }
-        };
-        tracing::error!(name = self.shared.config.name, "{text}");
-        self.ended = Some(text);
-        self.is_stale = true;
-    }
-
-    fn order(
-        &mut self,
-        work: &mut Work,
-        now_ms: u64,
-        call: &ClusterCall,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), RequestError> {
-        let refused = |error: &dyn std::fmt::Display| RequestError::Membership(error.to_string());
-        let command = match call {
-            ClusterCall::Join { .. } => Command::Declare(Phase::Up),
-            ClusterCall::Leave { .. } if work.gossip.own().entry.phase == Phase::Joining => {
-                Command::Declare(Phase::Left)
-            }
-            ClusterCall::Leave { .. } => Command::Declare(Phase::Leaving),
-            ClusterCall::Weigh { weight, .. } => {
-                let weight = Weight::new(*weight).map_err(|error| refused(&error))?;
-                let about = work.gossip.own().entry.about.clone();
-                Command::Describe(membership::About { weight, ..about })
-            }
-            ClusterCall::Remove { member } => Command::Remove(
-                member_called(work, member)
-                    .ok_or_else(|| refused(&format!("there is no member {member:?}")))?,
-            ),
-        };
-        work.gossip.command(now_ms, command, effects).map_err(|error| refused(&error))
-    }
-
-    /// A node that is to leave and owns nothing has left.
-    async fn leave_if_idle(&mut self, work: &mut Work) {
-        let owns = |ring: &Arc<Ring>| {
-            let me = self.shared.config.node();
-            ring.loads().iter().any(|&(node, count)| node == me && count > 0)
-        };
-        let is_idle = work.gossip.own().state() == MemberState::Leaving
-            && self.ring.as_ref().is_none_or(|ring| !owns(ring));
-        if !is_idle || self.ended.is_some() {
-            return;
-        }
-        let mut effects = Vec::new();
-        let now_ms = self.shared.clock.monotonic_ms();
-        let left = work.gossip.command(now_ms, Command::Declare(Phase::Left), &mut effects);
-        if left.is_err() {
-            return;
-        }
-        for effect in effects {
-            if let Effect::Persist(snapshot) = effect {
-                work.persist(&snapshot).await;
-            }
-        }
-        tracing::info!(name = self.shared.config.name, "this node has left the cluster");
-        self.is_stale = true;
-    }
-
-    fn report(&self, work: &Work, now_ms: u64) -> Vec<MemberStatus> {
-        let row = |member: membership::Member<'_>| MemberStatus {
-            node: member.node,
-            name: member.about.name.clone(),
-            peer_address: member.about.peer_address().to_owned(),
-            zone: member.about.zone.as_ref().map(|zone| zone.as_str().to_owned()),
-            weight: member.about.weight.get(),
-            state: member.state,
-            liveness: member.liveness,
-            phi: member.phi,
-            generation: member.incarnation.generation,
-            version: member.about.software.clone(),
-            connected: false,
-            cut: false,
-            partitions: 0,
-            pending: 0,
-        };
-        work.gossip.members(now_ms).map(row).collect()
-    }
 }
 
 /// Gossip, and where it is persisted.
 struct Work {
-    gossip: membership::Gossip,
+    gossip: Gossip,
     dir: std::path::PathBuf,
 }
 
@@ -521,21 +259,4 @@ impl Work {
             sleep(DISK_PAUSE).await;
         }
     }
-}
-
-fn member_called(work: &Work, name: &str) -> Option<NodeId> {
-    let mut members = work.gossip.table().iter();
-    members.find(|(_, record)| record.entry.about.name == name).map(|(node, _)| node)
-}
-
-fn name_of(work: &Work, node: NodeId) -> String {
-    let record = work.gossip.table().get(node);
-    record.map_or_else(|| node.to_string(), |record| record.entry.about.name.clone())
-}
-
-fn tell_change(work: &Work, node: NodeId, before: Option<MemberState>, now: MemberState) {
-    let member = name_of(work, node);
-    let address = work.gossip.table().get(node).map(|it| it.entry.about.peer_address().to_owned());
-    let address = address.unwrap_or_default();
-    tracing::info!(member, address, ?before, ?now, "a member changed");
 }

@@ -165,11 +165,7 @@ impl Node {
         // A node that does not know the ring yet refuses requests until it does; its own loses against any.
         let ring = match &shared.members.view().ring {
             Some(ring) => Ring::clone(ring),
-            None => {
-                let owners = vec![0; config.partitions.get() as usize];
-                Ring::new(0, vec![config.node().into()], owners)
-                    .expect("one member owns all partitions")
-            }
+            None => provisional_ring(config),
         };
         let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
@@ -348,6 +344,12 @@ impl Drop for Node {
         self.shared.backups.close();
         self.shared.routes.tell_all(|| Urgent::Stop);
     }
+}
+
+/// The ring of a node that does not know its cluster's, of a version before every cluster's.
+fn provisional_ring(config: &NodeConfig) -> Ring {
+    let owners = vec![0; config.partitions.iter().count()];
+    Ring::new(0, vec![config.node().into()], owners).expect("one member that owns all")
 }
 
 /// How many connections a node takes that is one of so many in its process.

@@ -13,7 +13,7 @@ use membership::Snapshot;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Name of the file.
-const FILE: &str = "members";
+pub(crate) const FILE: &str = "members";
 const DRAFT: &str = "members.new";
 
 /// Why a snapshot could not be read.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims};
 use ring::Sequence;
-use values::{Blob, Key, Limits, Tag, View};
+use values::{Blob, Key, Lifetime, Limits, Tag, View};
 
 pub(crate) use self::{
     choose::choose, conflicts::Conflicts, count::Count, explain::Explain, forward::Forward,
@@ -128,6 +128,8 @@ pub(crate) struct Terms {
     pub(crate) want_context: bool,
     /// The type that a raw write makes in the key's bucket.
     pub(crate) raw: Tag,
+    /// What a write does to the key's time to live.
+    pub(crate) lifetime: Lifetime,
     /// The bounds of what operations on the bucket's keys make.
     pub(crate) limits: Arc<Limits>,
     /// The request's name, and who writes for it.
@@ -163,6 +165,7 @@ impl Terms {
             _ => None,
         };
         let bucket = turn.shared.buckets.of_key(&request.key);
+        let lifetime = bucket.policy.lifetime(request.lifetime);
         let mut terms = Self {
             slot,
             origin,
@@ -175,6 +178,7 @@ impl Terms {
             beside_w: 0,
             want_context: request.want_context,
             raw: bucket.policy.raw.tag(),
+            lifetime,
             limits: Arc::clone(&bucket.limits),
             name: request.name.clone(),
             named,

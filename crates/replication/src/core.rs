@@ -13,7 +13,7 @@ use std::sync::Arc;
 use clock::NodeId;
 use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{StorageError, Ticket};
-use values::Key;
+use values::{ExpiryOp, Key, Operation, Scope};
 
 use crate::{
     Action, Body, BucketCall, BucketReply, Call, CallId, ComparisonSummary, CoreConfig, Effect,
@@ -60,6 +60,9 @@ impl Running {
     }
 }
 
+/// For so long each owner leaves what is due to those before it. A guess.
+const SWEEP_TURN_MS: u64 = 5_000;
+
 /// Coordinators, replica and outbox delivery of one event loop of a node.
 #[derive(Debug)]
 pub struct Core {
@@ -78,6 +81,8 @@ pub struct Core {
     delivery: Delivery,
     unkept: Unkept,
     forwards: Forwards,
+    /// Keys that are to be read from all owners, so that what they lack is repaired.
+    stale: Vec<Key>,
     anti_entropy: AntiEntropy,
     handover: Handover,
     /// Whether it was looked what the process before left to be delivered.
@@ -108,6 +113,7 @@ impl Core {
             delivery: Delivery::default(),
             unkept: Unkept::default(),
             forwards: Forwards::default(),
+            stale: Vec::new(),
         }
     }
 
@@ -134,6 +140,7 @@ impl Core {
                     keeper.link_up(node, &mut turn);
                 }
             }
+            Event::Due { keys } => self.due(&keys, now, effects),
             Event::Ring(ring) => self.begin_with(ring, now, effects),
             Event::Names(names) => self.shared.config.names = names,
             Event::Suspected { node, suspected } => {
@@ -144,6 +151,13 @@ impl Core {
             Event::Tenures { tenures, of } => self.learn(tenures, of, now, effects),
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
+        }
+        for key in std::mem::take(&mut self.stale) {
+            if !self.is_full(false) {
+                let mut read = Request::get(key, Scope::Whole);
+                read.level.r = Some(self.shared.buckets.of_key(&read.key).policy.n);
+                self.request(Origin::Core, read, None, now, effects);
+            }
         }
         self.hand_over(now, effects);
     }
@@ -277,6 +291,28 @@ impl Core {
         turn.reply_to(id, reply.map(Reply::Buckets));
     }
 
+    /// Begins to remove what is due of keys: as the first of their owners, or as one of the others
+    /// where those before it have had the time to do it.
+    fn due(&mut self, keys: &[(Key, u64)], now: Now, effects: &mut Vec<Effect>) {
+        let present_ms = Turn::new(&mut self.shared, now, effects).present().millis();
+        for (key, deadline_ms) in keys {
+            if self.shared.buckets.is_gone(key) || self.is_full(true) {
+                continue;
+            }
+            let policy = self.shared.buckets.of_key(key).policy;
+            let owners = self.shared.owners(key, policy.n);
+            let place = owners.iter().position(|owner| *owner == self.shared.config.node);
+            let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
+            let waited_ms = present_ms.saturating_sub(*deadline_ms);
+            let in_reach = owners.iter().filter(|&&owner| self.shared.is_in_reach(owner)).count();
+            if waited_ms < place * SWEEP_TURN_MS || in_reach < usize::from(policy.r) {
+                continue;
+            }
+            let sweep = Request::update(key.clone(), Operation::Expiry(ExpiryOp::Sweep));
+            self.request(Origin::Core, sweep, None, now, effects);
+        }
+    }
+
     /// Begins a request on a key, here or at a replica of the key, once `after` lets it pass.
     /// `None` if it was refused.
     fn request(
@@ -408,6 +444,7 @@ impl Core {
         for owner in std::mem::take(&mut turn.deferred) {
             self.delivery.deferred(owner, &mut turn);
         }
+        self.stale.append(&mut turn.stale);
         for (owner, key, delta) in std::mem::take(&mut turn.unkept) {
             self.unkept.keep(owner, key, delta, &mut turn);
         }

@@ -111,6 +111,11 @@ pub enum Event {
         /// With what.
         answer: storage::Answer,
     },
+    /// These keys have something due, since the times beside them, in milliseconds since 1970.
+    Due {
+        /// Keys with their earliest deadlines.
+        keys: Vec<(Key, u64)>,
+    },
     /// The cluster began with this ring. A node that has not heard of it begins with one of version 0,
     /// which loses against any.
     Ring(Ring),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use storage::Durability;
-use values::{Limits, Tag};
+use values::{Deadline, Lifetime, Limits, Tag};
 
 /// Most owners of a key: any so many consecutive partitions have distinct owners, members
 /// permitting.
@@ -70,6 +70,8 @@ pub struct BucketPolicy {
     pub siblings_max: u32,
     /// Above so many siblings a put is reported; 0 for the node's own limit.
     pub siblings_soft: u32,
+    /// How long what is written lives, in seconds after its write; 0 for without end.
+    pub ttl: u32,
 }
 
 impl Default for BucketPolicy {
@@ -85,6 +87,7 @@ impl Default for BucketPolicy {
             value_bytes_max: 0,
             siblings_max: 0,
             siblings_soft: 0,
+            ttl: 0,
         }
     }
 }
@@ -112,11 +115,13 @@ pub enum Field {
     SiblingsMax = 8,
     /// [`BucketPolicy::siblings_soft`].
     SiblingsSoft = 9,
+    /// [`BucketPolicy::ttl`].
+    Ttl = 10,
 }
 
 impl Field {
     /// Every field, in the order in which they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::N,
         Self::R,
         Self::W,
@@ -126,6 +131,7 @@ impl Field {
         Self::ValueBytesMax,
         Self::SiblingsMax,
         Self::SiblingsSoft,
+        Self::Ttl,
     ];
 
     /// Its name.
@@ -140,6 +146,7 @@ impl Field {
             Self::ValueBytesMax => "value_bytes_max",
             Self::SiblingsMax => "siblings_max",
             Self::SiblingsSoft => "siblings_soft",
+            Self::Ttl => "ttl",
         }
     }
 
@@ -158,7 +165,7 @@ impl Field {
         match self {
             Self::N | Self::R | Self::W => (1, OWNERS_MAX as u64),
             Self::Availability | Self::Raw | Self::Durability => (0, self.words().len() as u64 - 1),
-            Self::ValueBytesMax => (0, u32::MAX as u64),
+            Self::ValueBytesMax | Self::Ttl => (0, u32::MAX as u64),
             Self::SiblingsMax | Self::SiblingsSoft => (0, SIBLINGS_MAX),
         }
     }
@@ -220,13 +227,6 @@ pub struct PolicyFields(BTreeMap<Field, u64>);
 impl PolicyFields {
     /// Adds the field `name` with the value that `text` stands for.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), PolicyError> {
-        if name == "expiry" {
-            if text == "0" {
-                return Ok(());
-            }
-            let why = "expiry is not possible yet: leave it out, or give 0 for none";
-            return Err(PolicyError(why.into()));
-        }
         let Some(field) = Field::ALL.into_iter().find(|field| field.name() == name) else {
             let names = Field::ALL.map(Field::name).join(", ");
             return Err(PolicyError(format!("a policy has no field {name:?}; it has {names}")));
@@ -266,6 +266,7 @@ impl BucketPolicy {
             Field::ValueBytesMax => self.value_bytes_max.into(),
             Field::SiblingsMax => self.siblings_max.into(),
             Field::SiblingsSoft => self.siblings_soft.into(),
+            Field::Ttl => self.ttl.into(),
         }
     }
 
@@ -297,6 +298,7 @@ impl BucketPolicy {
             Field::ValueBytesMax => self.value_bytes_max = number,
             Field::SiblingsMax => self.siblings_max = number,
             Field::SiblingsSoft => self.siblings_soft = number,
+            Field::Ttl => self.ttl = number,
         }
         is_possible
     }
@@ -351,6 +353,16 @@ impl BucketPolicy {
             }
         }
         (self, doubts)
+    }
+
+    /// What a write that asks for `asked` does to its key's time to live.
+    pub fn lifetime(&self, asked: Lifetime) -> Lifetime {
+        match asked {
+            Lifetime::Usual if self.ttl > 0 => {
+                Lifetime::Ends(Deadline::In(u64::from(self.ttl) * 1_000))
+            }
+            asked => asked,
+        }
     }
 
     /// The bounds of what operations on the bucket's keys make, given the node's own.

@@ -10,8 +10,8 @@ use clock::{
 use serde::{Deserialize, Serialize};
 use storage::{ConflictPosition, ListPosition, StorageError};
 use values::{
-    BytesOp, InvalidKey, Key, ManySiblings, Operation, RegisterOp, Scope, Sibling, State, Tag,
-    UpdateError, View, WrongType,
+    BytesOp, InvalidKey, Key, Lifetime, ManySiblings, Operation, RegisterOp, Scope, Sibling, State,
+    Tag, UpdateError, View, WrongType,
 };
 
 use crate::{BucketError, Coordinated, REQUEST_NAME_BYTES_MAX, RawValues, RequestName};
@@ -65,6 +65,8 @@ pub struct Request {
     /// The request's name (idempotency key), if it has one: it is done once, however often it is
     /// sent and through whichever nodes.
     pub name: Option<RequestName>,
+    /// What a write does to the key's time to live.
+    pub lifetime: Lifetime,
     /// Replicas involved.
     pub level: Level,
     /// Time limit in milliseconds, at least 1; `None` for the node's default. At most one minute
@@ -115,6 +117,7 @@ impl Request {
             action,
             context: None,
             name: None,
+            lifetime: Lifetime::Usual,
             level: Level::default(),
             timeout_ms: None,
             want_context: false,

@@ -104,7 +104,12 @@ pub(crate) enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Client(CallId),
-    Peer { from: NodeId, id: RequestId },
+    Peer {
+        from: NodeId,
+        id: RequestId,
+    },
+    /// This core itself: nobody is replied to.
+    Core,
 }
 
 /// A question sent to a peer.
@@ -343,6 +348,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) deferred: Vec<NodeId>,
     /// Deltas that the disk refused in this turn, and for whom.
     pub(crate) unkept: Vec<(NodeId, Key, Delta)>,
+    /// Keys of which this node's replica shows something due that others do not.
+    pub(crate) stale: Vec<Key>,
     /// Whether a request was replied to in this turn.
     pub(crate) replied: bool,
 }
@@ -360,6 +367,7 @@ impl<'a> Turn<'a> {
             asked: Vec::new(),
             deferred: Vec::new(),
             unkept: Vec::new(),
+            stale: Vec::new(),
             replied: false,
         }
     }
@@ -386,6 +394,13 @@ impl<'a> Turn<'a> {
     /// A stamp later than everything that this core gave or saw.
     pub(crate) fn stamp(&mut self) -> Stamp {
         self.shared.clock.tick(self.now.wall_ms)
+    }
+
+    /// The present in hybrid time: what this core gave or saw last, and no earlier than the wall clock.
+    /// By it is judged what is due.
+    pub(crate) fn present(&mut self) -> Stamp {
+        self.shared.clock.observe(Stamp::from_millis(self.now.wall_ms));
+        self.shared.clock.latest()
     }
 
     /// Sends a question to be answered within `budget_ms`, whatever the ownership is.
@@ -455,6 +470,7 @@ impl<'a> Turn<'a> {
         match origin {
             Origin::Client(id) => self.reply_to(id, result.map(Reply::Answer)),
             Origin::Peer { from, id } => self.answer(from, id, Body::Forwarded(result)),
+            Origin::Core => {}
         }
     }
 

@@ -95,4 +95,10 @@ pub struct History {
     pub lost_state: bool,
     /// Whether a disk was lost: what only it held is gone, acknowledged or not.
     pub lost_disk: bool,
+    /// Whether keys had deadlines.
+    pub has_deadlines: bool,
+    /// How far a clock may have been from the right time, either way, in milliseconds.
+    pub slack_ms: u64,
+    /// What a right clock showed when all faults were over, in milliseconds since 1970.
+    pub ended_ms: u64,
 }

@@ -5,6 +5,7 @@
 //! all faults are over. An update is *acknowledged* if its client was told that it was done; one
 //! whose outcome is unknown may or may not show.
 
+pub mod expiry;
 pub mod minting;
 pub mod reads;
 pub mod removals;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use values::{Key, Operation, View};
 
 use crate::ledger::{Entry, Ledger, Place};
+use crate::sim::events::WALL_START_MS;
 use crate::{History, Record};
 
 /// What a run ended with, by key.
@@ -35,6 +37,11 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// What a right wall clock showed at a time of the run.
+    const fn wall_ms(self, at_ms: u64) -> u64 {
+        WALL_START_MS + at_ms
+    }
+
     /// Updates that were done.
     fn done(self) -> impl Iterator<Item = (&'a Record, &'a Operation)> {
         let done = self.history.records.iter().filter(|record| record.is_done());

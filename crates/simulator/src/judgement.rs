@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
-use crate::invariants::{Run, minting, reads, removals, replicas, sums, survival, trees};
+use crate::invariants::{Run, expiry, minting, reads, removals, replicas, sums, survival, trees};
+use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim, SimOptions, Workload, workload};
 
 /// Runs a workload under the faults of `options`, mends everything, and judges the run.
@@ -38,6 +39,17 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     let are_equal = !history.lost_state || sim.compares();
     if are_equal {
         equal(sim, true, "before any read")?;
+    }
+    if history.has_deadlines {
+        // The end of time, by every clock: each owner may remove what the one before it has not.
+        let by_ms = 2 * history.slack_ms + 2 * LIFE_MAX_MS + 60_000;
+        for node in 0..sim.nodes() {
+            sim.jump_clock(node, i64::try_from(by_ms).unwrap_or(i64::MAX));
+        }
+        sim.expire_all();
+        if are_equal {
+            equal(sim, true, "after all deadlines")?;
+        }
     }
     trees::invariant_trees_are_exact(sim, &keys, are_equal)
         .map_err(|wrong| format!("trees_are_exact: {wrong}"))?;
@@ -85,6 +97,11 @@ fn outcomes(run: Run<'_>, intersects: bool) -> Vec<(&'static str, Result<(), Str
             (
                 "removals_take_what_quorums_hold",
                 removals::invariant_removals_take_what_quorums_hold(run),
+            ),
+            ("nothing_outlives_its_deadline", expiry::invariant_nothing_outlives_its_deadline(run)),
+            (
+                "reads_show_nothing_past_its_deadline",
+                expiry::invariant_reads_show_nothing_past_its_deadline(run),
             ),
             ("reads_see_quorum_writes", reads::invariant_reads_see_quorum_writes(run)),
             ("reads_show_nothing_removed", reads::invariant_reads_show_nothing_removed(run)),

@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, NodeId};
 use replication::CallId;
-use values::{Base, Blob, Delta, Key, Operation, RegisterOp, State, Tag, Value, View};
+use values::{
+    Base, Blob, Delta, Key, Operation, RegisterOp, Removal, Schedule, State, Tag, Value, View,
+};
 
 pub(crate) use self::named::said;
 use self::named::{Naming, naming};
-use crate::sight::{Sight, Write, held, sight};
+use crate::sight::{Sight, Write, covers, held, sight};
 
 /// The node of tracers.
 const TRACER: NodeId = NodeId(u64::MAX);
@@ -54,6 +56,14 @@ pub struct Entry {
     pub seen: BTreeSet<Place>,
     /// What it had to take away: of what a removal names, all that was shown to be there.
     pub due: BTreeSet<Place>,
+    /// The schedules that it makes or adds to, as far as it says.
+    pub schedules: BTreeMap<Dot, Schedule>,
+    /// The schedules that it takes back before they were due,
+    pub taken_back: BTreeSet<Dot>,
+    /// and those that it found due, and removes for.
+    pub swept: BTreeSet<Dot>,
+    /// What schedules take away that its maker found due.
+    pub expired: BTreeSet<Place>,
     /// The latest register base that its maker was shown, and the base that it made.
     pub bases: (Option<Base>, Option<Base>),
 }
@@ -65,6 +75,7 @@ pub(crate) struct Asked {
     pub(crate) operation: Operation,
     pub(crate) named: bool,
     pub(crate) observed: CausalContext,
+    pub(crate) now_ms: u64,
     pub(crate) shown: Option<View>,
     pub(crate) held: View,
 }
@@ -89,11 +100,34 @@ impl Ledger {
         delta: &Delta,
         repeated: bool,
     ) {
-        let Asked { key, operation, named, observed, shown, held } = asked;
+        let Asked { key, operation, named, observed, now_ms, shown, held } = asked;
         let shown = shown.unwrap_or_default().value;
         let held = held.value;
-        let minted = minted(&operation, delta, [&held, &shown], &observed);
-        let bases = (base(&held).max(base(&shown)), base(&delta.value));
+        let found_due: Vec<Removal> =
+            [&held, &shown].iter().filter_map(|v| v.due(now_ms)).collect();
+        let expired: BTreeSet<Place> = match self.writes.get(&key) {
+            Some(known) if !found_due.is_empty() => {
+                let is_due = |place, write| found_due.iter().any(|due| covers(due, place, write));
+                known.iter().filter(|&(&p, write)| is_due(p, write)).map(|(&p, _)| p).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        let mut minted = minted(&operation, delta, [&held, &shown], &observed);
+        // What is due takes away all that its schedule had seen, more than its remover need have.
+        minted.retain(|place @ (tag, dot), _| {
+            let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
+            !expired.contains(place) && !found_due.iter().any(takes)
+        });
+        let (schedules, ended) = schedules(delta);
+        let is_due = |dot: &Dot| {
+            let seen = held.schedules().chain(shown.schedules());
+            seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)
+        };
+        let (swept, taken_back) = ended.into_iter().partition(is_due);
+        // What a schedule removed stands under its own stamp and dot: nothing was set or deleted.
+        let is_made =
+            |base: &Base| base.value.is_some() || !expired.contains(&(Tag::LWW, base.dot));
+        let bases = (base(&held).max(base(&shown)), base(&delta.value).filter(is_made));
         // A set that loses against what it was shown replaces nothing.
         let loses =
             matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;
@@ -113,9 +147,13 @@ impl Ledger {
             let here = sight(&held, tag, dot, write);
             if sight(&delta.value, tag, dot, write) == Sight::Gone
                 && here != Sight::Gone
-                && !matches!(write, Write::Base { .. } | Write::Mark)
+                && !matches!(write, Write::Base { .. } | Write::End | Write::Mark)
             {
                 removed.insert(place);
+            }
+            if expired.contains(&place) {
+                seen.insert(place);
+                continue;
             }
             // What was done already hands on what its maker was shown to be gone.
             if repeated && sight(&shown, tag, dot, write) == Sight::Gone {
@@ -165,6 +203,10 @@ impl Ledger {
             removed,
             seen,
             due,
+            schedules,
+            taken_back,
+            swept,
+            expired,
             bases,
         });
     }
@@ -195,6 +237,19 @@ impl Ledger {
     }
 }
 
+/// The schedules that a delta holds, and those that it takes back.
+fn schedules(delta: &Delta) -> (BTreeMap<Dot, Schedule>, BTreeSet<Dot>) {
+    let Some(State::Expiry(expiry)) = delta.value.state(Tag::EXPIRY) else {
+        return Default::default();
+    };
+    let schedules = expiry.store.0.clone();
+    let ranges = expiry.context.ranges();
+    let dots =
+        ranges.flat_map(|(actor, first, last)| (first..=last).map(move |c| Dot::new(actor, c)));
+    let taken_back = dots.filter(|dot| !schedules.contains_key(dot)).collect();
+    (schedules, taken_back)
+}
+
 fn base(value: &Value) -> Option<Base> {
     match value.state(Tag::LWW) {
         Some(State::Register(register)) => register.base.clone(),
@@ -221,8 +276,10 @@ fn minted(
                 }
                 let write = match (entries.get(&dot), named::increment(operation)) {
                     (Some(write), _) => write.clone(),
-                    (None, Some((element, by))) => Write::Count { element, by },
-                    (None, None) => Write::Mark,
+                    (None, Some((element, by))) if tag != Tag::EXPIRY => {
+                        Write::Count { element, by }
+                    }
+                    (None, _) => Write::Mark,
                 };
                 minted.insert((tag, dot), write);
             }

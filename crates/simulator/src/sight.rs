@@ -4,7 +4,7 @@
 //! here joins anything.
 
 use clock::{Dot, Stamp};
-use values::{Blob, Field, State, Tag, Tally, Value};
+use values::{Blob, Field, Removal, State, Tag, Tally, Value};
 
 /// What one dot was minted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,8 @@ pub enum Write {
         /// What was set; `None` for a delete.
         value: Option<Blob>,
     },
+    /// A schedule.
+    End,
     /// Nothing: the mark of a named request that minted nothing else.
     Mark,
 }
@@ -85,7 +87,7 @@ pub(crate) fn sight(value: &Value, tag: Tag, dot: Dot, write: &Write) -> Sight {
         Write::Base { .. } => {
             matches!(state, State::Register(r) if r.base.as_ref().is_some_and(|b| b.dot == dot))
         }
-        Write::Mark => false,
+        Write::End | Write::Mark => false,
     };
     match (holds, state.context().contains(dot)) {
         (true, _) => Sight::Live,
@@ -148,9 +150,25 @@ pub(crate) fn held(state: &State) -> Vec<(Dot, Write)> {
                 (base.dot, Write::Base { stamp: base.stamp, value: base.value.clone() })
             }))
         }
+        State::Expiry(expiry) => held.extend(expiry.store.0.keys().map(|&dot| (dot, Write::End))),
         State::Counter(_) | State::Opaque(_) => {}
     }
     held
+}
+
+/// Whether a schedule's removal takes a write away.
+pub(crate) fn covers(removal: &Removal, (tag, dot): (Tag, Dot), write: &Write) -> bool {
+    let removed = removal.delta().value;
+    match write {
+        Write::Base { stamp, .. } => match removed.state(Tag::LWW) {
+            Some(State::Register(register)) if tag == Tag::LWW => {
+                register.base.as_ref().is_some_and(|base| (base.stamp, base.dot) == (*stamp, dot))
+            }
+            _ => false,
+        },
+        Write::End | Write::Mark => false,
+        write => sight(&removed, tag, dot, write) == Sight::Gone,
+    }
 }
 
 /// Every sum that `state` shows, by field; under an empty name in a type that has none.

@@ -26,6 +26,9 @@ use crate::{Random, SimOptions, network::Network, random::mix};
 /// The secret of every simulated cluster.
 const SECRET: &[u8] = b"simulated";
 
+/// How often nodes are asked to remove what is due, until all of it is. More than it takes.
+const SWEEPS: usize = 20;
+
 /// Shards of each node.
 const SHARDS: u16 = 4;
 
@@ -318,6 +321,36 @@ impl Sim {
         while self.happen_next(u64::MAX) {
             assert!(self.now_ms < latest, "the cluster does not come to rest: {:?}", self.unrest());
         }
+    }
+
+    /// Has the nodes that run remove all that is due by their clocks.
+    ///
+    /// # Panics
+    /// If something is due that they do not remove.
+    pub fn expire_all(&mut self) {
+        for _ in 0..SWEEPS {
+            let mut is_done = true;
+            for node in 0..self.nodes.len() {
+                let wall_ms = self.wall_ms(node);
+                let Some(process) = &mut self.nodes[node].process else { continue };
+                // The search goes on where the last one ended, and then begins again.
+                let mut keys = process.engine.due(wall_ms, 1_000);
+                keys.extend(process.engine.due(wall_ms, 1_000));
+                keys.sort();
+                keys.dedup();
+                // What a fallback holds is for the owners to remove.
+                keys.retain(|(key, _)| self.owners(key).contains(&node));
+                if !keys.is_empty() {
+                    is_done = false;
+                    self.step(node, Event::Due { keys });
+                }
+            }
+            if is_done {
+                return;
+            }
+            self.run_until_quiet();
+        }
+        panic!("something is due and is not removed");
     }
 
     /// Whether replicas are compared in the background.

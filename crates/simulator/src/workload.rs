@@ -13,6 +13,7 @@ use ring::Weight;
 use values::{Key, Scope, Tag};
 
 use self::operations::Kind;
+pub(crate) use self::operations::LIFE_MAX_MS;
 use crate::sim::events::WALL_START_MS;
 use crate::{DiskFaults, History, NetworkFaults, Random, Record, Sim, SimOptions, Told};
 
@@ -44,6 +45,8 @@ pub struct Workload {
     /// How long values and names of elements are at least, in bytes: what is long is compared by
     /// digests.
     pub name_bytes: usize,
+    /// How many writes, in a thousand, set or take away a deadline, or keep one.
+    pub deadlines: u32,
 }
 
 /// What a client keeps between its requests.
@@ -58,6 +61,9 @@ struct Client {
 /// clients did, not judged.
 pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, History) {
     let has_disk_faults = options.disk.refused > 0 || options.disk.misreported > 0;
+    // A jump is of two minutes at most, and there can be one after each request.
+    let jumped_ms = if workload.jumps { 120_000 * workload.requests as u64 } else { 0 };
+    let slack_ms = options.skew_ms + jumped_ms;
     // What only an outbox held is lost with it, as with a disk.
     let lost_disk = options.hints_lost > 0;
     let sim = Sim::new(seed, options);
@@ -70,7 +76,13 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         keys: keys.collect(),
         random,
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
-        history: History { lost_state: has_disk_faults, lost_disk, ..History::default() },
+        history: History {
+            lost_state: has_disk_faults,
+            lost_disk,
+            has_deadlines: workload.deadlines > 0,
+            slack_ms,
+            ..History::default()
+        },
         asked: 0,
         name_bytes: workload.name_bytes,
         last_done: None,
@@ -81,9 +93,13 @@ pub(crate) fn run(seed: u64, options: SimOptions, workload: &Workload) -> (Sim, 
         run.sim.advance(pause_ms);
         run.collect();
         run.disturb(workload);
-        run.ask();
+        run.ask(workload);
     }
     mend(&mut run.sim);
+    if workload.deadlines > 0 {
+        run.sim.advance(run.random.below(2 * LIFE_MAX_MS));
+    }
+    run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.collect();
     (run.sim, run.history)
 }
@@ -269,7 +285,7 @@ impl Run {
     }
 
     /// Lets an idle client make a request.
-    fn ask(&mut self) {
+    fn ask(&mut self, workload: &Workload) {
         let idle: Vec<usize> =
             (0..self.clients.len()).filter(|&at| self.clients[at].under_way.is_none()).collect();
         if idle.is_empty() {
@@ -278,7 +294,7 @@ impl Run {
         let client = *self.random.pick(&idle);
         let (kind, key) = self.random.pick(&self.keys).clone();
         let node = self.random.below(self.sim.nodes() as u64) as usize;
-        let request = self.request(client, kind, key.clone());
+        let request = self.request(workload, client, kind, key.clone());
         let operation = match &request.action {
             Action::Get(_) => None,
             Action::Update(operation) => Some(operation.clone()),
@@ -292,7 +308,7 @@ impl Run {
 
     /// What a client does to a key of a kind: reads it, or changes it with the context of its last
     /// read, however old, or without.
-    fn request(&mut self, client: usize, kind: Kind, key: Key) -> Request {
+    fn request(&mut self, workload: &Workload, client: usize, kind: Kind, key: Key) -> Request {
         self.asked += 1;
         if self.random.chance(250) {
             let mut request = Request::get(key, Scope::Whole);
@@ -301,8 +317,12 @@ impl Run {
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
         let operation = kind.operation(&mut self.random, self.asked, now_ms, self.name_bytes);
-        let tag = operation.tag().unwrap_or(Tag::BYTES);
         let mut request = Request::update(key, operation);
+        if workload.deadlines > 0 && self.random.chance(workload.deadlines) {
+            operations::living(&mut self.random, now_ms, &mut request);
+        }
+        let Action::Update(operation) = &request.action else { return request };
+        let tag = operation.tag().unwrap_or(Tag::BYTES);
         if self.random.chance(800) {
             let place = (request.key.clone(), tag);
             request.context = self.clients[client].contexts.get(&place).cloned();

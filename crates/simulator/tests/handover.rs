@@ -50,6 +50,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         jumps: random.chance(300),
         pauses: has_faults && random.chance(300),
         changes: true,
+        deadlines: 0,
         removals: false,
         name_bytes: *random.pick(&[0, 300]),
     };

@@ -54,6 +54,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         changes: false,
         removals: false,
         name_bytes: 0,
+        deadlines: 0,
     };
     (options, workload)
 }
@@ -71,6 +72,15 @@ fn scenario_with_fallbacks(seed: u64) -> (SimOptions, Workload) {
     (SimOptions { nodes, cover_ms, ..options }, workload)
 }
 
+/// As [`scenario_with_fallbacks`], with keys that have deadlines.
+fn scenario_with_deadlines(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0dea_d11e);
+    let (options, workload) =
+        if random.chance(500) { scenario(seed) } else { scenario_with_fallbacks(seed) };
+    let deadlines = *random.pick(&[100, 400]);
+    (options, Workload { deadlines, ..workload })
+}
+
 /// As [`scenario`], with disks that are lost: of what they alone held nothing is promised.
 fn check_with_lost_disks(seed: u64) {
     let (options, workload) = scenario(seed);
@@ -86,6 +96,10 @@ fn check(seed: u64) {
 
 fn check_with_fallbacks(seed: u64) -> Sim {
     check_scenario(seed, scenario_with_fallbacks(seed), "one_seed_with_fallbacks")
+}
+
+fn check_with_deadlines(seed: u64) {
+    check_scenario(seed, scenario_with_deadlines(seed), "one_seed_with_deadlines");
 }
 
 /// Checks seeds, which together must have taken every way.
@@ -123,6 +137,12 @@ fn one_seed() {
 fn one_seed_with_fallbacks() {
     let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
     check_with_fallbacks(seed.unwrap_or(1));
+}
+
+#[test]
+fn one_seed_with_deadlines() {
+    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
+    check_with_deadlines(seed.unwrap_or(1));
 }
 
 #[test]
@@ -183,6 +203,18 @@ fn histories_with_fallbacks_of_seeds_1001_to_1500() {
 #[test]
 fn histories_with_fallbacks_of_seeds_1501_to_2000() {
     check_all_with_fallbacks(1501..=2000);
+}
+
+// And with deadlines.
+
+#[test]
+fn histories_with_deadlines_of_seeds_1_to_500() {
+    (1..=500).for_each(check_with_deadlines);
+}
+
+#[test]
+fn histories_with_deadlines_of_seeds_501_to_1000() {
+    (501..=1000).for_each(check_with_deadlines);
 }
 
 /// Increments with names, sent again and again through any node: every sum exact.

@@ -21,5 +21,5 @@ mod pages;
 pub use disk_error::OpenError;
 pub use files::DiskFiles;
 pub use index::{LmdbIndex, LmdbOptions, LmdbReader, LmdbSnapshot, LmdbWriter};
-pub use lock::DirectoryLock;
+pub use lock::{DirectoryLock, LOCK_FILE};
 pub use pages::check_pages;

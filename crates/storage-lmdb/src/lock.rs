@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::OpenError;
 
 /// The lock file. Its name begins with a dot, so it is none of the directory's `Files`.
-const LOCK_FILE: &str = ".lock";
+pub const LOCK_FILE: &str = ".lock";
 
 static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 

@@ -65,6 +65,7 @@ fn write(engine: &mut Engine, number: u32) {
     let update = Command::Update {
         key: key(number),
         operation: operation(number),
+        lifetime: values::Lifetime::Usual,
         observed: CausalContext::default(),
         shown: None,
         stamp: Stamp::from_millis(1),

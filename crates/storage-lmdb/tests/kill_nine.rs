@@ -123,6 +123,7 @@ fn child() {
             let command = Command::Update {
                 key: key(ticket as u32),
                 operation: Operation::Orset(OrsetOp::Add(vec![element])),
+                lifetime: values::Lifetime::Usual,
                 observed: CausalContext::default(),
                 shown: None,
                 stamp: Stamp(u64::from(batch)),

@@ -18,10 +18,10 @@ mod take;
 mod tests;
 
 pub use log::BackupLog;
-pub use manifest::{BackupFile, Manifest};
+pub use manifest::{BackupFile, MANIFEST as MANIFEST_FILE, Manifest};
 pub use merged::Backup;
 pub use restore::restore;
-pub use take::{Taken, Taking};
+pub use take::{Taken, Taking, is_backup_file};
 
 use crate::SeamError;
 

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
-use values::{BucketId, Delta, Key, Limits, Minted, Operation, Scope, Tag, UpdateError, View};
+use values::{
+    BucketId, Delta, Key, Lifetime, Limits, Minted, Operation, Scope, Tag, UpdateError, View,
+};
 
 use crate::Durability;
 use crate::row_key::RowKey;
@@ -48,6 +50,8 @@ pub enum Command {
         key: Key,
         /// What to do.
         operation: Operation,
+        /// What it does to the key's time to live beside that.
+        lifetime: Lifetime,
         /// The context that the client presented; empty for none.
         observed: CausalContext,
         /// What other replicas showed within the operation's scope before it was given, merged. A

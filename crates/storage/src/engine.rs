@@ -16,6 +16,7 @@ mod collection;
 mod conflicts;
 mod disk;
 mod element_tree;
+mod expiry;
 mod forget;
 mod listing;
 mod look;
@@ -29,6 +30,7 @@ mod trees;
 mod write_out;
 
 use self::conflicts::conflict_of;
+use self::expiry::expiry_of;
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,9 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Token;
-use values::{Key, Limits, Mint, Operation, Prepared, Scope, Tag, UpdateError, View};
+use values::{
+    Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag, UpdateError, View,
+};
 
 use crate::census::{Census, ConflictCounts, Counted, counted_key};
 use crate::epochs::Epochs;
@@ -82,6 +86,20 @@ pub struct Batch {
     pub sync: bool,
 }
 
+/// Adds to a view of some fields of a map the increments of the others that `removal` shows.
+fn add_tallies(view: &mut View, removal: &View) {
+    let removal = removal.value.state(Tag::MAP);
+    if let (Some(State::Map(mine)), Some(State::Map(more))) =
+        (view.value.0.get_mut(&Tag::MAP), removal)
+    {
+        for (name, field) in &more.store.0 {
+            let tally = field.tally.clone();
+            let only = || Field { tally, ..Field::default() };
+            mine.store.0.entry(name.clone()).or_insert_with(only);
+        }
+    }
+}
+
 /// One change of one row, not made yet.
 type Change = (Table, Vec<u8>, Option<Vec<u8>>);
 
@@ -102,6 +120,7 @@ pub struct Engine<R> {
     is_unsynced: bool,
     out: write_out::Progress,
     sweep: sweep::Progress,
+    expiry: expiry::Progress,
     trees: trees::Trees,
     disk: disk::Disk,
     damaged: u64,
@@ -110,6 +129,7 @@ pub struct Engine<R> {
 /// An operation to coordinate.
 struct Asked {
     operation: Operation,
+    lifetime: Lifetime,
     observed: CausalContext,
     shown: Option<View>,
     stamp: Stamp,
@@ -153,6 +173,7 @@ impl<R: IndexRead> Engine<R> {
             Command::Update {
                 key,
                 operation,
+                lifetime,
                 observed,
                 shown,
                 stamp,
@@ -160,7 +181,7 @@ impl<R: IndexRead> Engine<R> {
                 limits,
                 durability,
             } => {
-                let asked = Asked { operation, observed, shown, stamp, named, limits };
+                let asked = Asked { operation, lifetime, observed, shown, stamp, named, limits };
                 self.update(ticket, &key, &asked, durability, answers)
             }
             Command::Merge { key, delta, show, durability } => {
@@ -383,7 +404,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
-        let Asked { operation, observed, shown, stamp, named, limits } = asked;
+        let Asked { operation, lifetime, observed, shown, stamp, named, limits } = asked;
         let header = self.header(at, key)?;
         let mut view = self.show(at, key, header.clone(), &operation.scope())?;
         let tag = operation.minted_tag();
@@ -399,18 +420,39 @@ impl<R: IndexRead> Engine<R> {
             Some(actor) => *actor,
             None => self.actor(at, tag, local)?,
         };
+        // A schedule has dots of its own, beside those of the operation.
+        let schedules = matches!(lifetime, Lifetime::Ends(_)) && operation.adds();
+        let scheduler = match named {
+            None if schedules => {
+                let held = view.value.context(Tag::EXPIRY);
+                if let Some(shown) = shown {
+                    let inbound = shown.value.context(Tag::EXPIRY);
+                    self.epochs.observe(at.as_bytes(), Tag::EXPIRY, held, inbound);
+                }
+                self.actor(at, Tag::EXPIRY, held)?
+            }
+            _ => actor,
+        };
         if let Some(shown) = shown {
             view.merge(shown);
         }
         let prepare = |view: &View, actor| {
-            operation.prepare(view, observed, Mint { actor, stamp: *stamp }, limits)
+            let mint = Mint { actor, stamp: *stamp };
+            operation.prepare_living((*lifetime, scheduler), view, observed, mint, limits)
         };
-        let mut prepared = prepare(&view, actor);
+        let mut widened = None;
+        if schedules && tag == Tag::MAP {
+            // It covers the increments of fields that the operation does not name, too.
+            let removal = self.show(at, key, header.clone(), &Scope::Removal)?;
+            add_tallies(widened.insert(view.clone()), &removal);
+        }
+        let seen = widened.as_ref().unwrap_or(&view);
+        let mut prepared = prepare(seen, actor);
         if named.is_none() && matches!(prepared, Err(UpdateError::ActorDoubted)) {
             // This actor can go no further with the key: one of a new epoch can.
             self.epochs.doubt();
             let actor = self.actor(at, tag, view.value.context(tag))?;
-            prepared = prepare(&view, actor);
+            prepared = prepare(seen, actor);
         }
         let Prepared { delta, changed, repeated, minted } = match prepared {
             Ok(prepared) => prepared,
@@ -422,6 +464,9 @@ impl<R: IndexRead> Engine<R> {
         view.collections = merged.header.summaries();
         self.make(at, key, merged, &delta)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
+        if schedules {
+            self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));
+        }
         Ok(Answer::Prepared { delta, changed, repeated, minted, view })
     }
 
@@ -486,12 +531,17 @@ impl<R: IndexRead> Engine<R> {
         let shards = self.config.shards.shards();
         let counted = |record: &[u8]| counted_key(at.as_bytes(), record, shards);
         let looked = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            (counted(record), conflict_of(at, record), share(at.as_bytes(), record))
+            let listed = [conflict_of(at, record), expiry_of(at, record)];
+            (counted(record), listed, share(at.as_bytes(), record))
         })?;
-        let (before, was_listed, share_before) = looked.unwrap_or((None, None, Share::Nothing));
-        let (after, is_listed) = (counted(&record), conflict_of(at, &record));
-        if was_listed != is_listed {
-            self.list_conflict(was_listed, is_listed);
+        let (before, was_listed, share_before) =
+            looked.unwrap_or((None, [None, None], Share::Nothing));
+        let after = counted(&record);
+        let is_listed = [conflict_of(at, &record), expiry_of(at, &record)];
+        for (was_listed, is_listed) in was_listed.into_iter().zip(is_listed) {
+            if was_listed != is_listed {
+                self.list_anew(was_listed, is_listed);
+            }
         }
         self.change_share(at.as_bytes(), share_before, share(at.as_bytes(), &record))?;
         if before != after {
@@ -505,8 +555,8 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    /// Changes the row that lists a key in conflict.
-    fn list_conflict(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
+    /// Changes the row that lists a key in conflict, or one with a deadline.
+    fn list_anew(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
         for (row, value) in [(before, None), (after, Some(Vec::new()))] {
             if let Some(row) = row {
                 self.rows.put(Table::Meta, row, value);

@@ -24,7 +24,10 @@ mod stamp;
 mod tree;
 mod verify;
 
-pub use backup::{Backup, BackupError, BackupFile, BackupLog, Manifest, Taken, Taking, restore};
+pub use backup::{
+    Backup, BackupError, BackupFile, BackupLog, MANIFEST_FILE, Manifest, Taken, Taking,
+    is_backup_file, restore,
+};
 pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
 pub use command::{

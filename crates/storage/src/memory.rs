@@ -3,6 +3,8 @@
 //!
 //! For tests that are not about the log.
 
+use values::Key;
+
 use crate::{
     Answer, Command, Engine, EngineConfig, SimDisk, SimFiles, SimIndex, SimIndexReader,
     SimIndexWriter, SingleEngine, StorageError, Ticket, TreeClasses,
@@ -49,6 +51,11 @@ impl MemoryEngine {
         let more = self.single.engine_mut().sweep(rows);
         self.write(&mut Vec::new());
         more
+    }
+
+    /// Keys with something due (see [`Engine::due`]).
+    pub fn due(&mut self, now_ms: u64, limit: usize) -> Vec<(Key, u64)> {
+        self.single.engine_mut().due(now_ms, limit)
     }
 
     /// Counts hash trees anew (see [`Engine::recount_trees`]) and writes what that mended.

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! number of live tags (2, big-endian) ‖ number of siblings (4, big-endian) ‖ live tags ‖ tree class (1)
-//!   ‖ length of the state (4, big-endian, with two flags on top) ‖ state ‖ local
+//!   ‖ length of the state (4, big-endian, with three flags on top)
+//!   ‖ when something is due (8, big-endian, if the third flag says so) ‖ state ‖ local
 //! ```
 //!
 //! Invariant: the state of a settled header is a function of what was merged, the same bytes at
@@ -253,7 +254,9 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
 const UNSETTLED: u32 = 1 << 31;
 /// Marks the length of a state with a type that the build which wrote it did not know.
 const UNKNOWN_TYPE: u32 = 1 << 30;
-const FLAGS: u32 = UNSETTLED | UNKNOWN_TYPE;
+/// Marks the length of a state beside which stands when something is due.
+const IS_SCHEDULED: u32 = 1 << 29;
+const FLAGS: u32 = UNSETTLED | UNKNOWN_TYPE | IS_SCHEDULED;
 
 /// How the key stands, before the rest of a header, and that.
 fn split_standing(body: &[u8]) -> Option<(Standing<'_>, &[u8])> {
@@ -283,6 +286,7 @@ impl Standing<'_> {
 struct Outline<'a> {
     class: u8,
     flags: u32,
+    due_ms: Option<u64>,
     state: &'a [u8],
     local: &'a [u8],
 }
@@ -292,8 +296,14 @@ impl<'a> Outline<'a> {
         let (&class, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = u32::from_be_bytes(*length);
+        let (due_ms, rest) = if length & IS_SCHEDULED == 0 {
+            (None, rest)
+        } else {
+            let (due_ms, rest) = rest.split_first_chunk()?;
+            (Some(u64::from_be_bytes(*due_ms)), rest)
+        };
         let (state, local) = rest.split_at_checked((length & !FLAGS) as usize)?;
-        Some(Self { class, flags: length & FLAGS, state, local })
+        Some(Self { class, flags: length & FLAGS, due_ms, state, local })
     }
 }
 
@@ -358,7 +368,11 @@ impl Header {
         let state = if is_nothing { Vec::new() } else { clock::encode(&state) };
         let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
         let length = u32::try_from(state.len()).ok().filter(|length| length & FLAGS == 0);
-        let mut length = length.expect("a state is far below 1 GiB: its parts are limited");
+        let mut length = length.expect("a state is far below 512 MiB: its parts are limited");
+        let due_ms = self.deadline_ms().map(u64::to_be_bytes);
+        if due_ms.is_some() {
+            length |= IS_SCHEDULED;
+        }
         if !self.tags.values().all(Part::is_settled) {
             length |= UNSETTLED;
         }
@@ -371,6 +385,7 @@ impl Header {
             &live,
             &[class],
             &length.to_be_bytes(),
+            due_ms.as_ref().map_or(&[][..], |due_ms| due_ms),
             &state,
             &local,
         ]
@@ -415,6 +430,12 @@ impl Header {
 pub(crate) fn standing_unchecked(record: &[u8]) -> Standing<'_> {
     let body = record.get(CHECKSUM_BYTES..);
     body.and_then(split_standing).map_or_else(Standing::default, |(standing, _)| standing)
+}
+
+/// When something of a header's record is due, whole or damaged: unchecked, for listing.
+pub(crate) fn due_unchecked(record: &[u8]) -> Option<u64> {
+    let (_, rest) = record.get(CHECKSUM_BYTES..).and_then(split_standing)?;
+    Outline::of(rest)?.due_ms
 }
 
 /// How the key of a header's record stands; `None` if the record is damaged.

@@ -5,8 +5,8 @@ use crate::record::{
     decode_pending, decode_shard,
 };
 use crate::row_key::{
-    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements, parse_sweep,
-    sweep_prefix,
+    RowKey, chunks_prefix, note_prefix, parse_chunks, parse_conflict, parse_elements, parse_expiry,
+    parse_sweep, sweep_prefix,
 };
 use crate::tree::leaf_row_token;
 use crate::{StorageError, Table, row_token};
@@ -55,7 +55,8 @@ fn check_meta(key: &[u8], record: &[u8]) -> Result<(), StorageError> {
         };
     }
     let marks = parse_conflict(key).is_some_and(|(_, at)| RowKey::parse(at).is_some())
-        || key.starts_with(chunks_prefix()) && parse_chunks(key).is_some();
+        || key.starts_with(chunks_prefix()) && parse_chunks(key).is_some()
+        || parse_expiry(key).is_some();
     match (marks, record.is_empty()) {
         (true, true) => Ok(()),
         (true, false) => Err(StorageError::Corrupt("a mark with contents".into())),

@@ -8,6 +8,7 @@
 //!          "note" ‖ name of the note
 //!          "conflict" ‖ !siblings (4, big-endian) ‖ Header key
 //!          "chunk" ‖ tag (1) ‖ Header key
+//!          "expiry" ‖ deadline (8, big-endian) ‖ Header key
 //! Tree     leaf (3, the topmost bits of its tokens) ‖ class (1)
 //! ElementTree  the key of an Element row, or what those of a collection begin with
 //! Shard    number (2, big-endian)
@@ -53,6 +54,8 @@ const GENERATION_BYTES: usize = 8;
 const CONFLICT: &[u8] = b"conflict";
 const SIBLINGS_BYTES: usize = size_of::<u32>();
 const CHUNK: &[u8] = b"chunk";
+const EXPIRY: &[u8] = b"expiry";
+const DEADLINE_BYTES: usize = size_of::<u64>();
 
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,6 +282,22 @@ pub(crate) fn parse_chunks(bytes: &[u8]) -> Option<(Tag, RowKey)> {
     Some((Tag(tag), RowKey::read(at)?))
 }
 
+/// Key of the row that lists the key at `at` by its deadline.
+pub(crate) fn expiry_row(deadline_ms: u64, at: &[u8]) -> Vec<u8> {
+    [EXPIRY, &deadline_ms.to_be_bytes(), at].concat()
+}
+
+/// What the keys of all rows of deadlines begin with.
+pub(crate) const fn expiry_prefix() -> &'static [u8] {
+    EXPIRY
+}
+
+/// Takes the key of such a row apart.
+pub(crate) fn parse_expiry(bytes: &[u8]) -> Option<(u64, RowKey)> {
+    let (deadline, at) = bytes.strip_prefix(EXPIRY)?.split_first_chunk::<DEADLINE_BYTES>()?;
+    Some((u64::from_be_bytes(*deadline), RowKey::read(at)?))
+}
+
 /// The owner in the key of an outbox row.
 pub(crate) fn outbox_owner(bytes: &[u8]) -> Option<clock::NodeId> {
     bytes.first_chunk().map(|owner| clock::NodeId(u64::from_be_bytes(*owner)))
@@ -312,7 +331,10 @@ pub fn row_token(table: Table, row_key: &[u8]) -> Option<Token> {
             let tagged = row_key.strip_prefix(SWEEP).or_else(|| row_key.strip_prefix(CHUNK));
             match tagged {
                 Some(rest) => rest.get(1..)?,
-                None => parse_conflict(row_key)?.1,
+                None => match row_key.strip_prefix(EXPIRY) {
+                    Some(rest) => rest.get(DEADLINE_BYTES..)?,
+                    None => parse_conflict(row_key)?.1,
+                },
             }
         }
         Table::Shard => return None,

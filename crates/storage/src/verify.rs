@@ -12,8 +12,11 @@ use std::ops::ControlFlow;
 use values::Tag;
 
 use crate::inspect::show_row;
-use crate::record::{Header, Part};
-use crate::row_key::{RowKey, parse_chunks, parse_conflict, parse_elements, parse_sweep};
+use crate::record::{Header, Part, due_unchecked, standing_unchecked};
+use crate::row_key::{
+    RowKey, conflict_row, expiry_row, parse_chunks, parse_conflict, parse_elements, parse_expiry,
+    parse_sweep,
+};
 use crate::{
     EngineConfig, Files, IndexRead, Log, LogRecovery, Replay, Shards, StorageError, Table,
     TreeCheck, check_row, record_shard, shard_positions,
@@ -46,6 +49,8 @@ pub enum FaultKind {
     Tree,
     /// A count is other than the rows.
     Count,
+    /// A key is listed by what it is not, or not by what it is: as in conflict, or with its deadline.
+    List,
     /// Records of the log are gone or cannot be read.
     Log,
 }
@@ -55,25 +60,27 @@ impl FaultKind {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::File => {
-                "restore the node from a backup, or start it empty and read all keys with r = n"
+                "restore the node from a backup, or start it empty: the other owners bring back what \
+                 they hold"
             }
             Self::Row => {
-                "start the node: what is whole of the key stays, the rest comes from other replicas \
-                 when the key is read with r = n; in a cluster of one, restore a backup"
+                "start the node: what is whole of the key stays, the rest comes from the other owners; \
+                 in a cluster of one, restore a backup"
             }
             Self::Rows => {
                 "start the node: the collection is brought back to what is whole of it as it is \
-                 counted anew, the rest comes from other replicas; in a cluster of one, restore a \
+                 counted anew, the rest comes from the other owners; in a cluster of one, restore a \
                  backup"
             }
             Self::Tree => "start the node: it counts its hash trees anew in the background",
-            Self::Count => {
-                "nothing but the counts that are shown rests on it; a restore counts anew"
+            Self::Count => "nothing but the counts that are shown rests on it",
+            Self::List => {
+                "write to the key, or read it with r = n: it is listed anew with its next change; until \
+                 then it may lack among the keys in conflict, or not expire by itself"
             }
             Self::Log => {
                 "start the node: it keeps the damaged segment aside and reads what is whole; what is \
-                 lost comes from other replicas when keys are read with r = n; in a cluster of one, \
-                 restore a backup"
+                 lost comes from the other owners; in a cluster of one, restore a backup"
             }
         }
     }
@@ -106,7 +113,7 @@ pub fn check_rows(
             verifying.fault(Fault { kind: FaultKind::Row, place, what });
             return ControlFlow::Continue(());
         }
-        match owners.belongs(table, key) {
+        match owners.belongs(table, key, record) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some((kind, what))) => {
                 verifying.fault(Fault { kind, place: place(), what: what.into() });
@@ -143,8 +150,10 @@ impl<R: IndexRead> Owners<'_, R> {
         &mut self,
         table: Table,
         key: &[u8],
+        record: &[u8],
     ) -> Result<Option<(FaultKind, &'static str)>, StorageError> {
         let (at, tag) = match table {
+            Table::Header => return self.is_listed(key, record),
             Table::Element | Table::ElementTree => match parse_elements(key) {
                 Some((at, tag, _)) => (at, tag),
                 None => return Ok(None),
@@ -152,6 +161,9 @@ impl<R: IndexRead> Owners<'_, R> {
             Table::Meta => {
                 if let Some((siblings, at)) = parse_conflict(key) {
                     return self.is_in_conflict(siblings, at);
+                }
+                if let Some((deadline_ms, at)) = parse_expiry(key) {
+                    return self.is_due(deadline_ms, &at);
                 }
                 match parse_sweep(key).or_else(|| parse_chunks(key)) {
                     Some((tag, at)) => (at, tag),
@@ -212,11 +224,44 @@ impl<R: IndexRead> Owners<'_, R> {
     ) -> Result<Option<(FaultKind, &'static str)>, StorageError> {
         let mut is_true = false;
         self.index.get(Table::Header, at, &mut |record| {
-            let standing = crate::record::standing_unchecked(record);
+            let standing = standing_unchecked(record);
             is_true = standing.is_in_conflict() && standing.siblings == siblings;
         })?;
         let what = "it is listed as a key in conflict, and is none";
-        Ok((!is_true).then_some((FaultKind::Count, what)))
+        Ok((!is_true).then_some((FaultKind::List, what)))
+    }
+
+    fn is_due(
+        &self,
+        deadline_ms: u64,
+        at: &RowKey,
+    ) -> Result<Option<(FaultKind, &'static str)>, StorageError> {
+        let mut due = None;
+        self.index.get(Table::Header, at.as_bytes(), &mut |record| due = due_unchecked(record))?;
+        let what = "it is listed with another deadline than its header has";
+        Ok((due != Some(deadline_ms)).then_some((FaultKind::List, what)))
+    }
+
+    /// Whether the header's key has the rows by which it is found.
+    fn is_listed(
+        &self,
+        key: &[u8],
+        record: &[u8],
+    ) -> Result<Option<(FaultKind, &'static str)>, StorageError> {
+        let standing = standing_unchecked(record);
+        if standing.is_in_conflict() {
+            let row = conflict_row(standing.siblings, key);
+            if !self.index.get(Table::Meta, &row, &mut |_| ())? {
+                return Ok(Some((FaultKind::List, "it is in conflict and not listed so")));
+            }
+        }
+        if let Some(deadline_ms) = due_unchecked(record) {
+            let row = expiry_row(deadline_ms, key);
+            if !self.index.get(Table::Meta, &row, &mut |_| ())? {
+                return Ok(Some((FaultKind::List, "it has a deadline and is not listed with it")));
+            }
+        }
+        Ok(None)
     }
 }
 

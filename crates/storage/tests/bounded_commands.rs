@@ -76,6 +76,7 @@ impl Replica {
         let command = Command::Update {
             key: key.clone(),
             operation,
+            lifetime: values::Lifetime::Usual,
             observed,
             shown: None,
             stamp,

@@ -36,6 +36,7 @@
 
 mod causal;
 mod delta;
+mod expiry;
 mod key;
 mod operation;
 mod register;
@@ -50,6 +51,10 @@ mod weight;
 
 pub use causal::{Causal, DotFun, DotMap, DotSet, DotStore};
 pub use delta::{Delta, Touch};
+pub use expiry::{
+    DEADLINE_MS_MAX, Deadline, Expiry, ExpiryCondition, ExpiryOp, Lifetime, Removal, Schedule,
+    Schedules,
+};
 pub use key::{BUCKET_BYTES_MAX, Blob, BucketId, InvalidKey, KEY_BYTES_MAX, Key};
 pub use operation::{Limits, Mint, Minted, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};

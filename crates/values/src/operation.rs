@@ -8,13 +8,15 @@ use clock::{Actor, CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, BytesOp, CartOp, CounterOp, Delta, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,
-    Scope, State, Tag, View,
+    Blob, BytesOp, CartOp, CounterOp, Delta, ELEMENT_BYTES_MAX, ExpiryOp, GsetOp, Lifetime, MapOp,
+    OrsetOp, RegisterOp, Scope, State, Tag, View,
 };
 
+mod living;
 mod named;
 mod prepare;
 
+use living::prepare_expiry;
 use prepare::{
     Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_delete, prepare_map,
     prepare_orset, prepare_register, prepare_resolve,
@@ -41,6 +43,8 @@ pub enum Operation {
     Delete(Option<Tag>),
     /// Ends a conflict of types: removes what was observed of every type but this one.
     Resolve(Tag),
+    /// On the key's time to live.
+    Expiry(ExpiryOp),
 }
 
 /// Who makes a delta, and when.
@@ -50,6 +54,16 @@ pub struct Mint {
     pub actor: Actor,
     /// Hybrid time of the write.
     pub stamp: Stamp,
+}
+
+/// What an operation is made of.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    /// What is seen of the key: without what is due.
+    view: &'a View,
+    /// What is held of it. An increment goes on from its totals, and raw values are replicated as
+    /// they are: what is due is for those to remove who have observed it.
+    held: &'a View,
 }
 
 /// Bounds checked when a delta is made.
@@ -83,6 +97,10 @@ pub struct Limits {
     pub names_unasked: usize,
     /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
     pub future_ms: u64,
+    /// Most bytes of names of a map's fields with increments that a deadline may cover, some fixed
+    /// bytes per field included: what they come to is stored with the key, and sent, whole. Default
+    /// 256 KiB, a guess.
+    pub schedule_bytes: usize,
 }
 
 impl Default for Limits {
@@ -99,6 +117,7 @@ impl Default for Limits {
             names_per_client: 256,
             names_unasked: 32,
             future_ms: 60_000,
+            schedule_bytes: 256 << 10,
         }
     }
 }
@@ -247,6 +266,20 @@ pub enum UpdateError {
     /// A type that would have to be removed is none that this node knows.
     #[error("the key holds an {0}, which this node cannot remove: ask a node of a later version")]
     UnknownType(Tag),
+    /// The deadline is later than there is.
+    #[error("the deadline lies beyond the last there is, 9223372036854775807 ms after 1970")]
+    DeadlineTooFar,
+    /// Too many fields with increments would be under a deadline.
+    #[error(
+        "{bytes} bytes of fields with increments under a deadline, at most {limit} are allowed; \
+         take the deadline away, or set fields instead of incrementing them"
+    )]
+    ScheduleTooLong {
+        /// Their bytes.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 fn holds(live: &[Tag]) -> String {
@@ -294,7 +327,8 @@ impl Minted {
 }
 
 impl Operation {
-    /// The type operated on; `None` for a delete of every type and for a resolution.
+    /// The type operated on; `None` for a delete of every type, for a resolution and for a key's time
+    /// to live.
     pub const fn tag(&self) -> Option<Tag> {
         match self {
             Self::Bytes(_) => Some(Tag::BYTES),
@@ -305,7 +339,7 @@ impl Operation {
             Self::Cart(_) => Some(Tag::CART),
             Self::Map(_) => Some(Tag::MAP),
             Self::Delete(tag) => *tag,
-            Self::Resolve(_) => None,
+            Self::Resolve(_) | Self::Expiry(_) => None,
         }
     }
 
@@ -331,6 +365,9 @@ impl Operation {
             Self::Map(MapOp::Remove(_)) => "map remove",
             Self::Delete(_) => "delete",
             Self::Resolve(_) => "resolve",
+            Self::Expiry(ExpiryOp::Set { .. }) => "expire",
+            Self::Expiry(ExpiryOp::Persist) => "persist",
+            Self::Expiry(ExpiryOp::Sweep) => "expiry",
         }
     }
 
@@ -357,7 +394,8 @@ impl Operation {
             | Self::Register(RegisterOp::Increment(_) | RegisterOp::DeleteRaw)
             | Self::Counter(_)
             | Self::Delete(_)
-            | Self::Resolve(_) => 0,
+            | Self::Resolve(_)
+            | Self::Expiry(_) => 0,
         }
     }
 
@@ -389,7 +427,8 @@ impl Operation {
             | Self::Register(RegisterOp::Increment(_) | RegisterOp::DeleteRaw)
             | Self::Counter(_)
             | Self::Delete(_)
-            | Self::Resolve(_) => {}
+            | Self::Resolve(_)
+            | Self::Expiry(_) => {}
         }
         let (bytes, limit) = (self.payload_bytes(), limits.operation_bytes());
         if bytes > limit { Err(UpdateError::OperationTooLong { bytes, limit }) } else { Ok(()) }
@@ -398,9 +437,12 @@ impl Operation {
     /// The type whose counters the operation mints from (a removal of a register leaves a
     /// newer tombstone).
     pub const fn minted_tag(&self) -> Tag {
-        match self.tag() {
-            Some(tag) => tag,
-            None => Tag::LWW,
+        match self {
+            Self::Expiry(_) => Tag::EXPIRY,
+            _ => match self.tag() {
+                Some(tag) => tag,
+                None => Tag::LWW,
+            },
         }
     }
 
@@ -418,7 +460,8 @@ impl Operation {
                 | RegisterOp::DeleteRaw,
             )
             | Self::Delete(_)
-            | Self::Resolve(_) => Scope::Removal,
+            | Self::Resolve(_)
+            | Self::Expiry(_) => Scope::Removal,
             Self::Register(_) => Scope::Headers,
             Self::Gset(GsetOp::Add(names)) => elements(Tag::GSET, names),
             Self::Orset(OrsetOp::Add(names) | OrsetOp::Remove(names)) => {
@@ -454,6 +497,7 @@ impl Operation {
                 | Self::Map(MapOp::Set(_) | MapOp::Remove(_))
                 | Self::Delete(_)
                 | Self::Resolve(_)
+                | Self::Expiry(_)
         )
     }
 
@@ -479,14 +523,44 @@ impl Operation {
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
-        let (tag, actor) = (self.minted_tag(), mint.actor);
+        self.prepare_living((Lifetime::Usual, mint.actor), view, observed, mint, limits)
+    }
+
+    /// The same, with what it does to the key's time to live: a schedule is minted under the actor
+    /// beside it, which for an operation with a name is the operation's own.
+    pub fn prepare_living(
+        &self,
+        living: (Lifetime, Actor),
+        view: &View,
+        observed: &CausalContext,
+        mint: Mint,
+        limits: &Limits,
+    ) -> Result<Prepared, UpdateError> {
+        let now_ms = mint.stamp.millis();
+        if view.value.due(now_ms).is_none() {
+            return self.prepare_shown(living, Seen { view, held: view }, observed, mint, limits);
+        }
+        let mut shown = view.clone();
+        shown.expire(now_ms);
+        self.prepare_shown(living, Seen { view: &shown, held: view }, observed, mint, limits)
+    }
+
+    fn prepare_shown(
+        &self,
+        living: (Lifetime, Actor),
+        seen: Seen<'_>,
+        observed: &CausalContext,
+        mint: Mint,
+        limits: &Limits,
+    ) -> Result<Prepared, UpdateError> {
+        let (tag, actor, view) = (self.minted_tag(), mint.actor, seen.view);
         if !actor.is_named() {
-            return self.prepare_once(view, observed, mint, limits);
+            return self.prepare_once(living, seen, observed, mint, limits);
         }
         if named::is_repeated(view, observed, actor, limits)? {
-            return Ok(named::repeated(view, tag, actor));
+            return Ok(named::repeated(seen.held, tag, actor));
         }
-        let mut prepared = self.prepare_once(view, observed, mint, limits)?;
+        let mut prepared = self.prepare_once(living, seen, observed, mint, limits)?;
         named::mark(&mut prepared.delta, tag, actor);
         let first = Dot::new(actor, 1);
         prepared.minted = prepared.minted.or(Some(Minted { tag, first, last: 1 }));
@@ -495,11 +569,13 @@ impl Operation {
 
     fn prepare_once(
         &self,
-        view: &View,
+        living: (Lifetime, Actor),
+        seen: Seen<'_>,
         observed: &CausalContext,
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
+        let view = seen.view;
         match (self, self.tag()) {
             (Self::Register(RegisterOp::Set { replace: true, .. }) | Self::Delete(_), _)
             | (_, None) => {}
@@ -509,22 +585,23 @@ impl Operation {
         }
         self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
-        let mut prepared = self.delta(view, observed, &mut dots, mint.stamp, limits)?;
+        let mut prepared = self.delta(seen, observed, &mut dots, mint.stamp, limits)?;
         prepared.minted = dots.minted(self.minted_tag());
+        living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
         Ok(prepared)
     }
 
     fn delta(
         &self,
-        view: &View,
+        Seen { view, held }: Seen<'_>,
         observed: &CausalContext,
         dots: &mut Dots,
         stamp: Stamp,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
         match self {
-            Self::Bytes(op) => prepare_bytes(op, view, observed, dots, stamp, limits),
-            Self::Register(op) => prepare_register(op, view, dots, stamp, limits),
+            Self::Bytes(op) => prepare_bytes(op, held, observed, dots, stamp, limits),
+            Self::Register(op) => prepare_register(op, view, held, dots, stamp, limits),
             Self::Gset(GsetOp::Add(names)) => {
                 let set = match view.value.state(Tag::GSET) {
                     Some(State::Gset(set)) => Some(set),
@@ -533,14 +610,15 @@ impl Operation {
                 let (delta, changed) = add_elements(set, names, dots)?;
                 Ok(Prepared::new(Delta::of(Tag::GSET, State::Gset(delta)), changed))
             }
-            Self::Counter(op) => prepare_counter(op, view, dots),
+            Self::Counter(op) => prepare_counter(op, view, held, dots),
             Self::Orset(op) => prepare_orset(op, view, dots),
             Self::Cart(op) => prepare_cart(op, view, dots, limits),
-            Self::Map(op) => prepare_map(op, view, dots, stamp),
+            Self::Map(op) => prepare_map(op, view, held, dots, stamp),
             Self::Delete(only) => {
                 prepare_delete(|tag| only.is_none_or(|only| only == tag), view, dots, stamp)
             }
             Self::Resolve(keep) => prepare_resolve(*keep, view, dots, stamp),
+            Self::Expiry(op) => prepare_expiry(op, view, dots, stamp, limits),
         }
     }
 }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Blob, DotFun, DotStore, Tally};
 
-/// What a last set or delete left. The larger (stamp, dot) wins; the dot breaks ties.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What a last set or delete left. The larger (stamp, dot) wins; the dot breaks ties, and of one write
+/// its removal wins, which leaves stamp and dot in place (a schedule removes so).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Base {
     /// When, in hybrid time.
     pub stamp: Stamp,
@@ -20,6 +21,19 @@ pub struct Base {
     pub dot: Dot,
     /// The value set, or `None` where the register was deleted.
     pub value: Option<Blob>,
+}
+
+impl Ord for Base {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |base: &Self| (base.stamp, base.dot, base.value.is_none());
+        rank(self).cmp(&rank(other)).then_with(|| self.value.cmp(&other.value))
+    }
+}
+
+impl PartialOrd for Base {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// State of the `lww` type.

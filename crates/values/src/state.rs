@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 mod encoding;
 
-use crate::{Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Field, Register, Tag, Tally};
+use crate::{
+    Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Expiry, Field, Register, Tag, Tally,
+};
 
 /// One of the concurrent values of a `bytes` key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub enum State {
     Cart(Causal<DotMap<DotFun<u64>>>),
     /// `map`.
     Map(Causal<DotMap<Field>>),
+    /// The schedules of the key: no type of value, never live.
+    Expiry(Expiry),
     /// A type that this build does not know: every encoding of it that came in, to be merged by a
     /// node that knows it.
     Opaque(BTreeSet<Blob>),
@@ -62,6 +66,7 @@ impl State {
             Tag::ORSET => Self::Orset(Causal::default()),
             Tag::CART => Self::Cart(Causal::default()),
             Tag::MAP => Self::Map(Causal::default()),
+            Tag::EXPIRY => Self::Expiry(Causal::default()),
             _ => Self::Opaque(BTreeSet::new()),
         }
     }
@@ -75,6 +80,7 @@ impl State {
             Self::Counter(state) => &state.context,
             Self::Cart(state) => &state.context,
             Self::Map(state) => &state.context,
+            Self::Expiry(state) => &state.context,
             Self::Opaque(_) => &NOTHING,
         }
     }
@@ -88,6 +94,7 @@ impl State {
             Self::Counter(state) => &mut state.context,
             Self::Cart(state) => &mut state.context,
             Self::Map(state) => &mut state.context,
+            Self::Expiry(state) => &mut state.context,
             Self::Opaque(_) => return None,
         })
     }
@@ -102,6 +109,7 @@ impl State {
             Self::Counter(state) => state.tally.is_live(),
             Self::Cart(state) => state.store.is_live(),
             Self::Map(state) => state.store.is_live(),
+            Self::Expiry(_) => false,
             Self::Opaque(encodings) => !encodings.is_empty(),
         }
     }
@@ -116,6 +124,7 @@ impl State {
             Self::Counter(state) => *state == CounterState::default(),
             Self::Cart(state) => state.is_bottom(),
             Self::Map(state) => state.is_bottom(),
+            Self::Expiry(state) => state.is_bottom(),
             Self::Opaque(encodings) => encodings.is_empty(),
         }
     }
@@ -138,6 +147,7 @@ impl State {
             }
             (Self::Cart(mine), Self::Cart(theirs)) => mine.merge(theirs),
             (Self::Map(mine), Self::Map(theirs)) => mine.merge(theirs),
+            (Self::Expiry(mine), Self::Expiry(theirs)) => mine.merge(theirs),
             (Self::Opaque(mine), Self::Opaque(theirs)) => {
                 mine.extend(theirs.iter().cloned());
             }

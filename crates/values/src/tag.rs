@@ -25,7 +25,10 @@ impl Tag {
     /// Map of fields.
     pub const MAP: Self = Self(7);
 
-    /// Every tag that this build knows.
+    /// No type: a key's schedules ([`Expiry`](crate::Expiry)).
+    pub const EXPIRY: Self = Self(8);
+
+    /// Every type that this build knows.
     pub const KNOWN: [Self; 7] =
         [Self::BYTES, Self::LWW, Self::GSET, Self::COUNTER, Self::ORSET, Self::CART, Self::MAP];
 
@@ -39,6 +42,7 @@ impl Tag {
             Self::ORSET => "orset",
             Self::CART => "cart",
             Self::MAP => "map",
+            Self::EXPIRY => "expiry",
             _ => "unknown",
         }
     }

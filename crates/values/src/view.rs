@@ -155,7 +155,8 @@ impl View {
     /// `bytes`; every type there is where nothing is live, since whoever writes there next has seen
     /// that nothing was there.
     pub fn context_tags(&self) -> BTreeSet<Tag> {
-        let shown = self.value.0.keys().copied().chain([Tag::BYTES]);
+        let held = self.value.0.keys().copied().filter(|&tag| tag != Tag::EXPIRY);
+        let shown = held.chain([Tag::BYTES]);
         let all = if self.live_tags().is_empty() { &Tag::KNOWN[..] } else { &[] };
         shown.chain(all.iter().copied()).collect()
     }
@@ -190,6 +191,10 @@ impl View {
             *mine = CollectionSummary { live, digest: 0, exact: false };
         }
         self.value.merge(&other.value);
+        // Elements beyond the scope can be all that there is of a collection.
+        for &tag in other.value.0.keys() {
+            self.value.0.entry(tag).or_insert_with(|| State::bottom(tag));
+        }
         for (tag, summary) in self.collections.iter_mut().filter(|(_, summary)| !summary.exact) {
             let shown = self.value.state(*tag).map_or(0, State::live_elements);
             summary.live = summary.live.max(shown);
@@ -261,7 +266,7 @@ impl View {
 
 impl State {
     /// Number of elements held that a reader sees; 0 for what is no collection.
-    fn live_elements(&self) -> u64 {
+    pub(crate) fn live_elements(&self) -> u64 {
         match self {
             Self::Gset(state) | Self::Orset(state) => live_count(&state.store),
             Self::Cart(state) => live_count(&state.store),

@@ -32,6 +32,7 @@ impl State {
             Self::Map(state) => elements(&state.store, |field| {
                 writes(&field.writes, |write| write.value.len()) + tally(&field.tally)
             }),
+            Self::Expiry(state) => clock::encoded_length(&state.store),
             Self::Opaque(encodings) => encodings.iter().map(|encoding| encoding.len()).sum(),
         };
         payload + context(self.context())

@@ -155,6 +155,12 @@ proptest! {
     ) {
         let converged = world.converged();
         prop_assert_eq!(read(&converged), world.model.read(&world.knowledge()));
+        for now_ms in (0..40_000).step_by(4_000) {
+            let mut left = converged.clone();
+            left.expire(now_ms);
+            let known = world.model.at(&world.knowledge(), now_ms);
+            prop_assert_eq!(read(&left), world.model.read(&known), "at {}", now_ms);
+        }
         for (number, (replica, _)) in (0_u64..).zip(&world.replicas) {
             let deltas = shuffled(&world, seed.wrapping_add(number));
             let one_by_one = applied(&replica.value, deltas.iter().copied());
@@ -167,6 +173,34 @@ proptest! {
         }
         let whole = world.replicas.iter().map(|(replica, _)| Delta::whole(replica.value.clone()));
         prop_assert_eq!(applied(&Value::default(), &whole.collect::<Vec<_>>()), converged);
+    }
+
+    /// Whether replicas have removed what is due, and which of them, makes no difference, unless
+    /// somebody takes a schedule back of whom they had not heard.
+    #[test]
+    fn what_is_due_is_removed_alike_whoever_removes_it_first(
+        world in world(), now_ms in 0_u64..30_000,
+    ) {
+        let due = |value: &Value| -> Vec<_> {
+            let due = value.schedules().filter(|(_, schedule)| schedule.deadline_ms <= now_ms);
+            due.map(|(dot, _)| dot).collect()
+        };
+        let expired = |value: &Value| {
+            let mut value = value.clone();
+            value.expire(now_ms);
+            value
+        };
+        let [a, b] = [0, 1].map(|at: usize| &world.replicas[at].0.value);
+        let both = join(a, b);
+        prop_assert_eq!(&expired(&expired(&both)), &expired(&both), "idempotent");
+        prop_assert_eq!(&join(&both, &expired(&both)), &expired(&both), "a removal wins");
+        let still_due = due(&both);
+        if [a, b].iter().all(|value| due(value).iter().all(|dot| still_due.contains(dot))) {
+            let all = expired(&both);
+            prop_assert_eq!(&expired(&join(&expired(a), b)), &all);
+            prop_assert_eq!(&expired(&join(a, &expired(b))), &all);
+            prop_assert_eq!(&expired(&join(&expired(a), &expired(b))), &all);
+        }
     }
 
     #[test]
@@ -332,7 +366,10 @@ fn is_one_thing(part: &Delta) -> bool {
             _ => 0,
         };
         match siblings + part.named_elements(tag).len() {
-            0 => state.context().ranges().count() <= 1 || matches!(tag, Tag::LWW | Tag::COUNTER),
+            0 => {
+                let is_whole = matches!(tag, Tag::LWW | Tag::COUNTER | Tag::EXPIRY);
+                state.context().ranges().count() <= 1 || is_whole
+            }
             things => things == 1,
         }
     })

@@ -1,6 +1,5 @@
 //! What is done to the data of one node: backing it up, bringing it back.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -111,19 +110,15 @@ pub(crate) fn restore(printer: &Printer, options: &RestoreOptions) -> Result<Exi
         format!(
             "restored node {} of cluster {} into {}: backup {}, {} rows, checked\n\
              start it with the settings that it had; what was written after the backup comes from the \
-             other replicas as keys are read",
+             other owners: `merganser status` says how far that is",
             restored.node,
             restored.cluster,
-            shown(data),
+            data.display(),
             manifest.number,
             manifest.rows,
         )
     });
     Ok(ExitCode::SUCCESS)
-}
-
-fn shown(path: &Path) -> std::path::Display<'_> {
-    path.display()
 }
 
 /// One bar after the other.

@@ -97,16 +97,19 @@ fn offline(nodes: &str, partitions: u32, spread: usize) -> Result<(Ring, Cluster
 /// The ring of a running node.
 async fn online(node: &str) -> Result<(Ring, Cluster)> {
     let status = Client::connect(node).await?.status().await?;
-    let mut named = BTreeMap::new();
-    for member in status.members {
-        let zone = member.zone.map(Zone::new).transpose();
-        let (zone, weight) = (zone.map_err(anyhow::Error::msg)?, Weight::new(member.weight)?);
-        named.insert(member.name, Member { node: member.node, weight, zone });
+    let mut members = Vec::new();
+    let mut present = BTreeMap::new();
+    // Owners are named by their place among these. One that is gone and owns something yet is to give it up.
+    for shown in status.members {
+        let zone = shown.zone.map(Zone::new).transpose();
+        let (zone, weight) = (zone.map_err(anyhow::Error::msg)?, Weight::new(shown.weight)?);
+        let member = Member { node: shown.node, weight, zone };
+        if shown.state.is_present() {
+            present.insert(shown.name, member.clone());
+        }
+        members.push(member);
     }
-    // The ring names owners by their place in the order of ids.
-    let mut members: Vec<Member> = named.values().cloned().collect();
-    members.sort_by_key(|member| member.node);
-    let cluster = Cluster { name: status.cluster, members: named };
+    let cluster = Cluster { name: status.cluster, members: present };
     let ring = Ring::new(status.ring_version, members, status.owners).map_err(PlanError::from)?;
     Ok((ring, cluster))
 }

@@ -4,11 +4,11 @@ use std::io::Read as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use client::{Bucket, CounterHandle, RegisterHandle, Siblings};
-use clock::ContextToken;
+use client::{Bucket, CounterHandle, RegisterHandle, Siblings, TimeToLive};
+use clock::{ContextToken, Stamp};
 use replication::{Answer, RequestError};
 use serde_json::{Value, json};
-use values::{CounterOp, InvalidKey, Operation, RegisterOp, Tag};
+use values::{CounterOp, Deadline, InvalidKey, Operation, RegisterOp, Tag};
 
 use crate::options::{
     CartCommand, Command, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
@@ -47,6 +47,30 @@ pub(crate) async fn run(printer: &Printer, bucket: &Bucket, command: Command) ->
                 None => Ok(absent(printer)),
             }
         }
+        Command::Expire { key, seconds } => {
+            let deadline = Deadline::In(u64::from(seconds) * 1_000);
+            let answer = bucket.expire(key, deadline).await?;
+            let shown = changed(printer, &answer, "keys given a deadline");
+            Ok(if answer.changed > 0 || answer.repeated { shown } else { ExitCode::FAILURE })
+        }
+        Command::Persist { key } => {
+            Ok(changed(printer, &bucket.persist(key).await?, "deadlines taken away"))
+        }
+        Command::Ttl { key } => Ok(match bucket.time_to_live(key).await? {
+            TimeToLive::Absent => absent(printer),
+            TimeToLive::Endless => {
+                let endless = json!({ "ttl_ms": null, "at_ms": null });
+                printer.show(&endless, || "no deadline".into());
+                ExitCode::SUCCESS
+            }
+            TimeToLive::Ends { in_ms, at_ms } => {
+                printer.show(&json!({ "ttl_ms": in_ms, "at_ms": at_ms }), || {
+                    let at = Stamp::from_millis(at_ms).utc();
+                    format!("{}.{:03} s, until {at}", in_ms / 1_000, in_ms % 1_000)
+                });
+                ExitCode::SUCCESS
+            }
+        }),
         Command::Resolve { key, keep } => {
             let answer = bucket.update(key, Operation::Resolve(keep)).await?;
             Ok(changed(printer, &answer, "types removed"))

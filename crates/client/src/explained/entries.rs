@@ -25,6 +25,8 @@ pub(super) enum What {
     /// What is added: to a sum, or of an item.
     Adds(i128),
     Deleted,
+    /// What is to end then, in milliseconds since 1970.
+    Ends(u64),
     /// Encodings of a type that this build does not know.
     Unknown(usize),
 }
@@ -98,6 +100,12 @@ pub(super) fn entries(state: &State) -> Vec<Entry> {
                 Some(entry.of(field.tally.entries()))
             });
             fields.collect()
+        }
+        State::Expiry(expiry) => {
+            let schedules = expiry.store.0.iter();
+            schedules
+                .map(|(&dot, schedule)| Entry::new(None, What::Ends(schedule.deadline_ms), [dot]))
+                .collect()
         }
         State::Opaque(encodings) => vec![Entry::new(None, What::Unknown(encodings.len()), [])],
     }

@@ -244,6 +244,7 @@ fn shown(entry: &Entry) -> Option<String> {
     let what = match &entry.what {
         What::Value(value) => quoted(value, VALUE_MAX),
         What::Adds(sum) => format!("{sum:+}"),
+        What::Ends(ms) => format!("ends at {}", Stamp::from_millis(*ms).utc()),
         What::Present | What::Deleted | What::Unknown(_) => String::new(),
     };
     let element = entry.element.as_ref().map(|element| quoted(element, VALUE_MAX));

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clock::NodeId;
+use clock::{NodeId, Stamp};
 use replication::{Coordinated, Explanation, summarize};
 use serde_json::{Map, Value, json as document};
 use values::View;
@@ -95,6 +95,7 @@ fn entry(names: &DotNames<'_>, entry: &Entry) -> Value {
             shown["adds"] = i64::try_from(*sum).map_or_else(|_| sum.to_string().into(), Value::from)
         }
         What::Deleted => shown["deleted"] = true.into(),
+        What::Ends(ms) => shown["ends"] = Stamp::from_millis(*ms).utc().into(),
         What::Unknown(count) => shown["unknown_encodings"] = (*count).into(),
     }
     if let Some(time) = entry.time {

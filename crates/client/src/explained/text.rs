@@ -1,6 +1,6 @@
 //! An explanation as text for terminals.
 
-use clock::NodeId;
+use clock::{NodeId, Stamp};
 use replication::{Explanation, ReplicaView, summarize};
 use values::View;
 
@@ -104,6 +104,7 @@ fn entry_line(names: &DotNames<'_>, entry: &Entry) -> String {
         What::Value(value) => Some(quoted(value, VALUE_MAX)),
         What::Adds(sum) => Some(format!("{sum:+}")),
         What::Deleted => Some("deleted".into()),
+        What::Ends(ms) => Some(format!("ends at {}", Stamp::from_millis(*ms).utc())),
         What::Unknown(count) => {
             Some(format!("{count} encodings of a type that this build does not know"))
         }

@@ -51,7 +51,7 @@ async fn what_is_wrong_with_a_policy_is_said_and_nothing_is_changed() {
         (r#"{"n": -1}"#, "n=-1 is not possible: use 1 to 5"),
         (r#"{"w": 1.5}"#, "w=1.5 is not possible: use 1 to 5"),
         (r#"{"raw": "crdt"}"#, "raw=crdt is not possible: use siblings or lww"),
-        (r#"{"expiry": 60}"#, "expiry is not possible yet: leave it out, or give 0 for none"),
+        (r#"{"ttl": -1}"#, "ttl=-1 is not possible: use 0 to 4294967295"),
     ] {
         let refused = send(&app, "PUT", URL, &[], body).await;
         assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-policy"), "{body}");

@@ -104,7 +104,8 @@ fn write_section(
                 line("cluster", &status.cluster);
                 line("partitions", &status.partitions);
                 line("ring_version", &status.ring_version);
-                line("members", &status.members.len());
+                let present = status.members.iter().filter(|member| member.state.is_present());
+                line("members", &present.count());
                 let connected = status.members.iter().filter(|member| member.connected).count();
                 line("members_connected", &connected);
                 let pending: u64 = status.members.iter().map(|member| member.pending).sum();

@@ -4,14 +4,13 @@ use bytes::Bytes;
 use replication::{Answer, Request};
 use values::{Operation, RegisterOp, Scope, State, Tag};
 
+use super::expiry;
 use crate::codec::Args;
-use crate::plan::{
-    Context, Planned, Refusal, integer, key, read, syntax_error, write, wrong_arity,
-};
+use crate::plan::{Context, Planned, Refusal, integer, key, read, write, wrong_arity};
 use crate::reply::Reply;
 
 /// What a key's register shows. `Err` if the key is of another type only.
-fn register(answer: &Answer) -> Result<Option<Bytes>, Refusal> {
+pub(crate) fn register(answer: &Answer) -> Result<Option<Bytes>, Refusal> {
     if let Some(State::Register(register)) = answer.view.value.state(Tag::LWW)
         && let Some(value) = register.read()
     {
@@ -33,18 +32,8 @@ fn setting(name: &[u8], value: &[u8]) -> Result<Request, Refusal> {
 }
 
 pub(crate) fn set(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
-    for option in args.skip(3).iter() {
-        // Without expiry there is no time to live to keep or to lose.
-        if option.eq_ignore_ascii_case(b"KEEPTTL") {
-            continue;
-        }
-        let later = ["NX", "XX", "GET", "EX", "PX", "EXAT", "PXAT"];
-        return Err(match later.iter().find(|o| option.eq_ignore_ascii_case(o.as_bytes())) {
-            Some(option) => Reply::Error(format!("ERR SET option {option} is not supported yet")),
-            None => syntax_error(),
-        });
-    }
-    cx.one(setting(args.at(1), args.at(2))?, |_| Reply::Ok)
+    let lifetime = expiry::lifetime(args.skip(3))?;
+    expiry::set_living(cx, (args.at(1), args.at(2)), lifetime, "set")
 }
 
 pub(crate) fn mget(cx: &mut Context<'_>, args: Args<'_>) -> Planned {

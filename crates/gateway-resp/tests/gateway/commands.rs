@@ -107,7 +107,6 @@ async fn strings_are_registers_with_increments() {
     client.expect("SET k '' KEEPTTL", "+OK\r\n").await;
     client.expect("GET k", "$0\r\n\r\n").await;
     client.expect("SET k v nx", "-ERR SET option NX is not supported yet\r\n").await;
-    client.expect("SET k v EX 10", "-ERR SET option EX is not supported yet\r\n").await;
     client.expect("SET k v what", "-ERR syntax error\r\n").await;
     client.expect("SET k", "-ERR wrong number of arguments for 'set' command\r\n").await;
     client.expect("MSET a 1 b 2 a 3", "+OK\r\n").await;

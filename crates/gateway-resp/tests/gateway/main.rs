@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod connection;
+mod expiry;
 mod memory;
 mod merganser;
 mod support;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use clock::NodeId;
 use double::{CLUSTER, Faults, Network, Outcome, address};
 use membership::{
-    About, ClusterId, Command, CommandError, Ending, Event, Liveness, Load, MemberState, Phase,
-    Refusal, Report,
+    About, Body, ClusterId, Command, CommandError, Config, Destination, Effect, Ending, Event,
+    Gossip, Incarnation, Liveness, Load, MemberState, Phase, Refusal, Report,
 };
 
 const SEEDS: u64 = 20;
@@ -541,6 +541,48 @@ fn a_change_is_known_to_all_within_twice_log2_n_rounds() {
         }
         assert!(slow <= 1, "{slow} of 100 changes took longer among {nodes}");
     }
+}
+
+/// A small form of what `examples/spread.rs` measures up to 1,000 nodes.
+#[test]
+fn a_dead_node_is_suspected_by_all_of_many_within_ten_seconds() {
+    let mut network = Network::founded(1, 60);
+    network.faults = ORDINARY;
+    network.encoded = false;
+    network.run(60_000);
+    network.forget_outcomes();
+    network.kill(7);
+    network.run(10_000);
+    for host in (1..=60).filter(|&host| host != 7) {
+        let said: Vec<&Outcome> = network.outcomes(host).iter().map(|(_, it)| it).collect();
+        assert_eq!(said, [&Outcome::Liveness(NodeId(7), Liveness::Suspected)], "host {host}");
+    }
+}
+
+#[test]
+fn a_start_that_is_news_is_asked_at_once_when_it_is_met_and_no_other() {
+    let mut network = Network::founded(1, 3);
+    network.run(20_000);
+    let known = network.member(1, 3).unwrap().incarnation;
+    let config = Config::new(NodeId(1), "ducks", About::new("node1", address(1)), 9);
+    let mut gossip = Gossip::new(config, network.disk(1), 0).unwrap();
+    gossip.step(0, Event::Tick { random: 1 }, &mut Vec::new());
+    let mut opened = |node, incarnation| {
+        let mut effects = Vec::new();
+        gossip.step(1, Event::Met { node: NodeId(node), incarnation }, &mut effects);
+        effects.into_iter().any(|effect| match effect {
+            Effect::Send { to, message } => {
+                assert_eq!(to, Destination::Node(NodeId(node)));
+                matches!(message.body, Body::Open(_))
+            }
+            other => panic!("{other:?}"),
+        })
+    };
+    let next = Incarnation { generation: known.generation + 1, nonce: 5 };
+    assert!(!opened(3, known));
+    assert!(opened(3, next));
+    assert!(opened(4, known));
+    assert!(!opened(1, next));
 }
 
 #[test]

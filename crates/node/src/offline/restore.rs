@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use storage::{Backup, Manifest};
+use storage::{Backup, BackupError, Files, MANIFEST_FILE, Manifest};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions};
 
 use super::OfflineError;
 use crate::data_directory::{INDEX, INDEXED, SECRET, create_durably, keep};
+use crate::snapshot_file;
 
 /// How far a restore is: the backup is read and checked, its rows are written, they are read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub fn restore(
         move |source| OfflineError::System { path, source }
     };
     let failed = |source| OfflineError::Backup { dir: backup.into(), source };
+    if !backup.join(MANIFEST_FILE).exists() {
+        return Err(failed(BackupError::Absent));
+    }
     // Against a node that takes a backup into it just now.
     let _backup_lock = DirectoryLock::acquire(backup)?;
     let held = Backup::open(DiskFiles::open(backup)?).map_err(failed)?;
@@ -71,6 +75,11 @@ pub fn restore(
     }
     let total = 2 * held.manifest().rows;
     let mut files = DiskFiles::open(data)?;
+    if let Some(members) = held.members().map_err(failed)? {
+        let kept = files.append(snapshot_file::FILE, &members);
+        let kept = kept.and_then(|()| files.sync(snapshot_file::FILE));
+        kept.map_err(|error| failed(BackupError::Data(error)))?;
+    }
     storage::restore(&held, &mut writer, &reader, &mut files, &mut |rows| {
         passed(RestoreProgress::Rows(rows, total));
     })

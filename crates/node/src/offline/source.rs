@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use ring::PartitionCount;
-use storage::{Backup, DirectoryStamp, IndexRead, SeamError, Shards, StampError, Table, Visit};
+use storage::{
+    Backup, DirectoryStamp, IndexRead, MANIFEST_FILE, STAMP_FILE, SeamError, Shards, StampError,
+    Table, Visit,
+};
 use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
 
 use super::OfflineError;
@@ -33,9 +36,9 @@ impl Opened {
             return Err(OfflineError::NoDirectory(dir.into()));
         }
         let files = DiskFiles::open(dir)?;
-        let is_backup = dir.join("manifest").exists();
+        let is_backup = dir.join(MANIFEST_FILE).exists();
         let stamped = |source| OfflineError::Stamp { dir: dir.into(), source };
-        if !is_backup && !dir.join(storage::STAMP_FILE).exists() {
+        if !is_backup && !dir.join(STAMP_FILE).exists() {
             return Err(stamped(StampError::Missing));
         }
         let lock = DirectoryLock::acquire(dir)?;

@@ -10,6 +10,7 @@ use storage_lmdb::check_pages;
 
 use super::OfflineError;
 use super::source::{Opened, Source};
+use crate::snapshot_file;
 
 /// Faults that are told with their places; of more, only how many there are.
 const FAULTS_MAX: usize = 1_000;
@@ -112,6 +113,9 @@ pub fn verify(
             return Ok(finish(&opened, report));
         }
     }
+    if let Source::Node { .. } = &opened.source {
+        members(dir, &mut report);
+    }
     contents(&opened, &mut report).map_err(failed)?;
     Ok(finish(&opened, report))
 }
@@ -125,6 +129,20 @@ fn finish(opened: &Opened, report: Report<'_>) -> Verified {
         checked,
         faults,
         fault_count,
+    }
+}
+
+/// What the last start knew of its cluster.
+fn members(dir: &Path, report: &mut Report<'_>) {
+    match snapshot_file::read(dir) {
+        Ok(None) => report.checked("members", "none are known".into()),
+        Ok(Some(snapshot)) => {
+            report.checked("members", format!("{} known", snapshot.table.iter().count()));
+        }
+        Err(error) => {
+            let place = snapshot_file::FILE.into();
+            report.fault(Fault { kind: FaultKind::File, place, what: error.to_string() });
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn choose(
     let generation = match origin {
         Origin::Client(_) => bucket.generation,
         // The node that forwarded may have heard of a creation that this one has not.
-        Origin::Peer { .. } => bucket.generation.max(request.key.generation()),
+        Origin::Peer { .. } | Origin::Core => bucket.generation.max(request.key.generation()),
     };
     if generation == bucket.generation {
         turn.shared.buckets.live(request.key.bucket())?;

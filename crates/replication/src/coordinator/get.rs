@@ -316,7 +316,16 @@ impl Get {
             let error = self.failure.take().map_or(RequestError::Timeout, RequestError::Storage);
             return turn.reply(self.terms.origin, Err(error));
         }
-        let inexact = self.merged.collections.values().any(|summary| !summary.exact);
+        let now_ms = turn.present().millis();
+        // Judged of all that was shown: one replica may know of no deadline, or that it was taken
+        // back.
+        let left = self.merged.value.due(now_ms).map(|_| {
+            let mut left = self.merged.clone();
+            left.expire(now_ms);
+            left
+        });
+        let shown = left.as_ref().unwrap_or(&self.merged);
+        let inexact = shown.collections.values().any(|summary| !summary.exact);
         if inexact && self.scope == Scope::Headers && !at_deadline {
             // Replicas disagree about a collection: its size is known only from its elements.
             self.scope = Scope::Whole;
@@ -326,10 +335,10 @@ impl Get {
         self.replied = true;
         turn.shared.counters.unmet_quorums += u64::from(answered < quorum.r);
         turn.shared.counters.conflicts += u64::from(is_conflict(&self.merged));
-        let view = self.view_to_answer();
+        let view = self.view_to_answer(left);
         let contexts = self.terms.contexts(&view, None, turn);
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
-        let time = turn.shared.clock.latest();
+        let time = turn.present();
         let partly_observed = false;
         let answer = Answer {
             view,
@@ -358,11 +367,12 @@ impl Get {
 
     /// What was merged; where whole collections were, with their sizes counted, and without their
     /// elements if only the sizes were asked for.
-    fn view_to_answer(&self) -> View {
+    fn view_to_answer(&self, left: Option<View>) -> View {
+        let shown = left.unwrap_or_else(|| self.merged.clone());
         if self.scope != Scope::Whole {
-            return self.merged.clone();
+            return shown;
         }
-        let mut view = View::of(self.merged.value.clone());
+        let mut view = View::of(shown.value);
         for (tag, summary) in &mut view.collections {
             summary.digest = self.merged.collections.get(tag).map_or(0, |summary| summary.digest);
         }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use clock::{NodeId, Stamp};
 use storage::{Command, StorageError};
 use values::{
-    BytesOp, CounterOp, Delta, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope, Tag,
-    UpdateError, View,
+    BytesOp, CounterOp, Delta, ExpiryOp, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope,
+    Tag, UpdateError, View,
 };
 
 use self::observation::Observation;
@@ -133,7 +133,15 @@ impl Update {
     pub(crate) fn new(terms: Terms, operation: Operation, me: NodeId) -> Self {
         let others = terms.holders().filter(|&owner| owner != me);
         let peers = others.map(|owner| (owner, Peer::UNSENT)).collect();
-        let needed = if operation.removes_observed() { terms.quorum.r } else { 0 };
+        let quorum = terms.quorum;
+        let needed = match &operation {
+            // What w owners have acknowledged must be seen: a deadline may have been taken away.
+            Operation::Expiry(ExpiryOp::Sweep) => {
+                quorum.r.max(quorum.n.saturating_sub(quorum.w).saturating_add(1))
+            }
+            operation if operation.removes_observed() => quorum.r,
+            _ => 0,
+        };
         Self {
             show: shows_sum(&operation).then(|| operation.scope()),
             observation: Observation::new(operation.scope(), needed),
@@ -175,6 +183,11 @@ impl Update {
             return Progress::Done;
         }
         if self.local == Local::Observing && !self.is_held && self.observation.is_over() {
+            if self.is_sweep() && !self.observation.is_met() {
+                // It is tried again later: what is due is not shown meanwhile.
+                turn.reply(self.terms.origin, Err(RequestError::Timeout));
+                return Progress::Done;
+            }
             self.prepare(turn);
         }
         let now = turn.now.monotonic_ms;
@@ -242,6 +255,10 @@ impl Update {
         Ok(())
     }
 
+    const fn is_sweep(&self) -> bool {
+        matches!(self.operation, Operation::Expiry(ExpiryOp::Sweep))
+    }
+
     /// Whether the delta was made and given to the owners in reach.
     const fn is_sent(&self) -> bool {
         !matches!(self.local, Local::Observing | Local::Preparing)
@@ -264,6 +281,7 @@ impl Update {
         let command = Command::Update {
             key: self.terms.key.clone(),
             operation: self.operation.clone(),
+            lifetime: self.terms.lifetime,
             observed: self.terms.observed.clone(),
             shown: self.observation.take_view(),
             stamp: self.stamp,
@@ -283,6 +301,9 @@ impl Update {
                 (self.view, self.changed, self.delta) = (view, changed, delta);
                 self.repeated = repeated;
                 turn.shared.counters.writes_repeated += u64::from(repeated);
+                if self.delta.is_empty() && self.is_sweep() {
+                    turn.stale.push(self.terms.key.clone());
+                }
                 self.remember(minted, turn);
                 turn.shared.note_stray(&self.terms.key);
                 self.report_siblings(turn);
@@ -631,8 +652,10 @@ impl Update {
             Operation::Bytes(BytesOp::Put(value)) => Some(value),
             _ => None,
         };
-        let view = std::mem::take(&mut self.view);
+        let mut view = std::mem::take(&mut self.view);
         let contexts = self.terms.contexts(&view, put, turn);
+        let time = turn.present();
+        view.expire(time.millis());
         let answer = Answer {
             view,
             changed: self.changed,
@@ -642,7 +665,7 @@ impl Update {
             acks: Acks { owners: quorum.n, needed: quorum.w, answered: acked, hinted },
             partly_observed,
             contexts,
-            time: turn.shared.clock.latest(),
+            time,
         };
         turn.reply(self.terms.origin, Ok(answer));
     }

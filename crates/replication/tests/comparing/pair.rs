@@ -306,6 +306,7 @@ fn update(key: &Key, operation: Operation, observed: CausalContext, now_ms: u64)
     Command::Update {
         key: key.clone(),
         operation,
+        lifetime: values::Lifetime::Usual,
         observed,
         shown: None,
         stamp: Stamp::from_millis(now_ms),

@@ -36,7 +36,12 @@ pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), Strin
             // A named request that mints nothing else leaves the mark of its name.
             **write == Write::Mark && place.1.actor.is_named() && !entry.repeated
         };
+        let is_end = |(_, write): &(&Place, &Write)| **write == Write::End;
         let minted: Vec<_> = entry.minted.iter().filter(|minted| !is_mark(minted)).collect();
+        let (ends, minted): (Vec<_>, Vec<_>) = minted.into_iter().partition(is_end);
+        if ends.len() > 1 || !ends.is_empty() && entry.repeated {
+            return Err(format!("it mints several schedules: {entry:?}"));
+        }
         let writes: BTreeSet<Write> = minted.iter().map(|(_, write)| write.unstamped()).collect();
         let is_tombstone = |write: &Write| *write == Write::Base { stamp: Stamp(0), value: None };
         let is_said = match &entry.operation {

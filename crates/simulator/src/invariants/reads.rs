@@ -4,9 +4,10 @@
 use values::View;
 
 use super::Run;
+use super::expiry::may_have_expired;
+use crate::Record;
 use crate::ledger::Place;
 use crate::sight::{Sight, Write, sight};
-use crate::{Record, ledger::Ledger};
 
 /// A read that r owners answered shows every write that w owners had before it began, unless a
 /// delta made before the read ended took it away or a later set replaced it.
@@ -14,7 +15,7 @@ pub fn invariant_reads_see_quorum_writes(run: Run<'_>) -> Result<(), String> {
     for (read, view) in reads(run) {
         for put in before(run, read) {
             let made = run.minted_alternatives(put);
-            let is_shown = |place: &Place| is_accounted_for(run.ledger, read, view, *place);
+            let is_shown = |place: &Place| is_accounted_for(run, read, view, *place);
             if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_shown)) {
                 return Err(format!("{read:?} does not see {made:?} of {put:?}"));
             }
@@ -44,7 +45,7 @@ pub fn invariant_answers_show_their_writes(run: Run<'_>) -> Result<(), String> {
     for (record, _) in run.done() {
         let Some(view) = record.view() else { continue };
         let made = run.minted_alternatives(record);
-        let is_shown = |place: &Place| is_accounted_for(run.ledger, record, view, *place);
+        let is_shown = |place: &Place| is_accounted_for(run, record, view, *place);
         if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_shown)) {
             return Err(format!("the answer does not show {made:?}: {record:?}"));
         }
@@ -64,10 +65,11 @@ fn before<'a>(run: Run<'a>, read: &'a Record) -> impl Iterator<Item = &'a Record
         .filter(|record| record.key == read.key && record.is_met() && record.is_before(read))
 }
 
-fn is_accounted_for(ledger: &Ledger, shown_to: &Record, view: &View, place: Place) -> bool {
+fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bool {
+    let ledger = run.ledger;
     let (tag, dot) = place;
     let Some(write) = ledger.write(&shown_to.key, place) else { return true };
-    if matches!(write, Write::Mark) {
+    if matches!(write, Write::End | Write::Mark) {
         return true;
     }
     match sight(&view.value, tag, dot, write) {
@@ -78,6 +80,7 @@ fn is_accounted_for(ledger: &Ledger, shown_to: &Record, view: &View, place: Plac
                 || ledger
                     .of(&shown_to.key)
                     .any(|entry| entry.at_ms <= shown_to.to_ms && entry.removed.contains(&place))
+                || may_have_expired(run, &shown_to.key, place, run.wall_ms(shown_to.to_ms))
         }
     }
 }

@@ -44,6 +44,7 @@ fn without_context(state: &State) -> Vec<u8> {
         State::Counter(counter) => encode(&counter.tally),
         State::Cart(state) => encode(&state.store),
         State::Map(state) => encode(&state.store),
+        State::Expiry(state) => encode(&state.store),
         State::Opaque(encodings) => encode(encodings),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use values::{Key, Operation, RegisterOp, State, Tag};
 
 use super::Run;
+use super::expiry::may_be_gone;
 use crate::ledger::Place;
 use crate::sight::{Sight, Write, held, sight};
 
@@ -19,8 +20,11 @@ pub fn invariant_no_acknowledged_write_is_lost(run: Run<'_>) -> Result<(), Strin
                 let write = run.ledger.write(key, (tag, dot));
                 removed.contains(&(tag, dot))
                     || match write {
-                        None | Some(Write::Base { .. } | Write::Mark) => true,
-                        Some(write) => sight(&view.value, tag, dot, write) == Sight::Live,
+                        None | Some(Write::Base { .. } | Write::End | Write::Mark) => true,
+                        Some(write) => {
+                            sight(&view.value, tag, dot, write) == Sight::Live
+                                || may_be_gone(run, key, (tag, dot))
+                        }
                     }
             };
             let made = run.minted_alternatives(record);
@@ -40,13 +44,23 @@ pub fn invariant_nothing_comes_from_nowhere(run: Run<'_>) -> Result<(), String> 
         for (&tag, state) in &view.value.0 {
             for (dot, shown) in held(state) {
                 let mut made = run.ledger.of(key);
-                if !made.any(|entry| entry.minted.get(&(tag, dot)) == Some(&shown)) {
+                if !made.any(|entry| entry.minted.get(&(tag, dot)) == Some(&shown))
+                    && !is_removed_by_schedule(run, key, (tag, dot), &shown)
+                {
                     return Err(format!("{key:?} shows {shown:?} under {dot:?}"));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Whether a deleted register stands under the stamp and dot of a write that a schedule removes.
+fn is_removed_by_schedule(run: Run<'_>, key: &Key, place: Place, shown: &Write) -> bool {
+    let Write::Base { stamp, value: None } = shown else { return false };
+    let is_it = |write: &Write| matches!(write, Write::Base { stamp: of, .. } if of == stamp);
+    run.ledger.of(key).any(|entry| entry.minted.get(&place).is_some_and(is_it))
+        && may_be_gone(run, key, place)
 }
 
 /// A register shows the last of all acknowledged sets and deletes, or a later one whose outcome is

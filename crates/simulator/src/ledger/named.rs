@@ -29,7 +29,7 @@ pub(super) fn naming(
 ) -> Naming {
     let element = match write {
         Write::Entry { element, .. } | Write::Count { element, .. } => element,
-        Write::Base { .. } | Write::Mark => return Naming::No,
+        Write::Base { .. } | Write::End | Write::Mark => return Naming::No,
     };
     let removes = |names: bool| if names { Naming::Removes } else { Naming::No };
     let replaces = |names: bool| if names { Naming::Replaces } else { Naming::No };
@@ -68,7 +68,8 @@ pub(super) fn naming(
         | Operation::Register(RegisterOp::Increment(_))
         | Operation::Counter(CounterOp::Add(_))
         | Operation::Cart(CartOp::Add { .. })
-        | Operation::Map(MapOp::Increment { .. }) => Naming::No,
+        | Operation::Map(MapOp::Increment { .. })
+        | Operation::Expiry(_) => Naming::No,
     }
 }
 

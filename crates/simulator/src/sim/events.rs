@@ -103,6 +103,7 @@ impl Sim {
             disk.files.fail_next_sync();
         }
         let life = self.nodes[node].life;
+        let wall_ms = self.wall_ms(node);
         let Some(process) = &mut self.nodes[node].process else { return };
         let result = process.log.commit(&mut batch.records, batch.sync);
         process.committing = false;
@@ -117,8 +118,15 @@ impl Sim {
             process.engine.count_chunks(SWEEP_ROWS);
             process.engine.recount_trees(SWEEP_ROWS);
         }
+        let keys = match &mut self.nodes[node].process {
+            Some(process) => process.engine.due(wall_ms, SWEEP_ROWS),
+            None => Vec::new(),
+        };
         let mut events: Vec<Event> =
             answers.into_iter().map(|(ticket, answer)| Event::Storage { ticket, answer }).collect();
+        if !keys.is_empty() {
+            events.push(Event::Due { keys });
+        }
         self.run(node, &mut events);
     }
 
@@ -138,6 +146,11 @@ impl Sim {
         self.start_commit(node);
     }
 
+    /// What a node's wall clock shows.
+    pub(super) fn wall_ms(&self, node: usize) -> u64 {
+        (WALL_START_MS + self.now_ms).saturating_add_signed(self.nodes[node].skew_ms)
+    }
+
     pub(super) fn step(&mut self, node: usize, event: Event) {
         self.run(node, &mut vec![event]);
     }
@@ -145,8 +158,7 @@ impl Sim {
     /// Gives a node events until it has done everything that follows at once.
     fn run(&mut self, node: usize, events: &mut Vec<Event>) {
         let mut queue: VecDeque<Event> = std::mem::take(events).into();
-        let wall = (WALL_START_MS + self.now_ms) as i64 + self.nodes[node].skew_ms;
-        let now = Now { monotonic_ms: self.now_ms, wall_ms: wall.max(0) as u64 };
+        let now = Now { monotonic_ms: self.now_ms, wall_ms: self.wall_ms(node) };
         let mut effects = Vec::new();
         while let Some(event) = queue.pop_front() {
             self.events += 1;
@@ -209,12 +221,13 @@ impl Sim {
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);
         let Some(process) = &mut self.nodes[node].process else { return };
         let asked = match &command {
-            Command::Update { key, operation, observed, shown, named, .. } => {
+            Command::Update { key, operation, observed, shown, stamp, named, .. } => {
                 let (key, operation) = (key.clone(), operation.clone());
                 let (observed, shown) = (observed.clone(), shown.clone());
                 let held = read_whole(&mut process.engine, &key);
                 let named = named.is_some();
-                held.map(|held| Asked { key, operation, named, observed, shown, held })
+                let now_ms = stamp.millis();
+                held.map(|held| Asked { key, operation, named, observed, now_ms, shown, held })
             }
             _ => None,
         };
@@ -269,6 +282,7 @@ impl Sim {
             Event::Request { id, after, .. } => {
                 self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
+            Event::Due { keys } => self.trace(14, keys.len() as u64, node as u64),
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),
             Event::Ownership(_) | Event::Tenures { .. } => self.trace(11, node as u64, 0),

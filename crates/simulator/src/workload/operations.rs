@@ -2,8 +2,10 @@
 //! adds again of the same thing meet.
 
 use clock::Stamp;
+use replication::{Action, Request};
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, GsetOp, Key, MapOp, Operation, OrsetOp, RegisterOp, Tag,
+    Blob, BytesOp, CartOp, CounterOp, Deadline, ExpiryCondition, ExpiryOp, GsetOp, Key, Lifetime,
+    MapOp, Operation, OrsetOp, RegisterOp, Tag,
 };
 
 use crate::Random;
@@ -108,6 +110,34 @@ impl Kind {
             Self::Mixed if dice < 30 => Operation::Resolve(*random.pick(&Tag::KNOWN)),
             Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms, bytes),
         }
+    }
+}
+
+/// Longest life that a key is given, in milliseconds.
+pub(crate) const LIFE_MAX_MS: u64 = 3_000;
+
+/// Makes a write one of the key's time to live, or has it set that too.
+pub(super) fn living(random: &mut Random, now_ms: u64, request: &mut Request) {
+    let life_ms = random.below(LIFE_MAX_MS);
+    let deadline =
+        if random.chance(800) { Deadline::In(life_ms) } else { Deadline::At(now_ms + life_ms) };
+    match random.below(10) {
+        0..5 => {
+            let only_if = *random.pick(&[
+                None,
+                None,
+                None,
+                Some(ExpiryCondition::None),
+                Some(ExpiryCondition::Some),
+                Some(ExpiryCondition::Later),
+                Some(ExpiryCondition::Earlier),
+            ]);
+            let op = ExpiryOp::Set { deadline, only_if };
+            request.action = Action::Update(Operation::Expiry(op));
+        }
+        5 => request.action = Action::Update(Operation::Expiry(ExpiryOp::Persist)),
+        6 => request.lifetime = Lifetime::Keep,
+        _ => request.lifetime = Lifetime::Ends(deadline),
     }
 }
 

@@ -8,14 +8,16 @@ use super::BackupError;
 use crate::stamp::STAMP_MAX;
 use crate::{DIRECTORY_FORMAT, DirectoryStamp, Files, check_file_name, sealed_text};
 
-/// The manifest's file.
-pub(super) const MANIFEST: &str = "manifest";
+/// The manifest's file: a directory that has one is a backup.
+pub const MANIFEST: &str = "manifest";
 /// Where it is written before it gets its name.
 pub(super) const DRAFT: &str = "manifest.new";
 /// What files of rows, copies of segments and copies of stamps are called, before their number.
 pub(super) const ROWS: &str = "rows-";
 pub(super) const LOG: &str = "log-";
 pub(super) const STAMP: &str = "stamp-";
+/// What a copy of what the node knows of its cluster is called, before its number.
+pub(super) const MEMBERS: &str = "members-";
 
 const FORMAT: u32 = 1;
 /// Longest manifest that is read. A real one names a few dozen files.

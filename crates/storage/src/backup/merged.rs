@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use super::manifest::{Manifest, ROWS};
+use super::manifest::{MEMBERS, Manifest, ROWS};
 use super::rows::{RowPlace, RowsFile, row_at, table};
 use super::{BackupError, BackupLog};
 use crate::{DirectoryStamp, Files, IndexRead, SeamError, Table, Visit, check_row_key};
@@ -50,6 +50,13 @@ impl<F: Files> Backup<F> {
     pub fn check(&self, passed: &mut dyn FnMut(u64)) -> Vec<BackupError> {
         let check = |file: &super::BackupFile| file.check(&self.files, passed).err();
         self.manifest.files.iter().filter_map(check).collect()
+    }
+
+    /// What the node knew of its cluster, if that was kept.
+    pub fn members(&self) -> Result<Option<Vec<u8>>, BackupError> {
+        let file = self.manifest.files_of(MEMBERS).next();
+        let read = file.map(|file| self.files.read(&file.name, 0, usize::MAX));
+        read.transpose().map_err(BackupError::files)
     }
 
     /// The log, under the names that its segments have in a data directory.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, Manifest, ROWS, STAMP};
+use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, MEMBERS, Manifest, ROWS, STAMP};
 use super::merged::Rows;
 use super::rows::RowsWriter;
 use super::{Backup, BackupError};
@@ -49,11 +49,7 @@ impl<F: Files> Taking<F> {
     /// to read what was backed up before.
     pub fn begin(mut files: F, before: F, stamp: &DirectoryStamp) -> Result<Self, BackupError> {
         let names = files.list().map_err(BackupError::files)?;
-        let is_ours = |name: &String| {
-            [MANIFEST, DRAFT].contains(&name.as_str())
-                || [ROWS, LOG, STAMP].iter().any(|kind| has_number(name, kind))
-        };
-        if let Some(foreign) = names.iter().find(|name| !is_ours(name)) {
+        if let Some(foreign) = names.iter().find(|name| !is_backup_file(name)) {
             return Err(BackupError::Foreign(foreign.clone()));
         }
         let (mut previous, mut unreadable, mut number) = (None, None, 1);
@@ -90,6 +86,14 @@ impl<F: Files> Taking<F> {
         self.unreadable.as_ref()
     }
 
+    /// Keeps what the node knows of its cluster, whatever it is to it.
+    pub fn keep_members(&mut self, members: &[u8]) -> Result<(), BackupError> {
+        let mut draft = Draft::begin(&mut self.files, format!("{MEMBERS}{}", self.number))?;
+        draft.append(members)?;
+        self.parts.push(draft.finish()?);
+        Ok(())
+    }
+
     /// Copies `segments` of the log in `data`, which go up to `log_end`.
     pub fn copy_log(
         &mut self,
@@ -97,7 +101,7 @@ impl<F: Files> Taking<F> {
         segments: &[SegmentPart],
         log_end: u64,
     ) -> Result<(), BackupError> {
-        for SegmentPart { name, length } in segments {
+        for SegmentPart { name, length, .. } in segments {
             let start = name.trim_start_matches(LOG);
             let name_here = format!("{LOG}{}-{start}", self.number);
             let mut draft = Draft::begin(&mut self.files, name_here)?;
@@ -235,6 +239,12 @@ fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError>
         }
     }
     Ok(())
+}
+
+/// Whether a file with this name may be one of a backup: what has others is something else.
+pub fn is_backup_file(name: &str) -> bool {
+    [MANIFEST, DRAFT].contains(&name)
+        || [ROWS, LOG, STAMP, MEMBERS].iter().any(|kind| has_number(name, kind))
 }
 
 /// Whether the next backup writes changes only.

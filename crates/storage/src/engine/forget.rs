@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use ring::Partition;
 use values::Tag;
 
+use super::expiry::expiry_of;
 use super::{Engine, conflict_of};
 use crate::census::counted_key;
 use crate::log_record::RecordOut;
@@ -85,12 +86,13 @@ impl<R: IndexRead> Engine<R> {
         }
         let shards = self.config.shards.shards();
         let held = self.rows.get(Table::Header, row_key, |record| {
-            (counted_key(row_key, record, shards), conflict_of(&at, record), share(row_key, record))
+            let listed = [conflict_of(&at, record), expiry_of(&at, record)];
+            (counted_key(row_key, record, shards), listed, share(row_key, record))
         })?;
         let Some((counted, listed, share)) = held else { return Ok(()) };
         self.change_share(row_key, share, Share::Nothing)?;
-        if listed.is_some() {
-            self.list_conflict(listed, None);
+        for listed in listed.into_iter().flatten() {
+            self.list_anew(Some(listed), None);
         }
         if let Some(counted) = counted {
             self.count(counted, false);

@@ -54,6 +54,13 @@ impl<R: IndexRead> Engine<R> {
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         let header = self.header(at, key)?;
+        self.observe(at, &header, delta);
+        let merged = self.merged(at, key, header, delta)?;
+        self.make(at, key, merged, delta)
+    }
+
+    /// Takes note of the dots of `delta`, before it is merged into the key with this header.
+    pub(super) fn observe(&mut self, at: &RowKey, header: &Header, delta: &Delta) {
         for (tag, theirs) in &delta.value.0 {
             match header.tags.get(tag) {
                 Some(part) => {
@@ -65,8 +72,6 @@ impl<R: IndexRead> Engine<R> {
                 }
             }
         }
-        let merged = self.merged(at, key, header, delta)?;
-        self.make(at, key, merged, delta)
     }
 
     /// What merging `delta` makes of the key with this header. Changes nothing.

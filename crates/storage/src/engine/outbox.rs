@@ -33,7 +33,8 @@ struct Latest {
 /// Whether a delta is of no collection: its length does not grow with the number of merges. (What
 /// this build does not know may.)
 fn is_whole(delta: &Delta) -> bool {
-    delta.value.0.keys().all(|tag| Tag::KNOWN.contains(tag) && !is_collection(*tag))
+    let is_known = |tag: &Tag| Tag::KNOWN.contains(tag) || *tag == Tag::EXPIRY;
+    delta.value.0.keys().all(|tag| is_known(tag) && !is_collection(*tag))
 }
 
 /// A page of the outbox ends with the row that takes it beyond so many bytes: what is delivered in

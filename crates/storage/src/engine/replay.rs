@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Engine, EngineConfig, Waiting, disk, sweep, trees, write_out};
+use super::{Engine, EngineConfig, Waiting, disk, expiry, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
@@ -55,6 +55,7 @@ impl<R: IndexRead> Replay<R> {
             is_unsynced: false,
             out: write_out::Progress::default(),
             sweep: sweep::Progress::default(),
+            expiry: expiry::Progress::default(),
             disk: disk::Disk::default(),
             damaged: 0,
         };

@@ -8,6 +8,7 @@ mod disk;
 mod dots;
 mod durability;
 mod element_trees;
+mod expiry;
 mod forget;
 mod notes;
 mod outbox;
@@ -15,14 +16,15 @@ mod restored;
 mod rows;
 mod sweep;
 mod trees;
+mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{CausalContext, NodeId, Stamp};
 use ring::{Partition, PartitionCount};
 use values::{
-    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Operation, OrsetOp, RegisterOp, Scope, State,
-    Tag, UpdateError, Value, View,
+    Blob, BucketId, BytesOp, CounterOp, Delta, Key, Lifetime, Operation, OrsetOp, RegisterOp,
+    Scope, State, Tag, UpdateError, Value, View,
 };
 
 use super::*;
@@ -73,6 +75,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
     Command::Update {
         key: key.clone(),
         operation,
+        lifetime: Lifetime::Usual,
         observed,
         shown: None,
         stamp,

@@ -10,7 +10,7 @@ use crate::record::{
 };
 use crate::row_key::{
     Parsed, RowKey, bucket_id, note_prefix, outbox_owner, parse_chunks, parse_conflict,
-    parse_elements, parse_outbox, parse_sweep,
+    parse_elements, parse_expiry, parse_outbox, parse_sweep,
 };
 use crate::tree::leaf_row_token;
 use crate::{Shards, Table, check_row, row_token};
@@ -165,6 +165,9 @@ impl RowShown {
         } else if let Some((tag, at)) = parse_chunks(row_key) {
             self.of_key(Some(at));
             self.what = format!("{tag} to be counted in chunks");
+        } else if let Some((deadline_ms, at)) = parse_expiry(row_key) {
+            self.of_key(Some(at));
+            self.what = format!("expires at {deadline_ms} (milliseconds since 1970)");
         } else if let Some(name) = row_key.strip_prefix(note_prefix()) {
             self.what = format!("note {}, {} bytes", shown(name), record.len());
         } else {

@@ -33,7 +33,7 @@ impl Dots {
         (self.last > self.seen).then_some(Minted { tag, first, last: self.last })
     }
 
-    fn mint(&mut self) -> Result<Dot, UpdateError> {
+    pub(super) fn mint(&mut self) -> Result<Dot, UpdateError> {
         self.last = self.last.checked_add(1).ok_or(UpdateError::ActorDoubted)?;
         Ok(Dot::new(self.actor, self.last))
     }
@@ -100,6 +100,7 @@ pub(super) fn prepare_bytes(
 pub(super) fn prepare_register(
     op: &RegisterOp,
     view: &View,
+    held: &View,
     dots: &mut Dots,
     stamp: Stamp,
     limits: &Limits,
@@ -131,7 +132,11 @@ pub(super) fn prepare_register(
         RegisterOp::Increment(by) => {
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             let dot = dots.mint()?;
-            let tally = register.tally.incremented(dot, i128::from(*by));
+            let held = match held.value.state(Tag::LWW) {
+                Some(State::Register(held)) => held,
+                _ => &bottom,
+            };
+            let tally = held.tally.incremented(dot, i128::from(*by));
             let delta = Register { base: None, tally, context: [dot].into_iter().collect() };
             Ok(Prepared::new(Delta::of(Tag::LWW, State::Register(delta)), 1))
         }
@@ -185,20 +190,21 @@ fn later_than(register: &Register, stamp: Stamp) -> Result<Stamp, UpdateError> {
 pub(super) fn prepare_counter(
     op: &CounterOp,
     view: &View,
+    held: &View,
     dots: &mut Dots,
 ) -> Result<Prepared, UpdateError> {
-    let bottom = Tally::default();
-    let tally = match view.value.state(Tag::COUNTER) {
-        Some(State::Counter(counter)) => &counter.tally,
-        _ => &bottom,
+    let tally = |view: &View| match view.value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => counter.tally.clone(),
+        _ => Tally::default(),
     };
+    let (tally, held) = (tally(view), tally(held));
     let mut delta = CounterState::default();
     let changed = match op {
         CounterOp::Add(by) => {
             check_sum(tally.value(), *by)?;
             let dot = dots.mint()?;
             delta.context.insert(dot);
-            delta.tally = tally.incremented(dot, i128::from(*by));
+            delta.tally = held.incremented(dot, i128::from(*by));
             1
         }
         CounterOp::Reset => {
@@ -322,6 +328,7 @@ pub(super) fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
 pub(super) fn prepare_map(
     op: &MapOp,
     view: &View,
+    held: &View,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
@@ -355,7 +362,8 @@ pub(super) fn prepare_map(
             changed = u64::from(!seen.is_live());
             let dot = dots.mint()?;
             delta.context.insert(dot);
-            let tally = seen.tally.incremented(dot, i128::from(*by));
+            let held = map_field(held, name).unwrap_or(&bottom);
+            let tally = held.tally.incremented(dot, i128::from(*by));
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
         }
         MapOp::Remove(names) => {
@@ -440,7 +448,7 @@ fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
                 Delta::sweeping(tag, State::Map(part))
             }
             // What this build does not know it cannot remove.
-            State::Opaque(_) => continue,
+            State::Expiry(_) | State::Opaque(_) => continue,
         };
         delta.merge(&part);
     }

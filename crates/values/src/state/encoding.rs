@@ -38,6 +38,7 @@ impl State {
             Self::Counter(state) => Some(clock::encode(state)),
             Self::Cart(state) => Some(clock::encode(state)),
             Self::Map(state) => Some(clock::encode(state)),
+            Self::Expiry(state) => Some(clock::encode(state)),
             Self::Opaque(_) => None,
         }
     }
@@ -51,6 +52,7 @@ impl State {
             Tag::ORSET => Self::Orset(clock::decode(bytes)?),
             Tag::CART => Self::Cart(clock::decode(bytes)?),
             Tag::MAP => Self::Map(clock::decode(bytes)?),
+            Tag::EXPIRY => Self::Expiry(clock::decode(bytes)?),
             _ => Self::Opaque([Blob::copy_from_slice(bytes)].into()),
         })
     }

@@ -3,8 +3,8 @@
 use clock::{Actor, CausalContext, Stamp};
 use proptest::{collection::vec, prelude::*, sample::select};
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, Delta, GsetOp, MapOp, Operation, OrsetOp, RegisterOp, Scope,
-    Tag, UpdateError, Value, View,
+    Blob, BytesOp, CartOp, CounterOp, Deadline, Delta, ExpiryOp, GsetOp, Lifetime, MapOp,
+    Operation, OrsetOp, RegisterOp, Scope, Tag, UpdateError, Value, View,
 };
 
 use crate::{
@@ -19,9 +19,9 @@ const CLIENT_COUNT: usize = 2;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// A replica coordinates an operation on its own view.
-    Update { at: usize, client: usize, operation: Operation },
+    Update { at: usize, client: usize, operation: Operation, lifetime: Lifetime },
     /// A replica coordinates an operation on what it and another one show.
-    UpdateOnBoth { at: usize, other: usize, operation: Operation },
+    UpdateOnBoth { at: usize, other: usize, operation: Operation, lifetime: Lifetime },
     /// A client takes the context of the raw value at a replica.
     Read { client: usize, at: usize },
     /// A delta arrives, perhaps again, perhaps before older ones.
@@ -120,13 +120,38 @@ fn operation_of_any_type() -> BoxedStrategy<Operation> {
     prop_oneof![12 => tags, 1 => Just(Operation::Delete(None)), 2 => resolve].boxed()
 }
 
+fn deadline() -> impl Strategy<Value = Deadline> {
+    prop_oneof![(0_u64..20_000).prop_map(Deadline::At), (0_u64..10_000).prop_map(Deadline::In),]
+}
+
+/// Operations, now and then on the key's time to live, with what they do to that.
+fn living(operation: BoxedStrategy<Operation>) -> BoxedStrategy<(Operation, Lifetime)> {
+    let expiry = prop_oneof![
+        3 => deadline().prop_map(|deadline| ExpiryOp::Set { deadline, only_if: None }),
+        1 => Just(ExpiryOp::Persist),
+        1 => Just(ExpiryOp::Sweep),
+    ];
+    let operation = prop_oneof![8 => operation, 2 => expiry.prop_map(Operation::Expiry)];
+    let lifetime = prop_oneof![
+        7 => Just(Lifetime::Usual),
+        1 => Just(Lifetime::Keep),
+        2 => deadline().prop_map(Lifetime::Ends),
+    ];
+    (operation, lifetime).boxed()
+}
+
 fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
+    let operation = living(operation);
     let n = || any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
     prop_oneof![
         8 => (n(), n(), operation.clone())
-            .prop_map(|(at, client, operation)| Step::Update { at, client, operation }),
+            .prop_map(|(at, client, (operation, lifetime))| {
+                Step::Update { at, client, operation, lifetime }
+            }),
         2 => (n(), n(), operation)
-            .prop_map(|(at, other, operation)| Step::UpdateOnBoth { at, other, operation }),
+            .prop_map(|(at, other, (operation, lifetime))| {
+                Step::UpdateOnBoth { at, other, operation, lifetime }
+            }),
         3 => (n(), n()).prop_map(|(client, at)| Step::Read { client, at }),
         10 => (n(), n()).prop_map(|(delta, to)| Step::Deliver { delta, to }),
         2 => (n(), n()).prop_map(|(from, to)| Step::Sync { from, to }),
@@ -158,15 +183,16 @@ impl World {
         for step in steps {
             let pick = |number: &usize| number % replica_count;
             let changed = match step {
-                Step::Update { at, client, operation } => {
+                Step::Update { at, client, operation, lifetime } => {
                     let (observed, seen) = &clients[client % CLIENT_COUNT];
                     let (observed, seen) = (observed.clone(), seen.clone());
-                    world.update(pick(at), None, operation, &observed, &seen);
+                    world.update(pick(at), None, (operation, *lifetime), &observed, &seen);
                     pick(at)
                 }
-                Step::UpdateOnBoth { at, other, operation } => {
+                Step::UpdateOnBoth { at, other, operation, lifetime } => {
                     let none = (CausalContext::default(), Knowledge::default());
-                    world.update(pick(at), Some(pick(other)), operation, &none.0, &none.1);
+                    let update = (operation, *lifetime);
+                    world.update(pick(at), Some(pick(other)), update, &none.0, &none.1);
                     pick(at)
                 }
                 Step::Read { client, at } => {
@@ -205,6 +231,10 @@ impl World {
             assert_eq!(read(&replica.value), world.model.read(knowledge), "after {step:?}");
             let live = View::of(replica.value.clone()).live_tags();
             assert_eq!(live, world.model.live(knowledge), "after {step:?}");
+            let left = world.model.at(knowledge, replica.wall_ms);
+            let mut shown = replica.show(&Scope::Whole);
+            shown.expire(replica.wall_ms);
+            assert_eq!(read(&shown.value), world.model.read(&left), "after {step:?}, when due");
         }
         world
     }
@@ -213,36 +243,40 @@ impl World {
         &mut self,
         at: usize,
         other: Option<usize>,
-        operation: &Operation,
+        (operation, lifetime): (&Operation, Lifetime),
         observed: &CausalContext,
         seen: &Knowledge,
     ) {
         let scope = operation.scope();
-        let (replica, mut known) = self.replicas[at].clone();
+        let (replica, known) = self.replicas[at].clone();
         let mut view = replica.show(&scope);
+        let mut known = known;
         if let Some(other) = other {
             let (other, also_known) = &self.replicas[other];
             view.merge(&other.show(&scope));
             known.learn(also_known);
-            if view.live_tags() != self.model.live(&known) {
-                // What two replicas show of a collection out of scope is not all they hold.
-                return;
-            }
         }
-        let prepared = match replica.prepare(operation, &view, observed) {
+        let left = self.model.at(&known, replica.wall_ms);
+        let mut seen_view = view.clone();
+        seen_view.expire(replica.wall_ms);
+        if seen_view.live_tags() != self.model.live(&left) {
+            // What is shown of a collection out of scope is not all that is held.
+            return;
+        }
+        let prepared = match replica.prepare_living((operation, lifetime), &view, observed) {
             Ok(prepared) => prepared,
             Err(UpdateError::WrongType(error)) => {
-                assert_eq!(error.live, self.model.live(&known));
+                assert_eq!(error.live, self.model.live(&left));
                 assert!(!error.live.contains(&error.wanted) && !error.live.is_empty());
                 return;
             }
             Err(UpdateError::NotInConflict(live)) => {
-                assert_eq!(live, self.model.live(&known));
+                assert_eq!(live, self.model.live(&left));
                 assert!(live.len() < 2);
                 return;
             }
             Err(UpdateError::NotHeld { wanted, live }) => {
-                assert_eq!(live, self.model.live(&known));
+                assert_eq!(live, self.model.live(&left));
                 assert!(!live.contains(&wanted) && live.len() > 1);
                 return;
             }
@@ -250,7 +284,8 @@ impl World {
             Err(error) => panic!("{operation:?} refused: {error}"),
         };
         let stamp = Stamp::from_millis(replica.wall_ms);
-        let message = self.model.write(operation, replica.actor, stamp, &known, seen);
+        let update = (operation, lifetime);
+        let message = self.model.write(update, replica.actor, stamp, &known, seen);
         let (replica, knowledge) = &mut self.replicas[at];
         replica.value.apply(&prepared.delta);
         knowledge.learn(&message);

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, Stamp};
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, GsetOp, MapOp, Operation, OrsetOp, RegisterOp, State, Tag,
-    Value,
+    Blob, BytesOp, CartOp, CounterOp, GsetOp, Lifetime, MapOp, Operation, OrsetOp, RegisterOp,
+    State, Tag, Value,
 };
+
+#[path = "schedules.rs"]
+mod schedules;
 
 type Ids = BTreeSet<usize>;
 
@@ -30,6 +33,8 @@ enum What {
     Increment(i64),
     /// A set or delete of a register: the latest counts.
     Base { stamp: Stamp, value: Option<Blob> },
+    /// A schedule.
+    End { deadline_ms: u64 },
 }
 
 /// What one replica, message or client knows.
@@ -37,6 +42,12 @@ enum What {
 pub(crate) struct Knowledge {
     heard: Ids,
     gone: Ids,
+    /// Schedules heard of.
+    schedules: Ids,
+    /// Schedules taken back.
+    ended: Ids,
+    /// Which schedule takes which event away.
+    covers: BTreeSet<(usize, usize)>,
 }
 
 impl Knowledge {
@@ -44,6 +55,14 @@ impl Knowledge {
     pub(crate) fn learn(&mut self, other: &Self) {
         self.heard.extend(&other.heard);
         self.gone.extend(&other.gone);
+        self.schedules.extend(&other.schedules);
+        self.ended.extend(&other.ended);
+        self.covers.extend(&other.covers);
+    }
+
+    /// Whether a write is told of.
+    fn is_empty(&self) -> bool {
+        self.heard.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -70,17 +89,33 @@ impl Model {
     /// client that has seen `client`. Returns the message that replicates it.
     pub(crate) fn write(
         &mut self,
-        operation: &Operation,
+        (operation, lifetime): (&Operation, Lifetime),
         actor: Actor,
         stamp: Stamp,
         known: &Knowledge,
+        client: &Knowledge,
+    ) -> Knowledge {
+        let shown = self.at(known, stamp.millis());
+        let first = self.events.len();
+        let mut message = self.write_value(operation, actor, stamp, (&shown, known), client);
+        self.schedule((operation, lifetime), (actor, stamp), &shown, first, &mut message);
+        message
+    }
+
+    /// What is known of the value itself.
+    fn write_value(
+        &mut self,
+        operation: &Operation,
+        actor: Actor,
+        stamp: Stamp,
+        (known, held): (&Knowledge, &Knowledge),
         client: &Knowledge,
     ) -> Knowledge {
         let mut message = Knowledge::default();
         match operation {
             Operation::Bytes(op) => {
                 // Raw values replicate all that the coordinator knows of them.
-                let all = self.of(known, Tag::BYTES);
+                let all = self.of(held, Tag::BYTES);
                 message.learn(&all);
                 message.gone.extend(&self.of(client, Tag::BYTES).heard);
                 message.gone.extend(&self.of(client, Tag::BYTES).gone);
@@ -119,13 +154,13 @@ impl Model {
                 }
             }
             Operation::Counter(CounterOp::Add(by)) => {
-                self.increment(Tag::COUNTER, actor, &Blob::new(), *by, known, &mut message);
+                self.increment(Tag::COUNTER, actor, &Blob::new(), *by, held, &mut message);
             }
             Operation::Counter(CounterOp::Reset) => {
                 self.reset(Tag::COUNTER, &Blob::new(), known, &mut message);
             }
             Operation::Register(RegisterOp::Increment(by)) => {
-                self.increment(Tag::LWW, actor, &Blob::new(), *by, known, &mut message);
+                self.increment(Tag::LWW, actor, &Blob::new(), *by, held, &mut message);
             }
             Operation::Register(RegisterOp::Set { value, at, replace }) => {
                 let value = Some(value.clone());
@@ -138,7 +173,9 @@ impl Model {
             }
             Operation::Register(RegisterOp::PutRaw(value)) => {
                 self.set_base(actor, stamp, None, Some(value.clone()), known, &mut message);
-                self.remove_all(Tag::BYTES, known, &mut message);
+                if self.live(known).contains(&Tag::BYTES) {
+                    self.remove_all(Tag::BYTES, known, &mut message);
+                }
             }
             Operation::Map(MapOp::Set(fields)) => {
                 let last: BTreeMap<_, _> = fields.iter().cloned().collect();
@@ -153,7 +190,7 @@ impl Model {
                 }
             }
             Operation::Map(MapOp::Increment { field, by }) => {
-                self.increment(Tag::MAP, actor, field, *by, known, &mut message);
+                self.increment(Tag::MAP, actor, field, *by, held, &mut message);
             }
             Operation::Map(MapOp::Remove(names)) => {
                 for name in names {
@@ -161,6 +198,7 @@ impl Model {
                     self.reset(Tag::MAP, name, known, &mut message);
                 }
             }
+            Operation::Expiry(_) => {}
             Operation::Delete(_)
             | Operation::Resolve(_)
             | Operation::Register(RegisterOp::DeleteRaw) => {
@@ -279,7 +317,7 @@ impl Model {
         let of_tag = |ids: &Ids| -> Ids {
             ids.iter().copied().filter(|&id| self.events[id].tag == tag).collect()
         };
-        Knowledge { heard: of_tag(&known.heard), gone: of_tag(&known.gone) }
+        Knowledge { heard: of_tag(&known.heard), gone: of_tag(&known.gone), ..Knowledge::default() }
     }
 
     fn stamp(&self, id: usize) -> Option<Stamp> {
@@ -322,7 +360,10 @@ impl Model {
     /// The latest base: its event, stamp and value.
     fn base(&self, known: &Knowledge) -> Option<(usize, Stamp, Option<Blob>)> {
         let bases = known.heard.iter().filter_map(|&id| match &self.events[id].what {
-            What::Base { stamp, value } => Some((id, *stamp, value.clone())),
+            What::Base { stamp, value } => {
+                let value = value.clone().filter(|_| !known.gone.contains(&id));
+                Some((id, *stamp, value))
+            }
             _ => None,
         });
         bases.max_by_key(|&(id, stamp, _)| (stamp, self.events[id].actor, id))
@@ -416,7 +457,7 @@ pub(crate) fn read(value: &Value) -> Reading {
                 reading.map =
                     fields.filter_map(|(name, f)| Some((name.clone(), f.read()?))).collect();
             }
-            State::Opaque(_) => {}
+            State::Expiry(_) | State::Opaque(_) => {}
         }
     }
     reading

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use values::{
-    Blob, CollectionSummary, Delta, DotStore, Limits, Mint, Operation, Prepared, Scope, State, Tag,
-    UpdateError, Value, View, entry_row,
+    Blob, CollectionSummary, Delta, DotStore, Lifetime, Limits, Mint, Operation, Prepared, Scope,
+    State, Tag, UpdateError, Value, View, entry_row,
 };
 
 /// One replica of one key.
@@ -39,8 +39,19 @@ impl Replica {
         view: &View,
         observed: &CausalContext,
     ) -> Result<Prepared, UpdateError> {
+        self.prepare_living((operation, Lifetime::Usual), view, observed)
+    }
+
+    /// The same, with what becomes of the key's time to live.
+    pub(crate) fn prepare_living(
+        &self,
+        (operation, lifetime): (&Operation, Lifetime),
+        view: &View,
+        observed: &CausalContext,
+    ) -> Result<Prepared, UpdateError> {
         let mint = Mint { actor: self.actor, stamp: Stamp::from_millis(self.wall_ms) };
-        operation.prepare(view, observed, mint, &Limits::default())
+        let living = (lifetime, self.actor);
+        operation.prepare_living(living, view, observed, mint, &Limits::default())
     }
 
     /// Coordinates `operation` on its own view, for a client that presents `observed`.

@@ -128,6 +128,7 @@ fn with_engine() -> (Core, MemoryEngine) {
         let command = Command::Update {
             key: Key::new("default", name).unwrap(),
             operation,
+            lifetime: values::Lifetime::Usual,
             observed: CausalContext::default(),
             shown: None,
             stamp: Stamp(1),

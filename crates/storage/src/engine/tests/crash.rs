@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use clock::Dot;
 use proptest::prelude::*;
 
+use values::ExpiryOp;
+
+use super::expiry::ends;
 use super::*;
 use crate::{IndexWrite, RowChange, SimIndexWriter};
 
@@ -357,6 +360,11 @@ fn script() -> Vec<Step> {
             Step::Defer(0),
             Step::Update(1, Operation::Delete(None)),
             Step::Log,
+            Step::Update(1, add(&[&name])),
+            Step::Update(1, ends(1)),
+            Step::Log,
+            Step::Update(1, Operation::Expiry(ExpiryOp::Sweep)),
+            Step::Update(2, ends(1_000)),
             Step::Sweep(2),
             Step::Deliver,
             Step::Update(2, add(&["w"])),

@@ -1,0 +1,91 @@
+//! What administrators order of this node, and what they are shown.
+
+use std::sync::Arc;
+
+use clock::NodeId;
+use membership::{About, Command, Effect, MemberState, Phase};
+use replication::RequestError;
+use ring::{Ring, Weight};
+use wire::{ClusterCall, MemberStatus};
+
+use super::{MembershipTask, Work};
+
+impl MembershipTask {
+    pub(super) fn order(
+        &mut self,
+        work: &mut Work,
+        now_ms: u64,
+        call: &ClusterCall,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), RequestError> {
+        let refused = |error: &dyn std::fmt::Display| RequestError::Membership(error.to_string());
+        let command = match call {
+            ClusterCall::Join { .. } => Command::Declare(Phase::Up),
+            ClusterCall::Leave { .. } if work.gossip.own().entry.phase == Phase::Joining => {
+                Command::Declare(Phase::Left)
+            }
+            ClusterCall::Leave { .. } => Command::Declare(Phase::Leaving),
+            ClusterCall::Weigh { weight, .. } => {
+                let weight = Weight::new(*weight).map_err(|error| refused(&error))?;
+                let about = work.gossip.own().entry.about.clone();
+                Command::Describe(About { weight, ..about })
+            }
+            ClusterCall::Remove { member } => Command::Remove(
+                member_called(work, member)
+                    .ok_or_else(|| refused(&format!("there is no member {member:?}")))?,
+            ),
+        };
+        work.gossip.command(now_ms, command, effects).map_err(|error| refused(&error))
+    }
+
+    /// A node that is to leave and owns nothing has left.
+    pub(super) async fn leave_if_idle(&mut self, work: &mut Work) {
+        let owns = |ring: &Arc<Ring>| {
+            let me = self.shared.config.node();
+            ring.loads().iter().any(|&(node, count)| node == me && count > 0)
+        };
+        let is_idle = work.gossip.own().state() == MemberState::Leaving
+            && self.ring.as_ref().is_none_or(|ring| !owns(ring));
+        if !is_idle || self.ended.is_some() {
+            return;
+        }
+        let mut effects = Vec::new();
+        let now_ms = self.shared.clock.monotonic_ms();
+        let left = work.gossip.command(now_ms, Command::Declare(Phase::Left), &mut effects);
+        if left.is_err() {
+            return;
+        }
+        for effect in effects {
+            if let Effect::Persist(snapshot) = effect {
+                work.persist(&snapshot).await;
+            }
+        }
+        tracing::info!(name = self.shared.config.name, "this node has left the cluster");
+        self.is_stale = true;
+    }
+
+    pub(super) fn report(&self, work: &Work, now_ms: u64) -> Vec<MemberStatus> {
+        let row = |member: membership::Member<'_>| MemberStatus {
+            node: member.node,
+            name: member.about.name.clone(),
+            peer_address: member.about.peer_address().to_owned(),
+            zone: member.about.zone.as_ref().map(|zone| zone.as_str().to_owned()),
+            weight: member.about.weight.get(),
+            state: member.state,
+            liveness: member.liveness,
+            phi: member.phi,
+            generation: member.incarnation.generation,
+            version: member.about.software.clone(),
+            connected: false,
+            cut: false,
+            partitions: 0,
+            pending: 0,
+        };
+        work.gossip.members(now_ms).map(row).collect()
+    }
+}
+
+fn member_called(work: &Work, name: &str) -> Option<NodeId> {
+    let mut members = work.gossip.table().iter();
+    members.find(|(_, record)| record.entry.about.name == name).map(|(node, _)| node)
+}

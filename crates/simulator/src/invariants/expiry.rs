@@ -1,0 +1,110 @@
+//! Claims on deadlines: what a schedule covers is gone once it is due everywhere, and nothing else goes.
+
+use std::collections::BTreeSet;
+
+use clock::Dot;
+use values::Key;
+
+use super::Run;
+use crate::ledger::{Ledger, Place};
+use crate::sight::{Sight, Write, covers, sight};
+
+/// Whether a schedule that may have been due by `by_ms` covers a write: then it may be gone. A
+/// schedule that was taken back counts only if it may have been due before everybody knew.
+pub(super) fn may_have_expired(run: Run<'_>, key: &Key, place: Place, by_ms: u64) -> bool {
+    let Some(write) = run.ledger.write(key, place) else { return false };
+    let by_ms = by_ms.saturating_add(run.history.slack_ms);
+    run.ledger.of(key).any(|entry| {
+        entry.schedules.values().any(|schedule| {
+            schedule.deadline_ms <= by_ms && covers(&schedule.removal, place, write)
+        })
+    })
+}
+
+/// The same of the end of a run, when all deadlines have passed.
+pub(super) fn may_be_gone(run: Run<'_>, key: &Key, place: Place) -> bool {
+    let Some(write) = run.ledger.write(key, place) else { return false };
+    let taken_back = taken_back(run.ledger, key);
+    let by_ms = run.history.ended_ms.saturating_add(run.history.slack_ms);
+    run.ledger.of(key).any(|entry| {
+        entry.schedules.iter().any(|(dot, schedule)| {
+            (!taken_back.contains(dot) || schedule.deadline_ms <= by_ms)
+                && !is_taken_back_in_time(run, key, *dot, schedule.deadline_ms)
+                && covers(&schedule.removal, place, write)
+        })
+    })
+}
+
+/// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then
+/// nobody may remove for it.
+fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) -> bool {
+    let met = run.done().filter(|(record, _)| record.key == *key && record.is_met());
+    met.filter(|(record, _)| {
+        run.wall_ms(record.to_ms).saturating_add(run.history.slack_ms) < deadline_ms
+    })
+    .any(|(record, _)| run.made_for(record).any(|entry| entry.taken_back.contains(&dot)))
+}
+
+fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
+    ledger.of(key).flat_map(|entry| entry.taken_back.iter().copied()).collect()
+}
+
+/// At the end of all time nothing is there that an acknowledged schedule covers, unless some write
+/// took that schedule back; nor what an acknowledged write found due.
+pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
+    for (record, _) in run.done() {
+        let Some(view) = run.finals.get(&record.key) else { continue };
+        let taken_back = taken_back(run.ledger, &record.key);
+        // Of a request that was done twice the client was told of one.
+        let mut made = run.made_for(record);
+        let (Some(entry), None) = (made.next(), made.next()) else { continue };
+        // What is added to a schedule while others remove for it already may be too late.
+        let in_time = |dot: &Dot| {
+            let mut sweeps = run.ledger.of(&record.key).filter(|by| by.swept.contains(dot));
+            record.is_met() && sweeps.all(|sweep| sweep.at_ms > record.to_ms)
+        };
+        for (place @ (tag, dot), write) in run.ledger.writes(&record.key) {
+            let covered = entry.schedules.iter().any(|(dot, schedule)| {
+                !taken_back.contains(dot) && in_time(dot) && covers(&schedule.removal, place, write)
+            });
+            let is_there = match write {
+                Write::Base { .. } => false,
+                write => sight(&view.value, tag, dot, write) == Sight::Live,
+            };
+            let swept = !entry.swept.is_empty() && entry.expired.contains(&place);
+            if is_there && (covered || swept) {
+                return Err(format!("{place:?}, {write:?}, outlives {record:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A read that r owners answered shows nothing that a schedule covers which w owners had, and which
+/// was due by every clock, before the read began.
+pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<(), String> {
+    let reads = run.history.records.iter().filter(|record| record.operation.is_none());
+    for read in reads.filter(|read| read.is_met()) {
+        let Some(view) = read.view() else { continue };
+        let taken_back = taken_back(run.ledger, &read.key);
+        let by_ms = run.wall_ms(read.from_ms).saturating_sub(run.history.slack_ms);
+        let before = run.done().filter(|(record, _)| record.key == read.key && record.is_met());
+        for (record, _) in before.filter(|(record, _)| record.is_before(read)) {
+            let mut made = run.made_for(record);
+            let (Some(entry), None) = (made.next(), made.next()) else { continue };
+            for (dot, schedule) in &entry.schedules {
+                if schedule.deadline_ms > by_ms || taken_back.contains(dot) {
+                    continue;
+                }
+                for (place @ (tag, dot), write) in run.ledger.writes(&read.key) {
+                    let is_there = !matches!(write, Write::Base { .. })
+                        && sight(&view.value, tag, dot, write) == Sight::Live;
+                    if is_there && covers(&schedule.removal, place, write) {
+                        return Err(format!("{read:?} shows {place:?}, due since {record:?}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Which keys have something due.
+//!
+//! A header says from when on a schedule of its key is due, and a row in the meta table, written with
+//! the header, stands under that time: so what is due is found in order of its deadlines, at a cost
+//! that follows what is due. Nothing is removed here: one replica does not know whether others have
+//! heard that a schedule was taken back. A coordinator asks them, and its removal is an update like
+//! any other.
+//!
+//! Source: design.md, Expiry. Decision: docs/decisions/2026-11-26-expiry.md.
+
+use std::ops::ControlFlow;
+
+use values::{Key, State, Tag};
+
+use super::Engine;
+use crate::memtable::successor;
+use crate::record::{Header, Part, due_unchecked};
+use crate::row_key::{RowKey, expiry_prefix, expiry_row, parse_expiry};
+use crate::{IndexRead, StorageError, Table};
+
+/// How far the search for what is due has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The next row to look at.
+    from: Vec<u8>,
+}
+
+/// The row that lists the key at `at` by its deadline, if its header's record says that something of
+/// it is to be removed. The same for the same bytes, so that the row that was put is the one
+/// deleted.
+pub(super) fn expiry_of(at: &RowKey, record: &[u8]) -> Option<Vec<u8>> {
+    due_unchecked(record).map(|deadline_ms| expiry_row(deadline_ms, at.as_bytes()))
+}
+
+impl Header {
+    /// The earliest deadline of a schedule that was not taken back, in milliseconds since 1970.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        let Some(Part::Whole(State::Expiry(expiry))) = self.tags.get(&Tag::EXPIRY) else {
+            return None;
+        };
+        expiry.store.0.values().map(|schedule| schedule.deadline_ms).min()
+    }
+}
+
+impl<R: IndexRead> Engine<R> {
+    /// Up to `limit` keys with something due at `now_ms`, with their deadlines, those that have been
+    /// due longest first. Goes on behind the last one; none at the end, and then from the start
+    /// again. None either while the disk is too far behind or refuses batches: what is due could not
+    /// be removed.
+    pub fn due(&mut self, now_ms: u64, limit: usize) -> Vec<(Key, u64)> {
+        let is_behind = self.pending_bytes() > self.config.pending_bytes_max / 2;
+        let mut due = Vec::new();
+        if is_behind || self.disk_error().is_some() {
+            return due;
+        }
+        let mut from = std::mem::take(&mut self.expiry.from);
+        let mut looked = 0;
+        let is_done = loop {
+            if looked == limit {
+                break false;
+            }
+            looked += 1;
+            match self.next_due(&mut from, now_ms) {
+                Ok(Some(found)) => due.extend(found),
+                Ok(None) => break true,
+                Err(error) => {
+                    // Its readers are told.
+                    self.damaged += u64::from(matches!(error, StorageError::Corrupt(_)));
+                }
+            }
+        };
+        if !is_done {
+            self.expiry.from = from;
+        }
+        due
+    }
+
+    /// The next key listed at or after `from`, which moves on, if it is due; or that there is none.
+    #[expect(clippy::type_complexity, reason = "a row, and whether it names a key")]
+    fn next_due(
+        &mut self,
+        from: &mut Vec<u8>,
+        now_ms: u64,
+    ) -> Result<Option<Option<(Key, u64)>>, StorageError> {
+        let mut listed = None;
+        self.rows.scan(Table::Meta, expiry_prefix(), from, |row, _| {
+            listed = Some(row.to_vec());
+            ControlFlow::Break(())
+        })?;
+        let Some(row) = listed else { return Ok(None) };
+        *from = successor(&row);
+        let Some((deadline_ms, at)) = parse_expiry(&row) else {
+            self.rows.put(Table::Meta, row, None);
+            return Ok(Some(None));
+        };
+        if deadline_ms > now_ms {
+            return Ok(None);
+        }
+        let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            Header::decode(at.as_bytes(), record).ok()
+        })?;
+        let key = match decoded.flatten() {
+            Some((header, full)) if header.deadline_ms() == Some(deadline_ms) => {
+                full.or_else(|| at.short_key())
+            }
+            // What is damaged is listed again with its next change.
+            _ => None,
+        };
+        if key.is_none() {
+            self.rows.put(Table::Meta, row, None);
+        }
+        Ok(Some(key.map(|key| (key, deadline_ms))))
+    }
+}

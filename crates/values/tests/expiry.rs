@@ -1,0 +1,155 @@
+//! Deadlines by example: what a schedule covers, and what it leaves.
+
+#[path = "support/replica.rs"]
+#[allow(dead_code, reason = "the other test files use the rest")]
+mod replica;
+
+use clock::CausalContext;
+use replica::Replica;
+use values::{
+    CounterOp, Deadline, Delta, ExpiryOp, Lifetime, MapOp, Operation, OrsetOp, RegisterOp, State,
+    Tag, UpdateError, Value, View,
+};
+
+fn ends(at_ms: u64) -> Operation {
+    Operation::Expiry(ExpiryOp::Set { deadline: Deadline::At(at_ms), only_if: None })
+}
+
+fn add(name: &'static str) -> Operation {
+    Operation::Orset(OrsetOp::Add(vec![name.into()]))
+}
+
+fn count(by: i64) -> Operation {
+    Operation::Counter(CounterOp::Add(by))
+}
+
+/// Updates a replica with a lifetime.
+fn living(replica: &mut Replica, operation: &Operation, lifetime: Lifetime) -> Delta {
+    let view = replica.show(&operation.scope());
+    let none = CausalContext::default();
+    let prepared = replica.prepare_living((operation, lifetime), &view, &none).unwrap();
+    replica.value.apply(&prepared.delta);
+    prepared.delta
+}
+
+fn at(value: &Value, now_ms: u64) -> View {
+    let mut view = View::of(value.clone());
+    view.expire(now_ms);
+    view
+}
+
+fn members(value: &Value, now_ms: u64) -> Vec<String> {
+    match at(value, now_ms).value.state(Tag::ORSET) {
+        Some(State::Orset(set)) => {
+            let names = set.store.0.keys();
+            names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn sum(value: &Value, now_ms: u64) -> i128 {
+    match at(value, now_ms).value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => counter.tally.value(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn what_is_added_at_a_replica_that_knows_the_deadline_ends_with_the_key_and_elsewhere_lives_on() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let first = a.update(&add("first"));
+    b.value.apply(&first);
+    let schedule = a.update(&ends(5_000));
+    let beside = b.update(&add("beside"));
+    let later = a.update(&add("later"));
+    for delta in [&beside, &later, &schedule] {
+        a.value.apply(delta);
+        b.value.apply(delta);
+    }
+    assert_eq!(a.value, b.value);
+    assert_eq!(members(&a.value, 4_999), ["beside", "first", "later"]);
+    assert_eq!(members(&a.value, 5_000), ["beside"]);
+    assert_eq!(View::of(a.value.clone()).deadline_ms(1_000), Some(5_000));
+}
+
+#[test]
+fn an_increment_after_the_deadline_counts_from_nothing_and_removes_nothing() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let five = a.update(&count(5));
+    let schedule = a.update(&ends(2_000));
+    b.value.apply(&five);
+    b.value.apply(&schedule);
+    a.wall_ms = 3_000;
+    let three = a.update(&count(3));
+    assert_eq!(sum(&a.value, 3_000), 3);
+    // Taken back at b in time: then the five are there, beside the three.
+    let back = b.update(&Operation::Expiry(ExpiryOp::Persist));
+    b.value.apply(&three);
+    a.value.apply(&back);
+    assert_eq!((sum(&a.value, 3_000), sum(&b.value, 3_000)), (8, 8));
+}
+
+#[test]
+fn an_addition_to_a_schedule_that_was_taken_back_falls_away_with_it() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let first = a.update(&add("first"));
+    let schedule = a.update(&ends(5_000));
+    b.value.apply(&first);
+    b.value.apply(&schedule);
+    let back = a.update(&ends(9_000));
+    let late = b.update(&add("late"));
+    a.value.apply(&late);
+    b.value.apply(&back);
+    assert_eq!(a.value, b.value);
+    assert_eq!(members(&a.value, 5_000), ["first", "late"]);
+    assert_eq!(members(&a.value, 9_000), ["late"]);
+}
+
+#[test]
+fn of_two_deadlines_set_at_once_the_earlier_removes_what_both_saw() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let first = a.update(&add("first"));
+    b.value.apply(&first);
+    b.update(&add("of b"));
+    let (early, late) = (a.update(&ends(5_000)), b.update(&ends(9_000)));
+    b.value.apply(&early);
+    a.value.merge(&b.value.clone());
+    a.value.apply(&late);
+    assert_eq!(View::of(a.value.clone()).deadline_ms(1_000), Some(5_000));
+    assert_eq!(members(&a.value, 5_000), ["of b"]);
+    assert_eq!(members(&a.value, 9_000), [] as [&str; 0]);
+}
+
+#[test]
+fn a_write_and_a_removal_of_a_register_that_a_schedule_saw_are_told_apart() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let set = |value: &'static str| {
+        Operation::Register(RegisterOp::Set { value: value.into(), at: None, replace: true })
+    };
+    let one = living(&mut a, &set("one"), Lifetime::Ends(Deadline::In(500)));
+    // At the same time, to the last bit of the stamp: no schedule of a's has seen it.
+    let two = b.update(&set("two"));
+    a.value.apply(&two);
+    b.value.apply(&one);
+    assert_eq!(a.value, b.value);
+    let left = at(&a.value, 10_000);
+    let Some(State::Register(register)) = left.value.state(Tag::LWW) else { panic!("a register") };
+    // Of equal stamps the larger actor wins, which is b's.
+    assert_eq!(register.read(), Some("two".into()));
+}
+
+#[test]
+fn what_a_deadline_may_cover_is_bounded_and_a_deadline_is_one_that_there_is() {
+    let mut a = Replica::new(0);
+    let none = CausalContext::default();
+    for number in 0..3_000_u32 {
+        let field = format!("{number:0>100}").into();
+        a.update(&Operation::Map(MapOp::Increment { field, by: 1 }));
+    }
+    let refused = a.put(&ends(5_000), &none).map(|prepared| prepared.changed);
+    let (bytes, limit) = (3_000 * 164, 256 << 10);
+    assert_eq!(refused, Err(UpdateError::ScheduleTooLong { bytes, limit }));
+    let refused = a.put(&ends(u64::MAX), &none).map(|prepared| prepared.changed);
+    assert_eq!(refused, Err(UpdateError::DeadlineTooFar));
+}
