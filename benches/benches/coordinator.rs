@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{Actor, CausalContext, ClusterSecret, NodeId, Stamp};
@@ -12,7 +13,7 @@ use replication::{
     AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message,
     Now, PolicyTable, Request, ViewDigest,
 };
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{Answer, ShardSet, Shards, Ticket};
 use values::{BytesOp, Delta, Key, Limits, Mint, Operation, Scope, Value, View};
 
@@ -31,6 +32,7 @@ fn core() -> Core {
         default_policy: BucketPolicy::default(),
         policies: PolicyTable::default(),
         limits: Limits::default(),
+        spread: 3,
         timeout_ms: 2_000,
         cover_ms: 100,
         requests_max: 1_000,
@@ -39,7 +41,7 @@ fn core() -> Core {
     let members = [ME, PEERS[0], PEERS[1]].map(Member::new);
     let partitions = PartitionCount::new(4_096).expect("a power of two");
     let ring = Ring::place(&members, partitions, 3, None).expect("three nodes").ring;
-    let mut core = Core::new(config, ring);
+    let mut core = Core::new(config, Arc::new(Ownership::new(ring)));
     let mut effects = Vec::new();
     for peer in PEERS {
         core.step(now(0), Event::LinkUp(peer), &mut effects);

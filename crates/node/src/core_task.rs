@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Buckets, Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -306,7 +306,6 @@ impl Running {
                 self.step(Event::Suspected { node, suspected })
             }
             Urgent::Ring(ring) => {
-                self.task.outgoing.header_mut().ring_version = ring.version();
                 self.step(Event::Ring(ring.as_ref().clone()));
             }
             Urgent::Incarnation(incarnation) => {
@@ -316,6 +315,8 @@ impl Running {
                 self.task.engine.set_tree_classes(buckets.tree_classes());
                 self.step(Event::Buckets(buckets));
             }
+            Urgent::Ownership(ownership) => self.step(Event::Ownership(ownership)),
+            Urgent::Tenures { tenures, of } => self.step(Event::Tenures { tenures, of }),
             Urgent::Ask { asker, ticket, command } => {
                 let mut answers = Vec::new();
                 self.task.engine.execute(ticket, command, &mut answers);
@@ -494,8 +495,26 @@ impl Running {
                 }
                 Effect::Buckets(buckets) => {
                     self.task.engine.set_tree_classes(buckets.tree_classes());
-                    self.tell_buckets(&buckets);
+                    self.tell_others(|| Urgent::Buckets(Arc::clone(&buckets)));
                 }
+                Effect::Ownership(ownership) => {
+                    self.tell_others(|| Urgent::Ownership(Arc::clone(&ownership)));
+                }
+                Effect::Tenures { tenures, of } => {
+                    let first = self.task.routes.handle(0);
+                    // A loop that is gone needs no telling.
+                    let _ = first.urgent.send(Urgent::Tenures { tenures, of });
+                }
+                Effect::Superseded { lost, again } => match again {
+                    Ok(plan) => {
+                        tracing::warn!(%lost, %plan, "another plan was committed at the same \
+                        time and won; this one was computed again on it")
+                    }
+                    Err(error) => {
+                        tracing::error!(%lost, error, "another plan was committed at the \
+                        same time and won, and this one cannot follow it: commit again")
+                    }
+                },
                 Effect::ManySiblings { key, many } => {
                     let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
                     tracing::warn!(%bucket, %key, "{many}");
@@ -506,12 +525,12 @@ impl Running {
         longest
     }
 
-    /// Tells the other loops how buckets stand now.
-    fn tell_buckets(&self, buckets: &Arc<Buckets>) {
+    /// Tells the other loops how things stand now.
+    fn tell_others(&self, urgent: impl Fn() -> Urgent) {
         for (index, handle) in self.task.routes.loops().iter().enumerate() {
             if index != self.task.loop_index {
                 // A loop that is gone needs no telling.
-                let _ = handle.urgent.send(Urgent::Buckets(Arc::clone(buckets)));
+                let _ = handle.urgent.send(urgent());
             }
         }
     }

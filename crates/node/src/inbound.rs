@@ -298,6 +298,7 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                         continue;
                     }
                     message.trace = header.trace;
+                    message.sequence = header.sequence;
                     match shared.routes.of_message(&message) {
                         Some(index) => batches[index].push(message),
                         // An answer to a loop of an earlier start.

@@ -216,7 +216,6 @@ pub(crate) struct Outgoing {
 pub(crate) struct HeaderBase {
     pub(crate) sender: NodeId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) ring_version: u64,
 }
 
 #[derive(Debug)]
@@ -315,12 +314,12 @@ impl Gathered {
 }
 
 fn framed(header: HeaderBase, message: Message) -> PeerFrame {
-    let HeaderBase { sender, incarnation, ring_version } = header;
+    let HeaderBase { sender, incarnation } = header;
     let header = FrameHeader {
         version: MESSAGE_VERSION,
         sender,
         incarnation,
-        ring_version,
+        sequence: message.sequence,
         deadline_ms: message.budget_ms,
         operation: OperationName::from(message.body.name()),
         // Unique in the cluster for all practical purposes, and the same in the answer.
@@ -335,7 +334,7 @@ mod tests {
     use crate::identity::node_id;
     use clock::{Actor, Dot, Stamp};
     use replication::{Body, RequestId};
-    use ring::Partition;
+    use ring::{Partition, Sequence};
     use storage::StorageError;
     use values::{Causal, Delta, DotFun, Key, Sibling, State, Tag, Value, View};
     use wire::PEER_FRAME_BYTES_MAX;
@@ -343,14 +342,21 @@ mod tests {
     fn message(budget_ms: u32) -> Message {
         let body =
             Body::Count { bucket: values::BucketId::first("b"), partitions: vec![Partition(1)] };
-        Message { id: RequestId { core: 0, number: 1 }, trace: 9, time: Stamp(1), budget_ms, body }
+        Message {
+            id: RequestId { core: 0, number: 1 },
+            trace: 9,
+            sequence: Sequence(0),
+            time: Stamp(1),
+            budget_ms,
+            body,
+        }
     }
 
     fn outgoing() -> (Outgoing, LinkQueue) {
         let node = node_id("ducks", "b");
         let (link, queue) = Link::new(node, "b".into(), "127.0.0.1:1".into());
         let incarnation = Incarnation { generation: 1, nonce: 1 };
-        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation, ring_version: 1 };
+        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation };
         let mut outgoing = Outgoing::new(header);
         outgoing.set_links(&LinkMap::from([(node, link)]));
         (outgoing, queue)

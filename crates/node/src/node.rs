@@ -7,8 +7,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
-use replication::{AntiEntropyConfig, Buckets, Core, CoreConfig, PolicyTable};
-use ring::Ring;
+use replication::{
+    AntiEntropyConfig, Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership,
+};
+use ring::{Ownership, Ring};
 use storage::EngineConfig;
 use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
@@ -160,7 +162,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
-        // A node that does not know the ring yet refuses requests until it does.
+        // A node that does not know the ring yet refuses requests until it does; its own loses against any.
         let ring = match &shared.members.view().ring {
             Some(ring) => Ring::clone(ring),
             None => provisional_ring(config),
@@ -197,25 +199,30 @@ impl Node {
             shards: owners.shards(),
             log: log_sender.clone(),
         });
-        let mut policies = None;
+        let mut noted = None;
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
             // Notes are seen by the first loop.
-            let policies = match &policies {
-                Some(policies) => PolicyTable::clone(policies),
-                None => policies.insert(PolicyTable::of_notes(&engine.notes()?)).clone(),
+            let (policies, ownership) = match &noted {
+                Some(noted) => noted,
+                None => {
+                    let notes = engine.notes()?;
+                    let kept = kept_ownership(&notes)?;
+                    let ownership = kept.unwrap_or_else(|| Ownership::new(ring.clone()));
+                    noted.insert((PolicyTable::of_notes(&notes), Arc::new(ownership)))
+                }
             };
+            let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
             let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
             engine.set_tree_classes(buckets.tree_classes());
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.first_identity.incarnation,
-                ring_version: ring.version(),
             };
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
-                core: Core::new(core_config(shared, loop_index, policies), ring.clone()),
+                core: Core::new(core_config(shared, loop_index, policies), ownership),
                 engine,
                 outgoing: Outgoing::new(header),
                 links: shared.links(),
@@ -382,6 +389,8 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
         limits: config.limits.clone(),
+        // Room for every n without a node holding two copies of a partition.
+        spread: OWNERS_MAX,
         requests_max: REQUESTS_MAX,
         deliveries_max: DELIVERIES_MAX,
     }

@@ -131,8 +131,9 @@ impl Routes {
             Body::Compare(compare) if compare.key().is_none() => {
                 compare.partition().map_or(0, |partition| owners.of_partition(partition))
             }
-            // The first loop has the registrar.
-            Body::Policies { .. } => 0,
+            Body::Stand { partition } => owners.of_partition(*partition),
+            // The first loop has the registrar and the keeper.
+            Body::Policies { .. } | Body::Ownership { .. } => 0,
             body => match body.key() {
                 Some(key) => owners.of_key(key),
                 None => usize::from(message.id.core),

@@ -9,7 +9,7 @@ use membership::Incarnation;
 use replication::{
     Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
 };
-use ring::Ring;
+use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
@@ -78,6 +78,10 @@ pub(crate) enum Urgent {
     Incarnation(Incarnation),
     /// Buckets changed.
     Buckets(Arc<Buckets>),
+    /// Who owns partitions changed.
+    Ownership(Arc<Ownership>),
+    /// Another loop was told of tenures; for the first loop.
+    Tenures { tenures: Vec<(Partition, Tenure)>, of: Arc<Ownership> },
     /// Another loop asks for this one's part of a listing or count.
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.

@@ -16,6 +16,9 @@ mod key;
 mod question;
 mod schedule;
 mod session;
+mod wanted;
+
+use std::collections::BTreeSet;
 
 use clock::NodeId;
 use ring::Partition;
@@ -24,6 +27,7 @@ use storage::Answer;
 use crate::{
     Body, CoreConfig, RequestId,
     core::COMMANDS_PER_REQUEST,
+    handover::Want,
     turn::{Timer, Turn},
 };
 
@@ -32,8 +36,10 @@ pub use question::{Compare, Compared};
 pub use schedule::{Comparison, ComparisonSummary};
 
 use budget::Budget;
-use schedule::Schedule;
+use schedule::{Pair, Schedule};
 use session::{Progress, Session};
+pub(crate) use wanted::Found;
+use wanted::Wanted;
 
 /// While so many commands wait for the engine, one thing is begun at a time, with pauses. A guess: more
 /// than wait where clients do not pipeline.
@@ -88,6 +94,7 @@ pub struct RepairProgress {
 pub(crate) struct AntiEntropy {
     schedule: Schedule,
     budget: Budget,
+    wanted: Wanted,
     session: Option<Session>,
     next_job: u64,
     /// Sessions begun so far.
@@ -103,6 +110,7 @@ impl AntiEntropy {
         Self {
             schedule: Schedule::new(interval_ms, shards, seed),
             budget: Budget::new(bytes_per_second),
+            wanted: Wanted::default(),
             session: None,
             next_job: 0,
             begun: 0,
@@ -120,7 +128,25 @@ impl AntiEntropy {
         if self.session.as_ref().is_some_and(|session| session.pair.peer == peer) {
             self.end(false, turn);
         }
+        self.wanted.link_down(peer);
         self.go_on(turn);
+    }
+
+    /// Has a partition compared with a peer, before all that is only due; what is found is told by
+    /// [`take_found`](Self::take_found).
+    pub(crate) fn want(&mut self, want: Want, turn: &mut Turn<'_>) {
+        let Want { peer, n, partition, number } = want;
+        let pair = Pair::of(peer, n, partition, &turn.shared.config.shards);
+        self.wanted.want(pair, partition, number);
+        if !turn.shared.links.contains(&peer) {
+            self.wanted.link_down(peer);
+        }
+        self.go_on(turn);
+    }
+
+    /// What became of comparisons that were wanted.
+    pub(crate) fn take_found(&mut self) -> Vec<Found> {
+        self.wanted.take_found()
     }
 
     pub(crate) fn time(&mut self, turn: &mut Turn<'_>) {
@@ -195,14 +221,13 @@ impl AntiEntropy {
         self.schedule.refresh(turn.shared, now_ms);
         let since_ms = request.since_ms.unwrap_or(now_ms).min(now_ms);
         let n = request.bucket.as_ref().map(|name| turn.shared.buckets.of(name).policy.n);
-        let is_meant = |pair: schedule::Pair, partition: Partition| {
+        let is_meant = |pair: Pair, partition: Partition| {
             (request.first..=request.last).contains(&partition.0) && n.is_none_or(|n| n == pair.n)
         };
         let (pairs, equal) = self.schedule.demand(since_ms, is_meant);
         let links = &turn.shared.links;
-        let is_cut_off = |pair: schedule::Pair, partition| {
-            is_meant(pair, partition) && !links.contains(&pair.peer)
-        };
+        let is_cut_off =
+            |pair: Pair, partition| is_meant(pair, partition) && !links.contains(&pair.peer);
         let (cut_off, done) = self.schedule.demand(since_ms, is_cut_off);
         self.go_on(turn);
         RepairProgress { since_ms, pairs, equal, unreachable: cut_off - done }
@@ -255,6 +280,8 @@ impl AntiEntropy {
         let Some(mut session) = self.session.take() else { return };
         session.forget(turn);
         self.next_job = session.next_job();
+        // What it brought here may not be this node's any more.
+        turn.shared.strayed.extend(session.all());
         let now_ms = turn.now.monotonic_ms;
         let mut is_compared = finished;
         if finished {
@@ -262,6 +289,10 @@ impl AntiEntropy {
             is_compared = equal.len() == session.open.len();
             self.schedule.compared(session.pair, equal, now_ms);
         }
+        self.wanted.ended(
+            session.pair,
+            &if finished { session.equal().collect() } else { BTreeSet::new() },
+        );
         turn.shared.counters.comparisons += u64::from(is_compared);
         turn.shared.counters.comparisons_unfinished += u64::from(!is_compared);
         self.schedule.ended(session.pair, is_compared, now_ms);
@@ -289,8 +320,12 @@ impl AntiEntropy {
             let Some(session) = &mut self.session else {
                 let shared = &*turn.shared;
                 let is_in_reach = |peer| shared.links.contains(&peer);
-                let Some(pair) = self.schedule.next(now_ms, is_in_reach) else { break };
-                let partitions = self.schedule.partitions(pair);
+                let wanted = self.wanted.next();
+                let due = || {
+                    let pair = self.schedule.next(now_ms, is_in_reach)?;
+                    Some((pair, self.schedule.partitions(pair)))
+                };
+                let Some((pair, partitions)) = wanted.or_else(due) else { break };
                 self.begun += 1;
                 self.session = Some(Session::new(pair, partitions, self.next_job, now_ms));
                 continue;

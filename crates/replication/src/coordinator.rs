@@ -13,6 +13,7 @@ mod update;
 use std::sync::Arc;
 
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims};
+use ring::Sequence;
 use values::{Blob, Key, Lifetime, Limits, Tag, View};
 
 pub(crate) use self::{
@@ -20,7 +21,7 @@ pub(crate) use self::{
     get::Get, scan::Scan, update::Update,
 };
 use crate::{
-    Action, Body, Request, RequestError, RequestName,
+    Action, Body, Level, Request, RequestError, RequestName,
     quorum::Quorum,
     request::token_scope,
     turn::{Origin, Part, PartKind, Shared, Slot, Turn, Waiter},
@@ -44,6 +45,8 @@ pub(crate) enum Input {
     Time,
     /// Too much goes on in the background: what was replied to is to end soon.
     Hurry,
+    /// Who owns partitions changed.
+    Rerouted,
     /// A link went down: what was asked of the node may never be answered.
     LinkDown(NodeId),
 }
@@ -112,8 +115,16 @@ pub(crate) struct Terms {
     pub(crate) slot: Slot,
     pub(crate) origin: Origin,
     pub(crate) key: Key,
+    level: Level,
     pub(crate) quorum: Quorum,
+    /// The tenure by which answers count.
+    pub(crate) sequence: Sequence,
+    /// Who is read.
     pub(crate) owners: Vec<NodeId>,
+    /// Who must acknowledge a write beside them, and how many of these: of a handover that is about
+    /// to end, or has just been decided, those on its other side.
+    pub(crate) beside: Vec<NodeId>,
+    beside_w: u8,
     pub(crate) want_context: bool,
     /// The type that a raw write makes in the key's bucket.
     pub(crate) raw: Tag,
@@ -140,7 +151,7 @@ impl Terms {
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<Self, RequestError> {
-        let quorum = quorum(request, turn.shared)?;
+        let quorum = quorum(&request.key, request.level, turn.shared)?;
         let mut observed = CausalContext::default();
         if let Some(claims) = request.claims(&turn.shared.config.secret)? {
             turn.shared.clock.observe(claims.time);
@@ -155,12 +166,16 @@ impl Terms {
         };
         let bucket = turn.shared.buckets.of_key(&request.key);
         let lifetime = bucket.policy.lifetime(request.lifetime);
-        Ok(Self {
+        let mut terms = Self {
             slot,
             origin,
             key: request.key.clone(),
+            level: request.level,
             quorum,
-            owners: turn.shared.owners(&request.key, quorum.n),
+            sequence: Sequence::default(),
+            owners: Vec::new(),
+            beside: Vec::new(),
+            beside_w: 0,
             want_context: request.want_context,
             raw: bucket.policy.raw.tag(),
             lifetime,
@@ -170,7 +185,50 @@ impl Terms {
             observed,
             cover_at: turn.now.monotonic_ms.saturating_add(turn.shared.config.cover_ms.into()),
             deadline: deadline(request.timeout_ms, turn),
-        })
+        };
+        terms.reroute(turn);
+        Ok(terms)
+    }
+
+    /// Takes note of who owns the key now. Returns whether it is by another tenure than before.
+    pub(crate) fn reroute(&mut self, turn: &Turn<'_>) -> bool {
+        let shared = &*turn.shared;
+        let partition = shared.partition(&self.key);
+        let sequence = shared.ownership.sequence(partition);
+        if self.sequence == sequence {
+            return false;
+        }
+        self.sequence = sequence;
+        // The level was found good before, and so it is in a cluster of another size.
+        self.quorum = quorum(&self.key, self.level, shared).unwrap_or(self.quorum);
+        self.owners = shared.owners(&self.key, self.quorum.n);
+        (self.beside, self.beside_w) = (Vec::new(), 0);
+        if let Some(ring) = shared.ownership.beside(partition) {
+            let policy = shared.buckets.of_key(&self.key).policy;
+            let beside = Quorum::resolve(policy, self.level, ring.members().len());
+            let Quorum { n, w, .. } = beside.unwrap_or(self.quorum);
+            self.beside = ring.owners(partition, usize::from(n)).collect();
+            self.beside_w = w;
+        }
+        true
+    }
+
+    /// Every node that must have a write, each once.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let beside = self.beside.iter().filter(|node| !self.owners.contains(node));
+        self.owners.iter().chain(beside).copied()
+    }
+
+    /// How many owners hold a write, if those do that `holds` says: with a handover under way what
+    /// makes it as safe on its one side as on its other, so that w says that w of each do.
+    pub(crate) fn acked(&self, holds: impl Fn(&NodeId) -> bool) -> u8 {
+        let count = |nodes: &[NodeId]| nodes.iter().filter(|node| holds(node)).count();
+        let mut acked = count(&self.owners);
+        if !self.beside.is_empty() {
+            let beside = count(&self.beside) + usize::from(self.quorum.w);
+            acked = acked.min(beside.saturating_sub(self.beside_w.into()));
+        }
+        u8::try_from(acked).unwrap_or(u8::MAX)
     }
 
     /// The note on what is asked of `node` in `round`.
@@ -209,10 +267,10 @@ impl Terms {
     }
 }
 
-/// The quorum of `request`.
-pub(crate) fn quorum(request: &Request, shared: &Shared) -> Result<Quorum, RequestError> {
-    let policy = shared.buckets.of_key(&request.key).policy;
-    Quorum::resolve(policy, request.level, shared.ring.members().len())
+/// The quorum of a request of `level` on `key`.
+pub(crate) fn quorum(key: &Key, level: Level, shared: &Shared) -> Result<Quorum, RequestError> {
+    let policy = shared.buckets.of_key(key).policy;
+    Quorum::resolve(policy, level, shared.present(key).members().len())
 }
 
 /// When a request of `timeout_ms` that begins now must end.

@@ -11,9 +11,10 @@ mod tests;
 pub use self::marks::Mark;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use clock::NodeId;
-use ring::Ring;
+use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{StorageError, Ticket};
 use values::{ExpiryOp, Key, Operation, Scope};
 
@@ -25,6 +26,8 @@ use crate::{
     counters::Counters,
     delivery::Delivery,
     forwards::Forwards,
+    handover::{Handover, Stands, Transfer},
+    keeper::Keeper,
     registrar::Registrar,
     replica::{self, Question},
     turn::{Origin, Shared, Slot, Timer, Turn, Waiter},
@@ -84,18 +87,26 @@ pub struct Core {
     /// Keys that are to be read from all owners, so that what they lack is repaired.
     stale: Vec<Key>,
     anti_entropy: AntiEntropy,
+    handover: Handover,
+    /// Whether it was looked what the process before left to be delivered.
+    is_begun: bool,
     /// In the first core of a node.
     registrar: Option<Registrar>,
+    keeper: Option<Keeper>,
 }
 
 impl Core {
     /// A core with nothing under way and no link up.
-    pub fn new(config: CoreConfig, ring: Ring) -> Self {
+    pub fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
+        let keeper = (config.core == 0).then(|| Keeper::new(&ownership));
         Self {
             registrar,
+            keeper,
             anti_entropy: AntiEntropy::new(&config),
-            shared: Shared::new(config, ring),
+            handover: Handover::default(),
+            is_begun: false,
+            shared: Shared::new(config, ownership),
             running: BTreeMap::new(),
             next_slot: 0,
             waiting: 0,
@@ -128,14 +139,19 @@ impl Core {
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.link_up(node, &mut turn);
+                }
             }
             Event::Due { keys } => self.due(&keys, now, effects),
-            Event::Ring(ring) => self.shared.ring = ring,
+            Event::Ring(ring) => self.begin_with(ring, now, effects),
             Event::Names(names) => self.shared.config.names = names,
             Event::Suspected { node, suspected } => {
                 self.shared.latencies.suspected(node, suspected);
             }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
+            Event::Ownership(ownership) => self.own(ownership, now, effects),
+            Event::Tenures { tenures, of } => self.learn(tenures, of, now, effects),
             Event::LinkDown(node) => self.link_down(node, now, effects),
             Event::Tick => self.tick(now, effects),
         }
@@ -146,6 +162,7 @@ impl Core {
                 self.request(Origin::Core, read, None, now, effects);
             }
         }
+        self.hand_over(now, effects);
     }
 
     /// When [`Event::Tick`] is due, in milliseconds of [`Now::monotonic_ms`].
@@ -165,7 +182,9 @@ impl Core {
 
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
-        self.running.len() + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
+        self.running.len()
+            + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
+            + usize::from(self.keeper.as_ref().is_some_and(Keeper::is_busy))
     }
 
     /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
@@ -173,9 +192,14 @@ impl Core {
         self.shared.trace
     }
 
-    /// The ring that keys are placed by.
-    pub const fn ring(&self) -> &Ring {
-        &self.shared.ring
+    /// The handovers that this core has a part in, by partition.
+    pub fn transfers(&self) -> Vec<Transfer> {
+        self.handover.transfers(&self.shared)
+    }
+
+    /// Who owns partitions, as this core knows it.
+    pub const fn ownership(&self) -> &Arc<Ownership> {
+        &self.shared.ownership
     }
 
     /// Whether the link to `node` is up.
@@ -223,6 +247,14 @@ impl Core {
                 return;
             }
             Call::Buckets(call) => return self.buckets(id, call, now, effects),
+            Call::Ownership(call) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let Some(keeper) = &mut self.keeper else {
+                    let error = RequestError::Unsupported("plans are committed by core 0".into());
+                    return turn.reply_to(id, Err(error));
+                };
+                return keeper.call(id, call, &mut turn);
+            }
             Call::Repair(request) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 let progress = self.anti_entropy.repair(&request, &mut turn);
@@ -447,7 +479,11 @@ impl Core {
     }
 
     fn received(&mut self, from: NodeId, message: Message, now: Now, effects: &mut Vec<Effect>) {
-        let Message { id, trace, time, budget_ms, body } = message;
+        let Message { id, trace, sequence, time, budget_ms, body } = message;
+        if let Body::Moved { partition, tenure } = body {
+            let of = Arc::clone(&self.shared.ownership);
+            self.learn(vec![(partition, tenure)], of, now, effects);
+        }
         self.shared.trace = trace;
         self.shared.clock.observe(time);
         match body {
@@ -460,6 +496,17 @@ impl Core {
                     Some(registrar) => registrar.told(from, id, digest, entries, &mut turn),
                     None => turn.answer(from, id, Body::PoliciesKnown(Err(StorageError::Busy))),
                 }
+            }
+            Body::Ownership { digest, tenures, whole } => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                match &mut self.keeper {
+                    Some(keeper) => keeper.told((from, id), digest, tenures, whole, &mut turn),
+                    None => turn.answer(from, id, Body::OwnershipKnown(Err(StorageError::Busy))),
+                }
+            }
+            Body::Stand { partition } => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.handover.asked(from, id, partition, &mut turn);
             }
             Body::Compare(compare) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -477,7 +524,7 @@ impl Core {
                 if turn.shared.stores_waiting() >= bound {
                     return replica::refuse(from, id, &body, &mut turn);
                 }
-                replica::ask(from, id, body, &mut turn);
+                replica::ask(from, id, sequence, body, &mut turn);
             }
             Body::Forwarded(_)
             | Body::Shown(_)
@@ -487,6 +534,9 @@ impl Core {
             | Body::Listed(_)
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
+            | Body::OwnershipKnown(_)
+            | Body::Stands { .. }
+            | Body::Moved { .. }
             | Body::Compared(_)
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
@@ -494,8 +544,16 @@ impl Core {
                 }
                 Some(Waiter::Delivery(owner)) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
-                    if let Body::Merged(merged) = &body {
-                        self.delivery.merged(owner, id.number, merged, &mut turn);
+                    match &body {
+                        Body::Merged(merged) => {
+                            self.delivery.merged(owner, id.number, merged, &mut turn);
+                        }
+                        // Listed once more, it is kept for the owners of then.
+                        Body::Moved { .. } => {
+                            let failed = Err(StorageError::Busy);
+                            self.delivery.merged(owner, id.number, &failed, &mut turn);
+                        }
+                        _ => {}
                     }
                 }
                 Some(Waiter::Registrar(wait)) => {
@@ -504,15 +562,32 @@ impl Core {
                         registrar.answered(wait, body, &mut turn);
                     }
                 }
+                Some(Waiter::Keeper(wait)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.answered(wait, body, &mut turn);
+                    }
+                }
+                Some(Waiter::Handover(partition)) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Body::Stands { sequence, ready } = body {
+                        let stands = Stands { sequence, ready };
+                        self.handover.stood(from, partition, stands, &mut turn);
+                    }
+                }
                 Some(Waiter::AntiEntropy(job)) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
                     self.anti_entropy.answered(job, id.number, body, &mut turn);
                 }
                 Some(
                     Waiter::Delivered(_)
+                    | Waiter::Redirected(_)
+                    | Waiter::OutboxOwners
                     | Waiter::Unkept(_)
                     | Waiter::Peer { .. }
                     | Waiter::Compared { .. }
+                    | Waiter::Stands { .. }
+                    | Waiter::Departure(_)
                     | Waiter::Nobody,
                 )
                 | None => {}
@@ -568,6 +643,17 @@ impl Core {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.listed(owner, page, &mut turn);
             }
+            Some(Waiter::OutboxOwners) => {
+                let storage::Answer::OutboxOwners(owners) = answer else { return };
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                for owner in owners {
+                    self.delivery.rerouted(owner, &mut turn);
+                }
+            }
+            Some(Waiter::Redirected(number)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.delivery.redirected(number, &answer, &mut turn);
+            }
             Some(Waiter::Delivered(owner)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.delivered(owner, &answer, &mut turn);
@@ -602,7 +688,120 @@ impl Core {
                     registrar.stored(wait, answer, &mut turn);
                 }
             }
+            Some(Waiter::Stands { from, id, partition, stands }) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                let is_durable = answer == storage::Answer::Durable;
+                if from == turn.me() {
+                    // Failed, it stands where nothing is to be hoped for, and is asked again.
+                    let stands = if is_durable { stands } else { Stands::default() };
+                    self.handover.stood(from, partition, stands, &mut turn);
+                } else if is_durable {
+                    let Stands { sequence, ready } = stands;
+                    turn.answer(from, id, Body::Stands { sequence, ready });
+                }
+            }
+            Some(Waiter::Departure(partition)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.handover.stored(partition, &answer, &mut turn);
+            }
+            Some(Waiter::Handover(_)) => {}
+            Some(Waiter::Keeper(_)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.stored(&answer, &mut turn);
+                }
+                self.own_what_is_kept(now, effects);
+            }
             Some(Waiter::Nobody) | None => {}
+        }
+    }
+
+    /// Lets handovers and anti-entropy, which they want to compare partitions, go on.
+    fn hand_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.is_begun, true) && !self.shared.ownership.is_first() {
+            // Those who are gone for good never come for it.
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            turn.store(Waiter::OutboxOwners, storage::Command::OutboxOwners);
+        }
+        loop {
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            self.handover.look(&mut turn);
+            for partition in std::mem::take(&mut turn.shared.strayed) {
+                self.handover.strayed(partition, &mut turn);
+            }
+            let (wants, found) = (self.handover.take_wants(), self.anti_entropy.take_found());
+            let decisions = self.handover.take_decisions();
+            if wants.is_empty() && found.is_empty() && decisions.is_empty() {
+                return;
+            }
+            for want in wants {
+                self.anti_entropy.want(want, &mut turn);
+            }
+            for found in found {
+                self.handover.found(found, &mut turn);
+            }
+            if !decisions.is_empty() {
+                let of = Arc::clone(&self.shared.ownership);
+                self.learn(decisions, of, now, effects);
+            }
+        }
+    }
+
+    /// Goes by what the keeper has on disk.
+    fn own_what_is_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let kept = self.keeper.as_ref().map(|keeper| Arc::clone(keeper.ownership()));
+        if let Some(kept) = kept.filter(|kept| !Arc::ptr_eq(kept, &self.shared.ownership)) {
+            self.own(kept, now, effects);
+        }
+    }
+
+    /// Has tenures kept that one of this node's cores made, or was told of.
+    fn learn(
+        &mut self,
+        tenures: Vec<(Partition, Tenure)>,
+        of: Arc<Ownership>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        match &mut self.keeper {
+            Some(keeper) => {
+                keeper.learn(tenures, &of, &mut Turn::new(&mut self.shared, now, effects));
+            }
+            None => effects.push(Effect::Tenures { tenures, of }),
+        }
+    }
+
+    /// Takes the ring with which the cluster began, if this node did not know it.
+    fn begin_with(&mut self, ring: Ring, now: Now, effects: &mut Vec<Effect>) {
+        let mut ownership = Ownership::clone(&self.shared.ownership);
+        if !ownership.join(&Ownership::new(ring)).is_changed() {
+            return;
+        }
+        let ownership = Arc::new(ownership);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.begin_with(&ownership);
+        }
+        self.own(ownership, now, effects);
+    }
+
+    /// Goes by another ownership from now on.
+    fn own(&mut self, ownership: Arc<Ownership>, now: Now, effects: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.shared.ownership, ownership);
+        let has_other_plans = |(a, b): (&Ownership, &Ownership)| {
+            !a.plans().map(ring::Plan::id).eq(b.plans().map(ring::Plan::id))
+        };
+        if has_other_plans((&before, &self.shared.ownership)) {
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            for &node in before.members() {
+                self.delivery.rerouted(node, &mut turn);
+            }
+        }
+        let is_begun = |running: &Running| {
+            !running.is_held || matches!(running.coordinator, Coordinator::Update(_))
+        };
+        let begun = self.running.iter().filter(|(_, running)| is_begun(running));
+        for slot in begun.map(|(&slot, _)| slot).collect::<Vec<_>>() {
+            self.resume(slot, Input::Rerouted, now, effects);
         }
     }
 
@@ -614,8 +813,12 @@ impl Core {
         let mut turn = Turn::new(&mut self.shared, now, effects);
         self.delivery.link_down(node, &mut turn);
         self.anti_entropy.link_down(node, &mut turn);
+        self.handover.link_down(node, &mut turn);
         if let Some(registrar) = &mut self.registrar {
             registrar.link_down(node, &mut turn);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.link_down(node, &mut turn);
         }
         for slot in self.running.keys().copied().collect::<Vec<_>>() {
             self.resume(slot, Input::LinkDown(node), now, effects);
@@ -633,6 +836,14 @@ impl Core {
                     if let Some(registrar) = &mut self.registrar {
                         registrar.time(&mut Turn::new(&mut self.shared, now, effects));
                     }
+                }
+                Timer::Keeper => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.time(&mut Turn::new(&mut self.shared, now, effects));
+                    }
+                }
+                Timer::Handover => {
+                    self.handover.time(&mut Turn::new(&mut self.shared, now, effects));
                 }
                 Timer::AntiEntropy => {
                     self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));

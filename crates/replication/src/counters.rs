@@ -49,13 +49,15 @@ pub struct Counters {
     pub siblings_many: u64,
     /// Puts refused because of too many siblings, or too many bytes of them.
     pub siblings_refused: u64,
+    /// Keys dropped because other nodes own them now.
+    pub keys_dropped: u64,
     /// Calls refused because too many were under way.
     pub overloaded: u64,
 }
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 23] {
+    pub const fn named(&self) -> [(&'static str, u64); 24] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -79,6 +81,7 @@ impl Counters {
             ("conflicts", self.conflicts),
             ("siblings_many", self.siblings_many),
             ("siblings_refused", self.siblings_refused),
+            ("keys_dropped", self.keys_dropped),
             ("overloaded", self.overloaded),
         ]
     }

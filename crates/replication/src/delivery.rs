@@ -11,6 +11,9 @@ use clock::NodeId;
 use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
 use values::View;
 
+mod redirect;
+
+use self::redirect::Redirects;
 use crate::{
     Body, message,
     turn::{Timer, Turn, Waiter},
@@ -69,6 +72,7 @@ impl Default for Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     lanes: BTreeMap<NodeId, Lane>,
+    redirects: Redirects,
 }
 
 impl Delivery {
@@ -115,7 +119,11 @@ impl Delivery {
     pub(crate) fn deferred(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let lane = self.lane(owner);
         match lane.phase {
-            Phase::Idle if turn.shared.links.contains(&owner) => {
+            // For one that is no member any more it is to be kept for others.
+            Phase::Idle
+                if turn.shared.links.contains(&owner)
+                    || turn.shared.ownership.members().binary_search(&owner).is_err() =>
+            {
                 let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
                 turn.set_timer_if_none(Timer::Delivery(owner), at);
             }
@@ -132,10 +140,6 @@ impl Delivery {
         page: Result<Vec<Pending>, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        if !turn.shared.links.contains(&owner) {
-            self.lane(owner).phase = Phase::Idle;
-            return;
-        }
         let page = page.unwrap_or_else(|_| {
             self.lane(owner).failed = true;
             Vec::new()
@@ -146,6 +150,16 @@ impl Delivery {
         let bytes = page.iter().map(|pending| clock::encoded_length(&pending.delta)).sum::<usize>();
         let slow_ms = u32::try_from(bytes / SLOWEST_BYTES_PER_MS).unwrap_or(u32::MAX);
         let budget_ms = turn.shared.config.timeout_ms.saturating_add(slow_ms);
+        let is_up = turn.shared.links.contains(&owner);
+        let (page, strange): (Vec<Pending>, Vec<Pending>) =
+            page.into_iter().partition(|pending| turn.shared.is_holder(owner, &pending.key));
+        for pending in strange {
+            self.redirects.begin(owner, pending, turn);
+            self.lane(owner).found_any = true;
+        }
+        if page.is_empty() || !is_up {
+            return self.list(owner, Some(last), turn);
+        }
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
         for (at, Pending { position, key, delta, version }) in page.into_iter().enumerate() {
@@ -214,6 +228,37 @@ impl Delivery {
         self.lane(owner).phase = Phase::Listing;
         let limit = turn.shared.config.deliveries_max.max(1);
         turn.store(Waiter::Delivery(owner), Command::Outbox { owner, after, limit });
+    }
+
+    /// The owners of partitions are others now: what is kept for one that is none any more is to be
+    /// kept for those that are.
+    pub(crate) fn rerouted(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        if owner == turn.me() {
+            return;
+        }
+        let lane = self.lane(owner);
+        match lane.phase {
+            Phase::Idle => self.list(owner, None, turn),
+            // Found at the latest by the next pass.
+            Phase::Listing | Phase::Sending { .. } => lane.found_any = true,
+        }
+    }
+
+    /// The engine keeps something for an owner of now, or refused to.
+    pub(crate) fn redirected(&mut self, number: u64, answer: &Answer, turn: &mut Turn<'_>) {
+        let Some((owner, done)) = self.redirects.stored(number, answer, turn) else { return };
+        match done {
+            Ok(owners) => {
+                for owner in owners {
+                    self.deferred(owner, turn);
+                }
+            }
+            Err(()) => {
+                // Whether its link is up or not.
+                let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
+                turn.set_timer_if_none(Timer::Delivery(owner), at);
+            }
+        }
     }
 
     fn end_pass(&mut self, owner: NodeId, turn: &mut Turn<'_>) {

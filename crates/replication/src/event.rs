@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
-use ring::Ring;
+use ring::{Ownership, Partition, PlanId, Ring, Tenure};
 use storage::{ConflictPage, ShardSet, Ticket};
 use values::{Key, Limits, ManySiblings};
 
 use crate::{
     Answer, AntiEntropyConfig, BucketCall, BucketPolicy, BucketReply, Buckets, Comparison,
-    ConflictsRequest, Explanation, Message, PolicyTable, RepairProgress, RepairRequest, Request,
-    RequestError, ScanPage, ScanRequest,
+    ConflictsRequest, Explanation, Message, OwnershipCall, OwnershipReply, PolicyTable,
+    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -42,6 +42,8 @@ pub enum Call {
     },
     /// About buckets.
     Buckets(BucketCall),
+    /// About the ownership of partitions. For the first core.
+    Ownership(OwnershipCall),
     /// Keys in conflict, as this node's own replica shows them.
     Conflicts(ConflictsRequest),
     /// How a key stands.
@@ -63,6 +65,8 @@ pub enum Reply {
     Count(u64),
     /// Of [`Call::Buckets`].
     Buckets(BucketReply),
+    /// Of [`Call::Ownership`].
+    Ownership(OwnershipReply),
     /// Of [`Call::Conflicts`].
     Conflicts(ConflictPage),
     /// Of [`Call::Explain`].
@@ -112,7 +116,8 @@ pub enum Event {
         /// Keys with their earliest deadlines.
         keys: Vec<(Key, u64)>,
     },
-    /// Keys are placed by this ring from now on.
+    /// The cluster began with this ring. A node that has not heard of it begins with one of version 0,
+    /// which loses against any.
     Ring(Ring),
     /// What the members are called.
     Names(BTreeMap<NodeId, String>),
@@ -125,6 +130,15 @@ pub enum Event {
     },
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
+    /// Who owns partitions changed, durably: the effect of another core of the node, or of this one.
+    Ownership(Arc<Ownership>),
+    /// Another core of the node made tenures, or was told of them. For the first core.
+    Tenures {
+        /// Which.
+        tenures: Vec<(Partition, Tenure)>,
+        /// What that core goes by.
+        of: Arc<Ownership>,
+    },
     /// Messages to this node can be sent now.
     LinkUp(NodeId),
     /// Messages to this node cannot be sent now; those under way may be lost.
@@ -152,6 +166,23 @@ pub enum Effect {
     },
     /// Tell the node's other cores how buckets stand now.
     Buckets(Arc<Buckets>),
+    /// Tell the node's other cores who owns partitions now; it is durable.
+    Ownership(Arc<Ownership>),
+    /// Tell the administrator that a plan committed here lost against one committed elsewhere at the
+    /// same time.
+    Superseded {
+        /// The one that lost.
+        lost: PlanId,
+        /// The plan that now has what it changed, or why there is none.
+        again: Result<PlanId, String>,
+    },
+    /// Tell the node's first core of tenures that this one made, or was told of.
+    Tenures {
+        /// Which.
+        tenures: Vec<(Partition, Tenure)>,
+        /// What this core goes by.
+        of: Arc<Ownership>,
+    },
     /// Tell the administrator of a key that a put left with many siblings; each key once and a
     /// while.
     ManySiblings {
@@ -194,6 +225,9 @@ pub struct CoreConfig {
     pub policies: PolicyTable,
     /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
     pub limits: Limits,
+    /// So many consecutive partitions are placed on distinct members, members permitting: the largest n
+    /// that a bucket may have without a node holding two copies.
+    pub spread: u8,
     /// Time limit of a request that names none, in milliseconds.
     pub timeout_ms: u32,
     /// After this long without an answer an owner's delta goes to the outbox and a read goes on

@@ -16,9 +16,12 @@ mod delivery;
 mod digest;
 mod event;
 mod forwards;
+mod handover;
 mod journal;
+mod keeper;
 mod latency;
 mod message;
+mod ownership_call;
 mod policies;
 mod policy;
 mod quorum;
@@ -44,8 +47,11 @@ pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
+pub use handover::{Part, Transfer};
 pub use journal::Coordinated;
-pub use message::{Body, KnownPolicies, Message, RequestId};
+pub use keeper::kept_ownership;
+pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};
+pub use ownership_call::{OwnershipCall, OwnershipReply, PlanChange};
 pub use policies::{Bucket, BucketEntry, Buckets, PolicyTable, Setting, Standing};
 pub use policy::{
     Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,

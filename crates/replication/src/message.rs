@@ -1,7 +1,7 @@
 //! Messages between the cores of two nodes.
 
 use clock::{NodeId, Stamp};
-use ring::Partition;
+use ring::{Ownership, Partition, PlanId, Sequence, Tenure};
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
@@ -37,6 +37,10 @@ pub struct Message {
     /// node that it leads to. For people who read logs; in a frame it stands in the header.
     #[serde(skip)]
     pub trace: u64,
+    /// The tenure by which a question's answer is to count as an owner's; 0 for one that counts as
+    /// nobody's. In a frame it stands in the header.
+    #[serde(skip)]
+    pub sequence: Sequence,
     /// Latest hybrid time of the sender: travels in every message.
     pub time: Stamp,
     /// Milliseconds that the sender still waits for an answer; 0 for none.
@@ -52,6 +56,15 @@ pub struct KnownPolicies {
     pub digest: u128,
     /// The whole of it, where the digest is not the one that was told.
     pub entries: PolicyTable,
+}
+
+/// What a node has of the ownership of partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOwnership {
+    /// Digest of its state.
+    pub digest: u128,
+    /// The whole of it, where the digest is not the one that was told.
+    pub whole: Option<Box<Ownership>>,
 }
 
 /// What a message says.
@@ -139,6 +152,37 @@ pub enum Body {
     },
     /// Answers [`Body::Policies`], once what it told is durable.
     PoliciesKnown(Result<KnownPolicies, StorageError>),
+    /// Tells of the ownership of partitions.
+    Ownership {
+        /// Digest of the sender's state.
+        digest: u128,
+        /// Tenures of it that the receiver may lack.
+        tenures: Vec<(Partition, Tenure)>,
+        /// The whole of it, where the receiver may lack more.
+        whole: Option<Box<Ownership>>,
+    },
+    /// Answers [`Body::Ownership`], once what it told is durable.
+    OwnershipKnown(Result<KnownOwnership, StorageError>),
+    /// Asks where a node stands in a partition's handover.
+    Stand {
+        /// Which partition.
+        partition: Partition,
+    },
+    /// Answers [`Body::Stand`], once all that the node held when it was asked is durable.
+    Stands {
+        /// The sequence of the tenure that it goes by.
+        sequence: Sequence,
+        /// The tenure and the plan for which it was found equal with every present owner.
+        ready: Option<(Sequence, PlanId)>,
+    },
+    /// Answers a question that was to count by an earlier tenure than the receiver knows of: nothing
+    /// was done.
+    Moved {
+        /// Which partition.
+        partition: Partition,
+        /// Its tenure.
+        tenure: Tenure,
+    },
     /// Asks another owner what it holds, to find what differs.
     Compare(Compare),
     /// Answers [`Body::Compare`].
@@ -174,6 +218,11 @@ impl Body {
             Self::Counted(_) => "counted",
             Self::Policies { .. } => "policies",
             Self::PoliciesKnown(_) => "policies_known",
+            Self::Ownership { .. } => "ownership",
+            Self::OwnershipKnown(_) => "ownership_known",
+            Self::Stand { .. } => "stand",
+            Self::Stands { .. } => "stands",
+            Self::Moved { .. } => "moved",
             Self::Compare(_) => "compare",
             Self::Compared(_) => "compared",
             Self::Explain { .. } => "explain",
@@ -192,6 +241,8 @@ impl Body {
             | Self::List { .. }
             | Self::Count { .. }
             | Self::Policies { .. }
+            | Self::Ownership { .. }
+            | Self::Stand { .. }
             | Self::Compare(_)
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
@@ -202,6 +253,9 @@ impl Body {
             | Self::Listed(_)
             | Self::Counted(_)
             | Self::PoliciesKnown(_)
+            | Self::OwnershipKnown(_)
+            | Self::Stands { .. }
+            | Self::Moved { .. }
             | Self::Compared(_)
             | Self::Explained { .. } => false,
         }
@@ -231,6 +285,12 @@ impl Body {
             Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
+            Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
+            Self::Stand { .. } => Self::Stands { sequence: Sequence::default(), ready: None },
+            Self::Stands { sequence, ready } => Self::Stands { sequence: *sequence, ready: *ready },
+            Self::Moved { partition, tenure } => {
+                Self::Moved { partition: *partition, tenure: *tenure }
+            }
             Self::Compare(_) | Self::Compared(_) => Self::Compared(Err(error)),
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }

@@ -255,14 +255,14 @@ impl Registrar {
             let then = Then::Client { id, name: name.clone(), deadline };
             return self.store(change, then, turn);
         }
-        let members: BTreeSet<NodeId> = turn.shared.ring.members().iter().copied().collect();
+        let members: BTreeSet<NodeId> = turn.shared.ownership.members().iter().copied().collect();
         if !members.iter().all(|&node| turn.shared.is_in_reach(node)) {
             let error = BucketError::CannotTell { bucket: text(name) };
             return turn.reply_to(id, Err(error.into()));
         }
         let generation = turn.shared.buckets.of(name).generation;
         let bucket = BucketId { name: name.clone(), generation };
-        let partitions: Vec<_> = turn.shared.ring.partition_count().iter().collect();
+        let partitions: Vec<_> = turn.shared.ownership.partition_count().iter().collect();
         self.countings += 1;
         let mut asked = Vec::new();
         for &node in &members {
@@ -393,7 +393,7 @@ impl Registrar {
         for (id, name, others) in done {
             let bucket = turn.shared.buckets.of(&name).info(&name);
             let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-            let members = count(turn.shared.ring.members().len());
+            let members = count(turn.shared.ownership.members().len());
             let known = count(others.saturating_add(1));
             turn.reply_to(id, Ok(Reply::Buckets(BucketReply::Changed { bucket, known, members })));
         }

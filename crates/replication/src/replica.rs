@@ -4,7 +4,7 @@
 //! acknowledged once as durable as its bucket asks: the engine answers a merge only then.
 
 use clock::NodeId;
-use ring::Partition;
+use ring::{Partition, Sequence};
 use storage::{Answer, Command, Listing, StorageError};
 use values::{Key, Scope};
 
@@ -18,11 +18,20 @@ pub(crate) const LIST_MAX: u32 = 10_000;
 
 /// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
 /// are not questions to a replica; they are ignored here.
-pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) {
-    if let Some(answer) = gone(&body, turn) {
+///
+/// What is to count by the tenure of an earlier `sequence` than that of the key's partition is not
+/// done: from the moment on that a node knows of a tenure, nothing counts there by those before.
+pub(crate) fn ask(
+    from: NodeId,
+    id: RequestId,
+    sequence: Sequence,
+    body: Body,
+    turn: &mut Turn<'_>,
+) {
+    if let Some(answer) = gone(&body, turn).or_else(|| moved(sequence, &body, turn)) {
         return turn.answer(from, id, answer);
     }
-    let count = turn.shared.ring.partition_count().get();
+    let count = turn.shared.ownership.partition_count().get();
     let question = Question::in_body(&body);
     let command = match body {
         Body::Read { key, scope } | Body::Digest { key, scope } => {
@@ -33,7 +42,7 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
             let durability = turn.durability(&key);
             Command::Merge { key, delta, show: None, durability }
         }
-        Body::Hint { owner, .. } if !turn.shared.ring.members().contains(&owner) => {
+        Body::Hint { owner, .. } if !turn.shared.ownership.members().contains(&owner) => {
             let error = StorageError::Io(format!("{owner:?} is no member: nothing is kept for it"));
             return turn.answer(from, id, Body::Hinted(Err(error)));
         }
@@ -70,6 +79,11 @@ pub(crate) fn ask(from: NodeId, id: RequestId, body: Body, turn: &mut Turn<'_>) 
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
+        | Body::Ownership { .. }
+        | Body::Stand { .. }
+        | Body::Stands { .. }
+        | Body::OwnershipKnown(_)
+        | Body::Moved { .. }
         | Body::Compare(_)
         | Body::Compared(_)
         | Body::Explained { .. } => return,
@@ -89,6 +103,24 @@ pub(crate) const fn read(key: Key, scope: Scope, is_owner: bool) -> Command {
 fn gone(body: &Body, turn: &Turn<'_>) -> Option<Body> {
     let key = body.key().filter(|key| turn.shared.buckets.is_gone(key));
     key.and_then(|_| Question::in_body(body)).map(|question| question.failed(StorageError::Dropped))
+}
+
+/// The answer to what is to count by an earlier tenure than the present one, and to what is to be
+/// merged by a node that is no owner.
+fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
+    let key = body.key()?;
+    let partition = turn.shared.partition(key);
+    let tenure = turn.shared.ownership.tenure(partition);
+    let is_past = sequence != Sequence::default() && tenure.sequence > sequence;
+    // It may be about to drop what it holds; whoever knows of a later tenure knows better.
+    let is_merged = match body {
+        Body::Merge { .. } => true,
+        Body::Hint { owner, .. } => *owner == turn.me(),
+        _ => false,
+    };
+    let is_stranger =
+        || is_merged && tenure.sequence >= sequence && !turn.shared.is_holder(turn.me(), key);
+    (is_past || is_stranger()).then_some(Body::Moved { partition, tenure })
 }
 
 /// What was asked, so that a failure is answered in kind.
@@ -169,6 +201,9 @@ pub(crate) fn answer(
         | Answer::Durable
         | Answer::Outbox(_)
         | Answer::RemnantsForgotten { .. }
+        | Answer::OutboxOwners(_)
+        | Answer::IsEmpty(_)
+        | Answer::Forgotten { .. }
         | Answer::Conflicts(_)
         | Answer::TreeNodes(_)
         | Answer::TreeKeys(_)

@@ -241,6 +241,9 @@ pub enum RequestError {
     /// The bucket was dropped, or cannot be changed so. Nothing was done.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// No plan can be made of the change. Nothing was done.
+    #[error("{0}")]
+    Plan(String),
     /// The key is out of bounds. Nothing was done.
     #[error("{0}")]
     Key(String),

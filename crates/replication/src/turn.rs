@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
-use ring::Ring;
+use ring::{Ownership, Partition, Ring, Sequence, Token};
 use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
@@ -18,7 +18,9 @@ use crate::{
     RequestId, RequestName,
     anti_entropy::Asked,
     counters::Counters,
+    handover::Stands,
     journal::Journal,
+    keeper,
     latency::{Latencies, Work},
     registrar::Wait,
     replica::Question,
@@ -42,6 +44,10 @@ pub(crate) enum Waiter {
     Delivery(NodeId),
     /// A delta that the disk refused, tried again.
     Unkept(u64),
+    /// Delivery, for whom anything is kept, when the core begins.
+    OutboxOwners,
+    /// Delivery, for what is kept for the owners of now in place of one that is none any more.
+    Redirected(u64),
     /// Delivery, for the deletion of what this owner acknowledged.
     Delivered(NodeId),
     /// A peer that asked under this id.
@@ -52,6 +58,14 @@ pub(crate) enum Waiter {
     AntiEntropy(u64),
     /// The registrar of bucket policies.
     Registrar(Wait),
+    /// The keeper of the ownership of partitions.
+    Keeper(keeper::Wait),
+    /// The handover of this partition, for where a peer stands.
+    Handover(Partition),
+    /// A peer that asked where this node stands, or this node itself.
+    Stands { from: NodeId, id: RequestId, partition: Partition, stands: Stands },
+    /// The handover of this partition, for what is still held of it.
+    Departure(Partition),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -81,6 +95,8 @@ pub(crate) enum Timer {
     Delivery(NodeId),
     Unkept,
     Registrar,
+    Keeper,
+    Handover,
     AntiEntropy,
 }
 
@@ -121,7 +137,7 @@ const fn timed(waiter: Waiter, body: &Body) -> Option<Work> {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: CoreConfig,
-    pub(crate) ring: Ring,
+    pub(crate) ownership: Arc<Ownership>,
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
@@ -129,6 +145,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) reported: Reported,
     pub(crate) latencies: Latencies,
+    /// Partitions that this node does not own and that were written to here.
+    pub(crate) strayed: Vec<Partition>,
     asks: BTreeMap<u64, Ask>,
     /// Questions whose asker has gone on, by number.
     late: BTreeMap<u64, (NodeId, Work, u64)>,
@@ -144,7 +162,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: CoreConfig, ring: Ring) -> Self {
+    pub(crate) fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         Self {
             next_number: config.incarnation,
             next_ticket: 0,
@@ -157,12 +175,13 @@ impl Shared {
             )),
             latencies: Latencies::new(config.cover_ms.into()),
             config,
-            ring,
+            ownership,
             clock: HybridClock::default(),
             links: BTreeSet::new(),
             counters: Counters::default(),
             journal: Journal::default(),
             reported: Reported::default(),
+            strayed: Vec::new(),
             asks: BTreeMap::new(),
             late: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -176,19 +195,63 @@ impl Shared {
         node == self.config.node || self.links.contains(&node)
     }
 
-    pub(crate) fn partition(&self, key: &Key) -> ring::Partition {
-        self.ring.partition(ring::Token::of(key.bucket(), key.key()))
+    pub(crate) fn partition(&self, key: &Key) -> Partition {
+        self.ownership.partition(Token::of(key.bucket(), key.key()))
     }
 
-    /// The first `n` nodes of the preference list of `key`.
+    /// The ring by which `key` is read.
+    pub(crate) fn present(&self, key: &Key) -> &Ring {
+        self.ownership.present(self.partition(key))
+    }
+
+    /// The first `n` nodes of the preference list of `key`: those that are read.
     pub(crate) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        self.ring.owners(self.partition(key), usize::from(n)).collect()
+        let partition = self.partition(key);
+        self.ownership.present(partition).owners(partition, usize::from(n)).collect()
     }
 
-    /// Whether this node is an owner of `key`.
+    /// All nodes in the order in which they would serve `key`; last those that only a handover
+    /// brings in.
+    pub(crate) fn preference_list(&self, key: &Key) -> Vec<NodeId> {
+        let partition = self.partition(key);
+        let mut list = self.ownership.present(partition).preference_list(partition);
+        if let Some(beside) = self.ownership.beside(partition) {
+            let more = beside.preference_list(partition);
+            let more = more.into_iter().filter(|node| !list.contains(node)).collect::<Vec<_>>();
+            list.extend(more);
+        }
+        list
+    }
+
+    /// Whether this node is an owner of `key`, by whichever plan.
     pub(crate) fn is_owner(&self, key: &Key) -> bool {
         let n = self.buckets.of_key(key).policy.n;
-        self.ring.is_owner(self.partition(key), usize::from(n), self.config.node)
+        self.is_among_owners(self.partition(key), usize::from(n))
+    }
+
+    /// Whether `node` is an owner of `key`, by whichever plan, or is to be one.
+    pub(crate) fn is_holder(&self, node: NodeId, key: &Key) -> bool {
+        let (partition, n) = (self.partition(key), self.buckets.of_key(key).policy.n);
+        let ownership = &self.ownership;
+        let rings = [Some(ownership.present(partition)), ownership.beside(partition)];
+        let mut rings = rings.into_iter().chain([ownership.coming(partition)]).flatten();
+        rings.any(|ring| ring.is_owner(partition, usize::from(n), node))
+    }
+
+    /// Takes note that `key` is written to here, which this node may not own: then it is to be brought
+    /// to its owners, and dropped.
+    pub(crate) fn note_stray(&mut self, key: &Key) {
+        if !self.is_holder(self.config.node, key) {
+            let partition = self.partition(key);
+            self.strayed.push(partition);
+        }
+    }
+
+    /// Whether this node is one of the first `n` owners of a partition, by whichever plan.
+    pub(crate) fn is_among_owners(&self, partition: Partition, n: usize) -> bool {
+        let me = self.config.node;
+        self.ownership.present(partition).is_owner(partition, n, me)
+            || self.ownership.beside(partition).is_some_and(|ring| ring.is_owner(partition, n, me))
     }
 
     /// Who waits for the answer `id` of `from`, if anyone does.
@@ -350,8 +413,21 @@ impl<'a> Turn<'a> {
         self.shared.clock.latest()
     }
 
-    /// Sends a question to be answered within `budget_ms`.
+    /// Sends a question to be answered within `budget_ms`, whatever the ownership is.
     pub(crate) fn ask(&mut self, to: NodeId, waiter: Waiter, budget_ms: u32, body: Body) -> u64 {
+        self.ask_owner(to, waiter, budget_ms, Sequence::default(), body)
+    }
+
+    /// Sends a question whose answer counts as that of an owner of its key by the tenure of
+    /// `sequence`, and by no later one.
+    pub(crate) fn ask_owner(
+        &mut self,
+        to: NodeId,
+        waiter: Waiter,
+        budget_ms: u32,
+        sequence: Sequence,
+        body: Body,
+    ) -> u64 {
         let id = self.next_id();
         if waiter != Waiter::Nobody {
             let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
@@ -362,7 +438,7 @@ impl<'a> Turn<'a> {
             self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);
         }
-        self.send(to, id, budget_ms, body);
+        self.send(to, id, budget_ms, sequence, body);
         id.number
     }
 
@@ -375,12 +451,12 @@ impl<'a> Turn<'a> {
 
     /// Answers a peer's question.
     pub(crate) fn answer(&mut self, to: NodeId, id: RequestId, body: Body) {
-        self.send(to, id, 0, body);
+        self.send(to, id, 0, Sequence::default(), body);
     }
 
-    fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, body: Body) {
+    fn send(&mut self, to: NodeId, id: RequestId, budget_ms: u32, sequence: Sequence, body: Body) {
         let (trace, time) = (self.shared.trace, self.shared.clock.latest());
-        let message = Message { id, trace, time, budget_ms, body };
+        let message = Message { id, trace, sequence, time, budget_ms, body };
         self.effects.push(Effect::Send { to, message });
     }
 

@@ -73,6 +73,9 @@ impl Unkept {
             entry.is_tried = true;
             let (key, delta) = (entry.key.clone(), entry.delta.clone());
             let durability = turn.durability(&key);
+            if entry.owner == me {
+                turn.shared.note_stray(&key);
+            }
             let command = if entry.owner == me {
                 Command::Merge { key, delta, show: None, durability }
             } else {

@@ -7,11 +7,16 @@
 //! whether they are reachable, nor what values are.
 
 mod member;
+mod ownership;
 mod placement;
 mod ring;
 mod token;
 
 pub use member::{InvalidWeight, InvalidZone, Member, Weight, Zone};
+pub use ownership::{
+    CommitError, InvalidOwnership, InvalidPlan, Joined, Ownership, Plan, PlanId, Sequence, Stage,
+    Tenure,
+};
 pub use placement::{Limit, Placement, PlacementError, Share};
 pub use ring::{InvalidRing, Move, Ring};
 pub use token::{InvalidPartitionCount, Partition, PartitionCount, Token};

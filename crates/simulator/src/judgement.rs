@@ -31,8 +31,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
     };
+    sim.unrest().map_err(|wrong| format!("no rest: {wrong}"))?;
     if sim.pending() != 0 {
-        return Err(format!("{} deltas are still in outboxes", sim.pending()));
+        return Err(format!("deltas are still in outboxes: {:?}", sim.outboxes()));
     }
     // What was lost in a crash or with an outbox only comparing brings, without anybody reading.
     let are_equal = !history.lost_state || sim.compares();
@@ -116,7 +117,7 @@ pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<K
     for (turn, key) in keys.iter().enumerate() {
         let mut request = Request::get(key.clone(), Scope::Whole);
         request.level = Level { r: Some(sim.policy().n), ..Level::default() };
-        let node = turn % sim.nodes();
+        let node = running(sim, turn);
         let answer = sim.request(node, request).map_err(|error| format!("{key:?}: {error}"))?;
         if !answer.acks.is_met() {
             return Err(format!("{key:?}: only {:?} after healing", answer.acks));
@@ -127,10 +128,16 @@ pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<K
     Ok(finals)
 }
 
+/// A node that runs.
+fn running(sim: &Sim, turn: usize) -> usize {
+    let nodes: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_up(node)).collect();
+    nodes[turn % nodes.len()]
+}
+
 /// Deletes every key, which must then be gone from every owner.
 fn delete_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<(), String> {
     for (turn, key) in keys.iter().enumerate() {
-        let node = turn % sim.nodes();
+        let node = running(sim, turn);
         let answer = sim
             .update(node, key, Operation::Delete(None))
             .map_err(|error| format!("deleting {key:?}: {error}"))?;

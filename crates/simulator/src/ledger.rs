@@ -113,7 +113,11 @@ impl Ledger {
             _ => BTreeSet::new(),
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
-        minted.retain(|place, _| !expired.contains(place));
+        // What is due takes away all that its schedule had seen, more than its remover need have.
+        minted.retain(|place @ (tag, dot), _| {
+            let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
+            !expired.contains(place) && !found_due.iter().any(takes)
+        });
         let (schedules, ended) = schedules(delta);
         let is_due = |dot: &Dot| {
             let seen = held.schedules().chain(shown.schedules());

@@ -4,15 +4,18 @@
 mod barrier;
 pub(crate) mod events;
 mod faults;
+mod membership;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, Barrier, BarrierTable, BucketCall, BucketPolicy, BucketReply, Buckets, Call,
     CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request, RequestError,
+    kept_ownership,
 };
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
     SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
@@ -128,12 +131,15 @@ struct Node {
     paused: Option<Vec<Happening>>,
     /// How far the barrier was when it was to begin anew.
     reborn: Option<BarrierTable>,
+    /// Whether it never starts again.
+    is_gone: bool,
 }
 
 /// A simulated cluster.
 #[derive(Debug)]
 pub struct Sim {
     options: SimOptions,
+    /// The placement that the cluster began with.
     ring: Ring,
     nodes: Vec<Node>,
     network: Network,
@@ -171,6 +177,7 @@ impl Sim {
             skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
             paused: None,
             reborn: None,
+            is_gone: false,
         });
         let nodes = nodes.collect();
         let network = Network::new(options.network, random.split());
@@ -335,7 +342,7 @@ impl Sim {
         }
         let latest = self.now_ms + 3_600_000;
         while self.happen_next(u64::MAX) {
-            assert!(self.now_ms < latest, "the cluster does not come to rest");
+            assert!(self.now_ms < latest, "the cluster does not come to rest: {:?}", self.unrest());
         }
     }
 
@@ -399,11 +406,6 @@ impl Sim {
         self.nodes.len()
     }
 
-    /// The placement.
-    pub const fn ring(&self) -> &Ring {
-        &self.ring
-    }
-
     /// The bucket policy.
     pub const fn policy(&self) -> BucketPolicy {
         self.options.policy
@@ -419,7 +421,9 @@ impl Sim {
     /// The numbers of all nodes in the order in which they would serve `key`.
     pub fn preference_list(&self, key: &Key) -> Vec<usize> {
         let partition = self.ring.partition(ring::Token::of(key.bucket(), key.key()));
-        self.ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
+        let ring =
+            self.any_ownership().map_or(&self.ring, |ownership| ownership.present(partition));
+        ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
     }
 
     /// Whether a node runs.
@@ -488,6 +492,7 @@ impl Sim {
 
     fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
+        let seed = self.any_ownership().cloned();
         let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
         let state = &mut self.nodes[node];
         let config = EngineConfig {
@@ -510,6 +515,12 @@ impl Sim {
         let mut barrier = Barrier::new(state.id, Barrier::of_notes(&notes));
         barrier.set_members(self.ring.members().iter().copied());
         let hand = barrier::Hand::new(barrier, reborn, self.now_ms);
+        let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
+        // Without a record of its own a node has what another tells it, as one that joins.
+        let ownership = match kept {
+            Some(kept) => Arc::new(kept),
+            None => seed.unwrap_or_else(|| Arc::new(Ownership::new(self.ring.clone()))),
+        };
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
         engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
@@ -518,18 +529,19 @@ impl Sim {
             shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             anti_entropy: self.options.anti_entropy,
             incarnation: self.random.next(),
-            names: self.ring.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
+            names: ownership.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
             limits: Limits::default(),
+            spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
             requests_max: self.options.requests_max,
             deliveries_max: 16,
         };
         state.process = Some(Process {
-            core: Core::new(core, self.ring.clone()),
+            core: Core::new(core, ownership),
             engine,
             log,
             committing: false,

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::ContextToken;
-use replication::{Action, NamedBy, Reply, Request, RequestError, RequestName};
+use replication::{
+    Action, Call, NamedBy, OwnershipCall, PlanChange, Reply, Request, RequestError, RequestName,
+};
+use ring::Weight;
 use values::{Key, Scope, Tag};
 
 use self::operations::Kind;
@@ -35,6 +38,10 @@ pub struct Workload {
     pub jumps: bool,
     /// Whether nodes are paused and resumed.
     pub pauses: bool,
+    /// Whether nodes join and leave, and get other weights.
+    pub changes: bool,
+    /// Whether nodes are killed for good and removed: what only they held is lost.
+    pub removals: bool,
     /// How long values and names of elements are at least, in bytes: what is long is compared by
     /// digests.
     pub name_bytes: usize,
@@ -128,9 +135,81 @@ pub(crate) fn disturb(
         }
         19 | 20 if workload.pauses => sim.pause(a),
         21..=26 if workload.pauses => sim.resume(a),
+        27..=29 if workload.changes => change(sim, random),
+        30 if workload.removals => remove(sim, random),
         _ => {}
     }
     false
+}
+
+/// Most nodes that a workload brings a cluster to, and fewest members.
+const NODES_MAX: usize = 7;
+const MEMBERS_MIN: usize = 2;
+
+/// Has a node join, leave or get another weight, as one that runs commits it.
+fn change(sim: &mut Sim, random: &mut Random) {
+    let running: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_up(node)).collect();
+    let Some(&at) = running.get(random.below(running.len().max(1) as u64) as usize) else { return };
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let members = ownership.target().ring().members().to_vec();
+    let mut plan = PlanChange::default();
+    match random.below(3) {
+        0 if sim.nodes() < NODES_MAX => {
+            let node = sim.add_node();
+            plan.put.push(sim.member(node));
+        }
+        1 if members.len() > MEMBERS_MIN => plan.leave.push(*random.pick(&members)),
+        _ => {
+            // A member's weight, or a node that left comes back.
+            let mut member = sim.member(random.below(sim.nodes() as u64) as usize);
+            if sim.is_gone(member.node.0 as usize - 1) {
+                return;
+            }
+            member.weight = Weight::new(random.between(1, 3) as u16).expect("within bounds");
+            plan.put.push(member);
+        }
+    }
+    sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+}
+
+/// Kills a member for good and removes it, if enough are left.
+fn remove(sim: &mut Sim, random: &mut Random) {
+    let node = random.below(sim.nodes() as u64) as usize;
+    let left = (0..sim.nodes()).filter(|&other| other != node && !sim.is_gone(other)).count();
+    let Some(at) = (0..sim.nodes()).find(|&other| other != node && sim.is_up(other)) else {
+        return;
+    };
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let member = sim.member(node).node;
+    let members = ownership.target().ring().members();
+    if left < 3 || members.len() <= MEMBERS_MIN || !members.contains(&member) {
+        return;
+    }
+    sim.destroy(node);
+    let plan = PlanChange { remove: vec![member], ..PlanChange::default() };
+    sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+}
+
+/// Removes nodes that are gone for good and whose removal went with the node that was to commit it.
+fn remove_the_gone(sim: &mut Sim) {
+    let gone: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_gone(node)).collect();
+    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_up(node)) else { return };
+    if gone.is_empty() {
+        return;
+    }
+    // Until what is known anywhere is known there.
+    sim.advance(5_000);
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let gone = gone.into_iter().map(|node| sim.member(node).node);
+    let remove: Vec<_> = gone
+        .filter(|node| ownership.members().contains(node) && !ownership.is_removed(*node))
+        .collect();
+    if !remove.is_empty() {
+        // Somebody must be left.
+        let put = vec![sim.member(at)];
+        let plan = PlanChange { put, remove, ..PlanChange::default() };
+        sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+    }
 }
 
 /// Ends all faults and waits until everything has come to rest.
@@ -142,6 +221,7 @@ pub(crate) fn mend(sim: &mut Sim) {
         sim.resume(node);
         sim.restart(node);
     }
+    remove_the_gone(sim);
     sim.run_until_quiet();
 }
 
@@ -164,6 +244,7 @@ impl Run {
     fn disturb(&mut self, workload: &Workload) {
         let crashed = disturb(&mut self.sim, &mut self.random, workload, &mut self.last_done);
         self.history.lost_state |= crashed;
+        self.history.lost_disk |= (0..self.sim.nodes()).any(|node| self.sim.is_gone(node));
         let node = self.random.below(self.sim.nodes() as u64) as usize;
         if workload.wipes && !self.sim.is_up(node) && self.random.chance(100) {
             self.sim.wipe(node);

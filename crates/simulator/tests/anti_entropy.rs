@@ -64,6 +64,8 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         wipes: random.chance(400),
         jumps: random.chance(300),
         pauses: random.chance(300),
+        changes: false,
+        removals: false,
         name_bytes: *random.pick(&[0, 300]),
         deadlines: if seed % 2 == 0 { 200 } else { 0 },
     };

@@ -216,6 +216,8 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         jumps: random.chance(300),
         pauses: random.chance(500),
         deadlines: 0,
+        changes: false,
+        removals: false,
         name_bytes: *random.pick(&[0, 300]),
     };
     (options, workload)

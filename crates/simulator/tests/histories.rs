@@ -51,6 +51,8 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         wipes: false,
         jumps: random.chance(300),
         pauses: false,
+        changes: false,
+        removals: false,
         name_bytes: 0,
         deadlines: 0,
     };

@@ -178,6 +178,23 @@ pub enum Command {
         /// At most so many, at least 1.
         limit: usize,
     },
+    /// For whom anything is pending in the outbox.
+    OutboxOwners,
+    /// Answered by [`Answer::Durable`] once all that is visible now is.
+    Sync,
+    /// Asks whether anything is held of a partition's keys, what is left of deleted ones included.
+    IsEmpty {
+        /// Which partition.
+        partition: Partition,
+    },
+    /// Drops what is held of a partition's keys, which others own: each key whole, as if it had never
+    /// been here. Answered by [`Answer::Forgotten`]. What is pending for others stays.
+    Forget {
+        /// Which partition.
+        partition: Partition,
+        /// At most so many keys, at least 1.
+        limit: usize,
+    },
     /// Reads the whole of a key, and for whom deltas of it are pending here.
     Explain {
         /// Which key.
@@ -357,6 +374,17 @@ pub enum Answer {
     Refused(UpdateError),
     /// What the command wrote is as durable as was asked.
     Durable,
+    /// For whom something is pending, ascending.
+    OutboxOwners(Vec<NodeId>),
+    /// Whether nothing is held.
+    IsEmpty(bool),
+    /// Keys were dropped.
+    Forgotten {
+        /// How many.
+        keys: u64,
+        /// Whether the partition has none left.
+        is_last: bool,
+    },
     /// What [`Command::Merge`] merged is as durable as was asked.
     Merged(Option<View>),
     /// Pending deltas.

@@ -17,13 +17,14 @@ mod conflicts;
 mod disk;
 mod element_tree;
 mod expiry;
-mod remnants;
+mod forget;
 mod listing;
 mod look;
 mod merge;
 mod notes;
 mod outbox;
 mod rebuild;
+mod remnants;
 mod replay;
 mod sweep;
 mod trees;
@@ -230,9 +231,34 @@ impl<R: IndexRead> Engine<R> {
             Command::Enter { round } => self.enter_round(round).map(|()| {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
             }),
-            Command::ForgetRemnants { step, below, limit } => self.forget_remnants(step, below, limit).map(|more| {
-                self.settle(ticket, Answer::RemnantsForgotten { more }, Durability::Sync, answers);
+            Command::ForgetRemnants { step, below, limit } => {
+                self.forget_remnants(step, below, limit).map(|more| {
+                    self.settle(
+                        ticket,
+                        Answer::RemnantsForgotten { more },
+                        Durability::Sync,
+                        answers,
+                    );
+                })
+            }
+            Command::OutboxOwners => {
+                answers.push((ticket, Answer::OutboxOwners(self.census.owners().collect())));
+                Ok(())
+            }
+            Command::Sync => {
+                self.settle(ticket, Answer::Durable, Durability::Sync, answers);
+                Ok(())
+            }
+            Command::IsEmpty { partition } => self.is_empty(partition).map(|is_empty| {
+                answers.push((ticket, Answer::IsEmpty(is_empty)));
             }),
+            Command::Forget { partition, limit } => {
+                self.forget(partition, limit).map(|(keys, is_last)| {
+                    let answer = Answer::Forgotten { keys, is_last };
+                    // Lost, it is dropped again: that is worth no sync of its own.
+                    self.settle(ticket, answer, Durability::Interval, answers);
+                })
+            }
             Command::Explain { key } => self.read(&key, &Scope::Whole).map(|view| {
                 let pending_for = self.pending_owners(&key);
                 answers.push((ticket, Answer::Explained { key, view, pending_for }));

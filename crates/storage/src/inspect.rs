@@ -10,7 +10,7 @@ pub use trees::{LeafShown, show_tree};
 
 use std::fmt::Write as _;
 
-use clock::CausalContext;
+use clock::{Actor, CausalContext};
 use values::Key;
 
 /// Bytes for people: as text where they are, the rest escaped; not more than a line of them.
@@ -29,6 +29,11 @@ fn shown_key(key: &Key) -> String {
     format!("{}/{}{generation}", key.bucket().escape_ascii(), shown(key.key()))
 }
 
+/// A writer: its node (or what named requests have in place of one), and its epoch's process and number.
+fn shown_actor(Actor { replica, epoch }: Actor) -> String {
+    format!("{replica}.{:016x}.{}", epoch.process, epoch.number)
+}
+
 /// Dots by actor: `{node.process.number: 1-3, 5}`.
 fn shown_context(context: &CausalContext) -> String {
     let mut text = String::from("{");
@@ -38,7 +43,7 @@ fn shown_context(context: &CausalContext) -> String {
             text.push_str(", ");
         } else {
             let separator = if last.is_some() { "; " } else { "" };
-            write!(text, "{separator}{actor:?}: ").expect("a String takes it");
+            write!(text, "{separator}{}: ", shown_actor(actor)).expect("a String takes it");
             last = Some(actor);
         }
         let range = if first == end { first.to_string() } else { format!("{first}-{end}") };

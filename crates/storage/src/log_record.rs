@@ -32,6 +32,8 @@ pub(crate) enum RecordOut<'a> {
     Remnant(Forgetting, u64, &'a [u8]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),
+    /// All that was held of the key with this header row was dropped.
+    Forget(&'a [u8]),
 }
 
 /// What is read.
@@ -44,6 +46,7 @@ pub(crate) enum RecordIn {
     Enter(u64),
     Remnant(Forgetting, u64, Bytes),
     Probe(Blob),
+    Forget(Vec<u8>),
 }
 
 /// Appends a frame with this record to `batch`.

@@ -158,6 +158,11 @@ impl RowKey {
         bytes
     }
 
+    /// What the keys of the element rows of all tags begin with, and no others.
+    pub(crate) fn all_elements(&self) -> Vec<u8> {
+        self.delimited()
+    }
+
     /// What the keys of all element rows of `tag` begin with, and no others.
     pub(crate) fn elements(&self, tag: Tag) -> Vec<u8> {
         let mut bytes = self.delimited();

@@ -9,6 +9,7 @@ use clock::{DecodeError, NodeId};
 use futures_util::{SinkExt, StreamExt};
 use membership::Incarnation;
 use replication::Message;
+use ring::Sequence;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -47,8 +48,9 @@ pub struct FrameHeader {
     pub sender: NodeId,
     /// Which start of that node.
     pub incarnation: Incarnation,
-    /// Version of the ring by which the sender routed.
-    pub ring_version: u64,
+    /// By which tenure the answer to a question is to count as an owner's; 0 for one that counts as
+    /// nobody's.
+    pub sequence: Sequence,
     /// Milliseconds that the sender still waits, counted from when it sent; 0 for no limit.
     pub deadline_ms: u32,
     /// What is asked or answered.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use clock::NodeId;
 use double::{CLUSTER, Faults, Network, Outcome, address};
 use membership::{
-    About, ClusterId, Command, CommandError, Ending, Event, Liveness, Load, MemberState, Phase,
-    Refusal, Report,
+    About, Body, ClusterId, Command, CommandError, Config, Destination, Effect, Ending, Event,
+    Gossip, Incarnation, Liveness, Load, MemberState, Phase, Refusal, Report,
 };
 
 const SEEDS: u64 = 20;
@@ -560,20 +560,29 @@ fn a_dead_node_is_suspected_by_all_of_many_within_ten_seconds() {
 }
 
 #[test]
-fn a_start_that_is_met_is_known_after_a_moment_and_not_after_a_round() {
+fn a_start_that_is_news_is_asked_at_once_when_it_is_met_and_no_other() {
     let mut network = Network::founded(1, 3);
     network.run(20_000);
-    network.kill(3);
-    network.restart(3);
-    let incarnation = network.gossip(3).own().entry.incarnation;
-    let known = |network: &Network| network.member(1, 3).unwrap().incarnation;
-    assert_ne!(known(&network), incarnation);
-    // Nothing has gone by; the second time it is no news.
-    for _ in 0..2 {
-        network.step(1, Event::Met { node: NodeId(3), incarnation });
-        network.run(0);
-        assert_eq!(known(&network), incarnation);
-    }
+    let known = network.member(1, 3).unwrap().incarnation;
+    let config = Config::new(NodeId(1), "ducks", About::new("node1", address(1)), 9);
+    let mut gossip = Gossip::new(config, network.disk(1), 0).unwrap();
+    gossip.step(0, Event::Tick { random: 1 }, &mut Vec::new());
+    let mut opened = |node, incarnation| {
+        let mut effects = Vec::new();
+        gossip.step(1, Event::Met { node: NodeId(node), incarnation }, &mut effects);
+        effects.into_iter().any(|effect| match effect {
+            Effect::Send { to, message } => {
+                assert_eq!(to, Destination::Node(NodeId(node)));
+                matches!(message.body, Body::Open(_))
+            }
+            other => panic!("{other:?}"),
+        })
+    };
+    let next = Incarnation { generation: known.generation + 1, nonce: 5 };
+    assert!(!opened(3, known));
+    assert!(opened(3, next));
+    assert!(opened(4, known));
+    assert!(!opened(1, next));
 }
 
 #[test]

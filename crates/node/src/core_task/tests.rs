@@ -1,6 +1,6 @@
 use clock::ClusterSecret;
 use replication::{BucketPolicy, CoreConfig, Request};
-use ring::Ring;
+use ring::{Ownership, Ring, Sequence};
 use storage::EngineConfig;
 use tokio::sync::oneshot;
 use values::{Key, Limits, Scope};
@@ -45,16 +45,17 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         timeout_ms: 30_000,
         cover_ms: 30_000,
         limits: Limits::default(),
+        spread: 5,
         requests_max: 100,
         deliveries_max: 1,
     };
     let clock = NodeClock::start();
     let incarnation = membership::Incarnation { generation: 1, nonce: 1 };
-    let header = HeaderBase { sender: node, incarnation, ring_version: 1 };
+    let header = HeaderBase { sender: node, incarnation };
     let task = CoreTask {
         loop_index: 0,
         clock,
-        core: Core::new(core_config, ring),
+        core: Core::new(core_config, Arc::new(Ownership::new(ring))),
         engine: engines.remove(0).0,
         outgoing: Outgoing::new(header),
         links: Arc::default(),
@@ -131,8 +132,14 @@ fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_be
     let body = replication::Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
     let id = replication::RequestId { core: 0, number: 1 };
     let left = |budget_ms, useful_ms| {
-        let message =
-            Message { id, trace: 0, time: clock::Stamp(0), budget_ms, body: body.clone() };
+        let message = Message {
+            id,
+            trace: 0,
+            sequence: Sequence(0),
+            time: clock::Stamp(0),
+            budget_ms,
+            body: body.clone(),
+        };
         still_useful(message, useful_ms, 1_000).map(|message| message.budget_ms)
     };
     assert_eq!(left(100, 1_060), Some(60));

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
 use membership::Incarnation;
 use replication::{Body, Request, RequestId};
+use ring::Sequence;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -95,7 +96,7 @@ impl Peer {
             version: MESSAGE_VERSION,
             sender: self.hello.node,
             incarnation: self.hello.incarnation,
-            ring_version: 1,
+            sequence: Sequence(4),
             deadline_ms: 0,
             operation: OperationName::from("forward"),
             trace: 7,
@@ -103,7 +104,8 @@ impl Peer {
         let put = Operation::Bytes(BytesOp::Put(Bytes::from(vec![7; length])));
         let body = Body::Forward(Request::update(Key::new("b", "k").unwrap(), put));
         let id = RequestId { core: 0, number: 1 };
-        let message = Message { id, trace: 7, time: Stamp(1), budget_ms: 0, body };
+        let message =
+            Message { id, trace: 7, sequence: Sequence(0), time: Stamp(1), budget_ms: 0, body };
         let mut buffer = BytesMut::new();
         append_frame(&mut buffer, &PeerFrame::Message(header, message)).unwrap();
         let second = buffer.split_off(buffer.len() / 2);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ring::Partition;
 use storage::{
-    IndexRead, Log, SeamError, StorageError, Table, TreeNode, UnchangedFiles, record_shard,
-    show_record, show_row, show_tree,
+    Files, IndexRead, Log, LogRecovery, SeamError, StorageError, Table, TreeNode, UnchangedFiles,
+    log_parts, record_shard, show_record, show_row, show_tree,
 };
 
 use super::OfflineError;
@@ -95,16 +95,11 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
             flow = lines(format!("{position:>12}  shard {shard:>2}  {}", shown.what));
         }
     };
-    let opened_log = match &opened.source {
-        Source::Node { files, .. } => {
-            Log::open(UnchangedFiles::new(files), directory, &[], &mut visit).map(|log| log.1)
-        }
-        Source::Backup(backup) => {
-            let files = backup.log();
-            Log::open(UnchangedFiles::new(&files), directory, &[], &mut visit).map(|log| log.1)
-        }
+    let found = match &opened.source {
+        Source::Node { files, .. } => read_log(files, directory, &mut visit),
+        Source::Backup(backup) => read_log(&backup.log(), directory, &mut visit),
     };
-    let found = opened_log.map_err(failed(dir))?;
+    let found = found.map_err(failed(dir))?;
     for damage in found.damage {
         // Whoever reads the first lines only has read enough.
         let _ = lines(format!(
@@ -113,6 +108,17 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// Reads what is kept of a log; that what stood before it was trimmed is no damage.
+fn read_log(
+    files: &impl Files,
+    directory: u64,
+    visit: &mut dyn FnMut(u64, &[u8]),
+) -> Result<LogRecovery, SeamError> {
+    let start = log_parts(files, 0, u64::MAX)?.first().map(|part| part.start);
+    let log = Log::open(UnchangedFiles::new(files), directory, &[start], visit)?;
+    Ok(log.1)
 }
 
 /// Shows the hash trees over keys in `dir`: of each partition with keys its root, by the n of their

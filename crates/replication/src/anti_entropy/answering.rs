@@ -1,5 +1,6 @@
 //! Answers what other owners ask about what this replica holds (`question`): each question one command
-//! of the engine. Asked only by a node that owns the same by the ring and the policies of this one.
+//! of the engine. Asked only about
+//! what one of the two owns by the ownership and the policies that this node knows.
 
 use clock::NodeId;
 use ring::Partition;
@@ -21,18 +22,23 @@ pub(crate) enum Asked {
     Other,
 }
 
-/// Whether this node and `peer` both own `partition` of buckets with this n.
+/// Whether this node and `peer` have something to compare in `partition` of buckets with this n: both
+/// own it or are to, or one of them does and the other may have done so before.
 fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bool {
-    let ring = &turn.shared.ring;
-    let is_owner = |node| ring.is_owner(partition, usize::from(n), node);
+    let ownership = &turn.shared.ownership;
+    let rings = [ownership.leaving(partition), ownership.entering(partition)];
+    let is_owner = |node| rings.iter().any(|ring| ring.is_owner(partition, usize::from(n), node));
     peer != turn.me()
-        && partition.0 < ring.partition_count().get()
+        && partition.0 < ownership.partition_count().get()
         && turn.shared.buckets.classes().contains(&n)
-        && is_owner(turn.me())
-        && is_owner(peer)
+        && match (is_owner(turn.me()), is_owner(peer)) {
+            (true, true) => true,
+            (false, false) => false,
+            _ => !ownership.is_first(),
+        }
 }
 
-/// Whether this node and `peer` both own `key`, and its bucket was not dropped.
+/// Whether this node and `peer` have something to compare in `key`, and its bucket was not dropped.
 pub(super) fn may_compare_key(peer: NodeId, key: &Key, turn: &Turn<'_>) -> bool {
     let n = turn.shared.buckets.of_key(key).policy.n;
     !turn.shared.buckets.is_gone(key) && may_compare(peer, n, turn.shared.partition(key), turn)
@@ -70,14 +76,14 @@ fn command(
             return Err(StorageError::Dropped);
         }
         if !may_compare_key(from, key, turn) {
-            return Err(refused("a key that the two do not both own"));
+            return Err(refused("a key that neither of the two owns"));
         }
     }
     let is_mine = |n, partition| {
         if may_compare(from, n, partition, turn) {
             Ok(())
         } else {
-            Err(refused("a partition that the two do not both own"))
+            Err(refused("a partition that neither of the two owns"))
         }
     };
     Ok(match compare {

@@ -5,9 +5,10 @@
 //! tried again, later each time. Nothing here is kept on disk: after a start everything is compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clock::NodeId;
-use ring::Partition;
+use ring::{Ownership, Partition};
 use storage::{Shard, ShardSet};
 
 use crate::turn::Shared;
@@ -87,8 +88,15 @@ pub(super) struct Schedule {
     shards: ShardSet,
     seed: u64,
     pairs: BTreeMap<Pair, Standing>,
-    /// The version of the ring and the classes for which `pairs` was made.
-    made_for: Option<(u64, BTreeSet<u8>)>,
+    /// The ownership and the classes for which `pairs` was made.
+    made_for: Option<(Arc<Ownership>, BTreeSet<u8>)>,
+}
+
+impl Pair {
+    /// What is compared of a partition.
+    pub(super) fn of(peer: NodeId, n: u8, partition: Partition, shards: &ShardSet) -> Self {
+        Self { peer, n, shard: shards.shards().of_partition(partition) }
+    }
 }
 
 impl Schedule {
@@ -98,17 +106,20 @@ impl Schedule {
 
     /// Takes note of who owns what, where that changed.
     pub(super) fn refresh(&mut self, shared: &Shared, now_ms: u64) {
-        let made_for = (shared.ring.version(), shared.buckets.classes());
-        if self.made_for.as_ref() == Some(&made_for) {
+        let made_for = (Arc::clone(&shared.ownership), shared.buckets.classes());
+        if let Some((ownership, classes)) = &self.made_for
+            && Arc::ptr_eq(ownership, &made_for.0)
+            && *classes == made_for.1
+        {
             return;
         }
         let mut before = std::mem::take(&mut self.pairs);
         let me = shared.config.node;
         for &n in &made_for.1 {
-            for partition in shared.ring.partition_count().iter() {
+            for partition in shared.ownership.partition_count().iter() {
                 let shard = self.shards.shards().of_partition(partition);
-                let owners = shared.ring.owners(partition, usize::from(n));
-                let owners: Vec<NodeId> = owners.collect();
+                let present = shared.ownership.present(partition);
+                let owners: Vec<NodeId> = present.owners(partition, usize::from(n)).collect();
                 if !self.shards.contains(shard) || !owners.contains(&me) {
                     continue;
                 }

@@ -109,6 +109,11 @@ impl Session {
         self.open.iter().copied().filter(|partition| !self.unfinished.contains(partition))
     }
 
+    /// The partitions compared.
+    pub(super) fn all(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.open.iter().copied()
+    }
+
     /// Until when an answer is waited for; `None` if none is.
     pub(super) fn deadline_ms(&self, patience_ms: u64) -> Option<u64> {
         (!self.jobs.is_empty()).then(|| self.heard_ms.saturating_add(patience_ms))
@@ -350,7 +355,7 @@ impl Session {
         let end = [&mine.next, &theirs.next].into_iter().flatten().min().cloned();
         if let Some(end) = &end {
             // A peer says where to go on.
-            let count = turn.shared.ring.partition_count();
+            let count = turn.shared.ownership.partition_count();
             if end.partition(count) != Some(place.partition) || Some(end) <= place.after.as_ref() {
                 return Outcome::Unfinished;
             }

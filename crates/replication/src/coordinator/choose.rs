@@ -47,7 +47,7 @@ pub(crate) fn choose(
     let me = turn.me();
     if let Origin::Client(_) = origin {
         operation.check_size(&turn.shared.buckets.of_key(&request.key).limits)?;
-        let quorum = quorum(&request, turn.shared)?;
+        let quorum = quorum(&request.key, request.level, turn.shared)?;
         let to = write_coordinator(&request, quorum.n, turn);
         if to != me {
             turn.shared.counters.forwards += 1;
@@ -66,13 +66,15 @@ pub(crate) fn choose(
 fn write_coordinator(request: &Request, n: u8, turn: &Turn<'_>) -> NodeId {
     let (me, shared) = (turn.me(), &*turn.shared);
     let partition = shared.partition(&request.key);
-    if shared.ring.is_owner(partition, usize::from(n), me) {
+    if shared.is_among_owners(partition, usize::from(n)) {
         return me;
     }
     let answers = |node: &NodeId| shared.is_in_reach(*node) && !turn.is_silent(*node);
-    if let Some(owner) = shared.ring.owners(partition, usize::from(n)).find(answers) {
+    if let Some(owner) =
+        shared.ownership.present(partition).owners(partition, usize::from(n)).find(answers)
+    {
         return owner;
     }
     // This node, which is never silent, is on the list unless it is no member.
-    shared.ring.preference_list(partition).into_iter().find(answers).unwrap_or(me)
+    shared.preference_list(&request.key).into_iter().find(answers).unwrap_or(me)
 }

@@ -63,8 +63,8 @@ impl Count {
         let n = usize::from(found.policy.n);
         let me = turn.me();
         let mut partitions_of = BTreeMap::<NodeId, Vec<Partition>>::new();
-        for partition in turn.shared.ring.partition_count().iter() {
-            let owners = turn.shared.ring.owners(partition, n);
+        for partition in turn.shared.ownership.partition_count().iter() {
+            let owners = turn.shared.ownership.present(partition).owners(partition, n);
             let mut in_reach = owners.filter(|&owner| turn.shared.is_in_reach(owner));
             // This node where it is an owner: the other's answer would be no better.
             let first = in_reach.next().ok_or(RequestError::Timeout)?;

@@ -46,6 +46,8 @@ struct Distinct {
 pub(crate) struct Get {
     terms: Terms,
     scope: Scope,
+    /// Whether all is asked for only to know the sizes of collections.
+    counts: bool,
     round: u32,
     asked: BTreeSet<NodeId>,
     pending: BTreeMap<NodeId, Pending>,
@@ -67,6 +69,7 @@ impl Get {
         Self {
             terms,
             scope,
+            counts: false,
             round: 0,
             asked: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -91,6 +94,8 @@ impl Get {
         match input {
             Input::Begin => {
                 turn.shared.counters.reads += 1;
+                // It may have waited for another.
+                self.terms.reroute(turn);
                 self.ask_next(usize::from(self.terms.quorum.n), turn);
             }
             Input::Answered { body: Body::Shown(Err(StorageError::Dropped)), .. } => {
@@ -125,6 +130,8 @@ impl Get {
             }
             Input::Time => self.hedge(turn),
             Input::Hurry => self.is_hurried = true,
+            // What the owners before showed says nothing of what those now hold.
+            Input::Rerouted if !self.replied && self.terms.reroute(turn) => self.begin_anew(turn),
             _ => return Progress::Waiting,
         }
         self.compare(turn);
@@ -150,7 +157,7 @@ impl Get {
         let next: Vec<NodeId> = if self.round_needs_only_owners(count, turn) {
             self.terms.owners.iter().copied().filter(|node| !self.asked.contains(node)).collect()
         } else {
-            let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));
+            let list = turn.shared.preference_list(&self.terms.key);
             list.into_iter()
                 .filter(|&node| !self.asked.contains(&node) && turn.shared.is_in_reach(node))
                 .take(count)
@@ -167,9 +174,8 @@ impl Get {
         let soonest = next.iter().copied().filter(is_owner).min_by_key(rank);
         let soonest = soonest.filter(|_| !has_whole);
         for node in next {
-            // What a fallback holds is another thing; and in a second round all are known to differ.
-            let whole =
-                soonest == Some(node) || !self.terms.owners.contains(&node) || self.round > 0;
+            // What a fallback holds is another thing; and those that are counted are known to differ.
+            let whole = soonest == Some(node) || !self.terms.owners.contains(&node) || self.counts;
             self.ask(node, whole, turn);
         }
     }
@@ -186,7 +192,7 @@ impl Get {
         }
         let body = if whole { Body::Read { key, scope } } else { Body::Digest { key, scope } };
         let budget_ms = self.terms.budget_ms(turn);
-        turn.ask(node, waiter, budget_ms, body);
+        turn.ask_owner(node, waiter, budget_ms, self.terms.sequence, body);
     }
 
     /// Whether the first `count` nodes in reach are just the owners, as nearly always: then the
@@ -323,13 +329,8 @@ impl Get {
         if inexact && self.scope == Scope::Headers && !at_deadline {
             // Replicas disagree about a collection: its size is known only from its elements.
             self.scope = Scope::Whole;
-            self.round += 1;
-            self.asked.clear();
-            self.pending.clear();
-            self.digests.clear();
-            self.views.clear();
-            self.shown.clear();
-            return self.ask_next(usize::from(quorum.n), turn);
+            self.counts = true;
+            return self.begin_anew(turn);
         }
         self.replied = true;
         turn.shared.counters.unmet_quorums += u64::from(answered < quorum.r);
@@ -353,6 +354,17 @@ impl Get {
         turn.reply(self.terms.origin, Ok(answer));
     }
 
+    /// Asks everybody again.
+    fn begin_anew(&mut self, turn: &mut Turn<'_>) {
+        self.round += 1;
+        self.asked.clear();
+        self.pending.clear();
+        self.digests.clear();
+        self.views.clear();
+        self.shown.clear();
+        self.ask_next(usize::from(self.terms.quorum.n), turn);
+    }
+
     /// What was merged; where whole collections were, with their sizes counted, and without their
     /// elements if only the sizes were asked for.
     fn view_to_answer(&self, left: Option<View>) -> View {
@@ -364,7 +376,7 @@ impl Get {
         for (tag, summary) in &mut view.collections {
             summary.digest = self.merged.collections.get(tag).map_or(0, |summary| summary.digest);
         }
-        if self.round > 0 {
+        if self.counts {
             for (tag, state) in &mut view.value.0 {
                 if view.collections.contains_key(tag) {
                     *state = empty_collection(*tag, state.context().clone());
@@ -385,6 +397,7 @@ impl Get {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {
+                turn.shared.note_stray(&key);
                 let durability = turn.durability(&key);
                 let command = Command::Merge { key, delta, show: None, durability };
                 turn.store(Waiter::Nobody, command);

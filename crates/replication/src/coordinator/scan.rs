@@ -6,6 +6,7 @@
 //! the range has said nothing of what comes after it, so the union is cut at the first such end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clock::NodeId;
 use ring::Partition;
@@ -80,7 +81,7 @@ impl Scan {
                 self.bucket.generation = bucket.generation;
                 (self.n, self.r) = (bucket.policy.n.into(), bucket.policy.r.into());
                 self.deadline = deadline(None, turn);
-                if self.at.partition >= turn.shared.ring.partition_count().get() {
+                if self.at.partition >= turn.shared.ownership.partition_count().get() {
                     self.reply(None, turn);
                     return Progress::Done;
                 }
@@ -121,16 +122,20 @@ impl Scan {
 
     /// Asks all owners of the next range.
     fn ask(&mut self, slot: Slot, turn: &mut Turn<'_>) {
-        let count = turn.shared.ring.partition_count().get();
-        let everywhere = turn.shared.ring.members().len() <= self.n;
+        let ownership = Arc::clone(&turn.shared.ownership);
+        let count = ownership.partition_count().get();
+        let everywhere = ownership.members().len() <= self.n;
         let range = if everywhere { count } else { RANGE };
         let first = self.at.partition;
         self.last = first.saturating_add(range - 1).min(count - 1);
         self.listed.clear();
         let nodes: BTreeSet<NodeId> = if everywhere {
-            turn.shared.ring.members().iter().copied().collect()
+            ownership.members().iter().copied().collect()
         } else {
-            let owners = |partition| turn.shared.ring.owners(Partition(partition), self.n);
+            let owners = |partition| {
+                let partition = Partition(partition);
+                ownership.present(partition).owners(partition, self.n)
+            };
             (first..=self.last).flat_map(owners).collect()
         };
         let cover_ms = turn.shared.config.cover_ms;
@@ -165,23 +170,32 @@ impl Scan {
 
     /// Takes over what the range's owners listed, and returns where to go on.
     fn unite(&mut self, turn: &Turn<'_>) -> Option<ScanCursor> {
-        let ring = &turn.shared.ring;
-        let answered = |partition: &u32| {
-            let owners: Vec<NodeId> = ring.owners(Partition(*partition), self.n).collect();
+        let ownership = &turn.shared.ownership;
+        let owners_of = |number| {
+            let partition = Partition(number);
+            let owners = ownership.present(partition).owners(partition, self.n);
+            (number, owners.collect::<Vec<NodeId>>())
+        };
+        let owners: BTreeMap<u32, _> = (self.at.partition..=self.last).map(owners_of).collect();
+        let answered = |owners: &Vec<NodeId>| {
             let answered = owners.iter().filter(|node| self.listed.contains_key(node)).count();
             answered >= self.r.min(owners.len())
         };
-        self.incomplete |= !(self.at.partition..=self.last).all(|partition| answered(&partition));
+        self.incomplete |= !owners.values().all(answered);
         let mut end: Option<Place> = None;
         let mut found = BTreeMap::<Place, (Key, BTreeSet<Tag>)>::new();
-        for listed in std::mem::take(&mut self.listed).into_values() {
+        for (node, listed) in std::mem::take(&mut self.listed) {
             for Listed { position, key, tags } in listed.keys {
                 let place = (turn.shared.partition(&key).0, position);
+                // What others hold of it may be long gone.
+                if owners.get(&place.0).is_none_or(|owners| !owners.contains(&node)) {
+                    continue;
+                }
                 found.entry(place).or_insert_with(|| (key, BTreeSet::new())).1.extend(tags);
             }
             let next = listed
                 .next
-                .and_then(|next| Some((next.partition(ring.partition_count())?.0, next)));
+                .and_then(|next| Some((next.partition(ownership.partition_count())?.0, next)));
             end = end.into_iter().chain(next).min();
         }
         let within = |place: &Place| end.as_ref().is_none_or(|end| place <= end);
@@ -189,7 +203,7 @@ impl Scan {
         self.keys.extend(kept.map(|(_, (key, tags))| (key, tags.into_iter().collect())));
         match end {
             Some((partition, position)) => Some(ScanCursor { partition, after: Some(position) }),
-            None if self.last + 1 < ring.partition_count().get() => {
+            None if self.last + 1 < ownership.partition_count().get() => {
                 Some(ScanCursor { partition: self.last + 1, after: None })
             }
             None => None,

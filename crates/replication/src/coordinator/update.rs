@@ -29,7 +29,7 @@ use crate::{
     latency::Work,
     message,
     policies::text,
-    turn::{Part, PartKind, Slot, Timer, Turn},
+    turn::{Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
 /// How far this node's own copy is.
@@ -70,11 +70,19 @@ struct Peer {
     cover_at: u64,
     /// Whether nothing is to be hoped for from it: it refused, cannot be reached, or is silent.
     is_out: bool,
+    /// Whether it said that the owners are others now: it is asked again once this node knows.
+    is_moved: bool,
 }
 
 impl Peer {
-    const UNSENT: Self =
-        Self { parts: 0, acked: false, hint: Hint::None, cover_at: 0, is_out: false };
+    const UNSENT: Self = Self {
+        parts: 0,
+        acked: false,
+        hint: Hint::None,
+        cover_at: 0,
+        is_out: false,
+        is_moved: false,
+    };
 
     const fn is_settled(self) -> bool {
         self.acked || matches!(self.hint, Hint::Durable | Hint::Absent)
@@ -123,8 +131,8 @@ pub(crate) struct Update {
 
 impl Update {
     pub(crate) fn new(terms: Terms, operation: Operation, me: NodeId) -> Self {
-        let others = terms.owners.iter().filter(|&&owner| owner != me);
-        let peers = others.map(|&owner| (owner, Peer::UNSENT)).collect();
+        let others = terms.holders().filter(|&owner| owner != me);
+        let peers = others.map(|owner| (owner, Peer::UNSENT)).collect();
         let quorum = terms.quorum;
         let needed = match &operation {
             // What w owners have acknowledged must be seen: a deadline may have been taken away.
@@ -230,12 +238,19 @@ impl Update {
             Input::Answered { part, body: Body::Hinted(hinted) } => {
                 self.hinted(part.node, &hinted, turn);
             }
+            Input::Answered { part, body: Body::Moved { .. } } => {
+                let is_sent = self.is_sent();
+                if let Some(peer) = self.peers.get_mut(&part.node) {
+                    peer.is_moved = is_sent;
+                }
+            }
+            Input::Rerouted if self.terms.reroute(turn) => self.rerouted(turn),
             Input::LinkDown(node) if self.is_sent() => self.link_down(node, turn),
             Input::LinkDown(node) => self.observation.link_down(node, &self.terms, turn),
             Input::Hurry if self.is_sent() => self.hurry(turn),
             Input::Released => self.is_held = false,
             Input::Time => self.observation.time(&self.terms, turn),
-            Input::Answered { .. } | Input::Hurry => {}
+            Input::Answered { .. } | Input::Hurry | Input::Rerouted => {}
         }
         Ok(())
     }
@@ -251,10 +266,8 @@ impl Update {
 
     /// Refuses a write that cannot be met, before anything is written.
     fn check_reach(&self, turn: &Turn<'_>) -> Result<(), RequestError> {
-        let in_reach =
-            self.terms.owners.iter().filter(|&&owner| turn.shared.is_in_reach(owner)).count();
         let needed = self.terms.quorum.w;
-        let reachable = u8::try_from(in_reach).unwrap_or(u8::MAX);
+        let reachable = self.terms.acked(|&owner| turn.shared.is_in_reach(owner));
         if self.terms.quorum.availability == Availability::Quorum && reachable < needed {
             return Err(RequestError::Unavailable { reachable, needed });
         }
@@ -292,6 +305,7 @@ impl Update {
                     turn.stale.push(self.terms.key.clone());
                 }
                 self.remember(minted, turn);
+                turn.shared.note_stray(&self.terms.key);
                 self.report_siblings(turn);
                 self.send(turn);
             }
@@ -373,18 +387,43 @@ impl Update {
         turn.unkept.push((owner, self.terms.key.clone(), self.delta.clone()));
     }
 
-    /// Sends the delta to every other owner.
+    /// Sends the delta to every other owner, and to those that a handover is to make owners: what
+    /// these have already, they need not be sent again when it ends.
     fn send(&mut self, turn: &mut Turn<'_>) {
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
-        let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
-        // Only what is removed whole can name more than an operation's own size allows.
-        let parts = match self.operation.scope() {
+        self.parts = self.messages().len();
+        self.send_to(self.peers.keys().copied().collect(), turn);
+        let partition = turn.shared.partition(&self.terms.key);
+        let Some(coming) = turn.shared.ownership.coming(partition) else { return };
+        let coming: Vec<NodeId> = coming.owners(partition, self.terms.quorum.n.into()).collect();
+        let is_new = |node: &NodeId| {
+            *node != turn.me()
+                && !self.peers.contains_key(node)
+                && turn.shared.links.contains(node)
+                && !turn.is_silent(*node)
+        };
+        for node in coming.into_iter().filter(is_new).collect::<Vec<_>>() {
+            for delta in self.messages() {
+                let body = Body::Merge { key: self.terms.key.clone(), delta, show: None };
+                turn.ask(node, Waiter::Nobody, turn.shared.config.timeout_ms, body);
+            }
+        }
+    }
+
+    /// What is sent of the delta in one message each. Only what is removed whole can name more than
+    /// an operation's own size allows.
+    fn messages(&self) -> Vec<Delta> {
+        match self.operation.scope() {
             Scope::Removal => message::parts(self.delta.clone()),
             _ => vec![self.delta.clone()],
-        };
-        self.parts = parts.len();
-        for node in self.peers.keys().copied().collect::<Vec<_>>() {
+        }
+    }
+
+    fn send_to(&mut self, nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
+        let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
+        let parts = self.messages();
+        for node in nodes {
             if !turn.shared.is_in_reach(node) {
                 self.give_up(node, turn);
                 continue;
@@ -394,13 +433,31 @@ impl Update {
                 let (key, show) = (self.terms.key.clone(), self.show.clone());
                 let body = Body::Merge { key, delta: delta.clone(), show };
                 let waiter = self.terms.waiter(0, node, PartKind::Ask);
-                turn.ask(node, waiter, budget_ms, body);
+                turn.ask_owner(node, waiter, budget_ms, self.terms.sequence, body);
             }
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.parts = parts.len();
                 peer.is_out = is_silent;
+                peer.is_moved = false;
                 peer.cover_at = if is_silent { turn.now.monotonic_ms } else { cover_at };
             }
+        }
+    }
+
+    /// The owners are others now. What some of those before have durably they have, so it counts
+    /// where they are owners still; the others are sent the delta, as are those who said so.
+    fn rerouted(&mut self, turn: &mut Turn<'_>) {
+        let me = turn.me();
+        let holders: Vec<NodeId> = self.terms.holders().filter(|&node| node != me).collect();
+        self.peers.retain(|node, _| holders.contains(node));
+        for &node in &holders {
+            self.peers.entry(node).or_insert(Peer { is_moved: true, ..Peer::UNSENT });
+        }
+        if self.is_sent() {
+            let again = self.peers.iter().filter(|(_, peer)| peer.is_moved && !peer.acked);
+            self.send_to(again.map(|(&node, _)| node).collect(), turn);
+        } else {
+            self.observation.rerouted(&self.terms, turn);
         }
     }
 
@@ -508,9 +565,10 @@ impl Update {
         if self.parts > 1 {
             return None;
         }
-        let list = turn.shared.ring.preference_list(turn.shared.partition(&self.terms.key));
+        let list = turn.shared.preference_list(&self.terms.key);
         list.into_iter().skip(self.terms.owners.len()).find(|node| {
             *node != turn.me()
+                && !self.terms.beside.contains(node)
                 && turn.shared.links.contains(node)
                 && !turn.is_silent(*node)
                 && !self.fallbacks.contains(node)
@@ -566,10 +624,12 @@ impl Update {
         if self.replied || (!self.is_sent() && !at_deadline) {
             return;
         }
-        let own_counts = self.terms.owners.contains(&turn.me());
-        let acked = self.peers.values().filter(|peer| peer.acked).count()
-            + usize::from(own_counts && self.local == Local::Durable);
-        let acked = u8::try_from(acked).unwrap_or(u8::MAX);
+        let me = turn.me();
+        let holds = |node: &NodeId| {
+            *node == me && self.local == Local::Durable
+                || self.peers.get(node).is_some_and(|peer| peer.acked)
+        };
+        let acked = self.terms.acked(holds);
         let hinted = |peer: &&Peer| peer.hint == Hint::Durable && !peer.acked;
         let hinted = u8::try_from(self.peers.values().filter(hinted).count()).unwrap_or(u8::MAX);
         let w_met = acked >= quorum.w;
@@ -581,7 +641,9 @@ impl Update {
         self.replied = true;
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
-        let has_copy = acked > 0 || hinted > 0 || self.local == Local::Durable;
+        let has_copy = hinted > 0
+            || self.local == Local::Durable
+            || self.peers.values().any(|peer| peer.acked);
         if self.is_dropped || !(w_met || (always && has_copy)) {
             let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
             return turn.reply(self.terms.origin, Err(unknown));

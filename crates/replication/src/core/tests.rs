@@ -3,11 +3,12 @@ mod comparing;
 mod tails;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
-use ring::{Member, Partition, PartitionCount, Ring};
+use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence};
 use storage::{Answer, Command, ConflictPage, Listing, ShardSet, Shards, StorageError, Ticket};
 use values::{
     Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
@@ -36,6 +37,7 @@ fn config() -> CoreConfig {
         default_policy: BucketPolicy::default(),
         policies: PolicyTable::default(),
         limits: Limits::default(),
+        spread: 3,
         timeout_ms: 1_000,
         cover_ms: 100,
         requests_max: 10,
@@ -49,7 +51,7 @@ fn ring() -> Ring {
 }
 
 fn core() -> Core {
-    let mut core = Core::new(config(), ring());
+    let mut core = Core::new(config(), Arc::new(Ownership::new(ring())));
     let mut effects = Vec::new();
     for node in [NodeId(2), NodeId(3)] {
         core.step(Now::default(), Event::LinkUp(node), &mut effects);
@@ -86,7 +88,8 @@ fn stored(core: &mut Core, now: Now, ticket: Ticket, answer: Answer) -> Vec<Effe
 }
 
 fn received(core: &mut Core, from: u64, id: RequestId, body: Body) -> Vec<Effect> {
-    let message = Message { id, trace: 0, time: Stamp(0), budget_ms: 0, body };
+    let message =
+        Message { id, trace: 0, sequence: Sequence(0), time: Stamp(0), budget_ms: 0, body };
     let mut effects = Vec::new();
     core.step(at(1), Event::Received { from: NodeId(from), message }, &mut effects);
     effects
@@ -173,6 +176,7 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let message = Message {
         id,
         trace: 9,
+        sequence: Sequence(0),
         time: ahead,
         budget_ms: 0,
         body: Body::Read { key: key(), scope: Scope::Headers },
@@ -250,8 +254,8 @@ fn a_disk_that_fails_before_anything_was_made_fails_the_write() {
 fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let mut core = core();
-    core.shared.ring =
-        Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    core.shared.ownership = Arc::new(Ownership::new(ring));
     let foreign =
         (0..).map(|number| Key::new("default", format!("{number}")).unwrap()).find(|key| {
             let owners = core.shared.owners(key, 3);
@@ -329,6 +333,8 @@ fn any_body() -> impl Strategy<Value = Body> {
         any_failure(Listing::default()).prop_map(Body::Listed),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
+        any::<u32>().prop_map(|at| Body::Stand { partition: Partition(at) }),
+        any::<u64>().prop_map(|at| Body::Stands { sequence: Sequence(at), ready: None }),
         any_compare().prop_map(Body::Compare),
         any_compared().prop_map(Body::Compared),
         any_key().prop_map(|key| Body::Explain { key }),
@@ -345,7 +351,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         .prop_map(|(core, step)| RequestId { core, number: INCARNATION.wrapping_add(step) });
     let message =
         (id, any::<u64>(), any::<u32>(), any_body()).prop_map(|(id, time, budget_ms, body)| {
-            Message { id, trace: 9, time: Stamp(time), budget_ms, body }
+            Message { id, trace: 9, sequence: Sequence(0), time: Stamp(time), budget_ms, body }
         });
     let received = (0..5_u64, message)
         .prop_map(|(from, message)| Event::Received { from: NodeId(from), message });
@@ -429,6 +435,7 @@ fn reads_from_a_peer_that_wait_for_the_same_removal_are_all_answered() {
         let message = Message {
             id,
             trace: 0,
+            sequence: Sequence(0),
             time: Stamp(0),
             budget_ms: 1_000,
             body: Body::Forward(request),

@@ -40,8 +40,7 @@ fn remove(number: usize) -> Operation {
 
 /// The reach of issue 5: one key differing among a million costs at most 64 KiB, and under a second.
 ///
-/// `MERGANSER_KEYS=1000000 cargo test --release -p replication --test comparing one_key -- --nocapture`
-/// measures it; without, 50,000 keys.
+/// `MERGANSER_KEYS=1000000 cargo test -p replication --test comparing one_key -- --nocapture` measures it; without, 50,000 keys.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the time is measured, nothing depends on it")]
 fn one_key_that_differs_among_many_costs_at_most_64_kib() {

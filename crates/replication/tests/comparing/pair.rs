@@ -8,7 +8,7 @@ use replication::{
     AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Counters, Effect, Event,
     Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
 };
-use ring::{Member, Partition, PartitionCount, Ring};
+use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
     Answer, Command, Durability, EngineConfig, MemoryEngine, ShardSet, Shards, TreeNode,
 };
@@ -70,6 +70,7 @@ impl Pair {
                 default_policy: BucketPolicy::default(),
                 policies: PolicyTable::default(),
                 limits: Limits::default(),
+                spread: 3,
                 timeout_ms: 2_000,
                 cover_ms: 100,
                 requests_max: 100,
@@ -81,7 +82,10 @@ impl Pair {
                 shards: shards.clone(),
                 pending_bytes_max: 1 << 30,
             };
-            Side { core: Core::new(config, ring.ring.clone()), engine: MemoryEngine::new(engine) }
+            Side {
+                core: Core::new(config, Arc::new(Ownership::new(ring.ring.clone()))),
+                engine: MemoryEngine::new(engine),
+            }
         });
         let mut pair = Self {
             options,
@@ -144,7 +148,11 @@ impl Pair {
                     Effect::Reply { id, reply } => {
                         self.replies.insert(id, reply.expect("nothing speaks against it"));
                     }
-                    Effect::Buckets(_) | Effect::ManySiblings { .. } => {}
+                    Effect::Buckets(_)
+                    | Effect::Ownership(_)
+                    | Effect::Tenures { .. }
+                    | Effect::Superseded { .. }
+                    | Effect::ManySiblings { .. } => {}
                 }
             }
         }

@@ -1,13 +1,14 @@
 //! The network of three replicas, and the requests that the tests make.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use clock::{ClusterSecret, NodeId};
 use replication::{
     Answer, AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
     Message, Now, PolicyTable, Reply, Request, RequestError,
 };
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
     Batch, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk, SimFiles,
     SimIndexReader, Ticket,
@@ -139,7 +140,10 @@ impl Net {
                         );
                     }
                     // There is one core, and it is the one that made them.
-                    Effect::Buckets(_) => {}
+                    Effect::Buckets(_)
+                    | Effect::Ownership(_)
+                    | Effect::Tenures { .. }
+                    | Effect::Superseded { .. } => {}
                     Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
                         assert!(self.replies.insert(id, reply).is_none(), "two replies to {id:?}");
@@ -307,6 +311,7 @@ impl Node {
             default_policy: BucketPolicy::default(),
             policies: PolicyTable::default(),
             limits: Limits::default(),
+            spread: 3,
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: REQUESTS_MAX,
@@ -322,7 +327,7 @@ impl Node {
             pending_bytes_max: room,
         };
         Self {
-            core: Core::new(config, ring),
+            core: Core::new(config, Arc::new(Ownership::new(ring))),
             engine: Replay::begin(disk.index.reader(), engine).unwrap().finish(0),
             log: Log::open(disk.files.clone(), 0, &[], &mut |_, _| ()).unwrap().0,
             disk,

@@ -246,11 +246,17 @@ impl Sim {
     }
 
     fn hide_remnants(&mut self, node: usize, below: u64) {
-        self.order(node, Command::ForgetRemnants { step: Forgetting::Hide, below, limit: REMNANTS });
+        self.order(
+            node,
+            Command::ForgetRemnants { step: Forgetting::Hide, below, limit: REMNANTS },
+        );
     }
 
     fn drop_remnants(&mut self, node: usize, below: u64) {
-        self.order(node, Command::ForgetRemnants { step: Forgetting::Drop, below, limit: REMNANTS });
+        self.order(
+            node,
+            Command::ForgetRemnants { step: Forgetting::Drop, below, limit: REMNANTS },
+        );
     }
 
     fn order(&mut self, node: usize, command: Command) {
@@ -288,7 +294,9 @@ impl Sim {
                 hand.doing = Doing::Dropping(below);
                 self.drop_remnants(node, below);
             }
-            (Doing::Dropping(below), Answer::RemnantsForgotten { more: false }) => hand.dropped = below,
+            (Doing::Dropping(below), Answer::RemnantsForgotten { more: false }) => {
+                hand.dropped = below
+            }
             // The disk refused it: the task is still there.
             _ => {}
         }

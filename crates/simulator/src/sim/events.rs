@@ -214,6 +214,9 @@ impl Sim {
                     process.engine.set_tree_classes(buckets.tree_classes());
                 }
             }
+            // The same.
+            Effect::Ownership(_) | Effect::Tenures { .. } => {}
+            Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
@@ -305,6 +308,7 @@ impl Sim {
             Event::Due { keys } => self.trace(14, keys.len() as u64, node as u64),
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),
+            Event::Ownership(_) | Event::Tenures { .. } => self.trace(11, node as u64, 0),
             Event::LinkUp(peer) => self.trace(6, peer.0, node as u64),
             Event::LinkDown(peer) => self.trace(7, peer.0, node as u64),
             Event::Tick => self.trace(8, node as u64, 0),

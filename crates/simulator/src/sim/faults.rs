@@ -160,7 +160,7 @@ impl Sim {
 
     /// Starts a node that crashed, with what its disk holds.
     pub fn restart(&mut self, node: usize) {
-        if self.nodes[node].process.is_none() {
+        if self.nodes[node].process.is_none() && !self.nodes[node].is_gone {
             self.start(node);
             for peer in 0..self.nodes.len() {
                 self.links_changed(node, peer);

@@ -101,7 +101,7 @@ impl<F: Files> Taking<F> {
         segments: &[SegmentPart],
         log_end: u64,
     ) -> Result<(), BackupError> {
-        for SegmentPart { name, length } in segments {
+        for SegmentPart { name, length, .. } in segments {
             let start = name.trim_start_matches(LOG);
             let name_here = format!("{LOG}{}-{start}", self.number);
             let mut draft = Draft::begin(&mut self.files, name_here)?;

@@ -5,6 +5,7 @@ use values::Key;
 use super::rows::{delta_shown, key_shown};
 use super::shown;
 use crate::log_record::{self, RecordIn};
+use crate::row_key::RowKey;
 use crate::{Forgetting, Shard, record_shard};
 
 /// What a record says.
@@ -39,6 +40,11 @@ pub fn show_record(record: &[u8]) -> RecordShown {
         Some(RecordIn::Enter(round)) => (None, format!("round {round} of the barrier was entered")),
         Some(RecordIn::Remnant(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
         Some(RecordIn::Remnant(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
+        Some(RecordIn::Forget(row_key)) => {
+            let key = RowKey::read(&row_key).and_then(|at| at.short_key());
+            let what = key.as_ref().map_or_else(|| "a key with a long name".into(), key_shown);
+            (key, format!("drop what was held of {what}"))
+        }
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
         }

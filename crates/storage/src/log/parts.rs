@@ -8,6 +8,8 @@ use crate::{Files, SeamError};
 pub struct SegmentPart {
     /// The file.
     pub name: String,
+    /// The position at which it begins.
+    pub start: u64,
     /// How many of its bytes.
     pub length: u64,
 }
@@ -22,7 +24,8 @@ pub fn log_parts(files: &impl Files, needed: u64, end: u64) -> Result<Vec<Segmen
     for &start in starts[first.min(starts.len())..].iter().filter(|&&start| start <= end) {
         let name = Segment::at(start).name();
         let there = files.length(&name)?.unwrap_or(0);
-        parts.push(SegmentPart { name, length: there.min(HEADER_BYTES + (end - start)) });
+        let length = there.min((end - start).saturating_add(HEADER_BYTES));
+        parts.push(SegmentPart { name, start, length });
     }
     Ok(parts)
 }

@@ -11,14 +11,17 @@ fn message_frame() -> PeerFrame {
         version: MESSAGE_VERSION,
         sender: NodeId(0x0102),
         incarnation: Incarnation { generation: 3, nonce: 0x81 },
-        ring_version: 1,
+        sequence: Sequence(1),
         deadline_ms: 250,
         operation: OperationName::from("read"),
         trace: 7,
     };
     let body = Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Headers };
     let id = RequestId { core: 1, number: 9 };
-    PeerFrame::Message(header, Message { id, trace: 0, time: Stamp(5), budget_ms: 250, body })
+    PeerFrame::Message(
+        header,
+        Message { id, trace: 0, sequence: Sequence(0), time: Stamp(5), budget_ms: 250, body },
+    )
 }
 
 /// A change of these bytes is a change of the protocol: it needs another version.

@@ -61,6 +61,16 @@ impl Observation {
         self.wake_at = delays.max().unwrap_or(latest).min(latest);
     }
 
+    /// Asks the owners of now, unless enough showed what they hold. What those before showed is kept:
+    /// it was there.
+    pub(super) fn rerouted(&mut self, terms: &Terms, turn: &mut Turn<'_>) {
+        if !self.is_over() {
+            self.asked.clear();
+            self.pending.clear();
+            self.begin(terms, turn);
+        }
+    }
+
     /// Takes what a node shows, or asks another one in its place.
     pub(super) fn shown(
         &mut self,
@@ -140,7 +150,7 @@ impl Observation {
         let mut next: Vec<NodeId> = terms.owners.iter().copied().filter(is_next).collect();
         if next.len() < count {
             // The owners are the first nodes of this list.
-            let list = turn.shared.ring.preference_list(turn.shared.partition(&terms.key));
+            let list = turn.shared.preference_list(&terms.key);
             next = list.into_iter().filter(is_next).collect();
         }
         // Of owners those that answer; no fallback in place of one.
@@ -150,7 +160,7 @@ impl Observation {
             self.pending.insert(node);
             let waiter = terms.waiter(0, node, PartKind::Ask);
             let body = Body::Read { key: terms.key.clone(), scope: self.scope.clone() };
-            turn.ask(node, waiter, terms.budget_ms(turn), body);
+            turn.ask_owner(node, waiter, terms.budget_ms(turn), terms.sequence, body);
         }
     }
 }

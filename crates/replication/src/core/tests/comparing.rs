@@ -133,12 +133,12 @@ fn with_engine() -> (Core, MemoryEngine) {
             shown: None,
             stamp: Stamp(1),
             named: None,
-            limits: std::sync::Arc::new(Limits::default()),
+            limits: Arc::new(Limits::default()),
             durability: storage::Durability::Sync,
         };
         engine.execute_now(command);
     }
-    (Core::new(config, ring()), engine)
+    (Core::new(config, Arc::new(Ownership::new(ring()))), engine)
 }
 
 proptest! {
@@ -173,12 +173,12 @@ proptest! {
                             _ => Body::Compared(answers.next().unwrap()),
                         };
                         let (id, trace, time) = (message.id, 0, Stamp(1));
-                        let message = Message { id, trace, time, budget_ms: 0, body };
+                        let message = Message { id, trace, sequence: Sequence(0), time, budget_ms: 0, body };
                         events.push_back(Event::Received { from: to, message });
                         if let Some(question) = questions.next() {
                             let id = RequestId { core: 0, number: steps };
                             let body = Body::Compare(question);
-                            let message = Message { id, trace, time, budget_ms: 9, body };
+                            let message = Message { id, trace, sequence: Sequence(0), time, budget_ms: 9, body };
                             events.push_back(Event::Received { from: to, message });
                         }
                     }
@@ -209,8 +209,14 @@ fn a_node_that_owns_nothing_of_it_is_told_nothing() {
     ] {
         let id = RequestId { core: 0, number: 1 };
         let what = format!("{body:?}");
-        let message =
-            Message { id, trace: 0, time: Stamp(1), budget_ms: 9, body: Body::Compare(body) };
+        let message = Message {
+            id,
+            trace: 0,
+            sequence: Sequence(0),
+            time: Stamp(1),
+            budget_ms: 9,
+            body: Body::Compare(body),
+        };
         let mut effects = Vec::new();
         core.step(at(0), Event::Received { from: NodeId(from), message }, &mut effects);
         let answers: Vec<_> = effects

@@ -9,8 +9,8 @@ use crate::ViewDigest;
 fn stranger() -> (Core, Key) {
     let mut core = core();
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
-    core.shared.ring =
-        Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+    core.shared.ownership = Arc::new(Ownership::new(ring));
     for node in [4, 5] {
         core.step(at(0), Event::LinkUp(NodeId(node)), &mut Vec::new());
     }
@@ -71,6 +71,7 @@ fn a_forwarded_request_ends_within_the_time_that_came_with_it() {
     let message = Message {
         id: RequestId { core: 0, number: 7 },
         trace: 0,
+        sequence: Sequence(0),
         time: Stamp(0),
         budget_ms: 40,
         body: Body::Forward(request),
@@ -143,7 +144,7 @@ fn too_much_that_waits_for_the_engine_is_answered_busy_at_once() {
 fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_list() {
     let (mut core, foreign) = stranger();
     // Of five nodes this one comes after the owners.
-    assert_eq!(core.shared.ring.preference_list(core.shared.partition(&foreign))[3], ME);
+    assert_eq!(core.shared.preference_list(&foreign)[3], ME);
     let get = Call::Request(Request::get(foreign.clone(), Scope::Whole));
     core.step(at(0), Event::Call { id: CallId(1), call: get }, &mut Vec::new());
     let call = Call::Request(Request::update(foreign, Operation::Counter(CounterOp::Add(1))));

@@ -273,7 +273,9 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     assert!(one.take());
     one.commit();
     let answers = one.answered();
-    assert!(durable(&answers, 3) && answers.contains(&(4, Answer::RemnantsForgotten { more: false })));
+    assert!(
+        durable(&answers, 3) && answers.contains(&(4, Answer::RemnantsForgotten { more: false }))
+    );
     one.give(5, Command::ForgetRemnants { step: Forgetting::Drop, below: 5, limit: 1 });
     // Not committed: it is hidden after the crash, and not dropped.
     let mut after = Stepped::open(&disk, config(1, 2));

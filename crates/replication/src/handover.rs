@@ -1,0 +1,442 @@
+//! Handover: a partition goes from one plan's owners to the next one's, and nothing acknowledged is
+//! lost and no read goes back (design: staged handover; `docs/decisions`).
+//!
+//! Three parts that nodes play, each by itself and for each partition apart:
+//!
+//! * A *receiver* ([`pull`]) is to own a partition and does not. It compares what it holds with every
+//!   present owner, by anti-entropy, until it was found equal with each once.
+//! * The *driver* ([`drive`]) alone takes the partition from stage to stage, each time once those
+//!   concerned say that they are ready: they are asked where they stand.
+//! * A former owner *departs* ([`depart`]): it compares with every owner once more, hears from each
+//!   that it holds everything durably, and only then drops its copy.
+//!
+//! Who stands at a tenure has it on its disk and answers nothing more by an earlier one. So once all
+//! former owners stand at the joint stage, no write is acknowledged any more by them alone; what was,
+//! they hold, and who compares with them from then on gets. And once they stand at the shifted stage,
+//! nobody reads from them any more, so that new owners alone may acknowledge.
+//!
+//! Nothing of this is kept but the tenures: whoever starts anew begins to compare anew, which costs
+//! little where little differs.
+
+mod depart;
+mod drive;
+mod pull;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use clock::NodeId;
+use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
+use storage::Answer;
+
+use self::{depart::Departure, drive::Drive, pull::Pull};
+use crate::{
+    Body, Buckets, RequestId,
+    anti_entropy::Found,
+    turn::{Shared, Timer, Turn, Waiter},
+};
+
+/// Pause before a node is asked again where it stands, in milliseconds. A guess: a stage takes a few
+/// of them, and each costs a sync of the disk.
+const POLL_MS: u64 = 200;
+/// Partitions received at once by one core, and driven at once past the first stage. Guesses.
+const PULLS_MAX: usize = 64;
+const DRIVES_MAX: usize = 64;
+/// Nodes asked at once where they stand. A guess.
+const ASKED_MAX: usize = 512;
+/// Partitions looked at once more at each time; the next ones have their turn the next time.
+const TURNS_MAX: usize = 256;
+
+/// A comparison to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) peer: NodeId,
+    pub(crate) n: u8,
+    pub(crate) partition: Partition,
+    /// To find what becomes of it.
+    pub(crate) number: u64,
+}
+
+/// Where a node says that it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stands {
+    pub(crate) sequence: Sequence,
+    /// The tenure and the plan for which it was found equal with every present owner.
+    pub(crate) ready: Option<(Sequence, PlanId)>,
+}
+
+/// How a partition's handover stands, as this node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Part {
+    /// It is to own the partition, and is being sent it.
+    Receiving,
+    /// It takes the partition from stage to stage.
+    Driving,
+    /// It owned the partition, and makes sure that the owners hold everything before it drops its copy.
+    Departing,
+}
+
+/// A handover that this node has a part in.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Transfer {
+    /// Which partition.
+    pub partition: Partition,
+    /// What this node has to do with it.
+    pub part: Part,
+    /// How the partition is owned.
+    pub tenure: Tenure,
+    /// Whom it waits for; nobody while there is work to do here.
+    pub waits_for: Vec<NodeId>,
+}
+
+/// The handovers of one core's partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Handover {
+    /// What was looked at last.
+    seen: Option<(Arc<Ownership>, Arc<Buckets>)>,
+    /// Whether anything ever changed.
+    has_changed: bool,
+    drives: BTreeMap<Partition, Drive>,
+    pulls: BTreeMap<Partition, Pull>,
+    departures: BTreeMap<Partition, Departure>,
+    /// Nodes asked where they stand, also those that answered: they are asked again at the next time,
+    /// or once the tenure has changed.
+    asked: BTreeMap<(Partition, NodeId), Asked>,
+    /// The partition whose turn it was last.
+    turn: Partition,
+    wants: Vec<Want>,
+    next_want: u64,
+    decisions: Vec<(Partition, Tenure)>,
+}
+
+/// A question under way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Of the question; none where this node asks itself.
+    number: Option<u64>,
+    at_ms: u64,
+    is_answered: bool,
+}
+
+/// The owners of a partition of buckets with this n.
+fn owners(ring: &Ring, partition: Partition, n: u8) -> BTreeSet<NodeId> {
+    ring.owners(partition, usize::from(n)).collect()
+}
+
+/// Who is to be sent a partition of buckets with this n when its owners become others. Where they
+/// become fewer all: w of those before need not be w of those that stay.
+fn receivers(from: &Ring, to: &Ring, partition: Partition, n: u8) -> BTreeSet<NodeId> {
+    let (before, after) = (owners(from, partition, n), owners(to, partition, n));
+    if after.len() < before.len() { after } else { &after - &before }
+}
+
+impl Handover {
+    /// Looks at what became of the ownership since it was looked at last.
+    pub(crate) fn look(&mut self, turn: &mut Turn<'_>) {
+        let (ownership, buckets) = (&turn.shared.ownership, &turn.shared.buckets);
+        if let Some(seen) = &self.seen
+            && Arc::ptr_eq(&seen.0, ownership)
+            && Arc::ptr_eq(&seen.1, buckets)
+        {
+            return;
+        }
+        let (ownership, buckets) = (Arc::clone(ownership), Arc::clone(buckets));
+        let before = self.seen.replace((Arc::clone(&ownership), Arc::clone(&buckets)));
+        let classes = buckets.classes();
+        let all_changed = before.as_ref().is_none_or(|(before, known)| {
+            before.target().id() != ownership.target().id() || known.classes() != classes
+        });
+        self.has_changed = !ownership.is_first();
+        if !self.has_changed {
+            return;
+        }
+        for partition in ownership.partition_count().iter() {
+            let shards = &turn.shared.config.shards;
+            let is_changed = || {
+                all_changed
+                    || before.as_ref().is_none_or(|(before, _)| {
+                        before.sequence(partition) != ownership.sequence(partition)
+                    })
+            };
+            if shards.contains(shards.shards().of_partition(partition)) && is_changed() {
+                self.look_at(partition, &ownership, &classes, turn);
+                self.go_on(partition, turn);
+            }
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        partition: Partition,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+        turn: &Turn<'_>,
+    ) {
+        let (me, tenure) = (turn.me(), ownership.tenure(partition));
+        let nodes = (partition, NodeId(0))..=(partition, NodeId(u64::MAX));
+        self.asked.extract_if(nodes, |_, asked| asked.is_answered).for_each(drop);
+        let target = ownership.target().id();
+        let goal = match tenure.stage {
+            Stage::Steady { plan } => (plan != target).then_some(target),
+            Stage::Joint { to, .. } => Some(to),
+            Stage::Shifted { .. } => None,
+        };
+        if tenure.stage != (Stage::Steady { plan: target })
+            && ownership.driver(partition) == Some(me)
+        {
+            let now_ms = turn.now.monotonic_ms;
+            self.drives.entry(partition).or_default().look(tenure, now_ms);
+        } else {
+            self.drives.remove(&partition);
+        }
+        let pull = goal
+            .and_then(|plan| Pull::of(partition, (tenure.sequence, plan), me, ownership, classes));
+        match pull {
+            Some(pull) if self.pulls.get(&partition).is_some_and(|had| had.is_for(&pull)) => {}
+            Some(pull) => drop(self.pulls.insert(partition, pull)),
+            None => drop(self.pulls.remove(&partition)),
+        }
+        let rings = [
+            Some(ownership.present(partition)),
+            ownership.beside(partition),
+            ownership.coming(partition),
+        ];
+        let n = classes.last().copied().unwrap_or_default();
+        let holds =
+            rings.into_iter().flatten().any(|ring| owners(ring, partition, n).contains(&me));
+        if holds {
+            self.departures.remove(&partition);
+        } else {
+            let departure = Departure::of(partition, tenure.sequence, ownership, classes);
+            self.departures.insert(partition, departure);
+        }
+    }
+
+    /// Something was written here to a partition that this node does not own.
+    pub(crate) fn strayed(&mut self, partition: Partition, turn: &mut Turn<'_>) {
+        let ownership = Arc::clone(&turn.shared.ownership);
+        let is_seen_to =
+            self.departures.get(&partition).is_some_and(|departure| !departure.is_dropping());
+        if is_seen_to || !self.has_changed {
+            return;
+        }
+        let classes = turn.shared.buckets.classes();
+        self.look_at(partition, &ownership, &classes, turn);
+        self.go_on(partition, turn);
+    }
+
+    /// A peer asks where this node stands. It is told once everything that is here now is durable.
+    pub(crate) fn asked(
+        &self,
+        from: NodeId,
+        id: RequestId,
+        partition: Partition,
+        turn: &mut Turn<'_>,
+    ) {
+        let sequence = turn.shared.ownership.sequence(partition);
+        let pull = self.pulls.get(&partition);
+        let ready = pull.filter(|pull| pull.is_ready(&turn.shared.ownership)).map(Pull::goal);
+        let stands = Stands { sequence, ready };
+        turn.store(Waiter::Stands { from, id, partition, stands }, storage::Command::Sync);
+    }
+
+    /// A peer said where it stands.
+    pub(crate) fn stood(
+        &mut self,
+        node: NodeId,
+        partition: Partition,
+        stands: Stands,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(asked) = self.asked.get_mut(&(partition, node)) {
+            asked.is_answered = true;
+        }
+        if let Some(drive) = self.drives.get_mut(&partition) {
+            drive.stood(node, stands);
+        }
+        let mut wants = Vec::new();
+        if let Some(pull) = self.pulls.get_mut(&partition) {
+            wants.extend(pull.stood(node, stands));
+        }
+        if let Some(departure) = self.departures.get_mut(&partition) {
+            wants.extend(departure.stood(node, stands));
+        }
+        for n in wants {
+            self.want(node, n, partition);
+        }
+        self.go_on(partition, turn);
+    }
+
+    fn want(&mut self, peer: NodeId, n: u8, partition: Partition) {
+        self.next_want += 1;
+        let number = self.next_want;
+        self.wants.push(Want { peer, n, partition, number });
+        if let Some(pull) = self.pulls.get_mut(&partition) {
+            pull.wanted(peer, n, number);
+        }
+        if let Some(departure) = self.departures.get_mut(&partition) {
+            departure.wanted(peer, n, number);
+        }
+    }
+
+    /// What became of a comparison.
+    pub(crate) fn found(&mut self, found: Found, turn: &mut Turn<'_>) {
+        if let Some(pull) = self.pulls.get_mut(&found.partition) {
+            pull.found(&found);
+        }
+        if let Some(departure) = self.departures.get_mut(&found.partition) {
+            departure.found(&found);
+        }
+        self.go_on(found.partition, turn);
+    }
+
+    /// The engine answered something that a departure asked.
+    pub(crate) fn stored(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
+        if let Some(departure) = self.departures.get_mut(&partition)
+            && departure.stored(answer, turn)
+        {
+            self.departures.remove(&partition);
+        }
+        self.go_on(partition, turn);
+    }
+
+    pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
+        for (_, asked) in self.asked.extract_if(.., |(_, of), _| *of == node) {
+            if let Some(number) = asked.number {
+                turn.shared.forget_ask(number);
+            }
+        }
+    }
+
+    /// It is time to look after what waits.
+    pub(crate) fn time(&mut self, turn: &mut Turn<'_>) {
+        let patience_ms = u64::from(turn.shared.config.timeout_ms);
+        let now_ms = turn.now.monotonic_ms;
+        let is_late =
+            |asked: &Asked| asked.is_answered || now_ms.saturating_sub(asked.at_ms) >= patience_ms;
+        for (_, asked) in self.asked.extract_if(.., |_, asked| is_late(asked)) {
+            if let Some(number) = asked.number {
+                turn.shared.forget_ask(number);
+            }
+        }
+        self.pulls.values_mut().for_each(Pull::begin_anew);
+        self.departures.values_mut().for_each(Departure::begin_anew);
+        let all = self.drives.keys().chain(self.pulls.keys()).chain(self.departures.keys());
+        let all: BTreeSet<Partition> = all.copied().collect();
+        let begun = self.drives.iter().filter(|(_, drive)| drive.is_begun());
+        let mut turns: BTreeSet<Partition> = begun.map(|(&partition, _)| partition).collect();
+        let after = all.range((Bound::Excluded(self.turn), Bound::Unbounded));
+        let next: Vec<Partition> = after.chain(&all).take(TURNS_MAX).copied().collect();
+        self.turn = next.last().copied().unwrap_or_default();
+        turns.extend(next);
+        for partition in turns {
+            self.go_on(partition, turn);
+        }
+        self.set_timer(turn);
+    }
+
+    /// Does what can be done for a partition now, and asks whoever it waits for.
+    fn go_on(&mut self, partition: Partition, turn: &mut Turn<'_>) {
+        let ownership = Arc::clone(&turn.shared.ownership);
+        let classes = turn.shared.buckets.classes();
+        let mut ask = BTreeSet::new();
+        self.decide(partition, &ownership, &classes, turn);
+        if let Some(drive) = self.drives.get(&partition) {
+            ask.extend(drive.waits_for(partition, &ownership, &classes));
+        }
+        if let Some(pull) = self.pulls.get(&partition) {
+            let under_way = || self.pulls.values().filter(|pull| pull.is_under_way()).count();
+            if pull.is_under_way() || under_way() < PULLS_MAX {
+                ask.extend(pull.waits_for(&ownership));
+            }
+        }
+        if let Some(departure) = self.departures.get_mut(&partition) {
+            ask.extend(departure.go_on(&ownership, turn));
+        }
+        for node in ask {
+            self.ask(partition, node, turn);
+        }
+        self.set_timer(turn);
+    }
+
+    fn set_timer(&self, turn: &mut Turn<'_>) {
+        if self.drives.is_empty() && self.pulls.is_empty() && self.departures.is_empty() {
+            turn.shared.clear_timer(Timer::Handover);
+        } else {
+            let at = turn.now.monotonic_ms.saturating_add(POLL_MS);
+            turn.set_timer_if_none(Timer::Handover, at);
+        }
+    }
+
+    /// Takes a partition further, if that may be.
+    fn decide(
+        &mut self,
+        partition: Partition,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+        turn: &Turn<'_>,
+    ) {
+        let begun = self.drives.values().filter(|drive| drive.is_begun()).count();
+        let Some(drive) = self.drives.get_mut(&partition) else { return };
+        let (me, now_ms) = (turn.me(), turn.now.monotonic_ms);
+        let Some(stage) = drive.next(partition, me, now_ms, ownership, classes) else { return };
+        if matches!(stage, Stage::Joint { .. }) && !drive.is_begun() && begun >= DRIVES_MAX {
+            return;
+        }
+        if let Some(tenure) = ownership.next_tenure(partition, me, stage) {
+            drive.decided(tenure);
+            self.decisions.push((partition, tenure));
+        }
+    }
+
+    fn ask(&mut self, partition: Partition, node: NodeId, turn: &mut Turn<'_>) {
+        if self.asked.contains_key(&(partition, node)) || self.asked.len() >= ASKED_MAX {
+            return;
+        }
+        let at_ms = turn.now.monotonic_ms;
+        let number = if node == turn.me() {
+            self.asked(node, RequestId { core: 0, number: 0 }, partition, turn);
+            None
+        } else if turn.shared.links.contains(&node) {
+            let (waiter, budget_ms) = (Waiter::Handover(partition), turn.shared.config.timeout_ms);
+            Some(turn.ask(node, waiter, budget_ms, Body::Stand { partition }))
+        } else {
+            return;
+        };
+        self.asked.insert((partition, node), Asked { number, at_ms, is_answered: false });
+    }
+
+    /// Comparisons to be made.
+    pub(crate) fn take_wants(&mut self) -> Vec<Want> {
+        std::mem::take(&mut self.wants)
+    }
+
+    /// Tenures that this node's partitions are to have.
+    pub(crate) fn take_decisions(&mut self) -> Vec<(Partition, Tenure)> {
+        std::mem::take(&mut self.decisions)
+    }
+
+    /// The handovers that this core has a part in, by partition.
+    pub(crate) fn transfers(&self, shared: &Shared) -> Vec<Transfer> {
+        let (ownership, classes) = (&shared.ownership, shared.buckets.classes());
+        let transfer = |partition, part, waits_for: BTreeSet<NodeId>| Transfer {
+            partition,
+            part,
+            tenure: ownership.tenure(partition),
+            waits_for: waits_for.into_iter().collect(),
+        };
+        let drives = self.drives.iter().map(|(&partition, drive)| {
+            transfer(partition, Part::Driving, drive.waits_for(partition, ownership, &classes))
+        });
+        let pulls = self.pulls.iter().map(|(&partition, pull)| {
+            transfer(partition, Part::Receiving, pull.waits_for(ownership))
+        });
+        let departures = self.departures.iter().map(|(&partition, departure)| {
+            transfer(partition, Part::Departing, departure.waits_for(ownership))
+        });
+        let mut transfers: Vec<Transfer> = drives.chain(pulls).chain(departures).collect();
+        transfers.sort_by_key(|transfer| transfer.partition);
+        transfers
+    }
+}

@@ -1,0 +1,179 @@
+//! Departing: a node that holds something of a partition which it does not own sees to it that the
+//! owners hold it, and drops its copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::NodeId;
+use ring::{Ownership, Partition, Sequence};
+use storage::{Answer, Command};
+
+use super::{Stands, owners};
+use crate::{
+    anti_entropy::Found,
+    turn::{Turn, Waiter},
+};
+
+/// Keys dropped at once. A guess: some milliseconds.
+const KEYS_AT_ONCE: usize = 256;
+
+/// An owner.
+#[derive(Debug, Default)]
+struct Holder {
+    /// Whether it stands at the tenure, so that it knows itself for an owner.
+    stands: bool,
+    /// What is still to be compared with it, by n.
+    left: BTreeSet<u8>,
+    wanted: BTreeMap<u8, u64>,
+    /// Whether it said after that, that everything it holds is durable.
+    is_sure: bool,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Whether there is anything here is to be asked.
+    Unknown,
+    /// The engine was asked.
+    Looking,
+    /// There is something: the owners are compared with.
+    Comparing,
+    /// The engine drops it.
+    Dropping,
+    /// There was nothing, or it is dropped.
+    Gone,
+}
+
+/// A partition that this node does not own.
+#[derive(Debug)]
+pub(super) struct Departure {
+    partition: Partition,
+    sequence: Sequence,
+    classes: BTreeSet<u8>,
+    phase: Phase,
+    holders: BTreeMap<NodeId, Holder>,
+}
+
+impl Departure {
+    pub(super) fn of(
+        partition: Partition,
+        sequence: Sequence,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> Self {
+        let mut holders = BTreeMap::<NodeId, Holder>::new();
+        for &n in classes {
+            for owner in owners(ownership.present(partition), partition, n) {
+                holders.entry(owner).or_default().left.insert(n);
+            }
+        }
+        Self { partition, sequence, classes: classes.clone(), phase: Phase::Unknown, holders }
+    }
+
+    /// Whether nothing is compared any more.
+    pub(super) fn is_dropping(&self) -> bool {
+        self.phase == Phase::Dropping
+    }
+
+    /// Whom it waits for.
+    pub(super) fn waits_for(&self, ownership: &Ownership) -> BTreeSet<NodeId> {
+        if self.phase != Phase::Comparing {
+            return BTreeSet::new();
+        }
+        let waits = |(node, holder): &(&NodeId, &Holder)| {
+            let is_compared = holder.left.is_empty();
+            (!holder.stands || is_compared) && !holder.is_sure && !ownership.is_removed(**node)
+        };
+        self.holders.iter().filter(waits).map(|(&node, _)| node).collect()
+    }
+
+    /// Does what can be done, and returns who is to be asked where it stands.
+    pub(super) fn go_on(&mut self, ownership: &Ownership, turn: &mut Turn<'_>) -> BTreeSet<NodeId> {
+        match self.phase {
+            Phase::Unknown => {
+                self.phase = Phase::Looking;
+                let command = Command::IsEmpty { partition: self.partition };
+                turn.store(Waiter::Departure(self.partition), command);
+            }
+            Phase::Comparing => {
+                let mut left =
+                    self.holders.iter().filter(|(node, _)| !ownership.is_removed(**node));
+                let is_sure = !self.holders.is_empty() && left.all(|(_, holder)| holder.is_sure);
+                let has_holder =
+                    self.holders.iter().any(|(node, holder)| holder.is_sure && *node != turn.me());
+                if is_sure && has_holder {
+                    self.drop_some(turn);
+                }
+            }
+            Phase::Looking | Phase::Dropping | Phase::Gone => {}
+        }
+        self.waits_for(ownership)
+    }
+
+    fn drop_some(&mut self, turn: &mut Turn<'_>) {
+        self.phase = Phase::Dropping;
+        let (partition, limit) = (self.partition, KEYS_AT_ONCE);
+        turn.store(Waiter::Departure(partition), Command::Forget { partition, limit });
+    }
+
+    /// The engine answered. Returns whether the departure is over.
+    pub(super) fn stored(&mut self, answer: &Answer, turn: &mut Turn<'_>) -> bool {
+        match (self.phase, answer) {
+            (Phase::Looking, Answer::IsEmpty(true)) => self.phase = Phase::Gone,
+            (Phase::Looking, Answer::IsEmpty(false)) => self.phase = Phase::Comparing,
+            (Phase::Dropping, Answer::Forgotten { keys, is_last }) => {
+                turn.shared.counters.keys_dropped += keys;
+                if *is_last {
+                    self.phase = Phase::Gone;
+                } else {
+                    self.drop_some(turn);
+                }
+            }
+            // The disk failed: once more, a little later.
+            (Phase::Looking, _) => self.phase = Phase::Unknown,
+            (Phase::Dropping, _) => self.phase = Phase::Comparing,
+            _ => {}
+        }
+        self.phase == Phase::Gone
+    }
+
+    /// A node said where it stands. Returns by which n to compare with it now.
+    pub(super) fn stood(&mut self, node: NodeId, stands: Stands) -> Vec<u8> {
+        let Some(holder) = self.holders.get_mut(&node) else { return Vec::new() };
+        if self.phase != Phase::Comparing || stands.sequence < self.sequence {
+            return Vec::new();
+        }
+        if holder.left.is_empty() {
+            holder.is_sure = true;
+            return Vec::new();
+        }
+        if std::mem::replace(&mut holder.stands, true) {
+            return Vec::new();
+        }
+        holder.left.iter().copied().filter(|n| self.classes.contains(n)).collect()
+    }
+
+    pub(super) fn wanted(&mut self, node: NodeId, n: u8, number: u64) {
+        if let Some(holder) = self.holders.get_mut(&node).filter(|holder| holder.left.contains(&n))
+        {
+            holder.wanted.insert(n, number);
+        }
+    }
+
+    pub(super) fn found(&mut self, found: &Found) {
+        let Some(holder) = self.holders.get_mut(&found.peer) else { return };
+        if holder.wanted.get(&found.n) != Some(&found.number) {
+            return;
+        }
+        holder.wanted.remove(&found.n);
+        if found.is_equal {
+            holder.left.remove(&found.n);
+        }
+    }
+
+    /// Has holders asked again with which nothing is being compared.
+    pub(super) fn begin_anew(&mut self) {
+        for holder in self.holders.values_mut() {
+            holder.stands &= !holder.wanted.is_empty();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Driving a partition from stage to stage: the one node that decides, and what it waits for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::NodeId;
+use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
+
+use super::{Stands, owners, receivers};
+
+/// After so long in the joint stage a partition goes back to its owners, so that a receiver that does
+/// not answer is not needed for their writes, in milliseconds. A guess.
+const JOINT_MAX_MS: u64 = 30_000;
+/// So long after that it is not tried again, in milliseconds. A guess.
+const REST_MS: u64 = 30_000;
+
+/// A partition that this node drives.
+#[derive(Debug, Default)]
+pub(super) struct Drive {
+    stands: BTreeMap<NodeId, Stands>,
+    /// The tenure decided last: until it is durable nothing else is.
+    decided: Option<Tenure>,
+    tenure: Option<Tenure>,
+    /// Since when it has that tenure.
+    since_ms: u64,
+    /// Until when it rests after it went back.
+    rests_until: u64,
+}
+
+/// Every node that has a part in a handover from one ring to another, by what it has to do.
+struct Parts {
+    former: BTreeSet<NodeId>,
+    new: BTreeSet<NodeId>,
+    receivers: BTreeSet<NodeId>,
+}
+
+impl Parts {
+    fn of(
+        from: &Ring,
+        to: &Ring,
+        partition: Partition,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> Self {
+        let n = classes.last().copied().unwrap_or_default();
+        let stays = |node: &NodeId| !ownership.is_removed(*node);
+        let received = classes.iter().flat_map(|&n| receivers(from, to, partition, n));
+        Self {
+            former: owners(from, partition, n).into_iter().filter(stays).collect(),
+            new: owners(to, partition, n).into_iter().filter(stays).collect(),
+            receivers: received.collect(),
+        }
+    }
+}
+
+/// Whether a partition's data is where it is to be: every n has the same owners.
+fn is_same(from: &Ring, to: &Ring, partition: Partition, classes: &BTreeSet<u8>) -> bool {
+    classes.iter().all(|&n| owners(from, partition, n) == owners(to, partition, n))
+}
+
+impl Drive {
+    /// Takes note of the partition's tenure.
+    pub(super) fn look(&mut self, tenure: Tenure, now_ms: u64) {
+        if self.tenure != Some(tenure) {
+            (self.tenure, self.since_ms) = (Some(tenure), now_ms);
+        }
+        if self.decided.is_some_and(|decided| decided.sequence <= tenure.sequence) {
+            self.decided = None;
+        }
+    }
+
+    /// Whether it is past the first stage.
+    pub(super) fn is_begun(&self) -> bool {
+        let tenure = self.decided.or(self.tenure);
+        tenure.is_some_and(|tenure| !matches!(tenure.stage, Stage::Steady { .. }))
+    }
+
+    pub(super) fn stood(&mut self, node: NodeId, stands: Stands) {
+        self.stands.insert(node, stands);
+    }
+
+    pub(super) const fn decided(&mut self, tenure: Tenure) {
+        self.decided = Some(tenure);
+    }
+
+    fn stands_at(&self, node: NodeId, sequence: Sequence) -> bool {
+        self.stands.get(&node).is_some_and(|stands| stands.sequence >= sequence)
+    }
+
+    fn is_ready(&self, node: NodeId, goal: (Sequence, PlanId)) -> bool {
+        self.stands.get(&node).is_some_and(|stands| stands.ready == Some(goal))
+    }
+
+    /// Whom the next stage waits for.
+    pub(super) fn waits_for(
+        &self,
+        partition: Partition,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> BTreeSet<NodeId> {
+        let Tenure { sequence, stage, .. } = ownership.tenure(partition);
+        let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
+        let parts = Parts::of(from, to, partition, ownership, classes);
+        let goal = match stage {
+            Stage::Steady { .. } => ownership.target().id(),
+            Stage::Joint { to, .. } => to,
+            Stage::Shifted { .. } => {
+                let waits = parts.former.into_iter();
+                return waits.filter(|&node| !self.stands_at(node, sequence)).collect();
+            }
+        };
+        let waits = parts.receivers.iter().copied();
+        let mut waits: BTreeSet<NodeId> =
+            waits.filter(|&node| !self.is_ready(node, (sequence, goal))).collect();
+        if let Stage::Joint { .. } = stage {
+            let former = parts.former.iter().copied();
+            waits.extend(former.filter(|&node| !self.stands_at(node, sequence)));
+        }
+        waits
+    }
+
+    /// The stage that may follow now, if one may.
+    pub(super) fn next(
+        &mut self,
+        partition: Partition,
+        me: NodeId,
+        now_ms: u64,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> Option<Stage> {
+        if self.decided.is_some() {
+            return None;
+        }
+        let Tenure { sequence, by, stage } = ownership.tenure(partition);
+        let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
+        let parts = Parts::of(from, to, partition, ownership, classes);
+        let target = ownership.target().id();
+        match stage {
+            Stage::Steady { plan } if plan == target => None,
+            Stage::Steady { .. } if is_same(from, to, partition, classes) => {
+                Some(Stage::Steady { plan: target })
+            }
+            Stage::Steady { plan } => {
+                let goal = (sequence, target);
+                let are_ready = parts.receivers.iter().all(|&node| self.is_ready(node, goal));
+                let begins = are_ready && now_ms >= self.rests_until;
+                begins.then_some(Stage::Joint { from: plan, to: target })
+            }
+            Stage::Joint { from: before, to: after } => {
+                let all_stand =
+                    |nodes: &BTreeSet<NodeId>| nodes.iter().all(|&n| self.stands_at(n, sequence));
+                let is_lost = |node: &NodeId| ownership.is_removed(*node);
+                let has_lost = parts.receivers.iter().any(is_lost);
+                let are_ready =
+                    parts.receivers.iter().all(|&node| self.is_ready(node, (sequence, after)));
+                if are_ready && !has_lost && all_stand(&parts.former) {
+                    return Some(Stage::Shifted { from: before, to: after });
+                }
+                let is_over = now_ms.saturating_sub(self.since_ms) >= JOINT_MAX_MS;
+                if !is_over && !has_lost {
+                    return None;
+                }
+                // One in the place of another cannot know whether that one went further, unless
+                // everybody is past what it did.
+                if by != me {
+                    return Some(stage);
+                }
+                let is_first = ownership.leaving(partition).owner(partition) == me;
+                if is_first || all_stand(&parts.former) && all_stand(&parts.new) {
+                    self.rests_until = now_ms.saturating_add(REST_MS);
+                    return Some(Stage::Steady { plan: before });
+                }
+                None
+            }
+            Stage::Shifted { to, .. } => {
+                let all_stand = parts.former.iter().all(|&node| self.stands_at(node, sequence));
+                all_stand.then_some(Stage::Steady { plan: to })
+            }
+        }
+    }
+}

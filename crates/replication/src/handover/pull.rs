@@ -1,0 +1,119 @@
+//! Receiving a partition: comparing with every present owner, until found equal with each once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::NodeId;
+use ring::{Ownership, Partition, PlanId, Sequence};
+
+use super::{Stands, owners, receivers};
+use crate::anti_entropy::Found;
+
+/// A present owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Source {
+    /// Whether it stands at the tenure: from then on nothing is acknowledged by an earlier one.
+    stands: bool,
+    /// What is still to be compared with it, by n.
+    left: BTreeSet<u8>,
+    /// Comparisons wanted since it stands there, by n.
+    wanted: BTreeMap<u8, u64>,
+}
+
+/// A partition that this node is to own.
+#[derive(Debug)]
+pub(super) struct Pull {
+    goal: (Sequence, PlanId),
+    sources: BTreeMap<NodeId, Source>,
+}
+
+impl Pull {
+    /// What `me` has to receive of a partition so that it can be owned by the plan of `goal`; `None` if
+    /// it has nothing to receive.
+    pub(super) fn of(
+        partition: Partition,
+        goal: (Sequence, PlanId),
+        me: NodeId,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> Option<Self> {
+        let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
+        let mut sources = BTreeMap::<NodeId, Source>::new();
+        let mut is_receiver = false;
+        for &n in classes {
+            if !receivers(from, to, partition, n).contains(&me) {
+                continue;
+            }
+            is_receiver = true;
+            for source in owners(from, partition, n).into_iter().filter(|&node| node != me) {
+                sources.entry(source).or_default().left.insert(n);
+            }
+        }
+        is_receiver.then_some(Self { goal, sources })
+    }
+
+    /// Whether this one, as far as it is, is what `other` begins.
+    pub(super) fn is_for(&self, other: &Self) -> bool {
+        self.goal == other.goal && self.sources.keys().eq(other.sources.keys())
+    }
+
+    pub(super) const fn goal(&self) -> (Sequence, PlanId) {
+        self.goal
+    }
+
+    /// Whether something is being compared.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.sources.values().any(|source| source.stands && !source.left.is_empty())
+    }
+
+    /// Whether all that every present owner held when it came to stand at the tenure is here. Those gone
+    /// for good are not waited for.
+    pub(super) fn is_ready(&self, ownership: &Ownership) -> bool {
+        let is_done = |(&node, source): (&NodeId, &Source)| {
+            source.left.is_empty() || ownership.is_removed(node)
+        };
+        self.sources.iter().all(is_done)
+    }
+
+    /// Whom it waits for to come to stand at the tenure.
+    pub(super) fn waits_for(&self, ownership: &Ownership) -> BTreeSet<NodeId> {
+        let waits = |(node, source): &(&NodeId, &Source)| {
+            !source.stands && !source.left.is_empty() && !ownership.is_removed(**node)
+        };
+        self.sources.iter().filter(waits).map(|(&node, _)| node).collect()
+    }
+
+    /// A node said where it stands. Returns by which n to compare with it now.
+    pub(super) fn stood(&mut self, node: NodeId, stands: Stands) -> Vec<u8> {
+        let Some(source) = self.sources.get_mut(&node) else { return Vec::new() };
+        if source.stands || stands.sequence < self.goal.0 {
+            return Vec::new();
+        }
+        source.stands = true;
+        source.left.iter().copied().collect()
+    }
+
+    pub(super) fn wanted(&mut self, node: NodeId, n: u8, number: u64) {
+        if let Some(source) = self.sources.get_mut(&node).filter(|source| source.left.contains(&n))
+        {
+            source.wanted.insert(n, number);
+        }
+    }
+
+    pub(super) fn found(&mut self, found: &Found) {
+        let Some(source) = self.sources.get_mut(&found.peer) else { return };
+        if source.wanted.get(&found.n) != Some(&found.number) {
+            return;
+        }
+        source.wanted.remove(&found.n);
+        if found.is_equal {
+            source.left.remove(&found.n);
+        }
+    }
+
+    /// Has sources asked again with which nothing is being compared.
+    pub(super) fn begin_anew(&mut self) {
+        for source in self.sources.values_mut() {
+            source.stands &= !source.wanted.is_empty();
+        }
+    }
+}

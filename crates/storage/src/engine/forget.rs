@@ -1,0 +1,109 @@
+//! Forgetting: a replica that no longer owns a partition drops its copy, some keys at a time.
+//!
+//! A key goes whole, in one step: a header that stays behind would claim to have seen elements that
+//! are gone, and elements without a header would be nobody's. So a step costs what its largest key
+//! holds. What the outbox holds of the keys stays: it is for others.
+//!
+//! No dot is issued twice for it: a key that is written again has nothing of this process in its
+//! context, and gets an actor of its own (`epochs`).
+
+use std::ops::ControlFlow;
+
+use ring::Partition;
+use values::Tag;
+
+use super::expiry::expiry_of;
+use super::remnants::remnant_of;
+use super::{Engine, conflict_of};
+use crate::census::counted_key;
+use crate::log_record::RecordOut;
+use crate::record::share;
+use crate::row_key::{RowKey, partition_start};
+use crate::tree::Share;
+use crate::{IndexRead, StorageError, Table};
+
+impl<R: IndexRead> Engine<R> {
+    /// Whether nothing is held of a partition's keys, what is left of deleted ones included.
+    pub(super) fn is_empty(&self, partition: Partition) -> Result<bool, StorageError> {
+        Ok(self.first_rows(partition, 1)?.is_empty())
+    }
+
+    /// Drops up to `limit` keys of a partition. Returns how many, and whether none is left.
+    pub(super) fn forget(
+        &mut self,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<(u64, bool), StorageError> {
+        self.check_disk()?;
+        self.check_room()?;
+        let rows = self.first_rows(partition, limit.max(1).saturating_add(1))?;
+        let is_last = rows.len() <= limit.max(1);
+        let mut keys = 0;
+        for row_key in rows.into_iter().take(limit.max(1)) {
+            self.forget_key(&row_key)?;
+            keys += 1;
+        }
+        Ok((keys, is_last))
+    }
+
+    /// The keys of the first header rows of a partition.
+    fn first_rows(&self, partition: Partition, limit: usize) -> Result<Vec<Vec<u8>>, StorageError> {
+        let partitions = self.config.shards.shards().partitions();
+        let mut rows = Vec::new();
+        if partition.0 >= partitions.get() {
+            return Ok(rows);
+        }
+        let from = partition_start(partition, partitions);
+        self.rows.scan(Table::Header, &[], &from, |row_key, _| {
+            if rows.len() == limit || RowKey::partition(row_key, partitions) != Some(partition) {
+                return ControlFlow::Break(());
+            }
+            rows.push(row_key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Drops all that is held of the key with this header row. Fails before it changes anything.
+    pub(super) fn forget_key(&mut self, row_key: &[u8]) -> Result<(), StorageError> {
+        let Some(at) = RowKey::read(row_key) else {
+            // No key's: it says nothing, and nobody reads it.
+            self.rows.put(Table::Header, row_key.to_vec(), None);
+            return Ok(());
+        };
+        let mut rows = Vec::new();
+        for table in [Table::Element, Table::ElementTree] {
+            self.rows.scan(table, &at.all_elements(), &[], |row_key, _| {
+                rows.push((table, row_key.to_vec()));
+                ControlFlow::Continue(())
+            })?;
+        }
+        for tag in Tag::KNOWN {
+            for marker in [at.sweep(tag), at.chunks(tag)] {
+                if self.rows.get(Table::Meta, &marker, |_| ())?.is_some() {
+                    rows.push((Table::Meta, marker));
+                }
+            }
+        }
+        let shards = self.config.shards.shards();
+        let held = self.rows.get(Table::Header, row_key, |record| {
+            let listed =
+                [conflict_of(&at, record), expiry_of(&at, record), remnant_of(&at, record)];
+            (counted_key(row_key, record, shards), listed, share(row_key, record))
+        })?;
+        let Some((counted, listed, share)) = held else { return Ok(()) };
+        self.change_share(row_key, share, Share::Nothing)?;
+        for listed in listed.into_iter().flatten() {
+            self.list_anew(Some(listed), None);
+        }
+        if let Some(counted) = counted {
+            self.count(counted, false);
+        }
+        self.rows.put(Table::Header, row_key.to_vec(), None);
+        for (table, row_key) in rows {
+            self.rows.put(table, row_key, None);
+        }
+        self.record(at.token(), &RecordOut::Forget(row_key));
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Forgetting a partition: as if its keys had never been here, and nothing else changed.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{IndexRead, Table};
+
+const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 {
+    let mut dropped = 0;
+    loop {
+        match engine.execute_now(Command::Forget { partition, limit }).as_slice() {
+            [Answer::Forgotten { keys, is_last: true }] => return dropped + keys,
+            [Answer::Forgotten { keys, is_last: false }] if *keys == limit as u64 => {
+                dropped += keys
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn is_empty(engine: &mut MemoryEngine, partition: Partition) -> bool {
+    match engine.execute_now(Command::IsEmpty { partition }).as_slice() {
+        [Answer::IsEmpty(is_empty)] => *is_empty,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn partition(name: &str) -> Partition {
+    shards().partitions().partition(Token::of(b"b", name.as_bytes()))
+}
+
+/// Rows of all tables but the outbox and the positions of shards.
+fn rows(engine: &MemoryEngine) -> usize {
+    let tables = [Table::Header, Table::Element, Table::ElementTree, Table::Tree, Table::Meta];
+    let mut count = 0;
+    for table in tables {
+        let mut visit = |_: &[u8], _: &[u8]| {
+            count += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        engine.index().reader().scan(table, &[], &mut visit).unwrap();
+    }
+    count
+}
+
+#[test]
+fn nothing_is_left_of_keys_of_any_type_and_other_partitions_are_whole() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let names: Vec<String> = (0..2_000).map(|number| format!("element{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in SHARED {
+        updated(&mut engine, &key(name), add(&names));
+    }
+    // In conflict.
+    let put = updated(&mut MemoryEngine::new(config(2, 2)), &key("a"), put("x"));
+    merged(&mut engine, &key("a"), &put);
+    // Cleared, so that dead rows wait for the sweep.
+    updated(&mut engine, &key("b"), Operation::Delete(Some(Tag::ORSET)));
+    let kept: Vec<_> = SHARED.iter().filter(|name| partition(name) != partition("a")).collect();
+    let before: Vec<Value> = kept.iter().map(|name| whole(&mut engine, &key(name))).collect();
+    let (live, conflicts) = (engine.engine().live_keys(), engine.engine().conflicts());
+    assert!(!is_empty(&mut engine, partition("a")));
+    let dropped = forget(&mut engine, partition("a"), 1);
+    assert_eq!(dropped, (SHARED.len() - kept.len()) as u64);
+    assert!(is_empty(&mut engine, partition("a")));
+    assert_eq!(whole(&mut engine, &key("a")), Value::default());
+    let after: Vec<Value> = kept.iter().map(|name| whole(&mut engine, &key(name))).collect();
+    assert_eq!(after, before);
+    assert_eq!(engine.engine().live_keys(), live - dropped);
+    assert_eq!((conflicts.keys, engine.engine().conflicts().keys), (1, 0));
+    assert!(check(&engine).is_clean(), "{:?}", check(&engine));
+    for name in kept {
+        forget(&mut engine, partition(name), 100);
+    }
+    assert_eq!((engine.engine().live_keys(), rows(&engine)), (0, 0));
+    assert_eq!(roots(&mut engine), [TreeNode::EMPTY; 16]);
+}
+
+#[test]
+fn what_is_pending_for_others_stays() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let delta = updated(&mut engine, &key("a"), put("x"));
+    engine.execute_now(deferred(NodeId(2), &key("a"), &delta));
+    forget(&mut engine, partition("a"), 100);
+    assert_eq!(engine.engine().pending_for(NodeId(2)), 1);
+}
+
+/// A dot of before the drop is in other replicas: were it issued again, one of the two writes would
+/// be taken for seen.
+#[test]
+fn a_key_written_again_is_written_under_another_actor() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let first = updated(&mut engine, &key("a"), add(&["x"]));
+    forget(&mut engine, partition("a"), 100);
+    let second = updated(&mut engine, &key("a"), add(&["y"]));
+    let mut other = MemoryEngine::new(config(2, 2));
+    for delta in [&first, &second] {
+        merged(&mut other, &key("a"), delta);
+    }
+    assert_eq!(elements(&whole(&mut other, &key("a"))), ["x", "y"].map(blob).into());
+    // And with what it wrote before, which others bring back, it goes on.
+    merged(&mut engine, &key("a"), &first);
+    let third = updated(&mut engine, &key("a"), add(&["z"]));
+    merged(&mut other, &key("a"), &third);
+    assert_eq!(elements(&whole(&mut other, &key("a"))), ["x", "y", "z"].map(blob).into());
+}
+
+#[test]
+fn after_a_crash_what_was_dropped_is_gone_and_what_was_written_since_is_there() {
+    let disk = SimDisk::new();
+    let mut engine = Stepped::open(&disk, config(1, 1));
+    engine.give(1, update(&key("a"), put("x")));
+    engine.give(2, update(&key("a"), add(&["old"])));
+    assert!(engine.take());
+    engine.commit();
+    engine.checkpoint();
+    engine.give(3, Command::Forget { partition: partition("a"), limit: 9 });
+    engine.give(4, update(&key("a"), add(&["new"])));
+    assert!(engine.take());
+    engine.commit();
+    for _ in 0..2 {
+        let engine = Stepped::open(&disk, config(1, 2)).engine;
+        let view = engine.read(&key("a"), &Scope::Whole).unwrap();
+        assert_eq!(view.live_tags(), [Tag::ORSET]);
+        assert_eq!(elements(&view.value), [blob("new")].into());
+        assert!(engine.check_trees().unwrap().is_clean());
+        assert_eq!(engine.live_keys(), 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against a replica to which only what came after the drop was ever written.
+    #[test]
+    fn it_is_as_if_the_keys_had_never_been_here(
+        before in prop::collection::vec((0..6_usize, 0..4_u8), 0..30),
+        after in prop::collection::vec((0..6_usize, 0..4_u8), 0..10),
+        limit in 1..4_usize,
+    ) {
+        let operation = |kind| match kind {
+            0 => put("x"),
+            1 => add(&["x", "y"]),
+            2 => count(3),
+            _ => Operation::Orset(OrsetOp::Remove(vec![blob("x")])),
+        };
+        let mut engine = MemoryEngine::new(config(1, 1));
+        let mut source = MemoryEngine::new(config(2, 2));
+        let mut twin = MemoryEngine::new(config(1, 3));
+        for (name, kind) in before {
+            // What the type does not allow is refused.
+            engine.execute_now(update(&key(SHARED[name]), operation(kind)));
+        }
+        for name in SHARED {
+            forget(&mut engine, partition(name), limit);
+        }
+        for (name, kind) in after {
+            let name = key(SHARED[name]);
+            let made = source.execute_now(update(&name, operation(kind)));
+            if let [Answer::Prepared { delta, .. }, _] = made.as_slice() {
+                merged(&mut engine, &name, delta);
+                merged(&mut twin, &name, delta);
+            }
+        }
+        for name in SHARED {
+            prop_assert_eq!(whole(&mut engine, &key(name)), whole(&mut twin, &key(name)));
+        }
+        prop_assert_eq!(roots(&mut engine), roots(&mut twin));
+        prop_assert_eq!(rows(&engine), rows(&twin));
+        prop_assert_eq!(engine.engine().live_keys(), twin.engine().live_keys());
+        prop_assert!(check(&engine).is_clean());
+    }
+}
