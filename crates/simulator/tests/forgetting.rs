@@ -120,6 +120,40 @@ fn a_paused_node_with_a_request_under_way_stops_the_barrier() {
     all_gone(&mut sim, &keys);
 }
 
+/// Its hints are lost, and nothing is compared but for the barrier.
+#[test]
+fn an_owner_that_missed_a_deletion_has_it_before_it_is_forgotten() {
+    let anti_entropy = AntiEntropyConfig::OFF;
+    let mut sim = Sim::new(6, SimOptions { hints_lost: 1_000, anti_entropy, ..options() });
+    let keys = written(&mut sim, &[0, 1, 2], 100);
+    sim.advance(5_000);
+    sim.crash(2);
+    sim.advance(2_000);
+    delete(&mut sim, &[0, 1], &keys);
+    sim.restart(2);
+    sim.advance(600_000);
+    all_gone(&mut sim, &keys);
+}
+
+/// Its holder and its target do not reach one another; all others reach both.
+#[test]
+fn a_hint_that_cannot_be_delivered_stops_the_barrier() {
+    let mut sim = Sim::new(7, SimOptions { nodes: 5, ..options() });
+    sim.crash(0);
+    sim.advance(2_000);
+    let keys = written(&mut sim, &[1, 2, 3, 4], 50);
+    assert!(sim.pending() > 0);
+    sim.cut(0, 3);
+    sim.restart(0);
+    sim.advance(10_000);
+    delete(&mut sim, &[1, 2, 4], &keys);
+    sim.advance(120_000);
+    assert_eq!(agreed(&sim), 0);
+    sim.heal();
+    sim.advance(120_000);
+    all_gone(&mut sim, &keys);
+}
+
 #[test]
 fn a_disk_of_an_earlier_day_brings_nothing_back_that_was_forgotten() {
     for is_entered in [false, true] {

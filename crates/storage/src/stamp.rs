@@ -317,7 +317,7 @@ mod tests {
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             checksum = \"c5b895b9844c8703\"\n"
+             checksum = \"8b5e05c5f4ebd202\"\n"
         );
     }
 
