@@ -208,10 +208,8 @@ impl Sim {
                 hand.doing = Doing::Hiding;
                 self.hide_remnants(node, round);
             }
-            (BarrierTask::Drain | BarrierTask::Hide(_), Some(_)) => {
-                if hand.doing != Doing::Hiding {
-                    hand.doing = drained;
-                }
+            (BarrierTask::Drain | BarrierTask::Hide(_), Some(_)) if hand.doing != Doing::Hiding => {
+                hand.doing = drained;
             }
             _ => {}
         }
