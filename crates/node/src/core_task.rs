@@ -341,7 +341,8 @@ impl Running {
     fn take(&mut self, work: Work) {
         match work {
             Work::Group(group) => self.take_group(group),
-            Work::Single(SingleCall { call, reply }) => {
+            Work::Single(single) => {
+                let SingleCall { call, reply } = *single;
                 let id = self.calls.enter_single(reply);
                 self.step(Event::Call { id, call });
             }

@@ -135,7 +135,7 @@ impl NodeDatastore {
 
     async fn call(&self, index: usize, call: Call) -> Result<Reply, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.offer(index, Work::Single(SingleCall { call, reply }))?;
+        self.offer(index, Work::Single(Box::new(SingleCall { call, reply })))?;
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
 }

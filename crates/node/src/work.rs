@@ -50,7 +50,7 @@ pub(crate) struct MessageBatch {
 #[derive(Debug)]
 pub(crate) enum Work {
     Group(CallGroup),
-    Single(SingleCall),
+    Single(Box<SingleCall>),
     Messages(MessageBatch),
     /// Asks how the loop stands.
     Report(oneshot::Sender<LoopReport>),

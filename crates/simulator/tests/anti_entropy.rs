@@ -67,7 +67,7 @@ fn scenario(seed: u64) -> (SimOptions, Workload) {
         changes: false,
         removals: false,
         name_bytes: *random.pick(&[0, 300]),
-        deadlines: if seed % 2 == 0 { 200 } else { 0 },
+        deadlines: if seed.is_multiple_of(2) { 200 } else { 0 },
     };
     (options, workload)
 }

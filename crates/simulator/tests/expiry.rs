@@ -5,7 +5,7 @@ use simulator::{Sim, SimOptions};
 use values::{Deadline, ExpiryOp, Key, Lifetime, Operation, OrsetOp, RegisterOp, Tag};
 
 fn key() -> Key {
-    Key::new("default", "k").unwrap()
+    Key::new("default", "k").expect("a short key")
 }
 
 fn add(name: &'static str) -> Operation {
@@ -22,12 +22,16 @@ fn persist() -> Operation {
 
 /// The elements that a read at `node` shows.
 fn members(sim: &mut Sim, node: usize) -> Vec<String> {
-    let view = sim.get(node, &key()).unwrap().view;
+    let view = sim.get(node, &key()).expect("the node is up").view;
     let names = view.value.state(Tag::ORSET).map(|state| match state {
         values::State::Orset(set) => set.store.0.keys().cloned().collect(),
         _ => Vec::new(),
     });
-    names.unwrap_or_default().iter().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+    names
+        .unwrap_or_default()
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
 }
 
 /// The schedules that replicas still hold.

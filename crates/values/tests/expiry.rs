@@ -27,7 +27,8 @@ fn count(by: i64) -> Operation {
 fn living(replica: &mut Replica, operation: &Operation, lifetime: Lifetime) -> Delta {
     let view = replica.show(&operation.scope());
     let none = CausalContext::default();
-    let prepared = replica.prepare_living((operation, lifetime), &view, &none).unwrap();
+    let prepared = replica.prepare_living((operation, lifetime), &view, &none);
+    let prepared = prepared.expect("within all limits");
     replica.value.apply(&prepared.delta);
     prepared.delta
 }
@@ -42,7 +43,7 @@ fn members(value: &Value, now_ms: u64) -> Vec<String> {
     match at(value, now_ms).value.state(Tag::ORSET) {
         Some(State::Orset(set)) => {
             let names = set.store.0.keys();
-            names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+            names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
         }
         _ => Vec::new(),
     }

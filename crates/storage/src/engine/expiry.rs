@@ -76,7 +76,6 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// The next key listed at or after `from`, which moves on, if it is due; or that there is none.
-    #[expect(clippy::type_complexity, reason = "a row, and whether it names a key")]
     fn next_due(
         &mut self,
         from: &mut Vec<u8>,
