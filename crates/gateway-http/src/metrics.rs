@@ -134,6 +134,7 @@ fn help(counter: &str) -> &'static str {
         "conflicts" => "Reads of keys with siblings or several types",
         "siblings_many" => "Puts that left more siblings than the soft limit",
         "siblings_refused" => "Puts refused because of too many siblings",
+        "keys_dropped" => "Keys dropped of partitions that this node owns no more",
         "overloaded" => "Calls refused because too many were under way",
         "damaged_records" => "Records found damaged on disk",
         "damaged_log_places" => "Places of the log found damaged at the start",
