@@ -56,7 +56,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let task = CoreTask {
         loop_index: 0,
         clock,
-        ownership: Arc::new(tokio::sync::watch::Sender::new(Arc::clone(&ownership))),
+        ownership: Arc::new(watch::Sender::new(Arc::clone(&ownership))),
         core: Core::new(core_config, ownership),
         engine: engines.remove(0).0,
         outgoing: Outgoing::new(header),
