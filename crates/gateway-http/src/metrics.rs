@@ -232,6 +232,7 @@ mod tests {
             version: "1".into(),
             waiting: None,
             ring_version: 1,
+            handover: wire::HandoverStatus::default(),
             partitions: 1,
             owners: Vec::new(),
             uptime_ms: 0,

@@ -199,6 +199,12 @@ impl Core {
         &self.shared.ownership
     }
 
+    /// Whether a node in reach has all that this core's node knows of the ownership. Of the first core only;
+    /// `true` for any other.
+    pub fn is_ownership_known(&self) -> bool {
+        self.keeper.as_ref().is_none_or(Keeper::is_known)
+    }
+
     /// Whether the link to `node` is up.
     pub fn is_in_reach(&self, node: NodeId) -> bool {
         self.shared.is_in_reach(node)
