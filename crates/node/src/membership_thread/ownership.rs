@@ -27,7 +27,8 @@ impl MembershipTask {
         }
         match work.gossip.own().state() {
             MemberState::Joining if self.is_owner() => {
-                if self.declare(work, Phase::Up).await {
+                let is_up = self.declare(work, Phase::Up).await;
+                if is_up {
                     tracing::info!(name = self.shared.config.name, "this node owns partitions");
                 }
             }
