@@ -306,7 +306,7 @@ impl Core {
                 continue;
             }
             let policy = self.shared.buckets.of_key(key).policy;
-            let owners = self.shared.owners(key, policy.n);
+            let owners = self.shared.owners(self.shared.partition(key), policy.n);
             let place = owners.iter().position(|owner| *owner == self.shared.config.node);
             let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
             let waited_ms = present_ms.saturating_sub(*deadline_ms);
