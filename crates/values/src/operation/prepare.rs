@@ -11,6 +11,7 @@ use super::{Limits, Minted, Prepared, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
     DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
+    empty_collection,
 };
 
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
@@ -415,8 +416,8 @@ pub(super) fn prepare_resolve(
     Ok(Prepared::new(removal(held, &others, dots, stamp)?, changed))
 }
 
-/// The delta that removes what `held` shows of `tags`, also what is due: a context covers it all. A collection is cleared by its context
-/// alone; a map also names the fields whose increments are reset.
+/// The delta that removes what `held` shows of `tags`, also what is due: a context covers it all. A
+/// collection is cleared by its context alone; a map also names the fields whose increments are reset.
 fn removal(held: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<Delta, UpdateError> {
     let mut delta = Delta::default();
     for (&tag, state) in held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
@@ -438,14 +439,8 @@ fn removal(held: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }
-            State::Gset(_) => {
-                Delta::sweeping(tag, State::Gset(Causal { store: DotMap::default(), context }))
-            }
-            State::Orset(_) => {
-                Delta::sweeping(tag, State::Orset(Causal { store: DotMap::default(), context }))
-            }
-            State::Cart(_) => {
-                Delta::sweeping(tag, State::Cart(Causal { store: DotMap::default(), context }))
+            State::Gset(_) | State::Orset(_) | State::Cart(_) => {
+                Delta::sweeping(tag, empty_collection(tag, context))
             }
             State::Map(map) => {
                 let mut part = Causal { store: DotMap::default(), context };
