@@ -5,6 +5,8 @@
 mod backup;
 #[path = "system/bad_start.rs"]
 mod bad_start;
+#[path = "system/cluster_growth.rs"]
+mod cluster_growth;
 #[path = "system/conflicts.rs"]
 mod conflicts;
 #[path = "system/crash.rs"]

@@ -675,6 +675,14 @@ pub(crate) enum ClusterCommand {
         /// 1 to 1000.
         weight: u16,
     },
+    /// Have members as they are now own the partitions: who joined gets its share, who leaves gives it up.
+    ///
+    /// Data moves in the background, while reads and writes go on; `merganser status` shows how far it is.
+    Commit {
+        /// Only say what would move.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
     Merge,
 }

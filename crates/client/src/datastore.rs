@@ -8,7 +8,7 @@ use replication::{
 };
 use storage::ConflictPage;
 use values::Key;
-use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus};
+use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, PlanReport};
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
 /// for tests.
@@ -56,6 +56,14 @@ pub trait Datastore: Send + Sync {
         Err(RequestError::Unsupported(format!(
             "there is no cluster here that {member:?} belongs to"
         )))
+    }
+
+    /// Commits a plan: members as the node that answers knows them are to own the partitions, each its share;
+    /// those that leave or are removed own none. Durable at that node when this returns; the handover goes on
+    /// in the background. With `is_trial` nothing changes. Refused while too many plans are under way.
+    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
+        let _ = is_trial;
+        Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
     }
 
     /// Cuts or restores the links between a member and all others: on development clusters, to see

@@ -346,6 +346,7 @@ impl Datastore for MemoryDatastore {
             version: env!("CARGO_PKG_VERSION").into(),
             waiting: None,
             ring_version: 1,
+            handover: wire::HandoverStatus::default(),
             partitions: 1,
             owners: vec![0],
             uptime_ms: 0,

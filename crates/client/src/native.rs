@@ -28,7 +28,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
     BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterCall,
-    ClusterStatus, HandshakeError, ReplyBody, append_frame, connect_client,
+    ClusterStatus, HandshakeError, PlanReport, ReplyBody, append_frame, connect_client,
 };
 
 use crate::Datastore;
@@ -323,6 +323,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Cluster(_) => ReplyBody::Cluster(Err(error.clone())),
+        CallBody::Commit { .. } => ReplyBody::Commit(Box::new(Err(error.clone()))),
         CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
@@ -417,6 +418,13 @@ impl Datastore for Client {
     async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
         match self.call(CallBody::Cluster(call)).await? {
             ReplyBody::Cluster(done) => done,
+            _ => confused(),
+        }
+    }
+
+    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
+        match self.call(CallBody::Commit { is_trial }).await? {
+            ReplyBody::Commit(report) => *report,
             _ => confused(),
         }
     }

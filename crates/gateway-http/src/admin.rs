@@ -69,6 +69,13 @@ pub(crate) async fn status(
         "uptime_ms": status.uptime_ms,
         "keys": status.keys,
         "ring_version": status.ring_version,
+        "handover": {
+            "partitions_moving": status.handover.partitions_moving,
+            "receiving": status.handover.receiving,
+            "driving": status.handover.driving,
+            "departing": status.handover.departing,
+            "waits_for": status.handover.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
         "compared": {
             "pairs": status.compared.pairs,
             "never": status.compared.never,

@@ -5,14 +5,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use client::{conflict_cursor, parse_conflict_cursor};
-use replication::{Action, ConflictsRequest};
+use replication::ConflictsRequest;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use values::{Operation, Tag};
 
 use crate::address::Target;
 use crate::gateway::{Body, Shared, json_response};
-use crate::headers::{describe, name, presented};
+use crate::headers::describe;
 use crate::json::text;
 use crate::parameters::{Parameters, refused};
 use crate::problem::{Problem, types_with_urls};
@@ -68,9 +68,7 @@ pub(crate) async fn post(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let keep = parse(&body)?;
-    let action = Action::Update(Operation::Resolve(keep));
-    let (context, name) = (presented(&headers)?, name(&headers)?);
-    let answer = gateway.ask(&key, action, asked, context, name).await?;
+    let answer = gateway.update(&key, Operation::Resolve(keep), asked, &headers).await?;
     let mut document = json!({ "kept": keep.to_string(), "changed": answer.changed });
     if answer.partly_observed {
         document["partly_observed"] = true.into();

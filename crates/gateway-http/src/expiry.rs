@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use replication::{Action, Answer};
+use replication::Answer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use values::{Deadline, ExpiryCondition, ExpiryOp, Key, Operation, Scope, Tag};
 
 use crate::address::Target;
 use crate::gateway::{Body, Shared, json_response};
-use crate::headers::{describe, name, presented};
+use crate::headers::describe;
 use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::raw::{missing, note_doubts};
@@ -23,7 +23,7 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None, None).await?;
+    let answer = gateway.read(&key, Scope::Headers, asked).await?;
     if answer.view.live_tags().is_empty() {
         return Err(missing(&answer, Tag::BYTES));
     }
@@ -59,9 +59,8 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let action = Action::Update(Operation::Expiry(parse(&body)?));
-    let (context, name) = (presented(&headers)?, name(&headers)?);
-    let answer = gateway.ask(&key, action, asked, context, name).await?;
+    let operation = Operation::Expiry(parse(&body)?);
+    let answer = gateway.update(&key, operation, asked, &headers).await?;
     Ok(answered(json!({ "changed": answer.changed }), &key, &answer))
 }
 
@@ -74,9 +73,8 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let action = Action::Update(Operation::Expiry(ExpiryOp::Persist));
-    let (context, name) = (presented(&headers)?, name(&headers)?);
-    let answer = gateway.ask(&key, action, asked, context, name).await?;
+    let persist = Operation::Expiry(ExpiryOp::Persist);
+    let answer = gateway.update(&key, persist, asked, &headers).await?;
     Ok(answered(json!({ "changed": answer.changed }), &key, &answer))
 }
 

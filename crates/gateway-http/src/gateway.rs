@@ -5,15 +5,16 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::FromRequest;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{Request as HttpRequest, StatusCode, header};
+use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::Datastore;
 use clock::ContextToken;
 use replication::{Action, Answer, Request, RequestError, RequestName};
 use serde_json::Value;
 use tokio::time::timeout;
-use values::Key;
+use values::{Key, Operation, Scope};
 
+use crate::headers::{name, presented};
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::options::HttpOptions;
@@ -34,6 +35,28 @@ pub(crate) type Shared = axum::extract::State<Arc<Gateway>>;
 impl Gateway {
     pub(crate) fn new(datastore: Arc<dyn Datastore>, options: HttpOptions) -> Self {
         Self { datastore, options, metrics: Metrics::default(), names: Names::default() }
+    }
+
+    /// Reads `key`.
+    pub(crate) async fn read(
+        &self,
+        key: &Key,
+        scope: Scope,
+        asked: Asked,
+    ) -> Result<Answer, Problem> {
+        self.ask(key, Action::Get(scope), asked, None, None).await
+    }
+
+    /// Updates `key`, with the context and under the name that the headers carry.
+    pub(crate) async fn update(
+        &self,
+        key: &Key,
+        operation: Operation,
+        asked: Asked,
+        headers: &HeaderMap,
+    ) -> Result<Answer, Problem> {
+        let (context, name) = (presented(headers)?, name(headers)?);
+        self.ask(key, Action::Update(operation), asked, context, name).await
     }
 
     /// Does one request on `key`.

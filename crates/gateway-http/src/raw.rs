@@ -40,7 +40,7 @@ pub(crate) async fn get(
     };
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let answer = gateway.ask(&key, Action::Get(Scope::Headers), asked, None, None).await?;
+    let answer = gateway.read(&key, Scope::Headers, asked).await?;
     if wants_bytes(&headers) {
         only(&gateway, &key, &answer, bytes_only).await
     } else {
@@ -116,8 +116,8 @@ pub(crate) async fn put(
 ) -> Result<Response, Problem> {
     let asked = parameters.asked_of_write()?;
     parameters.finish()?;
-    let action = Action::Update(Operation::Bytes(BytesOp::Put(value)));
-    let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;
+    let put = Operation::Bytes(BytesOp::Put(value));
+    let answer = gateway.update(&key, put, asked, &headers).await?;
     Ok(written(&answer, answer.raw_tag()))
 }
 

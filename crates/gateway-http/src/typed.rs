@@ -9,7 +9,7 @@ mod shown;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use replication::{Action, Answer};
+use replication::Answer;
 use serde_json::{Value, json};
 use values::{Blob, Key, Operation, Scope, Tag};
 
@@ -18,7 +18,7 @@ pub(crate) use shown::{put_size, put_value};
 
 use crate::address::Target;
 use crate::gateway::{Body, Shared, json_response};
-use crate::headers::{describe, name, presented};
+use crate::headers::describe;
 use crate::json::text;
 use crate::parameters::{Parameters, refused};
 use crate::problem::Problem;
@@ -155,7 +155,7 @@ pub(crate) async fn get(
     let part = Part::parse(kind, &mut parameters)?;
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let answer = gateway.ask(&key, Action::Get(part.scope(tag)), asked, None, None).await?;
+    let answer = gateway.read(&key, part.scope(tag), asked).await?;
     shown_part(kind, &part, &key, &answer)
 }
 
@@ -205,8 +205,7 @@ pub(crate) async fn post(
     let asked = parameters.asked_of_write()?;
     parameters.finish()?;
     let operation = parse(kind, &body)?;
-    let (context, name) = (presented(&headers)?, name(&headers)?);
-    let answer = gateway.ask(&key, Action::Update(operation), asked, context, name).await?;
+    let answer = gateway.update(&key, operation, asked, &headers).await?;
     Ok(updated(kind, &key, &answer))
 }
 
@@ -237,8 +236,8 @@ pub(crate) async fn delete(
 ) -> Result<Response, Problem> {
     let asked = parameters.asked()?;
     parameters.finish()?;
-    let action = Action::Update(Operation::Delete(Some(kind.tag())));
-    let answer = gateway.ask(&key, action, asked, presented(&headers)?, name(&headers)?).await?;
+    let delete = Operation::Delete(Some(kind.tag()));
+    let answer = gateway.update(&key, delete, asked, &headers).await?;
     Ok(written(&answer, kind.tag()))
 }
 

@@ -141,6 +141,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Comparisons(_) => ReplyBody::Comparisons(Err(error())),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Cluster(_) => ReplyBody::Cluster(Err(error())),
+        ReplyBody::Commit(_) => ReplyBody::Commit(Box::new(Err(error()))),
         ReplyBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
@@ -200,6 +201,9 @@ async fn answer(
         CallBody::Comparisons => ReplyBody::Comparisons(datastore.comparisons().await),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Cluster(call) => ReplyBody::Cluster(datastore.cluster(call).await),
+        CallBody::Commit { is_trial } => {
+            ReplyBody::Commit(Box::new(datastore.commit(is_trial).await))
+        }
         CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)

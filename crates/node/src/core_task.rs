@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use clock::NodeId;
 use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
+use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::calls::{Calls, Kind};
@@ -77,6 +78,8 @@ pub(crate) struct CoreTask {
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
     /// Told whether the disk takes what the loop writes.
     pub(crate) health: Arc<Health>,
+    /// Told who owns partitions; by the first loop.
+    pub(crate) ownership: Arc<watch::Sender<Arc<Ownership>>>,
     /// Places of the log that the start found damaged, told by one loop.
     pub(crate) log_damage: u64,
     /// How long a request may have waited in the queue, in milliseconds.
@@ -114,6 +117,8 @@ struct Running {
     probe_at: Option<Instant>,
     /// Why the disk refuses writes or checkpoints, as it was told last.
     trouble: Option<StorageError>,
+    /// Who owns partitions, as it was told last.
+    told: Arc<Ownership>,
     /// When some of the hash trees are counted anew.
     recount_at: Instant,
     /// When what is due is removed.
@@ -142,6 +147,7 @@ impl Running {
     fn new(task: CoreTask) -> Self {
         let now = task.clock.now();
         Self {
+            told: Arc::clone(task.core.ownership()),
             task,
             calls: Calls::default(),
             gatherings: Gatherings::default(),
@@ -222,6 +228,7 @@ impl Running {
         self.expire();
         self.probe_disk();
         self.watch_disk();
+        self.tell_ownership();
         self.task.outgoing.flush();
         if let Some(batch) = self.task.engine.take_batch() {
             // Dead rows come from clearing, large collections from adding: both are writes.
@@ -270,6 +277,15 @@ impl Running {
         if *self.probe_at.get_or_insert(now + PROBE_PAUSE) <= now {
             self.task.engine.probe();
             self.probe_at = Some(now + PROBE_PAUSE);
+        }
+    }
+
+    /// Tells the node's other tasks who owns partitions, once that changed.
+    fn tell_ownership(&mut self) {
+        let ownership = self.task.core.ownership();
+        if self.task.loop_index == 0 && !Arc::ptr_eq(ownership, &self.told) {
+            self.told = Arc::clone(ownership);
+            self.task.ownership.send_replace(Arc::clone(ownership));
         }
     }
 
@@ -580,6 +596,8 @@ impl Running {
             pending: self.task.links.keys().map(|&node| (node, pending(node))).collect(),
             compared: self.task.core.compared(self.now),
             counters,
+            transfers: self.task.core.transfers(),
+            is_ownership_known: self.task.core.is_ownership_known(),
         }
     }
 }

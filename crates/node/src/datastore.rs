@@ -11,21 +11,22 @@ use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
-    Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError, ScanPage,
-    ScanRequest,
+    Explanation, OwnershipCall, OwnershipReply, RepairProgress, RepairRequest, Reply, Request,
+    RequestError, ScanPage, ScanRequest,
 };
-use ring::Ring;
+use ring::Ownership;
 use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use values::Key;
-use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, MemberStatus};
+use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, MemberStatus, PlanReport};
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::config::NodeConfig;
 use crate::members::Notice;
+use crate::plans;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
@@ -251,8 +252,15 @@ impl Datastore for NodeDatastore {
         counters.extend(shared.places.counters().map(|(name, count)| (name.into(), count)));
 
         let (config, view) = (&shared.config, shared.members.view());
-        let ring = view.ring.as_deref();
-        let loads: BTreeMap<_, _> = ring.map(Ring::loads).unwrap_or_default().into_iter().collect();
+        let ownership = shared.ownership();
+        let is_known = ownership.target().id().version > 0;
+        let partitions = ownership.partition_count().iter().filter(|_| is_known);
+        let first_owners: Vec<NodeId> =
+            partitions.map(|partition| ownership.present(partition).owner(partition)).collect();
+        let mut loads: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for &node in &first_owners {
+            *loads.entry(node).or_default() += 1;
+        }
         let mut members = self.members().await?;
         // An owner that gossip has not told of yet is shown without what only it says.
         let heard: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
@@ -263,25 +271,25 @@ impl Datastore for NodeDatastore {
             let link = links.get(&node);
             member.connected = node == config.node() || link.is_some_and(|link| link.is_up());
             member.cut = self.is_cut(&member.name);
-            let load = loads.get(&node).copied().unwrap_or(0);
-            member.partitions = u32::try_from(load).unwrap_or(u32::MAX);
+            member.partitions = loads.get(&node).copied().unwrap_or(0);
             member.pending =
                 reports.iter().map(|report| report.pending.get(&node).unwrap_or(&0)).sum();
         }
         members.sort_by_key(|member| member.node);
-        let owners = ring.into_iter().flat_map(|ring| {
-            ring.partition_count().iter().map(|partition| {
-                let owner = ring.owner(partition);
-                let index = members.iter().position(|member| member.node == owner);
-                u16::try_from(index.expect("owners were added")).expect("members are few")
-            })
+        let owners = first_owners.into_iter().map(|owner| {
+            let index = members.iter().position(|member| member.node == owner);
+            u16::try_from(index.expect("owners were added")).expect("members are few")
         });
         Ok(ClusterStatus {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             waiting: view.waiting.clone(),
-            ring_version: ring.map_or(0, Ring::version),
+            ring_version: ownership.target().id().version,
+            handover: plans::handover(
+                &ownership,
+                reports.iter().flat_map(|report| &report.transfers),
+            ),
             partitions: config.partitions.get(),
             owners: owners.collect(),
             uptime_ms: shared.clock.monotonic_ms(),
@@ -324,6 +332,38 @@ impl Datastore for NodeDatastore {
         };
         let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
         timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
+    }
+
+    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
+        let (config, ownership) = (&self.shared.config, self.shared.ownership());
+        if let Some(refusal) = self.shared.members.refusal() {
+            return Err(refusal);
+        }
+        let members = self.members().await?;
+        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
+        let change = plans::change(&ownership, &members)?;
+        let mut report = PlanReport {
+            version: ownership.target().id().version,
+            is_changed: false,
+            moves: Vec::new(),
+            known: 0,
+            members: 0,
+        };
+        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
+        (report.is_changed, report.version) = (true, plan.id().version);
+        let mut after = Ownership::clone(&ownership);
+        after.add_plan(plan);
+        report.moves = plans::moves(&after, config.default_policy.n, &names);
+        if is_trial {
+            return Ok(report);
+        }
+        // The first loop keeps the ownership.
+        match self.call(0, Call::Ownership(OwnershipCall::Commit(change))).await? {
+            Reply::Ownership(OwnershipReply::Committed { plan, known, members, .. }) => {
+                Ok(PlanReport { version: plan.version, known, members, ..report })
+            }
+            _ => Err(unexpected()),
+        }
     }
 
     async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {

@@ -36,6 +36,7 @@ mod membership_thread;
 mod node;
 pub mod offline;
 mod places;
+mod plans;
 mod recovery;
 mod ring_value;
 mod routing;

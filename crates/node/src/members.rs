@@ -66,6 +66,8 @@ pub(crate) enum Notice {
     Seed { address: String, error: Option<String> },
     /// An administrator orders something that is this node's to do.
     Order { call: ClusterCall, reply: oneshot::Sender<Result<(), RequestError>> },
+    /// Nothing is left here that another must have before this node goes.
+    Emptied,
     /// Somebody asks how all members stand: what only membership knows of each.
     Report(oneshot::Sender<Vec<MemberStatus>>),
 }

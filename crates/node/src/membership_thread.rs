@@ -7,6 +7,7 @@
 
 mod log;
 mod orders;
+mod ownership;
 mod view;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,7 @@ impl MembershipTask {
                         let mut effects = Vec::new();
                         let random = random_u64();
                         work.gossip.step(now_ms(), Event::Tick { random }, &mut effects);
+                        self.follow_ownership(&mut work).await;
                         self.perform(&mut work, effects, None).await;
                     }
                     // `shared` has a sender.
@@ -134,6 +136,7 @@ impl MembershipTask {
                 let result = self.order(work, now_ms, &call, &mut effects);
                 done = Some((reply, result));
             }
+            Notice::Emptied => self.leave(work).await,
             // Whoever asked may have left.
             Notice::Report(reply) => drop(reply.send(self.report(work, now_ms))),
         }
@@ -182,7 +185,6 @@ impl MembershipTask {
                 }
             }
         }
-        self.leave_if_idle(work).await;
         self.refresh(work);
     }
 

@@ -104,6 +104,11 @@ impl Node {
             incarnation: view.incarnation,
             partitions: config.partitions.get(),
         };
+        let ownership = Ownership::new(match &view.ring {
+            Some(ring) => Ring::clone(ring),
+            // It refuses requests until it knows the ring; its own loses against any.
+            None => provisional_ring(&config),
+        });
         let (members, notices) = Members::new(view);
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
@@ -121,6 +126,7 @@ impl Node {
             clock: NodeClock::start(),
             routes: Routes::new(handles, owners),
             members,
+            ownership: Arc::new(watch::Sender::new(Arc::new(ownership))),
             serving: watch::Sender::new(false),
             links: watch::Sender::new(Arc::new(LinkMap::new())),
             links_changed: watch::Sender::new(0),
@@ -162,11 +168,6 @@ impl Node {
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
-        // A node that does not know the ring yet refuses requests until it does; its own loses against any.
-        let ring = match &shared.members.view().ring {
-            Some(ring) => Ring::clone(ring),
-            None => provisional_ring(config),
-        };
         let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
         // All of the log is replayed here, before anything is served.
         let recovered = recover(directory, owners, |loop_index| EngineConfig {
@@ -208,8 +209,10 @@ impl Node {
                 None => {
                     let notes = engine.notes()?;
                     let kept = kept_ownership(&notes)?;
-                    let ownership = kept.unwrap_or_else(|| Ownership::new(ring.clone()));
-                    noted.insert((PolicyTable::of_notes(&notes), Arc::new(ownership)))
+                    if let Some(kept) = kept {
+                        shared.ownership.send_replace(Arc::new(kept));
+                    }
+                    noted.insert((PolicyTable::of_notes(&notes), shared.ownership()))
                 }
             };
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
@@ -231,6 +234,7 @@ impl Node {
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
                 health: Arc::clone(&shared.health),
+                ownership: Arc::clone(&shared.ownership),
                 log_damage: if loop_index == 0 { damage } else { 0 },
                 work,
                 urgent,

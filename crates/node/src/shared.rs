@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clock::{ClusterSecret, NodeId};
+use ring::Ownership;
 use tokio::sync::watch;
 use wire::Identity;
 
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) clock: NodeClock,
     pub(crate) routes: Routes,
     pub(crate) members: Members,
+    /// Who owns partitions, as the node knows it; of version 0 before it knows.
+    pub(crate) ownership: Arc<watch::Sender<Arc<Ownership>>>,
     /// Whether the node serves.
     pub(crate) serving: watch::Sender<bool>,
     /// A link for each other member. Replaced when members come or go.
@@ -72,6 +75,11 @@ impl Shared {
     /// All links.
     pub(crate) fn links(&self) -> Arc<LinkMap> {
         Arc::clone(&self.links.borrow())
+    }
+
+    /// Who owns partitions now.
+    pub(crate) fn ownership(&self) -> Arc<Ownership> {
+        Arc::clone(&self.ownership.borrow())
     }
 
     /// Who this node is.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clock::NodeId;
 use membership::Incarnation;
 use replication::{
-    Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
+    Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError, Transfer,
 };
 use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
@@ -101,6 +101,9 @@ pub(crate) struct LoopReport {
     /// How long ago the loop's partitions were found equal with other owners.
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
+    pub(crate) transfers: Vec<Transfer>,
+    /// Whether a node in reach has all that this loop has to tell of who owns partitions.
+    pub(crate) is_ownership_known: bool,
 }
 
 /// Starts something in a loop; runs within its `LocalSet`.

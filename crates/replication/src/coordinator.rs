@@ -13,7 +13,7 @@ mod update;
 use std::sync::Arc;
 
 use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp, TokenClaims};
-use ring::Sequence;
+use ring::{Partition, Ring, Sequence};
 use values::{Blob, Key, Lifetime, Limits, Tag, View};
 
 pub(crate) use self::{
@@ -115,6 +115,7 @@ pub(crate) struct Terms {
     pub(crate) slot: Slot,
     pub(crate) origin: Origin,
     pub(crate) key: Key,
+    pub(crate) partition: Partition,
     level: Level,
     pub(crate) quorum: Quorum,
     /// The tenure by which answers count.
@@ -147,11 +148,12 @@ impl Terms {
     /// Checks a request's level and token. Nothing was done on an error.
     pub(crate) fn of(
         request: &Request,
+        partition: Partition,
         slot: Slot,
         origin: Origin,
         turn: &mut Turn<'_>,
     ) -> Result<Self, RequestError> {
-        let quorum = quorum(&request.key, request.level, turn.shared)?;
+        let quorum = quorum(request, partition, turn.shared)?;
         let mut observed = CausalContext::default();
         if let Some(claims) = request.claims(&turn.shared.config.secret)? {
             turn.shared.clock.observe(claims.time);
@@ -170,6 +172,7 @@ impl Terms {
             slot,
             origin,
             key: request.key.clone(),
+            partition,
             level: request.level,
             quorum,
             sequence: Sequence::default(),
@@ -193,19 +196,20 @@ impl Terms {
     /// Takes note of who owns the key now. Returns whether it is by another tenure than before.
     pub(crate) fn reroute(&mut self, turn: &Turn<'_>) -> bool {
         let shared = &*turn.shared;
-        let partition = shared.partition(&self.key);
+        let partition = self.partition;
         let sequence = shared.ownership.sequence(partition);
         if self.sequence == sequence {
             return false;
         }
         self.sequence = sequence;
         // The level was found good before, and so it is in a cluster of another size.
-        self.quorum = quorum(&self.key, self.level, shared).unwrap_or(self.quorum);
-        self.owners = shared.owners(&self.key, self.quorum.n);
+        let policy = shared.buckets.of_key(&self.key).policy;
+        let resolve = |ring: &Ring| Quorum::resolve(policy, self.level, ring.members().len());
+        self.quorum = resolve(shared.ownership.present(partition)).unwrap_or(self.quorum);
+        self.owners = shared.owners(partition, self.quorum.n);
         (self.beside, self.beside_w) = (Vec::new(), 0);
         if let Some(ring) = shared.ownership.beside(partition) {
-            let policy = shared.buckets.of_key(&self.key).policy;
-            let beside = Quorum::resolve(policy, self.level, ring.members().len());
+            let beside = resolve(ring);
             let Quorum { n, w, .. } = beside.unwrap_or(self.quorum);
             self.beside = ring.owners(partition, usize::from(n)).collect();
             self.beside_w = w;
@@ -267,10 +271,15 @@ impl Terms {
     }
 }
 
-/// The quorum of a request of `level` on `key`.
-pub(crate) fn quorum(key: &Key, level: Level, shared: &Shared) -> Result<Quorum, RequestError> {
-    let policy = shared.buckets.of_key(key).policy;
-    Quorum::resolve(policy, level, shared.present(key).members().len())
+/// The quorum of `request`, whose key is in `partition`.
+pub(crate) fn quorum(
+    request: &Request,
+    partition: Partition,
+    shared: &Shared,
+) -> Result<Quorum, RequestError> {
+    let policy = shared.buckets.of_key(&request.key).policy;
+    let ring = shared.ownership.present(partition);
+    Quorum::resolve(policy, request.level, ring.members().len())
 }
 
 /// When a request of `timeout_ms` that begins now must end.

@@ -202,6 +202,12 @@ impl Core {
         &self.shared.ownership
     }
 
+    /// Whether a node in reach has all that this core's node knows of the ownership. Of the first core only;
+    /// `true` for any other.
+    pub fn is_ownership_known(&self) -> bool {
+        self.keeper.as_ref().is_none_or(Keeper::is_known)
+    }
+
     /// Whether the link to `node` is up.
     pub fn is_in_reach(&self, node: NodeId) -> bool {
         self.shared.is_in_reach(node)
@@ -303,7 +309,7 @@ impl Core {
                 continue;
             }
             let policy = self.shared.buckets.of_key(key).policy;
-            let owners = self.shared.owners(key, policy.n);
+            let owners = self.shared.owners(self.shared.partition(key), policy.n);
             let place = owners.iter().position(|owner| *owner == self.shared.config.node);
             let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
             let waited_ms = present_ms.saturating_sub(*deadline_ms);

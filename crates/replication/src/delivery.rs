@@ -152,7 +152,9 @@ impl Delivery {
         let budget_ms = turn.shared.config.timeout_ms.saturating_add(slow_ms);
         let is_up = turn.shared.links.contains(&owner);
         let (page, strange): (Vec<Pending>, Vec<Pending>) =
-            page.into_iter().partition(|pending| turn.shared.is_holder(owner, &pending.key));
+            page.into_iter().partition(|Pending { key, .. }| {
+                turn.shared.is_holder(owner, key, turn.shared.partition(key))
+            });
         for pending in strange {
             self.redirects.begin(owner, pending, turn);
             self.lane(owner).found_any = true;

@@ -298,7 +298,10 @@ impl Handover {
         {
             self.departures.remove(&partition);
         }
-        self.go_on(partition, turn);
+        // A disk that fails at once would be asked for ever: it is asked again when it is time.
+        if !matches!(answer, Answer::Failed(_)) {
+            self.go_on(partition, turn);
+        }
     }
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {

@@ -131,6 +131,13 @@ impl Keeper {
         self.storing.is_some() || self.commits.iter().any(|commit| commit.client.is_some())
     }
 
+    /// Whether every node in reach, and at least one, has all that is known here.
+    pub(crate) fn is_known(&self) -> bool {
+        self.storing.is_none()
+            && *self.ownership == self.learnt
+            && (self.ownership.is_first() || self.peers.have_all())
+    }
+
     /// Takes a client's call.
     pub(crate) fn call(&mut self, id: CallId, call: OwnershipCall, turn: &mut Turn<'_>) {
         let OwnershipCall::Commit(change) = call;

@@ -118,8 +118,11 @@ fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
         Body::Hint { owner, .. } => *owner == turn.me(),
         _ => false,
     };
-    let is_stranger =
-        || is_merged && tenure.sequence >= sequence && !turn.shared.is_holder(turn.me(), key);
+    let is_stranger = || {
+        is_merged
+            && tenure.sequence >= sequence
+            && !turn.shared.is_holder(turn.me(), key, partition)
+    };
     (is_past || is_stranger()).then_some(Body::Moved { partition, tenure })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{HybridClock, NodeId, Stamp};
-use ring::{Ownership, Partition, Ring, Sequence, Token};
+use ring::{Ownership, Partition, Sequence, Token};
 use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
@@ -195,25 +195,19 @@ impl Shared {
         node == self.config.node || self.links.contains(&node)
     }
 
+    /// Costs an MD5.
     pub(crate) fn partition(&self, key: &Key) -> Partition {
         self.ownership.partition(Token::of(key.bucket(), key.key()))
     }
 
-    /// The ring by which `key` is read.
-    pub(crate) fn present(&self, key: &Key) -> &Ring {
-        self.ownership.present(self.partition(key))
-    }
-
-    /// The first `n` nodes of the preference list of `key`: those that are read.
-    pub(crate) fn owners(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        let partition = self.partition(key);
+    /// The first `n` nodes of the preference list of a partition: those that are read.
+    pub(crate) fn owners(&self, partition: Partition, n: u8) -> Vec<NodeId> {
         self.ownership.present(partition).owners(partition, usize::from(n)).collect()
     }
 
-    /// All nodes in the order in which they would serve `key`; last those that only a handover
-    /// brings in.
-    pub(crate) fn preference_list(&self, key: &Key) -> Vec<NodeId> {
-        let partition = self.partition(key);
+    /// All nodes in the order in which they would serve a partition's keys; last those that only a
+    /// handover brings in.
+    pub(crate) fn preference_list(&self, partition: Partition) -> Vec<NodeId> {
         let mut list = self.ownership.present(partition).preference_list(partition);
         if let Some(beside) = self.ownership.beside(partition) {
             let more = beside.preference_list(partition);
@@ -229,20 +223,20 @@ impl Shared {
         self.is_among_owners(self.partition(key), usize::from(n))
     }
 
-    /// Whether `node` is an owner of `key`, by whichever plan, or is to be one.
-    pub(crate) fn is_holder(&self, node: NodeId, key: &Key) -> bool {
-        let (partition, n) = (self.partition(key), self.buckets.of_key(key).policy.n);
+    /// Whether `node` is an owner of `key`, which is in `partition`, by whichever plan, or is to be
+    /// one.
+    pub(crate) fn is_holder(&self, node: NodeId, key: &Key, partition: Partition) -> bool {
+        let n = self.buckets.of_key(key).policy.n;
         let ownership = &self.ownership;
         let rings = [Some(ownership.present(partition)), ownership.beside(partition)];
         let mut rings = rings.into_iter().chain([ownership.coming(partition)]).flatten();
         rings.any(|ring| ring.is_owner(partition, usize::from(n), node))
     }
 
-    /// Takes note that `key` is written to here, which this node may not own: then it is to be brought
-    /// to its owners, and dropped.
-    pub(crate) fn note_stray(&mut self, key: &Key) {
-        if !self.is_holder(self.config.node, key) {
-            let partition = self.partition(key);
+    /// Takes note that `key`, which is in `partition`, is written to here. If this node does not own
+    /// it, it is to be brought to its owners, and dropped.
+    pub(crate) fn note_stray(&mut self, key: &Key, partition: Partition) {
+        if !self.is_holder(self.config.node, key, partition) {
             self.strayed.push(partition);
         }
     }

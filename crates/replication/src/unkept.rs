@@ -74,7 +74,8 @@ impl Unkept {
             let (key, delta) = (entry.key.clone(), entry.delta.clone());
             let durability = turn.durability(&key);
             if entry.owner == me {
-                turn.shared.note_stray(&key);
+                let partition = turn.shared.partition(&key);
+                turn.shared.note_stray(&key, partition);
             }
             let command = if entry.owner == me {
                 Command::Merge { key, delta, show: None, durability }

@@ -14,7 +14,8 @@
 //! ([`View::expire`]). That is judged last, of what several replicas show together: one of them may
 //! know that the schedule was taken back. So it is with removing for good: what is due goes by a delta
 //! made of what enough replicas show ([`ExpiryOp::Sweep`]), which takes the schedule back too. Until
-//! then every other write goes on beside what is due, and leaves both alone.
+//! then other writes go on beside what is due, and leave both alone; but a removal of all that a key
+//! holds of a type, which has observed it, takes what is due of it too.
 //!
 //! Laws: `tests/laws.rs`. Source: design.md, Expiry; the map from dots to a lattice is `DotFun` of
 //! Almeida, Shoker, Baquero (2018), §7.

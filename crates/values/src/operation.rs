@@ -615,9 +615,9 @@ impl Operation {
             Self::Cart(op) => prepare_cart(op, view, dots, limits),
             Self::Map(op) => prepare_map(op, view, held, dots, stamp),
             Self::Delete(only) => {
-                prepare_delete(|tag| only.is_none_or(|only| only == tag), view, dots, stamp)
+                prepare_delete(|tag| only.is_none_or(|only| only == tag), (view, held), dots, stamp)
             }
-            Self::Resolve(keep) => prepare_resolve(*keep, view, dots, stamp),
+            Self::Resolve(keep) => prepare_resolve(*keep, (view, held), dots, stamp),
             Self::Expiry(op) => prepare_expiry(op, view, dots, stamp, limits),
         }
     }

@@ -144,13 +144,34 @@ fn a_write_and_a_removal_of_a_register_that_a_schedule_saw_are_told_apart() {
 fn what_a_deadline_may_cover_is_bounded_and_a_deadline_is_one_that_there_is() {
     let mut a = Replica::new(0);
     let none = CausalContext::default();
-    for number in 0..3_000_u32 {
-        let field = format!("{number:0>100}").into();
+    for number in 0..300_u32 {
+        let field = format!("{number:0>1000}").into();
         a.update(&Operation::Map(MapOp::Increment { field, by: 1 }));
     }
     let refused = a.put(&ends(5_000), &none).map(|prepared| prepared.changed);
-    let (bytes, limit) = (3_000 * 164, 256 << 10);
+    let (bytes, limit) = (300 * 1_064, 256 << 10);
     assert_eq!(refused, Err(UpdateError::ScheduleTooLong { bytes, limit }));
     let refused = a.put(&ends(u64::MAX), &none).map(|prepared| prepared.changed);
     assert_eq!(refused, Err(UpdateError::DeadlineTooFar));
+}
+
+/// A sweep that leaves nothing to be seen here leaves the deadline of what was added elsewhere.
+#[test]
+fn a_sweep_takes_back_only_the_schedules_that_are_due() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let first = a.update(&add("first"));
+    b.value.apply(&first);
+    let early = a.update(&ends(2_000));
+    let late = b.update(&ends(9_000));
+    let added = b.update(&add("added"));
+    a.value.apply(&late);
+    a.wall_ms = 3_000;
+    let swept = a.update(&Operation::Expiry(ExpiryOp::Sweep));
+    for delta in [&early, &swept] {
+        b.value.apply(delta);
+    }
+    a.value.apply(&added);
+    assert_eq!(a.value, b.value);
+    assert_eq!(members(&a.value, 8_999), ["added"]);
+    assert_eq!(members(&a.value, 9_000), [] as [&str; 0]);
 }

@@ -45,6 +45,11 @@ pub enum CallBody {
     Status,
     /// To change who belongs to the cluster.
     Cluster(ClusterCall),
+    /// To commit a plan: members as they are now are to own the partitions.
+    Commit {
+        /// Only says what it would change.
+        is_trial: bool,
+    },
     /// About the node's backup.
     Backup(BackupCall),
     /// Cuts or restores the links between the named member and all others (development clusters
@@ -129,6 +134,8 @@ pub enum ReplyBody {
     Status(Box<Result<ClusterStatus, RequestError>>),
     /// An order about a member is followed.
     Cluster(Result<(), RequestError>),
+    /// What a committed plan changes.
+    Commit(Box<Result<PlanReport, RequestError>>),
     /// How far the node's backup is.
     Backup(Box<Result<BackupProgress, RequestError>>),
     /// Links are cut or restored.
@@ -146,8 +153,10 @@ pub struct ClusterStatus {
     pub version: String,
     /// Why the node does not serve, if it does not: it waits for its cluster, or is no member any more.
     pub waiting: Option<String>,
-    /// Version of its ring.
+    /// Version of the plan by which partitions are to be owned.
     pub ring_version: u64,
+    /// How far partitions have followed it.
+    pub handover: HandoverStatus,
     /// Number of partitions, Q.
     pub partitions: u32,
     /// Owner of every partition, as an index into `members`.
@@ -168,6 +177,48 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// Counters since the start, by name: `requests_total` and the like.
     pub counters: Vec<(String, u64)>,
+}
+
+/// How far partitions have followed the plan, as the answering node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoverStatus {
+    /// Partitions of the cluster that are not owned as the plan says yet.
+    pub partitions_moving: u32,
+    /// Of them, those that the answering node is being sent.
+    pub receiving: u32,
+    /// Those that it takes from stage to stage.
+    pub driving: u32,
+    /// Those that it does not own any more and holds a copy of.
+    pub departing: u32,
+    /// For whom it waits with any of them, ascending.
+    pub waits_for: Vec<NodeId>,
+}
+
+/// What a plan changes, committed or tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The plan's version; if there was nothing to change, that of the plan there is.
+    pub version: u64,
+    /// Whether there was anything to change.
+    pub is_changed: bool,
+    /// What members get and give up until all partitions follow the plan, in order of id. Counted for the
+    /// n of the default policy.
+    pub moves: Vec<MemberMoves>,
+    /// Nodes that have the plan on disk, the answering one included; 0 for a trial.
+    pub known: u16,
+    /// Nodes there are in it and the plans before it; 0 for a trial.
+    pub members: u16,
+}
+
+/// Copies of partitions that one member gets and gives up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberMoves {
+    /// Its name.
+    pub name: String,
+    /// Copies that it gets.
+    pub gets: u32,
+    /// Copies that it gives up.
+    pub gives: u32,
 }
 
 /// How one member looks from the answering node.
@@ -197,7 +248,7 @@ pub struct MemberStatus {
     pub connected: bool,
     /// Whether its links are cut on purpose (development clusters only).
     pub cut: bool,
-    /// Partitions that it owns.
+    /// Partitions of which it is the first owner.
     pub partitions: u32,
     /// Keys with deltas that wait for it in the answering node's outbox.
     pub pending: u64,

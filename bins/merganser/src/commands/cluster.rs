@@ -10,7 +10,7 @@ use membership::Liveness;
 use replication::{ComparisonSummary, RequestError, summarize};
 use serde_json::json;
 use values::Key;
-use wire::{ClusterCall, ClusterStatus, MemberStatus};
+use wire::{ClusterCall, ClusterStatus, HandoverStatus, MemberStatus, PlanReport};
 
 use crate::options::{ClusterCommand, LinksCommand};
 use crate::output::{Printer, table, text_bytes};
@@ -109,6 +109,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
     let status = datastore.status().await?;
     let json = json!({
         "cluster": status.cluster, "node": status.node, "version": status.version,
+        "ring_version": status.ring_version, "handover": handover_json(&status.handover),
         "waiting": status.waiting, "uptime_ms": status.uptime_ms, "keys": status.keys,
         "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
             "oldest_ms": status.compared.oldest_ms },
@@ -136,7 +137,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         });
         let headers = ["member", "address", "state", "link", "partitions", "waiting for it"];
         format!(
-            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}",
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}{}",
             status.cluster,
             status.node,
             status.keys,
@@ -144,6 +145,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
             status.version,
             waiting(&status),
             table(headers, rows.collect()),
+            handover(&status),
             compared(&status.compared)
         )
     });
@@ -187,6 +189,7 @@ pub(crate) async fn cluster(
 ) -> Result<ExitCode> {
     let (call, done) = match command {
         ClusterCommand::Members => return members(printer, datastore).await,
+        ClusterCommand::Commit { dry_run } => return commit(printer, datastore, dry_run).await,
         ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
         ClusterCommand::Join { member } => {
             let done = format!("{member} is up");
@@ -209,6 +212,72 @@ pub(crate) async fn cluster(
     printer
         .show(&json!({ "done": done }), || format!("{done}; the others come to know it by gossip"));
     Ok(ExitCode::SUCCESS)
+}
+
+async fn commit(printer: &Printer, datastore: &dyn Datastore, is_trial: bool) -> Result<ExitCode> {
+    let report = datastore.commit(is_trial).await?;
+    let moves = report.moves.iter();
+    let moves = moves.map(|m| json!({ "name": m.name, "gets": m.gets, "gives": m.gives }));
+    let json = json!({
+        "version": report.version, "changed": report.is_changed, "dry_run": is_trial,
+        "moves": moves.collect::<Vec<_>>(), "known": report.known, "members": report.members,
+    });
+    printer.show(&json, || committed(&report, is_trial));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn committed(report: &PlanReport, is_trial: bool) -> String {
+    let PlanReport { version, is_changed, moves, known, members } = report;
+    if !is_changed {
+        return format!(
+            "nothing to do: members, weights and zones are those of plan {version} already"
+        );
+    }
+    let copies: u32 = moves.iter().map(|m| m.gets).sum();
+    let rows = moves.iter().map(|m| [m.name.clone(), m.gets.to_string(), m.gives.to_string()]);
+    let done = if is_trial {
+        format!("plan {version} would move {copies} copies of partitions; nothing was changed")
+    } else {
+        format!(
+            "plan {version} is committed, and on the disks of {known} of {members} nodes; {copies} copies of \
+             partitions move: `merganser status` shows how far it is"
+        )
+    };
+    if moves.is_empty() {
+        return done;
+    }
+    format!("{done}\n{}", table(["member", "gets", "gives up"], rows.collect()))
+}
+
+fn handover_json(handover: &HandoverStatus) -> serde_json::Value {
+    json!({
+        "partitions_moving": handover.partitions_moving, "receiving": handover.receiving,
+        "driving": handover.driving, "departing": handover.departing,
+        "waits_for": handover.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// A line that says how far partitions have followed the plan, unless they have.
+fn handover(status: &ClusterStatus) -> String {
+    let HandoverStatus { partitions_moving, receiving, driving, departing, waits_for } =
+        &status.handover;
+    if (*partitions_moving, *departing) == (0, 0) {
+        return String::new();
+    }
+    let mut line = format!(
+        "{partitions_moving} of {} partitions do not follow plan {} yet; this node receives {receiving}, takes \
+         {driving} from stage to stage, gives up {departing}",
+        status.partitions, status.ring_version
+    );
+    if !waits_for.is_empty() {
+        let name = |node: &NodeId| {
+            let member = status.members.iter().find(|member| member.node == *node);
+            member.map_or_else(|| node.to_string(), |member| member.name.clone())
+        };
+        let names: Vec<String> = waits_for.iter().map(name).collect();
+        line += &format!("; it waits for {}", names.join(", "));
+    }
+    line + "\n"
 }
 
 async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCode> {

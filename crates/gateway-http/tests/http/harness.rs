@@ -157,6 +157,7 @@ impl Datastore for Scripted {
             version: "0.1.0".into(),
             waiting: None,
             ring_version: 7,
+            handover: wire::HandoverStatus::default(),
             partitions: 4,
             owners: vec![0, 1, 0, 1],
             uptime_ms: 65_000,

@@ -52,10 +52,12 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let clock = NodeClock::start();
     let incarnation = membership::Incarnation { generation: 1, nonce: 1 };
     let header = HeaderBase { sender: node, incarnation };
+    let ownership = Arc::new(Ownership::new(ring));
     let task = CoreTask {
         loop_index: 0,
         clock,
-        core: Core::new(core_config, Arc::new(Ownership::new(ring))),
+        ownership: Arc::new(watch::Sender::new(Arc::clone(&ownership))),
+        core: Core::new(core_config, ownership),
         engine: engines.remove(0).0,
         outgoing: Outgoing::new(header),
         links: Arc::default(),

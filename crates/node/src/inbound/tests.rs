@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
 use membership::Incarnation;
 use replication::{Body, Request, RequestId};
-use ring::Sequence;
+use ring::{Ownership, Ring, Sequence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -52,7 +52,9 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         ring: None,
         waiting: None,
     };
+    let ring = Ring::new(0, vec![config.node().into()], vec![0]).unwrap();
     let shared = Shared {
+        ownership: Arc::new(watch::Sender::new(Arc::new(Ownership::new(ring)))),
         first_identity: Identity {
             cluster: config.cluster.clone(),
             node: config.node(),

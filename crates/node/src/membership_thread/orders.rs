@@ -1,11 +1,9 @@
 //! What administrators order of this node, and what they are shown.
 
-use std::sync::Arc;
-
 use clock::NodeId;
-use membership::{About, Command, Effect, MemberState, Phase};
+use membership::{About, Command, Effect, Phase};
 use replication::RequestError;
-use ring::{Ring, Weight};
+use ring::Weight;
 use wire::{ClusterCall, MemberStatus};
 
 use super::{MembershipTask, Work};
@@ -21,7 +19,9 @@ impl MembershipTask {
         let refused = |error: &dyn std::fmt::Display| RequestError::Membership(error.to_string());
         let command = match call {
             ClusterCall::Join { .. } => Command::Declare(Phase::Up),
-            ClusterCall::Leave { .. } if work.gossip.own().entry.phase == Phase::Joining => {
+            ClusterCall::Leave { .. }
+                if work.gossip.own().entry.phase == Phase::Joining && !self.is_owner() =>
+            {
                 Command::Declare(Phase::Left)
             }
             ClusterCall::Leave { .. } => Command::Declare(Phase::Leaving),
@@ -36,32 +36,6 @@ impl MembershipTask {
             ),
         };
         work.gossip.command(now_ms, command, effects).map_err(|error| refused(&error))
-    }
-
-    /// A node that is to leave and owns nothing has left.
-    pub(super) async fn leave_if_idle(&mut self, work: &mut Work) {
-        let owns = |ring: &Arc<Ring>| {
-            let me = self.shared.config.node();
-            ring.loads().iter().any(|&(node, count)| node == me && count > 0)
-        };
-        let is_idle = work.gossip.own().state() == MemberState::Leaving
-            && self.ring.as_ref().is_none_or(|ring| !owns(ring));
-        if !is_idle || self.ended.is_some() {
-            return;
-        }
-        let mut effects = Vec::new();
-        let now_ms = self.shared.clock.monotonic_ms();
-        let left = work.gossip.command(now_ms, Command::Declare(Phase::Left), &mut effects);
-        if left.is_err() {
-            return;
-        }
-        for effect in effects {
-            if let Effect::Persist(snapshot) = effect {
-                work.persist(&snapshot).await;
-            }
-        }
-        tracing::info!(name = self.shared.config.name, "this node has left the cluster");
-        self.is_stale = true;
     }
 
     pub(super) fn report(&self, work: &Work, now_ms: u64) -> Vec<MemberStatus> {

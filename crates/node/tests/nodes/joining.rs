@@ -113,6 +113,8 @@ async fn without_its_seed_a_node_waits_says_so_refuses_and_finds_it_later() {
     let a = Start { peer: at, ..first("a", dir.path()) }.node().await;
     ends("the ring", b.serving()).await;
     assert_eq!(b.waiting(), None);
+    // Before its link is up it keeps a hint for the owner.
+    ends("the link", b.linked()).await;
     add(&*b.datastore(), "s", "x").await.unwrap();
     assert_eq!(members(&*a.datastore(), "s").await, ["x"]);
     a.stop().await;

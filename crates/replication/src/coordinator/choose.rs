@@ -1,6 +1,7 @@
 //! Who coordinates a request (Dynamo §5): a read any node, a write a replica of its key.
 
 use clock::NodeId;
+use ring::Partition;
 
 use super::{Coordinator, Forward, Get, Terms, Update, deadline, quorum};
 use crate::{
@@ -34,12 +35,13 @@ pub(crate) fn choose(
         turn.shared.buckets.live(request.key.bucket())?;
     }
     request.key = request.key.in_generation(generation);
+    let partition = turn.shared.partition(&request.key);
     let raw = turn.shared.buckets.of_key(&request.key).policy.raw;
     request.action = request.action.with_raw(raw);
     let operation = match request.action {
         Action::Get(ref scope) => {
             let scope = scope.clone();
-            let terms = Terms::of(&request, slot, origin, turn)?;
+            let terms = Terms::of(&request, partition, slot, origin, turn)?;
             return Ok(Coordinator::Get(Box::new(Get::new(terms, scope))));
         }
         Action::Update(ref operation) => operation,
@@ -47,8 +49,8 @@ pub(crate) fn choose(
     let me = turn.me();
     if let Origin::Client(_) = origin {
         operation.check_size(&turn.shared.buckets.of_key(&request.key).limits)?;
-        let quorum = quorum(&request.key, request.level, turn.shared)?;
-        let to = write_coordinator(&request, quorum.n, turn);
+        let quorum = quorum(&request, partition, turn.shared)?;
+        let to = write_coordinator(partition, quorum.n, turn);
         if to != me {
             turn.shared.counters.forwards += 1;
             let deadline = deadline(request.timeout_ms, turn);
@@ -57,15 +59,14 @@ pub(crate) fn choose(
         }
     }
     let operation = operation.clone();
-    let terms = Terms::of(&request, slot, origin, turn)?;
+    let terms = Terms::of(&request, partition, slot, origin, turn)?;
     Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
 }
 
 /// Who coordinates a write that this node accepted: of those in reach the first that is not silent,
 /// be it a fallback, or this node for the owners.
-fn write_coordinator(request: &Request, n: u8, turn: &Turn<'_>) -> NodeId {
+fn write_coordinator(partition: Partition, n: u8, turn: &Turn<'_>) -> NodeId {
     let (me, shared) = (turn.me(), &*turn.shared);
-    let partition = shared.partition(&request.key);
     if shared.is_among_owners(partition, usize::from(n)) {
         return me;
     }
@@ -76,5 +77,5 @@ fn write_coordinator(request: &Request, n: u8, turn: &Turn<'_>) -> NodeId {
         return owner;
     }
     // This node, which is never silent, is on the list unless it is no member.
-    shared.preference_list(&request.key).into_iter().find(answers).unwrap_or(me)
+    shared.preference_list(partition).into_iter().find(answers).unwrap_or(me)
 }

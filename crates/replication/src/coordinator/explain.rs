@@ -100,7 +100,7 @@ impl Explain {
 
     fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) {
         let n = turn.shared.buckets.of_key(&self.key).policy.n;
-        let list = turn.shared.preference_list(&self.key);
+        let list = turn.shared.preference_list(turn.shared.partition(&self.key));
         self.n = usize::from(n).min(list.len());
         self.asked = list.into_iter().take(self.n + FALLBACKS_MAX).collect();
         let until = deadline(None, turn);
@@ -152,7 +152,7 @@ impl Explain {
             key: self.key.clone().in_generation(0),
             partition: partition.0,
             names: turn.shared.config.names.clone(),
-            preference_list: turn.shared.preference_list(&self.key),
+            preference_list: turn.shared.preference_list(partition),
             n: u8::try_from(self.n).unwrap_or(u8::MAX),
             replicas,
             merged: View::of(merged.unwrap_or_default().value),

@@ -98,7 +98,7 @@ impl Forward {
         if self.request.name.is_none() {
             return false;
         }
-        let list = turn.shared.preference_list(&self.request.key);
+        let list = turn.shared.preference_list(turn.shared.partition(&self.request.key));
         let is_next = |node: &NodeId| {
             *node != turn.me() && !self.sent_to.contains(node) && turn.shared.is_in_reach(*node)
         };

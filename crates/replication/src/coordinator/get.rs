@@ -157,7 +157,7 @@ impl Get {
         let next: Vec<NodeId> = if self.round_needs_only_owners(count, turn) {
             self.terms.owners.iter().copied().filter(|node| !self.asked.contains(node)).collect()
         } else {
-            let list = turn.shared.preference_list(&self.terms.key);
+            let list = turn.shared.preference_list(self.terms.partition);
             list.into_iter()
                 .filter(|&node| !self.asked.contains(&node) && turn.shared.is_in_reach(node))
                 .take(count)
@@ -397,7 +397,7 @@ impl Get {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {
-                turn.shared.note_stray(&key);
+                turn.shared.note_stray(&key, self.terms.partition);
                 let durability = turn.durability(&key);
                 let command = Command::Merge { key, delta, show: None, durability };
                 turn.store(Waiter::Nobody, command);

@@ -305,7 +305,7 @@ impl Update {
                     turn.stale.push(self.terms.key.clone());
                 }
                 self.remember(minted, turn);
-                turn.shared.note_stray(&self.terms.key);
+                turn.shared.note_stray(&self.terms.key, self.terms.partition);
                 self.report_siblings(turn);
                 self.send(turn);
             }
@@ -394,7 +394,7 @@ impl Update {
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
         self.parts = self.messages().len();
         self.send_to(self.peers.keys().copied().collect(), turn);
-        let partition = turn.shared.partition(&self.terms.key);
+        let partition = self.terms.partition;
         let Some(coming) = turn.shared.ownership.coming(partition) else { return };
         let coming: Vec<NodeId> = coming.owners(partition, self.terms.quorum.n.into()).collect();
         let is_new = |node: &NodeId| {
@@ -565,7 +565,7 @@ impl Update {
         if self.parts > 1 {
             return None;
         }
-        let list = turn.shared.preference_list(&self.terms.key);
+        let list = turn.shared.preference_list(self.terms.partition);
         list.into_iter().skip(self.terms.owners.len()).find(|node| {
             *node != turn.me()
                 && !self.terms.beside.contains(node)

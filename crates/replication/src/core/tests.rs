@@ -258,7 +258,7 @@ fn a_forwarded_request_is_sent_once_and_a_lost_link_leaves_it_unknown() {
     core.shared.ownership = Arc::new(Ownership::new(ring));
     let foreign =
         (0..).map(|number| Key::new("default", format!("{number}")).unwrap()).find(|key| {
-            let owners = core.shared.owners(key, 3);
+            let owners = core.shared.owners(core.shared.partition(key), 3);
             !owners.contains(&ME) && core.shared.is_in_reach(owners[0])
         });
     let mut effects = Vec::new();

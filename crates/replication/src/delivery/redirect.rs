@@ -36,7 +36,7 @@ impl Redirects {
     pub(super) fn begin(&mut self, from: NodeId, pending: Pending, turn: &mut Turn<'_>) {
         let Pending { position, key, delta, version } = pending;
         let n = turn.shared.buckets.of_key(&key).policy.n;
-        let owners = turn.shared.owners(&key, n);
+        let owners = turn.shared.owners(turn.shared.partition(&key), n);
         let number = self.next;
         self.next += 1;
         for &owner in &owners {

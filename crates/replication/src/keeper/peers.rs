@@ -184,6 +184,11 @@ impl Peers {
         self.peers.values().all(|peer| peer.knows >= change)
     }
 
+    /// Whether there are nodes in reach and all have the last change.
+    pub(super) fn have_all(&self) -> bool {
+        !self.peers.is_empty() && self.all_know(self.changes)
+    }
+
     /// How many nodes in reach have.
     pub(super) fn count(&self, change: u64) -> usize {
         self.peers.values().filter(|peer| peer.knows >= change).count()

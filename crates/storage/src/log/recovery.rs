@@ -162,10 +162,9 @@ impl<F: Files> Opening<'_, F> {
             if is_torn {
                 // Its beginning was interrupted: nothing was acknowledged that stood in it.
                 self.found.torn_bytes += bytes.len() as u64;
-                if self.log.segments.is_empty() {
-                    return self.begin_again(start);
-                }
-                self.log.files.remove(&name)?;
+                let previous_end = self.previous_end(start, *before)?;
+                self.check_gap(&name, previous_end, *before);
+                self.begin_again(start, previous_end)?;
             } else {
                 let aside = format!("{ASIDE}{name}");
                 self.log.files.rename(&name, &aside)?;
@@ -175,18 +174,7 @@ impl<F: Files> Opening<'_, F> {
             return self.log.files.sync_directory();
         }
         let previous_end = header.map_or(start, |header| header.before);
-        let read_to = before.map_or(self.needed, |before| before.end.max(self.needed));
-        if previous_end > read_to {
-            let lost = previous_end - read_to;
-            match *before {
-                Some(before) => {
-                    let kept = self.copy_aside(&before.name(), None);
-                    let at = offset(before.start, before.end);
-                    self.damaged(before.name(), at, lost, "it is not whole to its end", kept);
-                }
-                None => self.damaged(name.clone(), 0, lost, "the segment before is missing", None),
-            }
-        }
+        self.check_gap(&name, previous_end, *before);
         if header.is_err() || !walked.holes.is_empty() {
             let kept = self.copy_aside(&name, Some(&bytes));
             if let Err(what) = header {
@@ -214,11 +202,36 @@ impl<F: Files> Opening<'_, F> {
         Ok(())
     }
 
-    /// Writes the torn header of the only segment again: that there is a segment tells a log whose
+    /// Where the segment before the one at `start` ended, of which the header is torn. A segment is
+    /// durable before the next is begun, and the next begins where it ends, except where the index
+    /// was ahead of the log: what stood between them was never synced then.
+    fn previous_end(&self, start: u64, before: Option<Segment>) -> Result<u64, SeamError> {
+        let Some(before) = before else { return Ok(start.min(self.needed)) };
+        let length = self.log.files.length(&before.name())?.unwrap_or(0);
+        let is_whole = length <= offset(before.start, before.end);
+        Ok(if is_whole && start <= self.log.floor { before.end } else { start })
+    }
+
+    /// Tells of records that are gone between the segment `before`, as far as it is whole, and the
+    /// segment `name`, whose predecessor ended at `previous_end`.
+    fn check_gap(&mut self, name: &str, previous_end: u64, before: Option<Segment>) {
+        let read_to = before.map_or(self.needed, |before| before.end.max(self.needed));
+        let Some(lost) = previous_end.checked_sub(read_to).filter(|&lost| lost > 0) else { return };
+        match before {
+            Some(before) => {
+                let kept = self.copy_aside(&before.name(), None);
+                let at = offset(before.start, before.end);
+                self.damaged(before.name(), at, lost, "it is not whole to its end", kept);
+            }
+            None => self.damaged(name.to_owned(), 0, lost, "the segment before is missing", None),
+        }
+    }
+
+    /// Writes the torn header of the last segment again: that there is a segment tells a log whose
     /// unsynced records are gone from one that was lost.
-    fn begin_again(&mut self, start: u64) -> Result<(), SeamError> {
+    fn begin_again(&mut self, start: u64, before: u64) -> Result<(), SeamError> {
         let segment = Segment::at(start);
-        let header = Header { start, before: start.min(self.needed) };
+        let header = Header { start, before };
         self.log.files.truncate(&segment.name(), 0)?;
         self.log.files.append(&segment.name(), &header.encode(self.log.directory))?;
         self.log.segments.push_back(segment);

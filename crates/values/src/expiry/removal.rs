@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Base, Blob, Causal, CounterState, Delta, DotFun, DotMap, DotStore, Field, Minted, Register,
-    State, Tag, Tally, View, is_collection,
+    State, Tag, Tally, View, empty_collection, is_collection,
 };
 
 /// About how many bytes a field takes beside its name.
@@ -122,17 +122,8 @@ impl Removal {
                 State::Bytes(_) => {
                     Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
                 }
-                State::Gset(_) => {
-                    Delta::sweeping(tag, State::Gset(Causal { store: DotMap::default(), context }))
-                }
-                State::Orset(_) => {
-                    Delta::sweeping(tag, State::Orset(Causal { store: DotMap::default(), context }))
-                }
-                State::Cart(_) => {
-                    Delta::sweeping(tag, State::Cart(Causal { store: DotMap::default(), context }))
-                }
-                State::Map(_) => {
-                    Delta::sweeping(tag, State::Map(Causal { store: DotMap::default(), context }))
+                State::Gset(_) | State::Orset(_) | State::Cart(_) | State::Map(_) => {
+                    Delta::sweeping(tag, empty_collection(tag, context))
                 }
                 // Nothing of another type is removed by dots. A peer could send anything.
                 _ => continue,

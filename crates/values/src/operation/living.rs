@@ -55,8 +55,9 @@ impl Operation {
     fn fate(&self, keeps: bool, view: &View, prepared: &Prepared) -> Fate {
         let live = view.live_tags();
         let replaced: &[Tag] = match self {
-            _ if live.is_empty() => return Fate::End,
+            // It has said by itself what becomes of them, also where nothing is left of the key.
             Self::Expiry(_) => return Fate::Stay,
+            _ if live.is_empty() => return Fate::End,
             _ if keeps => return Fate::Extend,
             Self::Register(RegisterOp::Set { .. } | RegisterOp::PutRaw(_)) => {
                 let register = |value: &Value| match value.state(Tag::LWW) {
@@ -72,10 +73,24 @@ impl Operation {
                     _ => &[Tag::LWW],
                 }
             }
-            Self::Bytes(BytesOp::Put(_)) => match prepared.delta.value.state(Tag::BYTES) {
-                Some(State::Bytes(state)) if state.store.0.len() == 1 => &[Tag::BYTES],
-                _ => &[],
-            },
+            Self::Bytes(BytesOp::Put(_)) => {
+                let shown = match view.value.state(Tag::BYTES) {
+                    Some(State::Bytes(state)) => Some(&state.store.0),
+                    _ => None,
+                };
+                let is_seen = |dot: &Dot| {
+                    prepared.minted.is_some_and(|minted| minted.contains(*dot))
+                        || shown.is_some_and(|shown| shown.contains_key(dot))
+                };
+                match prepared.delta.value.state(Tag::BYTES) {
+                    Some(State::Bytes(state))
+                        if state.store.0.keys().filter(|dot| is_seen(dot)).count() == 1 =>
+                    {
+                        &[Tag::BYTES]
+                    }
+                    _ => &[],
+                }
+            }
             Self::Delete(None) => &Tag::KNOWN,
             _ => return Fate::Extend,
         };

@@ -11,6 +11,7 @@ use super::{Limits, Minted, Prepared, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
     DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
+    empty_collection,
 };
 
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
@@ -120,14 +121,21 @@ pub(super) fn prepare_register(
                 }
             }
             let stamp = at.map_or_else(|| later_than(register, stamp), Ok)?;
-            set_register(register, value, stamp, |tag| *replace && tag != Tag::LWW, view, dots)
+            set_register(
+                register,
+                value,
+                stamp,
+                |tag| *replace && tag != Tag::LWW,
+                (view, held),
+                dots,
+            )
         }
         RegisterOp::PutRaw(value) => {
             let stamp = later_than(register, stamp)?;
-            set_register(register, value, stamp, |tag| tag == Tag::BYTES, view, dots)
+            set_register(register, value, stamp, |tag| tag == Tag::BYTES, (view, held), dots)
         }
         RegisterOp::DeleteRaw => {
-            prepare_delete(|tag| tag == Tag::BYTES || tag == Tag::LWW, view, dots, stamp)
+            prepare_delete(|tag| tag == Tag::BYTES || tag == Tag::LWW, (view, held), dots, stamp)
         }
         RegisterOp::Increment(by) => {
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
@@ -149,7 +157,7 @@ fn set_register(
     value: &Blob,
     stamp: Stamp,
     replaces: impl Fn(Tag) -> bool,
-    view: &View,
+    (view, held): (&View, &View),
     dots: &mut Dots,
 ) -> Result<Prepared, UpdateError> {
     let dot = dots.mint()?;
@@ -160,21 +168,21 @@ fn set_register(
     if register.base < delta.base {
         delta.tally = register.tally.reset();
         let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
-        others = removal(view, &tags, dots, stamp)?;
+        others = removal(held, &tags, dots, stamp)?;
     }
     others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
     Ok(Prepared::new(others, 1))
 }
 
-/// Removes what `view` shows of the types that are meant.
+/// Removes what is held of the types that are meant and that `view` shows something of.
 pub(super) fn prepare_delete(
     is_meant: impl Fn(Tag) -> bool,
-    view: &View,
+    (view, held): (&View, &View),
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
     let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
-    let delta = removal(view, &tags, dots, stamp)?;
+    let delta = removal(held, &tags, dots, stamp)?;
     let changed = u64::from(!delta.is_empty());
     Ok(Prepared::new(delta, changed))
 }
@@ -389,7 +397,7 @@ fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
 /// Removes what `view` shows of every type but `keep`.
 pub(super) fn prepare_resolve(
     keep: Tag,
-    view: &View,
+    (view, held): (&View, &View),
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
@@ -405,14 +413,14 @@ pub(super) fn prepare_resolve(
         return Err(UpdateError::UnknownType(unknown));
     }
     let changed = others.len() as u64;
-    Ok(Prepared::new(removal(view, &others, dots, stamp)?, changed))
+    Ok(Prepared::new(removal(held, &others, dots, stamp)?, changed))
 }
 
-/// The delta that removes what `view` shows of `tags`. A collection is cleared by its context
-/// alone; a map also names the fields whose increments are reset.
-fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<Delta, UpdateError> {
+/// The delta that removes what `held` shows of `tags`, also what is due: a context covers it all. A
+/// collection is cleared by its context alone; a map also names the fields whose increments are reset.
+fn removal(held: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<Delta, UpdateError> {
     let mut delta = Delta::default();
-    for (&tag, state) in view.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
+    for (&tag, state) in held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
         let context = state.context().clone();
         let part = match state {
             State::Bytes(_) => {
@@ -431,14 +439,8 @@ fn removal(view: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }
-            State::Gset(_) => {
-                Delta::sweeping(tag, State::Gset(Causal { store: DotMap::default(), context }))
-            }
-            State::Orset(_) => {
-                Delta::sweeping(tag, State::Orset(Causal { store: DotMap::default(), context }))
-            }
-            State::Cart(_) => {
-                Delta::sweeping(tag, State::Cart(Causal { store: DotMap::default(), context }))
+            State::Gset(_) | State::Orset(_) | State::Cart(_) => {
+                Delta::sweeping(tag, empty_collection(tag, context))
             }
             State::Map(map) => {
                 let mut part = Causal { store: DotMap::default(), context };

@@ -167,14 +167,14 @@ impl Model {
                 let wins = self.set_base(actor, stamp, *at, value, known, &mut message);
                 for tag in self.live(known) {
                     if *replace && wins && tag != Tag::LWW {
-                        self.remove_all(tag, known, &mut message);
+                        self.remove_all(tag, held, &mut message);
                     }
                 }
             }
             Operation::Register(RegisterOp::PutRaw(value)) => {
                 self.set_base(actor, stamp, None, Some(value.clone()), known, &mut message);
                 if self.live(known).contains(&Tag::BYTES) {
-                    self.remove_all(Tag::BYTES, known, &mut message);
+                    self.remove_all(Tag::BYTES, held, &mut message);
                 }
             }
             Operation::Map(MapOp::Set(fields)) => {
@@ -210,9 +210,9 @@ impl Model {
                 };
                 for tag in self.live(known).into_iter().filter(|&tag| goes(tag)) {
                     if tag == Tag::LWW {
-                        self.set_base(actor, stamp, None, None, known, &mut message);
+                        self.set_base(actor, stamp, None, None, held, &mut message);
                     } else {
-                        self.remove_all(tag, known, &mut message);
+                        self.remove_all(tag, held, &mut message);
                     }
                 }
             }

@@ -193,8 +193,9 @@ async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() 
 
 #[tokio::test]
 async fn versions_that_are_not_spoken_are_refused() {
-    // Those before gossip, and those to come.
-    for (version_min, version_max) in [(1, 2), (4, 5)] {
+    // Those before, and those to come.
+    let spoken = PROTOCOL_VERSION;
+    for (version_min, version_max) in [(1, spoken - 1), (spoken + 1, spoken + 2)] {
         let (near, far) = duplex(8192);
         let (b, theirs) = (node("b", 2), secret());
         let other = async {
@@ -215,7 +216,7 @@ async fn versions_that_are_not_spoken_are_refused() {
         };
         let admission = Admission { us: &b, secret: &theirs };
         let (verdict, accepted) = tokio::join!(other, accept(far, admission, [2; 32], |_| Ok(())));
-        let refusal = Refusal::Version { min: 3, max: 3 };
+        let refusal = Refusal::Version { min: spoken, max: spoken };
         assert_eq!(verdict, Verdict::Refused(refusal.clone()));
         assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
     }

@@ -150,7 +150,7 @@ impl Observation {
         let mut next: Vec<NodeId> = terms.owners.iter().copied().filter(is_next).collect();
         if next.len() < count {
             // The owners are the first nodes of this list.
-            let list = turn.shared.preference_list(&terms.key);
+            let list = turn.shared.preference_list(terms.partition);
             next = list.into_iter().filter(is_next).collect();
         }
         // Of owners those that answer; no fallback in place of one.

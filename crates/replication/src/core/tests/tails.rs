@@ -15,7 +15,8 @@ fn stranger() -> (Core, Key) {
         core.step(at(0), Event::LinkUp(NodeId(node)), &mut Vec::new());
     }
     let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
-    let foreign = keys.find(|key| !core.shared.owners(key, 3).contains(&ME)).unwrap();
+    let foreign =
+        keys.find(|key| !core.shared.owners(core.shared.partition(key), 3).contains(&ME)).unwrap();
     (core, foreign)
 }
 
@@ -144,7 +145,7 @@ fn too_much_that_waits_for_the_engine_is_answered_busy_at_once() {
 fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_list() {
     let (mut core, foreign) = stranger();
     // Of five nodes this one comes after the owners.
-    assert_eq!(core.shared.preference_list(&foreign)[3], ME);
+    assert_eq!(core.shared.preference_list(core.shared.partition(&foreign))[3], ME);
     let get = Call::Request(Request::get(foreign.clone(), Scope::Whole));
     core.step(at(0), Event::Call { id: CallId(1), call: get }, &mut Vec::new());
     let call = Call::Request(Request::update(foreign, Operation::Counter(CounterOp::Add(1))));
@@ -161,8 +162,8 @@ fn a_write_whose_owners_are_all_silent_goes_to_the_next_node_of_the_preference_l
 fn a_removal_of_many_parts_is_no_hint_of_one_message() {
     let (mut core, _) = stranger();
     let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
-    let own = keys.find(|key| core.shared.owners(key, 3)[0] == ME).unwrap();
-    let away = core.shared.owners(&own, 3)[1];
+    let own = keys.find(|key| core.shared.owners(core.shared.partition(key), 3)[0] == ME).unwrap();
+    let away = core.shared.owners(core.shared.partition(&own), 3)[1];
     core.step(at(0), Event::LinkDown(away), &mut Vec::new());
     let call = Call::Request(Request::update(own, Operation::Delete(None)));
     let mut effects = Vec::new();
