@@ -7,13 +7,16 @@
 //!
 //! 1. *enters*: from here on its replica tells what changes from what is older;
 //! 2. is *equal*, once each of its partitions was found the same at every other owner since it entered, and
-//!    it holds nothing of partitions that it does not own. Once **all** are, a write that an older
-//!    remnant covers is live in no replica: but a request, a hint or a message may still carry it;
+//!    it has no part in a handover, as one that is sent a partition or holds one that it does not own.
+//!    Once **all** are, a write that an older remnant covers is live in no replica: but a request, a hint
+//!    or a message may still carry it;
 //! 3. *confirms*, once all are equal, what it was doing then has ended and its outbox has been empty
-//!    since. Once **all** have, the forgetting is agreed: the write is nowhere, and messages that were
-//!    sent before their sender confirmed are refused;
+//!    since, and if the ownership of partitions has changed meanwhile, it was found equal once more. Once
+//!    **all** have, the forgetting is agreed: the write is nowhere, and messages that were sent before
+//!    their sender confirmed are refused;
 //! 4. has *hidden* its remnants (`storage::Forgetting`), when in addition what it was doing when it learnt
-//!    of the agreement has ended. Once **all** have, each drops them, and the next round may be entered.
+//!    of the agreement has ended, and it holds no partition that it does not own. Once **all** have, each
+//!    drops them, and the next round may be entered.
 //!
 //! A member whose disk lost what it once told of itself, by a restored backup or an empty directory, hears
 //! that from the others: it has to begin anew, empty, in another *life*, and is then behind nothing. Nobody
@@ -22,8 +25,11 @@
 //!
 //! Decision: docs/decisions/2026-11-26-the-barrier-goes-in-rounds.md.
 
+mod hand;
 #[cfg(test)]
 mod tests;
+
+pub use hand::{BarrierHand, BarrierLook, BarrierShown, BarrierStep};
 
 use std::collections::BTreeMap;
 
@@ -77,6 +83,11 @@ impl BarrierProgress {
             self.round.saturating_sub(1)
         }
     }
+
+    /// The last round in which it has hidden its remnants.
+    fn hidden(self) -> u64 {
+        if self.stage == BarrierStage::Hidden { self.round } else { self.round.saturating_sub(1) }
+    }
 }
 
 /// What a member says of itself. A later life counts, whatever an earlier one had come to.
@@ -124,6 +135,11 @@ impl BarrierTable {
     fn latest(&self) -> BarrierProgress {
         self.0.values().map(|standing| standing.progress).max().unwrap_or_default()
     }
+
+    /// The last round of which somebody saw that all members had confirmed it: nobody hides before.
+    fn agreed(&self) -> u64 {
+        self.0.values().map(|standing| standing.progress.hidden()).max().unwrap_or_default()
+    }
 }
 
 /// What a member is to do.
@@ -135,11 +151,14 @@ pub enum BarrierTask {
     Propose,
     /// Enter this round: have the replica take note (`storage::Command::Enter`), then say so.
     Enter(u64),
-    /// Be found equal with all other owners, by comparisons begun since the round was entered.
+    /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
+    /// part in a handover ([`Core::handovers`](crate::Core::handovers)).
     Equal,
-    /// Have ended what was under way when this task was first given, and then have had an empty outbox.
+    /// Have ended what was under way when this task was first given, and then have had an empty outbox;
+    /// have no part in a handover, and be equal by the present ownership.
     Drain,
-    /// The same, and hide remnants older than this round.
+    /// Have ended what was under way when this task was first given, and then have had an empty outbox; hold
+    /// nothing that others are to own, and hide remnants older than this round.
     Hide(u64),
     /// This member lost what it told of itself: set the directory aside and begin anew, empty, as
     /// [`Barrier::reborn`].
@@ -152,6 +171,8 @@ pub struct Barrier {
     me: NodeId,
     /// As its own disk has it.
     own: BarrierStanding,
+    /// Whether its disk says anything of it.
+    has_note: bool,
     table: BarrierTable,
     members: Vec<NodeId>,
 }
@@ -160,7 +181,8 @@ impl Barrier {
     /// A member as its notes have it; `None` for a directory without one. Nothing is known of others.
     pub fn new(me: NodeId, noted: Option<BarrierStanding>) -> Self {
         let own = noted.unwrap_or_default();
-        Self { me, own, table: BarrierTable::default(), members: vec![me] }
+        let has_note = noted.is_some();
+        Self { me, own, has_note, table: BarrierTable::default(), members: vec![me] }
     }
 
     /// A member whose directory is empty, in a cluster that is as far as `table` says: its next life
@@ -211,6 +233,11 @@ impl Barrier {
         self.own
     }
 
+    /// Whether its disk says anything of its part.
+    pub const fn has_note(&self) -> bool {
+        self.has_note
+    }
+
     /// What its own part becomes once its [`task`](Self::task) is done; `None` if it has none of which
     /// something is to be said.
     pub fn after_task(&self) -> Option<BarrierStanding> {
@@ -229,6 +256,7 @@ impl Barrier {
     /// Its own part is on disk.
     pub fn noted(&mut self, own: BarrierStanding) {
         self.own = self.own.max(own);
+        self.has_note = true;
     }
 
     /// The least that any member has come to; one that is not heard of has come nowhere.
@@ -251,22 +279,13 @@ impl Barrier {
     /// not confirmed it is refused.
     pub fn agreed(&self) -> u64 {
         // What was agreed once stays so, also while a member begins anew.
-        let own = self.own.progress;
-        let hidden =
-            if own.stage == BarrierStage::Hidden { own.round } else { own.round.saturating_sub(1) };
-        self.floor().confirmed().max(hidden)
+        self.floor().confirmed().max(self.own.progress.hidden())
     }
 
     /// The round whose remnants may be dropped: every member has hidden its own.
     pub fn complete(&self) -> u64 {
-        let floor = self.floor();
-        let round = if floor.stage == BarrierStage::Hidden {
-            floor.round
-        } else {
-            floor.round.saturating_sub(1)
-        };
         // A round is entered only once the one before it is complete.
-        round.max(self.own.progress.round.saturating_sub(1))
+        self.floor().hidden().max(self.own.progress.round.saturating_sub(1))
     }
 
     /// Whether a message is taken whose sender said that it was at `number`.
@@ -281,13 +300,15 @@ impl Barrier {
         self.members.iter().copied().filter(is_behind).collect()
     }
 
-    /// Whether the disk has lost what this member told of itself.
+    /// Whether the disk has lost what this member told of itself, or others have forgotten without it.
     fn is_behind(&self) -> bool {
         let own = self.own.progress;
         let told = self.table.0.get(&self.me).is_some_and(|told| *told > self.own);
         // Nobody enters a round before every member has hidden in the one before.
         let latest = self.table.latest().round;
-        told || latest > own.round + u64::from(own.stage == BarrierStage::Hidden)
+        let is_late = latest > own.round + u64::from(own.stage == BarrierStage::Hidden);
+        // One that was removed, and is a member again.
+        told || is_late || self.table.agreed() > self.own.number()
     }
 
     /// What to do now.

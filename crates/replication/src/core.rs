@@ -8,8 +8,6 @@ mod marks;
 #[cfg(test)]
 mod tests;
 
-pub use self::marks::Mark;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -88,6 +86,8 @@ pub struct Core {
     stale: Vec<Key>,
     anti_entropy: AntiEntropy,
     handover: Handover,
+    /// What is looked for on the barrier's behalf.
+    looked: marks::Looked,
     /// Whether it was looked what the process before left to be delivered.
     is_begun: bool,
     /// In the first core of a node.
@@ -105,6 +105,7 @@ impl Core {
             keeper,
             anti_entropy: AntiEntropy::new(&config),
             handover: Handover::default(),
+            looked: marks::Looked::default(),
             is_begun: false,
             shared: Shared::new(config, ownership),
             running: BTreeMap::new(),

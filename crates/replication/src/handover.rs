@@ -410,6 +410,15 @@ impl Handover {
         self.asked.insert((partition, node), Asked { number, at_ms, is_answered: false });
     }
 
+    /// How many partitions are received or driven here, or departed from, and how many are departed from;
+    /// `None` if it is not known yet what the present ownership comes to.
+    pub(crate) fn counts(&self, shared: &Shared) -> Option<(u64, u64)> {
+        let (ownership, _) = self.seen.as_ref()?;
+        let departures = self.departures.len();
+        let all = self.drives.len() + self.pulls.len() + departures;
+        Arc::ptr_eq(ownership, &shared.ownership).then_some((all as u64, departures as u64))
+    }
+
     /// Comparisons to be made.
     pub(crate) fn take_wants(&mut self) -> Vec<Want> {
         std::mem::take(&mut self.wants)

@@ -34,14 +34,14 @@ mod request_name;
 mod turn;
 mod unkept;
 
-pub use self::core::{Core, Mark};
+pub use self::core::Core;
 pub use anti_entropy::{
     AntiEntropyConfig, Compare, Compared, Comparison, ComparisonSummary, RepairProgress,
     RepairRequest,
 };
 pub use barrier::{
-    BARRIER_MEMBERS_MAX, Barrier, BarrierProgress, BarrierStage, BarrierStanding, BarrierTable,
-    BarrierTask,
+    BARRIER_MEMBERS_MAX, Barrier, BarrierHand, BarrierLook, BarrierProgress, BarrierShown,
+    BarrierStage, BarrierStanding, BarrierStep, BarrierTable, BarrierTask,
 };
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Action, Answer, Barrier, BarrierTable, BucketCall, BucketPolicy, BucketReply, Buckets, Call,
-    CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request, RequestError,
-    kept_ownership,
+    Action, Answer, Barrier, BarrierHand, BarrierTable, BucketCall, BucketPolicy, BucketReply,
+    Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request,
+    RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
@@ -512,9 +512,9 @@ impl Sim {
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
         let reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
-        let mut barrier = Barrier::new(state.id, Barrier::of_notes(&notes));
-        barrier.set_members(self.ring.members().iter().copied());
-        let hand = barrier::Hand::new(barrier, reborn, self.now_ms);
+        let barrier = Barrier::new(state.id, Barrier::of_notes(&notes));
+        let hand = BarrierHand::new(barrier, reborn, self.options.barrier_ms, self.now_ms);
+        let hand = barrier::Hand::new(hand);
         let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
         // Without a record of its own a node has what another tells it, as one that joins.
         let ownership = match kept {

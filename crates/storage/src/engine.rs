@@ -372,6 +372,11 @@ impl<R: IndexRead> Engine<R> {
         self.census.conflicts()
     }
 
+    /// Whether anything is pending in the outbox.
+    pub fn has_pending(&self) -> bool {
+        self.census.owners().next().is_some()
+    }
+
     /// Number of keys of which deltas are pending for `owner`.
     pub fn pending_for(&self, owner: NodeId) -> u64 {
         self.census.pending(owner)

@@ -155,6 +155,27 @@ fn a_directory_without_a_note_that_meets_a_later_round_begins_anew() {
     assert_eq!(third.task(), BarrierTask::BeginAnew);
 }
 
+/// It was removed, the others went on, and it is a member again with its old disk.
+#[test]
+fn a_member_without_which_others_have_forgotten_begins_anew() {
+    let mut members = Members::new(3);
+    members.tell_all();
+    (1..=2).for_each(|node| members.at(node).set_members([1, 2].map(NodeId)));
+    for _ in 0..4 {
+        (1..=2).for_each(|node| members.do_task(node));
+        for (from, to) in [(1, 2), (2, 1)] {
+            members.tell(from, to);
+        }
+    }
+    let hidden = BarrierProgress { round: 1, stage: BarrierStage::Hidden };
+    assert_eq!([1, 2].map(|node| members.at(node).own().progress), [hidden; 2]);
+    (1..=2).for_each(|node| members.at(node).set_members([1, 2, 3].map(NodeId)));
+    let number = members.at(3).own().number();
+    assert!(!members.at(1).takes(number));
+    members.tell(1, 3);
+    assert_eq!(members.at(3).task(), BarrierTask::BeginAnew);
+}
+
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };

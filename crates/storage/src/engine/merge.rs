@@ -74,14 +74,16 @@ impl<R: IndexRead> Engine<R> {
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         let held = self.held_header(at, key)?;
-        let header = if held.is_hidden() {
-            if covers(&held, delta) {
-                // From a member that does not know yet that it counts as gone.
-                return Ok(());
-            }
-            Header::default()
-        } else {
+        let header = if !held.is_hidden() {
             held
+        } else if !covers(&held, delta) {
+            Header::default()
+        } else if delta.value.0.values().any(State::is_live) {
+            // From one that does not know that it was removed, and is told once the remnant is shown again.
+            return self.show_again(at, key, held, delta);
+        } else {
+            // From a member that does not know yet that it counts as gone.
+            return Ok(());
         };
         self.observe(at, &header, delta);
         let merged = self.merged(at, key, header, delta)?;
@@ -149,6 +151,19 @@ impl<R: IndexRead> Engine<R> {
             return Ok(());
         }
         self.apply(at, key, merged)?;
+        self.record(at.token(), &RecordOut::Merge(key, delta));
+        Ok(())
+    }
+
+    /// Makes a remnant that counted as gone one of the present round.
+    fn show_again(
+        &mut self,
+        at: &RowKey,
+        key: &Key,
+        mut header: Header,
+        delta: &Delta,
+    ) -> Result<(), StorageError> {
+        self.put_header(at, key, &mut header)?;
         self.record(at.token(), &RecordOut::Merge(key, delta));
         Ok(())
     }

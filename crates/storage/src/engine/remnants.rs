@@ -7,7 +7,7 @@
 //!
 //! * *Hide*, once all members agree: the remnant adds nothing to a tree and nothing shows it. It is still
 //!   held: what comes from a member that still shows it changes nothing (`merge`), and a write made
-//!   here is later than it.
+//!   here is later than it. Who still shows what it removed has missed it: then it is shown again.
 //! * *Drop*, once every member has hidden its own.
 //!
 //! Whatever says more than a hidden remnant knows replaces it: it was made by a member for which the key
@@ -69,6 +69,18 @@ impl<R: IndexRead> Engine<R> {
             ControlFlow::Break(())
         })?;
         Ok(oldest)
+    }
+
+    /// Whether nothing is held at all: of no key, and for no other owner.
+    pub fn is_blank(&self) -> Result<bool, StorageError> {
+        let mut is_blank = !self.has_pending();
+        for table in [Table::Header, Table::Element] {
+            self.rows.scan(table, &[], &[], |_, _| {
+                is_blank = false;
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(is_blank)
     }
 
     /// Enters a round, as a command.

@@ -174,6 +174,36 @@ fn what_counts_as_gone_does_not_come_back_from_a_member_that_still_shows_it() {
     assert_eq!(roots(&mut engine), empty);
 }
 
+#[test]
+fn a_member_that_missed_the_deletion_is_shown_again_what_counted_as_gone() {
+    for operation in operations() {
+        let [mut one, mut two] = [1, 2].map(|node| MemoryEngine::new(config(node, node)));
+        let k = key("k");
+        let written = updated(&mut one, &k, operation);
+        merged(&mut two, &k, &written);
+        delete(&mut one, &k);
+        while one.sweep(100) {}
+        enter(&mut one, 1);
+        forget(&mut one, Forgetting::Hide, 1);
+        assert_eq!(whole(&mut one, &k), Value::default());
+        let shown = Delta::whole(whole(&mut two, &k));
+        merged(&mut one, &k, &shown);
+        let left = whole(&mut one, &k);
+        assert_ne!(left, Value::default());
+        merged(&mut two, &k, &Delta::whole(left));
+        while two.sweep(100) {}
+        assert!(View::of(whole(&mut two, &k)).live_tags().is_empty());
+        assert_eq!(roots(&mut one), roots(&mut two));
+        // It goes with the next round.
+        forget(&mut one, Forgetting::Hide, 1);
+        assert_ne!(whole(&mut one, &k), Value::default());
+        enter(&mut one, 2);
+        forget(&mut one, Forgetting::Hide, 2);
+        assert_eq!(whole(&mut one, &k), Value::default());
+        assert!(check(&one).is_clean());
+    }
+}
+
 /// One has hidden the remnant, two has dropped it, three does not know yet that it may.
 #[test]
 fn a_write_after_the_deletion_is_kept_wherever_it_is_made() {

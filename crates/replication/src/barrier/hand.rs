@@ -1,0 +1,282 @@
+//! A member's hand in the barrier: what is to be done next, step by step, of the task that it has.
+//!
+//! The shell does one step at a time and says when it is done. It looks at the node's loops when it is told
+//! to, and gives engines what is to be entered, noted or forgotten; whatever it does, nothing is said of it
+//! before it is on disk.
+
+use super::{Barrier, BarrierStanding, BarrierTable, BarrierTask};
+use clock::NodeId;
+use storage::Forgetting;
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierStep {
+    /// Nothing, until others say more or time passes.
+    Wait,
+    /// Look at every loop ([`Core::look`](crate::Core::look)), and tell [`BarrierHand::looked`].
+    Look(BarrierLook),
+    /// Have every engine enter this round (`Command::Enter`), then say [`BarrierHand::entered`].
+    Enter(u64),
+    /// Have every engine make durable what it has (`Command::Sync`), then have the first one note this
+    /// ([`Barrier::note`]), then say [`BarrierHand::noted`].
+    Note(BarrierStanding),
+    /// Have every engine do this until nothing is left to do (`Command::ForgetRemnants`), then say
+    /// [`BarrierHand::forgotten`].
+    Forget {
+        /// Which of the two.
+        step: Forgetting,
+        /// To remnants of earlier rounds.
+        below: u64,
+    },
+    /// Set the data aside and begin anew; see [`BarrierHand::begin_here`] for one that has none.
+    BeginAnew,
+}
+
+/// How a loop is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierLook {
+    /// The round: replicas are to be found equal since it was first looked for.
+    pub round: u64,
+    /// Another one for every task: what was under way when it was first looked for is to end.
+    pub moment: u64,
+    /// Whether replicas are to be compared, if they were not since then or by the present ownership.
+    pub compares: bool,
+}
+
+/// What a node's loops show, or one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BarrierShown {
+    /// Whether something is under way that was so at the moment.
+    pub is_under_way: bool,
+    /// Pairs of a partition and another owner of it that are to be found equal.
+    pub pairs: u64,
+    /// How many of them were.
+    pub equal: u64,
+    /// Whether they were not, all of them together, by the ownership as it is now.
+    pub is_different: bool,
+    /// Partitions in whose handover it has a part.
+    pub handovers: u64,
+    /// Those of them that it holds and others are to own.
+    pub departures: u64,
+    /// Whether it keeps deltas for others.
+    pub is_pending: bool,
+    /// Whether there are remnants to be forgotten.
+    pub has_remnants: bool,
+}
+
+impl BarrierShown {
+    /// What two loops show together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            is_under_way: self.is_under_way || other.is_under_way,
+            pairs: self.pairs + other.pairs,
+            equal: self.equal + other.equal,
+            is_different: self.is_different || other.is_different,
+            handovers: self.handovers.saturating_add(other.handovers),
+            departures: self.departures.saturating_add(other.departures),
+            is_pending: self.is_pending || other.is_pending,
+            has_remnants: self.has_remnants || other.has_remnants,
+        }
+    }
+}
+
+/// What the shell is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Entering(BarrierStanding),
+    Noting(BarrierStanding),
+    Hiding,
+    Dropping(u64),
+}
+
+/// A member's hand in the barrier.
+#[derive(Clone, Debug)]
+pub struct BarrierHand {
+    barrier: Barrier,
+    /// Rounds are at least so far apart, in milliseconds; `None` if this member begins none.
+    interval_ms: Option<u64>,
+    /// Of one that begins anew: what is to be noted.
+    reborn: Option<BarrierStanding>,
+    doing: Doing,
+    /// The task that it had last, since when, and how many it had.
+    task: BarrierTask,
+    since_ms: u64,
+    moment: u64,
+    /// What was seen of it last.
+    shown: Option<BarrierShown>,
+    /// Whether the engines entered its round, which damage may have taken from them.
+    is_entered: bool,
+    /// The round whose remnants are dropped.
+    dropped: u64,
+}
+
+impl BarrierHand {
+    /// The hand of a member; `reborn` if it begins anew, with an empty directory ([`Barrier::reborn`]).
+    pub fn new(
+        barrier: Barrier,
+        reborn: Option<BarrierStanding>,
+        interval_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            barrier,
+            interval_ms,
+            reborn,
+            doing: Doing::Nothing,
+            task: BarrierTask::Wait,
+            since_ms: now_ms,
+            moment: 0,
+            shown: None,
+            is_entered: false,
+            dropped: 0,
+        }
+    }
+
+    /// How far the barrier is.
+    pub const fn barrier(&self) -> &Barrier {
+        &self.barrier
+    }
+
+    /// Who the members are that are not removed.
+    pub fn set_members(&mut self, members: impl IntoIterator<Item = NodeId>) {
+        self.barrier.set_members(members);
+    }
+
+    /// Takes what others say. Returns whether it was news.
+    pub fn heard(&mut self, table: &BarrierTable) -> bool {
+        self.barrier.heard(table)
+    }
+
+    /// The task that it has, and what was seen of it last, if it is one for which loops are looked at.
+    pub const fn task(&self) -> (BarrierTask, Option<BarrierShown>) {
+        (self.task, self.shown)
+    }
+
+    /// What to do now. Nothing while the last step is not done.
+    pub fn next(&mut self, now_ms: u64) -> BarrierStep {
+        if self.doing != Doing::Nothing {
+            return BarrierStep::Wait;
+        }
+        if let Some(reborn) = self.reborn {
+            return self.enter(reborn);
+        }
+        let own = self.barrier.own();
+        if !self.is_entered {
+            return self.enter(own);
+        }
+        let complete = self.barrier.complete();
+        if complete > self.dropped {
+            self.doing = Doing::Dropping(complete);
+            return BarrierStep::Forget { step: Forgetting::Drop, below: complete };
+        }
+        let task = self.barrier.task();
+        if task != self.task {
+            (self.task, self.since_ms, self.shown) = (task, now_ms, None);
+            self.moment += 1;
+        }
+        let look =
+            |compares| BarrierLook { round: own.progress.round, moment: self.moment, compares };
+        match (task, self.barrier.after_task()) {
+            (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
+            (BarrierTask::Enter(_), Some(after)) => self.enter(after),
+            (BarrierTask::Propose, _) if !self.is_time(now_ms) => BarrierStep::Wait,
+            (BarrierTask::Propose | BarrierTask::Hide(_), _) => BarrierStep::Look(look(false)),
+            (BarrierTask::Equal | BarrierTask::Drain, _) => BarrierStep::Look(look(true)),
+            (BarrierTask::Wait | BarrierTask::Enter(_), _) => BarrierStep::Wait,
+        }
+    }
+
+    /// Whether a round may be begun.
+    fn is_time(&self, now_ms: u64) -> bool {
+        self.interval_ms.is_some_and(|interval| now_ms >= self.since_ms.saturating_add(interval))
+    }
+
+    /// The loops were looked at, by `look`; what to do now.
+    pub fn looked(&mut self, look: BarrierLook, shown: BarrierShown) -> BarrierStep {
+        if look.moment != self.moment || self.doing != Doing::Nothing {
+            return BarrierStep::Wait;
+        }
+        self.shown = Some(shown);
+        let task = self.barrier.task();
+        let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
+            return BarrierStep::Wait;
+        };
+        let is_equal = !shown.is_different && shown.handovers == 0;
+        let is_drained = !shown.is_under_way && !shown.is_pending;
+        match task {
+            BarrierTask::Propose if shown.has_remnants => self.enter(after),
+            BarrierTask::Equal if is_equal => self.note(after),
+            BarrierTask::Drain if is_equal && is_drained => self.note(after),
+            BarrierTask::Hide(below) if is_drained && shown.departures == 0 => {
+                self.doing = Doing::Hiding;
+                BarrierStep::Forget { step: Forgetting::Hide, below }
+            }
+            _ => BarrierStep::Wait,
+        }
+    }
+
+    fn enter(&mut self, standing: BarrierStanding) -> BarrierStep {
+        self.doing = Doing::Entering(standing);
+        BarrierStep::Enter(standing.progress.round)
+    }
+
+    fn note(&mut self, standing: BarrierStanding) -> BarrierStep {
+        self.doing = Doing::Noting(standing);
+        BarrierStep::Note(standing)
+    }
+
+    /// Every engine has entered the round; what to do now.
+    pub fn entered(&mut self) -> BarrierStep {
+        let Doing::Entering(standing) = self.doing else { return BarrierStep::Wait };
+        self.doing = Doing::Nothing;
+        self.is_entered = true;
+        let is_known = self.reborn.is_none() && standing == self.barrier.own();
+        if is_known { BarrierStep::Wait } else { self.note(standing) }
+    }
+
+    /// What was to be noted is on disk: others may be told.
+    pub fn noted(&mut self) {
+        let Doing::Noting(standing) = self.doing else { return };
+        self.doing = Doing::Nothing;
+        self.reborn = None;
+        self.barrier.noted(standing);
+    }
+
+    /// Every engine has done all of a step of forgetting; what to do now.
+    pub fn forgotten(&mut self) -> BarrierStep {
+        match std::mem::replace(&mut self.doing, Doing::Nothing) {
+            Doing::Dropping(below) => {
+                self.dropped = below;
+                BarrierStep::Wait
+            }
+            Doing::Hiding => match self.barrier.after_task() {
+                Some(after) => self.note(after),
+                None => BarrierStep::Wait,
+            },
+            other => {
+                self.doing = other;
+                BarrierStep::Wait
+            }
+        }
+    }
+
+    /// A disk refused the step: it is still to be done.
+    pub fn failed(&mut self) {
+        self.doing = Doing::Nothing;
+    }
+
+    /// Where it is to begin anew and nothing is in its directory, not even a note of the barrier: it
+    /// begins its next life as it is.
+    pub fn begin_here(&mut self) {
+        if self.barrier.task() == BarrierTask::BeginAnew {
+            self.reborn = Some(Barrier::reborn(self.barrier.me, &self.barrier.table()));
+        }
+    }
+
+    /// The number that the node's messages carry.
+    pub fn number(&self) -> u64 {
+        self.barrier.own().number()
+    }
+}
