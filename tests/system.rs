@@ -15,6 +15,8 @@ mod crash;
 mod disk;
 #[path = "system/faces.rs"]
 mod faces;
+#[path = "system/forgetting.rs"]
+mod forgetting;
 #[path = "system/membership.rs"]
 mod membership;
 #[path = "system/process.rs"]

@@ -355,6 +355,7 @@ impl Datastore for MemoryDatastore {
             sibling_keys: 0,
             most_siblings: 0,
             compared: replication::ComparisonSummary::default(),
+            barrier: wire::BarrierStatus::default(),
             members: vec![MemberStatus {
                 node: NODE,
                 name: "memory".into(),

@@ -81,6 +81,15 @@ pub(crate) async fn status(
             "never": status.compared.never,
             "oldest_ms": status.compared.oldest_ms,
         },
+        "barrier": {
+            "round": status.barrier.round,
+            "stage": status.barrier.stage.word(),
+            "agreed": status.barrier.agreed,
+            "forgotten": status.barrier.forgotten,
+            "waits_for": status.barrier.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "has_remnants": status.barrier.has_remnants,
+            "doing": status.barrier.doing.map(|doing| doing.to_string()),
+        },
         "members": members,
         "counters": counters,
     });

@@ -180,6 +180,24 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     for (name, help, value) in compared {
         gauge(&mut registry, name, help, value);
     }
+    let barrier = &status.barrier;
+    let barrier = [
+        ("barrier_round", "Round of forgetting that this node entered last", barrier.round),
+        ("barrier_agreed", "Last round on which all members are agreed", barrier.agreed),
+        (
+            "barrier_forgotten",
+            "Last round of which all that is older is forgotten here",
+            barrier.forgotten,
+        ),
+        (
+            "barrier_waits_for",
+            "Members that are not as far as this node",
+            barrier.waits_for.len() as u64,
+        ),
+    ];
+    for (name, help, value) in barrier {
+        gauge(&mut registry, name, help, value);
+    }
     gauge(&mut registry, "ring_version", "Version of this node's ring", status.ring_version);
     gauge(&mut registry, "uptime_seconds", "Time since the start", status.uptime_ms / 1000);
     let (pending, owned) = (Gauges::default(), Gauges::default());
@@ -241,6 +259,12 @@ mod tests {
             sibling_keys: 2,
             most_siblings: 5,
             compared: replication::ComparisonSummary { pairs: 4, never: 1, oldest_ms: 65_000 },
+            barrier: wire::BarrierStatus {
+                round: 3,
+                agreed: 2,
+                forgotten: 2,
+                ..Default::default()
+            },
             members: Vec::new(),
             counters: vec![("writes_repeated".into(), 7)],
         };

@@ -65,6 +65,9 @@ pub struct Settings {
     pub anti_entropy_interval_s: Option<u32>,
     /// What comparing may send and receive, in bytes a second. Default 8 MiB.
     pub anti_entropy_bytes_per_second: Option<u64>,
+    /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
+    /// node that begins none. Default 600.
+    pub barrier_interval_s: Option<u32>,
     /// How long a stop waits for what was accepted, in milliseconds. Default 5,000.
     pub stop_ms: Option<u32>,
     /// Longest value, in bytes. Default 8 MiB.
@@ -174,6 +177,7 @@ impl Settings {
             anti_entropy_bytes_per_second: self
                 .anti_entropy_bytes_per_second
                 .or(below.anti_entropy_bytes_per_second),
+            barrier_interval_s: self.barrier_interval_s.or(below.barrier_interval_s),
             stop_ms: self.stop_ms.or(below.stop_ms),
             value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
             siblings_soft: self.siblings_soft.or(below.siblings_soft),

@@ -13,7 +13,7 @@ use clock::NodeId;
 use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::calls::{Calls, Kind};
@@ -88,6 +88,7 @@ pub(crate) struct CoreTask {
     pub(crate) stop_limit: Duration,
 }
 
+pub(crate) use barrier::BarrierAsk;
 use checkpoints::{Checkpoints, Last};
 
 /// What a turn works with; empty between turns.
@@ -98,14 +99,23 @@ struct Scratch {
     answers: Vec<(Ticket, Answer)>,
 }
 
+/// A message that was taken and not dealt with.
+struct Waiting {
+    from: NodeId,
+    message: Message,
+    /// Until when it is of use (monotonic milliseconds).
+    useful_ms: u64,
+    barrier: u64,
+}
+
 /// A core task under way.
 struct Running {
     task: CoreTask,
     calls: Calls,
     gatherings: Gatherings,
     scratch: Scratch,
-    /// Messages taken and not dealt with, and until when they are of use (monotonic milliseconds).
-    messages: VecDeque<(u64, NodeId, Message)>,
+    /// Messages taken and not dealt with.
+    messages: VecDeque<Waiting>,
     /// Groups taken and not begun to the last request.
     feeds: Vec<Feed>,
     /// Whether time was up before all was done that could be.
@@ -123,6 +133,10 @@ struct Running {
     recount_at: Instant,
     /// When what is due is removed.
     expire_at: Instant,
+    /// Who waits for the barrier's command.
+    barrier_reply: Option<oneshot::Sender<Answer>>,
+    /// The round of the barrier that all have agreed on: messages with a lesser number are dropped.
+    agreed: u64,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -162,6 +176,8 @@ impl Running {
             trouble: None,
             recount_at: Instant::now() + RECOUNT_PAUSE,
             expire_at: Instant::now() + EXPIRE_PAUSE,
+            barrier_reply: None,
+            agreed: 0,
             stopping: None,
         }
     }
@@ -305,7 +321,7 @@ impl Running {
                 let mut answers = std::mem::take(&mut self.scratch.answers);
                 self.task.engine.committed(batch, result, &mut answers);
                 for (ticket, answer) in answers.drain(..) {
-                    self.step(Event::Storage { ticket, answer });
+                    self.stored(ticket, answer);
                 }
                 self.scratch.answers = answers;
             }
@@ -347,6 +363,7 @@ impl Running {
                     self.step(Event::Storage { ticket, answer });
                 }
             }
+            Urgent::Barrier(ask) => self.take_barrier(ask),
             Urgent::Stop => {
                 self.task.work.close();
                 self.stopping.get_or_insert(Instant::now() + self.task.stop_limit);
@@ -362,13 +379,13 @@ impl Running {
                 let id = self.calls.enter_single(reply);
                 self.step(Event::Call { id, call });
             }
-            Work::Messages(MessageBatch { from, messages, received_ms }) => {
+            Work::Messages(MessageBatch { from, messages, received_ms, barrier }) => {
                 self.messages.extend(messages.into_iter().map(|message| {
                     let useful_ms = match message.budget_ms {
                         0 => u64::MAX,
                         limit => received_ms.saturating_add(limit.into()),
                     };
-                    (useful_ms, from, message)
+                    Waiting { from, message, useful_ms, barrier }
                 }));
             }
             // Whoever asked may have left.
@@ -407,8 +424,12 @@ impl Running {
 
     /// Deals with messages until `end`. Returns whether none is left.
     fn read(&mut self, end: Instant) -> bool {
-        while let Some((useful_ms, from, message)) = self.messages.pop_front() {
-            if let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms) {
+        while let Some(waiting) = self.messages.pop_front() {
+            let Waiting { from, message, useful_ms, barrier } = waiting;
+            // What all agreed on meanwhile may be what it knows nothing of.
+            if barrier >= self.agreed
+                && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
+            {
                 self.step(Event::Received { from, message });
             }
             if Instant::now() >= end {
@@ -467,7 +488,6 @@ impl Running {
 
     /// As [`Self::step`]. Returns the length of the longest thing that was read on the way.
     fn step_measured(&mut self, event: Event) -> usize {
-        let mut longest = 0;
         let Scratch { effects, queue, .. } = &mut self.scratch;
         let taken = match &event {
             Event::Call { .. } => Some("call"),
@@ -480,6 +500,13 @@ impl Running {
         if let Some(taken) = taken {
             tracing::debug!(trace = format_args!("{:016x}", self.task.core.trace()), taken);
         }
+        self.perform()
+    }
+
+    /// Does what is to be done, and all that follows from it. Returns the length of the longest thing
+    /// that was read.
+    fn perform(&mut self) -> usize {
+        let mut longest = 0;
         let mut answers = Vec::new();
         while let Some(effect) = self.scratch.queue.pop_front() {
             match effect {
@@ -597,11 +624,15 @@ impl Running {
             compared: self.task.core.compared(self.now),
             counters,
             transfers: self.task.core.transfers(),
+            // What is not swept becomes a remnant then.
+            has_remnants: self.sweeping
+                || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
             is_ownership_known: self.task.core.is_ownership_known(),
         }
     }
 }
 
+mod barrier;
 mod checkpoints;
 
 /// The beginning of a key, for the log.

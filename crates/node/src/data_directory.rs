@@ -7,6 +7,8 @@
 //! .secret    of a cluster that was given none, readable by its owner only
 //! index/     LMDB
 //! .indexed   says that there was an index: from then on its absence is a loss
+//!
+//! older-than-barrier-N/   what was there before the node began anew (set_aside)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +23,7 @@ use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader,
 use crate::config::NodeConfig;
 use crate::identity::{random_bytes, random_u64};
 use crate::routing::SHARDS;
+use crate::set_aside::{bring_back, set_aside_if_marked};
 use crate::start_error::StartError;
 
 /// Name of the directory that holds the index.
@@ -50,6 +53,12 @@ impl DataDirectory {
     pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(&config.data)?;
         let dir = lock.dir().to_owned();
+        let aside = set_aside_if_marked(&dir);
+        let aside = aside.map_err(|source| StartError::SetAside { dir: dir.clone(), source })?;
+        if let Some(aside) = aside {
+            tracing::warn!(aside = %aside.display(), "what this node held was older than what its cluster has \
+                forgotten: it was set aside, and the node begins anew, empty");
+        }
         let wanted = DirectoryStamp {
             format: DIRECTORY_FORMAT,
             cluster: config.cluster.clone(),
@@ -66,6 +75,7 @@ impl DataDirectory {
         }
         let mut files = DiskFiles::open(&dir)?;
         let stamp = check_or_write(&mut files, &wanted).map_err(refused)?;
+        bring_back(&dir).map_err(|source| StartError::SetAside { dir: dir.clone(), source })?;
         let secret = match &config.secret {
             Some(secret) => secret.clone(),
             None => own_secret(&dir)?,

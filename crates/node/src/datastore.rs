@@ -20,7 +20,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use values::Key;
-use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, MemberStatus, PlanReport};
+use wire::{
+    BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, MemberStatus, PlanReport,
+};
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
@@ -249,6 +251,7 @@ impl Datastore for NodeDatastore {
         let links = shared.links();
         let dropped = links.values().map(|link| link.dropped()).sum();
         counters.push(("dropped_chunks".into(), dropped));
+        counters.push(("messages_behind_barrier".into(), shared.barrier.refused()));
         counters.extend(shared.places.counters().map(|(name, count)| (name.into(), count)));
 
         let (config, view) = (&shared.config, shared.members.view());
@@ -301,6 +304,10 @@ impl Datastore for NodeDatastore {
                 .iter()
                 .map(|report| report.compared)
                 .fold(ComparisonSummary::default(), ComparisonSummary::plus),
+            barrier: BarrierStatus {
+                has_remnants: reports.iter().any(|report| report.has_remnants),
+                ..shared.barrier.status.borrow().clone()
+            },
             members,
             counters,
         })

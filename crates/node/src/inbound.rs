@@ -249,7 +249,9 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
     let mut pulse = Pulse::new(pongs);
     let mut frames = frames.fuse();
     let mut ready = Vec::new();
-    let mut batches: Vec<Vec<Message>> = vec![Vec::new(); shared.routes.loops().len()];
+    let mut batches: Vec<(u64, Vec<Message>)> =
+        vec![(u64::MAX, Vec::new()); shared.routes.loops().len()];
+    let mut is_behind = false;
     let from = peer.node;
     let mut standing = Standing::new(shared, peer, seat);
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
@@ -297,10 +299,23 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                         tracing::debug!(%from, "a message of a node that is no member");
                         continue;
                     }
+                    let takes = shared.barrier.takes(header.barrier);
+                    if !takes && !std::mem::replace(&mut is_behind, true) {
+                        tracing::warn!(%from, number = header.barrier, "a member is older than the barrier: \
+                            what it says is refused until it has caught up, or has begun anew");
+                    }
+                    is_behind &= !takes;
+                    if !takes {
+                        continue;
+                    }
                     message.trace = header.trace;
                     message.sequence = header.sequence;
                     match shared.routes.of_message(&message) {
-                        Some(index) => batches[index].push(message),
+                        Some(index) => {
+                            let (least, batch) = &mut batches[index];
+                            *least = header.barrier.min(*least);
+                            batch.push(message);
+                        }
                         // An answer to a loop of an earlier start.
                         None => tracing::debug!(%from, "a message for a loop that does not exist"),
                     }
@@ -313,12 +328,13 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                 PeerFrame::Pong(_) => return Err(InboundError::Unexpected),
             }
         }
-        for (index, batch) in batches.iter_mut().enumerate() {
+        for (index, (least, batch)) in batches.iter_mut().enumerate() {
             if batch.is_empty() {
                 continue;
             }
             let messages = std::mem::take(batch);
-            let work = Work::Messages(MessageBatch { from, messages, received_ms });
+            let barrier = std::mem::replace(least, u64::MAX);
+            let work = Work::Messages(MessageBatch { from, messages, received_ms, barrier });
             // Waiting here holds the peer back, and its pings with what it sends.
             let mut sent = std::pin::pin!(shared.routes.handle(index).work.send(work));
             loop {

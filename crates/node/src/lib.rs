@@ -8,6 +8,8 @@
 mod allowance;
 mod backoff;
 mod backups;
+mod barrier_rounds;
+mod barrier_view;
 mod calls;
 mod checkpoint_thread;
 mod client_port;
@@ -42,6 +44,7 @@ mod ring_value;
 mod routing;
 mod seats;
 mod seeds;
+mod set_aside;
 mod shard_reader;
 mod shared;
 mod snapshot_file;

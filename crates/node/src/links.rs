@@ -211,11 +211,12 @@ pub(crate) struct Outgoing {
     peers: BTreeMap<NodeId, Gathered>,
 }
 
-/// What is the same in every header of this process.
+/// What is the same in every header, until something changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderBase {
     pub(crate) sender: NodeId,
     pub(crate) incarnation: Incarnation,
+    pub(crate) barrier: u64,
 }
 
 #[derive(Debug)]
@@ -314,12 +315,13 @@ impl Gathered {
 }
 
 fn framed(header: HeaderBase, message: Message) -> PeerFrame {
-    let HeaderBase { sender, incarnation } = header;
+    let HeaderBase { sender, incarnation, barrier } = header;
     let header = FrameHeader {
         version: MESSAGE_VERSION,
         sender,
         incarnation,
         sequence: message.sequence,
+        barrier,
         deadline_ms: message.budget_ms,
         operation: OperationName::from(message.body.name()),
         // Unique in the cluster for all practical purposes, and the same in the answer.
@@ -356,7 +358,7 @@ mod tests {
         let node = node_id("ducks", "b");
         let (link, queue) = Link::new(node, "b".into(), "127.0.0.1:1".into());
         let incarnation = Incarnation { generation: 1, nonce: 1 };
-        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation };
+        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation, barrier: 0 };
         let mut outgoing = Outgoing::new(header);
         outgoing.set_links(&LinkMap::from([(node, link)]));
         (outgoing, queue)

@@ -68,6 +68,10 @@ pub(crate) enum Notice {
     Order { call: ClusterCall, reply: oneshot::Sender<Result<(), RequestError>> },
     /// Nothing is left here that another must have before this node goes.
     Emptied,
+    /// How far this node is with the barrier.
+    Barrier(Bytes),
+    /// What this node holds is older than the barrier.
+    Outdated,
     /// Somebody asks how all members stand: what only membership knows of each.
     Report(oneshot::Sender<Vec<MemberStatus>>),
 }

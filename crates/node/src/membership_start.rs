@@ -12,7 +12,7 @@ use wire::{MESSAGE_VERSION, NAME_BYTES_MAX};
 use crate::config::{Beginning, NodeConfig};
 use crate::identity::{random_bytes, random_u64};
 use crate::start_error::StartError;
-use crate::{ring_value, snapshot_file};
+use crate::{barrier_view, ring_value, snapshot_file};
 
 /// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
 /// 5 without a node holding two copies of a partition.
@@ -99,13 +99,22 @@ fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
     }
     let mut gossip = Config::new(config.node(), &config.cluster, about, random_u64());
     gossip.seeds.clone_from(&config.seeds);
-    gossip.merge_value = ring_value::merge;
+    gossip.merge_value = merge_value;
     gossip.bootstrap = match config.beginning {
         Beginning::Search => None,
         Beginning::Bootstrap => Some(ClusterId(u128::from_ne_bytes(random_bytes()))),
         Beginning::Founders(id) => Some(id),
     };
     gossip
+}
+
+/// Joins two versions of a named value; those of other names are a later version's, of which the larger wins.
+fn merge_value(name: &str, held: &[u8], other: &[u8]) -> Vec<u8> {
+    match name {
+        ring_value::NAME => ring_value::merge(held, other),
+        barrier_view::NAME => barrier_view::merge(held, other),
+        _ => membership::larger_value(name, held, other),
+    }
 }
 
 fn other_founders(config: &NodeConfig, dir: &Path, snapshot: &Snapshot) -> StartError {

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
-use membership::{Destination, Effect, Event, Gossip, Liveness, Message, Snapshot};
+use membership::{Command, Destination, Effect, Event, Gossip, Liveness, Message, Snapshot};
+use replication::BarrierHand;
 use ring::Ring;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -31,10 +32,13 @@ use crate::membership_start::Prepared;
 use crate::seeds::Seeds;
 use crate::shared::Shared;
 use crate::work::Urgent;
-use crate::{ring_value, snapshot_file};
+use crate::{barrier_rounds, barrier_view, ring_value, snapshot_file};
 
 /// Pause before a disk that did not take a snapshot is tried again.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
+/// Why a node that is older than the barrier does not serve.
+const OUTDATED: &str = "what this node holds is older than what its cluster has forgotten: it is set aside at the \
+    node's next start, and the others bring what they have";
 /// Most nodes whose last connection is remembered. A guess, above the members that there can be.
 const ROUTES_MAX: usize = 16_384;
 
@@ -43,12 +47,15 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     prepared: Prepared,
     notices: mpsc::Receiver<Notice>,
+    hand: BarrierHand,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let name = format!("{}-gossip", shared.config.name);
     std::thread::Builder::new().name(name).spawn(move || {
         let mut task = MembershipTask::new(shared, &prepared);
-        LocalSet::new().block_on(&runtime, task.run(prepared, notices));
+        let local = LocalSet::new();
+        local.spawn_local(barrier_rounds::run(Arc::clone(&task.shared), hand));
+        local.block_on(&runtime, task.run(prepared, notices));
     })
 }
 
@@ -137,6 +144,15 @@ impl MembershipTask {
                 done = Some((reply, result));
             }
             Notice::Emptied => self.leave(work).await,
+            Notice::Barrier(bytes) => {
+                let name = barrier_view::NAME.to_owned();
+                let published =
+                    work.gossip.command(now_ms, Command::Publish { name, bytes }, &mut effects);
+                if let Err(error) = published {
+                    tracing::error!(%error, "how far this node is with the barrier cannot be told");
+                }
+            }
+            Notice::Outdated => self.end_as(OUTDATED.into()),
             // Whoever asked may have left.
             Notice::Report(reply) => drop(reply.send(self.report(work, now_ms))),
         }
@@ -226,8 +242,13 @@ impl MembershipTask {
     }
 
     fn value_changed(&mut self, name: &str, bytes: &Bytes) {
-        if name != ring_value::NAME {
-            return;
+        match name {
+            ring_value::NAME => (),
+            barrier_view::NAME => {
+                let heard = Arc::new(barrier_view::decode(bytes));
+                return drop(self.shared.barrier.heard.send_replace(heard));
+            }
+            _ => return,
         }
         let Some(ring) = ring_value::decode(bytes) else {
             return tracing::error!("what the cluster has for a ring is none");

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use client::Datastore;
 use replication::{
-    AntiEntropyConfig, Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership,
+    AntiEntropyConfig, Barrier, BarrierHand, BarrierTable, BarrierTask, Buckets, Core, CoreConfig,
+    OWNERS_MAX, PolicyTable, kept_ownership,
 };
 use ring::{Ownership, Ring};
 use storage::EngineConfig;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use wire::Identity;
 
 use crate::backups::{Backups, Source};
+use crate::barrier_view::{self, BarrierView};
 use crate::config::{Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
@@ -110,6 +112,8 @@ impl Node {
             None => provisional_ring(&config),
         });
         let (members, notices) = Members::new(view);
+        let table = prepared.gossip.values().get(barrier_view::NAME);
+        let table = table.map(|bytes| barrier_view::decode(bytes)).unwrap_or_default();
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
@@ -136,6 +140,7 @@ impl Node {
             seats: Seats::default(),
             endings: Endings::default(),
             backups: Backups::default(),
+            barrier: BarrierView::new(table.clone()),
             health: Arc::new(Health::new(owners.count())),
             config,
         });
@@ -150,22 +155,24 @@ impl Node {
             shared,
         };
         // If a thread cannot be started, dropping the node ends those that were.
-        node.start_storage(directory, ends)?;
+        let hand = node.start_storage(directory, ends, table)?;
         bound.serve(&node.shared, &node.datastore);
         node.shared.serving.send_replace(is_serving);
-        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices)?;
+        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)?;
         node.threads.push(thread);
         tracing::info!(node = node.name(), is_serving, resp = %node.addresses.resp, http = %node.addresses.http,
             peer = %node.addresses.peer, loops = owners.count(), "node started");
         Ok(node)
     }
 
-    /// Opens the storage, and starts the threads that write it and the loops that use it.
+    /// Opens the storage, and starts the threads that write it and the loops that use it. Returns the node's
+    /// hand in the barrier, given what was heard of it.
     fn start_storage(
         &mut self,
         directory: DataDirectory,
         ends: Vec<LoopEnds>,
-    ) -> Result<(), StartError> {
+        heard: BarrierTable,
+    ) -> Result<BarrierHand, StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
         let (reader, stamp) = (directory.reader.clone(), directory.stamp.clone());
@@ -200,7 +207,10 @@ impl Node {
             shards: owners.shards(),
             log: log_sender.clone(),
         });
-        let mut noted = None;
+        let (mut noted, mut standing, mut is_blank) = (None, None, true);
+        for engine in &engines {
+            is_blank &= engine.is_blank()?;
+        }
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
             // Notes are seen by the first loop.
@@ -209,6 +219,7 @@ impl Node {
                 None => {
                     let notes = engine.notes()?;
                     let kept = kept_ownership(&notes)?;
+                    standing = Barrier::of_notes(&notes);
                     if let Some(kept) = kept {
                         shared.ownership.send_replace(Arc::new(kept));
                     }
@@ -221,6 +232,8 @@ impl Node {
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.first_identity.incarnation,
+                // Until it is told its own.
+                barrier: 0,
             };
             let task = CoreTask {
                 loop_index,
@@ -244,7 +257,14 @@ impl Node {
             let name = format!("{}-loop{loop_index}", config.name);
             self.threads.push(event_loop::start(name, task, jobs)?);
         }
-        Ok(())
+        let mut barrier = Barrier::new(config.node(), standing);
+        barrier.heard(&heard);
+        // Nothing is in it, whatever befell it: it holds nothing that is older.
+        let begins = is_blank && standing.is_none() && barrier.task() == BarrierTask::BeginAnew;
+        let reborn = begins.then(|| Barrier::reborn(config.node(), &heard));
+        shared.barrier.agree(barrier.agreed());
+        let now_ms = shared.clock.monotonic_ms();
+        Ok(BarrierHand::new(barrier, reborn, config.barrier_interval_ms, now_ms))
     }
 
     /// The node's name.
@@ -281,6 +301,13 @@ impl Node {
     pub async fn serving(&self) {
         // The sender lives as long as `self`.
         let _ = self.shared.serving.subscribe().wait_for(|serving| *serving).await;
+    }
+
+    /// Waits until the node has to begin anew: what it holds is older than the barrier. It serves no
+    /// more; stopped and started again it sets that aside, and begins empty.
+    pub async fn outdated(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.barrier.outdated.subscribe().wait_for(|outdated| *outdated).await;
     }
 
     /// Waits until the node is connected to every other founder, and every other member that it has

@@ -18,11 +18,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Ring> {
     clock::decode(bytes).ok()
 }
 
-/// Joins two versions of a named value; those of other names are a later version's, of which the larger wins.
-pub(crate) fn merge(name: &str, held: &[u8], other: &[u8]) -> Vec<u8> {
-    if name != NAME {
-        return membership::larger_value(name, held, other);
-    }
+/// Joins two versions of the value.
+pub(crate) fn merge(held: &[u8], other: &[u8]) -> Vec<u8> {
     let rank = |bytes: &[u8]| decode(bytes).map(|ring| ring.version());
     if (rank(other), other) > (rank(held), held) { other.to_vec() } else { held.to_vec() }
 }
@@ -47,16 +44,16 @@ mod tests {
         let all =
             [encode(&first).to_vec(), encode(&second).to_vec(), encode(&apart).into(), rubbish];
         for a in &all {
-            assert_eq!(&merge(NAME, a, a), a);
+            assert_eq!(&merge(a, a), a);
             for b in &all {
-                let ab = merge(NAME, a, b);
-                assert_eq!(ab, merge(NAME, b, a));
+                let ab = merge(a, b);
+                assert_eq!(ab, merge(b, a));
                 for c in &all {
-                    assert_eq!(merge(NAME, &ab, c), merge(NAME, a, &merge(NAME, b, c)));
+                    assert_eq!(merge(&ab, c), merge(a, &merge(b, c)));
                 }
             }
         }
-        let merged = merge(NAME, &merge(NAME, &all[0], &all[1]), &all[3]);
+        let merged = merge(&merge(&all[0], &all[1]), &all[3]);
         assert_eq!(decode(&merged), Some(second));
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use wire::Identity;
 
 use crate::backups::Backups;
+use crate::barrier_view::BarrierView;
 use crate::config::NodeConfig;
 use crate::endings::Endings;
 use crate::health::Health;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     pub(crate) endings: Endings,
     pub(crate) backups: Backups,
+    pub(crate) barrier: BarrierView,
     pub(crate) health: Arc<Health>,
 }
 

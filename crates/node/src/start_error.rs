@@ -47,6 +47,14 @@ pub enum StartError {
         /// In what it differs.
         source: StampError,
     },
+    /// What the directory holds is older than the barrier, and cannot be set aside.
+    #[error("{}: what it holds is to be set aside: {source}", dir.display())]
+    SetAside {
+        /// The directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// The secret of a cluster of one cannot be kept.
     #[error("{}: {reason}", path.display())]
     Secret {

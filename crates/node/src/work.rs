@@ -14,6 +14,7 @@ use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
 use tokio::sync::oneshot;
 
 use crate::allowance::Allowance;
+use crate::core_task::BarrierAsk;
 use crate::links::LinkMap;
 
 /// Results of a group of requests, one each, in order.
@@ -44,6 +45,8 @@ pub(crate) struct MessageBatch {
     pub(crate) messages: Vec<Message>,
     /// Monotonic time at which they came, in milliseconds.
     pub(crate) received_ms: u64,
+    /// The least number of the barrier that one of them has.
+    pub(crate) barrier: u64,
 }
 
 /// What comes through a loop's bounded queue.
@@ -86,6 +89,8 @@ pub(crate) enum Urgent {
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.
     Told { ticket: Ticket, answer: storage::Answer },
+    /// Something for the barrier.
+    Barrier(BarrierAsk),
     /// Finish what was accepted, then end.
     Stop,
 }
@@ -102,6 +107,8 @@ pub(crate) struct LoopReport {
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
     pub(crate) transfers: Vec<Transfer>,
+    /// Whether there is something left of deleted keys that does not count as gone.
+    pub(crate) has_remnants: bool,
     /// Whether a node in reach has all that this loop has to tell of who owns partitions.
     pub(crate) is_ownership_known: bool,
 }

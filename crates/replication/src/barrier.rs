@@ -70,6 +70,18 @@ pub struct BarrierProgress {
     pub stage: BarrierStage,
 }
 
+impl BarrierStage {
+    /// In a word, for people and programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Entered => "entered",
+            Self::Equal => "equal",
+            Self::Confirmed => "confirmed",
+            Self::Hidden => "hidden",
+        }
+    }
+}
+
 impl BarrierProgress {
     const fn at(round: u64, stage: BarrierStage) -> Self {
         Self { round, stage }
@@ -278,8 +290,8 @@ impl Barrier {
     /// The round on which all are agreed: what is older may be forgotten, and what members say that have
     /// not confirmed it is refused.
     pub fn agreed(&self) -> u64 {
-        // What was agreed once stays so, also while a member begins anew.
-        self.floor().confirmed().max(self.own.progress.hidden())
+        // What was agreed once stays so, also while a member begins anew, this one included.
+        self.floor().confirmed().max(self.own.progress.hidden()).max(self.table.agreed())
     }
 
     /// The round whose remnants may be dropped: every member has hidden its own.

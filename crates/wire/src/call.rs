@@ -1,11 +1,13 @@
 //! What a native client asks of a node, and what it is told.
 
+use std::fmt;
+
 use bytes::Bytes;
 use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
-    Answer, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictsRequest, Explanation,
-    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BarrierStage, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictsRequest,
+    Explanation, RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
@@ -173,6 +175,8 @@ pub struct ClusterStatus {
     pub most_siblings: u32,
     /// How long ago the node's partitions were found equal with other owners.
     pub compared: ComparisonSummary,
+    /// How far the forgetting of deleted keys is.
+    pub barrier: BarrierStatus,
     /// All members, in order of id.
     pub members: Vec<MemberStatus>,
     /// Counters since the start, by name: `requests_total` and the like.
@@ -192,6 +196,64 @@ pub struct HandoverStatus {
     pub departing: u32,
     /// For whom it waits with any of them, ascending.
     pub waits_for: Vec<NodeId>,
+}
+
+/// How far members are with forgetting what is left of deleted keys, as the answering node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarrierStatus {
+    /// The round that the answering node entered last.
+    pub round: u64,
+    /// How far it is in it.
+    pub stage: BarrierStage,
+    /// The last round on which all members are agreed: what was said before is refused.
+    pub agreed: u64,
+    /// The last round of which all that is older is forgotten.
+    pub forgotten: u64,
+    /// Members that are not as far as the answering node, ascending: they hold all others up.
+    pub waits_for: Vec<NodeId>,
+    /// Whether the answering node holds what is left of deleted keys and is to be forgotten still.
+    pub has_remnants: bool,
+    /// What the answering node itself is at, if it is at anything.
+    pub doing: Option<BarrierDoing>,
+}
+
+/// What a node has to do before it can say that it is further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BarrierDoing {
+    /// Its partitions are compared with other owners.
+    Comparing {
+        /// Pairs of a partition and another owner.
+        pairs: u64,
+        /// Those of them that were found equal.
+        equal: u64,
+    },
+    /// It has a part in so many handovers, which end first.
+    HandingOver(u64),
+    /// Requests end that were under way, and what is pending for others is delivered.
+    Draining,
+    /// What is left of deleted keys is being forgotten.
+    Forgetting,
+    /// What it holds is older than the barrier: it is set aside, and the node begins anew.
+    BeginningAnew,
+}
+
+impl fmt::Display for BarrierDoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Comparing { pairs, equal } => {
+                write!(
+                    f,
+                    "comparing ({equal} of {pairs} pairs of a partition and an owner are equal)"
+                )
+            }
+            Self::HandingOver(count) => write!(f, "waiting for {count} handovers to end"),
+            Self::Draining => {
+                f.write_str("ending what was under way, and delivering what is pending")
+            }
+            Self::Forgetting => f.write_str("forgetting"),
+            Self::BeginningAnew => f.write_str("older than the barrier, and to begin anew"),
+        }
+    }
 }
 
 /// What a plan changes, committed or tried.

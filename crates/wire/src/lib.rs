@@ -13,8 +13,8 @@ mod operation_name;
 
 pub use backup::{BackupCall, BackupProgress, BackupTaken};
 pub use call::{
-    CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus, HandoverStatus, MemberMoves,
-    MemberStatus, PlanReport, ReplyBody,
+    BarrierDoing, BarrierStatus, CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus,
+    HandoverStatus, MemberMoves, MemberStatus, PlanReport, ReplyBody,
 };
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,

@@ -113,6 +113,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         "waiting": status.waiting, "uptime_ms": status.uptime_ms, "keys": status.keys,
         "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
             "oldest_ms": status.compared.oldest_ms },
+        "barrier": barrier_json(&status),
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
@@ -137,7 +138,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         });
         let headers = ["member", "address", "state", "link", "partitions", "waiting for it"];
         format!(
-            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}{}",
+            "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}{}\n{}",
             status.cluster,
             status.node,
             status.keys,
@@ -146,7 +147,8 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
             waiting(&status),
             table(headers, rows.collect()),
             handover(&status),
-            compared(&status.compared)
+            compared(&status.compared),
+            barrier(&status)
         )
     });
     Ok(ExitCode::SUCCESS)
@@ -175,6 +177,43 @@ fn member_json(m: &MemberStatus) -> serde_json::Value {
         "version": m.version, "connected": m.connected, "cut": m.cut, "partitions": m.partitions,
         "pending": m.pending,
     })
+}
+
+fn barrier_json(status: &ClusterStatus) -> serde_json::Value {
+    let barrier = &status.barrier;
+    json!({
+        "round": barrier.round, "stage": barrier.stage.word(), "agreed": barrier.agreed,
+        "forgotten": barrier.forgotten, "waits_for": barrier_waits_for(status),
+        "has_remnants": barrier.has_remnants,
+        "doing": barrier.doing.map(|doing| doing.to_string()),
+    })
+}
+
+fn barrier_waits_for(status: &ClusterStatus) -> Vec<String> {
+    let names = status.members.iter().map(|m| (m.node, m.name.clone())).collect();
+    status.barrier.waits_for.iter().map(|&node| named(node, &names)).collect()
+}
+
+/// A line that says how far the forgetting of deleted keys is.
+fn barrier(status: &ClusterStatus) -> String {
+    let barrier = &status.barrier;
+    let mut text = format!(
+        "barrier: round {}, {}; deleted keys of before round {} are forgotten",
+        barrier.round,
+        barrier.stage.word(),
+        barrier.forgotten
+    );
+    if barrier.has_remnants {
+        text += ", others wait for the next round";
+    }
+    if let Some(doing) = barrier.doing {
+        text += &format!("; this node is {doing}");
+    }
+    let waits_for = barrier_waits_for(status);
+    if !waits_for.is_empty() {
+        text += &format!("; waits for {}", waits_for.join(", "));
+    }
+    text
 }
 
 const NO_MERGE: &str = "nothing moves the data of one cluster's nodes to the other's yet; start the nodes \

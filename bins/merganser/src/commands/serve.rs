@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use node::{ConfigError, DevCluster, DevOptions, Node, Settings};
+use node::{ConfigError, DevCluster, DevOptions, Node, NodeConfig, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -30,30 +30,48 @@ pub(super) fn log_to_stderr(default: &str) {
 /// Runs one node.
 pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
     log_to_stderr("info");
-    let config = settings(options)?.resolve()?;
+    let mut config = settings(options)?.resolve()?;
     runtime()?.block_on(async {
         let stop = stop_signal()?;
-        let node = Node::start(config).await?;
-        let at = node.addresses();
-        print(&format!(
-            "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
-            at.resp, at.http, at.peer
-        ))?;
-        if let Some(why) = node.waiting() {
-            print(&format!("waiting: {why}"))?;
-        }
         tokio::pin!(stop);
-        tokio::select! {
-            () = node.serving() => {
-                print("ready")?;
-                stop.await;
-            }
-            () = &mut stop => (),
-        }
-        complain("stopping: finishing what was accepted");
-        node.stop().await;
+        while run_until_outdated(&mut config, &mut stop).await? {}
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Runs a node until it is asked to stop, or until it has to begin anew: `true`.
+async fn run_until_outdated(
+    config: &mut NodeConfig,
+    stop: &mut (impl Future<Output = ()> + Unpin),
+) -> Result<bool> {
+    let node = Node::start(config.clone()).await?;
+    let at = node.addresses();
+    // Started again, it is where others look for it.
+    config.listen = at;
+    print(&format!(
+        "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
+        at.resp, at.http, at.peer
+    ))?;
+    if let Some(why) = node.waiting() {
+        print(&format!("waiting: {why}"))?;
+    }
+    let served = async {
+        node.serving().await;
+        print("ready")?;
+        std::future::pending::<Result<()>>().await
+    };
+    let is_outdated = tokio::select! {
+        ended = served => return ended.map(|()| false),
+        () = &mut *stop => false,
+        () = node.outdated() => true,
+    };
+    complain(if is_outdated {
+        "stopping: what this node holds is older than what its cluster has forgotten; it begins anew"
+    } else {
+        "stopping: finishing what was accepted"
+    });
+    node.stop().await;
+    Ok(is_outdated)
 }
 
 /// What flags, environment and file say together.

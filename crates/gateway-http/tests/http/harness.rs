@@ -166,6 +166,12 @@ impl Datastore for Scripted {
             sibling_keys: 2,
             most_siblings: 5,
             compared: replication::ComparisonSummary { pairs: 4, never: 1, oldest_ms: 65_000 },
+            barrier: wire::BarrierStatus {
+                round: 3,
+                agreed: 2,
+                forgotten: 2,
+                ..Default::default()
+            },
             members: vec![member(1, "A", true), member(2, "B", false)],
             counters: vec![("read_repairs_total".into(), 3), ("bad name".into(), 1)],
         })

@@ -68,6 +68,9 @@ pub struct NodeConfig {
     pub timeouts: Timeouts,
     /// How replicas are compared, all loops together.
     pub anti_entropy: AntiEntropyConfig,
+    /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
+    /// node that begins none.
+    pub barrier_interval_ms: Option<u64>,
     /// Connections at once, on all ports together.
     pub connections_max: usize,
 }
@@ -204,6 +207,10 @@ impl NodeConfig {
                 settings.anti_entropy_interval_s,
                 settings.anti_entropy_bytes_per_second,
             )?,
+            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
+                0 => None,
+                seconds => Some(u64::from(seconds) * 1_000),
+            },
             connections_max: connections_max(settings.connections_max)?,
         })
     }

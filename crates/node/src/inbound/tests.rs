@@ -15,6 +15,7 @@ use wire::{FrameHeader, Identity, OperationName, append_frame};
 
 use super::*;
 use crate::backups::Backups;
+use crate::barrier_view::BarrierView;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
 use crate::endings::Endings;
@@ -78,6 +79,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         seats: Seats::default(),
         endings: Endings::default(),
         backups: Backups::default(),
+        barrier: BarrierView::new(replication::BarrierTable::default()),
         health: Arc::new(Health::new(1)),
         config,
     };
@@ -99,6 +101,7 @@ impl Peer {
             sender: self.hello.node,
             incarnation: self.hello.incarnation,
             sequence: Sequence(4),
+            barrier: 0,
             deadline_ms: 0,
             operation: OperationName::from("forward"),
             trace: 7,
@@ -225,6 +228,32 @@ async fn a_peer_that_is_held_back_by_a_busy_loop_is_told_that_this_node_lives() 
     tokio::select! {
         ended = served => panic!("{ended:?}"),
         () = whole => (),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_before_what_all_agreed_on_is_refused() {
+    let (shared, mut work) = shared();
+    // The peer's messages have the number 0.
+    for (agreed, expected) in [(0, Some(0)), (1, None)] {
+        shared.barrier.agree(agreed);
+        let (served, mut peer) = connection_of(&shared, START);
+        let said = async {
+            let (first, second) = peer.long_frame(10);
+            let all = [ping(1), first, second, ping(2)].concat();
+            peer.writer.write_all(&all).await.unwrap();
+            assert_eq!(pongs(&mut peer.reader, SECOND / 4).await, [1, 2]);
+        };
+        tokio::select! {
+            ended = served => panic!("{ended:?}"),
+            () = said => (),
+        }
+        let taken = match work.try_recv() {
+            Ok(Work::Messages(batch)) => Some(batch.barrier),
+            _ => None,
+        };
+        assert_eq!(taken, expected);
+        assert_eq!(shared.barrier.refused(), agreed);
     }
 }
 

@@ -56,6 +56,13 @@ impl MembershipTask {
         }
     }
 
+    /// It serves no more, for this reason.
+    pub(super) fn end_as(&mut self, text: String) {
+        tracing::error!(name = self.shared.config.name, "{text}");
+        self.ended = Some(text);
+        self.is_stale = true;
+    }
+
     pub(super) fn end(&mut self, ending: &Ending) {
         let text = match ending {
             Ending::Removed => {
@@ -69,9 +76,7 @@ impl MembershipTask {
                 )
             }
         };
-        tracing::error!(name = self.shared.config.name, "{text}");
-        self.ended = Some(text);
-        self.is_stale = true;
+        self.end_as(text);
     }
 }
 

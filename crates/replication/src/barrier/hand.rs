@@ -275,6 +275,11 @@ impl BarrierHand {
         }
     }
 
+    /// The last round of which all that is older is dropped here.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// The number that the node's messages carry.
     pub fn number(&self) -> u64 {
         self.barrier.own().number()

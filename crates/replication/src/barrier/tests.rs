@@ -172,8 +172,10 @@ fn a_member_without_which_others_have_forgotten_begins_anew() {
     (1..=2).for_each(|node| members.at(node).set_members([1, 2, 3].map(NodeId)));
     let number = members.at(3).own().number();
     assert!(!members.at(1).takes(number));
+    assert!(members.at(3).takes(number));
     members.tell(1, 3);
     assert_eq!(members.at(3).task(), BarrierTask::BeginAnew);
+    assert!(!members.at(3).takes(number), "what another says that is as far behind");
 }
 
 #[test]

@@ -1,0 +1,260 @@
+//! The task that takes a node through the rounds of the barrier: what gossip says of other members goes in,
+//! the loops are looked at and given what is to be done, and how far this node is goes out by gossip.
+//!
+//! Invariant: nothing is told that is not on disk. Before a stage is noted every loop has made durable
+//! what it has; the loops carry a new number in what they send before others hear of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::NodeId;
+use replication::{Barrier, BarrierHand, BarrierShown, BarrierStep, BarrierTable, BarrierTask};
+use storage::{Answer, Command};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use wire::{BarrierDoing, BarrierStatus};
+
+use crate::barrier_view;
+use crate::core_task::BarrierAsk;
+use crate::members::{Notice, View};
+use crate::set_aside;
+use crate::shared::Shared;
+use crate::work::Urgent;
+
+/// The loops are looked at so often, while there is something to wait for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Remnants forgotten by one command of a loop. A guess: some milliseconds.
+const REMNANTS: usize = 256;
+
+/// Runs until the node's connections are to end, or until it is to begin anew.
+pub(crate) async fn run(shared: Arc<Shared>, hand: BarrierHand) {
+    let closed = shared.closed();
+    let mut rounds = Rounds { shared: Arc::clone(&shared), hand, numbers: None, told: None };
+    tokio::select! {
+        () = rounds.run() => (),
+        () = closed => (),
+    }
+}
+
+struct Rounds {
+    shared: Arc<Shared>,
+    hand: BarrierHand,
+    /// What the loops know: this node's number, and the one that all have agreed on.
+    numbers: Option<(u64, u64)>,
+    /// What others were told last.
+    told: Option<BarrierTable>,
+}
+
+/// A loop has ended, and with it the node.
+struct Gone;
+
+impl Rounds {
+    async fn run(&mut self) {
+        let mut heard = self.shared.barrier.heard.subscribe();
+        let mut view = self.shared.members.view.subscribe();
+        loop {
+            self.hand.heard(&heard.borrow_and_update().clone());
+            let members = members(&view.borrow_and_update(), self.shared.config.node());
+            let is_member = members.is_some();
+            if let Some(members) = members {
+                self.hand.set_members(members);
+            }
+            self.tell(is_member);
+            // Without the others it would take itself for all there are.
+            let moved = match is_member {
+                true => self.go_on().await,
+                false => Ok(false),
+            };
+            self.tell(is_member);
+            match moved {
+                Ok(true) => continue,
+                Ok(false) => (),
+                Err(Gone) => return,
+            }
+            // The senders live as long as `shared`.
+            tokio::select! {
+                () = sleep(TICK) => (),
+                _ = heard.changed() => (),
+                _ = view.changed() => (),
+            }
+        }
+    }
+
+    /// Does what is to be done now. Returns whether something was.
+    async fn go_on(&mut self) -> Result<bool, Gone> {
+        let mut step = self.hand.next(self.shared.clock.monotonic_ms());
+        let mut moved = false;
+        loop {
+            step = match step {
+                BarrierStep::Wait => return Ok(moved),
+                BarrierStep::Look(look) => {
+                    let mut all = BarrierShown::default();
+                    for index in 0..self.loops() {
+                        let ask = |reply| BarrierAsk::Look(look, reply);
+                        all = all.plus(self.ask(index, ask).await?);
+                    }
+                    self.hand.looked(look, all)
+                }
+                BarrierStep::Enter(round) => {
+                    if !self.all_durable(&Command::Enter { round }).await? {
+                        self.hand.failed();
+                        return Ok(false);
+                    }
+                    self.hand.entered()
+                }
+                BarrierStep::Note(standing) => {
+                    let notes = Command::Note { notes: vec![Barrier::note(standing)] };
+                    if !self.all_durable(&Command::Sync).await?
+                        || self.execute(0, notes).await? != Answer::Durable
+                    {
+                        self.hand.failed();
+                        return Ok(false);
+                    }
+                    self.hand.noted();
+                    let progress = self.hand.barrier().own().progress;
+                    tracing::debug!(round = progress.round, stage = ?progress.stage, "barrier");
+                    moved = true;
+                    BarrierStep::Wait
+                }
+                BarrierStep::Forget { step, below } => {
+                    let command = Command::ForgetRemnants { step, below, limit: REMNANTS };
+                    for index in 0..self.loops() {
+                        loop {
+                            match self.execute(index, command.clone()).await? {
+                                Answer::RemnantsForgotten { more: true } => (),
+                                Answer::RemnantsForgotten { more: false } => break,
+                                _ => {
+                                    self.hand.failed();
+                                    return Ok(false);
+                                }
+                            }
+                        }
+                    }
+                    moved = true;
+                    self.hand.forgotten()
+                }
+                BarrierStep::BeginAnew => return self.begin_anew().await,
+            }
+        }
+    }
+
+    /// With nothing in its directory the node goes on as it is; else that is set aside, at the next start.
+    async fn begin_anew(&mut self) -> Result<bool, Gone> {
+        let mut is_blank = !self.hand.barrier().has_note();
+        for index in 0..self.loops() {
+            is_blank = is_blank && self.ask(index, BarrierAsk::IsBlank).await?;
+        }
+        if is_blank {
+            self.hand.begin_here();
+            return Ok(true);
+        }
+        if let Err(error) = set_aside::mark(&self.shared.config.data) {
+            tracing::error!(%error, "what this node holds is older than the barrier, and cannot be set aside");
+            return Ok(false);
+        }
+        // Lost only where the node stops anyway.
+        let _ = self.shared.members.notices.send(Notice::Outdated).await;
+        self.tell(true);
+        self.shared.barrier.outdated.send_replace(true);
+        // It is to be stopped; until then it takes no part.
+        std::future::pending().await
+    }
+
+    fn loops(&self) -> usize {
+        self.shared.routes.loops().len()
+    }
+
+    async fn ask<T>(
+        &self,
+        index: usize,
+        ask: impl FnOnce(oneshot::Sender<T>) -> BarrierAsk,
+    ) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        let urgent = Urgent::Barrier(ask(reply));
+        self.shared.routes.handle(index).urgent.send(urgent).map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    async fn execute(&self, index: usize, command: Command) -> Result<Answer, Gone> {
+        self.ask(index, |reply| BarrierAsk::Execute(Box::new(command), reply)).await
+    }
+
+    /// Whether all loops have done this, and it is on disk.
+    async fn all_durable(&self, command: &Command) -> Result<bool, Gone> {
+        for index in 0..self.loops() {
+            if self.execute(index, command.clone()).await? != Answer::Durable {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells how far it is: the loops, then gossip, then whoever asks.
+    fn tell(&mut self, is_member: bool) {
+        let barrier = self.hand.barrier();
+        let numbers = (barrier.own().number(), barrier.agreed());
+        if self.numbers != Some(numbers) {
+            let (own, agreed) = numbers;
+            self.shared.barrier.agree(agreed);
+            self.shared.routes.tell_all(|| Urgent::Barrier(BarrierAsk::Number { own, agreed }));
+            self.numbers = Some(numbers);
+        }
+        let table = barrier.table();
+        if is_member && self.told.as_ref() != Some(&table) {
+            let notice = Notice::Barrier(barrier_view::encode(&table));
+            // What does not fit is told at the next tick.
+            if self.shared.members.notices.try_send(notice).is_ok() {
+                self.told = Some(table);
+            }
+        }
+        let status = self.status();
+        self.shared.barrier.status.send_if_modified(|now| {
+            let is_news = *now != status;
+            *now = status;
+            is_news
+        });
+    }
+
+    fn status(&self) -> BarrierStatus {
+        let barrier = self.hand.barrier();
+        let progress = barrier.own().progress;
+        let (task, shown) = self.hand.task();
+        let shown = shown.unwrap_or_default();
+        let doing = match task {
+            BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
+            BarrierTask::Equal | BarrierTask::Drain | BarrierTask::Hide(_)
+                if shown.handovers > 0 =>
+            {
+                Some(BarrierDoing::HandingOver(shown.handovers))
+            }
+            BarrierTask::Equal => {
+                Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
+            }
+            BarrierTask::Drain if shown.is_different => {
+                Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
+            }
+            BarrierTask::Drain => Some(BarrierDoing::Draining),
+            BarrierTask::Hide(_) => Some(BarrierDoing::Forgetting),
+            BarrierTask::Wait | BarrierTask::Propose | BarrierTask::Enter(_) => None,
+        };
+        BarrierStatus {
+            round: progress.round,
+            stage: progress.stage,
+            agreed: barrier.agreed(),
+            forgotten: self.hand.dropped(),
+            waits_for: barrier.waits_for(),
+            doing,
+            // Only the loops know.
+            has_remnants: false,
+        }
+    }
+}
+
+/// The members that are not gone, once this node knows its cluster and is one of them.
+fn members(view: &View, me: NodeId) -> Option<Vec<NodeId>> {
+    let is_member =
+        view.waiting.is_none() && view.states.get(&me).is_some_and(|it| it.is_present());
+    let members = view.states.iter().filter(|(_, state)| state.is_present());
+    is_member.then(|| members.map(|(&node, _)| node).collect())
+}

@@ -1,0 +1,114 @@
+//! What the tasks of a node see of the barrier, and what it is told of the cluster: how far members are, as a
+//! value that gossip carries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use replication::BarrierTable;
+use tokio::sync::watch;
+use wire::BarrierStatus;
+
+/// Its name among the named values of gossip.
+pub(crate) const NAME: &str = "barrier";
+
+pub(crate) fn encode(table: &BarrierTable) -> Bytes {
+    clock::encode(table).into()
+}
+
+/// The table that `bytes` stand for; an empty one if they are none.
+pub(crate) fn decode(bytes: &[u8]) -> BarrierTable {
+    clock::decode(bytes).unwrap_or_default()
+}
+
+/// Joins two versions of the value; what is no table is as good as an empty one.
+pub(crate) fn merge(held: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut table = BarrierTable::default();
+    for bytes in [held, other] {
+        table.join(&decode(bytes));
+    }
+    encode(&table).into()
+}
+
+/// How far the barrier is, for all tasks of a node.
+#[derive(Debug)]
+pub(crate) struct BarrierView {
+    /// What others say of it.
+    pub(crate) heard: watch::Sender<Arc<BarrierTable>>,
+    pub(crate) status: watch::Sender<BarrierStatus>,
+    /// Whether what this node holds is older than the barrier: it is to begin anew.
+    pub(crate) outdated: watch::Sender<bool>,
+    agreed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl BarrierView {
+    pub(crate) fn new(heard: BarrierTable) -> Self {
+        Self {
+            heard: watch::Sender::new(Arc::new(heard)),
+            status: watch::Sender::default(),
+            outdated: watch::Sender::new(false),
+            agreed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// All have agreed on this round: messages of before are refused.
+    pub(crate) fn agree(&self, round: u64) {
+        self.agreed.store(round, Ordering::Release);
+    }
+
+    /// Whether a message with this number is taken; one that is not is counted.
+    pub(crate) fn takes(&self, number: u64) -> bool {
+        let takes = number >= self.agreed.load(Ordering::Acquire);
+        if !takes {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        takes
+    }
+
+    /// Messages refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::NodeId;
+    use replication::{BarrierProgress, BarrierStage, BarrierStanding};
+
+    use super::*;
+
+    #[test]
+    fn tables_join_whatever_the_order_and_rubbish_adds_nothing() {
+        let table = |node, round| {
+            let progress = BarrierProgress { round, stage: BarrierStage::Equal };
+            let standing = BarrierStanding { life: 1, progress, since: 0 };
+            encode(&BarrierTable([(NodeId(node), standing)].into())).to_vec()
+        };
+        let all = [table(1, 1), table(1, 2), table(2, 1), vec![0xff; 50], Vec::new()];
+        for a in &all {
+            for b in &all {
+                let ab = merge(a, b);
+                assert_eq!(ab, merge(b, a));
+                assert_eq!(merge(&ab, &ab), ab);
+                for c in &all {
+                    assert_eq!(merge(&ab, c), merge(a, &merge(b, c)));
+                }
+            }
+        }
+        let joined = decode(&all.iter().fold(Vec::new(), |held, other| merge(&held, other)));
+        let rounds: Vec<u64> = joined.0.values().map(|standing| standing.progress.round).collect();
+        assert_eq!(rounds, [2, 1]);
+    }
+
+    #[test]
+    fn what_is_refused_is_counted() {
+        let view = BarrierView::new(BarrierTable::default());
+        assert!(view.takes(0));
+        view.agree(3);
+        assert_eq!([2, 3, 4].map(|number| view.takes(number)), [false, true, true]);
+        assert_eq!(view.refused(), 1);
+    }
+}

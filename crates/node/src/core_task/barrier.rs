@@ -1,0 +1,66 @@
+//! A loop's part in the barrier: it is looked at, and its engine enters, notes and forgets.
+
+use replication::{BarrierLook, BarrierShown, Event};
+use storage::{Answer, Command, Ticket};
+use tokio::sync::oneshot;
+
+use super::Running;
+
+/// Under which the barrier gives the engine commands, one at a time. No core comes as far.
+const TICKET: Ticket = Ticket(u64::MAX - 1);
+
+/// What a loop is asked on the barrier's behalf.
+#[derive(Debug)]
+pub(crate) enum BarrierAsk {
+    /// How it stands.
+    Look(BarrierLook, oneshot::Sender<BarrierShown>),
+    /// Whether its engine holds nothing.
+    IsBlank(oneshot::Sender<bool>),
+    /// To have the engine do this. One command at a time is under way.
+    Execute(Box<Command>, oneshot::Sender<Answer>),
+    /// To say this number in what it sends, and to take no messages with less than the other.
+    Number { own: u64, agreed: u64 },
+}
+
+impl Running {
+    pub(super) fn take_barrier(&mut self, ask: BarrierAsk) {
+        // Whoever asked goes with the node.
+        match ask {
+            BarrierAsk::Look(look, reply) => {
+                let effects = &mut self.scratch.effects;
+                let shown = self.task.core.look(look, self.now, effects);
+                self.scratch.queue.extend(self.scratch.effects.drain(..));
+                self.perform();
+                let engine = &self.task.engine;
+                let _ = reply.send(BarrierShown {
+                    is_pending: engine.has_pending(),
+                    has_remnants: engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
+                    ..shown
+                });
+            }
+            BarrierAsk::IsBlank(reply) => {
+                let _ = reply.send(self.task.engine.is_blank().unwrap_or(false));
+            }
+            BarrierAsk::Execute(command, reply) => {
+                self.barrier_reply = Some(reply);
+                let mut answers = Vec::new();
+                self.task.engine.execute(TICKET, *command, &mut answers);
+                answers.into_iter().for_each(|(ticket, answer)| self.stored(ticket, answer));
+            }
+            BarrierAsk::Number { own, agreed } => {
+                self.task.outgoing.header_mut().barrier = own;
+                self.agreed = agreed;
+            }
+        }
+    }
+
+    /// The engine answered what it did not answer at once.
+    pub(super) fn stored(&mut self, ticket: Ticket, answer: Answer) {
+        if ticket != TICKET {
+            return self.step(Event::Storage { ticket, answer });
+        }
+        if let Some(reply) = self.barrier_reply.take() {
+            let _ = reply.send(answer);
+        }
+    }
+}
