@@ -81,7 +81,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Enter(round)) => engine.enter(round),
             Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
             Some(RecordIn::Probe(_)) => Ok(()),
-            Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key),
+            Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };
         if done.is_err() {
