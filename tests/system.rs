@@ -19,6 +19,8 @@ mod faces;
 mod forgetting;
 #[path = "system/membership.rs"]
 mod membership;
+#[path = "system/ports.rs"]
+mod ports;
 #[path = "system/process.rs"]
 mod process;
 #[path = "system/wipe.rs"]
