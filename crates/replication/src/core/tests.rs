@@ -1,5 +1,6 @@
 mod buckets;
 mod comparing;
+mod moved;
 mod tails;
 
 use std::collections::BTreeMap;
