@@ -1,4 +1,4 @@
-//! Writes whose owners know of a later tenure than the one by which they were sent.
+//! Requests whose owners know of a later tenure than the one by which they were asked.
 
 use ring::Stage;
 use values::{Blob, Causal, DotFun, Sibling};
@@ -123,4 +123,36 @@ fn acknowledgements_of_a_first_sending_are_none_of_the_second() {
     let effects = received(&mut core, 2, second[1], merged());
     let Some(Ok(Reply::Answer(answer))) = reply(&effects) else { panic!("{effects:?}") };
     assert_eq!(answer.acks.answered, 2);
+}
+
+/// What the peers know of this node cannot note, as when its disk refuses writes: nobody tells it of a
+/// change of the ownership.
+#[test]
+fn a_read_that_owners_refuse_by_a_tenure_that_is_not_learnt_answers_with_what_there_is() {
+    let mut core = core();
+    let joint = joint(&core);
+    let partition = core.shared.partition(&key());
+    let refused = Body::Moved { partition, tenure: joint.tenure(partition) };
+    let get = Call::Request(Request::get(key(), Scope::Whole));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Call { id: CallId(1), call: get }, &mut effects);
+    let mut asked = Vec::new();
+    for effect in std::mem::take(&mut effects) {
+        match effect {
+            Effect::Storage { ticket, command: Command::Read { .. } } => {
+                let answer = Answer::View(View::default());
+                assert_eq!(reply(&stored(&mut core, at(0), ticket, answer)), None);
+            }
+            Effect::Send { to, message } => asked.push((to.0, message.id)),
+            other => panic!("{other:?}"),
+        }
+    }
+    for (node, id) in asked {
+        assert_eq!(reply(&received(&mut core, node, id, refused.clone())), None);
+    }
+    core.step(at(100), Event::Tick, &mut effects);
+    assert_eq!(reply(&effects), None, "this node may be about to learn of it");
+    core.step(at(101), Event::Tick, &mut effects);
+    let Some(Ok(Reply::Answer(answer))) = reply(&effects) else { panic!("{effects:?}") };
+    assert_eq!((answer.acks.answered, answer.acks.needed), (1, 2));
 }
