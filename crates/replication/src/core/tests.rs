@@ -1,6 +1,7 @@
 mod buckets;
 mod comparing;
 mod moved;
+mod redirecting;
 mod tails;
 
 use std::collections::BTreeMap;
