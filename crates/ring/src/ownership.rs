@@ -392,7 +392,8 @@ impl Ownership {
             Stage::Joint { from, to } => (Kind::Joint, at(from)?, at(to)?),
             Stage::Shifted { from, to } => (Kind::Shifted, at(from)?, at(to)?),
         };
-        let is_possible = (kind == Kind::Steady || from != to) && tenure.sequence >= Sequence::FIRST;
+        let is_possible =
+            (kind == Kind::Steady || from != to) && tenure.sequence >= Sequence::FIRST;
         is_possible.then_some(Slot { sequence: tenure.sequence, by: tenure.by, kind, from, to })
     }
 }

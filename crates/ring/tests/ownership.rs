@@ -3,7 +3,9 @@
 use clock::{NodeId, decode, encode};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
-use ring::{CommitError, Member, Ownership, Partition, PartitionCount, Ring, Sequence, Stage, Tenure};
+use ring::{
+    CommitError, Member, Ownership, Partition, PartitionCount, Ring, Sequence, Stage, Tenure,
+};
 
 const SPREAD: usize = 3;
 
