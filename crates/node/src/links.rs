@@ -342,8 +342,11 @@ mod tests {
     use wire::PEER_FRAME_BYTES_MAX;
 
     fn message(budget_ms: u32) -> Message {
-        let body =
-            Body::Count { bucket: values::BucketId::first("b"), partitions: vec![Partition(1)] };
+        let body = Body::Count {
+            bucket: values::BucketId::first("b"),
+            partitions: vec![Partition(1)],
+            as_owner: true,
+        };
         Message {
             id: RequestId { core: 0, number: 1 },
             trace: 9,

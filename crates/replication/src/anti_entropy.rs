@@ -43,7 +43,7 @@ use wanted::Wanted;
 
 /// While so many commands wait for the engine, one thing is begun at a time, with pauses. A guess: more
 /// than wait where clients do not pipeline.
-const COMMANDS_WAITING_MAX: usize = 256;
+pub(crate) const COMMANDS_WAITING_MAX: usize = 256;
 
 /// The pause, in milliseconds.
 const OVERLOAD_PAUSE_MS: u64 = 100;
@@ -135,9 +135,9 @@ impl AntiEntropy {
     /// Has a partition compared with a peer, before all that is only due; what is found is told by
     /// [`take_found`](Self::take_found).
     pub(crate) fn want(&mut self, want: Want, turn: &mut Turn<'_>) {
-        let Want { peer, n, partition, number } = want;
+        let Want { peer, n, partition, number, is_urgent } = want;
         let pair = Pair::of(peer, n, partition, &turn.shared.config.shards);
-        self.wanted.want(pair, partition, number);
+        self.wanted.want(pair, partition, number, is_urgent);
         if !turn.shared.links.contains(&peer) {
             self.wanted.link_down(peer);
         }
@@ -183,12 +183,15 @@ impl AntiEntropy {
             return turn.answer(from, id, busy);
         }
         if let Some(pair) = answering::pair_of(from, &compare, turn) {
-            let is_under_way = self.session.as_ref().is_some_and(|session| session.pair == pair);
+            let is_under_way = self.session.as_ref().is_some_and(|session| {
+                session.pair == pair
+                    && compare.partitions().iter().all(|at| session.open.contains(at))
+            });
             if is_under_way && from > turn.me() {
                 // Both began at once: one is enough.
                 return turn.answer(from, id, busy);
             }
-            self.schedule.is_done_by_peer(pair, turn.now.monotonic_ms);
+            self.schedule.is_done_by_peer(pair, compare.partitions(), turn.now.monotonic_ms);
         }
         answering::ask(from, id, compare, turn);
     }
@@ -202,11 +205,10 @@ impl AntiEntropy {
         answer: Answer,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(pair) = answering::answer(from, id, asked, answer, turn) {
+        if let Some((pair, partitions)) = answering::answer(from, id, asked, answer, turn) {
             let now_ms = turn.now.monotonic_ms;
             self.schedule.refresh(turn.shared, now_ms);
-            self.schedule.compared(pair, self.schedule.partitions(pair), now_ms);
-            self.schedule.ended(pair, true, now_ms);
+            self.schedule.compared(pair, partitions, now_ms);
             self.go_on(turn);
         }
     }
@@ -283,19 +285,18 @@ impl AntiEntropy {
         // What it brought here may not be this node's any more.
         turn.shared.strayed.extend(session.all());
         let now_ms = turn.now.monotonic_ms;
-        let mut is_compared = finished;
-        if finished {
-            let equal: Vec<Partition> = session.equal().collect();
-            is_compared = equal.len() == session.open.len();
-            self.schedule.compared(session.pair, equal, now_ms);
-        }
-        self.wanted.ended(
-            session.pair,
-            &if finished { session.equal().collect() } else { BTreeSet::new() },
-        );
+        let equal = if finished { session.equal().collect() } else { BTreeSet::new() };
+        let is_compared = finished && equal.len() == session.open.len();
+        self.schedule.compared(session.pair, equal.iter().copied(), now_ms);
+        self.wanted.ended(session.pair, &equal);
         turn.shared.counters.comparisons += u64::from(is_compared);
         turn.shared.counters.comparisons_unfinished += u64::from(!is_compared);
-        self.schedule.ended(session.pair, is_compared, now_ms);
+        // One that only made room for others has its turn when it is due, as before; and what a handover
+        // wanted says nothing of the rest of the pair.
+        let is_failed = !is_compared && !session.is_left_off;
+        if is_failed && self.schedule.are_all(session.pair, &session.open) {
+            self.schedule.failed(session.pair, now_ms);
+        }
     }
 
     /// Begins what may be begun now, and sets the timer for what is next.
@@ -330,12 +331,19 @@ impl AntiEntropy {
                 self.session = Some(Session::new(pair, partitions, self.next_job, now_ms));
                 continue;
             };
+            let room_at_ms = self.wanted.is_waiting().then(|| session.long_at_ms());
+            if room_at_ms.is_some_and(|at| at <= now_ms) {
+                session.leave_off(turn.shared);
+                self.end(true, turn);
+                continue;
+            }
             let ready_at_ms = self.budget.ready_at_ms();
             if ready_at_ms <= now_ms && session.begin(turn) {
                 continue;
             }
             let ready = (ready_at_ms > now_ms).then_some(ready_at_ms);
-            let at = [session.deadline_ms(patience_ms), ready].into_iter().flatten().min();
+            let at = [session.deadline_ms(patience_ms), ready, room_at_ms];
+            let at = at.into_iter().flatten().min();
             // With neither the session would have ended.
             turn.set_timer(Timer::AntiEntropy, at.unwrap_or(now_ms + OVERLOAD_PAUSE_MS));
             return;

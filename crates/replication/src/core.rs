@@ -6,7 +6,7 @@
 
 mod marks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -515,8 +515,12 @@ impl Core {
                 }
             }
             Body::Stand { partition } => {
+                let bound = self.shared.config.requests_max.saturating_mul(COMMANDS_PER_REQUEST);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
-                self.handover.asked(from, id, partition, &mut turn);
+                // Unanswered, it is asked again.
+                if turn.shared.stores_waiting() < bound {
+                    self.handover.asked(from, id, partition, &mut turn);
+                }
             }
             Body::Compare(compare) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -541,7 +545,7 @@ impl Core {
             | Body::Digested(_)
             | Body::Merged(_)
             | Body::Hinted(_)
-            | Body::Listed(_)
+            | Body::Listed { .. }
             | Body::Counted(_)
             | Body::PoliciesKnown(_)
             | Body::OwnershipKnown(_)
@@ -580,8 +584,8 @@ impl Core {
                 }
                 Some(Waiter::Handover(partition)) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
-                    if let Body::Stands { sequence, ready } = body {
-                        let stands = Stands { sequence, ready };
+                    if let Body::Stands { sequence, ready, classes } = body {
+                        let stands = Stands { sequence, ready, classes };
                         self.handover.stood(from, partition, stands, &mut turn);
                     }
                 }
@@ -598,6 +602,7 @@ impl Core {
                     | Waiter::Compared { .. }
                     | Waiter::Stands { .. }
                     | Waiter::Departure(_)
+                    | Waiter::Dropped(_)
                     | Waiter::Nobody,
                 )
                 | None => {}
@@ -706,13 +711,17 @@ impl Core {
                     let stands = if is_durable { stands } else { Stands::default() };
                     self.handover.stood(from, partition, stands, &mut turn);
                 } else if is_durable {
-                    let Stands { sequence, ready } = stands;
-                    turn.answer(from, id, Body::Stands { sequence, ready });
+                    let Stands { sequence, ready, classes } = stands;
+                    turn.answer(from, id, Body::Stands { sequence, ready, classes });
                 }
             }
             Some(Waiter::Departure(partition)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
-                self.handover.stored(partition, &answer, &mut turn);
+                self.handover.looked(partition, &answer, &mut turn);
+            }
+            Some(Waiter::Dropped(partition)) => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.handover.dropped(partition, &answer, &mut turn);
             }
             Some(Waiter::Handover(_)) => {}
             Some(Waiter::Keeper(_)) => {

@@ -4,8 +4,11 @@
 //! A pass lists an owner's pending deltas page by page and sends each. A pass that found anything
 //! is followed by another, so that passes end only when the outbox is empty. Invariant: while an
 //! owner's link is up and its outbox may hold something, a page is under way or a timer is set.
+//!
+//! What is kept for a node that is no owner any more is kept for others in its place (`redirect`), page
+//! by page too: the next one only once that is done, and after a pause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
@@ -21,6 +24,9 @@ use crate::{
 
 /// Pause between a pass that found something and the next, in milliseconds.
 const NEXT_PASS_MS: u64 = 100;
+/// Pause after a page of which something was kept for others, or nothing could be sent, in milliseconds.
+/// A guess: such a page costs a sync of the disk, and nobody waits for it.
+const NEXT_PAGE_MS: u64 = 100;
 /// Pause after a pass in which an owner did not take everything, in milliseconds: doubled each
 /// time, up to the maximum.
 const RETRY_MS: u64 = 1_000;
@@ -40,9 +46,15 @@ enum Phase {
     Sending {
         /// The messages not acknowledged yet, by number, and which delta of the page each brings.
         unacknowledged: BTreeMap<u64, usize>,
+        /// Deltas of the page that are being kept for others.
+        redirects: BTreeSet<u64>,
+        /// Whether there were any.
+        has_redirected: bool,
         page: Vec<Sent>,
         last: OutboxPosition,
     },
+    /// The next page, after this position, is listed when it is time.
+    Paused(OutboxPosition),
 }
 
 /// A delta under way, in one message or several.
@@ -93,13 +105,22 @@ impl Delivery {
     /// What was under way is sent again when the link is back.
     pub(crate) fn link_down(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let lane = self.lane(owner);
-        if let Phase::Sending { unacknowledged, .. } = &lane.phase {
-            for &number in unacknowledged.keys() {
-                turn.shared.forget_ask(number);
+        match &lane.phase {
+            Phase::Sending { unacknowledged, .. } => {
+                for &number in unacknowledged.keys() {
+                    turn.shared.forget_ask(number);
+                }
+                lane.phase = Phase::Idle;
             }
-            lane.phase = Phase::Idle;
+            Phase::Paused(_) => lane.phase = Phase::Idle,
+            Phase::Idle | Phase::Listing => {}
         }
         turn.shared.clear_timer(Timer::Delivery(owner));
+        // It need not come back for what is to be kept for others.
+        if matches!(lane.phase, Phase::Idle) && is_gone(owner, turn) {
+            let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
+            turn.set_timer(Timer::Delivery(owner), at);
+        }
     }
 
     /// What the owner acknowledged could not be deleted: it is listed again.
@@ -120,15 +141,12 @@ impl Delivery {
         let lane = self.lane(owner);
         match lane.phase {
             // For one that is no member any more it is to be kept for others.
-            Phase::Idle
-                if turn.shared.links.contains(&owner)
-                    || turn.shared.ownership.members().binary_search(&owner).is_err() =>
-            {
+            Phase::Idle if turn.shared.links.contains(&owner) || is_gone(owner, turn) => {
                 let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
                 turn.set_timer_if_none(Timer::Delivery(owner), at);
             }
             // Found at the latest by the next pass.
-            Phase::Listing | Phase::Sending { .. } => lane.found_any = true,
+            Phase::Listing | Phase::Sending { .. } | Phase::Paused(_) => lane.found_any = true,
             Phase::Idle => {}
         }
     }
@@ -155,13 +173,15 @@ impl Delivery {
             page.into_iter().partition(|Pending { key, .. }| {
                 turn.shared.is_holder(owner, key, turn.shared.partition(key))
             });
-        for pending in strange {
-            self.redirects.begin(owner, pending, turn);
-            self.lane(owner).found_any = true;
+        let redirects = strange.into_iter();
+        let redirects: BTreeSet<u64> =
+            redirects.map(|pending| self.redirects.begin(owner, pending, turn)).collect();
+        let page = if is_up { page } else { Vec::new() };
+        let has_redirected = !redirects.is_empty();
+        if page.is_empty() && !has_redirected {
+            return self.pause(owner, last, turn);
         }
-        if page.is_empty() || !is_up {
-            return self.list(owner, Some(last), turn);
-        }
+        let is_sent = !page.is_empty();
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
         for (at, Pending { position, key, delta, version }) in page.into_iter().enumerate() {
@@ -175,9 +195,40 @@ impl Delivery {
         }
         let lane = self.lane(owner);
         lane.found_any = true;
-        lane.phase = Phase::Sending { unacknowledged, page: sent, last };
-        let at = turn.now.monotonic_ms.saturating_add(u64::from(budget_ms));
+        lane.phase = Phase::Sending { unacknowledged, redirects, has_redirected, page: sent, last };
+        if is_sent {
+            let at = turn.now.monotonic_ms.saturating_add(u64::from(budget_ms));
+            turn.set_timer(Timer::Delivery(owner), at);
+        }
+    }
+
+    /// Goes on with the page after `last` a little later.
+    fn pause(&mut self, owner: NodeId, last: OutboxPosition, turn: &mut Turn<'_>) {
+        self.lane(owner).phase = Phase::Paused(last);
+        let at = turn.now.monotonic_ms.saturating_add(NEXT_PAGE_MS);
         turn.set_timer(Timer::Delivery(owner), at);
+    }
+
+    /// Goes on with the next page, if all of the one under way is done.
+    fn go_on(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
+        let Phase::Sending { unacknowledged, redirects, has_redirected, last, .. } =
+            &self.lane(owner).phase
+        else {
+            return;
+        };
+        if !unacknowledged.is_empty() {
+            return;
+        }
+        turn.shared.clear_timer(Timer::Delivery(owner));
+        if !redirects.is_empty() {
+            return;
+        }
+        let (has_redirected, last) = (*has_redirected, last.clone());
+        if has_redirected {
+            self.pause(owner, last, turn);
+        } else {
+            self.list(owner, Some(last), turn);
+        }
     }
 
     /// The owner answered one delta of the page.
@@ -189,9 +240,8 @@ impl Delivery {
         turn: &mut Turn<'_>,
     ) {
         let lane = self.lane(owner);
-        let Phase::Sending { unacknowledged, page, last } = &mut lane.phase else { return };
+        let Phase::Sending { unacknowledged, page, .. } = &mut lane.phase else { return };
         let Some(at) = unacknowledged.remove(&number) else { return };
-        let next = unacknowledged.is_empty().then(|| last.clone());
         match merged {
             // What a drop covers nobody is to have any more.
             Ok(_) | Err(StorageError::Dropped) => {
@@ -204,10 +254,7 @@ impl Delivery {
             }
             Err(_) => lane.failed = true,
         }
-        if next.is_some() {
-            turn.shared.clear_timer(Timer::Delivery(owner));
-            self.list(owner, next, turn);
-        }
+        self.go_on(owner, turn);
     }
 
     /// It is time for another pass, or to give up on the page under way.
@@ -216,6 +263,10 @@ impl Delivery {
         match &lane.phase {
             Phase::Idle => self.list(owner, None, turn),
             Phase::Listing => {}
+            Phase::Paused(last) => {
+                let after = Some(last.clone());
+                self.list(owner, after, turn);
+            }
             Phase::Sending { unacknowledged, .. } => {
                 for &number in unacknowledged.keys() {
                     turn.shared.forget_ask(number);
@@ -233,33 +284,40 @@ impl Delivery {
     }
 
     /// The owners of partitions are others now: what is kept for one that is none any more is to be
-    /// kept for those that are.
+    /// kept for those that are. What is kept for a member that cannot be reached is looked at once it
+    /// can: what it owned, it owns until it has handed it over.
     pub(crate) fn rerouted(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
-        if owner == turn.me() {
+        let is_removed = turn.shared.ownership.is_removed(owner);
+        let is_due = turn.shared.links.contains(&owner) || is_removed || is_gone(owner, turn);
+        if owner == turn.me() || !is_due {
             return;
         }
         let lane = self.lane(owner);
         match lane.phase {
             Phase::Idle => self.list(owner, None, turn),
             // Found at the latest by the next pass.
-            Phase::Listing | Phase::Sending { .. } => lane.found_any = true,
+            Phase::Listing | Phase::Sending { .. } | Phase::Paused(_) => lane.found_any = true,
         }
     }
 
     /// The engine keeps something for an owner of now, or refused to.
     pub(crate) fn redirected(&mut self, number: u64, answer: &Answer, turn: &mut Turn<'_>) {
         let Some((owner, done)) = self.redirects.stored(number, answer, turn) else { return };
-        match done {
-            Ok(owners) => {
-                for owner in owners {
-                    self.deferred(owner, turn);
-                }
-            }
-            Err(()) => {
-                // Whether its link is up or not.
-                let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
-                turn.set_timer_if_none(Timer::Delivery(owner), at);
-            }
+        let has_failed = done.is_err();
+        for owner in done.unwrap_or_default() {
+            self.deferred(owner, turn);
+        }
+        let lane = self.lane(owner);
+        if let Phase::Sending { redirects, .. } = &mut lane.phase
+            && redirects.remove(&number)
+        {
+            lane.found_any = true;
+            lane.failed |= has_failed;
+            self.go_on(owner, turn);
+        } else if has_failed {
+            // Whether its link is up or not.
+            let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
+            turn.set_timer_if_none(Timer::Delivery(owner), at);
         }
     }
 
@@ -286,4 +344,9 @@ impl Delivery {
     fn lane(&mut self, owner: NodeId) -> &mut Lane {
         self.lanes.entry(owner).or_default()
     }
+}
+
+/// Whether a node is no member any more: what is kept for it is to be kept for others.
+fn is_gone(node: NodeId, turn: &Turn<'_>) -> bool {
+    turn.shared.ownership.members().binary_search(&node).is_err()
 }

@@ -20,7 +20,10 @@
 
 mod depart;
 mod drive;
+mod dropping;
 mod pull;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -28,11 +31,11 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
-use storage::Answer;
+use storage::Command;
 
 use self::{depart::Departure, drive::Drive, pull::Pull};
 use crate::{
-    Body, Buckets, RequestId,
+    Body, Buckets, Classes, RequestId,
     anti_entropy::Found,
     turn::{Shared, Timer, Turn, Waiter},
 };
@@ -56,6 +59,8 @@ pub(crate) struct Want {
     pub(crate) partition: Partition,
     /// To find what becomes of it.
     pub(crate) number: u64,
+    /// Whether writes wait for it, or a copy that nobody is to have.
+    pub(crate) is_urgent: bool,
 }
 
 /// Where a node says that it stands.
@@ -64,6 +69,8 @@ pub(crate) struct Stands {
     pub(crate) sequence: Sequence,
     /// The tenure and the plan for which it was found equal with every present owner.
     pub(crate) ready: Option<(Sequence, PlanId)>,
+    /// The n of all buckets that it knows of: what it says is of these only.
+    pub(crate) classes: Classes,
 }
 
 /// How a partition's handover stands, as this node sees it.
@@ -100,6 +107,12 @@ pub(crate) struct Handover {
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
+    /// Those of the drives that are past the first stage, and of the pulls in which something is compared.
+    begun: BTreeSet<Partition>,
+    pulling: BTreeSet<Partition>,
+    /// Whose keys the engine is dropping, and after which partition the next one is chosen.
+    dropping: Option<Partition>,
+    dropped: Partition,
     /// Nodes asked where they stand, also those that answered: they are asked again at the next time,
     /// or once the tenure has changed.
     asked: BTreeMap<(Partition, NodeId), Asked>,
@@ -151,6 +164,7 @@ impl Handover {
         if !self.has_changed {
             return;
         }
+        let mut departures = 0;
         for partition in ownership.partition_count().iter() {
             let shards = &turn.shared.config.shards;
             let is_changed = || {
@@ -161,9 +175,14 @@ impl Handover {
             };
             if shards.contains(shards.shards().of_partition(partition)) && is_changed() {
                 self.look_at(partition, &ownership, &classes, turn);
-                self.go_on(partition, turn);
+                // Nearly all partitions of a large cluster are not this node's: some at a time.
+                departures += usize::from(self.departures.contains_key(&partition));
+                if departures <= TURNS_MAX || !self.departures.contains_key(&partition) {
+                    self.go_on(partition, turn);
+                }
             }
         }
+        self.set_timer(turn);
     }
 
     fn look_at(
@@ -192,11 +211,12 @@ impl Handover {
         }
         let pull = goal
             .and_then(|plan| Pull::of(partition, (tenure.sequence, plan), me, ownership, classes));
-        match pull {
-            Some(pull) if self.pulls.get(&partition).is_some_and(|had| had.is_for(&pull)) => {}
-            Some(pull) => drop(self.pulls.insert(partition, pull)),
-            None => drop(self.pulls.remove(&partition)),
+        match (pull, self.pulls.get_mut(&partition)) {
+            (Some(pull), Some(had)) if had.goal() == pull.goal() => had.extend_to(pull),
+            (Some(pull), _) => drop(self.pulls.insert(partition, pull)),
+            (None, _) => drop(self.pulls.remove(&partition)),
         }
+        self.count(partition);
         let rings = [
             Some(ownership.present(partition)),
             ownership.beside(partition),
@@ -210,6 +230,19 @@ impl Handover {
         } else {
             let departure = Departure::of(partition, tenure.sequence, ownership, classes);
             self.departures.insert(partition, departure);
+        }
+    }
+
+    /// Keeps count of what is under way.
+    fn count(&mut self, partition: Partition) {
+        let is_begun = self.drives.get(&partition).is_some_and(Drive::is_begun);
+        let is_pulling = self.pulls.get(&partition).is_some_and(Pull::is_under_way);
+        for (is_counted, set) in [(is_begun, &mut self.begun), (is_pulling, &mut self.pulling)] {
+            if is_counted {
+                set.insert(partition);
+            } else {
+                set.remove(&partition);
+            }
         }
     }
 
@@ -237,8 +270,8 @@ impl Handover {
         let sequence = turn.shared.ownership.sequence(partition);
         let pull = self.pulls.get(&partition);
         let ready = pull.filter(|pull| pull.is_ready(&turn.shared.ownership)).map(Pull::goal);
-        let stands = Stands { sequence, ready };
-        turn.store(Waiter::Stands { from, id, partition, stands }, storage::Command::Sync);
+        let stands = Stands { sequence, ready, classes: turn.shared.classes() };
+        turn.store(Waiter::Stands { from, id, partition, stands }, Command::Sync);
     }
 
     /// A peer said where it stands.
@@ -256,22 +289,26 @@ impl Handover {
             drive.stood(node, stands);
         }
         let mut wants = Vec::new();
+        let stage = turn.shared.ownership.tenure(partition).stage;
+        let mut is_urgent = !matches!(stage, Stage::Steady { .. });
         if let Some(pull) = self.pulls.get_mut(&partition) {
-            wants.extend(pull.stood(node, stands));
+            wants.extend(pull.stood(node, stands, turn.shared.classes()));
         }
         if let Some(departure) = self.departures.get_mut(&partition) {
-            wants.extend(departure.stood(node, stands));
+            let compared = departure.stood(node, stands);
+            is_urgent |= !compared.is_empty();
+            wants.extend(compared);
         }
         for n in wants {
-            self.want(node, n, partition);
+            self.want(node, n, partition, is_urgent);
         }
         self.go_on(partition, turn);
     }
 
-    fn want(&mut self, peer: NodeId, n: u8, partition: Partition) {
+    fn want(&mut self, peer: NodeId, n: u8, partition: Partition, is_urgent: bool) {
         self.next_want += 1;
         let number = self.next_want;
-        self.wants.push(Want { peer, n, partition, number });
+        self.wants.push(Want { peer, n, partition, number, is_urgent });
         if let Some(pull) = self.pulls.get_mut(&partition) {
             pull.wanted(peer, n, number);
         }
@@ -289,19 +326,6 @@ impl Handover {
             departure.found(&found);
         }
         self.go_on(found.partition, turn);
-    }
-
-    /// The engine answered something that a departure asked.
-    pub(crate) fn stored(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
-        if let Some(departure) = self.departures.get_mut(&partition)
-            && departure.stored(answer, turn)
-        {
-            self.departures.remove(&partition);
-        }
-        // A disk that fails at once would be asked for ever: it is asked again when it is time.
-        if !matches!(answer, Answer::Failed(_)) {
-            self.go_on(partition, turn);
-        }
     }
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
@@ -324,11 +348,11 @@ impl Handover {
             }
         }
         self.pulls.values_mut().for_each(Pull::begin_anew);
+        self.pulling.retain(|partition| self.pulls.get(partition).is_some_and(Pull::is_under_way));
         self.departures.values_mut().for_each(Departure::begin_anew);
         let all = self.drives.keys().chain(self.pulls.keys()).chain(self.departures.keys());
         let all: BTreeSet<Partition> = all.copied().collect();
-        let begun = self.drives.iter().filter(|(_, drive)| drive.is_begun());
-        let mut turns: BTreeSet<Partition> = begun.map(|(&partition, _)| partition).collect();
+        let mut turns = self.begun.clone();
         let after = all.range((Bound::Excluded(self.turn), Bound::Unbounded));
         let next: Vec<Partition> = after.chain(&all).take(TURNS_MAX).copied().collect();
         self.turn = next.last().copied().unwrap_or_default();
@@ -336,6 +360,7 @@ impl Handover {
         for partition in turns {
             self.go_on(partition, turn);
         }
+        self.drop_next(turn);
         self.set_timer(turn);
     }
 
@@ -348,15 +373,18 @@ impl Handover {
         if let Some(drive) = self.drives.get(&partition) {
             ask.extend(drive.waits_for(partition, &ownership, &classes));
         }
-        if let Some(pull) = self.pulls.get(&partition) {
-            let under_way = || self.pulls.values().filter(|pull| pull.is_under_way()).count();
-            if pull.is_under_way() || under_way() < PULLS_MAX {
-                ask.extend(pull.waits_for(&ownership));
-            }
+        if let Some(pull) = self.pulls.get(&partition)
+            && (pull.is_under_way() || self.pulling.len() < PULLS_MAX)
+        {
+            ask.extend(pull.waits_for(&ownership));
         }
         if let Some(departure) = self.departures.get_mut(&partition) {
             ask.extend(departure.go_on(&ownership, turn));
+            if departure.is_dropping() {
+                self.drop_next(turn);
+            }
         }
+        self.count(partition);
         for node in ask {
             self.ask(partition, node, turn);
         }
@@ -380,7 +408,7 @@ impl Handover {
         classes: &BTreeSet<u8>,
         turn: &Turn<'_>,
     ) {
-        let begun = self.drives.values().filter(|drive| drive.is_begun()).count();
+        let begun = self.begun.len();
         let Some(drive) = self.drives.get_mut(&partition) else { return };
         let (me, now_ms) = (turn.me(), turn.now.monotonic_ms);
         let Some(stage) = drive.next(partition, me, now_ms, ownership, classes) else { return };
@@ -389,6 +417,7 @@ impl Handover {
         }
         if let Some(tenure) = ownership.next_tenure(partition, me, stage) {
             drive.decided(tenure);
+            self.begun.extend(drive.is_begun().then_some(partition));
             self.decisions.push((partition, tenure));
         }
     }

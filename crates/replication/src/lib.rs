@@ -52,7 +52,7 @@ pub use journal::Coordinated;
 pub use keeper::kept_ownership;
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};
 pub use ownership_call::{OwnershipCall, OwnershipReply, PlanChange};
-pub use policies::{Bucket, BucketEntry, Buckets, PolicyTable, Setting, Standing};
+pub use policies::{Bucket, BucketEntry, Buckets, Classes, PolicyTable, Setting, Standing};
 pub use policy::{
     Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,
 };

@@ -7,7 +7,7 @@ use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
 use crate::{
-    Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
+    Answer, Classes, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
 };
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
@@ -128,13 +128,21 @@ pub enum Body {
         limit: u32,
     },
     /// Answers [`Body::List`].
-    Listed(Result<Listing, StorageError>),
+    Listed {
+        /// The keys.
+        listing: Result<Listing, StorageError>,
+        /// Partitions of the range that the replica does not own, by the tenures that it knows of: of these
+        /// it may hold nothing any more, or not everything yet. Ascending.
+        foreign: Vec<Partition>,
+    },
     /// Asks for the number of live keys of a bucket in partitions.
     Count {
         /// Which bucket.
         bucket: BucketId,
         /// Which partitions.
         partitions: Vec<Partition>,
+        /// Whether it is asked as their owner: if it is not, of one of them, it refuses.
+        as_owner: bool,
     },
     /// Answers [`Body::Count`].
     Counted(Result<u64, StorageError>),
@@ -174,6 +182,8 @@ pub enum Body {
         sequence: Sequence,
         /// The tenure and the plan for which it was found equal with every present owner.
         ready: Option<(Sequence, PlanId)>,
+        /// The n of all buckets that it knows of.
+        classes: Classes,
     },
     /// Answers a question that was to count by an earlier tenure than the receiver knows of: nothing
     /// was done.
@@ -213,7 +223,7 @@ impl Body {
             Self::Hint { .. } => "hint",
             Self::Hinted(_) => "hinted",
             Self::List { .. } => "list",
-            Self::Listed(_) => "listed",
+            Self::Listed { .. } => "listed",
             Self::Count { .. } => "count",
             Self::Counted(_) => "counted",
             Self::Policies { .. } => "policies",
@@ -250,7 +260,7 @@ impl Body {
             | Self::Digested(_)
             | Self::Merged(_)
             | Self::Hinted(_)
-            | Self::Listed(_)
+            | Self::Listed { .. }
             | Self::Counted(_)
             | Self::PoliciesKnown(_)
             | Self::OwnershipKnown(_)
@@ -282,12 +292,17 @@ impl Body {
             // It is merged, and durable; only what there is to show is not shown.
             Self::Merged(Ok(_)) => Self::Merged(Ok(None)),
             Self::Hint { .. } | Self::Hinted(_) => Self::Hinted(Err(error)),
-            Self::List { .. } | Self::Listed(_) => Self::Listed(Err(error)),
+            Self::List { .. } | Self::Listed { .. } => {
+                Self::Listed { listing: Err(error), foreign: Vec::new() }
+            }
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
-            Self::Stand { .. } => Self::Stands { sequence: Sequence::default(), ready: None },
-            Self::Stands { sequence, ready } => Self::Stands { sequence: *sequence, ready: *ready },
+            Self::Stand { .. } => {
+                let (sequence, classes) = (Sequence::default(), Classes::default());
+                Self::Stands { sequence, ready: None, classes }
+            }
+            &Self::Stands { sequence, ready, classes } => Self::Stands { sequence, ready, classes },
             Self::Moved { partition, tenure } => {
                 Self::Moved { partition: *partition, tenure: *tenure }
             }

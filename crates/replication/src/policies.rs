@@ -10,6 +10,7 @@
 //! creation after a drop, and in no other way. Nothing is ever taken out of the table.
 
 mod buckets;
+mod classes;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use values::BUCKET_BYTES_MAX;
 use xxhash_rust::xxh3;
 
-pub use self::buckets::{Bucket, Buckets, Standing};
+pub use self::{
+    buckets::{Bucket, Buckets, Standing},
+    classes::Classes,
+};
 use crate::{BucketCall, BucketError, BucketPolicy, Field, PolicyFields};
 
 /// Most names that a table may come to by creations and drops at one node; merging is not bounded.

@@ -272,7 +272,8 @@ impl Registrar {
                 turn.store(waiter, Command::Count { partitions, bucket });
             } else {
                 let budget_ms = turn.shared.config.timeout_ms;
-                asked.push(turn.ask(node, waiter, budget_ms, Body::Count { bucket, partitions }));
+                let body = Body::Count { bucket, partitions, as_owner: false };
+                asked.push(turn.ask(node, waiter, budget_ms, body));
             }
         }
         self.current = Some(Current::Counting { id, call, deadline, pending: members, asked });

@@ -32,7 +32,7 @@ pub(crate) fn ask(
         return turn.answer(from, id, answer);
     }
     let count = turn.shared.ownership.partition_count().get();
-    let question = Question::in_body(&body);
+    let mut question = Question::in_body(&body);
     let command = match body {
         Body::Read { key, scope } | Body::Digest { key, scope } => {
             let is_owner = turn.shared.is_owner(&key);
@@ -57,16 +57,27 @@ pub(crate) fn ask(
         Body::Explain { key } => Command::Explain { key },
         Body::List { first, last, bucket, after, limit } => {
             if first > last || first.0 >= count {
-                return turn.answer(from, id, Body::Listed(Ok(Listing::default())));
+                let (listing, foreign) = (Ok(Listing::default()), Vec::new());
+                return turn.answer(from, id, Body::Listed { listing, foreign });
             }
             let last = last.min(Partition(count - 1));
+            let n = usize::from(turn.shared.buckets.of(&bucket.name).policy.n);
+            let range = (first.0..=last.0).map(Partition);
+            let is_foreign = |at: &Partition| !turn.shared.is_among_owners(*at, n);
+            question = Some(Question::List { foreign: range.filter(is_foreign).collect() });
             let limit = limit.clamp(1, LIST_MAX) as usize;
             Command::List { first, last, bucket, after, limit }
         }
-        Body::Count { bucket, mut partitions } => {
+        Body::Count { bucket, mut partitions, as_owner } => {
             partitions.retain(|partition| partition.0 < count);
             partitions.sort_unstable();
             partitions.dedup();
+            let n = usize::from(turn.shared.buckets.of(&bucket.name).policy.n);
+            let is_foreign = |at: &&Partition| !turn.shared.is_among_owners(**at, n);
+            if as_owner && let Some(foreign) = partitions.iter().find(is_foreign) {
+                let error = StorageError::NotOwned { partition: foreign.0 };
+                return turn.answer(from, id, Body::Counted(Err(error)));
+            }
             Command::Count { partitions, bucket }
         }
         Body::Forward(_)
@@ -75,7 +86,7 @@ pub(crate) fn ask(
         | Body::Digested(_)
         | Body::Merged(_)
         | Body::Hinted(_)
-        | Body::Listed(_)
+        | Body::Listed { .. }
         | Body::Counted(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
@@ -127,25 +138,28 @@ fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
 }
 
 /// What was asked, so that a failure is answered in kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Read,
     Digest,
     Merge,
     /// For this owner.
     Hint(NodeId),
-    List,
+    /// Of a range with these partitions that this node does not own.
+    List {
+        foreign: Vec<Partition>,
+    },
     Count,
     Explain,
 }
 
 impl Question {
-    const fn failed(self, error: StorageError) -> Body {
+    fn failed(self, error: StorageError) -> Body {
         match self {
             Self::Read | Self::Digest => Body::Shown(Err(error)),
             Self::Merge => Body::Merged(Err(error)),
             Self::Hint(_) => Body::Hinted(Err(error)),
-            Self::List => Body::Listed(Err(error)),
+            Self::List { foreign } => Body::Listed { listing: Err(error), foreign },
             Self::Count => Body::Counted(Err(error)),
             Self::Explain => {
                 Body::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
@@ -160,7 +174,7 @@ impl Question {
             Body::Digest { .. } => Some(Self::Digest),
             Body::Merge { .. } => Some(Self::Merge),
             Body::Hint { owner, .. } => Some(Self::Hint(*owner)),
-            Body::List { .. } => Some(Self::List),
+            Body::List { .. } => Some(Self::List { foreign: Vec::new() }),
             Body::Count { .. } => Some(Self::Count),
             Body::Explain { .. } => Some(Self::Explain),
             _ => None,
@@ -192,7 +206,10 @@ pub(crate) fn answer(
             Body::Hinted(Ok(()))
         }
         Answer::Merged(view) => Body::Merged(Ok(view)),
-        Answer::Listed(listed) => Body::Listed(Ok(listed)),
+        Answer::Listed(listed) => {
+            let Question::List { foreign } = question else { return };
+            Body::Listed { listing: Ok(listed), foreign }
+        }
         Answer::Count(count) => Body::Counted(Ok(count)),
         Answer::Explained { key, view, pending_for } => {
             let writes = turn.shared.journal.of(&key);

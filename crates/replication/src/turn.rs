@@ -14,7 +14,7 @@ use storage::{Command, Durability, Ticket};
 use values::{Delta, Key};
 
 use crate::{
-    Body, Buckets, CallId, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
+    Body, Buckets, CallId, Classes, CoreConfig, Effect, Message, NamedBy, Now, Reply, RequestError,
     RequestId, RequestName,
     anti_entropy::Asked,
     counters::Counters,
@@ -36,7 +36,7 @@ const LATE_MAX: usize = 4_096;
 pub(crate) struct Slot(pub(crate) u64);
 
 /// Who waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Waiter {
     /// A request under way; `part` is its own note of what it asked.
     Request { slot: Slot, part: Part },
@@ -64,8 +64,10 @@ pub(crate) enum Waiter {
     Handover(Partition),
     /// A peer that asked where this node stands, or this node itself.
     Stands { from: NodeId, id: RequestId, partition: Partition, stands: Stands },
-    /// The handover of this partition, for what is still held of it.
+    /// The handover of this partition, for whether something is still held of it.
     Departure(Partition),
+    /// The handover of this partition, for what was dropped of it.
+    Dropped(Partition),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }
@@ -113,7 +115,7 @@ pub(crate) enum Origin {
 }
 
 /// A question sent to a peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Ask {
     to: NodeId,
     waiter: Waiter,
@@ -124,7 +126,7 @@ struct Ask {
 
 /// What the time tells that a peer takes for `body`, if anything: what is sent in the background
 /// is answered in its own time.
-const fn timed(waiter: Waiter, body: &Body) -> Option<Work> {
+const fn timed(waiter: &Waiter, body: &Body) -> Option<Work> {
     match (waiter, body) {
         (Waiter::Request { .. }, Body::Read { .. } | Body::Digest { .. }) => Some(Work::Read),
         (Waiter::Request { .. }, Body::Merge { .. } | Body::Hint { .. }) => Some(Work::Write),
@@ -193,6 +195,11 @@ impl Shared {
     /// Whether a request can be given to `node`: it is this one, or its link is up.
     pub(crate) fn is_in_reach(&self, node: NodeId) -> bool {
         node == self.config.node || self.links.contains(&node)
+    }
+
+    /// The n of all buckets that this node knows of.
+    pub(crate) fn classes(&self) -> Classes {
+        Classes::of(&self.buckets.classes())
     }
 
     /// Costs an MD5.
@@ -290,10 +297,8 @@ impl Shared {
 
     /// Who waits for an answer of the engine; `is_last` if no other follows under this ticket.
     pub(crate) fn stored(&mut self, ticket: Ticket, is_last: bool) -> Option<Waiter> {
-        let known = self.tickets.get(&ticket).copied();
-        if is_last {
-            self.tickets.remove(&ticket);
-        }
+        let known =
+            if is_last { self.tickets.remove(&ticket) } else { self.tickets.get(&ticket).cloned() };
         let (waiter, trace) = known?;
         self.trace = trace;
         Some(waiter)
@@ -425,7 +430,7 @@ impl<'a> Turn<'a> {
         let id = self.next_id();
         if waiter != Waiter::Nobody {
             let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
-            let timed = timed(waiter, &body).map(|work| (work, now_ms));
+            let timed = timed(&waiter, &body).map(|work| (work, now_ms));
             if let Some((work, _)) = timed {
                 self.shared.latencies.asked(to, work, now_ms);
             }

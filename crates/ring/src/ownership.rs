@@ -89,9 +89,6 @@ pub struct Joined {
     pub partitions: Vec<Partition>,
     /// Whether another plan is the target now.
     pub is_retargeted: bool,
-    /// Whether something could not be taken because it names a plan that is not here: the sender's
-    /// whole state is to be asked for.
-    pub is_lacking: bool,
 }
 
 impl Joined {
@@ -242,7 +239,8 @@ impl Ownership {
         joined
     }
 
-    /// Joins some tenures into this state.
+    /// Joins some tenures into this state. One that names a plan that is not here is passed over: whoever
+    /// made it known has its plan, and tells of its whole state.
     pub fn add_tenures(
         &mut self,
         tenures: impl IntoIterator<Item = (Partition, Tenure)>,
@@ -324,12 +322,9 @@ impl Ownership {
             if self.tenure_of(ours) >= theirs {
                 continue;
             }
-            match self.slot_of(&theirs) {
-                Some(slot) => {
-                    self.tenures[partition.0 as usize] = slot;
-                    joined.partitions.push(partition);
-                }
-                None => joined.is_lacking = true,
+            if let Some(slot) = self.slot_of(&theirs) {
+                self.tenures[partition.0 as usize] = slot;
+                joined.partitions.push(partition);
             }
         }
     }
@@ -385,7 +380,8 @@ impl Ownership {
         Tenure { sequence: slot.sequence, by: slot.by, stage }
     }
 
-    /// `None` if a plan is not here.
+    /// `None` if a plan is not here, or if it says what none can: then it was forged, and what has it would
+    /// not be decoded again.
     fn slot_of(&self, tenure: &Tenure) -> Option<Slot> {
         let at = |id: PlanId| {
             let at = self.plans.binary_search_by_key(&id, |plan| plan.id()).ok()?;
@@ -396,6 +392,8 @@ impl Ownership {
             Stage::Joint { from, to } => (Kind::Joint, at(from)?, at(to)?),
             Stage::Shifted { from, to } => (Kind::Shifted, at(from)?, at(to)?),
         };
-        Some(Slot { sequence: tenure.sequence, by: tenure.by, kind, from, to })
+        let is_possible =
+            (kind == Kind::Steady || from != to) && tenure.sequence >= Sequence::FIRST;
+        is_possible.then_some(Slot { sequence: tenure.sequence, by: tenure.by, kind, from, to })
     }
 }

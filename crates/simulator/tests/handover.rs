@@ -178,3 +178,14 @@ fn histories_of_seeds_251_to_500() {
 fn histories_with_removals_of_seeds_1_to_250() {
     (1..=250).for_each(check_with_removals);
 }
+
+/// The histories are of handovers: keys are sent to new owners, and dropped by former ones.
+#[test]
+fn histories_hand_keys_over() {
+    let sims = (1..=25).map(check);
+    let of = |sim: Sim| (0..sim.nodes()).filter_map(|node| sim.counters(node)).collect::<Vec<_>>();
+    let counters: Vec<replication::Counters> = sims.flat_map(of).collect();
+    let pulled: u64 = counters.iter().map(|counters| counters.keys_pulled).sum();
+    let dropped: u64 = counters.iter().map(|counters| counters.keys_dropped).sum();
+    assert!(pulled > 100 && dropped > 100, "{pulled} keys were pulled, {dropped} dropped");
+}

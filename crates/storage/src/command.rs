@@ -459,6 +459,13 @@ pub enum StorageError {
     /// The replica has not seen, or has lost, what a comparison rests on. Nothing was done.
     #[error("the replica has lost some of what it was compared by: compare again")]
     Unseen,
+    /// The node does not own what it is asked about as an owner, by the tenures that it knows of. Nothing
+    /// was done.
+    #[error("partition {partition} has other owners now: ask again, in a moment")]
+    NotOwned {
+        /// Which partition.
+        partition: u32,
+    },
     /// The two nodes are not both owners of what is to be compared, by the ring or the bucket
     /// policies that this one has, or the question is out of bounds. Nothing was done.
     #[error("{0}: not to be compared with this node")]

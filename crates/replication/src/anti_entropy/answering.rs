@@ -14,10 +14,10 @@ use crate::turn::{Turn, Waiter};
 use crate::{Body, Compare, Compared, RequestId};
 
 /// What an answer of the engine is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Of so many partitions; with the sum of the asker's roots.
-    Roots { n: u8, shard: Shard, count: usize, sum: TreeNode },
+    /// Of these partitions; with the sum of the asker's roots.
+    Roots { n: u8, shard: Shard, partitions: Vec<Partition>, sum: TreeNode },
     /// Anything else.
     Other,
 }
@@ -97,8 +97,8 @@ fn command(
                     return Err(refused("partitions of several shards"));
                 }
             }
-            let count = partitions.len();
-            (Asked::Roots { n, shard, count, sum }, Command::TreeRoots { n, partitions })
+            let command = Command::TreeRoots { n, partitions: partitions.clone() };
+            (Asked::Roots { n, shard, partitions, sum }, command)
         }
         Compare::Children { n, partition, path } => {
             is_mine(n, partition)?;
@@ -123,22 +123,24 @@ fn command(
     })
 }
 
-/// Answers a peer's question with what the engine answered. Returns the pair that was found equal, if
-/// that was asked.
+/// Answers a peer's question with what the engine answered. Returns the partitions of a pair that were
+/// found equal, if that was asked.
 pub(super) fn answer(
     from: NodeId,
     id: RequestId,
     asked: Asked,
     answer: Answer,
     turn: &mut Turn<'_>,
-) -> Option<Pair> {
+) -> Option<(Pair, Vec<Partition>)> {
     let mut equal = None;
     let compared = match answer {
         Answer::TreeNodes(nodes) => match asked {
-            Asked::Roots { n, shard, count, sum }
-                if nodes.len() == count && sum.is_settled && session::sum(&nodes) == sum =>
+            Asked::Roots { n, shard, partitions, sum }
+                if nodes.len() == partitions.len()
+                    && sum.is_settled
+                    && session::sum(&nodes) == sum =>
             {
-                equal = Some(Pair { peer: from, n, shard });
+                equal = Some((Pair { peer: from, n, shard }, partitions));
                 Ok(Compared::Equal)
             }
             _ => Ok(Compared::Nodes(nodes)),

@@ -98,6 +98,14 @@ impl Compare {
         }
     }
 
+    /// The partitions whose trees it asks about; none if it asks about something else.
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        match self {
+            Self::Roots { partitions, .. } => partitions,
+            _ => &[],
+        }
+    }
+
     /// The first partition that it names, if it names any.
     pub fn partition(&self) -> Option<Partition> {
         match self {

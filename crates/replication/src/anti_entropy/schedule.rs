@@ -33,6 +33,8 @@ struct Standing {
     /// The partitions that both own, and when each was last compared to the end.
     partitions: BTreeMap<Partition, Option<u64>>,
     due_ms: u64,
+    /// What was compared before this makes the pair no less due.
+    since_ms: u64,
     retry_ms: u64,
     /// Where it stands among those that were never compared.
     lot: u64,
@@ -133,10 +135,12 @@ impl Schedule {
                         now_ms.saturating_add(lot % interval_ms.max(1))
                     });
                     let standing = self.pairs.entry(pair).or_insert_with(|| {
-                        let (due_ms, retry_ms) = before
-                            .get(&pair)
-                            .map_or((due_ms, RETRY_MS), |known| (known.due_ms, known.retry_ms));
-                        Standing { partitions: BTreeMap::new(), due_ms, retry_ms, lot }
+                        let known = before.get(&pair);
+                        let (due_ms, since_ms, retry_ms) = known
+                            .map_or((due_ms, 0, RETRY_MS), |known| {
+                                (known.due_ms, known.since_ms, known.retry_ms)
+                            });
+                        Standing { partitions: BTreeMap::new(), due_ms, since_ms, retry_ms, lot }
                     });
                     standing.partitions.insert(partition, compared_ms.flatten());
                 }
@@ -152,6 +156,7 @@ impl Schedule {
         }
         for (_, standing) in self.pairs.iter_mut().filter(|(pair, _)| pair.peer == peer) {
             (standing.due_ms, standing.retry_ms) = (standing.due_ms.min(now_ms), RETRY_MS);
+            standing.since_ms = now_ms;
         }
     }
 
@@ -177,7 +182,9 @@ impl Schedule {
         standing.map_or_else(Vec::new, |standing| standing.partitions.keys().copied().collect())
     }
 
-    /// Takes note that partitions of a pair were compared to the end.
+    /// Takes note that partitions of a pair were compared to the end. Once all of them were since the
+    /// pair was put off last, and since its peer came back, it is put off: until an interval after the
+    /// first of them.
     pub(super) fn compared(
         &mut self,
         pair: Pair,
@@ -190,29 +197,42 @@ impl Schedule {
                 *compared_ms = Some(now_ms);
             }
         }
-    }
-
-    /// Says when a pair is compared again: after the interval, if all of it `is_compared`, else
-    /// earlier.
-    pub(super) fn ended(&mut self, pair: Pair, is_compared: bool, now_ms: u64) {
-        let Some(standing) = self.pairs.get_mut(&pair) else { return };
-        if is_compared {
-            standing.retry_ms = RETRY_MS;
-            standing.due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
-                // Spread, so that what fell due together at a start does not for ever.
-                let early = mix(standing.lot ^ now_ms) % (interval_ms / 4 + 1);
-                now_ms.saturating_add(interval_ms - early)
-            });
-        } else {
-            standing.due_ms = now_ms.saturating_add(standing.retry_ms);
-            standing.retry_ms = standing.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
+        let Some(first_ms) = standing.compared_ms() else { return };
+        if first_ms < standing.since_ms {
+            return;
         }
+        (standing.retry_ms, standing.since_ms) = (RETRY_MS, now_ms);
+        standing.due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
+            // Spread, so that what fell due together at a start does not for ever.
+            let early = mix(standing.lot ^ now_ms) % (interval_ms / 4 + 1);
+            first_ms.saturating_add(interval_ms - early)
+        });
     }
 
-    /// The peer compares this pair itself: it need not be done twice.
-    pub(super) fn is_done_by_peer(&mut self, pair: Pair, now_ms: u64) {
+    /// A pair was not found equal in all of the partitions that it has: it is compared again, later each
+    /// time.
+    pub(super) fn failed(&mut self, pair: Pair, now_ms: u64) {
         let Some(standing) = self.pairs.get_mut(&pair) else { return };
-        if standing.due_ms < u64::MAX {
+        (standing.due_ms, standing.since_ms) = (now_ms.saturating_add(standing.retry_ms), now_ms);
+        standing.retry_ms = standing.retry_ms.saturating_mul(2).min(RETRY_MAX_MS);
+    }
+
+    /// Whether `partitions` are all of a pair.
+    pub(super) fn are_all(&self, pair: Pair, partitions: &BTreeSet<Partition>) -> bool {
+        let standing = self.pairs.get(&pair);
+        standing.is_some_and(|standing| {
+            standing.partitions.keys().all(|partition| partitions.contains(partition))
+        })
+    }
+
+    /// The peer compares partitions of this pair itself: if these are all of it, it need not be done
+    /// twice.
+    pub(super) fn is_done_by_peer(&mut self, pair: Pair, partitions: &[Partition], now_ms: u64) {
+        let Some(standing) = self.pairs.get_mut(&pair) else { return };
+        // They come in order.
+        let are_all =
+            standing.partitions.keys().all(|partition| partitions.binary_search(partition).is_ok());
+        if are_all && standing.due_ms < u64::MAX {
             standing.due_ms = standing.due_ms.max(now_ms.saturating_add(RETRY_MAX_MS / 4));
         }
     }
@@ -233,6 +253,9 @@ impl Schedule {
                 missing += u64::from(compared_ms.is_none_or(|at| at < since_ms));
             }
             done += all - before - missing;
+            if missing > 0 {
+                standing.since_ms = standing.since_ms.max(since_ms);
+            }
             // What failed since then waits for its next try.
             if missing > 0 && standing.due_ms > since_ms && standing.retry_ms == RETRY_MS {
                 standing.due_ms = since_ms;
@@ -279,4 +302,50 @@ const fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::Shards;
+
+    use super::*;
+
+    /// Of one pair with two partitions, compared once in ten seconds.
+    fn schedule() -> (Schedule, Pair) {
+        let count = ring::PartitionCount::new(2).unwrap();
+        let mut schedule = Schedule::new(Some(10_000), ShardSet::all(Shards::new(count, 1)), 1);
+        let pair = Pair { peer: NodeId(2), n: 3, shard: Shard(0) };
+        let partitions = [0, 1].map(|at| (Partition(at), None)).into();
+        let (due_ms, since_ms, retry_ms, lot) = (0, 0, RETRY_MS, 7);
+        schedule.pairs.insert(pair, Standing { partitions, due_ms, since_ms, retry_ms, lot });
+        (schedule, pair)
+    }
+
+    #[test]
+    fn a_pair_is_put_off_once_all_of_its_partitions_were_compared() {
+        let (mut schedule, pair) = schedule();
+        let due_ms = |schedule: &Schedule| schedule.pairs[&pair].due_ms;
+        schedule.compared(pair, [Partition(0)], 1_000);
+        assert_eq!(due_ms(&schedule), 0, "a handover compared one of them");
+        schedule.compared(pair, [Partition(1)], 2_000);
+        let soon = due_ms(&schedule);
+        assert!((8_500..=11_000).contains(&soon), "an interval after the first: {soon}");
+        schedule.compared(pair, [Partition(1)], 9_000);
+        assert_eq!(due_ms(&schedule), soon, "the other is no younger for it");
+        schedule.peer_is_back(pair.peer, 9_500);
+        assert_eq!(due_ms(&schedule), soon.min(9_500));
+        schedule.compared(pair, [Partition(0)], 9_600);
+        assert_eq!(due_ms(&schedule), soon.min(9_500), "what it missed in the other is not known");
+        schedule.compared(pair, [Partition(0), Partition(1)], 9_700);
+        assert!(due_ms(&schedule) > 17_000);
+    }
+
+    #[test]
+    fn a_peer_that_compares_some_partitions_does_not_put_the_pair_off() {
+        let (mut schedule, pair) = schedule();
+        schedule.is_done_by_peer(pair, &[Partition(1)], 1_000);
+        assert_eq!(schedule.pairs[&pair].due_ms, 0);
+        schedule.is_done_by_peer(pair, &[Partition(0), Partition(1)], 1_000);
+        assert_eq!(schedule.pairs[&pair].due_ms, 16_000);
+    }
 }

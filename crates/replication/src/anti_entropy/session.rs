@@ -14,11 +14,15 @@ use values::Key;
 use super::key::{Hands, KeyJob, Outcome};
 use super::question::KEYS_PER_ANSWER;
 use super::schedule::Pair;
-use crate::turn::Turn;
+use crate::turn::{Shared, Turn};
 use crate::{Body, Compare, Compared};
 
 /// Keys brought to the same side by side. A guess: they share a sync of the disk at both sides.
 const KEYS_AT_ONCE: usize = 64;
+
+/// A session makes room for others that wait after so long, in milliseconds. A guess: a small part of
+/// the time after which a handover goes back (`handover/drive.rs`), and many round trips.
+const SESSION_MS: u64 = 3_000;
 
 /// A node with no more keys at either side is listed instead of looked at child by child.
 const LIST_MAX: u64 = 32;
@@ -72,6 +76,9 @@ pub(super) struct Session {
     pub(super) open: BTreeSet<Partition>,
     /// Those of them in which something could not be finished.
     unfinished: BTreeSet<Partition>,
+    /// Whether it ended early to make room for another.
+    pub(super) is_left_off: bool,
+    began_ms: u64,
     /// Bytes sent and received since this was asked last.
     bytes: usize,
     /// When an answer came last, or was waited for first.
@@ -89,6 +96,8 @@ impl Session {
             jobs: BTreeMap::new(),
             asked: BTreeSet::new(),
             unfinished: BTreeSet::new(),
+            is_left_off: false,
+            began_ms: now_ms,
             bytes: 0,
             heard_ms: now_ms,
             next_job: first_job,
@@ -117,6 +126,35 @@ impl Session {
     /// Until when an answer is waited for; `None` if none is.
     pub(super) fn deadline_ms(&self, patience_ms: u64) -> Option<u64> {
         (!self.jobs.is_empty()).then(|| self.heard_ms.saturating_add(patience_ms))
+    }
+
+    /// From when on it makes room for others that wait.
+    pub(super) const fn long_at_ms(&self) -> u64 {
+        self.began_ms.saturating_add(SESSION_MS)
+    }
+
+    /// Leaves off. What is known to be the same, or was brought to be, is; what was merged of the rest is
+    /// not to be sent again by the next one.
+    pub(super) fn leave_off(&mut self, shared: &Shared) {
+        self.is_left_off = true;
+        for task in std::mem::take(&mut self.stack) {
+            match task {
+                Task::Roots(partitions) => self.unfinished.extend(partitions),
+                Task::Node(partition, _) | Task::Keys(partition, ..) => {
+                    self.unfinished.insert(partition);
+                }
+                Task::Key(key) => drop(self.unfinished.insert(shared.partition(&key))),
+            }
+        }
+        for job in std::mem::take(&mut self.jobs).into_values() {
+            match job {
+                Job::Roots { partitions, .. } => self.unfinished.extend(partitions),
+                Job::Node { place, .. } | Job::Keys { place, .. } => {
+                    self.unfinished.insert(place.partition);
+                }
+                Job::Key(job) => drop(self.unfinished.insert(shared.partition(&job.key))),
+            }
+        }
     }
 
     /// Forgets what was asked.
@@ -243,9 +281,7 @@ impl Session {
             (_, Body::Compared(Err(error))) => Outcome::of(&error),
             (Job::Roots { .. }, Body::Compared(Ok(Compared::Equal))) => Outcome::Done,
             (Job::Roots { partitions, mine }, Body::Compared(Ok(Compared::Nodes(theirs)))) => {
-                let partitions = std::mem::take(partitions);
-                let mine = std::mem::take(mine);
-                self.compare_roots(&partitions, &mine, &theirs)
+                self.compare_roots(partitions, mine, &theirs)
             }
             (Job::Node { theirs, .. }, Body::Compared(Ok(Compared::Nodes(nodes)))) => {
                 *theirs = Some(nodes);
@@ -266,7 +302,13 @@ impl Session {
             Outcome::Done => {}
             Outcome::Overloaded => return Progress::GivenUp,
             Outcome::Unfinished => match job {
-                Job::Roots { .. } => return Progress::GivenUp,
+                // One of them may not be the two's to compare: the others are.
+                Job::Roots { mut partitions, .. } if partitions.len() > 1 => {
+                    let others = partitions.split_off(partitions.len() / 2);
+                    self.stack.push(Task::Roots(others));
+                    self.stack.push(Task::Roots(partitions));
+                }
+                Job::Roots { partitions, .. } => self.unfinished.extend(partitions),
                 Job::Node { place, .. } | Job::Keys { place, .. } => {
                     self.unfinished.insert(place.partition);
                 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use clock::NodeId;
 use ring::Partition;
-use storage::Command;
+use storage::{Command, StorageError};
 use values::BucketId;
 
 use super::{Input, Progress, deadline};
@@ -34,6 +34,10 @@ impl Count {
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         let counted = match input {
             Input::Begin => self.begin(slot, turn),
+            // As where none of a partition's owners is in reach: who they are is known here in a moment.
+            Input::Answered { body: Body::Counted(Err(StorageError::NotOwned { .. })), .. } => {
+                Err(RequestError::Timeout)
+            }
             Input::Answered { part, body: Body::Counted(counted) } => {
                 counted.map(|count| self.add(part.node, count)).map_err(RequestError::Storage)
             }
@@ -81,7 +85,13 @@ impl Count {
                 turn.store(waiter, Command::Count { partitions, bucket });
             } else {
                 let budget_ms = turn.shared.config.timeout_ms;
-                turn.ask(node, waiter, budget_ms, Body::Count { bucket, partitions });
+                // Who has handed a partition over and dropped it would count nothing there.
+                turn.ask(
+                    node,
+                    waiter,
+                    budget_ms,
+                    Body::Count { bucket, partitions, as_owner: true },
+                );
             }
         }
         Ok(())

@@ -98,6 +98,11 @@ impl Get {
                     self.asked.answered(part.node, Standing::Digested(digest));
                 }
             }
+            Input::Answered { part, body: Body::Moved { .. } } if part.round == self.round => {
+                // A node whose disk refuses writes does not come to go by what it was told.
+                let cover_ms = u64::from(turn.shared.config.cover_ms);
+                self.asked.moved(part.node, now_ms.saturating_add(cover_ms));
+            }
             Input::Stored { part, answer: storage::Answer::View(view) } => {
                 self.shown(part.round, part.node, Ok(view), turn);
             }
@@ -166,7 +171,10 @@ impl Get {
 
     fn ask(&mut self, node: NodeId, whole: bool, turn: &mut Turn<'_>) {
         let cover_at = turn.cover_at(node, Work::Read);
-        self.asked.set(node, Standing::Pending(Pending { whole, cover_at, is_covered: false }));
+        self.asked.set(
+            node,
+            Standing::Pending(Pending { whole, cover_at, is_covered: false, is_moved: false }),
+        );
         let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
         let (key, scope) = (self.terms.key.clone(), self.scope.clone());
         if node == turn.me() {
@@ -207,6 +215,7 @@ impl Get {
             turn.shared.counters.reads_hedged += 1;
             self.make_up_for(count, turn);
         }
+        self.asked.give_up_moved();
     }
 
     /// Counts those whose digest says that they hold what was shown, and asks others for the whole:

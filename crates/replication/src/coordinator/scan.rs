@@ -43,7 +43,8 @@ pub(crate) struct Scan {
     round: u32,
     deadline: u64,
     pending: BTreeSet<NodeId>,
-    listed: BTreeMap<NodeId, Listing>,
+    /// What nodes listed, and of which partitions of the range they did not.
+    listed: BTreeMap<NodeId, (Listing, BTreeSet<u32>)>,
     keys: Vec<(Key, Vec<Tag>)>,
     incomplete: bool,
 }
@@ -87,14 +88,18 @@ impl Scan {
                 }
                 self.ask(slot, turn);
             }
-            Input::Answered { part, body: Body::Listed(listed) } if part.round == self.round => {
-                self.listed(part.node, listed.ok());
+            Input::Answered { part, body: Body::Listed { listing, foreign } }
+                if part.round == self.round =>
+            {
+                self.listed(part.node, listing.ok(), foreign);
             }
             Input::Stored { part, answer } if part.round == self.round => match answer {
-                storage::Answer::Listed(listed) => self.listed(part.node, Some(listed)),
-                _ => self.listed(part.node, None),
+                storage::Answer::Listed(listed) => {
+                    self.listed(part.node, Some(listed), Vec::new());
+                }
+                _ => self.listed(part.node, None, Vec::new()),
             },
-            Input::LinkDown(node) => self.listed(node, None),
+            Input::LinkDown(node) => self.listed(node, None, Vec::new()),
             // Go on without those that stay silent.
             Input::Time => self.pending.clear(),
             _ => return Progress::Waiting,
@@ -160,11 +165,12 @@ impl Scan {
         turn.set_timer(Timer::Request(slot), until);
     }
 
-    fn listed(&mut self, node: NodeId, listed: Option<Listing>) {
+    fn listed(&mut self, node: NodeId, listed: Option<Listing>, foreign: Vec<Partition>) {
         if self.pending.remove(&node)
             && let Some(listed) = listed
         {
-            self.listed.insert(node, listed);
+            let foreign = foreign.into_iter().map(|partition| partition.0).collect();
+            self.listed.insert(node, (listed, foreign));
         }
     }
 
@@ -177,18 +183,23 @@ impl Scan {
             (number, owners.collect::<Vec<NodeId>>())
         };
         let owners: BTreeMap<u32, _> = (self.at.partition..=self.last).map(owners_of).collect();
-        let answered = |owners: &Vec<NodeId>| {
-            let answered = owners.iter().filter(|node| self.listed.contains_key(node)).count();
+        // An owner by what this node knows may be none by what it knows itself.
+        let has_listed = |node: &NodeId, partition: u32| {
+            self.listed.get(node).is_some_and(|(_, foreign)| !foreign.contains(&partition))
+        };
+        let answered = |(&partition, owners): (&u32, &Vec<NodeId>)| {
+            let answered = owners.iter().filter(|node| has_listed(node, partition)).count();
             answered >= self.r.min(owners.len())
         };
-        self.incomplete |= !owners.values().all(answered);
+        self.incomplete |= !owners.iter().all(answered);
         let mut end: Option<Place> = None;
         let mut found = BTreeMap::<Place, (Key, BTreeSet<Tag>)>::new();
-        for (node, listed) in std::mem::take(&mut self.listed) {
+        for (node, (listed, foreign)) in std::mem::take(&mut self.listed) {
             for Listed { position, key, tags } in listed.keys {
                 let place = (turn.shared.partition(&key).0, position);
                 // What others hold of it may be long gone.
-                if owners.get(&place.0).is_none_or(|owners| !owners.contains(&node)) {
+                let is_owner = owners.get(&place.0).is_some_and(|owners| owners.contains(&node));
+                if !is_owner || foreign.contains(&place.0) {
                     continue;
                 }
                 found.entry(place).or_insert_with(|| (key, BTreeSet::new())).1.extend(tags);

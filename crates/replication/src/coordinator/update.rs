@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clock::{NodeId, Stamp};
+use ring::Sequence;
 use storage::{Command, StorageError};
 use values::{
     BytesOp, CounterOp, Delta, ExpiryOp, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope,
@@ -72,6 +73,9 @@ struct Peer {
     is_out: bool,
     /// Whether it said that the owners are others now: it is asked again once this node knows.
     is_moved: bool,
+    /// Which sending of the delta this is the state of, and by which tenure that was.
+    round: u32,
+    sequence: Sequence,
 }
 
 impl Peer {
@@ -82,6 +86,8 @@ impl Peer {
         cover_at: 0,
         is_out: false,
         is_moved: false,
+        round: 0,
+        sequence: Sequence(0),
     };
 
     const fn is_settled(self) -> bool {
@@ -116,6 +122,9 @@ pub(crate) struct Update {
     delta: Delta,
     /// Messages that the delta takes.
     parts: usize,
+    /// How often the delta was sent: of two sendings to one owner the acknowledgements of the first are
+    /// none of the parts of the second.
+    round: u32,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
     /// The owners but this node.
@@ -153,6 +162,7 @@ impl Update {
             stamp: Stamp::default(),
             delta: Delta::default(),
             parts: 0,
+            round: 0,
             disk: None,
             peers,
             fallbacks: BTreeSet::new(),
@@ -236,11 +246,8 @@ impl Update {
             Input::Answered { part, body: Body::Hinted(hinted) } => {
                 self.hinted(part.node, &hinted, turn);
             }
-            Input::Answered { part, body: Body::Moved { .. } } => {
-                let is_sent = self.is_sent();
-                if let Some(peer) = self.peers.get_mut(&part.node) {
-                    peer.is_moved = is_sent;
-                }
+            Input::Answered { part, body: Body::Moved { tenure, .. } } => {
+                self.moved(part, tenure.sequence, turn);
             }
             Input::Rerouted if self.terms.reroute(turn) => self.rerouted(turn),
             Input::LinkDown(node) if self.is_sent() => self.link_down(node, turn),
@@ -421,6 +428,7 @@ impl Update {
     fn send_to(&mut self, nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
         let parts = self.messages();
+        self.round += 1;
         for node in nodes {
             if !turn.shared.is_in_reach(node) {
                 self.give_up(node, turn);
@@ -430,13 +438,14 @@ impl Update {
             for delta in &parts {
                 let (key, show) = (self.terms.key.clone(), self.show.clone());
                 let body = Body::Merge { key, delta: delta.clone(), show };
-                let waiter = self.terms.waiter(0, node, PartKind::Ask);
+                let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
                 turn.ask_owner(node, waiter, budget_ms, self.terms.sequence, body);
             }
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.parts = parts.len();
                 peer.is_out = is_silent;
                 peer.is_moved = false;
+                (peer.round, peer.sequence) = (self.round, self.terms.sequence);
                 peer.cover_at = if is_silent { turn.now.monotonic_ms } else { cover_at };
             }
         }
@@ -459,6 +468,22 @@ impl Update {
         }
     }
 
+    /// An owner knows of a tenure of `sequence`, later than the one by which it was sent the delta. It is
+    /// sent it again once this node goes by that one: now, if it does already. What it was sent by this
+    /// node's present tenure, and says this of, it is no owner for by what it knows: it would say so
+    /// again.
+    fn moved(&mut self, part: Part, sequence: Sequence, turn: &mut Turn<'_>) {
+        let is_sent = self.is_sent();
+        let Some(peer) = self.peers.get_mut(&part.node) else { return };
+        if !is_sent || part.round != peer.round || part.kind != PartKind::Ask || peer.acked {
+            return;
+        }
+        peer.is_moved = true;
+        if sequence <= self.terms.sequence && peer.sequence < self.terms.sequence {
+            self.send_to(vec![part.node], turn);
+        }
+    }
+
     fn acknowledged(
         &mut self,
         part: Part,
@@ -466,6 +491,9 @@ impl Update {
         turn: &mut Turn<'_>,
     ) {
         let Some(peer) = self.peers.get_mut(&part.node) else { return };
+        if part.round != peer.round || part.kind != PartKind::Ask {
+            return;
+        }
         match merged {
             Ok(shown) => {
                 peer.parts = peer.parts.saturating_sub(1);

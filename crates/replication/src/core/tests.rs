@@ -1,5 +1,9 @@
 mod buckets;
 mod comparing;
+mod moved;
+mod owned;
+mod redirecting;
+mod sessions;
 mod tails;
 
 use std::collections::BTreeMap;
@@ -18,14 +22,14 @@ use values::{
 use self::comparing::{any_compare, any_compared};
 use super::Core;
 use crate::{
-    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, Message, Now,
-    PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Classes, CoreConfig, Effect, Event,
+    Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
 };
 
 const ME: NodeId = NodeId(1);
 const INCARNATION: u64 = u64::MAX - 3;
 
-fn config() -> CoreConfig {
+pub(crate) fn config() -> CoreConfig {
     CoreConfig {
         node: ME,
         core: 0,
@@ -312,8 +316,12 @@ fn any_body() -> impl Strategy<Value = Body> {
         let (first, last) = (Partition(first), Partition(last));
         Body::List { first, last, bucket: BucketId::first(""), after: None, limit }
     });
-    let count = prop::collection::vec(any::<u32>().prop_map(Partition), 0..4)
-        .prop_map(|partitions| Body::Count { bucket: BucketId::first(""), partitions });
+    let count = (prop::collection::vec(any::<u32>().prop_map(Partition), 0..4), any::<bool>())
+        .prop_map(|(partitions, as_owner)| Body::Count {
+            bucket: BucketId::first(""),
+            partitions,
+            as_owner,
+        });
     prop_oneof![
         request.prop_map(Body::Forward),
         Just(Body::Forwarded(Err(RequestError::Timeout))),
@@ -330,11 +338,16 @@ fn any_body() -> impl Strategy<Value = Body> {
         any_key().prop_map(|key| Body::Merge { key, delta: Delta::default(), show: None }),
         any_failure(None).prop_map(Body::Merged),
         list,
-        any_failure(Listing::default()).prop_map(Body::Listed),
+        any_failure(Listing::default())
+            .prop_map(|listing| Body::Listed { listing, foreign: Vec::new() }),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
         any::<u32>().prop_map(|at| Body::Stand { partition: Partition(at) }),
-        any::<u64>().prop_map(|at| Body::Stands { sequence: Sequence(at), ready: None }),
+        any::<u64>().prop_map(|at| Body::Stands {
+            sequence: Sequence(at),
+            ready: None,
+            classes: Classes::default()
+        }),
         any_compare().prop_map(Body::Compare),
         any_compared().prop_map(Body::Compared),
         any_key().prop_map(|key| Body::Explain { key }),

@@ -32,8 +32,9 @@ pub(super) struct Redirects {
 }
 
 impl Redirects {
-    /// Has a delta kept for the owners of its key.
-    pub(super) fn begin(&mut self, from: NodeId, pending: Pending, turn: &mut Turn<'_>) {
+    /// Has a delta kept for the owners of its key, and returns by which number the engine's answers are
+    /// known.
+    pub(super) fn begin(&mut self, from: NodeId, pending: Pending, turn: &mut Turn<'_>) -> u64 {
         let Pending { position, key, delta, version } = pending;
         let n = turn.shared.buckets.of_key(&key).policy.n;
         let owners = turn.shared.owners(turn.shared.partition(&key), n);
@@ -50,6 +51,7 @@ impl Redirects {
         }
         let left = owners.len();
         self.all.insert(number, Redirect { from, position, version, owners, left, failed: false });
+        number
     }
 
     /// The engine answered. Returns for whom the delta was kept, and once all is answered the other

@@ -13,9 +13,6 @@ use crate::{
     turn::{Turn, Waiter},
 };
 
-/// Keys dropped at once. A guess: some milliseconds.
-const KEYS_AT_ONCE: usize = 256;
-
 /// An owner.
 #[derive(Debug, Default)]
 struct Holder {
@@ -37,7 +34,7 @@ enum Phase {
     Looking,
     /// There is something: the owners are compared with.
     Comparing,
-    /// The engine drops it.
+    /// The owners hold it: it is dropped, some keys at a time.
     Dropping,
     /// There was nothing, or it is dropped.
     Gone,
@@ -67,6 +64,11 @@ impl Departure {
             }
         }
         Self { partition, sequence, classes: classes.clone(), phase: Phase::Unknown, holders }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn begin_to_drop(&mut self) {
+        self.phase = Phase::Dropping;
     }
 
     /// Whether nothing is compared any more.
@@ -101,7 +103,7 @@ impl Departure {
                 let has_holder =
                     self.holders.iter().any(|(node, holder)| holder.is_sure && *node != turn.me());
                 if is_sure && has_holder {
-                    self.drop_some(turn);
+                    self.phase = Phase::Dropping;
                 }
             }
             Phase::Looking | Phase::Dropping | Phase::Gone => {}
@@ -109,31 +111,27 @@ impl Departure {
         self.waits_for(ownership)
     }
 
-    fn drop_some(&mut self, turn: &mut Turn<'_>) {
-        self.phase = Phase::Dropping;
-        let (partition, limit) = (self.partition, KEYS_AT_ONCE);
-        turn.store(Waiter::Departure(partition), Command::Forget { partition, limit });
+    /// The engine said whether there is anything here. Returns whether the departure is over.
+    pub(super) const fn looked(&mut self, answer: &Answer) -> bool {
+        if let Phase::Looking = self.phase {
+            self.phase = match answer {
+                Answer::IsEmpty(true) => Phase::Gone,
+                Answer::IsEmpty(false) => Phase::Comparing,
+                // The disk failed: once more, a little later.
+                _ => Phase::Unknown,
+            };
+        }
+        matches!(self.phase, Phase::Gone)
     }
 
-    /// The engine answered. Returns whether the departure is over.
-    pub(super) fn stored(&mut self, answer: &Answer, turn: &mut Turn<'_>) -> bool {
-        match (self.phase, answer) {
-            (Phase::Looking, Answer::IsEmpty(true)) => self.phase = Phase::Gone,
-            (Phase::Looking, Answer::IsEmpty(false)) => self.phase = Phase::Comparing,
-            (Phase::Dropping, Answer::Forgotten { keys, is_last }) => {
-                turn.shared.counters.keys_dropped += keys;
-                if *is_last {
-                    self.phase = Phase::Gone;
-                } else {
-                    self.drop_some(turn);
-                }
-            }
-            // The disk failed: once more, a little later.
-            (Phase::Looking, _) => self.phase = Phase::Unknown,
-            (Phase::Dropping, _) => self.phase = Phase::Comparing,
-            _ => {}
+    /// The engine dropped some keys. Returns whether the departure is over. Where the disk failed the rest
+    /// is dropped a little later; and where something was written here meanwhile, which is compared
+    /// first, nothing is over.
+    pub(super) const fn dropped(&mut self, answer: &Answer) -> bool {
+        if let (Phase::Dropping, Answer::Forgotten { is_last: true, .. }) = (self.phase, answer) {
+            self.phase = Phase::Gone;
         }
-        self.phase == Phase::Gone
+        matches!(self.phase, Phase::Gone)
     }
 
     /// A node said where it stands. Returns by which n to compare with it now.

@@ -6,6 +6,7 @@ use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
 
 use super::{Stands, owners, receivers};
+use crate::Classes;
 
 /// After so long in the joint stage a partition goes back to its owners, so that a receiver that does
 /// not answer is not needed for their writes, in milliseconds. A guess.
@@ -86,8 +87,12 @@ impl Drive {
         self.stands.get(&node).is_some_and(|stands| stands.sequence >= sequence)
     }
 
-    fn is_ready(&self, node: NodeId, goal: (Sequence, PlanId)) -> bool {
-        self.stands.get(&node).is_some_and(|stands| stands.ready == Some(goal))
+    /// Whether a receiver has been sent the keys of all buckets that this node knows of.
+    fn is_ready(&self, node: NodeId, goal: (Sequence, PlanId), classes: &BTreeSet<u8>) -> bool {
+        let is_it = |stands: &Stands| {
+            stands.ready == Some(goal) && stands.classes.have(Classes::of(classes))
+        };
+        self.stands.get(&node).is_some_and(is_it)
     }
 
     /// Whom the next stage waits for.
@@ -110,7 +115,7 @@ impl Drive {
         };
         let waits = parts.receivers.iter().copied();
         let mut waits: BTreeSet<NodeId> =
-            waits.filter(|&node| !self.is_ready(node, (sequence, goal))).collect();
+            waits.filter(|&node| !self.is_ready(node, (sequence, goal), classes)).collect();
         if let Stage::Joint { .. } = stage {
             let former = parts.former.iter().copied();
             waits.extend(former.filter(|&node| !self.stands_at(node, sequence)));
@@ -141,7 +146,8 @@ impl Drive {
             }
             Stage::Steady { plan } => {
                 let goal = (sequence, target);
-                let are_ready = parts.receivers.iter().all(|&node| self.is_ready(node, goal));
+                let are_ready =
+                    parts.receivers.iter().all(|&node| self.is_ready(node, goal, classes));
                 let begins = are_ready && now_ms >= self.rests_until;
                 begins.then_some(Stage::Joint { from: plan, to: target })
             }
@@ -150,8 +156,9 @@ impl Drive {
                     |nodes: &BTreeSet<NodeId>| nodes.iter().all(|&n| self.stands_at(n, sequence));
                 let is_lost = |node: &NodeId| ownership.is_removed(*node);
                 let has_lost = parts.receivers.iter().any(is_lost);
-                let are_ready =
-                    parts.receivers.iter().all(|&node| self.is_ready(node, (sequence, after)));
+                let goal = (sequence, after);
+                let mut receivers = parts.receivers.iter();
+                let are_ready = receivers.all(|&node| self.is_ready(node, goal, classes));
                 if are_ready && !has_lost && all_stand(&parts.former) {
                     return Some(Stage::Shifted { from: before, to: after });
                 }

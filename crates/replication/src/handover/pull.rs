@@ -6,14 +6,15 @@ use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Sequence};
 
 use super::{Stands, owners, receivers};
-use crate::anti_entropy::Found;
+use crate::{Classes, anti_entropy::Found};
 
 /// A present owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Source {
     /// Whether it stands at the tenure: from then on nothing is acknowledged by an earlier one.
     stands: bool,
-    /// What is still to be compared with it, by n.
+    /// What is compared with it, by n, and what of it is left.
+    classes: BTreeSet<u8>,
     left: BTreeSet<u8>,
     /// Comparisons wanted since it stands there, by n.
     wanted: BTreeMap<u8, u64>,
@@ -45,15 +46,24 @@ impl Pull {
             }
             is_receiver = true;
             for source in owners(from, partition, n).into_iter().filter(|&node| node != me) {
-                sources.entry(source).or_default().left.insert(n);
+                let source = sources.entry(source).or_default();
+                source.classes.insert(n);
+                source.left.insert(n);
             }
         }
         is_receiver.then_some(Self { goal, sources })
     }
 
-    /// Whether this one, as far as it is, is what `other` begins.
-    pub(super) fn is_for(&self, other: &Self) -> bool {
-        self.goal == other.goal && self.sources.keys().eq(other.sources.keys())
+    /// Goes on with what `other`, which has the same goal, begins: what was compared is, and what buckets
+    /// of another n were created since is left.
+    pub(super) fn extend_to(&mut self, other: Self) {
+        let mut before = std::mem::replace(&mut self.sources, other.sources);
+        for (node, source) in &mut self.sources {
+            let Some(had) = before.remove(node) else { continue };
+            source.left.retain(|n| had.left.contains(n) || !had.classes.contains(n));
+            source.stands = had.stands;
+            source.wanted = had.wanted;
+        }
     }
 
     pub(super) const fn goal(&self) -> (Sequence, PlanId) {
@@ -82,10 +92,11 @@ impl Pull {
         self.sources.iter().filter(waits).map(|(&node, _)| node).collect()
     }
 
-    /// A node said where it stands. Returns by which n to compare with it now.
-    pub(super) fn stood(&mut self, node: NodeId, stands: Stands) -> Vec<u8> {
+    /// A node said where it stands. Returns by which n to compare with it now. What it may hold of a bucket
+    /// that is not among the `known` ones is compared once it is.
+    pub(super) fn stood(&mut self, node: NodeId, stands: Stands, known: Classes) -> Vec<u8> {
         let Some(source) = self.sources.get_mut(&node) else { return Vec::new() };
-        if source.stands || stands.sequence < self.goal.0 {
+        if source.stands || stands.sequence < self.goal.0 || !known.have(stands.classes) {
             return Vec::new();
         }
         source.stands = true;

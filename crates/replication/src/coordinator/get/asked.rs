@@ -12,6 +12,9 @@ pub(super) struct Pending {
     /// Until when it is waited for alone.
     pub(super) cover_at: u64,
     pub(super) is_covered: bool,
+    /// Whether it said that the owners are others now: nothing is to come from it unless this node learns
+    /// who they are, and asks anew.
+    pub(super) is_moved: bool,
 }
 
 /// What became of asking a node.
@@ -71,6 +74,24 @@ impl Asked {
             Standing::Pending(pending) => Some(pending),
             _ => None,
         })
+    }
+
+    /// Notes that a node knows of other owners: it is waited for until `cover_at`, for this node to learn
+    /// of them.
+    pub(super) fn moved(&mut self, node: NodeId, cover_at: u64) {
+        let pending = self.0.iter_mut().find(|(asked, _)| *asked == node);
+        if let Some((_, Standing::Pending(pending))) = pending {
+            (pending.is_moved, pending.is_covered, pending.cover_at) = (true, false, cover_at);
+        }
+    }
+
+    /// Gives up those that know of other owners and whose time is over.
+    pub(super) fn give_up_moved(&mut self) {
+        for (_, standing) in &mut self.0 {
+            if let Standing::Pending(Pending { is_moved: true, is_covered: true, .. }) = standing {
+                *standing = Standing::Failed;
+            }
+        }
     }
 
     pub(super) fn is_pending(&self) -> bool {

@@ -113,7 +113,7 @@ pub(super) fn any_compared() -> impl Strategy<Value = Result<Compared, StorageEr
 }
 
 /// The core and an engine with something of everything, all compared once a second.
-fn with_engine() -> (Core, MemoryEngine) {
+pub(super) fn with_engine() -> (Core, MemoryEngine) {
     let mut config = config();
     let shards = config.shards.clone();
     let interval_ms = Some(1_000);

@@ -1,0 +1,112 @@
+//! What is kept for nodes that are no owners any more, when plans change.
+
+use storage::{OutboxPosition, Pending};
+
+use super::*;
+
+fn cluster(nodes: u64) -> Arc<Ownership> {
+    let members: Vec<Member> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
+    let count = PartitionCount::new(8).unwrap();
+    Arc::new(Ownership::new(Ring::place(&members, count, 3, None).unwrap().ring))
+}
+
+/// For whom the outbox is listed, from where, and under which ticket.
+fn lists(effects: &[Effect]) -> Vec<(u64, Option<OutboxPosition>, Ticket)> {
+    let lists = effects.iter().filter_map(|effect| match effect {
+        Effect::Storage { ticket, command: Command::Outbox { owner, after, .. } } => {
+            Some((owner.0, after.clone(), *ticket))
+        }
+        _ => None,
+    });
+    lists.collect()
+}
+
+fn position(at: u8) -> OutboxPosition {
+    OutboxPosition(vec![at].into())
+}
+
+/// A page of what is kept for node 4.
+fn page() -> Answer {
+    let pending = |at: u8| Pending {
+        position: position(at),
+        key: Key::new("default", vec![at]).unwrap(),
+        delta: Delta::default(),
+        version: at.into(),
+    };
+    Answer::Outbox(vec![pending(1), pending(2)])
+}
+
+/// The core after node 4, for which something is kept here, has ceased to be a member.
+fn without_4() -> (Core, Vec<Effect>) {
+    let mut core = core();
+    let mut effects = Vec::new();
+    core.step(at(0), Event::LinkDown(NodeId(3)), &mut effects);
+    core.step(at(0), Event::Ownership(cluster(4)), &mut effects);
+    for (_, _, ticket) in lists(&std::mem::take(&mut effects)) {
+        stored(&mut core, at(0), ticket, Answer::Outbox(vec![]));
+    }
+    core.step(at(0), Event::Ownership(cluster(3)), &mut effects);
+    (core, effects)
+}
+
+#[test]
+fn what_is_kept_for_a_member_out_of_reach_is_not_looked_through_at_each_change() {
+    let (_, effects) = without_4();
+    let owners: Vec<u64> = lists(&effects).into_iter().map(|(owner, ..)| owner).collect();
+    // Node 2 is in reach.
+    assert_eq!(owners, [2, 4]);
+}
+
+/// Each page costs a sync, and an outbox may hold millions of deltas.
+#[test]
+fn a_page_is_kept_for_the_owners_of_now_before_the_next_is_listed() {
+    let (mut core, effects) = without_4();
+    let effects = stored(&mut core, at(0), lists(&effects)[1].2, page());
+    assert_eq!(lists(&effects), []);
+    let kept: Vec<Ticket> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Storage { ticket, command: Command::Defer { .. } | Command::Merge { .. } } => {
+                *ticket
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kept.len(), 6, "two deltas for three owners");
+    let mut effects = Vec::new();
+    for ticket in kept {
+        assert_eq!(lists(&effects), []);
+        effects.extend(stored(&mut core, at(5), ticket, Answer::Durable));
+    }
+    let is_done = |effect: &&Effect| {
+        matches!(effect, Effect::Storage { command: Command::Delivered { .. }, .. })
+    };
+    assert_eq!(effects.iter().filter(is_done).count(), 2);
+    assert_eq!(lists(&effects), []);
+    assert_eq!(core.next_timeout(), Some(105));
+    effects.clear();
+    core.step(at(105), Event::Tick, &mut effects);
+    let [(4, Some(after), ticket)] = &lists(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(*after, position(2));
+    // The pass found something: another one follows, and finds nothing.
+    assert_eq!(lists(&stored(&mut core, at(105), *ticket, Answer::Outbox(vec![]))), []);
+    assert_eq!(core.next_timeout(), Some(205));
+}
+
+#[test]
+fn a_page_that_the_disk_does_not_take_is_tried_again_later() {
+    let (mut core, effects) = without_4();
+    let effects = stored(&mut core, at(0), lists(&effects)[1].2, page());
+    for effect in &effects {
+        let Effect::Storage { ticket, .. } = effect else { panic!("{effect:?}") };
+        stored(&mut core, at(0), *ticket, Answer::Failed(StorageError::Full));
+    }
+    let mut effects = Vec::new();
+    core.step(at(100), Event::Tick, &mut effects);
+    let ticket = lists(&effects)[0].2;
+    assert_eq!(stored(&mut core, at(100), ticket, Answer::Outbox(vec![])), []);
+    assert_eq!(core.next_timeout(), Some(1_100));
+    effects.clear();
+    core.step(at(1_100), Event::Tick, &mut effects);
+    assert!(matches!(&lists(&effects)[..], [(4, None, _)]), "{effects:?}");
+}

@@ -1,0 +1,62 @@
+//! Dropping copies: what the engine answers to departures, and one page of keys at a time.
+
+use std::ops::Bound;
+
+use ring::Partition;
+use storage::{Answer, Command};
+
+use super::Handover;
+use crate::{
+    anti_entropy::COMMANDS_WAITING_MAX,
+    turn::{Turn, Waiter},
+};
+
+/// Keys dropped at once. A guess: some milliseconds.
+const KEYS_AT_ONCE: usize = 256;
+
+impl Handover {
+    /// The engine said whether there is anything of a partition.
+    pub(crate) fn looked(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
+        if let Some(departure) = self.departures.get_mut(&partition)
+            && departure.looked(answer)
+        {
+            self.departures.remove(&partition);
+        }
+        // A disk that fails at once would be asked for ever: it is asked again when it is time.
+        if !matches!(answer, Answer::Failed(_)) {
+            self.go_on(partition, turn);
+        }
+    }
+
+    /// The engine dropped some keys of a partition.
+    pub(crate) fn dropped(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
+        self.dropping = None;
+        if let Answer::Forgotten { keys, .. } = answer {
+            turn.shared.counters.keys_dropped += keys;
+        }
+        if let Some(departure) = self.departures.get_mut(&partition)
+            && departure.dropped(answer)
+        {
+            self.departures.remove(&partition);
+        }
+        if !matches!(answer, Answer::Failed(_)) {
+            self.drop_next(turn);
+        }
+        self.set_timer(turn);
+    }
+
+    /// Has the engine drop some keys of the next partition of which nothing is to stay: of one partition
+    /// at a time, and later while much waits for the engine.
+    pub(super) fn drop_next(&mut self, turn: &mut Turn<'_>) {
+        if self.dropping.is_some() || turn.shared.stores_waiting() >= COMMANDS_WAITING_MAX {
+            return;
+        }
+        let after = self.departures.range((Bound::Excluded(self.dropped), Bound::Unbounded));
+        let mut all = after.chain(&self.departures);
+        let next = all.find(|(_, departure)| departure.is_dropping());
+        let Some(partition) = next.map(|(&partition, _)| partition) else { return };
+        (self.dropping, self.dropped) = (Some(partition), partition);
+        let command = Command::Forget { partition, limit: KEYS_AT_ONCE };
+        turn.store(Waiter::Dropped(partition), command);
+    }
+}

@@ -1,0 +1,198 @@
+//! Which buckets a handover is of, and how much of it is done at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use clock::NodeId;
+use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence, Stage};
+use storage::{Answer, Command, ShardSet, Shards};
+
+use super::{Departure, Drive, Handover, Pull, Stands, TURNS_MAX};
+use crate::{
+    Classes, Core, Effect, Event, Now,
+    anti_entropy::{COMMANDS_WAITING_MAX, Found},
+    core::tests::config,
+    turn::{Shared, Turn, Waiter},
+};
+
+fn members(nodes: u64) -> Vec<Member> {
+    (1..=nodes).map(|id| Member::new(NodeId(id))).collect()
+}
+
+fn cluster(nodes: u64, partitions: u32) -> Ownership {
+    let count = PartitionCount::new(partitions).unwrap();
+    Ownership::new(Ring::place(&members(nodes), count, 3, None).unwrap().ring)
+}
+
+/// A cluster that a fourth member joins, with the joint stage begun in every partition.
+fn joint() -> Ownership {
+    let mut ownership = cluster(3, 8);
+    let plan = ownership.commit(&members(4), 3, &[]).unwrap();
+    let (from, to) = (ownership.target().id(), plan.id());
+    ownership.add_plan(plan);
+    for partition in ownership.partition_count().iter() {
+        let driver = ownership.driver(partition).unwrap();
+        let tenure = ownership.next_tenure(partition, driver, Stage::Joint { from, to }).unwrap();
+        ownership.add_tenures([(partition, tenure)]);
+    }
+    ownership
+}
+
+fn classes(classes: &[u8]) -> BTreeSet<u8> {
+    classes.iter().copied().collect()
+}
+
+/// A partition that node 4 is to receive of buckets with n=2 and with n=3.
+fn received(ownership: &Ownership) -> Partition {
+    let receives = |partition: &Partition| {
+        Pull::of(
+            *partition,
+            (Sequence(2), ownership.target().id()),
+            NodeId(4),
+            ownership,
+            &classes(&[2]),
+        )
+        .is_some()
+    };
+    ownership.partition_count().iter().find(receives).expect("it owns something")
+}
+
+/// A bucket with another n is created after a receiver has begun, or even after it has done.
+#[test]
+fn a_receiver_is_ready_once_the_keys_of_every_n_were_compared() {
+    let ownership = joint();
+    let partition = received(&ownership);
+    let goal = (Sequence(2), ownership.target().id());
+    let pull_of = |of: &[u8]| {
+        Pull::of(partition, goal, NodeId(4), &ownership, &classes(of)).expect("it receives")
+    };
+    let known = |of: &[u8]| Classes::of(&classes(of));
+    let stands = |of: &[u8]| Stands { sequence: Sequence(2), ready: None, classes: known(of) };
+    let mut pull = pull_of(&[3]);
+    let compare = |pull: &mut Pull, by: &[u8]| {
+        for node in pull.waits_for(&ownership) {
+            let found =
+                pull.stood(node, stands(by), known(by)).into_iter().collect::<BTreeSet<u8>>();
+            for n in found {
+                pull.wanted(node, n, 7);
+                pull.found(&Found { peer: node, n, partition, number: 7, is_equal: true });
+            }
+        }
+    };
+    let source = *pull.waits_for(&ownership).first().unwrap();
+    let early = pull.stood(source, stands(&[2, 3]), known(&[3]));
+    assert_eq!(early, [], "it holds keys of buckets that this node has not heard of");
+    compare(&mut pull, &[3]);
+    assert!(pull.is_ready(&ownership));
+    pull.extend_to(pull_of(&[2, 3]));
+    assert!(!pull.is_ready(&ownership));
+    pull.begin_anew();
+    let sources = pull.waits_for(&ownership);
+    assert_eq!(sources.len(), 2, "of two owners by n=2");
+    for node in sources {
+        assert_eq!(pull.stood(node, stands(&[2, 3]), known(&[2, 3])), [2]);
+        pull.wanted(node, 2, 8);
+        pull.found(&Found { peer: node, n: 2, partition, number: 8, is_equal: true });
+    }
+    assert!(pull.is_ready(&ownership));
+}
+
+/// What a receiver said before it heard of a bucket is not of the bucket.
+#[test]
+fn a_driver_waits_for_receivers_to_have_the_keys_of_every_n() {
+    let ownership = joint();
+    let partition = received(&ownership);
+    let goal = (Sequence(2), ownership.target().id());
+    let me = ownership.driver(partition).unwrap();
+    let mut drive = Drive::default();
+    drive.look(ownership.tenure(partition), 0);
+    let mut stand = |node: u64, ready, of: &[u8]| {
+        let stands = Stands { sequence: Sequence(2), ready, classes: Classes::of(&classes(of)) };
+        drive.stood(NodeId(node), stands);
+        drive.next(partition, me, 0, &ownership, &classes(&[2, 3])).map(|stage| {
+            assert!(matches!(stage, Stage::Shifted { .. }));
+        })
+    };
+    for node in 1..=3 {
+        assert_eq!(stand(node, Some(goal), &[2, 3]), None);
+    }
+    assert_eq!(stand(4, Some(goal), &[3]), None);
+    assert_eq!(stand(4, Some(goal), &[2, 3]), Some(()));
+}
+
+/// Nodes own a small part of a large cluster's partitions.
+#[test]
+fn what_is_held_of_partitions_that_are_not_owned_is_looked_at_some_at_a_time() {
+    let mut config = config();
+    config.shards = ShardSet::all(Shards::new(PartitionCount::new(2_048).unwrap(), 2));
+    let first = cluster(10, 2_048);
+    let mut second = first.clone();
+    let plan = second.commit(&members(11), 3, &[]).unwrap();
+    second.add_plan(plan);
+    let mut core = Core::new(config, Arc::new(first));
+    let mut effects = Vec::new();
+    let mut looked = BTreeSet::new();
+    core.step(Now::default(), Event::Ownership(Arc::new(second)), &mut effects);
+    for time in 1..=20 {
+        let mut tickets = Vec::new();
+        for effect in effects.drain(..) {
+            if let Effect::Storage { ticket, command: Command::IsEmpty { partition } } = effect {
+                assert!(looked.insert(partition));
+                tickets.push(ticket);
+            }
+        }
+        assert!(tickets.len() <= TURNS_MAX, "{}", tickets.len());
+        for ticket in tickets {
+            let event = Event::Storage { ticket, answer: Answer::IsEmpty(true) };
+            core.step(Now::default(), event, &mut effects);
+        }
+        let now = Now { monotonic_ms: time * 200, wall_ms: 0 };
+        core.step(now, Event::Tick, &mut effects);
+    }
+    assert!(looked.len() > 4 * TURNS_MAX, "all in the end: {}", looked.len());
+}
+
+fn forgets(effects: &mut Vec<Effect>) -> Vec<Partition> {
+    let forgets = effects.drain(..).filter_map(|effect| match effect {
+        Effect::Storage { command: Command::Forget { partition, .. }, .. } => Some(partition),
+        _ => None,
+    });
+    forgets.collect()
+}
+
+#[test]
+fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
+    let ownership = Arc::new(cluster(5, 8));
+    let mut shared = Shared::new(config(), Arc::clone(&ownership));
+    let mut handover = Handover::default();
+    for partition in [1, 4, 6].map(Partition) {
+        let mut departure = Departure::of(partition, Sequence(1), &ownership, &classes(&[3]));
+        departure.begin_to_drop();
+        handover.departures.insert(partition, departure);
+    }
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.drop_next(&mut turn);
+    handover.drop_next(&mut turn);
+    handover.time(&mut turn);
+    assert_eq!(forgets(&mut effects), [Partition(1)]);
+    let some = |is_last| Answer::Forgotten { keys: 256, is_last };
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.dropped(Partition(1), &some(false), &mut turn);
+    assert_eq!(forgets(&mut effects), [Partition(4)], "each has its turn");
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    for _ in 0..COMMANDS_WAITING_MAX {
+        turn.store(Waiter::Nobody, Command::Sync);
+    }
+    handover.dropped(Partition(4), &some(true), &mut turn);
+    assert_eq!(forgets(&mut effects), []);
+    assert_eq!(handover.departures.len(), 2);
+    assert_eq!(shared.counters.keys_dropped, 512);
+    // Clients' commands are done.
+    for ticket in 0..COMMANDS_WAITING_MAX as u64 {
+        shared.stored(storage::Ticket(ticket), true);
+    }
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.time(&mut turn);
+    assert_eq!(forgets(&mut effects), [Partition(6)]);
+}
