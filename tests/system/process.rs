@@ -6,8 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use super::proxy::Network;
+
 /// Longest wait for anything that must come true.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether scenarios are to be played in their long forms: more nodes, rounds and time.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("MERGANSER_LONG_TESTS").is_some()
+}
 
 /// The binary under test.
 pub(crate) fn merganser() -> Command {
@@ -79,6 +86,10 @@ pub(crate) struct Spec {
     pub(crate) seeds: Vec<u16>,
     pub(crate) bootstrap: bool,
     pub(crate) secret: Option<PathBuf>,
+    /// A file of further settings.
+    pub(crate) config: Option<PathBuf>,
+    /// Where others reach its peer port, if not there.
+    pub(crate) advertised: Option<u16>,
 }
 
 impl Spec {
@@ -95,6 +106,8 @@ impl Spec {
             seeds: Vec::new(),
             bootstrap: true,
             secret: None,
+            config: None,
+            advertised: None,
         }
     }
 
@@ -130,8 +143,48 @@ impl Spec {
                 seeds: Vec::new(),
                 bootstrap: false,
                 secret: Some(secret.clone()),
+                config: None,
+                advertised: None,
             })
             .collect()
+    }
+
+    /// The nodes of a cluster of so many founders, and others that find it by the first two. Few partitions, so
+    /// that handovers and comparisons are soon over.
+    pub(crate) fn founders_and_others(
+        directory: &Path,
+        founders: usize,
+        others: usize,
+    ) -> Vec<Self> {
+        let mut specs = Self::cluster(directory, founders + others);
+        let config = directory.join("config.toml");
+        std::fs::write(&config, "partitions = 64\n").expect("the directory can be written");
+        let seeds: Vec<u16> = specs.iter().take(2).map(|spec| spec.peer).collect();
+        for (at, spec) in specs.iter_mut().enumerate() {
+            spec.config = Some(config.clone());
+            spec.members.truncate(founders);
+            if at >= founders {
+                (spec.members, spec.seeds) = (Vec::new(), seeds.clone());
+            }
+        }
+        specs
+    }
+
+    /// The same nodes, which reach one another only through `network`.
+    pub(crate) fn through(mut specs: Vec<Self>, network: &Network) -> Vec<Self> {
+        let ports: Vec<(u16, u16)> =
+            specs.iter().map(|spec| (spec.peer, network.lead_to(&spec.name, spec.peer))).collect();
+        let led = |port: &mut u16| {
+            let found = ports.iter().find(|(direct, _)| direct == port);
+            *port = found.expect("it is of one of them").1;
+        };
+        for spec in &mut specs {
+            spec.advertised = Some(spec.peer);
+            spec.advertised.iter_mut().for_each(led);
+            spec.members.iter_mut().for_each(|(_, port)| led(port));
+            spec.seeds.iter_mut().for_each(led);
+        }
+        specs
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -149,6 +202,12 @@ impl Spec {
         }
         if self.bootstrap {
             command.arg("--bootstrap");
+        }
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        if let Some(port) = self.advertised {
+            command.args(["--advertise", &format!("127.0.0.1:{port}")]);
         }
         if let Some(secret) = &self.secret {
             command.arg("--secret-file").arg(secret);
@@ -237,10 +296,20 @@ impl Process {
     }
 
     /// Asks it to stop, as Ctrl-C or a service manager does, and returns its exit code.
-    pub(crate) fn terminate(mut self, signal: &str) -> Option<i32> {
+    pub(crate) fn terminate(self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Sends it a signal, as in `-STOP` and `-CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().expect("kill exists");
         assert!(sent.success());
+    }
+
+    /// Waits until it has ended by itself; returns its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
         self.child.wait().expect("it was ours").code()
     }
 }

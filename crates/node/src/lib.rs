@@ -18,6 +18,7 @@ mod datastore;
 mod descriptors;
 mod dev;
 mod dial;
+mod drain;
 mod endings;
 mod event_loop;
 mod feed;

@@ -22,6 +22,7 @@ use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::identity::random_u64;
@@ -38,7 +39,7 @@ use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, descriptors, event_loop, log_thread, membership_thread};
+use crate::{checkpoint_thread, descriptors, drain, event_loop, log_thread, membership_thread};
 
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
@@ -137,6 +138,7 @@ impl Node {
             endings: Endings::default(),
             backups: Backups::default(),
             health: Arc::new(Health::new(owners.count())),
+            drain: Drain::default(),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -229,6 +231,7 @@ impl Node {
                 engine,
                 outgoing: Outgoing::new(header),
                 links: shared.links(),
+                names: Arc::default(),
                 routes: routes.clone(),
                 log: log_sender.clone(),
                 index: index_sender.clone(),
@@ -308,9 +311,17 @@ impl Node {
         }
     }
 
-    /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
-    /// limit), brings it into the index and gives the directory back.
+    /// Waits until an administrator asks the node to drain: to be [stopped](Self::stop).
+    pub async fn drain_asked(&self) {
+        self.shared.drain.asked().await;
+    }
+
+    /// Stops gracefully. It drains first: clients are told to go elsewhere, what was accepted is finished, and
+    /// what the node keeps for others in reach is handed over, for as long as the administrator said who asked
+    /// for it, or else the configured limit. Then connections end, what is in the log is brought into the
+    /// index, and the directory is given back.
     pub async fn stop(mut self) {
+        drain::drain(&self.shared, self.shared.config.timeouts.stop).await;
         self.closing.send_replace(true);
         self.shared.serving.send_replace(false);
         self.unhurried = None;

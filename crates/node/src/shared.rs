@@ -9,6 +9,7 @@ use wire::Identity;
 
 use crate::backups::Backups;
 use crate::config::NodeConfig;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::links::{Link, LinkMap};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) endings: Endings,
     pub(crate) backups: Backups,
     pub(crate) health: Arc<Health>,
+    pub(crate) drain: Drain,
 }
 
 impl Shared {

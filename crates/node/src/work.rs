@@ -1,6 +1,6 @@
 //! What event loops are given to do by other threads and by their own connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,6 +86,8 @@ pub(crate) enum Urgent {
     Ask { asker: usize, ticket: Ticket, command: Command },
     /// The part that was asked for.
     Told { ticket: Ticket, answer: storage::Answer },
+    /// The node is about to stop: other nodes are to pass nothing on to it.
+    Drain,
     /// Finish what was accepted, then end.
     Stop,
 }
@@ -102,6 +104,12 @@ pub(crate) struct LoopReport {
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
     pub(crate) transfers: Vec<Transfer>,
+    /// The nodes in reach that answer in time.
+    pub(crate) answering: BTreeSet<NodeId>,
+    /// Requests that were accepted and are under way.
+    pub(crate) under_way: u64,
+    /// Whether nobody passes anything on to this loop any more.
+    pub(crate) is_drain_known: bool,
     /// Whether a node in reach has all that this loop has to tell of who owns partitions.
     pub(crate) is_ownership_known: bool,
 }

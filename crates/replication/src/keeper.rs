@@ -165,7 +165,8 @@ impl Keeper {
     fn commit(&mut self, change: &PlanChange, turn: &Turn<'_>) -> Result<PlanId, CommitError> {
         let members = change.members(self.learnt.target().ring().roster());
         let spread = usize::from(turn.shared.config.spread);
-        let plan = self.learnt.commit(&members, spread, &change.remove)?;
+        let plan =
+            self.learnt.commit_replacing(&change.replace, &members, spread, &change.remove)?;
         let id = plan.id();
         self.learnt.add_plan(plan);
         Ok(id)

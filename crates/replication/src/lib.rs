@@ -13,6 +13,7 @@ mod core;
 mod counters;
 mod delivery;
 mod digest;
+mod drain;
 mod event;
 mod forwards;
 mod handover;

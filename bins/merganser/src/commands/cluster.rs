@@ -189,7 +189,13 @@ pub(crate) async fn cluster(
 ) -> Result<ExitCode> {
     let (call, done) = match command {
         ClusterCommand::Members => return members(printer, datastore).await,
-        ClusterCommand::Commit { dry_run } => return commit(printer, datastore, dry_run).await,
+        ClusterCommand::Commit { dry_run } => {
+            return Ok(committed(printer, &datastore.commit(dry_run).await?, dry_run));
+        }
+        ClusterCommand::Replace { dead, new, dry_run } => {
+            let report = datastore.replace(&dead, &new, dry_run).await?;
+            return Ok(committed(printer, &report, dry_run));
+        }
         ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
         ClusterCommand::Join { member } => {
             let done = format!("{member} is up");
@@ -214,19 +220,18 @@ pub(crate) async fn cluster(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn commit(printer: &Printer, datastore: &dyn Datastore, is_trial: bool) -> Result<ExitCode> {
-    let report = datastore.commit(is_trial).await?;
+fn committed(printer: &Printer, report: &PlanReport, is_trial: bool) -> ExitCode {
     let moves = report.moves.iter();
     let moves = moves.map(|m| json!({ "name": m.name, "gets": m.gets, "gives": m.gives }));
     let json = json!({
         "version": report.version, "changed": report.is_changed, "dry_run": is_trial,
         "moves": moves.collect::<Vec<_>>(), "known": report.known, "members": report.members,
     });
-    printer.show(&json, || committed(&report, is_trial));
-    Ok(ExitCode::SUCCESS)
+    printer.show(&json, || in_words(report, is_trial));
+    ExitCode::SUCCESS
 }
 
-fn committed(report: &PlanReport, is_trial: bool) -> String {
+fn in_words(report: &PlanReport, is_trial: bool) -> String {
     let PlanReport { version, is_changed, moves, known, members } = report;
     if !is_changed {
         return format!(

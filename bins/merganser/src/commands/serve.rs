@@ -43,14 +43,16 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
             print(&format!("waiting: {why}"))?;
         }
         tokio::pin!(stop);
+        let run = async {
+            node.serving().await;
+            print("ready")?;
+            std::future::pending().await
+        };
         tokio::select! {
-            () = node.serving() => {
-                print("ready")?;
-                stop.await;
-            }
-            () = &mut stop => (),
+            ended = run => return ended,
+            () = &mut stop => complain("stopping: finishing what was accepted"),
+            () = node.drain_asked() => complain("draining: finishing what was accepted, then stopping"),
         }
-        complain("stopping: finishing what was accepted");
         node.stop().await;
         Ok(ExitCode::SUCCESS)
     })

@@ -17,6 +17,7 @@ use super::*;
 use crate::backups::Backups;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::links::{Link, LinkMap};
@@ -79,6 +80,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         endings: Endings::default(),
         backups: Backups::default(),
         health: Arc::new(Health::new(1)),
+        drain: Drain::default(),
         config,
     };
     (shared, received)
