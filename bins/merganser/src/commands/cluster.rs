@@ -92,10 +92,13 @@ pub(crate) async fn ring(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The ring as one line of 64 letters: who owns the partition at each 64th of it.
+/// The ring as one line of 64 letters: who owns a partition of each 64th of it. Of each the next one more from
+/// its beginning: where members own partitions in turn, all are seen.
 fn drawn(owners: &[u16]) -> String {
     let width = owners.len().min(64);
-    let ring: String = (0..width).map(|at| letter(owners[at * owners.len() / width])).collect();
+    let of_each = owners.len() / width.max(1);
+    let place = |at: usize| at * of_each + at % of_each;
+    let ring: String = (0..width).map(|at| letter(owners[place(at)])).collect();
     format!("[{ring}]")
 }
 
@@ -302,7 +305,8 @@ async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCod
                 m.weight.to_string(),
                 m.version.clone(),
                 state(m),
-                format!("{:.1}", m.phi),
+                // Of the gone, silence says nothing.
+                if m.state.is_present() { format!("{:.1}", m.phi) } else { String::new() },
             ]
         });
         let headers =
