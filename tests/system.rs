@@ -5,6 +5,8 @@
 
 #[path = "system/agreement.rs"]
 mod agreement;
+#[path = "system/apart.rs"]
+mod apart;
 #[path = "system/backup.rs"]
 mod backup;
 #[path = "system/bad_start.rs"]

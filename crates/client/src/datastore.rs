@@ -81,6 +81,14 @@ pub trait Datastore: Send + Sync {
         Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
     }
 
+    /// Has all members of the ring of the node that answers join the ring of the node at `seed`, which was
+    /// bootstrapped apart, with all that they hold. They own nothing there until a plan is committed. Refused
+    /// where something would be lost.
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        let _ = seed;
+        Err(RequestError::Unsupported("there is no cluster here to be merged".into()))
+    }
+
     /// Has a member drain and stop, and says how far that is, within a second. It takes no requests any more,
     /// finishes those that it took, hands over what it keeps for others in reach, and stays a member.
     async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {

@@ -327,7 +327,7 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
         CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
-        CallBody::Cluster(_) => ReplyBody::Cluster(Err(error.clone())),
+        CallBody::Cluster(_) | CallBody::Merge { .. } => ReplyBody::Cluster(Err(error.clone())),
         CallBody::Commit { .. } | CallBody::Replace { .. } => {
             ReplyBody::Commit(Box::new(Err(error.clone())))
         }
@@ -449,6 +449,13 @@ impl Datastore for Client {
         let (dead, by) = (dead.to_owned(), by.to_owned());
         match self.call(CallBody::Replace { dead, by, is_trial }).await? {
             ReplyBody::Commit(report) => *report,
+            _ => confused(),
+        }
+    }
+
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        match self.call(CallBody::Merge { seed: seed.to_owned() }).await? {
+            ReplyBody::Cluster(done) => done,
             _ => confused(),
         }
     }

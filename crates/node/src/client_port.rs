@@ -208,6 +208,7 @@ async fn answer(
         CallBody::Replace { dead, by, is_trial } => {
             ReplyBody::Commit(Box::new(datastore.replace(&dead, &by, is_trial).await))
         }
+        CallBody::Merge { seed } => ReplyBody::Cluster(datastore.merge(&seed).await),
         CallBody::Drain(call) => ReplyBody::Drain(datastore.drain(call).await),
         CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),
         CallBody::Links { member, cut } => {

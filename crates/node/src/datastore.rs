@@ -29,10 +29,10 @@ use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::config::NodeConfig;
 use crate::members::{Notice, View};
-use crate::plans;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
+use crate::{merging, plans, seeds};
 
 /// What the answers to one call of a gateway may come to, in bytes. A guess: far above what one
 /// reply to a client should be, far below what a machine has.
@@ -40,6 +40,10 @@ const ANSWERS_BYTES: usize = 256 << 20;
 
 /// How long a question how far a drain is waits for its end: less than any request may take.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For how long a node that is to join another ring waits for others, in milliseconds: nothing depends on it,
+/// since it takes along what it keeps for them.
+const MERGE_LIMIT_MS: u32 = 5_000;
 
 /// A node from within.
 #[derive(Debug)]
@@ -330,12 +334,53 @@ impl Datastore for NodeDatastore {
     async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {
         let shared = &self.shared;
         if call.member == shared.config.name {
-            shared.drain.ask(Duration::from_millis(call.limit_ms.into()));
+            if self.switchboard.is_some() {
+                return Err(RequestError::Unsupported(
+                    "the nodes of a development cluster stop together (Ctrl-C)".into(),
+                ));
+            }
+            if let Some(seed) = &call.join {
+                // From now on a start of this node goes over, also if it is killed before it has drained.
+                merging::write(&shared.config.data, seed).map_err(|error| {
+                    RequestError::Membership(format!("{:?} cannot keep it: {error}", call.member))
+                })?;
+            }
+            let limit = Duration::from_millis(call.limit_ms.into());
+            shared.drain.ask(limit, call.join.is_some());
             return Ok(shared.drain.progress(DRAIN_PATIENCE).await);
         }
         let members = self.members().await?;
         let member = called(&members, &call.member)?;
         self.passed_on(member, async |client| client.drain(call).await).await
+    }
+
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        let refused = RequestError::Membership;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            RequestError::Unreachable(format!("the other ring cannot be asked: {error}"))
+        };
+        let other = Client::connect(seed).await.map_err(|error| unreachable(&error))?;
+        // It knows the cluster's secret, as a member must.
+        seeds::greet(&self.shared, seed).await.map_err(|error| refused(error.to_string()))?;
+        let listed = |reply| match reply {
+            BucketReply::Listed(buckets) => Ok(buckets),
+            _ => Err(unexpected()),
+        };
+        let (ours, theirs) = (self.status().await?, other.status().await?);
+        let our_buckets = listed(self.buckets(BucketCall::List).await?)?;
+        let their_buckets = listed(other.buckets(BucketCall::List).await?)?;
+        if let Some(why) = merging::refusal((&ours, &our_buckets), (&theirs, &their_buckets)) {
+            return Err(refused(why));
+        }
+        let limit_ms = MERGE_LIMIT_MS;
+        let others = ours.members.iter().filter(|member| member.state.is_present());
+        for member in others.filter(|member| member.name != ours.node && member.connected) {
+            let (name, join) = (member.name.clone(), Some(seed.to_owned()));
+            let call = DrainCall { member: name, limit_ms, join };
+            self.passed_on(member, async |client| client.drain(call).await).await?;
+        }
+        let (member, join) = (ours.node, Some(seed.to_owned()));
+        self.drain(DrainCall { member, limit_ms, join }).await.map(drop)
     }
 
     async fn replace(

@@ -31,6 +31,8 @@ const QUIET_MAX: Duration = Duration::from_secs(3);
 pub(crate) struct Drain {
     /// Set once somebody wants the node to stop: for how long it waits for others.
     limit: watch::Sender<Option<Duration>>,
+    /// Whether it joins another ring afterwards.
+    joins: watch::Sender<bool>,
     /// Set once clients are refused.
     is_begun: watch::Sender<bool>,
     refused_at: watch::Sender<Option<Instant>>,
@@ -41,6 +43,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self {
             limit: watch::Sender::new(None),
+            joins: watch::Sender::new(false),
             is_begun: watch::Sender::new(false),
             refused_at: watch::Sender::new(None),
             progress: watch::Sender::new(DrainProgress::default()),
@@ -59,13 +62,19 @@ impl Drain {
         self.refused_at.send_replace(Some(Instant::now()));
     }
 
-    /// Asks the node to drain and to stop.
-    pub(crate) fn ask(&self, limit: Duration) {
+    /// Asks the node to drain and to stop, and whether to join another ring then.
+    pub(crate) fn ask(&self, limit: Duration, joins: bool) {
+        self.joins.send_modify(|already| *already |= joins);
         self.limit.send_if_modified(|asked| {
             let is_first = asked.is_none();
             asked.get_or_insert(limit);
             is_first
         });
+    }
+
+    /// Whether the node joins another ring afterwards.
+    pub(crate) fn joins_another_ring(&self) -> bool {
+        *self.joins.borrow()
     }
 
     /// Waits until somebody does.
@@ -86,7 +95,7 @@ impl Drain {
 /// Drains the node, for as long as it was told to wait, or else `limit`.
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let drain = &shared.drain;
-    drain.ask(limit);
+    drain.ask(limit, false);
     let limit = drain.limit.borrow().unwrap_or(limit);
     drain.is_begun.send_replace(true);
     shared.serving.send_replace(false);

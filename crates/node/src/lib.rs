@@ -34,6 +34,7 @@ mod log_thread;
 mod members;
 mod membership_start;
 mod membership_thread;
+mod merging;
 mod node;
 pub mod offline;
 mod places;

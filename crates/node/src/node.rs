@@ -9,9 +9,10 @@ use std::time::Duration;
 use client::Datastore;
 use replication::{
     AntiEntropyConfig, Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership,
+    ownership_note,
 };
 use ring::{Ownership, Ring};
-use storage::EngineConfig;
+use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
 use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
@@ -28,18 +29,22 @@ use crate::health::Health;
 use crate::identity::random_u64;
 use crate::links::{HeaderBase, Link, LinkMap, Outgoing};
 use crate::listen::Bound;
+use crate::log_thread::LogJob;
 use crate::members::{Members, View};
 use crate::membership_start::prepare;
 use crate::places::Places;
 use crate::recovery::{Recovered, recover};
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
 use crate::seats::Seats;
+use crate::shard_reader::ShardReader;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, descriptors, drain, event_loop, log_thread, membership_thread};
+use crate::{
+    checkpoint_thread, descriptors, drain, event_loop, log_thread, membership_thread, merging,
+};
 
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
@@ -88,6 +93,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
         let mut directory = DataDirectory::open(&config)?;
+        merging::prepare(&mut config)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let prepared = prepare(&config, &config.data)?;
         let view = View {
@@ -98,6 +104,7 @@ impl Node {
             waiting: prepared.ring.is_none().then(|| "this node looks for its cluster".into()),
         };
         let is_serving = view.waiting.is_none();
+        let knows_cluster = view.ring.is_some();
         let first_identity = Identity {
             cluster: config.cluster.clone(),
             node: config.node(),
@@ -152,7 +159,7 @@ impl Node {
             shared,
         };
         // If a thread cannot be started, dropping the node ends those that were.
-        node.start_storage(directory, ends)?;
+        node.start_storage(directory, ends, knows_cluster)?;
         bound.serve(&node.shared, &node.datastore);
         node.shared.serving.send_replace(is_serving);
         let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices)?;
@@ -167,6 +174,7 @@ impl Node {
         &mut self,
         directory: DataDirectory,
         ends: Vec<LoopEnds>,
+        knows_cluster: bool,
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
@@ -210,9 +218,13 @@ impl Node {
                 Some(noted) => noted,
                 None => {
                     let notes = engine.notes()?;
-                    let kept = kept_ownership(&notes)?;
-                    if let Some(kept) = kept {
-                        shared.ownership.send_replace(Arc::new(kept));
+                    match kept_ownership(&notes)? {
+                        Some(kept) if knows_cluster => {
+                            drop(shared.ownership.send_replace(Arc::new(kept)));
+                        }
+                        // Of a cluster to which it does not belong any more.
+                        Some(_) => forget(&mut engine, &log_sender, &shared.ownership())?,
+                        None => {}
                     }
                     noted.insert((PolicyTable::of_notes(&notes), shared.ownership()))
                 }
@@ -311,6 +323,11 @@ impl Node {
         }
     }
 
+    /// Whether the node, [stopped](Self::stop) and started again, joins another ring.
+    pub fn joins_another_ring(&self) -> bool {
+        self.shared.drain.joins_another_ring()
+    }
+
     /// Waits until an administrator asks the node to drain: to be [stopped](Self::stop).
     pub async fn drain_asked(&self) {
         self.shared.drain.asked().await;
@@ -365,6 +382,24 @@ impl Drop for Node {
 fn provisional_ring(config: &NodeConfig) -> Ring {
     let owners = vec![0; config.partitions.iter().count()];
     Ring::new(0, vec![config.node().into()], owners).expect("one member that owns all")
+}
+
+/// Has the node go by `ownership` from now on, whatever its notes say; durable when this returns.
+fn forget(
+    engine: &mut Engine<ShardReader>,
+    log: &std::sync::mpsc::Sender<LogJob>,
+    ownership: &Ownership,
+) -> Result<(), StartError> {
+    let note = Command::Note { notes: vec![ownership_note(ownership)] };
+    // Nobody waits for its answer.
+    engine.execute(Ticket(u64::MAX), note, &mut Vec::new());
+    let (reply, told) = std::sync::mpsc::sync_channel(1);
+    let batch = engine.take_batch().map(|batch| LogJob::Batch { owner: 0, batch });
+    let sent = batch.into_iter().chain([LogJob::End(reply)]).try_for_each(|job| log.send(job));
+    let is_durable = sent.is_ok() && matches!(told.recv(), Ok(Ok(_)));
+    let failed =
+        || StorageError::Io("the log does not take that the cluster is another one".into());
+    if is_durable { Ok(()) } else { Err(failed().into()) }
 }
 
 /// How many connections a node takes that is one of so many in its process.

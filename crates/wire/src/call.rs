@@ -59,6 +59,11 @@ pub enum CallBody {
         /// Only says what it would change.
         is_trial: bool,
     },
+    /// To have all members of the node's ring join that of another node, with all that they hold.
+    Merge {
+        /// The other node's peer address.
+        seed: String,
+    },
     /// To have a member drain and stop, and how far that is.
     Drain(DrainCall),
     /// About the node's backup.
@@ -143,7 +148,7 @@ pub enum ReplyBody {
     Comparisons(Result<Vec<Comparison>, RequestError>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
-    /// An order about a member is followed.
+    /// An order about a member, or all, is followed.
     Cluster(Result<(), RequestError>),
     /// What a committed plan changes: of [`CallBody::Commit`] and [`CallBody::Replace`].
     Commit(Box<Result<PlanReport, RequestError>>),

@@ -10,6 +10,8 @@ pub struct DrainCall {
     /// For how long it waits for others before it stops all the same, in milliseconds. Of several
     /// calls the first counts.
     pub limit_ms: u32,
+    /// The peer address of a node of another ring, which it joins afterwards with all that it holds.
+    pub join: Option<String>,
 }
 
 /// How far a node is that drains.

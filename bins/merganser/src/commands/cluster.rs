@@ -180,10 +180,6 @@ fn member_json(m: &MemberStatus) -> serde_json::Value {
     })
 }
 
-const NO_MERGE: &str = "nothing moves the data of one cluster's nodes to the other's yet; start the nodes \
-                        of one of them anew, each with an empty data directory and a seed of the other, and \
-                        write what they held there";
-
 /// Shows or changes who belongs to the cluster.
 pub(crate) async fn cluster(
     printer: &Printer,
@@ -199,7 +195,16 @@ pub(crate) async fn cluster(
             let report = datastore.replace(&dead, &new, dry_run).await?;
             return Ok(committed(printer, &report, dry_run));
         }
-        ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
+        ClusterCommand::Merge { seed } => {
+            datastore.merge(&seed).await?;
+            printer.show(&json!({ "done": "all nodes join the other ring", "seed": seed }), || {
+                format!(
+                    "all nodes of this ring go over to that of {seed}; once `merganser --node {seed} cluster \
+                     members` has them, commit a plan there: `merganser --node {seed} cluster commit`"
+                )
+            });
+            return Ok(ExitCode::SUCCESS);
+        }
         ClusterCommand::Join { member } => {
             let done = format!("{member} is up");
             (ClusterCall::Join { member }, done)

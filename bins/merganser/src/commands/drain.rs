@@ -21,7 +21,8 @@ pub(crate) async fn drain(
         Some(member) => member,
         None => datastore.status().await?.node,
     };
-    let call = DrainCall { member: member.clone(), limit_ms: options.limit * 1_000 };
+    let limit_ms = options.limit * 1_000;
+    let call = DrainCall { member: member.clone(), limit_ms, join: None };
     let mut progress = datastore.drain(call.clone()).await?;
     let mut told = String::new();
     while !progress.is_over {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use node::{ConfigError, DevCluster, DevOptions, Node, Settings};
+use node::{ConfigError, DevCluster, DevOptions, Node, NodeConfig, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -33,29 +34,41 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
     let config = settings(options)?.resolve()?;
     runtime()?.block_on(async {
         let stop = stop_signal()?;
-        let node = Node::start(config).await?;
-        let at = node.addresses();
-        print(&format!(
-            "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
-            at.resp, at.http, at.peer
-        ))?;
-        if let Some(why) = node.waiting() {
-            print(&format!("waiting: {why}"))?;
-        }
         tokio::pin!(stop);
-        let run = async {
-            node.serving().await;
-            print("ready")?;
-            std::future::pending().await
-        };
-        tokio::select! {
-            ended = run => return ended,
-            () = &mut stop => complain("stopping: finishing what was accepted"),
-            () = node.drain_asked() => complain("draining: finishing what was accepted, then stopping"),
+        // A node that goes over to another ring does so in the same process.
+        while run(config.clone(), stop.as_mut()).await? {
+            print("starting again, to join the other ring")?;
         }
-        node.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Runs a node until it is to stop. Returns whether it is to be started again.
+async fn run(config: NodeConfig, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool> {
+    let node = Node::start(config).await?;
+    let at = node.addresses();
+    print(&format!(
+        "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
+        at.resp, at.http, at.peer
+    ))?;
+    if let Some(why) = node.waiting() {
+        print(&format!("waiting: {why}"))?;
+    }
+    let serve = async {
+        node.serving().await;
+        print("ready")?;
+        std::future::pending().await
+    };
+    let is_drained = tokio::select! {
+        ended = serve => return ended,
+        () = &mut stop => false,
+        () = node.drain_asked() => true,
+    };
+    let what = if is_drained { "draining" } else { "stopping" };
+    complain(format_args!("{what}: finishing what was accepted"));
+    let joins = node.joins_another_ring();
+    node.stop().await;
+    Ok(is_drained && joins)
 }
 
 /// What flags, environment and file say together.

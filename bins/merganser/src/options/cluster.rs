@@ -49,8 +49,16 @@ pub(crate) enum ClusterCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
-    Merge,
+    /// Have all nodes of the asked one's ring join another ring, which was bootstrapped apart under the same name,
+    /// with all that they hold.
+    ///
+    /// They own nothing there until a plan is committed there; until it is followed, reads may not show what they
+    /// brought. Both must have the same secret and number of partitions, and no names of members in common.
+    Merge {
+        /// The peer address of a node of the ring to join.
+        #[arg(value_name = "HOST:PORT")]
+        seed: String,
+    },
 }
 
 #[derive(Args)]
