@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::agreement::{agree, rest, sees};
-use super::load::{History, Load};
+use super::load::{Ends, History, Load};
 use super::process::{Process, Spec, eventually, is_long, within};
 use super::proxy::Network;
 
@@ -62,6 +62,7 @@ fn a_cluster_cut_in_two_until_each_side_takes_the_other_for_dead_meets_again_and
     let is_over = AtomicBool::new(false);
     let progress = [const { AtomicU32::new(0) }; 2];
     let histories = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let loads: Vec<_> = [few, many]
             .into_iter()
             .zip(0..)
@@ -112,6 +113,7 @@ fn a_node_that_hears_others_and_is_not_heard_or_is_heard_and_hears_nothing_loses
     let is_over = AtomicBool::new(false);
     let progress = AtomicU32::new(0);
     let history = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let load = Load::new("load", &specs, 0);
         let load = scope.spawn(|| load.until(&is_over, &progress));
         for (from, to) in [(one, two), (two, one)] {
@@ -141,6 +143,7 @@ fn a_node_that_sleeps_and_wakes_as_if_no_time_had_passed_loses_nothing() {
     let is_over = AtomicBool::new(false);
     let progress = AtomicU32::new(0);
     let history = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         // It asks the one that sleeps first.
         let load = Load::new("load", &specs, 0);
         let load = scope.spawn(|| load.until(&is_over, &progress));

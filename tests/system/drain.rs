@@ -7,7 +7,7 @@ use client::{Bucket, Client, CounterHandle};
 use serde_json::json;
 
 use super::agreement::{agree, json, rest};
-use super::load::{History, Load};
+use super::load::{Ends, History, Load};
 use super::process::{Process, Spec, eventually, is_long, run};
 
 /// A native client that knows all nodes: sets registers, without names, and counts, until told to end.
@@ -70,6 +70,7 @@ fn a_rolling_restart_of_all_nodes_under_load_fails_no_request_of_clients_that_kn
     let is_over = AtomicBool::new(false);
     let progress = [const { AtomicU32::new(0) }; 4];
     let (histories, native) = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let loads: Vec<_> = (0..3)
             .map(|at| {
                 let load = Load::new(&format!("load{at}"), &specs, at);

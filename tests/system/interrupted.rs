@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::agreement::{agree, json, rest, sees};
-use super::load::{History, Load};
+use super::load::{Ends, History, Load};
 use super::process::{Process, Spec, eventually, is_long, within};
 
 /// Longest wait for a handover to be half-way.
@@ -78,6 +78,7 @@ fn under_load(specs: &[Spec], change: impl FnOnce(&dyn Fn(u32))) -> History {
         });
     };
     let history = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let load = Load::new("load", specs, 0);
         let load = scope.spawn(|| load.until(&is_over, &progress));
         further(100);

@@ -57,6 +57,16 @@ pub(crate) struct Load {
     history: History,
 }
 
+/// Ends clients that go on until they are told, also where a test fails: whoever waits for them waits for ever
+/// otherwise.
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What came of a request.
 enum Outcome<T> {
     /// It was done; how many tries before may have done it too.

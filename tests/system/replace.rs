@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::agreement::{agree, json, member, rest, sees};
-use super::load::Load;
+use super::load::{Ends, Load};
 use super::process::{Process, Spec, eventually, run};
 
 /// How many of the partitions each member is the first owner of, by name.
@@ -36,6 +36,7 @@ fn a_node_takes_the_places_of_one_whose_disk_is_lost_and_nothing_acknowledged_is
         });
     };
     let history = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let load = Load::new("load", &specs[..3], 0);
         let load = scope.spawn(|| load.until(&is_over, &progress));
         further(400);
