@@ -31,6 +31,8 @@ mod interrupted;
 mod load;
 #[path = "system/membership.rs"]
 mod membership;
+#[path = "system/ports.rs"]
+mod ports;
 #[path = "system/process.rs"]
 mod process;
 #[path = "system/proxy.rs"]

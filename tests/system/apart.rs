@@ -10,7 +10,7 @@ use super::load::{Ends, History, Load};
 use super::process::{Process, Spec, eventually, run, within};
 
 /// Longest wait for nodes to go over to another ring.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Two rings of three nodes each, begun by mistake, and what a client of each was told: both write to the same
 /// sets, and count the same.

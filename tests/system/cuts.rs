@@ -10,9 +10,20 @@ use super::load::{Ends, History, Load};
 use super::process::{Process, Spec, eventually, is_long, within};
 use super::proxy::Network;
 
-/// Nodes that reach one another through proxies, running.
+/// So soon is a silent node given up: more than the defaults, for a busy machine, and no more than a client of
+/// the test waits.
+const HASTY: &str = "timeout_ms = 5000\ncover_ms = 300\n";
+
+/// Nodes that do not wait long for one that is silent.
+fn founders(directory: &std::path::Path, count: usize) -> Vec<Spec> {
+    let mut specs = Spec::founders_and_others(directory, count, 0);
+    specs.iter_mut().for_each(|spec| spec.settings += HASTY);
+    specs
+}
+
+/// The same, which reach one another through proxies, running.
 fn cluster(directory: &std::path::Path, count: usize) -> (Vec<Spec>, Network, Vec<Process>) {
-    let specs = Spec::founders_and_others(directory, count, 0);
+    let specs = founders(directory, count);
     let network = Network::new(specs.iter().map(|spec| spec.name.clone()).collect());
     let specs = Spec::through(specs, &network);
     let nodes = specs.iter().map(Spec::start).collect();
@@ -137,7 +148,7 @@ fn a_node_that_hears_others_and_is_not_heard_or_is_heard_and_hears_nothing_loses
 #[test]
 fn a_node_that_sleeps_and_wakes_as_if_no_time_had_passed_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let specs = Spec::founders_and_others(directory.path(), 3, 0);
+    let specs = founders(directory.path(), 3);
     let nodes: Vec<Process> = specs.iter().map(Spec::start).collect();
     rest(&specs);
     let is_over = AtomicBool::new(false);

@@ -13,10 +13,10 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Founders and further nodes, whose handovers take their time.
 fn slow(directory: &std::path::Path, founders: usize, others: usize) -> Vec<Spec> {
-    let specs = Spec::founders_and_others(directory, founders, others);
-    let config = specs[0].config.as_ref().expect("they have settings");
-    let rate = "partitions = 64\nanti_entropy_bytes_per_second = 300000\n";
-    std::fs::write(config, rate).expect("the directory can be written");
+    let mut specs = Spec::founders_and_others(directory, founders, others);
+    for spec in &mut specs {
+        spec.settings += "anti_entropy_bytes_per_second = 300000\n";
+    }
     specs
 }
 

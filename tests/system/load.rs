@@ -14,7 +14,7 @@ use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 use super::process::Spec;
 
 /// How long a request is tried.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one node is waited for.
 const ANSWER: Duration = Duration::from_secs(6);
 /// Increments of one counter: a key remembers 256 names of one client.

@@ -1,15 +1,18 @@
 //! Nodes as processes: started, awaited, signalled, and ended with the test.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::proxy::Network;
+use crate::ports::free_port;
 
 /// Longest wait for anything that must come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How nodes are set: no replica is given up only because the machine is busy.
+const PATIENT: &str = "timeout_ms = 30000\ncover_ms = 20000\n";
 
 /// Whether scenarios are to be played in their long forms: more nodes, rounds and time.
 pub(crate) fn is_long() -> bool {
@@ -28,12 +31,9 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     merganser().args(arguments).output().expect("the binary starts")
 }
 
-/// Ports that were free a moment ago, all different.
+/// Free ports, all different.
 pub(crate) fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"))
-        .collect();
-    listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
+    (0..count).map(|_| free_port()).collect()
 }
 
 /// Waits until `condition` gives something.
@@ -53,8 +53,15 @@ pub(crate) fn within<T>(
             return value;
         }
         assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
-        std::thread::yield_now();
+        // Many conditions ask a node by a process of their own: without a pause that alone would keep
+        // the machine from what is waited for.
+        pause();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a condition is waited for: between two looks at it")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 /// Waits until every node is connected to every other, and nothing waits to be delivered.
@@ -86,8 +93,8 @@ pub(crate) struct Spec {
     pub(crate) seeds: Vec<u16>,
     pub(crate) bootstrap: bool,
     pub(crate) secret: Option<PathBuf>,
-    /// A file of further settings.
-    pub(crate) config: Option<PathBuf>,
+    /// Further lines of its configuration.
+    pub(crate) settings: String,
     /// Where others reach its peer port, if not there.
     pub(crate) advertised: Option<u16>,
 }
@@ -106,7 +113,7 @@ impl Spec {
             seeds: Vec::new(),
             bootstrap: true,
             secret: None,
-            config: None,
+            settings: String::new(),
             advertised: None,
         }
     }
@@ -143,7 +150,7 @@ impl Spec {
                 seeds: Vec::new(),
                 bootstrap: false,
                 secret: Some(secret.clone()),
-                config: None,
+                settings: String::new(),
                 advertised: None,
             })
             .collect()
@@ -157,11 +164,9 @@ impl Spec {
         others: usize,
     ) -> Vec<Self> {
         let mut specs = Self::cluster(directory, founders + others);
-        let config = directory.join("config.toml");
-        std::fs::write(&config, "partitions = 64\n").expect("the directory can be written");
         let seeds: Vec<u16> = specs.iter().take(2).map(|spec| spec.peer).collect();
         for (at, spec) in specs.iter_mut().enumerate() {
-            spec.config = Some(config.clone());
+            spec.settings = "partitions = 64\n".into();
             spec.members.truncate(founders);
             if at >= founders {
                 (spec.members, spec.seeds) = (Vec::new(), seeds.clone());
@@ -190,6 +195,12 @@ impl Spec {
     pub(crate) fn command(&self) -> Command {
         let mut command = merganser();
         command.args(["start", "--name", &self.name]);
+        let config = self.data.with_extension("toml");
+        // Where it is about replicas that are given up, the test says how soon.
+        let patient = if self.settings.contains("cover_ms") { "" } else { PATIENT };
+        std::fs::write(&config, format!("{patient}{}", self.settings))
+            .expect("the directory can be written");
+        command.arg("--config").arg(config);
         command.arg("--data").arg(&self.data);
         for (flag, port) in [("--resp", self.resp), ("--http", self.http), ("--peer", self.peer)] {
             command.args([flag, &format!("127.0.0.1:{port}")]);
@@ -202,9 +213,6 @@ impl Spec {
         }
         if self.bootstrap {
             command.arg("--bootstrap");
-        }
-        if let Some(config) = &self.config {
-            command.arg("--config").arg(config);
         }
         if let Some(port) = self.advertised {
             command.args(["--advertise", &format!("127.0.0.1:{port}")]);

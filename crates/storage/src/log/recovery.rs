@@ -194,6 +194,8 @@ impl<F: Files> Opening<'_, F> {
                 self.log.files.rename(&name, &aside)?;
                 let lost = next.map_or(0, |next| next - start);
                 self.damaged(name, 0, lost, what, Some(aside));
+                // The one before it is not to blame.
+                *before = next.map(|end| Segment { start, end });
             }
             return self.log.files.sync_directory();
         }
