@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use super::proxy::Network;
 use crate::ports::free_port;
 
 /// Longest wait for anything that must come true.
@@ -12,6 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How nodes are set: no replica is given up only because the machine is busy.
 const PATIENT: &str = "timeout_ms = 30000\ncover_ms = 20000\n";
+
+/// Whether scenarios are to be played in their long forms: more nodes, rounds and time.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("MERGANSER_LONG_TESTS").is_some()
+}
 
 /// The binary under test.
 pub(crate) fn merganser() -> Command {
@@ -89,6 +95,8 @@ pub(crate) struct Spec {
     pub(crate) secret: Option<PathBuf>,
     /// Further lines of its configuration.
     pub(crate) settings: String,
+    /// Where others reach its peer port, if not there.
+    pub(crate) advertised: Option<u16>,
 }
 
 impl Spec {
@@ -106,6 +114,7 @@ impl Spec {
             bootstrap: true,
             secret: None,
             settings: String::new(),
+            advertised: None,
         }
     }
 
@@ -142,15 +151,54 @@ impl Spec {
                 bootstrap: false,
                 secret: Some(secret.clone()),
                 settings: String::new(),
+                advertised: None,
             })
             .collect()
+    }
+
+    /// The nodes of a cluster of so many founders, and others that find it by the first two. Few partitions, so
+    /// that handovers and comparisons are soon over.
+    pub(crate) fn founders_and_others(
+        directory: &Path,
+        founders: usize,
+        others: usize,
+    ) -> Vec<Self> {
+        let mut specs = Self::cluster(directory, founders + others);
+        let seeds: Vec<u16> = specs.iter().take(2).map(|spec| spec.peer).collect();
+        for (at, spec) in specs.iter_mut().enumerate() {
+            spec.settings = "partitions = 64\n".into();
+            spec.members.truncate(founders);
+            if at >= founders {
+                (spec.members, spec.seeds) = (Vec::new(), seeds.clone());
+            }
+        }
+        specs
+    }
+
+    /// The same nodes, which reach one another only through `network`.
+    pub(crate) fn through(mut specs: Vec<Self>, network: &Network) -> Vec<Self> {
+        let ports: Vec<(u16, u16)> =
+            specs.iter().map(|spec| (spec.peer, network.lead_to(&spec.name, spec.peer))).collect();
+        let led = |port: &mut u16| {
+            let found = ports.iter().find(|(direct, _)| direct == port);
+            *port = found.expect("it is of one of them").1;
+        };
+        for spec in &mut specs {
+            spec.advertised = Some(spec.peer);
+            spec.advertised.iter_mut().for_each(led);
+            spec.members.iter_mut().for_each(|(_, port)| led(port));
+            spec.seeds.iter_mut().for_each(led);
+        }
+        specs
     }
 
     pub(crate) fn command(&self) -> Command {
         let mut command = merganser();
         command.args(["start", "--name", &self.name]);
         let config = self.data.with_extension("toml");
-        std::fs::write(&config, format!("{PATIENT}{}", self.settings))
+        // Where it is about replicas that are given up, the test says how soon.
+        let patient = if self.settings.contains("cover_ms") { "" } else { PATIENT };
+        std::fs::write(&config, format!("{patient}{}", self.settings))
             .expect("the directory can be written");
         command.arg("--config").arg(config);
         command.arg("--data").arg(&self.data);
@@ -165,6 +213,9 @@ impl Spec {
         }
         if self.bootstrap {
             command.arg("--bootstrap");
+        }
+        if let Some(port) = self.advertised {
+            command.args(["--advertise", &format!("127.0.0.1:{port}")]);
         }
         if let Some(secret) = &self.secret {
             command.arg("--secret-file").arg(secret);
@@ -253,10 +304,20 @@ impl Process {
     }
 
     /// Asks it to stop, as Ctrl-C or a service manager does, and returns its exit code.
-    pub(crate) fn terminate(mut self, signal: &str) -> Option<i32> {
+    pub(crate) fn terminate(self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Sends it a signal, as in `-STOP` and `-CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().expect("kill exists");
         assert!(sent.success());
+    }
+
+    /// Waits until it has ended by itself; returns its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
         self.child.wait().expect("it was ours").code()
     }
 }

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod cluster;
+mod drain;
 mod explain;
 mod maintenance;
 mod offline;
@@ -88,6 +89,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 Command::Ring { key, .. } => cluster::ring(&printer, &*datastore, name, key).await,
                 Command::Bucket(command) => buckets::run(&printer, &*datastore, command).await,
                 Command::Cluster(command) => cluster::cluster(&printer, &*datastore, command).await,
+                Command::Drain(drain) => drain::drain(&printer, &*datastore, drain).await,
                 Command::Status => cluster::status(&printer, &*datastore).await,
                 Command::Explain { key, svg } => {
                     explain::explain(&printer, &*datastore, name, key, svg).await

@@ -1,17 +1,28 @@
 //! The command line: what there is, and its help.
 
+mod buckets;
+mod cluster;
+mod dev;
 pub(crate) mod maintenance;
+mod ring;
+mod start;
+mod values;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use node::MemberSettings;
+use ::values::{Deadline, Lifetime, Tag};
+use clap::{Parser, Subcommand};
 use replication::RequestName;
-use values::{Deadline, Lifetime, Tag};
 
-use crate::demo::StrategyName;
+pub(crate) use buckets::BucketCommand;
+pub(crate) use cluster::{ClusterCommand, DrainOptions};
+pub(crate) use dev::{DemoCommand, DevCommand, LinksCommand};
 use maintenance::{BackupOptions, DebugCommand, RestoreOptions, VerifyOptions};
+pub(crate) use ring::{PlanOptions, RingCommand};
+pub(crate) use start::StartOptions;
+pub(crate) use values::{
+    CartCommand, CounterCommand, ElementsCommand, MapCommand, RegisterCommand, SetCommand,
+};
 
 /// A replicated key-value store after Amazon's Dynamo, with CRDTs as first-class values.
 ///
@@ -166,6 +177,11 @@ pub(crate) enum Command {
     /// Change who belongs to the cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Have a node stop in good order, to be started again: it refuses clients, finishes what it took, and hands
+    /// over what it keeps for others.
+    ///
+    /// It stays a member. Others keep for it what it misses until it is back.
+    Drain(DrainOptions),
     /// Show how a key stands: owners, what each holds, dots, version vectors, siblings, and its history.
     Explain {
         /// The key.
@@ -253,6 +269,7 @@ impl Command {
             | Self::Bucket(_)
             | Self::Status
             | Self::Cluster(_)
+            | Self::Drain(_)
             | Self::Explain { .. }
             | Self::Conflicts { .. }
             | Self::Repair { .. }
@@ -264,63 +281,6 @@ impl Command {
             | Self::Debug(_) => false,
         }
     }
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "A flag wins over its environment variable, that over the file, that over the default."
-)]
-pub(crate) struct StartOptions {
-    /// A TOML file of settings.
-    #[arg(long, env = "MERGANSER_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The node's name, unique within the cluster.
-    #[arg(long, env = "MERGANSER_NAME")]
-    pub(crate) name: Option<String>,
-    /// The cluster's name.
-    #[arg(long, env = "MERGANSER_CLUSTER")]
-    pub(crate) cluster: Option<String>,
-    /// The directory for its data.
-    #[arg(long, env = "MERGANSER_DATA", value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Where to answer the Redis protocol.
-    #[arg(long, env = "MERGANSER_RESP", value_name = "ADDRESS:PORT", value_parser = address)]
-    pub(crate) resp: Option<SocketAddr>,
-    /// Where to answer HTTP.
-    #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDRESS:PORT", value_parser = address)]
-    pub(crate) http: Option<SocketAddr>,
-    /// Where to answer other nodes and native clients.
-    #[arg(long, env = "MERGANSER_PEER", value_name = "ADDRESS:PORT", value_parser = address)]
-    pub(crate) peer: Option<SocketAddr>,
-    /// Where other nodes reach this one, if not at `--peer`.
-    #[arg(long, env = "MERGANSER_ADVERTISE", value_name = "HOST:PORT")]
-    pub(crate) advertise: Option<String>,
-    /// The peer address of a node by which the cluster is found; give several.
-    #[arg(long = "seed", env = "MERGANSER_SEEDS", value_name = "HOST:PORT", value_delimiter = ',')]
-    pub(crate) seeds: Vec<String>,
-    /// Begin a new cluster, unless the data directory is of one already.
-    #[arg(long)]
-    pub(crate) bootstrap: bool,
-    /// What this node fails together with.
-    #[arg(long, env = "MERGANSER_ZONE")]
-    pub(crate) zone: Option<String>,
-    /// Its capacity beside that of the others, 1 to 1000. Counts at the first start.
-    #[arg(long, env = "MERGANSER_WEIGHT")]
-    pub(crate) weight: Option<u16>,
-    /// A founder of a cluster that begins with several, this node included, by name and peer address; give
-    /// one for each.
-    ///
-    /// What the member fails together with and its capacity beside that of the others may follow: all
-    /// founders must be told the same.
-    #[arg(
-        long = "member",
-        value_name = "NAME=HOST:PORT[,zone=ZONE][,weight=WEIGHT]",
-        value_parser = member
-    )]
-    pub(crate) members: Vec<(String, MemberSettings)>,
-    /// A file with the secret that all nodes of the cluster share (readable by its owner only).
-    #[arg(long, env = "MERGANSER_SECRET_FILE", value_name = "FILE")]
-    pub(crate) secret_file: Option<PathBuf>,
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -335,368 +295,4 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
 fn update_name(text: &str) -> Result<RequestName, String> {
     let name = RequestName::parse(text.as_bytes());
     name.check().map(|()| name).map_err(|error| error.to_string())
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "give an IP address and a port, as in 127.0.0.1:7379".into())
-}
-
-fn member(text: &str) -> Result<(String, MemberSettings), String> {
-    let (name, at) = text
-        .split_once('=')
-        .ok_or("give a name and a peer address, as in a=127.0.0.1:7381, once for each member")?;
-    Ok((name.to_owned(), MemberSettings::parse(at)?))
-}
-
-#[derive(Subcommand)]
-pub(crate) enum RingCommand {
-    /// Show what a join, a leave or other weights and zones would move, and the balance then.
-    ///
-    /// Changes nothing. With `--nodes` no node is asked; otherwise the ring of the node at `--node` is
-    /// what stands before.
-    Plan(PlanOptions),
-}
-
-#[derive(Args)]
-#[command(after_help = PLAN_EXAMPLES)]
-pub(crate) struct PlanOptions {
-    /// Members before, instead of those of a running node: how many (node1, node2, …), or which.
-    #[arg(long, value_name = "COUNT|MEMBER,…")]
-    pub(crate) nodes: Option<String>,
-    /// A member that comes; give one for each.
-    #[arg(long, value_name = "NAME[*WEIGHT][@ZONE]")]
-    pub(crate) join: Vec<String>,
-    /// A member that goes; give one for each.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) leave: Vec<String>,
-    /// Its weight afterwards, 1 to 1000: a member of weight 2 is to hold twice what one of 1 holds.
-    #[arg(long, value_name = "NAME=WEIGHT")]
-    pub(crate) weight: Vec<String>,
-    /// Its zone afterwards: what it fails together with. Nothing after = for none.
-    #[arg(long, value_name = "NAME=ZONE")]
-    pub(crate) zone: Vec<String>,
-    /// Partitions of the ring with `--nodes`, a power of two.
-    #[arg(long, value_name = "Q", requires = "nodes", default_value_t = 4096)]
-    pub(crate) partitions: u32,
-    /// Owners of each key: so many consecutive partitions get distinct owners and zones.
-    #[arg(short = 'n', long = "owners", value_name = "N", default_value_t = 3,
-          value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub(crate) owners: u8,
-}
-
-const PLAN_EXAMPLES: &str = "Examples:
-  merganser ring plan --nodes 3 --join node4
-  merganser ring plan --nodes a@x,b@y,c*2@z --join d@x --leave b
-  merganser ring plan --leave node2 --weight node1=2";
-
-#[derive(Subcommand)]
-pub(crate) enum BucketCommand {
-    /// Create a bucket, or give one that was used without being created a policy of its own.
-    ///
-    /// What is not said is as in the node's default policy. A bucket that was dropped begins empty.
-    #[command(after_help = BUCKET_FIELDS)]
-    Create {
-        /// Its name.
-        name: String,
-        /// What is said of it, as in r=1 w=3.
-        #[arg(value_name = "FIELD=VALUE", value_parser = field)]
-        fields: Vec<(String, String)>,
-    },
-    /// Change fields of its policy.
-    #[command(after_help = BUCKET_FIELDS)]
-    Set {
-        /// Its name.
-        name: String,
-        /// What is said of it, as in r=1 w=3.
-        #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
-        fields: Vec<(String, String)>,
-    },
-    /// Show how it stands.
-    Show {
-        /// Its name.
-        name: String,
-    },
-    /// Drop it with all that is in it.
-    Drop {
-        /// Its name.
-        name: String,
-    },
-    /// List every bucket that was created or dropped.
-    List,
-}
-
-const BUCKET_FIELDS: &str = "Fields:
-  n                owners of each key, 1 to 5; not changed while the bucket holds data
-  r, w             replicas that must answer a read, owners on which a write must be durable; 1 to n
-  availability     always (accept writes on what is left) or quorum (refuse them)
-  raw              what a raw write makes: siblings, or lww (the last writer wins)
-  durability       sync, interval or none
-  value_bytes_max  longest value; 0 for the node's own limit
-  siblings_max     most siblings that a put may leave; 0 for the node's own limit
-  siblings_soft    above so many siblings a put is reported; 0 for the node's own limit
-  ttl              seconds that what is written lives; 0 for without end";
-
-fn field(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write FIELD=VALUE, as in r=1")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-#[derive(Args)]
-pub(crate) struct DevCommand {
-    /// How many nodes, 1 to 20.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
-    pub(crate) nodes: u8,
-    /// Keep data in this directory; by default in a temporary one that is removed at the end.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// Node i answers the Redis protocol on this port + 10(i-1), HTTP on the next, peers on the one after.
-    #[arg(long, default_value_t = 7379)]
-    pub(crate) port_base: u16,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum DemoCommand {
-    /// Replay real purchases by concurrent shoppers, cut a node off in the middle, check every cart.
-    Carts {
-        /// Purchases to replay instead of the bundled ones (same columns).
-        #[arg(long, value_name = "FILE")]
-        data: Option<PathBuf>,
-        /// How carts are kept.
-        #[arg(long, value_enum, default_value_t = StrategyName::Crdt)]
-        strategy: StrategyName,
-        /// Leave the links whole.
-        #[arg(long)]
-        no_cut: bool,
-        /// Shoppers active at once, at least 1.
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
-        shoppers: u16,
-        /// Peer addresses of a running development cluster, instead of one of its own.
-        #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-        connect: Vec<String>,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum RegisterCommand {
-    /// Read it.
-    Get {
-        /// The key.
-        key: String,
-    },
-    /// Set it.
-    Set {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-    },
-    /// Add to an integer.
-    Incr {
-        /// The key.
-        key: String,
-        /// By how much.
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-    },
-    /// Delete it as observed.
-    Del {
-        /// The key.
-        key: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum CounterCommand {
-    /// Read it.
-    Get {
-        /// The key.
-        key: String,
-    },
-    /// Add to it; negative takes away.
-    Add {
-        /// The key.
-        key: String,
-        /// By how much.
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-    },
-    /// Take away exactly what is observed.
-    Reset {
-        /// The key.
-        key: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum SetCommand {
-    #[command(flatten)]
-    Elements(ElementsCommand),
-    /// Remove elements as observed.
-    Remove {
-        /// The key.
-        key: String,
-        /// The elements.
-        #[arg(required = true)]
-        elements: Vec<String>,
-    },
-}
-
-/// What sets of both kinds can do.
-#[derive(Subcommand)]
-pub(crate) enum ElementsCommand {
-    /// Add elements.
-    Add {
-        /// The key.
-        key: String,
-        /// The elements.
-        #[arg(required = true)]
-        elements: Vec<String>,
-    },
-    /// List all elements.
-    Members {
-        /// The key.
-        key: String,
-    },
-    /// Say whether an element is in it (exit code 1 if not).
-    Contains {
-        /// The key.
-        key: String,
-        /// The element.
-        element: String,
-    },
-    /// Count the elements.
-    Size {
-        /// The key.
-        key: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum CartCommand {
-    /// Add an item.
-    Add {
-        /// The key.
-        key: String,
-        /// The item.
-        item: String,
-        /// How many.
-        #[arg(default_value_t = 1)]
-        quantity: u64,
-    },
-    /// Remove an item as observed.
-    Remove {
-        /// The key.
-        key: String,
-        /// The item.
-        item: String,
-    },
-    /// Set the quantity of an item.
-    Set {
-        /// The key.
-        key: String,
-        /// The item.
-        item: String,
-        /// How many there are to be.
-        quantity: u64,
-    },
-    /// List items with quantities.
-    Items {
-        /// The key.
-        key: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum MapCommand {
-    /// Set a field.
-    Set {
-        /// The key.
-        key: String,
-        /// The field.
-        field: String,
-        /// The value.
-        value: String,
-    },
-    /// Add to an integer field.
-    Incr {
-        /// The key.
-        key: String,
-        /// The field.
-        field: String,
-        /// By how much.
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-    },
-    /// Remove fields as observed.
-    Remove {
-        /// The key.
-        key: String,
-        /// The fields.
-        #[arg(required = true)]
-        fields: Vec<String>,
-    },
-    /// Read one field.
-    Get {
-        /// The key.
-        key: String,
-        /// The field.
-        field: String,
-    },
-    /// List all fields.
-    Fields {
-        /// The key.
-        key: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum ClusterCommand {
-    /// Show every member that was ever heard of: where it stands, and whether the node takes it for alive.
-    Members,
-    /// Make a member that joins a full one.
-    Join {
-        /// The member's name.
-        member: String,
-    },
-    /// Have a member go in good order.
-    Leave {
-        /// The member's name.
-        member: String,
-    },
-    /// Declare a dead member gone for good.
-    Remove {
-        /// The member's name.
-        member: String,
-    },
-    /// Give a member another capacity beside that of the others.
-    Weight {
-        /// The member's name.
-        member: String,
-        /// 1 to 1000.
-        weight: u16,
-    },
-    /// Have members as they are now own the partitions: who joined gets its share, who leaves gives it up.
-    ///
-    /// Data moves in the background, while reads and writes go on; `merganser status` shows how far it is.
-    Commit {
-        /// Only say what would move.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Join two clusters that were bootstrapped apart under one name. Not possible yet: it says what to do.
-    Merge,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum LinksCommand {
-    /// Cut them.
-    Cut {
-        /// The member's name.
-        member: String,
-    },
-    /// Restore them.
-    Heal {
-        /// The member's name.
-        member: String,
-    },
 }

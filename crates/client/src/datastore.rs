@@ -8,7 +8,9 @@ use replication::{
 };
 use storage::ConflictPage;
 use values::Key;
-use wire::{BackupCall, BackupProgress, ClusterCall, ClusterStatus, PlanReport};
+use wire::{
+    BackupCall, BackupProgress, ClusterCall, ClusterStatus, DrainCall, DrainProgress, PlanReport,
+};
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
 /// for tests.
@@ -64,6 +66,34 @@ pub trait Datastore: Send + Sync {
     async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
         let _ = is_trial;
         Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
+    }
+
+    /// Commits a plan by which the member called `by`, which owns nothing yet, takes the places of the one
+    /// called `dead`, which is removed unless it is already: only a member that the node that answers cannot
+    /// reach is. Otherwise as [`commit`](Self::commit).
+    async fn replace(
+        &self,
+        dead: &str,
+        by: &str,
+        is_trial: bool,
+    ) -> Result<PlanReport, RequestError> {
+        let _ = (dead, by, is_trial);
+        Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
+    }
+
+    /// Has all members of the ring of the node that answers join the ring of the node at `seed`, which was
+    /// bootstrapped apart, with all that they hold. They own nothing there until a plan is committed. Refused
+    /// where something would be lost.
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        let _ = seed;
+        Err(RequestError::Unsupported("there is no cluster here to be merged".into()))
+    }
+
+    /// Has a member drain and stop, and says how far that is, within a second. It takes no requests any more,
+    /// finishes those that it took, hands over what it keeps for others in reach, and stays a member.
+    async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {
+        let _ = call;
+        Err(RequestError::Unsupported("only a node can be drained".into()))
     }
 
     /// Cuts or restores the links between a member and all others: on development clusters, to see

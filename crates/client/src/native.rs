@@ -28,7 +28,8 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
     BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterCall,
-    ClusterStatus, HandshakeError, PlanReport, ReplyBody, append_frame, connect_client,
+    ClusterStatus, DrainCall, DrainProgress, HandshakeError, PlanReport, ReplyBody, append_frame,
+    connect_client,
 };
 
 use crate::Datastore;
@@ -172,12 +173,16 @@ impl Client {
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
         let answer = self.nodes[index].call(ClientCall { id, body }, limit).await;
         if answer.is_err() {
-            let next = (index + 1) % self.nodes.len();
-            // Whoever noticed it before has moved on already.
-            let _ =
-                self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.leave(index);
         }
         answer
+    }
+
+    /// A node is not the current one any longer.
+    fn leave(&self, index: usize) {
+        let next = (index + 1) % self.nodes.len();
+        // Whoever noticed it before has moved on already.
+        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     async fn try_at(
@@ -322,8 +327,11 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
         CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
-        CallBody::Cluster(_) => ReplyBody::Cluster(Err(error.clone())),
-        CallBody::Commit { .. } => ReplyBody::Commit(Box::new(Err(error.clone()))),
+        CallBody::Cluster(_) | CallBody::Merge { .. } => ReplyBody::Cluster(Err(error.clone())),
+        CallBody::Commit { .. } | CallBody::Replace { .. } => {
+            ReplyBody::Commit(Box::new(Err(error.clone())))
+        }
+        CallBody::Drain(_) => ReplyBody::Drain(Err(error.clone())),
         CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
@@ -352,6 +360,9 @@ impl Datastore for Client {
             let patience = patience.filter(|_| may_retry && self.nodes.len() > 1);
             let limit = patience.map_or(CALL_LIMIT, Duration::from_millis);
             let outcomes = self.try_at(index, batch.pending(), limit).await;
+            if outcomes.iter().any(|outcome| *outcome == Err(RequestError::Stopping)) {
+                self.leave(index);
+            }
             if !batch.take(outcomes, elapsed_ms(), may_retry, names) {
                 break;
             }
@@ -425,6 +436,33 @@ impl Datastore for Client {
     async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
         match self.call(CallBody::Commit { is_trial }).await? {
             ReplyBody::Commit(report) => *report,
+            _ => confused(),
+        }
+    }
+
+    async fn replace(
+        &self,
+        dead: &str,
+        by: &str,
+        is_trial: bool,
+    ) -> Result<PlanReport, RequestError> {
+        let (dead, by) = (dead.to_owned(), by.to_owned());
+        match self.call(CallBody::Replace { dead, by, is_trial }).await? {
+            ReplyBody::Commit(report) => *report,
+            _ => confused(),
+        }
+    }
+
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        match self.call(CallBody::Merge { seed: seed.to_owned() }).await? {
+            ReplyBody::Cluster(done) => done,
+            _ => confused(),
+        }
+    }
+
+    async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {
+        match self.call(CallBody::Drain(call)).await? {
+            ReplyBody::Drain(progress) => progress,
             _ => confused(),
         }
     }

@@ -68,8 +68,9 @@ impl Reply {
             RequestError::Bucket(_) => "BADBUCKET",
             RequestError::Unavailable { .. }
             | RequestError::Timeout
-            | RequestError::Stopping
             | RequestError::Unreachable(_) => "UNAVAILABLE",
+            // What makes clients try again elsewhere: nothing was done.
+            RequestError::Stopping => "LOADING",
             RequestError::Disconnected(why) => {
                 return Self::error(
                     "NOQUORUM",
@@ -335,6 +336,7 @@ mod tests {
         );
         let word = |error| text(error).split(' ').next().unwrap().to_owned();
         assert_eq!(word(RequestError::Unavailable { reachable: 1, needed: 2 }), "UNAVAILABLE");
+        assert_eq!(text(RequestError::Stopping), "LOADING node is stopping: use another one");
         assert_eq!(word(RequestError::Overloaded), "OVERLOADED");
         assert_eq!(word(RequestError::Storage(StorageError::Full)), "STORAGE");
         assert_eq!(word(RequestError::Storage(StorageError::Overloaded(1))), "OVERLOADED");

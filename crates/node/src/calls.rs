@@ -152,6 +152,11 @@ impl Calls {
         }
     }
 
+    /// How many calls and groups of requests are not answered.
+    pub(crate) fn under_way(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

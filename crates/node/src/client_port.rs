@@ -142,6 +142,7 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Cluster(_) => ReplyBody::Cluster(Err(error())),
         ReplyBody::Commit(_) => ReplyBody::Commit(Box::new(Err(error()))),
+        ReplyBody::Drain(_) => ReplyBody::Drain(Err(error())),
         ReplyBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
     };
@@ -204,6 +205,11 @@ async fn answer(
         CallBody::Commit { is_trial } => {
             ReplyBody::Commit(Box::new(datastore.commit(is_trial).await))
         }
+        CallBody::Replace { dead, by, is_trial } => {
+            ReplyBody::Commit(Box::new(datastore.replace(&dead, &by, is_trial).await))
+        }
+        CallBody::Merge { seed } => ReplyBody::Cluster(datastore.merge(&seed).await),
+        CallBody::Drain(call) => ReplyBody::Drain(datastore.drain(call).await),
         CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),
         CallBody::Links { member, cut } => {
             ReplyBody::Links(datastore.cut_links(&member, cut).await)

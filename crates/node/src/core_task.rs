@@ -4,7 +4,7 @@
 //! A turn takes all the work that waits, so that frames, acknowledgements and the batch for the
 //! disk leave together: the more there is to do, the less each thing costs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -69,6 +69,8 @@ pub(crate) struct CoreTask {
     pub(crate) engine: Engine<ShardReader>,
     pub(crate) outgoing: Outgoing,
     pub(crate) links: Arc<LinkMap>,
+    /// All members that were ever heard of.
+    pub(crate) names: Arc<BTreeMap<NodeId, String>>,
     pub(crate) routes: Routes,
     pub(crate) log: Sender<LogJob>,
     pub(crate) index: Sender<IndexJob>,
@@ -333,6 +335,7 @@ impl Running {
                 self.task.outgoing.set_links(&links);
                 self.task.links = links;
                 self.step(Event::Names(names.as_ref().clone()));
+                self.task.names = names;
             }
             Urgent::Suspected { node, suspected } => {
                 self.step(Event::Suspected { node, suspected })
@@ -364,6 +367,7 @@ impl Running {
                 }
             }
             Urgent::Barrier(ask) => self.take_barrier(ask),
+            Urgent::Drain => self.step(Event::Drain),
             Urgent::Stop => {
                 self.task.work.close();
                 self.stopping.get_or_insert(Instant::now() + self.task.stop_limit);
@@ -620,13 +624,23 @@ impl Running {
             live_keys: self.task.engine.live_keys(),
             conflicts: self.task.engine.conflicts(),
             most_siblings: self.task.engine.most_siblings(),
-            pending: self.task.links.keys().map(|&node| (node, pending(node))).collect(),
+            // Also what is kept for one that is gone: it is to be kept for others.
+            pending: self.task.names.keys().map(|&node| (node, pending(node))).collect(),
             compared: self.task.core.compared(self.now),
             counters,
             transfers: self.task.core.transfers(),
             // What is not swept becomes a remnant then.
             has_remnants: self.sweeping
                 || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
+            answering: self
+                .task
+                .links
+                .keys()
+                .copied()
+                .filter(|&node| self.task.core.is_answering(node, self.now))
+                .collect(),
+            under_way: (self.calls.under_way() + self.task.core.under_way()) as u64,
+            is_drain_known: self.task.core.is_drain_known(),
             is_ownership_known: self.task.core.is_ownership_known(),
         }
     }

@@ -11,8 +11,8 @@ use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
-    Explanation, OwnershipCall, OwnershipReply, RepairProgress, RepairRequest, Reply, Request,
-    RequestError, ScanPage, ScanRequest,
+    Explanation, OwnershipCall, OwnershipReply, PlanChange, RepairProgress, RepairRequest, Reply,
+    Request, RequestError, ScanPage, ScanRequest,
 };
 use ring::Ownership;
 use storage::ConflictPage;
@@ -21,21 +21,29 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, MemberStatus, PlanReport,
+    BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, DrainCall,
+    DrainProgress, MemberStatus, PlanReport,
 };
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::config::NodeConfig;
-use crate::members::Notice;
-use crate::plans;
+use crate::members::{Notice, View};
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
+use crate::{merging, plans, seeds};
 
 /// What the answers to one call of a gateway may come to, in bytes. A guess: far above what one
 /// reply to a client should be, far below what a machine has.
 const ANSWERS_BYTES: usize = 256 << 20;
+
+/// How long a question how far a drain is waits for its end: less than any request may take.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For how long a node that is to join another ring waits for others, in milliseconds: nothing depends on it,
+/// since it takes along what it keeps for them.
+const MERGE_LIMIT_MS: u32 = 5_000;
 
 /// A node from within.
 #[derive(Debug)]
@@ -65,11 +73,14 @@ impl NodeDatastore {
     }
 
     fn offer(&self, index: usize, work: Work) -> Result<(), RequestError> {
-        if !*self.shared.serving.borrow()
-            && !matches!(work, Work::Report(_))
-            && let Some(refusal) = self.shared.members.refusal()
-        {
-            return Err(refusal);
+        if !*self.shared.serving.borrow() && !matches!(work, Work::Report(_)) {
+            if self.shared.drain.is_begun() {
+                self.shared.drain.refused();
+                return Err(RequestError::Stopping);
+            }
+            if let Some(refusal) = self.shared.members.refusal() {
+                return Err(refusal);
+            }
         }
         self.shared.routes.handle(index).work.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => RequestError::Overloaded,
@@ -287,7 +298,7 @@ impl Datastore for NodeDatastore {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            waiting: view.waiting.clone(),
+            waiting: self.waiting(&view),
             ring_version: ownership.target().id().version,
             handover: plans::handover(
                 &ownership,
@@ -316,61 +327,86 @@ impl Datastore for NodeDatastore {
     async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
         let name = call.member().to_owned();
         let members = self.members().await?;
-        let Some(member) = members.iter().find(|member| member.name == name) else {
-            let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-            let known = names.join(", ");
-            let error = format!("there is no member {name:?}; there are {known}");
-            return Err(RequestError::Membership(error));
-        };
+        let member = called(&members, &name)?;
         let is_here = member.node == self.shared.config.node();
         if is_here || matches!(call, ClusterCall::Remove { .. }) {
-            let (reply, result) = oneshot::channel();
-            let notice = Notice::Order { call, reply };
-            let told = self.shared.members.notices.send(notice).await;
-            told.map_err(|_| RequestError::Stopping)?;
-            return result.await.unwrap_or_else(|_| Err(lost()));
+            return self.order(call).await;
         }
         // Only a member itself writes what it says of itself.
-        let asked = async {
-            let client = Client::connect(&member.peer_address).await.map_err(|error| {
-                RequestError::Unreachable(format!("{name:?} itself must do this: {error}"))
-            })?;
-            client.cluster(call).await
+        self.passed_on(member, async |client| client.cluster(call).await).await
+    }
+
+    async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {
+        let shared = &self.shared;
+        if call.member == shared.config.name {
+            if self.switchboard.is_some() {
+                return Err(RequestError::Unsupported(
+                    "the nodes of a development cluster stop together (Ctrl-C)".into(),
+                ));
+            }
+            if let Some(seed) = &call.join {
+                // From now on a start of this node goes over, also if it is killed before it has drained.
+                merging::write(&shared.config.data, seed).map_err(|error| {
+                    RequestError::Membership(format!("{:?} cannot keep it: {error}", call.member))
+                })?;
+            }
+            let limit = Duration::from_millis(call.limit_ms.into());
+            shared.drain.ask(limit, call.join.is_some());
+            return Ok(shared.drain.progress(DRAIN_PATIENCE).await);
+        }
+        let members = self.members().await?;
+        let member = called(&members, &call.member)?;
+        self.passed_on(member, async |client| client.drain(call).await).await
+    }
+
+    async fn merge(&self, seed: &str) -> Result<(), RequestError> {
+        let refused = RequestError::Membership;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            RequestError::Unreachable(format!("the other ring cannot be asked: {error}"))
         };
-        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
-        timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
+        let other = Client::connect(seed).await.map_err(|error| unreachable(&error))?;
+        // It knows the cluster's secret, as a member must.
+        seeds::greet(&self.shared, seed).await.map_err(|error| refused(error.to_string()))?;
+        let listed = |reply| match reply {
+            BucketReply::Listed(buckets) => Ok(buckets),
+            _ => Err(unexpected()),
+        };
+        let (ours, theirs) = (self.status().await?, other.status().await?);
+        let our_buckets = listed(self.buckets(BucketCall::List).await?)?;
+        let their_buckets = listed(other.buckets(BucketCall::List).await?)?;
+        if let Some(why) = merging::refusal((&ours, &our_buckets), (&theirs, &their_buckets)) {
+            return Err(refused(why));
+        }
+        let limit_ms = MERGE_LIMIT_MS;
+        let others = ours.members.iter().filter(|member| member.state.is_present());
+        for member in others.filter(|member| member.name != ours.node && member.connected) {
+            let (name, join) = (member.name.clone(), Some(seed.to_owned()));
+            let call = DrainCall { member: name, limit_ms, join };
+            self.passed_on(member, async |client| client.drain(call).await).await?;
+        }
+        let (member, join) = (ours.node, Some(seed.to_owned()));
+        self.drain(DrainCall { member, limit_ms, join }).await.map(drop)
+    }
+
+    async fn replace(
+        &self,
+        dead: &str,
+        by: &str,
+        is_trial: bool,
+    ) -> Result<PlanReport, RequestError> {
+        let members = self.members().await?;
+        let change = plans::replacement(&self.shared.ownership(), &members, dead, by)?;
+        let is_removed = called(&members, dead)?.state == MemberState::Removed;
+        if !is_trial && !is_removed {
+            self.order(ClusterCall::Remove { member: dead.to_owned() }).await?;
+        }
+        self.commit_change(&members, change, is_trial).await
     }
 
     async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
-        let (config, ownership) = (&self.shared.config, self.shared.ownership());
-        if let Some(refusal) = self.shared.members.refusal() {
-            return Err(refusal);
-        }
         let members = self.members().await?;
-        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
-        let change = plans::change(&ownership, &members)?;
-        let mut report = PlanReport {
-            version: ownership.target().id().version,
-            is_changed: false,
-            moves: Vec::new(),
-            known: 0,
-            members: 0,
-        };
-        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
-        (report.is_changed, report.version) = (true, plan.id().version);
-        let mut after = Ownership::clone(&ownership);
-        after.add_plan(plan);
-        report.moves = plans::moves(&after, config.default_policy.n, &names);
-        if is_trial {
-            return Ok(report);
-        }
-        // The first loop keeps the ownership.
-        match self.call(0, Call::Ownership(OwnershipCall::Commit(change))).await? {
-            Reply::Ownership(OwnershipReply::Committed { plan, known, members, .. }) => {
-                Ok(PlanReport { version: plan.version, known, members, ..report })
-            }
-            _ => Err(unexpected()),
-        }
+        let change = plans::change(&self.shared.ownership(), &members)?;
+        self.commit_change(&members, change, is_trial).await
     }
 
     async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
@@ -423,6 +459,74 @@ fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
 }
 
 impl NodeDatastore {
+    /// Commits a plan that has the change, or says what it would do.
+    async fn commit_change(
+        &self,
+        members: &[MemberStatus],
+        change: PlanChange,
+        is_trial: bool,
+    ) -> Result<PlanReport, RequestError> {
+        let (config, ownership) = (&self.shared.config, self.shared.ownership());
+        if let Some(refusal) = self.shared.members.refusal() {
+            return Err(refusal);
+        }
+        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
+        let mut report = PlanReport {
+            version: ownership.target().id().version,
+            is_changed: false,
+            moves: Vec::new(),
+            known: 0,
+            members: 0,
+        };
+        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
+        (report.is_changed, report.version) = (true, plan.id().version);
+        let mut after = Ownership::clone(&ownership);
+        after.add_plan(plan);
+        report.moves = plans::moves(&after, config.default_policy.n, &names);
+        if is_trial {
+            return Ok(report);
+        }
+        // The first loop keeps the ownership.
+        match self.call(0, Call::Ownership(OwnershipCall::Commit(change))).await? {
+            Reply::Ownership(OwnershipReply::Committed { plan, known, members, .. }) => {
+                Ok(PlanReport { version: plan.version, known, members, ..report })
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Has this node's membership do what an administrator orders.
+    async fn order(&self, call: ClusterCall) -> Result<(), RequestError> {
+        let (reply, result) = oneshot::channel();
+        let told = self.shared.members.notices.send(Notice::Order { call, reply }).await;
+        told.map_err(|_| RequestError::Stopping)?;
+        result.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Has another member do what only it can.
+    async fn passed_on<T>(
+        &self,
+        member: &MemberStatus,
+        ask: impl AsyncFnOnce(Client) -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
+        let asked = async {
+            let client = Client::connect(&member.peer_address).await.map_err(|error| {
+                let name = &member.name;
+                RequestError::Unreachable(format!("{name:?} itself must do this: {error}"))
+            })?;
+            ask(client).await
+        };
+        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
+        timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
+    }
+
+    /// Why the node does not serve, if it does not.
+    fn waiting(&self, view: &View) -> Option<String> {
+        let draining = || "this node drains: it finishes what it took, and stops".to_owned();
+        let is_draining = self.shared.drain.is_begun();
+        view.waiting.clone().or_else(|| is_draining.then(draining))
+    }
+
     /// All members, as membership has them.
     async fn members(&self) -> Result<Vec<MemberStatus>, RequestError> {
         let (reply, members) = oneshot::channel();
@@ -435,4 +539,9 @@ impl NodeDatastore {
         let switch = self.switchboard.as_ref().and_then(|switches| switches.get(member));
         switch.is_some_and(|switch| switch.is_cut())
     }
+}
+
+fn called<'a>(members: &'a [MemberStatus], name: &str) -> Result<&'a MemberStatus, RequestError> {
+    let found = members.iter().find(|member| member.name == name);
+    found.ok_or_else(|| RequestError::Membership(plans::no_member(members, name)))
 }

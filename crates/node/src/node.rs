@@ -9,10 +9,10 @@ use std::time::Duration;
 use client::Datastore;
 use replication::{
     AntiEntropyConfig, Barrier, BarrierHand, BarrierTable, BarrierTask, Buckets, Core, CoreConfig,
-    OWNERS_MAX, PolicyTable, kept_ownership,
+    OWNERS_MAX, PolicyTable, kept_ownership, ownership_note,
 };
 use ring::{Ownership, Ring};
-use storage::EngineConfig;
+use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
 use storage_lmdb::DirectoryLock;
 use tokio::sync::{mpsc, watch};
 use wire::Identity;
@@ -24,23 +24,28 @@ use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
 use crate::descriptors::Bounds;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::identity::random_u64;
 use crate::links::{HeaderBase, Link, LinkMap, Outgoing};
 use crate::listen::Bound;
+use crate::log_thread::LogJob;
 use crate::members::{Members, View};
 use crate::membership_start::prepare;
 use crate::places::Places;
 use crate::recovery::{Recovered, recover};
 use crate::routing::{LoopHandle, LoopOwners, Routes, WORK_MAX};
 use crate::seats::Seats;
+use crate::shard_reader::ShardReader;
 use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
 use crate::work::{Job, Urgent, Work};
-use crate::{checkpoint_thread, descriptors, event_loop, log_thread, membership_thread};
+use crate::{
+    checkpoint_thread, descriptors, drain, event_loop, log_thread, membership_thread, merging,
+};
 
 /// Requests under way in one loop before it answers `Overloaded`. A guess.
 const REQUESTS_MAX: usize = 16_384;
@@ -89,6 +94,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
         let mut directory = DataDirectory::open(&config)?;
+        merging::prepare(&mut config)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let prepared = prepare(&config, &config.data)?;
         let view = View {
@@ -99,6 +105,7 @@ impl Node {
             waiting: prepared.ring.is_none().then(|| "this node looks for its cluster".into()),
         };
         let is_serving = view.waiting.is_none();
+        let knows_cluster = view.ring.is_some();
         let first_identity = Identity {
             cluster: config.cluster.clone(),
             node: config.node(),
@@ -142,6 +149,7 @@ impl Node {
             backups: Backups::default(),
             barrier: BarrierView::new(table.clone()),
             health: Arc::new(Health::new(owners.count())),
+            drain: Drain::default(),
             config,
         });
         let datastore = Arc::new(NodeDatastore::new(Arc::clone(&shared), switchboard));
@@ -155,7 +163,7 @@ impl Node {
             shared,
         };
         // If a thread cannot be started, dropping the node ends those that were.
-        let hand = node.start_storage(directory, ends, table)?;
+        let hand = node.start_storage(directory, ends, table, knows_cluster)?;
         bound.serve(&node.shared, &node.datastore);
         node.shared.serving.send_replace(is_serving);
         let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)?;
@@ -172,6 +180,7 @@ impl Node {
         directory: DataDirectory,
         ends: Vec<LoopEnds>,
         heard: BarrierTable,
+        knows_cluster: bool,
     ) -> Result<BarrierHand, StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
@@ -218,10 +227,14 @@ impl Node {
                 Some(noted) => noted,
                 None => {
                     let notes = engine.notes()?;
-                    let kept = kept_ownership(&notes)?;
                     standing = Barrier::of_notes(&notes);
-                    if let Some(kept) = kept {
-                        shared.ownership.send_replace(Arc::new(kept));
+                    match kept_ownership(&notes)? {
+                        Some(kept) if knows_cluster => {
+                            drop(shared.ownership.send_replace(Arc::new(kept)));
+                        }
+                        // Of a cluster to which it does not belong any more.
+                        Some(_) => forget(&mut engine, &log_sender, &shared.ownership())?,
+                        None => {}
                     }
                     noted.insert((PolicyTable::of_notes(&notes), shared.ownership()))
                 }
@@ -242,6 +255,7 @@ impl Node {
                 engine,
                 outgoing: Outgoing::new(header),
                 links: shared.links(),
+                names: Arc::default(),
                 routes: routes.clone(),
                 log: log_sender.clone(),
                 index: index_sender.clone(),
@@ -335,9 +349,22 @@ impl Node {
         }
     }
 
-    /// Stops gracefully: accepts nothing more, finishes what was accepted (within the configured
-    /// limit), brings it into the index and gives the directory back.
+    /// Whether the node, [stopped](Self::stop) and started again, joins another ring.
+    pub fn joins_another_ring(&self) -> bool {
+        self.shared.drain.joins_another_ring()
+    }
+
+    /// Waits until an administrator asks the node to drain: to be [stopped](Self::stop).
+    pub async fn drain_asked(&self) {
+        self.shared.drain.asked().await;
+    }
+
+    /// Stops gracefully. It drains first: clients are told to go elsewhere, what was accepted is finished, and
+    /// what the node keeps for others in reach is handed over, for as long as the administrator said who asked
+    /// for it, or else the configured limit. Then connections end, what is in the log is brought into the
+    /// index, and the directory is given back.
     pub async fn stop(mut self) {
+        drain::drain(&self.shared, self.shared.config.timeouts.stop).await;
         self.closing.send_replace(true);
         self.shared.serving.send_replace(false);
         self.unhurried = None;
@@ -381,6 +408,24 @@ impl Drop for Node {
 fn provisional_ring(config: &NodeConfig) -> Ring {
     let owners = vec![0; config.partitions.iter().count()];
     Ring::new(0, vec![config.node().into()], owners).expect("one member that owns all")
+}
+
+/// Has the node go by `ownership` from now on, whatever its notes say; durable when this returns.
+fn forget(
+    engine: &mut Engine<ShardReader>,
+    log: &std::sync::mpsc::Sender<LogJob>,
+    ownership: &Ownership,
+) -> Result<(), StartError> {
+    let note = Command::Note { notes: vec![ownership_note(ownership)] };
+    // Nobody waits for its answer.
+    engine.execute(Ticket(u64::MAX), note, &mut Vec::new());
+    let (reply, told) = std::sync::mpsc::sync_channel(1);
+    let batch = engine.take_batch().map(|batch| LogJob::Batch { owner: 0, batch });
+    let sent = batch.into_iter().chain([LogJob::End(reply)]).try_for_each(|job| log.send(job));
+    let is_durable = sent.is_ok() && matches!(told.recv(), Ok(Ok(_)));
+    let failed =
+        || StorageError::Io("the log does not take that the cluster is another one".into());
+    if is_durable { Ok(()) } else { Err(failed().into()) }
 }
 
 /// How many connections a node takes that is one of so many in its process.

@@ -37,6 +37,47 @@ pub(crate) fn change(
     Ok(change)
 }
 
+/// One member in the place of another, which is gone for good; nothing else changes.
+pub(crate) fn replacement(
+    ownership: &Ownership,
+    members: &[MemberStatus],
+    dead: &str,
+    by: &str,
+) -> Result<PlanChange, RequestError> {
+    let refused = |why: String| Err(RequestError::Membership(why));
+    let find = |name: &str| members.iter().find(|status| status.name == name);
+    let Some(old) = find(dead) else { return refused(no_member(members, dead)) };
+    let Some(new) = find(by) else { return refused(no_member(members, by)) };
+    let roster = ownership.target().ring().roster();
+    let is_placed = |node: NodeId| roster.iter().any(|member| member.node == node);
+    if !is_placed(old.node) {
+        return refused(format!("{dead:?} owns no partitions: there is nothing to take over"));
+    }
+    if is_placed(new.node) {
+        return refused(format!(
+            "{by:?} owns partitions already: only a member that owns none takes another's places"
+        ));
+    }
+    if !matches!(new.state, MemberState::Joining | MemberState::Up) {
+        let state = new.state.word();
+        return refused(format!(
+            "{by:?} is {state}: only a member that joins takes another's places"
+        ));
+    }
+    Ok(PlanChange {
+        put: vec![member(new)?],
+        leave: Vec::new(),
+        remove: vec![old.node],
+        replace: vec![(old.node, new.node)],
+    })
+}
+
+/// What to say of a name that no member has.
+pub(crate) fn no_member(members: &[MemberStatus], name: &str) -> String {
+    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    format!("there is no member {name:?}; there are {}", names.join(", "))
+}
+
 fn member(status: &MemberStatus) -> Result<Member, RequestError> {
     let invalid = |error: &dyn std::fmt::Display| {
         RequestError::Membership(format!("member {:?}: {error}", status.name))
@@ -52,7 +93,8 @@ pub(crate) fn planned(
     change: &PlanChange,
 ) -> Result<Option<Plan>, RequestError> {
     let members = change.members(ownership.target().ring().roster());
-    match ownership.commit(&members, usize::from(OWNERS_MAX), &change.remove) {
+    let spread = usize::from(OWNERS_MAX);
+    match ownership.commit_replacing(&change.replace, &members, spread, &change.remove) {
         Ok(plan) => Ok(Some(plan)),
         Err(CommitError::Unchanged { .. }) => Ok(None),
         Err(error) => Err(RequestError::Plan(error.to_string())),

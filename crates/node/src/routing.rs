@@ -132,6 +132,8 @@ impl Routes {
                 compare.partition().map_or(0, |partition| owners.of_partition(partition))
             }
             Body::Stand { partition } => owners.of_partition(*partition),
+            // Every loop is told; one that does not exist stands for another.
+            Body::Draining { core } => usize::from(*core) % owners.count(),
             // The first loop has the registrar and the keeper.
             Body::Policies { .. } | Body::Ownership { .. } => 0,
             body => match body.key() {

@@ -25,7 +25,7 @@ const QUIET_MAX: Duration = Duration::from_millis(1_500);
 
 /// Why nothing could be said to a seed.
 #[derive(Debug, thiserror::Error)]
-enum SeedError {
+pub(crate) enum SeedError {
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
     #[error("no connection within {} seconds", CONNECT_LIMIT.as_secs())]
@@ -99,6 +99,11 @@ async fn say(
             () = shared.switch.wait_for(true) => return Ok(()),
         }
     }
+}
+
+/// Makes sure that a node of this one's cluster, as far as name and secret go, answers at an address.
+pub(crate) async fn greet(shared: &Shared, address: &str) -> Result<(), SeedError> {
+    open(shared, address).await.map(drop)
 }
 
 async fn open(

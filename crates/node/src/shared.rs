@@ -10,6 +10,7 @@ use wire::Identity;
 use crate::backups::Backups;
 use crate::barrier_view::BarrierView;
 use crate::config::NodeConfig;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::links::{Link, LinkMap};
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) backups: Backups,
     pub(crate) barrier: BarrierView,
     pub(crate) health: Arc<Health>,
+    pub(crate) drain: Drain,
 }
 
 impl Shared {

@@ -1,6 +1,6 @@
 //! What event loops are given to do by other threads and by their own connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,6 +91,8 @@ pub(crate) enum Urgent {
     Told { ticket: Ticket, answer: storage::Answer },
     /// Something for the barrier.
     Barrier(BarrierAsk),
+    /// The node is about to stop: other nodes are to pass nothing on to it.
+    Drain,
     /// Finish what was accepted, then end.
     Stop,
 }
@@ -109,6 +111,12 @@ pub(crate) struct LoopReport {
     pub(crate) transfers: Vec<Transfer>,
     /// Whether there is something left of deleted keys that does not count as gone.
     pub(crate) has_remnants: bool,
+    /// The nodes in reach that answer in time.
+    pub(crate) answering: BTreeSet<NodeId>,
+    /// Requests that were accepted and are under way.
+    pub(crate) under_way: u64,
+    /// Whether nobody passes anything on to this loop any more.
+    pub(crate) is_drain_known: bool,
     /// Whether a node in reach has all that this loop has to tell of who owns partitions.
     pub(crate) is_ownership_known: bool,
 }

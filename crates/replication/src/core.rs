@@ -23,6 +23,7 @@ use crate::{
     coordinator::{self, Coordinator, Input, Progress, Scan},
     counters::Counters,
     delivery::Delivery,
+    drain::Drain,
     forwards::Forwards,
     handover::{Handover, Stands, Transfer},
     keeper::Keeper,
@@ -88,6 +89,7 @@ pub struct Core {
     handover: Handover,
     /// What is looked for on the barrier's behalf.
     looked: marks::Looked,
+    drain: Drain,
     /// Whether it was looked what the process before left to be delivered.
     is_begun: bool,
     /// In the first core of a node.
@@ -106,6 +108,7 @@ impl Core {
             anti_entropy: AntiEntropy::new(&config),
             handover: Handover::default(),
             looked: marks::Looked::default(),
+            drain: Drain::default(),
             is_begun: false,
             shared: Shared::new(config, ownership),
             running: BTreeMap::new(),
@@ -133,10 +136,12 @@ impl Core {
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
             Event::LinkUp(node) => {
                 self.shared.links.insert(node);
+                self.shared.draining.remove(&node);
                 self.shared.latencies.relinked(node);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.delivery.link_up(node, &mut turn);
                 self.anti_entropy.link_up(node, &mut turn);
+                self.drain.link_up(node, &mut turn);
                 if let Some(registrar) = &mut self.registrar {
                     registrar.link_up(node, &mut turn);
                 }
@@ -149,6 +154,11 @@ impl Core {
             Event::Names(names) => self.shared.config.names = names,
             Event::Suspected { node, suspected } => {
                 self.shared.latencies.suspected(node, suspected);
+            }
+            Event::Drain => {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                self.drain.begin(&mut turn);
+                self.delivery.hurry(&mut turn);
             }
             Event::Buckets(buckets) => self.shared.buckets = buckets,
             Event::Ownership(ownership) => self.own(ownership, now, effects),
@@ -207,6 +217,18 @@ impl Core {
     /// `true` for any other.
     pub fn is_ownership_known(&self) -> bool {
         self.keeper.as_ref().is_none_or(Keeper::is_known)
+    }
+
+    /// Whether nobody in reach passes anything on to this node any more, which is about to stop. Of the first
+    /// core; of any other that it is about to stop.
+    pub fn is_drain_known(&self) -> bool {
+        self.drain.is_known()
+    }
+
+    /// Whether the link to `node` is up, and it answers in time.
+    pub fn is_answering(&self, node: NodeId, now: Now) -> bool {
+        self.shared.links.contains(&node)
+            && !self.shared.latencies.is_silent(node, now.monotonic_ms)
     }
 
     /// Whether the link to `node` is up.
@@ -522,6 +544,19 @@ impl Core {
                     self.handover.asked(from, id, partition, &mut turn);
                 }
             }
+            Body::Draining { .. } => {
+                self.shared.draining.insert(from);
+                let cores = self.shared.config.shards.engines();
+                let cores = u8::try_from(cores).unwrap_or(u8::MAX);
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                turn.answer(from, id, Body::DrainingKnown { cores });
+            }
+            Body::Hint { owner, .. }
+                if self.drain.is_begun() && owner != self.shared.config.node =>
+            {
+                let mut turn = Turn::new(&mut self.shared, now, effects);
+                turn.answer(from, id, Body::Hinted(Err(StorageError::Busy)));
+            }
             Body::Compare(compare) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.anti_entropy.asked(from, id, compare, &mut turn);
@@ -552,6 +587,7 @@ impl Core {
             | Body::Stands { .. }
             | Body::Moved { .. }
             | Body::Compared(_)
+            | Body::DrainingKnown { .. }
             | Body::Explained { .. } => match self.shared.answered(from, id, now) {
                 Some(Waiter::Request { slot, part }) => {
                     self.resume(slot, Input::Answered { part, body }, now, effects);
@@ -589,6 +625,12 @@ impl Core {
                         self.handover.stood(from, partition, stands, &mut turn);
                     }
                 }
+                Some(Waiter::Drain) => {
+                    let mut turn = Turn::new(&mut self.shared, now, effects);
+                    if let Body::DrainingKnown { cores } = body {
+                        self.drain.answered(from, id.number, cores, &mut turn);
+                    }
+                }
                 Some(Waiter::AntiEntropy(job)) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
                     self.anti_entropy.answered(job, id.number, body, &mut turn);
@@ -624,6 +666,11 @@ impl Core {
         if !self.forwards.take(from, id) {
             self.shared.counters.forwards_repeated += 1;
             return;
+        }
+        if self.drain.is_begun() {
+            let refused = Err(RequestError::Stopping);
+            let mut turn = Turn::new(&mut self.shared, now, effects);
+            return turn.answer(from, id, Body::Forwarded(refused));
         }
         request.timeout_ms = (budget_ms > 0).then_some(budget_ms).or(request.timeout_ms);
         let key = request.key.clone();
@@ -723,7 +770,7 @@ impl Core {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.handover.dropped(partition, &answer, &mut turn);
             }
-            Some(Waiter::Handover(_)) => {}
+            Some(Waiter::Handover(_) | Waiter::Drain) => {}
             Some(Waiter::Keeper(_)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(keeper) = &mut self.keeper {
@@ -828,8 +875,10 @@ impl Core {
         if !self.shared.links.remove(&node) {
             return;
         }
+        self.shared.draining.remove(&node);
         self.shared.latencies.relinked(node);
         let mut turn = Turn::new(&mut self.shared, now, effects);
+        self.drain.link_down(node, &mut turn);
         self.delivery.link_down(node, &mut turn);
         self.anti_entropy.link_down(node, &mut turn);
         self.handover.link_down(node, &mut turn);
@@ -866,6 +915,9 @@ impl Core {
                 }
                 Timer::AntiEntropy => {
                     self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));
+                }
+                Timer::Drain => {
+                    self.drain.time(&mut Turn::new(&mut self.shared, now, effects));
                 }
                 Timer::Unkept => {
                     self.unkept.time(&mut Turn::new(&mut self.shared, now, effects));

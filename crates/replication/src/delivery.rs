@@ -283,6 +283,17 @@ impl Delivery {
         turn.store(Waiter::Delivery(owner), Command::Outbox { owner, after, limit });
     }
 
+    /// This node is about to stop: what is kept for an owner in reach is sent now, though it was to be
+    /// tried later.
+    pub(crate) fn hurry(&mut self, turn: &mut Turn<'_>) {
+        for owner in turn.shared.links.clone() {
+            if let Phase::Idle = self.lane(owner).phase {
+                self.lane(owner).retry_ms = RETRY_MS;
+                self.list(owner, None, turn);
+            }
+        }
+    }
+
     /// The owners of partitions are others now: what is kept for one that is none any more is to be
     /// kept for those that are. What is kept for a member that cannot be reached is looked at once it
     /// can: what it owned, it owns until it has handed it over.

@@ -128,6 +128,8 @@ pub enum Event {
         /// Whether.
         suspected: bool,
     },
+    /// The node is about to stop: what other nodes pass on is refused, and they are told so.
+    Drain,
     /// Buckets changed: the effect of another core of the node.
     Buckets(Arc<Buckets>),
     /// Who owns partitions changed, durably: the effect of another core of the node, or of this one.

@@ -97,6 +97,11 @@ pub fn kept_ownership(notes: &[(Bytes, Option<Bytes>)]) -> Result<Option<Ownersh
     decoded.map(Some).ok_or_else(damaged)
 }
 
+/// The note by which an engine keeps `ownership`.
+pub fn ownership_note(ownership: &Ownership) -> (Bytes, Bytes) {
+    (Bytes::from_static(NOTE), clock::encode(ownership).into())
+}
+
 impl Keeper {
     pub(crate) fn new(ownership: &Arc<Ownership>) -> Self {
         Self {
@@ -165,7 +170,8 @@ impl Keeper {
     fn commit(&mut self, change: &PlanChange, turn: &Turn<'_>) -> Result<PlanId, CommitError> {
         let members = change.members(self.learnt.target().ring().roster());
         let spread = usize::from(turn.shared.config.spread);
-        let plan = self.learnt.commit(&members, spread, &change.remove)?;
+        let plan =
+            self.learnt.commit_replacing(&change.replace, &members, spread, &change.remove)?;
         let id = plan.id();
         self.learnt.add_plan(plan);
         Ok(id)
@@ -297,8 +303,7 @@ impl Keeper {
             if *self.ownership == self.learnt {
                 self.answer_asked(turn);
             } else {
-                let value = clock::encode(&self.learnt).into();
-                let notes = vec![(Bytes::from_static(NOTE), value)];
+                let notes = vec![ownership_note(&self.learnt)];
                 turn.store(Waiter::Keeper(Wait::Stored), Command::Note { notes });
                 self.storing = Some(Arc::new(self.learnt.clone()));
             }

@@ -197,6 +197,17 @@ pub enum Body {
     Compare(Compare),
     /// Answers [`Body::Compare`].
     Compared(Result<Compared, StorageError>),
+    /// Tells one core of the receiver that the sender is about to stop: nothing is to be passed on to it,
+    /// or given to it to keep.
+    Draining {
+        /// Which core: one that the receiver does not have is another of its cores.
+        core: u8,
+    },
+    /// Answers [`Body::Draining`]: what was passed on before has left before this.
+    DrainingKnown {
+        /// How many cores the answering node has.
+        cores: u8,
+    },
     /// Answers [`Body::Explain`].
     Explained {
         /// What the replica holds.
@@ -237,6 +248,8 @@ impl Body {
             Self::Compared(_) => "compared",
             Self::Explain { .. } => "explain",
             Self::Explained { .. } => "explained",
+            Self::Draining { .. } => "draining",
+            Self::DrainingKnown { .. } => "draining_known",
         }
     }
 
@@ -254,6 +267,7 @@ impl Body {
             | Self::Ownership { .. }
             | Self::Stand { .. }
             | Self::Compare(_)
+            | Self::Draining { .. }
             | Self::Explain { .. } => true,
             Self::Forwarded(_)
             | Self::Shown(_)
@@ -267,6 +281,7 @@ impl Body {
             | Self::Stands { .. }
             | Self::Moved { .. }
             | Self::Compared(_)
+            | Self::DrainingKnown { .. }
             | Self::Explained { .. } => false,
         }
     }
@@ -307,6 +322,8 @@ impl Body {
                 Self::Moved { partition: *partition, tenure: *tenure }
             }
             Self::Compare(_) | Self::Compared(_) => Self::Compared(Err(error)),
+            Self::Draining { .. } => Self::DrainingKnown { cores: 0 },
+            Self::DrainingKnown { cores } => Self::DrainingKnown { cores: *cores },
             Self::Explain { .. } | Self::Explained { .. } => {
                 Self::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }

@@ -12,6 +12,9 @@ pub struct PlanChange {
     pub leave: Vec<NodeId>,
     /// Members that are gone for good: nobody waits for them, and what only they held is lost.
     pub remove: Vec<NodeId>,
+    /// Of those, the ones whose places another member takes, one that owned nothing before: it is among
+    /// those that are put.
+    pub replace: Vec<(NodeId, NodeId)>,
 }
 
 impl PlanChange {

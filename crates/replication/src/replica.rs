@@ -94,6 +94,8 @@ pub(crate) fn ask(
         | Body::Stand { .. }
         | Body::Stands { .. }
         | Body::OwnershipKnown(_)
+        | Body::Draining { .. }
+        | Body::DrainingKnown { .. }
         | Body::Moved { .. }
         | Body::Compare(_)
         | Body::Compared(_)

@@ -60,6 +60,8 @@ pub(crate) enum Waiter {
     Registrar(Wait),
     /// The keeper of the ownership of partitions.
     Keeper(keeper::Wait),
+    /// The drain, for a core of a peer that is to pass nothing on any more.
+    Drain,
     /// The handover of this partition, for where a peer stands.
     Handover(Partition),
     /// A peer that asked where this node stands, or this node itself.
@@ -100,6 +102,7 @@ pub(crate) enum Timer {
     Keeper,
     Handover,
     AntiEntropy,
+    Drain,
 }
 
 /// Where a request came from, so that its reply finds the way back.
@@ -143,6 +146,8 @@ pub(crate) struct Shared {
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) clock: HybridClock,
     pub(crate) links: BTreeSet<NodeId>,
+    /// Nodes in reach that are about to stop: nothing is passed on to them, or kept there.
+    pub(crate) draining: BTreeSet<NodeId>,
     pub(crate) counters: Counters,
     pub(crate) journal: Journal,
     pub(crate) reported: Reported,
@@ -180,6 +185,7 @@ impl Shared {
             ownership,
             clock: HybridClock::default(),
             links: BTreeSet::new(),
+            draining: BTreeSet::new(),
             counters: Counters::default(),
             journal: Journal::default(),
             reported: Reported::default(),
@@ -393,6 +399,13 @@ impl<'a> Turn<'a> {
     /// Whether `node` has owed an answer for so long that nobody waits for it.
     pub(crate) fn is_silent(&self, node: NodeId) -> bool {
         self.shared.latencies.is_silent(node, self.now.monotonic_ms)
+    }
+
+    /// Whether `node` is in reach and may be given what it is to see to by itself.
+    pub(crate) fn takes_charge(&self, node: NodeId) -> bool {
+        self.shared.is_in_reach(node)
+            && !self.shared.draining.contains(&node)
+            && !self.is_silent(node)
     }
 
     /// Until when `node`, asked now, is waited for alone.

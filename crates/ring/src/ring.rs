@@ -12,7 +12,7 @@ mod walk;
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Member, Partition, PartitionCount, Token};
+use crate::{Member, Partition, PartitionCount, PlacementError, Token};
 use walk::Zones;
 
 /// Most members of a ring: owners are kept as 16-bit indices.
@@ -115,6 +115,33 @@ impl Ring {
         let zones = Zones::of(&members, &owns);
         let idle = (0..).zip(owns).filter(|(_, owns)| !owns).map(|(index, _)| index).collect();
         Ok(Self { version, members, owners, nodes, idle, zones })
+    }
+
+    /// The same ring, as the one that comes after it.
+    pub(crate) fn next_version(mut self) -> Result<Self, PlacementError> {
+        self.version = self.version.checked_add(1).ok_or(PlacementError::VersionExhausted)?;
+        Ok(self)
+    }
+
+    /// This ring with `new` in the places of `old`. `None` if the one is no member, or the other is one
+    /// already.
+    pub fn replacing(&self, old: NodeId, new: &Member) -> Option<Self> {
+        self.nodes.binary_search(&old).ok()?;
+        if self.nodes.binary_search(&new.node).is_ok() {
+            return None;
+        }
+        let mut members = self.members.clone();
+        members.retain(|member| member.node != old);
+        members.push(new.clone());
+        members.sort_unstable_by_key(|member| member.node);
+        let place = |node: NodeId| members.iter().position(|member| member.node == node);
+        let owners = self.owners.iter().map(|&owner| {
+            let owner = self.member(owner);
+            let owner = place(if owner == old { new.node } else { owner });
+            owner.and_then(|at| u16::try_from(at).ok())
+        });
+        let owners = owners.collect::<Option<Vec<_>>>()?;
+        Self::new(self.version, members, owners).ok()
     }
 
     /// Position of this ring among those its cluster had, from 1.

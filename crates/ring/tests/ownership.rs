@@ -315,3 +315,47 @@ fn the_state_is_small() {
     let moving = encode(&state).len();
     assert!(moving < 40_000, "{moving}");
 }
+
+#[test]
+fn a_member_in_the_place_of_another_takes_exactly_its_places_whatever_its_weight() {
+    let ownership = cluster(5, 64);
+    let before = ownership.target().ring().clone();
+    let heavy = Member { weight: ring::Weight::new(7).unwrap(), ..Member::new(NodeId(9)) };
+    let mut stay = members([1, 2, 4, 5]);
+    stay.push(heavy.clone());
+    let pair = [(NodeId(3), NodeId(9))];
+    let plan = ownership.commit_replacing(&pair, &stay, SPREAD, &[NodeId(3)]).unwrap();
+    assert_eq!((plan.ring().version(), plan.removed()), (2, &[NodeId(3)][..]));
+    let takes = |node| if node == NodeId(3) { NodeId(9) } else { node };
+    for partition in before.partition_count().iter() {
+        let owners: Vec<NodeId> =
+            before.preference_list(partition).into_iter().map(takes).collect();
+        assert_eq!(plan.ring().preference_list(partition), owners);
+    }
+    // Without the pair, as much moves as seven shares are.
+    let other = ownership.commit(&stay, SPREAD, &[NodeId(3)]).unwrap();
+    assert_ne!(other.ring(), plan.ring());
+    // It stays so, also once the one that is gone owns nothing by any plan.
+    let mut ownership = ownership;
+    ownership.add_plan(plan);
+    for partition in before.partition_count().iter() {
+        while let Some(stage) = next_stage(&ownership, partition) {
+            let driver = ownership.driver(partition).unwrap();
+            let tenure = ownership.next_tenure(partition, driver, stage).unwrap();
+            ownership.add_tenures([(partition, tenure)]);
+        }
+    }
+    assert!(ownership.is_settled());
+    let again = ownership.commit(&stay, SPREAD, &[]);
+    assert_eq!(again, Err(CommitError::Unchanged { version: 2 }));
+}
+
+#[test]
+fn a_pair_that_makes_no_sense_is_passed_over() {
+    let ownership = cluster(3, 8);
+    let all = members([1, 2, 3, 4]);
+    let plain = ownership.commit(&all, SPREAD, &[]).unwrap();
+    let pairs: [(u64, u64); 4] = [(8, 4), (1, 4), (1, 2), (9, 9)];
+    let pairs = pairs.map(|(old, new)| (NodeId(old), NodeId(new)));
+    assert_eq!(ownership.commit_replacing(&pairs, &all, SPREAD, &[]), Ok(plain));
+}

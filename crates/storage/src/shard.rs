@@ -85,6 +85,11 @@ impl ShardSet {
         self.shards
     }
 
+    /// Among how many engines shards were dealt.
+    pub const fn engines(&self) -> u16 {
+        self.engines
+    }
+
     /// The engine's shards, in order.
     pub fn iter(&self) -> impl Iterator<Item = Shard> + '_ {
         self.shards.iter().filter(|&shard| self.contains(shard))

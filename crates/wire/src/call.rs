@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use storage::ConflictPage;
 use values::Key;
 
-use crate::{BackupCall, BackupProgress};
+use crate::{BackupCall, BackupProgress, DrainCall, DrainProgress};
 
 /// A client's call. The id is the client's, unique among its calls under way on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,22 @@ pub enum CallBody {
         /// Only says what it would change.
         is_trial: bool,
     },
+    /// To commit a plan by which one member takes the places of another, which is dead.
+    Replace {
+        /// The name of the dead one: it is removed.
+        dead: String,
+        /// The name of the one that takes its places.
+        by: String,
+        /// Only says what it would change.
+        is_trial: bool,
+    },
+    /// To have all members of the node's ring join that of another node, with all that they hold.
+    Merge {
+        /// The other node's peer address.
+        seed: String,
+    },
+    /// To have a member drain and stop, and how far that is.
+    Drain(DrainCall),
     /// About the node's backup.
     Backup(BackupCall),
     /// Cuts or restores the links between the named member and all others (development clusters
@@ -134,10 +150,12 @@ pub enum ReplyBody {
     Comparisons(Result<Vec<Comparison>, RequestError>),
     /// How the cluster looks.
     Status(Box<Result<ClusterStatus, RequestError>>),
-    /// An order about a member is followed.
+    /// An order about a member, or all, is followed.
     Cluster(Result<(), RequestError>),
-    /// What a committed plan changes.
+    /// What a committed plan changes: of [`CallBody::Commit`] and [`CallBody::Replace`].
     Commit(Box<Result<PlanReport, RequestError>>),
+    /// How far a drain is.
+    Drain(Result<DrainProgress, RequestError>),
     /// How far the node's backup is.
     Backup(Box<Result<BackupProgress, RequestError>>),
     /// Links are cut or restored.

@@ -7,6 +7,7 @@
 
 mod backup;
 mod call;
+mod drain;
 mod frame;
 mod handshake;
 mod operation_name;
@@ -16,6 +17,7 @@ pub use call::{
     BarrierDoing, BarrierStatus, CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus,
     HandoverStatus, MemberMoves, MemberStatus, PlanReport, ReplyBody,
 };
+pub use drain::{DrainCall, DrainProgress, KeptFor};
 pub use frame::{
     FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
     OversizeFrame, PEER_FRAME_BYTES_MAX, PeerFrame, append_frame, append_peer_frame, frames,

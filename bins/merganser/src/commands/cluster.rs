@@ -92,10 +92,13 @@ pub(crate) async fn ring(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The ring as one line of 64 letters: who owns the partition at each 64th of it.
+/// The ring as one line of 64 letters: who owns a partition of each 64th of it. Of each the next one more from
+/// its beginning: where members own partitions in turn, all are seen.
 fn drawn(owners: &[u16]) -> String {
     let width = owners.len().min(64);
-    let ring: String = (0..width).map(|at| letter(owners[at * owners.len() / width])).collect();
+    let of_each = owners.len() / width.max(1);
+    let place = |at: usize| at * of_each + at % of_each;
+    let ring: String = (0..width).map(|at| letter(owners[place(at)])).collect();
     format!("[{ring}]")
 }
 
@@ -216,10 +219,6 @@ fn barrier(status: &ClusterStatus) -> String {
     text
 }
 
-const NO_MERGE: &str = "nothing moves the data of one cluster's nodes to the other's yet; start the nodes \
-                        of one of them anew, each with an empty data directory and a seed of the other, and \
-                        write what they held there";
-
 /// Shows or changes who belongs to the cluster.
 pub(crate) async fn cluster(
     printer: &Printer,
@@ -228,8 +227,23 @@ pub(crate) async fn cluster(
 ) -> Result<ExitCode> {
     let (call, done) = match command {
         ClusterCommand::Members => return members(printer, datastore).await,
-        ClusterCommand::Commit { dry_run } => return commit(printer, datastore, dry_run).await,
-        ClusterCommand::Merge => return Err(RequestError::Unsupported(NO_MERGE.into()).into()),
+        ClusterCommand::Commit { dry_run } => {
+            return Ok(committed(printer, &datastore.commit(dry_run).await?, dry_run));
+        }
+        ClusterCommand::Replace { dead, new, dry_run } => {
+            let report = datastore.replace(&dead, &new, dry_run).await?;
+            return Ok(committed(printer, &report, dry_run));
+        }
+        ClusterCommand::Merge { seed } => {
+            datastore.merge(&seed).await?;
+            printer.show(&json!({ "done": "all nodes join the other ring", "seed": seed }), || {
+                format!(
+                    "all nodes of this ring go over to that of {seed}; once `merganser --node {seed} cluster \
+                     members` has them, commit a plan there: `merganser --node {seed} cluster commit`"
+                )
+            });
+            return Ok(ExitCode::SUCCESS);
+        }
         ClusterCommand::Join { member } => {
             let done = format!("{member} is up");
             (ClusterCall::Join { member }, done)
@@ -253,19 +267,18 @@ pub(crate) async fn cluster(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn commit(printer: &Printer, datastore: &dyn Datastore, is_trial: bool) -> Result<ExitCode> {
-    let report = datastore.commit(is_trial).await?;
+fn committed(printer: &Printer, report: &PlanReport, is_trial: bool) -> ExitCode {
     let moves = report.moves.iter();
     let moves = moves.map(|m| json!({ "name": m.name, "gets": m.gets, "gives": m.gives }));
     let json = json!({
         "version": report.version, "changed": report.is_changed, "dry_run": is_trial,
         "moves": moves.collect::<Vec<_>>(), "known": report.known, "members": report.members,
     });
-    printer.show(&json, || committed(&report, is_trial));
-    Ok(ExitCode::SUCCESS)
+    printer.show(&json, || in_words(report, is_trial));
+    ExitCode::SUCCESS
 }
 
-fn committed(report: &PlanReport, is_trial: bool) -> String {
+fn in_words(report: &PlanReport, is_trial: bool) -> String {
     let PlanReport { version, is_changed, moves, known, members } = report;
     if !is_changed {
         return format!(
@@ -336,7 +349,8 @@ async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCod
                 m.weight.to_string(),
                 m.version.clone(),
                 state(m),
-                format!("{:.1}", m.phi),
+                // Of the gone, silence says nothing.
+                if m.state.is_present() { format!("{:.1}", m.phi) } else { String::new() },
             ]
         });
         let headers =

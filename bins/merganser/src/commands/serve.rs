@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -34,20 +35,22 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let stop = stop_signal()?;
         tokio::pin!(stop);
-        while run_until_outdated(&mut config, &mut stop).await? {}
+        // A node that begins anew, or goes over to another ring, does so in the same process.
+        while run(&mut config, stop.as_mut()).await? {}
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Runs a node until it is asked to stop, or until it has to begin anew: `true`.
-async fn run_until_outdated(
+const OUTDATED: &str =
+    "stopping: what this node holds is older than what its cluster has forgotten; it begins anew";
+
+/// Runs a node until it is to stop. Returns whether it is to be started again.
+async fn run(
     config: &mut NodeConfig,
-    stop: &mut (impl Future<Output = ()> + Unpin),
+    mut stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<bool> {
     let node = Node::start(config.clone()).await?;
     let at = node.addresses();
-    // Started again, it is where others look for it.
-    config.listen = at;
     print(&format!(
         "redis protocol {}\nhttp           http://{}/\npeers, clients {}",
         at.resp, at.http, at.peer
@@ -55,23 +58,31 @@ async fn run_until_outdated(
     if let Some(why) = node.waiting() {
         print(&format!("waiting: {why}"))?;
     }
-    let served = async {
+    let serve = async {
         node.serving().await;
         print("ready")?;
-        std::future::pending::<Result<()>>().await
+        std::future::pending().await
     };
-    let is_outdated = tokio::select! {
-        ended = served => return ended.map(|()| false),
-        () = &mut *stop => false,
-        () = node.outdated() => true,
+    let (is_drained, is_outdated) = tokio::select! {
+        ended = serve => return ended,
+        () = &mut stop => (false, false),
+        () = node.drain_asked() => (true, false),
+        () = node.outdated() => (false, true),
     };
-    complain(if is_outdated {
-        "stopping: what this node holds is older than what its cluster has forgotten; it begins anew"
-    } else {
-        "stopping: finishing what was accepted"
+    complain(match (is_drained, is_outdated) {
+        (true, _) => "draining: finishing what was accepted",
+        (_, true) => OUTDATED,
+        _ => "stopping: finishing what was accepted",
     });
+    let joins = is_drained && node.joins_another_ring();
     node.stop().await;
-    Ok(is_outdated)
+    if is_outdated {
+        // Started again, it is where others look for it.
+        config.listen = at;
+    } else if joins {
+        print("starting again, to join the other ring")?;
+    }
+    Ok(is_outdated || joins)
 }
 
 /// What flags, environment and file say together.

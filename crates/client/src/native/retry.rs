@@ -1,7 +1,8 @@
 //! What of a batch is sent again (design.md, Exactly once). No I/O, no clock: told what came and how
 //! long it took, it says what to send next.
 //!
-//! Invariants. A write is sent again only with a name, under which it counts once. One that may have
+//! Invariants. A write of which it is unknown whether it was done is sent again only with a name, under which
+//! it counts once. One that may have
 //! been done keeps its name: the name is given up only after a first answer that refuses it, since
 //! then nothing was written. A refusal that follows an unknown outcome says nothing of what the
 //! first try did, so the outcome stays unknown. Requests on one key keep their order: one behind
@@ -52,9 +53,9 @@ const fn is_doubtful(error: &RequestError) -> bool {
     )
 }
 
-/// Whether another node, or the same in a moment, may do what failed so.
-const fn is_passing(error: &RequestError) -> bool {
-    is_doubtful(error) || matches!(error, RequestError::Unreachable(_) | RequestError::Stopping)
+/// Whether nothing was done, and another node may do it.
+const fn is_turned_away(error: &RequestError) -> bool {
+    matches!(error, RequestError::Unreachable(_) | RequestError::Stopping)
 }
 
 impl Batch {
@@ -175,7 +176,11 @@ impl Item {
                 self.request.name = None;
                 self.is_named_here = false;
             }
-            Err(error) if may_retry && left_ms > 0 && self.is_safe() && is_passing(&error) => {
+            Err(error)
+                if may_retry
+                    && left_ms > 0
+                    && (is_turned_away(&error) || self.is_safe() && is_doubtful(&error)) =>
+            {
                 if is_doubtful(&error) && !self.is_read() {
                     self.doubt = Some(error);
                 }

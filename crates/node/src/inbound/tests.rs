@@ -18,6 +18,7 @@ use crate::backups::Backups;
 use crate::barrier_view::BarrierView;
 use crate::config::Settings;
 use crate::descriptors::Bounds;
+use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::health::Health;
 use crate::links::{Link, LinkMap};
@@ -81,6 +82,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         backups: Backups::default(),
         barrier: BarrierView::new(replication::BarrierTable::default()),
         health: Arc::new(Health::new(1)),
+        drain: Drain::default(),
         config,
     };
     (shared, received)

@@ -1,7 +1,7 @@
 //! What administrators order of this node, and what they are shown.
 
 use clock::NodeId;
-use membership::{About, Command, Effect, Phase};
+use membership::{About, Command, CommandError, Effect, Phase};
 use replication::RequestError;
 use ring::Weight;
 use wire::{ClusterCall, MemberStatus};
@@ -35,7 +35,14 @@ impl MembershipTask {
                     .ok_or_else(|| refused(&format!("there is no member {member:?}")))?,
             ),
         };
-        work.gossip.command(now_ms, command, effects).map_err(|error| refused(&error))
+        work.gossip.command(now_ms, command, effects).map_err(|error| match error {
+            CommandError::Reachable(_) => refused(&format!(
+                "{} was heard of moments ago: wait until `merganser status` has it as suspected, some \
+                 seconds after it stopped; one that lives leaves, with `merganser cluster leave`",
+                call.member()
+            )),
+            error => refused(&error),
+        })
     }
 
     pub(super) fn report(&self, work: &Work, now_ms: u64) -> Vec<MemberStatus> {

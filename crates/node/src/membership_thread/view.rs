@@ -49,7 +49,7 @@ impl MembershipTask {
         if view != *before {
             shared.members.view.send_replace(Arc::new(view));
         }
-        let is_closing = *shared.closing.borrow();
+        let is_closing = *shared.closing.borrow() || shared.drain.is_begun();
         shared.serving.send_if_modified(|now| {
             let next = serves && !is_closing;
             std::mem::replace(now, next) != next

@@ -63,14 +63,14 @@ pub(crate) fn choose(
     Ok(Coordinator::Update(Box::new(Update::new(terms, operation, me))))
 }
 
-/// Who coordinates a write that this node accepted: of those in reach the first that is not silent,
-/// be it a fallback, or this node for the owners.
+/// Who coordinates a write that this node accepted: of those in reach the first that is neither silent nor
+/// about to stop, be it a fallback, or this node for the owners.
 fn write_coordinator(partition: Partition, n: u8, turn: &Turn<'_>) -> NodeId {
     let (me, shared) = (turn.me(), &*turn.shared);
     if shared.is_among_owners(partition, usize::from(n)) {
         return me;
     }
-    let answers = |node: &NodeId| shared.is_in_reach(*node) && !turn.is_silent(*node);
+    let answers = |node: &NodeId| turn.takes_charge(*node);
     if let Some(owner) =
         shared.ownership.present(partition).owners(partition, usize::from(n)).find(answers)
     {

@@ -23,6 +23,8 @@ pub(crate) struct Forward {
     is_named_here: bool,
     /// To whom it was sent, the latest last.
     sent_to: Vec<NodeId>,
+    /// Those of them that refused it because they are about to stop: nothing was done there.
+    refused_by: Vec<NodeId>,
     needed: u8,
     deadline: u64,
     retry_at: u64,
@@ -46,7 +48,16 @@ impl Forward {
         let most_ms = u64::from(budget_ms(deadline, turn)) / 2;
         let delay_ms = turn.shared.latencies.forward_delay_ms(to, most_ms);
         let retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
-        Self { origin, request, is_named_here, sent_to: vec![to], needed, deadline, retry_at }
+        Self {
+            origin,
+            request,
+            is_named_here,
+            sent_to: vec![to],
+            refused_by: Vec::new(),
+            needed,
+            deadline,
+            retry_at,
+        }
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
@@ -55,15 +66,23 @@ impl Forward {
             Input::Answered {
                 body: Body::Forwarded(Err(RequestError::Update(UpdateError::TooManyNames { .. }))),
                 ..
-            } if self.is_named_here && self.sent_to.len() == 1 => {
+            } if self.is_named_here && self.sent_to.len() == 1 + self.refused_by.len() => {
                 // Nothing was written; without a name it may be sent to this one replica only.
                 self.is_named_here = false;
                 self.request.name = None;
                 self.send(slot, turn);
             }
+            Input::Answered { part, body: Body::Forwarded(Err(RequestError::Stopping)) } => {
+                self.refused_by.push(part.node);
+                if !self.send_to_another(slot, turn) && self.sent_to.len() == self.refused_by.len()
+                {
+                    turn.reply(self.origin, Err(RequestError::Stopping));
+                    return Progress::Done;
+                }
+            }
             Input::Answered { body: Body::Forwarded(result), .. } => {
                 // A refusal by the second says nothing of what the first did.
-                let is_known = result.is_ok() || self.sent_to.len() == 1;
+                let is_known = result.is_ok() || self.sent_to.len() == 1 + self.refused_by.len();
                 turn.reply(self.origin, if is_known { result } else { Err(self.unknown()) });
                 return Progress::Done;
             }
@@ -90,12 +109,13 @@ impl Forward {
 
     /// Whether no answer can come any more.
     fn is_cut(&self, turn: &Turn<'_>) -> bool {
-        !self.sent_to.iter().any(|&node| turn.shared.is_in_reach(node))
+        let mut waits = self.sent_to.iter().filter(|node| !self.refused_by.contains(node));
+        !waits.any(|&node| turn.shared.is_in_reach(node))
     }
 
-    /// Tries the next node in reach, if the request has a name.
+    /// Tries the next node in reach, if the request has a name or nobody may have done it.
     fn send_to_another(&mut self, slot: Slot, turn: &mut Turn<'_>) -> bool {
-        if self.request.name.is_none() {
+        if self.request.name.is_none() && self.sent_to.len() > self.refused_by.len() {
             return false;
         }
         let list = turn.shared.preference_list(turn.shared.partition(&self.request.key));
@@ -105,7 +125,7 @@ impl Forward {
         let mut next = list.into_iter().filter(is_next);
         let Some(first) = next.next() else { return false };
         let mut others = std::iter::once(first).chain(next);
-        let next = others.find(|&node| !turn.is_silent(node)).unwrap_or(first);
+        let next = others.find(|&node| turn.takes_charge(node)).unwrap_or(first);
         turn.shared.counters.forwards_retried += 1;
         self.sent_to.push(next);
         self.send(slot, turn);

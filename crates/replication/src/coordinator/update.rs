@@ -595,8 +595,7 @@ impl Update {
         list.into_iter().skip(self.terms.owners.len()).find(|node| {
             *node != turn.me()
                 && !self.terms.beside.contains(node)
-                && turn.shared.links.contains(node)
-                && !turn.is_silent(*node)
+                && turn.takes_charge(*node)
                 && !self.fallbacks.contains(node)
         })
     }

@@ -1,5 +1,6 @@
 mod buckets;
 mod comparing;
+mod draining;
 mod moved;
 mod owned;
 mod redirecting;
@@ -334,6 +335,8 @@ fn any_body() -> impl Strategy<Value = Body> {
             delta: Delta::default(),
         }),
         any_failure(()).prop_map(Body::Hinted),
+        any::<u8>().prop_map(|core| Body::Draining { core }),
+        any::<u8>().prop_map(|cores| Body::DrainingKnown { cores }),
         any_failure(View::default()).prop_map(Body::Shown),
         any_key().prop_map(|key| Body::Merge { key, delta: Delta::default(), show: None }),
         any_failure(None).prop_map(Body::Merged),

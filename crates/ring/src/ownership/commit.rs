@@ -41,6 +41,19 @@ impl Ownership {
         spread: usize,
         removed: &[NodeId],
     ) -> Result<Plan, CommitError> {
+        self.commit_replacing(&[], members, spread, removed)
+    }
+
+    /// The same, where some members take the places of others: of each pair the second owns what the
+    /// first one did. A pair of which the first is no member of the target any more, or stays one, or the second is
+    /// one already or does not become one, is passed over.
+    pub fn commit_replacing(
+        &self,
+        replaced: &[(NodeId, NodeId)],
+        members: &[Member],
+        spread: usize,
+        removed: &[NodeId],
+    ) -> Result<Plan, CommitError> {
         let target = self.target();
         if self.plans.len() >= PLANS_MAX {
             return Err(CommitError::TooManyPlans { plans: self.plans.len() });
@@ -53,9 +66,23 @@ impl Ownership {
         gone.sort_unstable();
         gone.dedup();
         let previous = target.ring();
-        let placement = Ring::place(members, previous.partition_count(), spread, Some(previous))?;
-        let ring = placement.ring;
-        if ring.roster() == previous.roster() && gone == target.removed() {
+        let after = replaced.iter().fold(previous.clone(), |ring, &(old, new)| {
+            match members.iter().find(|member| member.node == new) {
+                Some(new) if !is_member(&old) => ring.replacing(old, new).unwrap_or(ring),
+                _ => ring,
+            }
+        });
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable_by_key(|member| member.node);
+        let ring = if after != *previous && after.roster() == sorted {
+            // They take exactly those places, whatever their weights.
+            after.next_version()?
+        } else {
+            Ring::place(members, previous.partition_count(), spread, Some(&after))?.ring
+        };
+        // That some of the gone own nothing any more is no change.
+        let is_known = |node| target.removed().binary_search(node).is_ok();
+        if ring.roster() == previous.roster() && gone.iter().all(is_known) {
             return Err(CommitError::Unchanged { version: previous.version() });
         }
         Ok(Plan::after(target, ring, gone)?)

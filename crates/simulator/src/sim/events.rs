@@ -305,6 +305,7 @@ impl Sim {
             Event::Request { id, after, .. } => {
                 self.trace(9, id.0, after.map_or(0, |after| after.0));
             }
+            Event::Drain => self.trace(15, node as u64, 0),
             Event::Due { keys } => self.trace(14, keys.len() as u64, node as u64),
             Event::Storage { ticket, .. } => self.trace(5, ticket.0, node as u64),
             Event::Buckets(_) => self.trace(10, node as u64, 0),

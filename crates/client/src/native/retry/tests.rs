@@ -92,9 +92,7 @@ fn a_lost_update_is_sent_again_under_its_name_and_within_its_time() {
 #[test]
 fn a_write_without_a_name_is_never_sent_twice() {
     let names = names();
-    for (request, lost) in
-        [(set("k"), cut()), (set("k"), unknown()), (set("k"), Err(RequestError::Stopping))]
-    {
+    for (request, lost) in [(set("k"), cut()), (set("k"), unknown())] {
         let mut batch = Batch::new(vec![request], Some(&names));
         assert_eq!(batch.patience_ms(0), None);
         assert!(!batch.take(vec![lost.clone()], 1, true, Some(&names)));
@@ -102,6 +100,26 @@ fn a_write_without_a_name_is_never_sent_twice() {
     }
     let mut batch = Batch::new(vec![add("k")], None);
     assert!(!batch.take(vec![cut()], 1, true, None));
+}
+
+#[test]
+fn what_a_stopping_node_turned_away_is_sent_elsewhere_without_a_name_too() {
+    let away =
+        || [Err(RequestError::Stopping), Err(RequestError::Unreachable("no node there".into()))];
+    for error in away() {
+        let mut batch = Batch::new(vec![set("k"), get("l")], None);
+        assert!(batch.take(vec![error.clone(), error], 1, true, None));
+        assert_eq!(sent(&batch), ["-", "-"]);
+        assert!(!batch.take(vec![done(), done()], 2, true, None));
+    }
+    // Of what may have been done it says nothing.
+    let mut batch = Batch::new(vec![set("k")], None);
+    assert!(!batch.take(vec![cut()], 1, true, None));
+    for error in away() {
+        let mut batch = Batch::new(vec![set("k")], None);
+        assert!(!batch.take(vec![error.clone()], 1, false, None));
+        assert_eq!(batch.finish(), [error]);
+    }
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Merging two rings that were bootstrapped apart under one name: the nodes of one of them join the other,
+//! with all that they hold.
+//!
+//! Each drains, forgets its membership and by which tenures it went, and starts anew as a member that
+//! joins and owns nothing. What it holds is then of partitions that others own: it becomes an owner by
+//! comparing with those, or leaves its copy to them, as in any handover, and either is a merge. So all
+//! that any of its disks holds comes to the owners. A file in the data directory says what is under way,
+//! so that a crash leaves the node on its way and never alone with a ring of its own.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use membership::MemberState;
+use replication::{BucketInfo, Standing};
+use wire::{ClusterStatus, MemberStatus};
+
+use crate::config::{Beginning, NodeConfig};
+use crate::snapshot_file;
+
+/// The file: the peer address of a node of the ring to join.
+pub(crate) const FILE: &str = "merging";
+const DRAFT: &str = "merging.new";
+
+/// Has the next start on `dir` join the ring of the node at `seed`.
+pub(crate) fn write(dir: &Path, seed: &str) -> io::Result<()> {
+    let draft = dir.join(DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(seed.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, dir.join(FILE))?;
+    File::open(dir)?.sync_all()
+}
+
+/// What a start has to do with what `write` left: the membership of before is gone, and the ring is found by
+/// the seed, whatever the configuration says of how a cluster begins.
+pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<()> {
+    let seed = match fs::read_to_string(config.data.join(FILE)) {
+        Ok(seed) => seed,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(name = config.name, seed, "this node leaves its ring and joins another one");
+    remove(&config.data, snapshot_file::FILE)?;
+    config.beginning = Beginning::Search;
+    // And by no other: those may be of the ring that it leaves, whose nodes are on their way too.
+    config.seeds = vec![seed];
+    Ok(())
+}
+
+/// The ring was found, and the membership in it is on disk.
+pub(crate) fn is_done(dir: &Path) -> io::Result<()> {
+    remove(dir, FILE)
+}
+
+fn remove(dir: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(dir.join(name)) {
+        Ok(()) => File::open(dir)?.sync_all(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why the nodes of the ring `ours` cannot join that of `theirs`, if they cannot.
+pub(crate) fn refusal(
+    (ours, our_buckets): (&ClusterStatus, &[BucketInfo]),
+    (theirs, their_buckets): (&ClusterStatus, &[BucketInfo]),
+) -> Option<String> {
+    let is_present = |member: &&MemberStatus| member.state.is_present();
+    if theirs.cluster != ours.cluster {
+        return Some(format!(
+            "that node belongs to cluster {:?}, this one to {:?}: only rings of one name are merged",
+            theirs.cluster, ours.cluster
+        ));
+    }
+    if theirs.partitions != ours.partitions {
+        return Some(format!(
+            "that ring has {} partitions, this one {}: only rings of as many are merged",
+            theirs.partitions, ours.partitions
+        ));
+    }
+    if let Some(waiting) = theirs.waiting.as_ref().or(ours.waiting.as_ref()) {
+        return Some(format!("one of the two nodes does not serve: {waiting}"));
+    }
+    let there: BTreeMap<_, _> =
+        theirs.members.iter().filter(is_present).map(|it| (it.node, &it.name)).collect();
+    for member in ours.members.iter().filter(is_present) {
+        let name = &member.name;
+        match (member.connected, there.get(&member.node)) {
+            (true, Some(_)) => {
+                return Some(format!(
+                    "both rings have a member {name:?}: if they are two nodes, have one of them leave first; \
+                     if it is one, the two are one ring already"
+                ));
+            }
+            // It has gone there before this one.
+            (false, Some(_)) => {}
+            (false, None) => {
+                return Some(format!(
+                    "{name:?} cannot be reached, and what it holds would be left behind: start it, or \
+                     remove it"
+                ));
+            }
+            (true, None) if member.state == MemberState::Leaving => {
+                return Some(format!("{name:?} is leaving: wait until it has left"));
+            }
+            (true, None) => {}
+        }
+    }
+    if ours.handover.partitions_moving > 0 {
+        let moving = ours.handover.partitions_moving;
+        return Some(format!("{moving} partitions of this ring do not follow its plan yet: wait"));
+    }
+    let of_name = |buckets: &[BucketInfo]| -> BTreeMap<_, _> {
+        let stands = |it: &BucketInfo| (it.generation, it.standing == Standing::Dropped);
+        buckets.iter().map(|it| (it.name.clone(), stands(it))).collect()
+    };
+    let (here, there) = (of_name(our_buckets), of_name(their_buckets));
+    // That of a bucket that nobody dropped.
+    let first = (0, false);
+    let names = here.keys().chain(there.keys());
+    for name in names {
+        let (ours, theirs) = (here.get(name).unwrap_or(&first), there.get(name).unwrap_or(&first));
+        if ours != theirs {
+            return Some(format!(
+                "bucket {:?} was dropped in one of the two rings: what the other holds under that name would be \
+                 gone; export it, or drop it there too",
+                String::from_utf8_lossy(name)
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
