@@ -1,6 +1,7 @@
 //! The simulated cluster: cores and engines, and the handles by which tests use and look at them.
 //! Every choice comes from the seed.
 
+mod disks;
 pub(crate) mod events;
 mod faults;
 mod membership;
@@ -15,13 +16,14 @@ use replication::{
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
-    Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
-    SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
+    Batch, Checkpoint, Command, DiskSnapshot, Engine, EngineConfig, Log, Replay, ShardSet, Shards,
+    SimDisk, SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
 };
 use values::{Key, Limits, Operation, Scope, Tag, View};
 
 use crate::ledger::{Ledger, tracer};
-use crate::{Random, SimOptions, network::Network, random::mix};
+use crate::trace::{Line, Trace};
+use crate::{Fault, Random, SimOptions, Strikes, network::Network, random::mix};
 
 /// The secret of every simulated cluster.
 const SECRET: &[u8] = b"simulated";
@@ -68,6 +70,11 @@ enum Happening {
         node: usize,
         peer: usize,
     },
+    /// A connection breaks that can be made again.
+    LinkBroken {
+        node: usize,
+        peer: usize,
+    },
     Called {
         node: usize,
         life: u64,
@@ -84,6 +91,7 @@ impl Happening {
             | Self::Checkpointed { node, .. }
             | Self::Restarted { node, .. }
             | Self::LinkNoticed { node, .. }
+            | Self::LinkBroken { node, .. }
             | Self::Called { node, .. } => *node,
         }
     }
@@ -107,12 +115,52 @@ struct Node {
     process: Option<Process>,
     /// Counts starts and crashes: what was sent in an earlier life does not arrive in this one.
     life: u64,
-    /// How far the wall clock is off.
+    /// How far the wall clock is off,
     skew_ms: i64,
+    /// and how much faster it runs, in millionths.
+    drift_ppm: i64,
     /// What waits for a paused node; `None` for one that is not.
     paused: Option<Vec<Happening>>,
+    /// How much longer messages to and from it may take.
+    slow_ms: u64,
+    ills: Ills,
     /// Whether it never starts again.
     is_gone: bool,
+}
+
+impl Node {
+    fn new(id: NodeId, options: &SimOptions, random: &mut Random) -> Self {
+        let either_way = |random: &mut Random, most: u64| {
+            if most == 0 { 0 } else { random.below(2 * most + 1) as i64 - most as i64 }
+        };
+        Self {
+            id,
+            disk: SimDisk::new(),
+            process: None,
+            life: 0,
+            skew_ms: either_way(random, options.skew_ms),
+            drift_ppm: either_way(random, options.drift_ppm),
+            paused: None,
+            slow_ms: 0,
+            ills: Ills::default(),
+            is_gone: false,
+        }
+    }
+}
+
+/// What is wrong with a node's disk.
+#[derive(Debug, Default)]
+struct Ills {
+    is_full: bool,
+    is_read_only: bool,
+    /// How much longer writes of the log may take.
+    slow_ms: u64,
+    /// Whether bytes of it changed by themselves.
+    is_rotten: bool,
+    /// What it held some time ago.
+    backup: Option<DiskSnapshot>,
+    /// What its copy holds.
+    twin: Option<DiskSnapshot>,
 }
 
 /// A simulated cluster.
@@ -132,6 +180,9 @@ pub struct Sim {
     ledger: Ledger,
     trace: u64,
     events: u64,
+    strikes: Strikes,
+    /// What happened, for people; `None` if nobody is to read it.
+    lines: Option<Trace>,
 }
 
 impl Sim {
@@ -147,17 +198,7 @@ impl Sim {
         let ring = Ring::place(&members, count, usize::from(options.policy.n), None)
             .expect("at least one node")
             .ring;
-        let skews = options.skew_ms;
-        let nodes = ids.iter().map(|&id| Node {
-            id,
-            disk: SimDisk::new(),
-            process: None,
-            life: 0,
-            skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
-            paused: None,
-            is_gone: false,
-        });
-        let nodes = nodes.collect();
+        let nodes = ids.iter().map(|&id| Node::new(id, &options, &mut random)).collect();
         let network = Network::new(options.network, random.split());
         let mut sim = Self {
             options,
@@ -173,6 +214,8 @@ impl Sim {
             ledger: Ledger::default(),
             trace: seed,
             events: 0,
+            strikes: Strikes::default(),
+            lines: None,
         };
         for node in 0..sim.nodes.len() {
             sim.start(node);
@@ -194,6 +237,10 @@ impl Sim {
         match &mut self.nodes[node].process {
             Some(process) => {
                 process.calls.push(id);
+                if let Some(lines) = &mut self.lines {
+                    let call = format!("{call:?}");
+                    lines.push(self.now_ms, Line::Called { node, call_id: id, call });
+                }
                 let event = Box::new(Event::Call { id, call });
                 self.happen(Happening::Called { node, life, event });
             }
@@ -358,9 +405,46 @@ impl Sim {
         self.options.anti_entropy.interval_ms.is_some()
     }
 
+    /// Begins to write down what happens, for people.
+    pub fn begin_trace(&mut self) {
+        self.lines.get_or_insert_default();
+    }
+
+    /// What happened since [`Sim::begin_trace`].
+    pub fn take_trace(&mut self) -> Trace {
+        self.lines.take().unwrap_or_default()
+    }
+
+    /// Writes down what happened, if anybody is to read it.
+    fn note(&mut self, line: impl FnOnce() -> Line) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(self.now_ms, line());
+        }
+    }
+
+    /// A fault comes.
+    pub(crate) fn strike(&mut self, fault: Fault, nodes: &[usize]) {
+        self.strikes.count(fault);
+        self.note(|| Line::Fault { fault, nodes: nodes.to_vec() });
+    }
+
+    /// How often each fault came so far.
+    pub fn strikes(&self) -> Strikes {
+        let mut strikes = self.strikes.clone();
+        strikes.add(&self.network.strikes);
+        let drifting = self.nodes.iter().filter(|node| node.drift_ppm != 0);
+        drifting.for_each(|_| strikes.count(Fault::ClockDrift));
+        strikes
+    }
+
     /// Virtual milliseconds since the start.
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Calls made since the start.
+    pub const fn calls(&self) -> u64 {
+        self.next_call
     }
 
     /// Events processed since the start.
@@ -376,6 +460,11 @@ impl Sim {
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// [`SimOptions::requests_max`].
+    pub(crate) const fn requests_max(&self) -> usize {
+        self.options.requests_max
     }
 
     /// The bucket policy.
@@ -479,7 +568,7 @@ impl Sim {
         let visit = &mut |position, record: &[u8]| replay.replay(position, record);
         let (log, found) =
             Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
-        assert_eq!(found.damage, [], "a crash is no damage");
+        assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);

@@ -59,7 +59,7 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
 
 /// What an acknowledged delta took away is not there in the end.
 pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
-    for (removal, _) in run.done() {
+    for (removal, _) in run.lasting() {
         let Some(view) = run.finals.get(&removal.key) else { continue };
         for (tag, dot) in run.certainly_removed(removal) {
             let Some(write) = run.ledger.write(&removal.key, (tag, dot)) else { continue };

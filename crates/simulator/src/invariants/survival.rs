@@ -15,7 +15,7 @@ pub fn invariant_no_acknowledged_write_is_lost(run: Run<'_>) -> Result<(), Strin
     for (key, view) in run.finals {
         let removed: BTreeSet<Place> =
             run.ledger.of(key).flat_map(|entry| entry.removed.iter().copied()).collect();
-        for (record, _) in run.done().filter(|(record, _)| record.key == *key) {
+        for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let is_kept = |&(tag, dot): &Place| {
                 let write = run.ledger.write(key, (tag, dot));
                 removed.contains(&(tag, dot))
@@ -71,7 +71,7 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
             Some(State::Register(register)) => register.base.as_ref(),
             _ => None,
         };
-        for (record, _) in run.done().filter(|(record, _)| record.key == *key) {
+        for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
             if earliest.flatten() > shown {
                 return Err(format!("{key:?} shows {shown:?} after {record:?}"));
