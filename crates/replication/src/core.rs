@@ -311,7 +311,9 @@ impl Core {
             let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
             let waited_ms = present_ms.saturating_sub(*deadline_ms);
             let in_reach = owners.iter().filter(|&&owner| self.shared.is_in_reach(owner)).count();
-            if waited_ms < place * SWEEP_TURN_MS || in_reach < usize::from(policy.r) {
+            // Of fewer members than r asks for, all are enough, as for any request.
+            let needed = usize::from(policy.r).min(owners.len());
+            if waited_ms < place * SWEEP_TURN_MS || in_reach < needed {
                 continue;
             }
             let sweep = Request::update(key.clone(), Operation::Expiry(ExpiryOp::Sweep));

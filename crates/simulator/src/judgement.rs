@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
-use crate::invariants::{Run, expiry, minting, reads, removals, replicas, sums, survival, trees};
+use crate::invariants::{
+    Finals, Run, expiry, minting, reads, removals, replicas, sums, survival, trees,
+};
 use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim};
 
@@ -33,7 +35,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         for node in 0..sim.nodes() {
             sim.jump_clock(node, i64::try_from(by_ms).unwrap_or(i64::MAX));
         }
-        sim.expire_all();
+        sim.expire_all().map_err(|wrong| format!("all_due_is_removed: {wrong}"))?;
         if are_equal {
             equal(sim, true, "after all deadlines")?;
         }
@@ -44,11 +46,21 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     equal(sim, false, "after reading")?;
     minting::invariant_dots_issued_once(sim)
         .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
-    let run = Run { history, ledger: sim.ledger(), finals: &finals };
+    let (history, finals) = judged(sim, history, finals);
+    let run = Run { history: &history, ledger: sim.ledger(), finals: &finals };
     for (name, outcome) in outcomes(run, sim.policy().r + sim.policy().w > sim.policy().n) {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }
     delete_all(sim, &keys)
+}
+
+/// What is judged by dots: keys of which the ledger knows all that was made.
+fn judged(sim: &Sim, history: &History, mut finals: Finals) -> (History, Finals) {
+    let is_judged = |key: &Key| sim.ledger().is_judged(key);
+    let mut history = history.clone();
+    history.records.retain(|record| is_judged(&record.key));
+    finals.retain(|key, _| is_judged(key));
+    (history, finals)
 }
 
 /// What each claim says of a run.

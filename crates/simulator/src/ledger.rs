@@ -88,9 +88,22 @@ pub struct Ledger {
     by_call: BTreeMap<CallId, Vec<usize>>,
     by_key: BTreeMap<Key, Vec<usize>>,
     writes: BTreeMap<Key, BTreeMap<Place, Write>>,
+    /// Keys of which a delta was made that the ledger could not judge.
+    unjudged: BTreeSet<Key>,
 }
 
 impl Ledger {
+    /// Takes note that a delta was made of a key whose record was damaged: what its maker held nobody
+    /// knows, and what it made cannot be judged, nor what is made later.
+    pub(crate) fn prepared_over_damage(&mut self, key: &Key) {
+        self.unjudged.insert(key.clone());
+    }
+
+    /// Whether all that was made of a key is known.
+    pub fn is_judged(&self, key: &Key) -> bool {
+        !self.unjudged.contains(key)
+    }
+
     /// Takes note of the delta that `node` made.
     pub(crate) fn prepared(
         &mut self,

@@ -30,7 +30,7 @@ pub use ledger::{Entry, Ledger, Place};
 pub use network::NetworkFaults;
 pub use options::{DiskFaults, SimOptions};
 pub use random::Random;
-pub use scenario::{Family, RunOutcome, Reduction, Scenario, Steps};
+pub use scenario::{Family, Reduction, RunOutcome, Scenario, Steps};
 pub use shrinking::{Shrunk, shrink};
 pub use sight::Write;
 pub use sim::{Outcome, Sim};

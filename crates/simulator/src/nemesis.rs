@@ -137,7 +137,11 @@ impl Nemesis {
 
     fn stop(&mut self, sim: &mut Sim, fault: Fault, node: usize, ends_ms: u64) {
         sim.strike(fault, &[node]);
-        if fault == Fault::ProcessCrash { sim.kill(node) } else { sim.stop_machine(node) }
+        if fault == Fault::ProcessCrash {
+            sim.kill(node)
+        } else {
+            sim.stop_machine(node)
+        }
         self.ends(ends_ms, End::Down(node));
     }
 
@@ -290,5 +294,6 @@ pub(crate) fn mend(sim: &mut Sim) {
         sim.restart(node);
     }
     remove_the_gone(sim);
+    sim.scrub();
     sim.run_until_quiet();
 }

@@ -87,7 +87,8 @@ impl Network {
     }
 
     fn arrival(&mut self, now_ms: u64, way: (usize, usize), slow_ms: u64) -> u64 {
-        let mut at = now_ms + self.random.between(self.faults.delay_min_ms, self.faults.delay_max_ms);
+        let mut at =
+            now_ms + self.random.between(self.faults.delay_min_ms, self.faults.delay_max_ms);
         if self.strikes_with(Fault::Delay, self.faults.straggling) {
             at += self.random.below(self.faults.straggle_ms);
         }

@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "sabotage")]
+mod breaks;
 mod replay;
 mod run;
 mod shrink;
@@ -60,6 +62,19 @@ enum Command {
         #[arg(long, default_value_t = 2_000)]
         runs: u64,
     },
+    /// Puts bugs back, one at a time, and says which claim finds each after how many seeds.
+    #[cfg(feature = "sabotage")]
+    Breaks {
+        /// This one only.
+        #[arg(long)]
+        bug: Option<sabotage::Bug>,
+        /// Seeds for each, at most.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// Write the table here.
+        #[arg(long)]
+        page: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -93,5 +108,7 @@ pub(crate) fn main() -> ExitCode {
             replay::replay(&scenario.scenario(), &filter, svg.as_deref())
         }
         Command::Shrink { scenario, runs } => shrink::shrink(&scenario.scenario(), runs),
+        #[cfg(feature = "sabotage")]
+        Command::Breaks { bug, seeds, page } => breaks::breaks(bug, seeds, page.as_deref()),
     }
 }

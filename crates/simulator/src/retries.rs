@@ -107,11 +107,7 @@ fn send(sim: &mut Sim, increment: &mut Increment, node: usize) {
 }
 
 /// Takes note of what was answered.
-fn collect(
-    sim: &mut Sim,
-    sent: &mut [Increment],
-    nemesis: &mut Nemesis,
-) -> Result<(), String> {
+fn collect(sim: &mut Sim, sent: &mut [Increment], nemesis: &mut Nemesis) -> Result<(), String> {
     for increment in sent {
         let Some((id, node)) = increment.under_way else { continue };
         let Some(outcome) = sim.take_outcome(id) else { continue };

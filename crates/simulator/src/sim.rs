@@ -155,8 +155,10 @@ struct Ills {
     is_read_only: bool,
     /// How much longer writes of the log may take.
     slow_ms: u64,
-    /// Whether bytes of it changed by themselves.
+    /// Whether bytes of the log changed by themselves,
     is_rotten: bool,
+    /// or rows of the index.
+    has_rotten_rows: bool,
     /// What it held some time ago.
     backup: Option<DiskSnapshot>,
     /// What its copy holds.
@@ -370,13 +372,22 @@ impl Sim {
         }
     }
 
-    /// Has the nodes that run remove all that is due by their clocks.
-    ///
-    /// # Panics
-    /// If something is due that they do not remove.
-    pub fn expire_all(&mut self) {
+    /// Has the nodes that run look at all their rows, as they do now and then: what was damaged on a
+    /// disk is found.
+    pub fn scrub(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(process) = &mut self.nodes[node].process else { continue };
+            while process.engine.recount_trees(usize::MAX) {}
+            self.start_commit(node);
+        }
+    }
+
+    /// Has the nodes that run remove all that is due by their clocks. Returns what they do not
+    /// remove.
+    pub fn expire_all(&mut self) -> Result<(), String> {
+        let mut left = Vec::new();
         for _ in 0..SWEEPS {
-            let mut is_done = true;
+            left.clear();
             for node in 0..self.nodes.len() {
                 let wall_ms = self.wall_ms(node);
                 let Some(process) = &mut self.nodes[node].process else { continue };
@@ -388,16 +399,16 @@ impl Sim {
                 // What a fallback holds is for the owners to remove.
                 keys.retain(|(key, _)| self.owners(key).contains(&node));
                 if !keys.is_empty() {
-                    is_done = false;
+                    left.push((node, keys.clone()));
                     self.step(node, Event::Due { keys });
                 }
             }
-            if is_done {
-                return;
+            if left.is_empty() {
+                return Ok(());
             }
             self.run_until_quiet();
         }
-        panic!("something is due and is not removed");
+        Err(format!("due and not removed, by node: {left:?}"))
     }
 
     /// Whether replicas are compared in the background.

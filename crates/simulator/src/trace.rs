@@ -8,7 +8,7 @@ use replication::{CallId, Message, RequestId};
 use crate::Fault;
 
 /// Longest text of a call, reply or message in a line, in characters.
-const TEXT_MAX: usize = 160;
+const TEXT_MAX: usize = 300;
 
 /// One thing that happened. Nodes are numbered from 0.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use values::{Key, Operation, RegisterOp, State, Tag};
 
 use super::Run;
-use super::expiry::may_be_gone;
+use super::expiry::{may_be_gone, schedules_that_cover};
 use crate::ledger::Place;
 use crate::sight::{Sight, Write, held, sight};
 
@@ -30,7 +30,8 @@ pub fn invariant_no_acknowledged_write_is_lost(run: Run<'_>) -> Result<(), Strin
             let made = run.minted_alternatives(record);
             if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_kept)) {
                 let lost = made.concat().into_iter().find(|place| !is_kept(place));
-                return Err(format!("{key:?} lost {lost:?} of {record:?}"));
+                let schedules = lost.map(|place| schedules_that_cover(run, key, place));
+                return Err(format!("{key:?} lost {lost:?} of {record:?}; {schedules:?}"));
             }
         }
     }

@@ -330,7 +330,8 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         ],
     );
     // What takes something from a disk, and what moves it elsewhere: one or the other, most often.
-    let (loses, changes) = *random.pick(&[(false, false), (true, false), (false, true), (true, true)]);
+    let (loses, changes) =
+        *random.pick(&[(false, false), (true, false), (false, true), (true, true)]);
     if loses {
         let faults = [
             (Fault::MisdirectedWrite, 10),
@@ -347,10 +348,8 @@ fn all(seed: u64) -> (SimOptions, Workload) {
             [(Fault::Join, 10), (Fault::Leave, 10), (Fault::Weight, 10), (Fault::Removal, 5)];
         some(&mut rates, &mut random, &faults);
     }
-    let network = NetworkFaults {
-        garbling: *random.pick(&[0, 2, 10]),
-        ..network(&mut random, true)
-    };
+    let network =
+        NetworkFaults { garbling: *random.pick(&[0, 2, 10]), ..network(&mut random, true) };
     let options = SimOptions {
         nodes: 5,
         partitions: *random.pick(&[8, 16]),

@@ -55,7 +55,8 @@ impl Reduction {
             }
         }
         let steps = [&self.requests, &self.faults];
-        let last = steps.map(|steps| steps.as_ref().map(|steps| steps.0.last().map_or(0, |s| s + 1)));
+        let last =
+            steps.map(|steps| steps.as_ref().map(|steps| steps.0.last().map_or(0, |s| s + 1)));
         if let [Some(requests), Some(faults)] = last {
             workload.requests = requests.max(faults);
         }
@@ -121,7 +122,8 @@ impl FromStr for Reduction {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut reduction = Self::default();
         for part in text.split(';').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} lacks a ="))?;
+            let (name, value) =
+                part.split_once('=').ok_or_else(|| format!("{part:?} lacks a ="))?;
             let number = || match value.parse::<usize>() {
                 Ok(number @ 1..=1_000) => Ok(Some(number)),
                 _ => Err(format!("{name} is a number from 1 to 1000, not {value:?}")),
@@ -166,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_is_no_reduction_is_refused() {
-        for text in ["nodes", "nodes=0", "off=thunder", "requests=x", "faults=1-99999999999", "a=1"] {
+        for text in ["nodes", "nodes=0", "off=thunder", "requests=x", "faults=1-99999999999", "a=1"]
+        {
             assert!(text.parse::<Reduction>().is_err(), "{text}");
         }
     }

@@ -96,7 +96,14 @@ impl Sim {
         let table = *self.random.pick(&DATA);
         let Some(row) = self.some_row(node, table) else { return false };
         let offset = self.random.below(16) as usize;
-        self.nodes[node].disk.index.corrupt(table, &row, offset)
+        let is_done = self.nodes[node].disk.index.corrupt(table, &row, offset);
+        self.nodes[node].ills.has_rotten_rows |= is_done;
+        is_done
+    }
+
+    /// Whether rows of a node's index were damaged.
+    pub(crate) fn has_rotten_rows(&self, node: usize) -> bool {
+        self.nodes[node].ills.has_rotten_rows
     }
 
     /// Writes some row of a node's index over with another's bytes.
@@ -106,7 +113,9 @@ impl Sim {
         else {
             return false;
         };
-        from != to && self.nodes[node].disk.index.misdirect(table, &from, &to)
+        let is_done = from != to && self.nodes[node].disk.index.misdirect(table, &from, &to);
+        self.nodes[node].ills.has_rotten_rows |= is_done;
+        is_done
     }
 
     fn some_row(&mut self, node: usize, table: Table) -> Option<Vec<u8>> {

@@ -116,7 +116,9 @@ impl Sim {
         let result = process.log.commit(&mut batch.records, batch.sync);
         process.committing = false;
         match result {
-            Err(SeamError::Full) if self.nodes[node].ills.is_full => self.met(Fault::FullDisk, node),
+            Err(SeamError::Full) if self.nodes[node].ills.is_full => {
+                self.met(Fault::FullDisk, node)
+            }
             Err(SeamError::ReadOnly(_)) => self.met(Fault::ReadOnlyDisk, node),
             _ => {}
         }
@@ -272,8 +274,15 @@ impl Sim {
             }
             _ => None,
         };
+        let over_damage = match &command {
+            Command::Update { key, .. } if asked.is_none() => Some(key.clone()),
+            _ => None,
+        };
         let mut answers = Vec::new();
         process.engine.execute(ticket, command, &mut answers);
+        if let Some(key) = over_damage.filter(|_| prepared(&answers, ticket).is_some()) {
+            self.ledger.prepared_over_damage(&key);
+        }
         if let Some(asked) = asked
             && let Some((delta, repeated)) = prepared(&answers, ticket)
         {
