@@ -99,6 +99,11 @@ impl Ledger {
         self.unjudged.insert(key.clone());
     }
 
+    /// Every delta made, in order, of keys of which all that was made is known.
+    pub fn judged(&self) -> impl Iterator<Item = &Entry> + Clone {
+        self.entries.iter().filter(|entry| self.is_judged(&entry.key))
+    }
+
     /// Whether all that was made of a key is known.
     pub fn is_judged(&self, key: &Key) -> bool {
         !self.unjudged.contains(key)

@@ -50,6 +50,9 @@ enum Command {
         /// Of calls and messages, show those about this key only.
         #[arg(long)]
         key: Option<String>,
+        /// Show long lines whole.
+        #[arg(long)]
+        whole: bool,
         /// Also draw it, as a space-time diagram: a lane for each node, messages as arrows.
         #[arg(long)]
         svg: Option<PathBuf>,
@@ -103,8 +106,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { seeds, from, family, keep_going } => {
             run::run(family, from..from.saturating_add(seeds), keep_going)
         }
-        Command::Replay { scenario, from, until, key, svg } => {
-            let filter = simulator::TraceFilter { from_ms: from, until_ms: until, key };
+        Command::Replay { scenario, from, until, key, whole, svg } => {
+            let filter = simulator::TraceFilter { from_ms: from, until_ms: until, key, whole };
             replay::replay(&scenario.scenario(), &filter, svg.as_deref())
         }
         Command::Shrink { scenario, runs } => shrink::shrink(&scenario.scenario(), runs),

@@ -64,7 +64,7 @@ fn run(sim: &mut Sim, scenario: &Scenario) -> Result<(), String> {
     sim.run_until_quiet();
     collect(sim, &mut sent, &mut nemesis)?;
     if let Some(increment) = sent.iter().find(|increment| !increment.is_done) {
-        return Err(format!("{:?} is not done with all faults over", increment.request));
+        return Err(format!("retries_are_done: not with all faults over: {:?}", increment.request));
     }
     let keys: BTreeSet<Key> = sent.iter().map(|sent| sent.request.key.clone()).collect();
     let finals = read_all(sim, &keys)?;
@@ -75,10 +75,13 @@ fn run(sim: &mut Sim, scenario: &Scenario) -> Result<(), String> {
     for (key, view) in &finals {
         let shown = sum(view);
         if shown != wanted[key] {
-            return Err(format!("{key:?} shows {shown}, and {} was counted", wanted[key]));
+            return Err(format!(
+                "named_increments_count_once: {key:?} shows {shown}, and {} was counted",
+                wanted[key]
+            ));
         }
     }
-    invariant_dots_issued_once(sim)
+    invariant_dots_issued_once(sim).map_err(|wrong| format!("dots_issued_once: {wrong}"))
 }
 
 fn increment(random: &mut Random, number: usize) -> Increment {
@@ -122,7 +125,7 @@ fn collect(sim: &mut Sim, sent: &mut [Increment], nemesis: &mut Nemesis) -> Resu
                 nemesis.last_done = Some(node);
             }
             Told::Refused(replication::RequestError::Update(error)) => {
-                return Err(format!("{:?} was refused: {error}", increment.request));
+                return Err(format!("retries_are_done: refused: {error}: {:?}", increment.request));
             }
             Told::Refused(_) | Told::Unknown(_) => {}
         }

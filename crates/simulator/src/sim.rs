@@ -14,7 +14,7 @@ use replication::{
     Action, Answer, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
     Event, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
 };
-use ring::{Member, Ownership, PartitionCount, Ring};
+use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, Command, DiskSnapshot, Engine, EngineConfig, Log, Replay, ShardSet, Shards,
     SimDisk, SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
@@ -37,6 +37,10 @@ const SHARDS: u16 = 4;
 /// Replicas that are compared in the background are equal after so long without faults, in
 /// milliseconds: two of the longest pauses of what delivers and compares.
 const EQUAL_WITHIN_MS: u64 = 120_000;
+
+/// So often it is looked whether they are, in milliseconds: later than the last message of before
+/// comes.
+const LOOK_MS: u64 = 10_000;
 
 /// What a client was told.
 pub type Outcome = Result<Reply, RequestError>;
@@ -358,18 +362,43 @@ impl Sim {
     }
 
     /// Lets time pass until nothing is left to happen; where replicas are compared for ever, until
-    /// they should long be equal.
+    /// they are equal, or should long be.
     ///
     /// # Panics
     /// If that does not come within an hour: something goes round in circles.
     pub fn run_until_quiet(&mut self) {
         if self.compares() {
-            return self.advance(EQUAL_WITHIN_MS);
+            let latest = self.now_ms + EQUAL_WITHIN_MS;
+            while self.now_ms < latest {
+                self.advance(LOOK_MS);
+                if self.is_equal() {
+                    return;
+                }
+            }
+            return;
         }
         let latest = self.now_ms + 3_600_000;
         while self.happen_next(u64::MAX) {
             assert!(self.now_ms < latest, "the cluster does not come to rest: {:?}", self.unrest());
         }
+    }
+
+    /// Whether nothing is pending or handed over, and the hash trees of the owners of every partition are
+    /// equal.
+    fn is_equal(&mut self) -> bool {
+        if self.pending() > 0 || self.unrest().is_err() {
+            return false;
+        }
+        let Some(ownership) = self.any_ownership().cloned() else { return false };
+        let n = self.options.policy.n;
+        ownership.partition_count().iter().all(|partition| {
+            let owners = ownership.present(partition).owners(partition, n.into());
+            let owners: Vec<usize> = owners.map(|owner| self.number_of(owner)).collect();
+            let roots = owners.into_iter().filter_map(|owner| self.root(owner, partition));
+            let roots: Vec<TreeNode> = roots.collect();
+            roots.windows(2).all(|pair| pair[0] == pair[1])
+                && roots.iter().all(|root| root.is_settled)
+        })
     }
 
     /// Has the nodes that run look at all their rows, as they do now and then: what was damaged on a
@@ -527,10 +556,13 @@ impl Sim {
     /// # Panics
     /// If the replica cannot be read.
     pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
-        let partitions = vec![self.ring.partition(ring::Token::of(key.bucket(), key.key()))];
+        self.root(node, self.ring.partition(ring::Token::of(key.bucket(), key.key())))
+    }
+
+    fn root(&mut self, node: usize, partition: Partition) -> Option<TreeNode> {
         let process = self.nodes[node].process.as_mut()?;
         let mut answers = Vec::new();
-        let command = Command::TreeRoots { n: self.options.policy.n, partitions };
+        let command = Command::TreeRoots { n: self.options.policy.n, partitions: vec![partition] };
         process.engine.execute(Ticket(u64::MAX), command, &mut answers);
         match answers.pop() {
             Some((_, storage::Answer::TreeNodes(nodes))) => nodes.first().copied(),

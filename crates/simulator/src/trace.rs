@@ -7,8 +7,8 @@ use replication::{CallId, Message, RequestId};
 
 use crate::Fault;
 
-/// Longest text of a call, reply or message in a line, in characters.
-const TEXT_MAX: usize = 300;
+/// Longest line, in characters, unless all is to be shown.
+const LINE_MAX: usize = 240;
 
 /// One thing that happened. Nodes are numbered from 0.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct TraceFilter {
     pub until_ms: Option<u64>,
     /// Of calls and messages, those about the key with this name only.
     pub key: Option<String>,
+    /// Whether long lines are shown whole.
+    pub whole: bool,
 }
 
 impl Trace {
@@ -66,7 +68,10 @@ impl Trace {
 
     /// The lines that a filter lets through, as text.
     pub fn text(&self, filter: &TraceFilter) -> String {
-        let line = |(at_ms, line): &&(u64, Line)| format!("{at_ms:>8} ms  {line}\n");
+        let line = |(at_ms, line): &&(u64, Line)| {
+            let text = format!("{at_ms:>8} ms  {line}");
+            if filter.whole { format!("{text}\n") } else { format!("{}\n", short(&text)) }
+        };
         self.shown(filter).iter().map(line).collect()
     }
 }
@@ -117,10 +122,10 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Called { node, call_id, call } => {
-                write!(f, "n{node} is called, {}: {}", call_id.0, short(call))
+                write!(f, "n{node} is called, {}: {}", call_id.0, call)
             }
             Self::Replied { node, call, reply } => {
-                write!(f, "n{node} answers call {}: {}", call.0, short(reply))
+                write!(f, "n{node} answers call {}: {}", call.0, reply)
             }
             Self::Sent { from, to, message } => {
                 write!(f, "n{from} → n{to}  sends {}", said(message))
@@ -161,13 +166,12 @@ impl fmt::Display for Names<'_> {
 
 fn said(message: &Message) -> String {
     let (id, body) = (message.id.number, format!("{:?}", message.body));
-    format!("{} #{id}: {}", message.body.name(), short(&body))
+    format!("{} #{id}: {body}", message.body.name())
 }
 
 fn short(text: &str) -> String {
-    if text.chars().count() <= TEXT_MAX {
-        return text.to_owned();
+    match text.char_indices().nth(LINE_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
-    let kept: String = text.chars().take(TEXT_MAX).collect();
-    format!("{kept}…")
 }

@@ -266,17 +266,17 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::ElementNodes { key, tag, ranges } => {
                 self.element_nodes(&key, tag, &ranges).map(|nodes| {
-                    answers.push((ticket, Answer::TreeNodes(nodes)));
+                    self.show_elements(ticket, Answer::TreeNodes(nodes), answers);
                 })
             }
             Command::ElementChildren { key, tag, range } => {
                 self.element_children(&key, tag, &range).map(|children| {
-                    answers.push((ticket, Answer::ElementChildren(children)));
+                    self.show_elements(ticket, Answer::ElementChildren(children), answers);
                 })
             }
             Command::ElementKeys { key, tag, range, limit } => {
                 self.element_keys(&key, tag, &range, limit).map(|keys| {
-                    answers.push((ticket, Answer::ElementKeys(keys)));
+                    self.show_elements(ticket, Answer::ElementKeys(keys), answers);
                 })
             }
             Command::TreeKeys { n, partition, path, after, limit } => {
@@ -488,6 +488,18 @@ impl<R: IndexRead> Engine<R> {
         actor.ok_or_else(|| {
             StorageError::Io("this process has drawn every epoch: restart the node".into())
         })
+    }
+
+    /// Tells of elements once they are durable: another replica that finds them equal to its own sends
+    /// none, and then says that all it had seen is seen here. Lost after that, they would count as
+    /// removed.
+    fn show_elements(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        self.settle(ticket, answer, Durability::Sync, answers);
     }
 
     /// Gives `answer` once everything that is visible now is as durable as asked: also what changed

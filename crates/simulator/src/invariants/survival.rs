@@ -87,7 +87,7 @@ pub fn invariant_later_sets_are_later(run: Run<'_>) -> Result<(), String> {
     let chooses_its_time = |operation: &Operation| {
         matches!(operation, Operation::Register(RegisterOp::Set { at: Some(_), .. }))
     };
-    for entry in run.ledger.entries() {
+    for entry in run.ledger.judged() {
         let (before, made) = &entry.bases;
         if made.is_some()
             && before >= made
