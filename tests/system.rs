@@ -17,6 +17,8 @@ mod disk;
 mod faces;
 #[path = "system/membership.rs"]
 mod membership;
+#[path = "system/ports.rs"]
+mod ports;
 #[path = "system/process.rs"]
 mod process;
 #[path = "system/wipe.rs"]

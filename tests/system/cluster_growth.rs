@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Connection;
 use serde_json::Value;
 
-use super::process::{Process, Spec, run, within};
+use super::process::{Process, Spec, run, settled, within};
 
 /// Longest wait for a handover of all partitions.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -92,22 +92,11 @@ fn assert_all_there(specs: &[Spec], acknowledged: &[u32]) {
     }
 }
 
-fn start(specs: &[Spec], config: &str) -> Vec<Process> {
-    let start = |spec: &Spec| {
-        let mut command = spec.command();
-        command.args(["--config", config]);
-        spec.start_as(command)
-    };
-    specs.iter().map(start).collect()
-}
-
 #[test]
 fn a_joined_member_gets_its_share_and_gives_it_up_again_under_load() {
     let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("config.toml");
-    std::fs::write(&config, format!("partitions = {PARTITIONS}\n")).unwrap();
-    let config = config.to_str().unwrap();
     let mut specs = Spec::cluster(directory.path(), 4);
+    specs.iter_mut().for_each(|spec| spec.settings = format!("partitions = {PARTITIONS}\n"));
     let mut fourth = specs.pop().unwrap();
     for spec in &mut specs {
         spec.members.pop();
@@ -115,9 +104,9 @@ fn a_joined_member_gets_its_share_and_gives_it_up_again_under_load() {
     (fourth.members, fourth.seeds) = (Vec::new(), vec![specs[0].peer]);
     let all: Vec<Spec> = specs.iter().chain([&fourth]).cloned().collect();
 
-    let _founders = start(&specs, config);
+    let _founders: Vec<Process> = specs.iter().map(Spec::start).collect();
     let mut acknowledged = write(&specs, 0, &AtomicBool::new(false)).0;
-    let mut joined = start(std::slice::from_ref(&fourth), config);
+    let joined = fourth.start();
     for spec in &specs {
         within(PATIENCE, "the fourth is connected", || {
             (member(spec, "n4")?["connected"] == true).then_some(())
@@ -138,6 +127,8 @@ fn a_joined_member_gets_its_share_and_gives_it_up_again_under_load() {
     );
     // The new one's share, and nothing else.
     assert_eq!(to_four, PARTITIONS * 3 / 4);
+    assert!(!more.is_empty());
+    assert_eq!(failed, 0);
     acknowledged.extend(more);
     let is_owner = |spec: &Spec| {
         let found = member(spec, "n4")?;
@@ -146,6 +137,7 @@ fn a_joined_member_gets_its_share_and_gives_it_up_again_under_load() {
     all.iter().for_each(|spec| within(PATIENCE, "n4 is up", || is_owner(spec)));
     let again = json(&specs[0], &["cluster", "commit"]).unwrap();
     assert_eq!((&again["version"], &again["changed"]), (&2.into(), &false.into()));
+    settled(&all);
     assert_all_there(&all, &acknowledged);
 
     json(&specs[0], &["cluster", "leave", "n4"]).expect("it leaves");
@@ -169,7 +161,9 @@ fn a_joined_member_gets_its_share_and_gives_it_up_again_under_load() {
         more.len()
     );
     assert_eq!(to_three, PARTITIONS * 3 / 4);
+    assert!(!more.is_empty());
+    assert_eq!(failed, 0);
     acknowledged.extend(more);
-    assert_eq!(joined.pop().unwrap().terminate("-TERM"), Some(0));
+    assert_eq!(joined.terminate("-TERM"), Some(0));
     assert_all_there(&specs, &acknowledged);
 }

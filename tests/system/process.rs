@@ -1,13 +1,17 @@
 //! Nodes as processes: started, awaited, signalled, and ended with the test.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::ports::free_port;
+
 /// Longest wait for anything that must come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How nodes are set: no replica is given up only because the machine is busy.
+const PATIENT: &str = "timeout_ms = 30000\ncover_ms = 20000\n";
 
 /// The binary under test.
 pub(crate) fn merganser() -> Command {
@@ -21,12 +25,9 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     merganser().args(arguments).output().expect("the binary starts")
 }
 
-/// Ports that were free a moment ago, all different.
+/// Free ports, all different.
 pub(crate) fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"))
-        .collect();
-    listeners.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
+    (0..count).map(|_| free_port()).collect()
 }
 
 /// Waits until `condition` gives something.
@@ -46,8 +47,15 @@ pub(crate) fn within<T>(
             return value;
         }
         assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
-        std::thread::yield_now();
+        // Many conditions ask a node by a process of their own: without a pause that alone would keep
+        // the machine from what is waited for.
+        pause();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a condition is waited for: between two looks at it")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 /// Waits until every node is connected to every other, and nothing waits to be delivered.
@@ -79,6 +87,8 @@ pub(crate) struct Spec {
     pub(crate) seeds: Vec<u16>,
     pub(crate) bootstrap: bool,
     pub(crate) secret: Option<PathBuf>,
+    /// Further lines of its configuration.
+    pub(crate) settings: String,
 }
 
 impl Spec {
@@ -95,6 +105,7 @@ impl Spec {
             seeds: Vec::new(),
             bootstrap: true,
             secret: None,
+            settings: String::new(),
         }
     }
 
@@ -130,6 +141,7 @@ impl Spec {
                 seeds: Vec::new(),
                 bootstrap: false,
                 secret: Some(secret.clone()),
+                settings: String::new(),
             })
             .collect()
     }
@@ -137,6 +149,10 @@ impl Spec {
     pub(crate) fn command(&self) -> Command {
         let mut command = merganser();
         command.args(["start", "--name", &self.name]);
+        let config = self.data.with_extension("toml");
+        std::fs::write(&config, format!("{PATIENT}{}", self.settings))
+            .expect("the directory can be written");
+        command.arg("--config").arg(config);
         command.arg("--data").arg(&self.data);
         for (flag, port) in [("--resp", self.resp), ("--http", self.http), ("--peer", self.peer)] {
             command.args([flag, &format!("127.0.0.1:{port}")]);

@@ -136,7 +136,7 @@ async fn a_node_that_falls_silent_is_left_for_another_one() {
     let silent = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
     let other = node(&datastore, &[], &seen).await;
     let client = Client::connect_to_any(&[&silent, &other]).await.unwrap();
-    let request = Request { timeout_ms: Some(2_000), ..adding(5) };
+    let request = Request { timeout_ms: Some(8_000), ..adding(5) };
     assert!(client.request(request).await.unwrap().repeated);
     assert!(!client.request(adding(2)).await.unwrap().repeated);
     assert_eq!(total(&datastore).await, 7);

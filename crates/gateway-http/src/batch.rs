@@ -188,7 +188,7 @@ fn read(item: Item<'_>, asked: Asked) -> Result<(Request, Shape), Problem> {
     };
     let lifetime = match item.ttl {
         None => Lifetime::Usual,
-        Some(_) if matches!(shape, Shape::RawGet | Shape::Get(_) | Shape::Delete(_)) => {
+        Some(_) if item.delete || matches!(shape, Shape::RawGet | Shape::Get(_)) => {
             return Err(refused("a ttl is for what adds"));
         }
         Some(Ttl::Word(word)) => lifetime(&word).map_err(|why| refused(&why))?,

@@ -455,7 +455,7 @@ mod tests {
             state.context.insert(dot);
             state.store.0.insert(dot, Sibling { value: long.clone(), stamp: Stamp(1) });
         }
-        Value(BTreeMap::from([(Tag::BYTES, State::Bytes(state))]))
+        Value::from([(Tag::BYTES, State::Bytes(state))])
     }
 
     fn sent(queue: &mut LinkQueue) -> Option<Message> {

@@ -12,6 +12,8 @@ mod cluster;
 mod connections;
 #[path = "nodes/joining.rs"]
 mod joining;
+#[path = "../../../tests/system/ports.rs"]
+mod ports;
 #[path = "nodes/slow_links.rs"]
 mod slow_links;
 #[path = "nodes/starting.rs"]

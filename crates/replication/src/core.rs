@@ -305,18 +305,19 @@ impl Core {
             if self.shared.buckets.is_gone(key) || self.is_full(true) {
                 continue;
             }
-            let policy = self.shared.buckets.of_key(key).policy;
-            let owners = self.shared.owners(self.shared.partition(key), policy.n);
+            let sweep = Request::update(key.clone(), Operation::Expiry(ExpiryOp::Sweep));
+            let partition = self.shared.partition(key);
+            let Ok(quorum) = coordinator::quorum(&sweep, partition, &self.shared) else { continue };
+            let owners = self.shared.owners(partition, quorum.n);
             let place = owners.iter().position(|owner| *owner == self.shared.config.node);
             let Some(place) = place.and_then(|place| u64::try_from(place).ok()) else { continue };
             let waited_ms = present_ms.saturating_sub(*deadline_ms);
             let in_reach = owners.iter().filter(|&&owner| self.shared.is_in_reach(owner)).count();
-            // Of fewer members than r asks for, all are enough, as for any request.
-            let needed = usize::from(policy.r).min(owners.len());
-            if waited_ms < place * SWEEP_TURN_MS || in_reach < needed {
+            if waited_ms < place * SWEEP_TURN_MS
+                || in_reach < usize::from(quorum.all_acknowledged())
+            {
                 continue;
             }
-            let sweep = Request::update(key.clone(), Operation::Expiry(ExpiryOp::Sweep));
             self.request(Origin::Core, sweep, None, now, effects);
         }
     }

@@ -40,13 +40,15 @@ impl Quorum {
         let n = policy.n.min(most);
         Ok(Self { n, r: r.min(most), w: w.min(most), availability: policy.availability })
     }
+
+    /// How many owners show all that w of them have acknowledged, and no fewer than a read asks.
+    pub(crate) fn all_acknowledged(self) -> u8 {
+        self.r.max(self.n.saturating_sub(self.w).saturating_add(1))
+    }
 }
 
 /// How many of `answered` are owners.
-pub(crate) fn count_owners<'a>(
-    owners: &[NodeId],
-    answered: impl IntoIterator<Item = &'a NodeId>,
-) -> u8 {
+pub(crate) fn count_owners(owners: &[NodeId], answered: impl IntoIterator<Item = NodeId>) -> u8 {
     let count = answered.into_iter().filter(|node| owners.contains(node)).count();
     u8::try_from(count).unwrap_or(u8::MAX)
 }
@@ -101,6 +103,6 @@ mod tests {
     #[test]
     fn only_owners_count() {
         let owners = [NodeId(1), NodeId(2), NodeId(3)];
-        assert_eq!(count_owners(&owners, &[NodeId(2), NodeId(9), NodeId(3)]), 2);
+        assert_eq!(count_owners(&owners, [NodeId(2), NodeId(9), NodeId(3)]), 2);
     }
 }

@@ -25,7 +25,6 @@ pub(crate) fn repairs<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use clock::{Actor, CausalContext, Dot, NodeId};
     use values::{Blob, Causal, DotFun, DotMap, State, Tag, Value, View};
@@ -44,7 +43,7 @@ mod tests {
             .map(|name| (Blob::from_static(name.as_bytes()), DotFun([(dot(name), ())].into())))
             .collect();
         let state = State::Orset(Causal { store: DotMap(store), context });
-        let value = Value(BTreeMap::from([(Tag::ORSET, state)]));
+        let value = Value::from([(Tag::ORSET, state)]);
         View { value, next: next.map(Blob::from), ..View::default() }
     }
 
@@ -81,7 +80,7 @@ mod tests {
             (1..=50).map(|number| (long(number), DotFun([(Dot::new(actor, number), ())].into())));
         let context = (1..=50).map(|number| Dot::new(actor, number)).collect();
         let state = State::Orset(Causal { store: DotMap(store.collect()), context });
-        let merged = View::of(Value(BTreeMap::from([(Tag::ORSET, state)])));
+        let merged = View::of(Value::from([(Tag::ORSET, state)]));
         let nothing = View::default();
         let sent = repairs(&merged, [(NodeId(2), &nothing)], &[NodeId(2)]);
         assert_eq!(sent.len(), 3);

@@ -121,8 +121,10 @@ impl Ledger {
         let Asked { key, operation, named, observed, now_ms, shown, held } = asked;
         let shown = shown.unwrap_or_default().value;
         let held = held.value;
-        let found_due: Vec<Removal> =
-            [&held, &shown].iter().filter_map(|v| v.due(now_ms)).collect();
+        // Of both together: one of them may show that a deadline was taken back.
+        let mut both = held.clone();
+        both.merge(&shown);
+        let found_due: Vec<Removal> = both.due(now_ms).into_iter().collect();
         let expired: BTreeSet<Place> = match self.writes.get(&key) {
             Some(known) if !found_due.is_empty() => {
                 let is_due = |place, write| found_due.iter().any(|due| covers(due, place, write));

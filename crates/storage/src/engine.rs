@@ -303,6 +303,8 @@ impl<R: IndexRead> Engine<R> {
         if self.current.records.is_empty() && !self.current.sync {
             // What else was changed follows from what is in the log.
             self.rows.keep();
+            self.current.counted.clear();
+            self.current.minted.clear();
             return None;
         }
         let id = self.rows.take_batch();

@@ -214,6 +214,13 @@ impl<R: IndexRead> Memtable<R> {
         Ok(())
     }
 
+    /// The rows of a table that are not in the index, in order of key.
+    pub(crate) fn changed(&self, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let active = self.active.range(table, &[], &[]);
+        let frozen = self.frozen.iter().flat_map(move |frozen| frozen.range(table, &[], &[]));
+        over(active, frozen).filter_map(|(key, slot)| Some((key, slot.value.as_deref()?)))
+    }
+
     /// Changes a row.
     pub(crate) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         let rows = &mut self.active.tables[table as usize];
@@ -242,6 +249,11 @@ impl<R: IndexRead> Memtable<R> {
     /// What those of them take that are not frozen.
     pub(crate) const fn active_bytes(&self) -> usize {
         self.active.bytes
+    }
+
+    /// Whether nothing was changed that may still be taken back.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.current.is_empty() && self.under_way.is_none()
     }
 
     /// Whether a batch was taken whose result is not known.

@@ -15,26 +15,26 @@
 //! every replica; whatever depends on the replica (what waits for the sweep) stands in the local
 //! part. A key of which nothing is known has an empty state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use clock::CausalContext;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use values::{Blob, Delta, Field, Key, State, Tag, Value, is_collection};
+use values::{Blob, Delta, Field, Key, State, Tag, TagMap, Value, is_collection};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
 use crate::census::ShardCensus;
 use crate::engine::Chunk;
 use crate::row_key::{RowKey, is_long_element};
-use crate::tree::{LeafSum, Share, key_digest};
+use crate::tree::{GONE, LeafSum, Share, key_digest};
 
 pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 /// One key's states, collections without their elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
-    pub(crate) tags: BTreeMap<Tag, Part>,
+    pub(crate) tags: TagMap<Part>,
 }
 
 /// What a header holds of one tag.
@@ -177,20 +177,20 @@ pub(crate) fn row_digest(tag: Tag, element: &[u8], row: &[u8]) -> u128 {
 struct StateOut<'a> {
     states: Value,
     /// Context and digest of each collection.
-    collections: BTreeMap<Tag, (&'a CausalContext, u128)>,
+    collections: TagMap<(&'a CausalContext, u128)>,
 }
 
 #[derive(Deserialize)]
 struct StateIn {
     states: Value,
-    collections: BTreeMap<Tag, (CausalContext, u128)>,
+    collections: TagMap<(CausalContext, u128)>,
 }
 
 /// What stands beside it.
 #[derive(Serialize)]
 struct LocalOut<'a> {
     key: Option<&'a Key>,
-    collections: BTreeMap<Tag, LocalCollection<&'a CausalContext>>,
+    collections: TagMap<LocalCollection<&'a CausalContext>>,
 }
 
 impl LocalOut<'_> {
@@ -203,7 +203,7 @@ impl LocalOut<'_> {
 #[derive(Default, Deserialize)]
 struct LocalIn {
     key: Option<Key>,
-    collections: BTreeMap<Tag, LocalCollection<CausalContext>>,
+    collections: TagMap<LocalCollection<CausalContext>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -342,8 +342,8 @@ impl Header {
         let live: Vec<u8> = self.live_tags().map(|tag| tag.0).collect();
         let count = u16::try_from(live.len()).expect("there are 256 tags");
         let key = at.is_long().then_some(key);
-        let mut state = StateOut { states: Value::default(), collections: BTreeMap::new() };
-        let mut local = LocalOut { key, collections: BTreeMap::new() };
+        let mut state = StateOut { states: Value::default(), collections: TagMap::new() };
+        let mut local = LocalOut { key, collections: TagMap::new() };
         for (&tag, part) in &self.tags {
             match part {
                 Part::Whole(whole) if whole.is_bottom() => {}
@@ -369,7 +369,8 @@ impl Header {
         let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
         let length = u32::try_from(state.len()).ok().filter(|length| length & FLAGS == 0);
         let mut length = length.expect("a state is far below 512 MiB: its parts are limited");
-        let due_ms = self.deadline_ms().map(u64::to_be_bytes);
+        // Of a bucket that was dropped nothing is to be removed by its deadline.
+        let due_ms = self.deadline_ms().filter(|_| class != GONE).map(u64::to_be_bytes);
         if due_ms.is_some() {
             length |= IS_SCHEDULED;
         }
@@ -408,7 +409,7 @@ impl Header {
         }
         let StateIn { states, collections } = decode(state)?;
         let states = states.0.into_iter().map(|(tag, state)| (tag, Part::Whole(state)));
-        let mut tags: BTreeMap<Tag, Part> = states.collect();
+        let mut tags: TagMap<Part> = states.collect();
         for (tag, (context, digest)) in collections {
             let LocalCollection { cleared, deducted, live, tallies, is_chunked } = beside
                 .remove(&tag)

@@ -39,7 +39,7 @@ const DEFAULT_CLASS: u8 = 3;
 
 /// The class of keys of generations of buckets that were dropped: one replica may still have them,
 /// another never got them, and nobody compares them.
-const GONE: u8 = 0;
+pub(crate) const GONE: u8 = 0;
 
 /// Which bucket's keys are counted in which tree: that of the bucket's n. Replicas that are to
 /// compare must agree; where they do not yet, their trees differ until they do.

@@ -6,11 +6,11 @@
 
 mod split;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, State, Tag, Value};
+use crate::{Blob, State, Tag, TagMap, Value};
 
 /// Which elements of one tag a delta touches beyond those it holds entries of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Delta {
     /// The state.
     pub value: Value,
     /// What it touches beyond its entries.
-    pub touch: BTreeMap<Tag, Touch>,
+    pub touch: TagMap<Touch>,
 }
 
 impl Delta {
@@ -37,7 +37,7 @@ impl Delta {
         if state.is_bottom() {
             return Self::default();
         }
-        Self { value: Value(BTreeMap::from([(tag, state)])), touch: BTreeMap::new() }
+        Self { value: Value::from([(tag, state)]), touch: TagMap::new() }
     }
 
     /// A delta of one tag that also removed from `elements`.

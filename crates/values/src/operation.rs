@@ -8,14 +8,20 @@ use clock::{Actor, CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, BytesOp, CartOp, CounterOp, Delta, ELEMENT_BYTES_MAX, ExpiryOp, GsetOp, Lifetime, MapOp,
-    OrsetOp, RegisterOp, Scope, State, Tag, View,
+    Blob, BytesOp, CartOp, CounterOp, Delta, ExpiryOp, GsetOp, Lifetime, MapOp, OrsetOp,
+    RegisterOp, Scope, State, Tag, View,
 };
 
+mod limits;
 mod living;
 mod named;
 mod prepare;
+mod refusal;
 
+pub use limits::Limits;
+pub use refusal::{UpdateError, WrongType};
+
+use limits::{check_elements, check_value};
 use living::prepare_expiry;
 use prepare::{
     Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_delete, prepare_map,
@@ -64,229 +70,6 @@ struct Seen<'a> {
     /// What is held of it. An increment goes on from its totals, and raw values are replicated as
     /// they are: what is due is for those to remove who have observed it.
     held: &'a View,
-}
-
-/// Bounds checked when a delta is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest value, in bytes. Default 8 MiB.
-    pub value_bytes: usize,
-    /// A put that leaves more siblings than this is done and reported. Default 25 (Riak's
-    /// `warn_siblings`).
-    pub siblings_soft: usize,
-    /// A put that would leave more siblings than this, and more than there were, is refused. Never
-    /// less than 1 counts. Default 100 (Riak's `max_siblings`).
-    pub siblings: usize,
-    /// Most bytes that the siblings which a put leaves may hold in all: a raw value is replicated
-    /// with all of them, in one message. Never less than `value_bytes` counts. Default 8 MiB.
-    pub siblings_bytes: usize,
-    /// Most adds that one cart item may hold apart. Default 10,000.
-    pub adds_per_item: usize,
-    /// Most elements or fields named by one operation. Default 100,000.
-    pub elements_per_operation: usize,
-    /// Most bytes of names and values in one operation ([`Operation::payload_bytes`]), since its
-    /// delta is one message. One element with the longest value always fits. Default 8 MiB.
-    pub operation_bytes: usize,
-    /// Most names (idempotency keys) that a key remembers. Default 1,024: some 40 KiB of its
-    /// context.
-    pub names: usize,
-    /// Most of them of one client. Default 256.
-    pub names_per_client: usize,
-    /// Most of them that nobody asked for: given by client libraries and forwarding nodes. Default
-    /// 32, since every name makes every update of its key dearer.
-    pub names_unasked: usize,
-    /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
-    pub future_ms: u64,
-    /// Most bytes of names of a map's fields with increments that a deadline may cover, some fixed
-    /// bytes per field included: what they come to is stored with the key, and sent, whole. Default
-    /// 256 KiB, a guess.
-    pub schedule_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            value_bytes: 8 << 20,
-            siblings_soft: 25,
-            siblings: 100,
-            siblings_bytes: 8 << 20,
-            adds_per_item: 10_000,
-            elements_per_operation: 100_000,
-            operation_bytes: 8 << 20,
-            names: 1_024,
-            names_per_client: 256,
-            names_unasked: 32,
-            future_ms: 60_000,
-            schedule_bytes: 256 << 10,
-        }
-    }
-}
-
-impl Limits {
-    fn siblings_bytes(&self) -> usize {
-        self.siblings_bytes.max(self.value_bytes)
-    }
-
-    fn operation_bytes(&self) -> usize {
-        self.operation_bytes.max(self.value_bytes.saturating_add(ELEMENT_BYTES_MAX))
-    }
-}
-
-fn check_value(value: &Blob, limits: &Limits) -> Result<(), UpdateError> {
-    let limit = limits.value_bytes;
-    if value.len() > limit {
-        return Err(UpdateError::ValueTooLong { bytes: value.len(), limit });
-    }
-    Ok(())
-}
-
-fn check_elements<'a>(
-    names: impl ExactSizeIterator<Item = &'a Blob>,
-    limits: &Limits,
-) -> Result<(), UpdateError> {
-    let count = names.len();
-    if count == 0 || count > limits.elements_per_operation {
-        return Err(UpdateError::ElementCount(count));
-    }
-    match names.map(|name| name.len()).max() {
-        Some(longest) if longest > ELEMENT_BYTES_MAX => Err(UpdateError::ElementTooLong(longest)),
-        _ => Ok(()),
-    }
-}
-
-/// The key holds something, but nothing of the wanted type. Nothing was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("wanted {wanted}, but the key holds {}", names(.live))]
-pub struct WrongType {
-    /// The type of the operation.
-    pub wanted: Tag,
-    /// The types that the key has.
-    pub live: Vec<Tag>,
-}
-
-fn names(tags: &[Tag]) -> String {
-    tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-}
-
-/// Why an operation made no delta. Nothing was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// The key is of another type.
-    #[error(transparent)]
-    WrongType(#[from] WrongType),
-    /// An increment of something that is not a 64-bit decimal integer.
-    #[error("value is not an integer or out of range")]
-    NotAnInteger,
-    /// The result would not fit 64 bits.
-    #[error("increment or decrement would overflow")]
-    Overflow,
-    /// A value is too long.
-    #[error("value of {bytes} bytes, at most {limit} are allowed")]
-    ValueTooLong {
-        /// Its length.
-        bytes: usize,
-        /// The bucket's limit.
-        limit: usize,
-    },
-    /// An element, item or field name is too long.
-    #[error("element of {0} bytes, at most {ELEMENT_BYTES_MAX} are allowed")]
-    ElementTooLong(usize),
-    /// No element named, or too many.
-    #[error("{0} elements named; name at least 1 and at most the bucket's limit")]
-    ElementCount(usize),
-    /// The key has too many siblings to add one.
-    #[error(
-        "{0} siblings, and no more are allowed; read them, reconcile, and put the result back with the context of that read"
-    )]
-    TooManySiblings(usize),
-    /// The key's siblings hold too many bytes to add one.
-    #[error(
-        "{bytes} bytes of siblings with this one, at most {limit} are allowed; get them, reconcile, and put with the context of that get"
-    )]
-    SiblingsTooLong {
-        /// Bytes that they would hold in all.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// The operation's names and values are too long together.
-    #[error(
-        "{bytes} bytes of names and values in one operation, at most {limit} are allowed; use several operations"
-    )]
-    OperationTooLong {
-        /// Their bytes.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// A cart item has too many adds to add one.
-    #[error("{0} separate adds of this item; set its quantity to fold them into one")]
-    TooManyAdds(usize),
-    /// A cart quantity of zero was added.
-    #[error("a quantity to add is at least 1")]
-    ZeroQuantity,
-    /// The client's timestamp lies too far ahead, or the key's last stamp cannot be exceeded.
-    #[error("timestamp {ahead_ms} ms ahead of this node, at most {limit_ms} are allowed")]
-    FutureStamp {
-        /// How far ahead.
-        ahead_ms: u64,
-        /// The limit.
-        limit_ms: u64,
-    },
-    /// What was observed has seen writes of this actor that its own replica has not: it lost some,
-    /// or has no counter left. Draw a new epoch for the actor and prepare again.
-    #[error("the actor has lost writes of its own; a new epoch is needed")]
-    ActorDoubted,
-    /// The operation's name was used for another operation on this key.
-    #[error("this idempotency key was used with other arguments on this key; use a new one")]
-    NameReused,
-    /// The key remembers as many names as it may, in all or of this client.
-    #[error(
-        "the key remembers {limit} idempotency keys and takes no more; send the operation without one"
-    )]
-    TooManyNames {
-        /// The limit that was met.
-        limit: usize,
-    },
-    /// No stamp larger than the key's present one exists.
-    #[error("the register's timestamp is the last there is; delete nothing, write another key")]
-    StampExhausted,
-    /// There is no conflict of types to resolve.
-    #[error("{}; nothing to resolve", holds(.0))]
-    NotInConflict(Vec<Tag>),
-    /// The type to keep is none that the key has.
-    #[error("{}, and no {wanted}: keep one of these", holds(.live))]
-    NotHeld {
-        /// The type to keep.
-        wanted: Tag,
-        /// The types that the key has.
-        live: Vec<Tag>,
-    },
-    /// A type that would have to be removed is none that this node knows.
-    #[error("the key holds an {0}, which this node cannot remove: ask a node of a later version")]
-    UnknownType(Tag),
-    /// The deadline is later than there is.
-    #[error("the deadline lies beyond the last there is, 9223372036854775807 ms after 1970")]
-    DeadlineTooFar,
-    /// Too many fields with increments would be under a deadline.
-    #[error(
-        "{bytes} bytes of fields with increments under a deadline, at most {limit} are allowed; \
-         take the deadline away, or set fields instead of incrementing them"
-    )]
-    ScheduleTooLong {
-        /// Their bytes.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-fn holds(live: &[Tag]) -> String {
-    match live {
-        [] => "the key holds nothing".into(),
-        live => format!("the key holds {}", names(live)),
-    }
 }
 
 /// A delta made, and what it does to what was seen.

@@ -1,6 +1,6 @@
 //! The state of one type tag, and of a key: one state per tag, joined tag by tag.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clock::{CausalContext, Stamp};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 mod encoding;
 
 use crate::{
-    Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Expiry, Field, Register, Tag, Tally,
+    Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Expiry, Field, Register, Tag, TagMap,
+    Tally,
 };
 
 /// One of the concurrent values of a `bytes` key.
@@ -158,7 +159,13 @@ impl State {
 
 /// A key's state: one state per tag, of that tag's kind (encoding: `state/encoding.rs`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Value(pub BTreeMap<Tag, State>);
+pub struct Value(pub TagMap<State>);
+
+impl<const N: usize> From<[(Tag, State); N]> for Value {
+    fn from(states: [(Tag, State); N]) -> Self {
+        Self(states.into_iter().collect())
+    }
+}
 
 impl Value {
     /// The state of `tag`, if there ever was one.

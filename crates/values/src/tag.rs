@@ -3,7 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
+
+/// Something of each type, in order of tag: a key nearly always has one.
+pub type TagMap<T> = LiteMap<Tag, T>;
 
 /// Number of a value type. A number that this build does not know is carried opaquely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

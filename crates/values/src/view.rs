@@ -6,7 +6,7 @@ use clock::{CausalContext, Dot};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, Touch, Value, WrongType,
+    Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, TagMap, Touch, Value, WrongType,
     is_collection,
 };
 
@@ -57,7 +57,7 @@ pub struct View {
     /// The states, collections with the elements in scope only, but with their whole contexts.
     pub value: Value,
     /// Summaries of the collections.
-    pub collections: BTreeMap<Tag, CollectionSummary>,
+    pub collections: TagMap<CollectionSummary>,
     /// In a [`Scope::Range`]: the last element looked at, if there are more after it.
     pub next: Option<Blob>,
 }
@@ -205,7 +205,7 @@ impl View {
         };
         if let Some(next) = &self.next {
             // Beyond the shorter page one side has not looked.
-            self.value.0.values_mut().for_each(|state| cut_state(state, next));
+            self.value.0.iter_mut().for_each(|(_, state)| cut_state(state, next));
         }
     }
 
@@ -355,7 +355,7 @@ mod tests {
     fn page(value: &Value, last: &'static str) -> View {
         let mut view = View::of(value.clone());
         let last = Blob::from_static(last.as_bytes());
-        view.value.0.values_mut().for_each(|state| cut_state(state, &last));
+        view.value.0.iter_mut().for_each(|(_, state)| cut_state(state, &last));
         view.next = Some(last);
         view
     }
@@ -399,7 +399,7 @@ mod tests {
         // As a header shows them: without elements.
         let header = |value: &Value| {
             let mut view = View::of(value.clone());
-            view.value.0.values_mut().for_each(|state| cut_state(state, &Blob::new()));
+            view.value.0.iter_mut().for_each(|(_, state)| cut_state(state, &Blob::new()));
             view
         };
         for (one, other) in [(&stale, &deleted), (&deleted, &stale)] {

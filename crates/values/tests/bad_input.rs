@@ -147,7 +147,7 @@ fn set_of(node: u64, name: &'static str) -> Causal<DotMap<DotFun<()>>> {
 fn a_value_is_ascending_pairs_of_a_tag_and_its_bytes() {
     let set = State::Orset(set_of(2, "x"));
     let unknown = State::Opaque([Blob::from_static(b"q"), Blob::from_static(b"later")].into());
-    let value = Value(BTreeMap::from([(Tag(200), unknown), (Tag::ORSET, set)]));
+    let value = Value::from([(Tag(200), unknown), (Tag::ORSET, set)]);
     let expected: &[u8] = &[
         1, 3, // encoding, pairs
         5, 15, 1, 1, 1, b'x', 1, 2, 2, 0, 1, 1, 2, 2, 0, 1, 0, // orset
@@ -185,7 +185,7 @@ fn what_a_node_joined_unread_a_node_that_knows_the_type_joins_itself() {
     let pairs: [(u8, &[u8]); 2] = [(Tag::ORSET.0, &one), (Tag::ORSET.0, &other)];
     let mut joined = set_of(1, "x");
     joined.merge(&set_of(2, "y"));
-    let expected = Value(BTreeMap::from([(Tag::ORSET, State::Orset(joined))]));
+    let expected = Value::from([(Tag::ORSET, State::Orset(joined))]);
     assert_eq!(clock::decode::<Value>(&sent(&pairs)), Ok(expected));
 }
 
@@ -193,7 +193,7 @@ fn what_a_node_joined_unread_a_node_that_knows_the_type_joins_itself() {
 fn messages_with_an_unknown_type_beside_known_ones_are_read() {
     let unknown = |bytes: &'static [u8]| State::Opaque([Blob::from_static(bytes)].into());
     let known = (Tag::ORSET, State::Orset(set_of(1, "x")));
-    let value = Value(BTreeMap::from([known, (Tag(200), unknown(b"one"))]));
+    let value = Value::from([known, (Tag(200), unknown(b"one"))]);
     let delta = Delta { value: value.clone(), ..Delta::default() };
     assert_eq!(clock::decode(&clock::encode(&delta)), Ok(delta.clone()));
     let view = View::of(value);
@@ -206,7 +206,7 @@ fn messages_with_an_unknown_type_beside_known_ones_are_read() {
 
 #[test]
 fn a_delta_of_nothing_leaves_no_trace() {
-    let nothing = Value(BTreeMap::from([(Tag::ORSET, State::bottom(Tag::ORSET))]));
+    let nothing = Value::from([(Tag::ORSET, State::bottom(Tag::ORSET))]);
     let mut value = Value::default();
     value.apply(&Delta { value: nothing.clone(), ..Delta::default() });
     value.merge(&nothing);
@@ -216,7 +216,7 @@ fn a_delta_of_nothing_leaves_no_trace() {
 #[test]
 fn a_type_of_a_later_version_is_carried_and_joined_unread() {
     let carried = |bytes: &'static [u8]| {
-        Value(BTreeMap::from([(Tag(200), State::Opaque([Blob::from_static(bytes)].into()))]))
+        Value::from([(Tag(200), State::Opaque([Blob::from_static(bytes)].into()))])
     };
     let mut value = carried(b"one");
     value.merge(&carried(b"two"));

@@ -389,7 +389,7 @@ fn entries_of(view: &View, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
     let mut entries = Vec::new();
     for (&tag, state) in &view.value.0 {
         if !is_collection(tag) {
-            let alone = Value(BTreeMap::from([(tag, state.clone())]));
+            let alone = Value::from([(tag, state.clone())]);
             entries.push((tag, clock::encode(&alone)));
             continue;
         }

@@ -7,8 +7,8 @@ mod replica;
 use clock::{Actor, CausalContext, Stamp};
 use replica::Replica;
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, Deadline, ExpiryCondition, ExpiryOp, Limits, MapOp, Mint,
-    Operation, OrsetOp, Prepared, RegisterOp, State, Tag, UpdateError, View,
+    Blob, BytesOp, CartOp, CounterOp, Deadline, ExpiryCondition, ExpiryOp, Lifetime, Limits, MapOp,
+    Mint, Operation, OrsetOp, Prepared, RegisterOp, Scope, State, Tag, UpdateError, View,
 };
 
 const NAME: Actor = Actor::named(0xfeed, 1, 2);
@@ -189,4 +189,30 @@ fn a_deadline_whose_condition_one_replica_finds_unmet_is_kept() {
         merged.schedules().map(|(_, schedule)| schedule.deadline_ms).collect();
     assert_eq!((deadlines.len(), deadlines.contains(&(far + 1))), (2, true), "{deadlines:?}");
     assert!(try_named(&mut b, &later, NAME).unwrap().repeated);
+}
+
+/// A deadline made with it goes wherever it goes, and counts as no second name.
+#[test]
+fn a_deadline_goes_with_the_operation_that_made_it() {
+    let limits = Limits { names: 3, ..Limits::default() };
+    let ends = Lifetime::Ends(Deadline::At(u64::MAX / 2));
+    let write = |replica: &mut Replica, client: u32| {
+        let actor = Actor::named(client.into(), client, 1);
+        let operation = Operation::Counter(CounterOp::Add(5));
+        let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms) };
+        let (view, nothing) = (replica.show(&Scope::Whole), CausalContext::default());
+        let prepared = operation.prepare_living((ends, actor), &view, &nothing, mint, &limits)?;
+        replica.value.apply(&prepared.delta);
+        Ok::<_, UpdateError>(prepared)
+    };
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    write(&mut a, 1).unwrap();
+    let again = write(&mut a, 1).unwrap();
+    assert!(again.repeated);
+    b.value.apply(&again.delta);
+    assert_eq!(b.value, a.value);
+    assert_eq!(b.value.schedules().count(), 1);
+    write(&mut a, 2).unwrap();
+    write(&mut a, 3).unwrap();
+    assert_eq!(write(&mut a, 4).unwrap_err(), UpdateError::TooManyNames { limit: 3 });
 }

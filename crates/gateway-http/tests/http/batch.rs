@@ -78,6 +78,10 @@ async fn a_batch_with_one_bad_operation_is_refused_whole_before_anything_is_writ
         (json!({ "kind": "keys", "key": "k", "put": "x", "life": 5 }), "unknown field `life`"),
         (json!({ "kind": "keys", "key": "k", "put": "x", "ttl": 0 }), "ttl=0; give 1 to"),
         (json!({ "kind": "keys", "key": "k", "get": true, "ttl": 5 }), "a ttl is for what adds"),
+        (
+            json!({ "kind": "keys", "key": "k", "delete": true, "context": "c", "ttl": 5 }),
+            "a ttl is for what adds",
+        ),
         (json!({ "kind": "keys", "put": "x" }), "missing field `key`"),
     ] {
         let refused = batch(&app, &json!([good, bad])).await;

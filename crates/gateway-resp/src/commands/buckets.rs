@@ -26,7 +26,8 @@ pub(crate) fn bucket(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         }
         _ => return Err(unknown_subcommand("MG.BUCKET", args.at(1))),
     };
-    cx.call(|datastore| async move {
+    let changes = !matches!(call, BucketCall::Show { .. } | BucketCall::List);
+    cx.call(move |datastore| async move {
         match datastore.buckets(call).await {
             Ok(BucketReply::Changed { bucket, known, members }) => {
                 let mut pairs = described(&bucket);
@@ -39,7 +40,8 @@ pub(crate) fn bucket(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
                 let described = |bucket: &BucketInfo| Reply::Map(described(bucket));
                 Reply::Array(buckets.iter().map(described).collect())
             }
-            Err(error) => Reply::failed(&error),
+            Err(error) if changes => Reply::failed(&error),
+            Err(error) => Reply::failed_read(error),
         }
     })
 }

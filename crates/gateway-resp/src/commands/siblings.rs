@@ -78,7 +78,7 @@ pub(crate) fn get(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     cx.call(|datastore| async move {
         let answer = match datastore.request(request).await {
             Ok(answer) => answer,
-            Err(error) => return Reply::failed(&error),
+            Err(error) => return Reply::failed_read(error),
         };
         let names = member_names(&*datastore).await;
         found(&answer, |dot, value| {

@@ -25,9 +25,9 @@ impl Server {
         Self::start_as(datastore, |info| info.with_limits(limits)).await
     }
 
-    /// A server that soon closes what nobody moves on.
+    /// A server that soon closes what nobody moves on: later than a busy machine keeps a test from it.
     pub(crate) async fn start_impatient() -> Self {
-        let patience = Duration::from_millis(50);
+        let patience = Duration::from_secs(2);
         Self::start_as(Arc::new(MemoryDatastore::new()), |info| info.with_patience(patience)).await
     }
 

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use values::{BytesOp, Key, Operation};
 
+use crate::ports::free_port;
 use crate::support::{ends, eventually};
 
 /// Bytes that a slow link lets pass in a second.
@@ -20,7 +21,7 @@ const BYTES_PER_SECOND: usize = 1 << 20;
 const LONG: usize = 3 << 20;
 
 fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 /// A way to `to` that is slow in that direction.

@@ -1,5 +1,7 @@
 //! The peer port: clients in, strangers out.
 
+use std::net::SocketAddr;
+
 use clock::{ClusterSecret, NodeId};
 use membership::Incarnation;
 use node::node_id;
@@ -12,9 +14,10 @@ use wire::{
     PeerFrame, Purpose, Refusal, ReplyBody, connect_client, connect_peer, read_frame, write_frame,
 };
 
+use crate::ports::free_port;
 use crate::support::{add, adding, elements, ends, eventually, members, set_key, three};
 
-async fn client(address: std::net::SocketAddr) -> FrameStream<TcpStream> {
+async fn client(address: SocketAddr) -> FrameStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let hello = ClientHello { name: "test".into(), principal: None };
     let (stream, welcome) =
@@ -120,7 +123,7 @@ async fn reads_and_writes_of_a_long_call_are_done_in_order() {
 }
 
 /// What a peer that calls itself `name` of `cluster` and knows `secret` is told.
-async fn dial(address: std::net::SocketAddr, cluster: &str, name: &str, secret: &str) -> Refusal {
+async fn dial(address: SocketAddr, cluster: &str, name: &str, secret: &str) -> Refusal {
     let stream = TcpStream::connect(address).await.unwrap();
     let us = Identity {
         cluster: cluster.into(),
@@ -173,10 +176,7 @@ async fn garbage_on_any_port_ends_its_connection_and_nothing_else() {
 #[tokio::test]
 async fn a_node_that_is_restarted_is_linked_again() {
     let dir = tempfile::tempdir().unwrap();
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let ports = [free(), free()];
-    let [a, b] = [0, 1].map(|index: usize| ports[index].local_addr().unwrap());
-    drop(ports);
+    let [a, b] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
     let start = async |name: &str, peer| {
         let any = Some("127.0.0.1:0".parse().unwrap());
         let members = [("a".into(), a.to_string()), ("b".into(), b.to_string())];

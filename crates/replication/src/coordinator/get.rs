@@ -7,8 +7,9 @@
 //! next node of the preference list, which shows what it holds for others. Only owners count towards
 //! r; with fewer the read answers with what it has, and its [`Acks`](crate::Acks) say so.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod asked;
 
+use asked::{Asked, Pending, Standing};
 use clock::NodeId;
 use sabotage::Bug;
 use storage::{Command, StorageError};
@@ -25,16 +26,6 @@ use crate::{
     turn::{PartKind, Timer, Turn, Waiter},
 };
 
-/// What a node was asked for and has not answered yet.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    /// Whether for all that it holds, not for a digest.
-    whole: bool,
-    /// Until when it is waited for alone.
-    cover_at: u64,
-    is_covered: bool,
-}
-
 /// A view that some replicas showed, or said by their digest to hold.
 #[derive(Debug)]
 struct Distinct {
@@ -50,14 +41,10 @@ pub(crate) struct Get {
     /// Whether all is asked for only to know the sizes of collections.
     counts: bool,
     round: u32,
-    asked: BTreeSet<NodeId>,
-    pending: BTreeMap<NodeId, Pending>,
-    /// Digests of which nobody has shown the view yet.
-    digests: BTreeMap<NodeId, ViewDigest>,
+    asked: Asked,
     views: Vec<Distinct>,
-    /// Which of the views each node holds.
-    shown: BTreeMap<NodeId, usize>,
-    merged: View,
+    /// What they give together, once there are several.
+    merged: Option<View>,
     /// Nodes whose record of the key is damaged.
     damaged: Vec<NodeId>,
     failure: Option<StorageError>,
@@ -72,12 +59,9 @@ impl Get {
             scope,
             counts: false,
             round: 0,
-            asked: BTreeSet::new(),
-            pending: BTreeMap::new(),
-            digests: BTreeMap::new(),
+            asked: Asked::default(),
             views: Vec::new(),
-            shown: BTreeMap::new(),
-            merged: View::default(),
+            merged: None,
             damaged: Vec::new(),
             failure: None,
             is_hurried: false,
@@ -111,8 +95,8 @@ impl Get {
                 self.shown(part.round, part.node, shown, turn);
             }
             Input::Answered { part, body: Body::Digested(digest) } => {
-                if part.round == self.round && self.pending.remove(&part.node).is_some() {
-                    self.digests.insert(part.node, digest);
+                if part.round == self.round {
+                    self.asked.answered(part.node, Standing::Digested(digest));
                 }
             }
             Input::Stored { part, answer: storage::Answer::View(view) } => {
@@ -121,7 +105,7 @@ impl Get {
             Input::Stored { part, answer: storage::Answer::Failed(error) } => {
                 self.shown(part.round, part.node, Err(error), turn);
             }
-            Input::LinkDown(node) if self.pending.remove(&node).is_some() => {
+            Input::LinkDown(node) if self.asked.answered(node, Standing::Failed) => {
                 self.make_up_for(1, turn);
             }
             Input::Time if now_ms >= self.terms.deadline => {
@@ -140,12 +124,12 @@ impl Get {
         // A replica that stays silent must not keep reads under way that were replied to: with many
         // of them there would be no room for others.
         let is_late = self.is_hurried || now_ms >= self.terms.cover_at;
-        if self.replied && (is_late || self.pending.is_empty()) {
+        if self.replied && (is_late || !self.asked.is_pending()) {
             self.repair(turn);
             return Progress::Done;
         }
-        let covers = self.pending.values().filter(|pending| !pending.is_covered);
-        let covers = covers.map(|pending| pending.cover_at).filter(|_| !self.replied);
+        let covers = self.asked.pending().filter(|(_, pending)| !pending.is_covered);
+        let covers = covers.map(|(_, pending)| pending.cover_at).filter(|_| !self.replied);
         let patience = Some(self.terms.cover_at).filter(|&at| at > now_ms);
         let at = covers.chain(patience).min().unwrap_or(self.terms.deadline);
         turn.set_timer(Timer::Request(slot), at.min(self.terms.deadline));
@@ -156,11 +140,11 @@ impl Get {
     /// the one that shows it soonest, unless one was asked for that; the other owners for a digest.
     fn ask_next(&mut self, count: usize, turn: &mut Turn<'_>) {
         let next: Vec<NodeId> = if self.round_needs_only_owners(count, turn) {
-            self.terms.owners.iter().copied().filter(|node| !self.asked.contains(node)).collect()
+            self.terms.owners.iter().copied().filter(|node| !self.asked.contains(*node)).collect()
         } else {
             let list = turn.shared.preference_list(self.terms.partition);
             list.into_iter()
-                .filter(|&node| !self.asked.contains(&node) && turn.shared.is_in_reach(node))
+                .filter(|&node| !self.asked.contains(node) && turn.shared.is_in_reach(node))
                 .take(count)
                 .collect()
         };
@@ -171,7 +155,7 @@ impl Get {
             (*node != me, is_silent, half_ms)
         };
         let has_whole =
-            !self.views.is_empty() || self.pending.values().any(|pending| pending.whole);
+            !self.views.is_empty() || self.asked.pending().any(|(_, pending)| pending.whole);
         let soonest = next.iter().copied().filter(is_owner).min_by_key(rank);
         let soonest = soonest.filter(|_| !has_whole);
         for node in next {
@@ -182,9 +166,8 @@ impl Get {
     }
 
     fn ask(&mut self, node: NodeId, whole: bool, turn: &mut Turn<'_>) {
-        self.asked.insert(node);
         let cover_at = turn.cover_at(node, Work::Read);
-        self.pending.insert(node, Pending { whole, cover_at, is_covered: false });
+        self.asked.set(node, Standing::Pending(Pending { whole, cover_at, is_covered: false }));
         let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
         let (key, scope) = (self.terms.key.clone(), self.scope.clone());
         if node == turn.me() {
@@ -215,7 +198,7 @@ impl Get {
     fn hedge(&mut self, turn: &mut Turn<'_>) {
         let now_ms = turn.now.monotonic_ms;
         let mut count = 0;
-        for pending in self.pending.values_mut() {
+        for pending in self.asked.pending_mut() {
             if !pending.is_covered && pending.cover_at <= now_ms {
                 pending.is_covered = true;
                 count += 1;
@@ -230,34 +213,31 @@ impl Get {
     /// Counts those whose digest says that they hold what was shown, and asks others for the whole:
     /// all that differ from an owner, or one if no owner showed anything or is about to.
     fn compare(&mut self, turn: &mut Turn<'_>) {
-        for (node, digest) in std::mem::take(&mut self.digests) {
+        let views = &mut self.views;
+        self.asked.recognise(|digest| {
             let is_it = |known: &mut Distinct| {
                 *known.digest.get_or_insert_with(|| ViewDigest::of(&known.view)) == digest
             };
-            if let Some(at) = self.views.iter_mut().position(is_it) {
-                self.shown.insert(node, at);
-            } else {
-                self.digests.insert(node, digest);
-            }
-        }
-        if self.digests.is_empty() {
+            views.iter_mut().position(is_it)
+        });
+        let differing: Vec<NodeId> = self.asked.digested().map(|(node, _)| node).collect();
+        if differing.is_empty() {
             return;
         }
-        if count_owners(&self.terms.owners, self.shown.keys()) > 0 {
-            for node in std::mem::take(&mut self.digests).into_keys() {
+        if self.owners_shown() > 0 {
+            for node in differing {
                 turn.shared.counters.digests_differing += 1;
                 self.ask(node, true, turn);
             }
             return;
         }
-        let is_coming = self.pending.iter().any(|(node, pending)| {
-            pending.whole && !pending.is_covered && self.terms.owners.contains(node)
+        let is_coming = self.asked.pending().any(|(node, pending)| {
+            pending.whole && !pending.is_covered && self.terms.owners.contains(&node)
         });
         let now_ms = turn.now.monotonic_ms;
         let rank = |node: &NodeId| turn.shared.latencies.rank(*node, now_ms);
-        let soonest = self.digests.keys().copied().min_by_key(rank);
+        let soonest = differing.into_iter().min_by_key(rank);
         if let Some(node) = soonest.filter(|_| !is_coming) {
-            self.digests.remove(&node);
             self.ask(node, true, turn);
         }
     }
@@ -269,22 +249,20 @@ impl Get {
         shown: Result<View, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        if round != self.round || self.pending.remove(&node).is_none() {
+        if round != self.round || !self.asked.answered(node, Standing::Failed) {
             return;
         }
         match shown {
             Ok(view) => {
                 let known = self.views.iter().position(|known| known.view == view);
                 let at = known.unwrap_or_else(|| {
-                    if self.views.is_empty() {
-                        self.merged = view.clone();
-                    } else {
-                        self.merged.merge(&view);
+                    if let Some(first) = self.views.first() {
+                        self.merged.get_or_insert_with(|| first.view.clone()).merge(&view);
                     }
                     self.views.push(Distinct { view, digest: None });
                     self.views.len() - 1
                 });
-                self.shown.insert(node, at);
+                self.asked.set(node, Standing::Shown(at));
             }
             Err(error) => {
                 if matches!(error, StorageError::Corrupt(_)) {
@@ -296,23 +274,32 @@ impl Get {
         }
     }
 
+    /// How many owners are known to hold what was shown.
+    fn owners_shown(&self) -> u8 {
+        count_owners(&self.terms.owners, self.asked.shown().map(|(node, _)| node))
+    }
+
+    /// What all that was shown gives together. Something was.
+    fn merged(&self) -> &View {
+        self.merged.as_ref().unwrap_or_else(|| &self.views[0].view)
+    }
+
     /// Whether there is nothing left to wait for: everybody answered, or those who did not are
     /// silent and as many nodes showed what they hold as owners are needed.
     fn is_over(&self, turn: &Turn<'_>) -> bool {
-        self.pending.is_empty()
-            || self.shown.len() >= usize::from(self.terms.quorum.r)
-                && self.pending.keys().all(|&node| turn.is_silent(node))
+        !self.asked.is_pending()
+            || self.asked.shown().count() >= usize::from(self.terms.quorum.r)
+                && self.asked.pending().all(|(node, _)| turn.is_silent(node))
     }
 
     fn reply_if(&mut self, at_deadline: bool, turn: &mut Turn<'_>) {
         let quorum = self.terms.quorum;
-        let answered = count_owners(&self.terms.owners, self.shown.keys())
-            + u8::from(sabotage::is(Bug::OneAnswerTooMany));
+        let answered = self.owners_shown() + u8::from(sabotage::is(Bug::OneAnswerTooMany));
         let is_over = at_deadline || self.is_over(turn);
         if self.replied || (answered < quorum.r && !is_over) {
             return;
         }
-        if self.shown.is_empty() {
+        if self.views.is_empty() {
             self.replied = true;
             turn.shared.counters.unmet_quorums += 1;
             let error = self.failure.take().map_or(RequestError::Timeout, RequestError::Storage);
@@ -321,12 +308,12 @@ impl Get {
         let now_ms = turn.present().millis();
         // Judged of all that was shown: one replica may know of no deadline, or that it was taken
         // back.
-        let left = self.merged.value.due(now_ms).map(|_| {
-            let mut left = self.merged.clone();
+        let left = self.merged().value.due(now_ms).map(|_| {
+            let mut left = self.merged().clone();
             left.expire(now_ms);
             left
         });
-        let shown = left.as_ref().unwrap_or(&self.merged);
+        let shown = left.as_ref().unwrap_or_else(|| self.merged());
         let inexact = shown.collections.values().any(|summary| !summary.exact);
         if inexact && self.scope == Scope::Headers && !at_deadline {
             // Replicas disagree about a collection: its size is known only from its elements.
@@ -336,7 +323,7 @@ impl Get {
         }
         self.replied = true;
         turn.shared.counters.unmet_quorums += u64::from(answered < quorum.r);
-        turn.shared.counters.conflicts += u64::from(is_conflict(&self.merged));
+        turn.shared.counters.conflicts += u64::from(is_conflict(self.merged()));
         let view = self.view_to_answer(left);
         let contexts = self.terms.contexts(&view, None, turn);
         let acks = Acks { owners: quorum.n, needed: quorum.r, answered, hinted: 0 };
@@ -360,23 +347,29 @@ impl Get {
     fn begin_anew(&mut self, turn: &mut Turn<'_>) {
         self.round += 1;
         self.asked.clear();
-        self.pending.clear();
-        self.digests.clear();
         self.views.clear();
-        self.shown.clear();
+        self.merged = None;
         self.ask_next(usize::from(self.terms.quorum.n), turn);
     }
 
     /// What was merged; where whole collections were, with their sizes counted, and without their
     /// elements if only the sizes were asked for.
-    fn view_to_answer(&self, left: Option<View>) -> View {
-        let shown = left.unwrap_or_else(|| self.merged.clone());
+    fn view_to_answer(&mut self, left: Option<View>) -> View {
+        let shown = match left {
+            Some(left) => left,
+            // Nobody will be compared with it any more.
+            None if self.views.len() == 1 && self.asked.all_shown() => {
+                std::mem::take(&mut self.views[0].view)
+            }
+            None => self.merged().clone(),
+        };
         if self.scope != Scope::Whole {
             return shown;
         }
-        let mut view = View::of(shown.value);
+        let View { value, collections: summaries, .. } = shown;
+        let mut view = View::of(value);
         for (tag, summary) in &mut view.collections {
-            summary.digest = self.merged.collections.get(tag).map_or(0, |summary| summary.digest);
+            summary.digest = summaries.get(tag).map_or(0, |summary| summary.digest);
         }
         if self.counts {
             for (tag, state) in &mut view.value.0 {
@@ -389,13 +382,16 @@ impl Get {
     }
 
     fn repair(&mut self, turn: &mut Turn<'_>) {
+        if self.views.is_empty() || self.views.len() == 1 && self.damaged.is_empty() {
+            return;
+        }
         let me = turn.me();
         // A replica whose record is damaged takes a merge in its place.
         let nothing = View::default();
-        let damaged = self.damaged.iter().filter(|node| !self.shown.contains_key(*node));
+        let damaged = self.damaged.iter().filter(|node| !self.asked.is_shown(**node));
         let damaged = damaged.map(|&node| (node, &nothing));
-        let shown = self.shown.iter().map(|(&node, &at)| (node, &self.views[at].view));
-        for (node, delta) in repairs(&self.merged, shown.chain(damaged), &self.terms.owners) {
+        let shown = self.asked.shown().map(|(node, at)| (node, &self.views[at].view));
+        for (node, delta) in repairs(self.merged(), shown.chain(damaged), &self.terms.owners) {
             turn.shared.counters.read_repairs += 1;
             let key = self.terms.key.clone();
             if node == me {

@@ -16,7 +16,12 @@ use super::Engine;
 use crate::memtable::successor;
 use crate::record::{Header, Part, due_unchecked};
 use crate::row_key::{RowKey, expiry_prefix, expiry_row, parse_expiry};
+use crate::tree::GONE;
 use crate::{IndexRead, StorageError, Table};
+
+/// Rows of keys that are not due after all, or of buckets that were dropped, taken away at most while
+/// others are looked for. A guess: some milliseconds.
+const UNLISTED_MAX: usize = 512;
 
 /// How far the search for what is due has come.
 #[derive(Debug, Default)]
@@ -54,17 +59,21 @@ impl<R: IndexRead> Engine<R> {
             return due;
         }
         let mut from = std::mem::take(&mut self.expiry.from);
-        let mut looked = 0;
+        let (mut looked, mut unlisted) = (0, 0);
         let is_done = loop {
-            if looked == limit {
+            if looked == limit || unlisted == UNLISTED_MAX {
                 break false;
             }
-            looked += 1;
             match self.next_due(&mut from, now_ms) {
-                Ok(Some(found)) => due.extend(found),
+                Ok(Some(found)) => {
+                    looked += usize::from(found.is_some());
+                    unlisted += usize::from(found.is_none());
+                    due.extend(found);
+                }
                 Ok(None) => break true,
                 Err(error) => {
                     // Its readers are told.
+                    looked += 1;
                     self.damaged += u64::from(matches!(error, StorageError::Corrupt(_)));
                 }
             }
@@ -98,16 +107,18 @@ impl<R: IndexRead> Engine<R> {
         let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
             Header::decode(at.as_bytes(), record).ok()
         })?;
-        let key = match decoded.flatten() {
-            Some((header, full)) if header.deadline_ms() == Some(deadline_ms) => {
-                full.or_else(|| at.short_key())
+        if let Some((header, full)) = decoded.flatten()
+            && header.deadline_ms() == Some(deadline_ms)
+            && let Some(key) = full.or_else(|| at.short_key())
+        {
+            if self.trees.class_of(&key) != GONE {
+                return Ok(Some(Some((key, deadline_ms))));
             }
-            // What is damaged is listed again with its next change.
-            _ => None,
-        };
-        if key.is_none() {
-            self.rows.put(Table::Meta, row, None);
+            // That of a bucket that was dropped is listed no more.
+            self.put_header(&at, &key, &header)?;
         }
-        Ok(Some(key.map(|key| (key, deadline_ms))))
+        // What is damaged is listed again with its next change.
+        self.rows.put(Table::Meta, row, None);
+        Ok(Some(None))
     }
 }

@@ -21,13 +21,18 @@ use crate::row_key::{RowKey, partition_start};
 use crate::tree::Share;
 use crate::{IndexRead, StorageError, Table};
 
+/// Rows after which a step drops no further key: clients wait meanwhile, and each row takes memory
+/// until a checkpoint. A guess: some milliseconds.
+const ROWS_PER_STEP: usize = 4_096;
+
 impl<R: IndexRead> Engine<R> {
     /// Whether nothing is held of a partition's keys, what is left of deleted ones included.
     pub(super) fn is_empty(&self, partition: Partition) -> Result<bool, StorageError> {
         Ok(self.first_rows(partition, 1)?.is_empty())
     }
 
-    /// Drops up to `limit` keys of a partition. Returns how many, and whether none is left.
+    /// Drops up to `limit` keys of a partition, fewer where they have many rows. Returns how many,
+    /// and whether none is left.
     pub(super) fn forget(
         &mut self,
         partition: Partition,
@@ -37,9 +42,12 @@ impl<R: IndexRead> Engine<R> {
         self.check_room()?;
         let rows = self.first_rows(partition, limit.max(1).saturating_add(1))?;
         let is_last = rows.len() <= limit.max(1);
-        let mut keys = 0;
+        let (mut keys, mut dropped) = (0, 0);
         for row_key in rows.into_iter().take(limit.max(1)) {
-            self.forget_key(&row_key)?;
+            if dropped >= ROWS_PER_STEP {
+                return Ok((keys, false));
+            }
+            dropped += self.forget_key(&row_key)?;
             keys += 1;
         }
         Ok((keys, is_last))
@@ -63,12 +71,13 @@ impl<R: IndexRead> Engine<R> {
         Ok(rows)
     }
 
-    /// Drops all that is held of the key with this header row. Fails before it changes anything.
-    pub(super) fn forget_key(&mut self, row_key: &[u8]) -> Result<(), StorageError> {
+    /// Drops all that is held of the key with this header row. Returns how many rows that were. Fails
+    /// before it changes anything.
+    pub(super) fn forget_key(&mut self, row_key: &[u8]) -> Result<usize, StorageError> {
         let Some(at) = RowKey::read(row_key) else {
             // No key's: it says nothing, and nobody reads it.
             self.rows.put(Table::Header, row_key.to_vec(), None);
-            return Ok(());
+            return Ok(1);
         };
         let mut rows = Vec::new();
         for table in [Table::Element, Table::ElementTree] {
@@ -89,7 +98,7 @@ impl<R: IndexRead> Engine<R> {
             let listed = [conflict_of(&at, record), expiry_of(&at, record)];
             (counted_key(row_key, record, shards), listed, share(row_key, record))
         })?;
-        let Some((counted, listed, share)) = held else { return Ok(()) };
+        let Some((counted, listed, share)) = held else { return Ok(0) };
         self.change_share(row_key, share, Share::Nothing)?;
         for listed in listed.into_iter().flatten() {
             self.list_anew(Some(listed), None);
@@ -98,10 +107,11 @@ impl<R: IndexRead> Engine<R> {
             self.count(counted, false);
         }
         self.rows.put(Table::Header, row_key.to_vec(), None);
+        let dropped = 1 + rows.len();
         for (table, row_key) in rows {
             self.rows.put(table, row_key, None);
         }
         self.record(at.token(), &RecordOut::Forget(row_key));
-        Ok(())
+        Ok(dropped)
     }
 }

@@ -1,12 +1,11 @@
 //! Reading: views of a key within a scope.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use clock::CausalContext;
 use values::{
-    Blob, CollectionSummary, Field, Key, Scope, State, Tag, Value, View, empty_collection,
+    Blob, CollectionSummary, Field, Key, Scope, State, Tag, TagMap, Value, View, empty_collection,
     insert_row,
 };
 
@@ -22,7 +21,7 @@ const DEAD_ROWS_PER_PAGE: usize = 1024;
 
 impl Header {
     /// Size and digest of each collection.
-    pub(super) fn summaries(&self) -> BTreeMap<Tag, CollectionSummary> {
+    pub(super) fn summaries(&self) -> TagMap<CollectionSummary> {
         let collections = self.tags.iter().filter_map(|(&tag, part)| match part {
             Part::Collection(Collection { live, digest, deducted, .. }) => {
                 let exact = deducted.is_none();
@@ -65,7 +64,7 @@ impl<R: IndexRead> Engine<R> {
         scope: &Scope,
     ) -> Result<View, StorageError> {
         let mut view = View { collections: header.summaries(), ..View::default() };
-        let mut states = BTreeMap::new();
+        let mut states = TagMap::with_capacity(header.tags.len());
         for (tag, part) in header.tags {
             let state = match part {
                 Part::Whole(state) => state,

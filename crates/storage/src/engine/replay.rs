@@ -77,7 +77,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Probe(_)) => Ok(()),
-            Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key),
+            Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };
         if done.is_err() {

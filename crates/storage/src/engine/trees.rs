@@ -19,7 +19,7 @@ use sabotage::Bug;
 use values::{Key, Tag};
 
 use super::Engine;
-use crate::record::{decode_leaf, encode_leaf, has_more, share};
+use crate::record::{Header, decode_leaf, encode_leaf, has_more, share};
 use crate::row_key::{Parsed, RowKey};
 use crate::tree::{LeafSum, Leaves, Share, TokenRange, TreeClasses};
 use crate::{IndexRead, StorageError, Table};
@@ -62,11 +62,50 @@ impl Trees {
 type Sums = BTreeMap<u8, LeafSum>;
 
 impl<R: IndexRead> Engine<R> {
-    /// Says which keys are compared with which replicas, from now on. Keys written before go to the
-    /// trees of their new classes as they are written or counted anew
-    /// ([`recount_trees`](Self::recount_trees)).
+    /// Says which keys are compared with which replicas, from now on. Keys of which rows wait for a
+    /// checkpoint go to the trees of their new classes at once: those that were replayed before
+    /// anybody said it, or written before their bucket was heard of. Others do as they are
+    /// written or counted anew ([`recount_trees`](Self::recount_trees)), and so do those of which the
+    /// rows cannot be read.
     pub fn set_tree_classes(&mut self, classes: TreeClasses) {
         self.trees.classes = classes;
+        let mut elsewhere = Vec::new();
+        for (row_key, record) in self.rows.changed(Table::Header) {
+            let class = self.class_of_row(row_key);
+            if matches!(share(row_key, record), Share::Key { class: stored, .. } if stored != class)
+            {
+                elsewhere.push((row_key.to_vec(), record.to_vec()));
+            }
+        }
+        let is_kept = self.rows.is_kept();
+        for (row_key, record) in elsewhere {
+            let Ok((header, full)) = Header::decode(&row_key, &record) else { continue };
+            let Some(at) = RowKey::read(&row_key) else { continue };
+            let Some(key) = full.or_else(|| at.short_key()) else { continue };
+            let _ = self.count_anew(row_key, &record, &at, &key, &header);
+        }
+        if is_kept {
+            self.rows.keep();
+        }
+    }
+
+    /// Has a header's row counted where it belongs by now.
+    fn count_anew(
+        &mut self,
+        row_key: Vec<u8>,
+        record: &[u8],
+        at: &RowKey,
+        key: &Key,
+        header: &Header,
+    ) -> Result<(), StorageError> {
+        let before = share(&row_key, record);
+        let record = header.encode(at, key, self.trees.class_of(key));
+        let after = share(&row_key, &record);
+        if before != after {
+            self.change_share(&row_key, before, after)?;
+            self.rows.put(Table::Header, row_key, Some(record));
+        }
+        Ok(())
     }
 
     /// How many leaves and chunks were found wrong and mended since the engine opened: more than none

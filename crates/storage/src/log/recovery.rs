@@ -8,7 +8,7 @@
 //! read all the same: each record is a merge, and the other replicas have what is lost. (A machine
 //! that loses power may leave such a hole in what was not synced too; it is reported alike.)
 //!
-//! Opening twice gives what opening once gives: nothing is changed but the tail that is cut.
+//! Opening twice gives what opening once gives: no record is changed but the tail that is cut.
 
 use std::collections::VecDeque;
 
@@ -19,6 +19,9 @@ use crate::{Files, SeamError};
 
 /// What damaged segments are called when they are kept aside.
 const ASIDE: &str = "damaged-";
+
+/// What a segment is called while it is written again.
+const AGAIN: &str = "again-";
 
 /// A place where the log is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,14 +103,35 @@ impl<F: Files> Log<F> {
             log.is_open = false;
         }
         if let Some(last) = log.segments.back() {
-            // What the process before this one appended may not be durable yet, and is shown from
-            // now on.
-            log.files.sync(&last.name())?;
-            log.files.sync_directory()?;
+            let name = last.name();
+            write_again(&mut log.files, &name)?;
         }
         log.synced = log.end;
         Ok((log, found))
     }
+}
+
+/// Makes all of a segment durable. What the process before this one appended may not be, and is
+/// shown from now on; after a sync that failed it never will be by another, since the pages are taken
+/// for clean: so it is written into a new file. Where there is no room for that, or no
+/// writing at all, it is synced as it stands.
+fn write_again<F: Files>(files: &mut F, name: &str) -> Result<(), SeamError> {
+    let copy = format!("{AGAIN}{name}");
+    let mut copied = || -> Result<(), SeamError> {
+        files.remove(&copy)?;
+        let bytes = files.read(name, 0, usize::MAX)?;
+        files.append(&copy, &bytes)?;
+        files.sync(&copy)?;
+        files.rename(&copy, name)
+    };
+    match copied() {
+        Err(SeamError::Full | SeamError::ReadOnly(_)) => {
+            let _ = files.remove(&copy);
+            files.sync(name)?;
+        }
+        done => done?,
+    }
+    files.sync_directory()
 }
 
 struct Opening<'a, F> {
@@ -170,6 +194,8 @@ impl<F: Files> Opening<'_, F> {
                 self.log.files.rename(&name, &aside)?;
                 let lost = next.map_or(0, |next| next - start);
                 self.damaged(name, 0, lost, what, Some(aside));
+                // The one before it is not to blame.
+                *before = next.map(|end| Segment { start, end });
             }
             return self.log.files.sync_directory();
         }

@@ -21,6 +21,9 @@ struct Inode {
     floor: usize,
     /// A sync failed; what follows `durable` is in doubt.
     doubtful: bool,
+    /// From where on no sync writes anything any more, though reads show it: a sync failed, and pages
+    /// that could not be written are taken for clean since.
+    unwritten: Option<usize>,
 }
 
 /// A change of the directory that no sync has covered.
@@ -120,7 +123,7 @@ impl SimFiles {
             let (durable, current) = (bytes.clone(), bytes.clone());
             state
                 .inodes
-                .insert(next, Inode { durable, floor: current.len(), current, doubtful: false });
+                .insert(next, Inode { durable, floor: current.len(), current, ..Inode::default() });
             state.current.insert(name.clone(), next);
         }
         state.next_inode = state.inodes.len() as u64;
@@ -207,7 +210,12 @@ impl SimFiles {
             let kept = left.after_crash(&mut pick);
             inodes.insert(
                 next,
-                Inode { floor: kept.len(), durable: kept.clone(), current: kept, doubtful: false },
+                Inode {
+                    floor: kept.len(),
+                    durable: kept.clone(),
+                    current: kept,
+                    ..Inode::default()
+                },
             );
             names.insert(name, next);
         }
@@ -338,6 +346,7 @@ impl Files for SimFiles {
             inode.floor = inode.floor.min(length);
             if length <= inode.floor {
                 inode.doubtful = false;
+                inode.unwritten = None;
             }
             Ok(())
         })
@@ -353,10 +362,12 @@ impl Files for SimFiles {
             }
             if fails {
                 inode.doubtful = true;
+                inode.unwritten = Some(inode.floor);
                 return Err(SeamError::Io(format!("the simulated sync of {name} failed")));
             }
-            inode.durable.clone_from(&inode.current);
-            inode.floor = inode.current.len();
+            let written = inode.unwritten.unwrap_or(inode.current.len());
+            inode.durable = inode.current[..written].to_vec();
+            inode.floor = written;
             state.syncs += 1;
             Ok(())
         })

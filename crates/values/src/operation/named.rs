@@ -9,6 +9,8 @@
 //! A set of a register has the time of its latest try: tried where the first is not known, it wins
 //! over what was set there before, as any set that comes then.
 
+use std::collections::BTreeSet;
+
 use clock::{Actor, CausalContext, Dot};
 use sabotage::Bug;
 
@@ -29,7 +31,10 @@ pub(super) fn is_repeated(
         return Ok(true);
     }
     let (mut names, mut of_client, mut unasked) = (0, 0, 0);
-    for other in contexts().flat_map(CausalContext::actors).filter(|other| other.is_named()) {
+    // One name can be in several contexts: what it did was scheduled to be removed, or it was shown
+    // to the client.
+    let others: BTreeSet<Actor> = contexts().flat_map(CausalContext::actors).collect();
+    for other in others.into_iter().filter(|other| other.is_named()) {
         if other.epoch.process == actor.epoch.process {
             return Err(UpdateError::NameReused);
         }
@@ -54,8 +59,10 @@ pub(super) fn is_repeated(
 /// speaks of, and that it was done.
 pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
     let mut delta = view.repair(&View::default()).unwrap_or_default();
-    delta.value.0.retain(|&other, _| other == tag);
-    delta.touch.retain(|&other, _| other == tag);
+    // A schedule that was made with it goes with it.
+    let speaks_of = |other| other == tag || other == Tag::EXPIRY;
+    delta.value.0.retain(|&other, _| speaks_of(other));
+    delta.touch.retain(|&other, _| speaks_of(other));
     let seen = view.value.context(tag);
     let own = seen.ranges().filter(|&(other, ..)| other == actor);
     let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();

@@ -3,6 +3,7 @@
 use clock::{Dot, NodeId};
 
 use super::*;
+use crate::ELEMENT_BYTES_MAX;
 use crate::Value;
 
 const A: Actor = Actor::new(NodeId(1), 10, 0);

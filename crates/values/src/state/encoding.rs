@@ -17,7 +17,7 @@ use serde::{
 };
 
 use super::{State, Value};
-use crate::{Blob, Tag};
+use crate::{Blob, Tag, TagMap};
 
 /// One state's bytes, written with their length before them.
 struct Bytes<'a>(&'a [u8]);
@@ -96,7 +96,8 @@ impl<'de> Visitor<'de> for Pairs {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
-        let mut value = Value::default();
+        let count = pairs.size_hint().unwrap_or_default().min(Tag::KNOWN.len());
+        let mut value = Value(TagMap::with_capacity(count));
         let mut last: Option<(Tag, &[u8])> = None;
         while let Some(pair) = pairs.next_element::<(Tag, &'de [u8])>()? {
             if last.is_some_and(|last| last >= pair) {

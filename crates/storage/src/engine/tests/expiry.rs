@@ -1,8 +1,12 @@
 //! Keys with deadlines: listed in the order of these, whatever became of the batches.
 
+use std::ops::ControlFlow;
+
 use values::{Deadline, ExpiryOp};
 
 use super::*;
+use crate::row_key::expiry_prefix;
+use crate::{Table, TreeClasses};
 
 pub(super) fn ends(at_ms: u64) -> Operation {
     let deadline = Deadline::At(at_ms);
@@ -40,6 +44,32 @@ fn what_is_due_is_listed_in_the_order_of_deadlines_and_no_longer_once_it_was_tak
     updated(&mut one, &key("b"), ends(40));
     updated(&mut one, &key("a"), add(&["y"]));
     assert_eq!(due(&mut one, 30), [(long, 10), ("a".to_owned(), 30)]);
+}
+
+/// Nobody can remove them, and they must not be in the way of others.
+#[test]
+fn deadlines_of_a_dropped_bucket_are_listed_no_more() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let dropped = Key::new("sessions", "k").unwrap();
+    for key in [&dropped, &key("k")] {
+        updated(&mut one, key, add(&["x"]));
+        updated(&mut one, key, ends(5));
+    }
+    assert_eq!(due(&mut one, 5).len(), 2);
+    let mut classes = TreeClasses::default();
+    classes.set("sessions".into(), 3, dropped.generation() + 1);
+    one.set_tree_classes(classes);
+    assert_eq!(due(&mut one, 5), [("k".to_owned(), 5)]);
+    updated(&mut one, &key("other"), add(&["x"]));
+    assert_eq!(due(&mut one, 5), [("k".to_owned(), 5)]);
+    let mut listed = 0;
+    let count = &mut |row: &[u8], _: &[u8]| {
+        listed += usize::from(row.starts_with(expiry_prefix()));
+        ControlFlow::Continue(())
+    };
+    one.index().reader().scan(Table::Meta, expiry_prefix(), count).unwrap();
+    assert_eq!(listed, 1);
+    assert!(check(&one).is_clean());
 }
 
 #[test]

@@ -79,6 +79,23 @@ fn nothing_is_left_of_keys_of_any_type_and_other_partitions_are_whole() {
 }
 
 #[test]
+fn large_keys_are_dropped_few_at_a_time() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let names: Vec<String> = (0..5_000).map(|number| format!("element{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let same = (0..).map(|at| format!("k{at}")).filter(|name| partition(name) == Partition(0));
+    let keys: Vec<String> = same.take(3).collect();
+    for name in &keys {
+        updated(&mut engine, &key(name), add(&names));
+    }
+    let command = || Command::Forget { partition: Partition(0), limit: 100 };
+    let answers = [(); 3].map(|()| engine.execute_now(command()));
+    let step = |keys, is_last| vec![Answer::Forgotten { keys, is_last }];
+    assert_eq!(answers, [step(1, false), step(1, false), step(1, true)]);
+    assert!(is_empty(&mut engine, Partition(0)));
+}
+
+#[test]
 fn what_is_pending_for_others_stays() {
     let mut engine = MemoryEngine::new(config(1, 1));
     let delta = updated(&mut engine, &key("a"), put("x"));

@@ -95,7 +95,7 @@ fn entries(state: &State) -> Vec<Blob> {
 }
 
 fn summary(tag: Tag, state: &State) -> CollectionSummary {
-    let live = View::of(Value([(tag, state.clone())].into())).collections[&tag].live;
+    let live = View::of(Value::from([(tag, state.clone())])).collections[&tag].live;
     let digest = entries(state).iter().fold(0u128, |sum, element| {
         let row = entry_row(state, element).expect("it is an entry");
         sum.wrapping_add(row_digest(tag, element, &row))

@@ -232,6 +232,12 @@ fn a_set_that_the_sweep_finds_empty_is_no_live_key() {
     assert_eq!(two.engine().live_keys(), 1);
     while two.sweep(4) {}
     assert_eq!(two.engine().live_keys(), 0);
+    // What fails later takes back its own change of the count, and not the sweep's.
+    two.disk().files.full(true);
+    let refused = two.execute_now(update(&key("other"), put("x")));
+    assert!(matches!(refused.last(), Some(Answer::Failed(StorageError::Full))), "{refused:?}");
+    assert_eq!(two.engine().live_keys(), 0);
+    two.disk().files.full(false);
     let again = MemoryEngine::open(two.disk().clone(), config(2, 3)).unwrap();
     assert_eq!(again.engine().live_keys(), 0);
 }

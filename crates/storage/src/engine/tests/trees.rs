@@ -207,6 +207,34 @@ fn keys_of_a_bucket_with_another_n_are_in_another_tree() {
     }
 }
 
+/// The log says nothing of policies: what is replayed is counted before anybody does.
+#[test]
+fn after_a_crash_replayed_keys_are_in_the_trees_of_their_classes() {
+    let disk = SimDisk::new();
+    let mut classes = TreeClasses::new(1);
+    classes.set("many".into(), 5, 0);
+    let many = Key::new("many", "k").unwrap();
+    let mut engine = Stepped::open(&disk, config(1, 1));
+    engine.engine.set_tree_classes(classes.clone());
+    engine.give(1, update(&key("k"), put("1")));
+    engine.give(2, update(&many, put("1")));
+    assert!(engine.take());
+    engine.commit();
+    let roots = |engine: &mut Stepped, n| {
+        engine.answered();
+        for partition in (0..16).map(Partition) {
+            engine.give(9, Command::TreeRoots { n, partitions: vec![partition] });
+        }
+        engine.answered()
+    };
+    let before = [1, 3, 5].map(|n| roots(&mut engine, n));
+    assert_ne!(before[0], before[1]);
+    let mut again = Stepped::open(&disk, config(1, 2));
+    again.engine.set_tree_classes(classes);
+    assert_eq!([1, 3, 5].map(|n| roots(&mut again, n)), before);
+    assert!(again.engine.check_trees().unwrap().is_clean());
+}
+
 fn leaf_rows(index: &SimIndex) -> Vec<(Vec<u8>, LeafSum)> {
     let mut rows = Vec::new();
     let visit = &mut |row: &[u8], record: &[u8]| {

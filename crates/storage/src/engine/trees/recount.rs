@@ -8,7 +8,7 @@ use ring::Token;
 use super::{LeafScan, differing};
 use crate::engine::Engine;
 use crate::inspect::show_row;
-use crate::record::{Header, Part, share};
+use crate::record::{Header, Part};
 use crate::row_key::RowKey;
 use crate::{Fault, FaultKind, IndexRead, StorageError, Table, Verifying};
 
@@ -109,7 +109,6 @@ impl<R: IndexRead> Engine<R> {
         let LeafScan { rows, sums, odd } = self.scan_leaf(leaf, None)?;
         self.mend(leaf, &sums)?;
         for (row_key, record) in odd {
-            let share_before = share(&row_key, &record);
             let decoded = Header::decode(&row_key, &record);
             let (Ok((header, full)), Some(at)) = (decoded, RowKey::read(&row_key)) else {
                 // Whoever merges the key next brings it back to what is whole of it; the tree says
@@ -124,13 +123,8 @@ impl<R: IndexRead> Engine<R> {
             let places = collections.map(|(&tag, _)| (at.clone(), tag, Bytes::new()));
             self.trees.elements.extend(places);
             let Some(key) = full.or_else(|| at.short_key()) else { continue };
-            let record = header.encode(&at, &key, self.trees.class_of(&key));
-            let share_after = share(&row_key, &record);
-            if share_before != share_after {
-                // Its bucket's n changed, or this build knows a type that an earlier one did not.
-                self.change_share(&row_key, share_before, share_after)?;
-                self.rows.put(Table::Header, row_key, Some(record));
-            }
+            // Its bucket's n changed, or this build knows a type that an earlier one did not.
+            self.count_anew(row_key, &record, &at, &key, &header)?;
         }
         Ok(rows)
     }
