@@ -11,6 +11,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -103,7 +104,7 @@ impl ContextToken {
         let expected = Self::mac(secret, scope, claims);
         // Constant time: every byte is looked at whatever the first difference.
         let difference = expected.iter().zip(mac).fold(0, |all, (a, b)| all | (a ^ b));
-        if difference != 0 {
+        if difference != 0 && !sabotage::is(Bug::ForgedContextsTaken) {
             return Err(TokenError::Forged);
         }
         codec::decode(claims).map_err(|_| TokenError::Malformed)

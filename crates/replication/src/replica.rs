@@ -5,6 +5,7 @@
 
 use clock::NodeId;
 use ring::{Partition, Sequence};
+use sabotage::Bug;
 use storage::{Answer, Command, Listing, StorageError};
 use values::{Key, Scope};
 
@@ -136,7 +137,8 @@ fn moved(sequence: Sequence, body: &Body, turn: &Turn<'_>) -> Option<Body> {
             && tenure.sequence >= sequence
             && !turn.shared.is_holder(turn.me(), key, partition)
     };
-    (is_past || is_stranger()).then_some(Body::Moved { partition, tenure })
+    let is_refused = (is_past || is_stranger()) && !sabotage::is(Bug::StrangersServe);
+    is_refused.then_some(Body::Moved { partition, tenure })
 }
 
 /// What was asked, so that a failure is answered in kind.

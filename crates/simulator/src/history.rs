@@ -1,5 +1,7 @@
 //! What clients did and were told, in order: what the invariants judge.
 
+use std::collections::BTreeSet;
+
 use replication::{Acks, Answer, CallId, RequestError};
 use values::{Key, Operation, View};
 
@@ -79,6 +81,11 @@ impl Record {
         matches!(self.told, Told::Done(_))
     }
 
+    /// How many owners had it when it was answered.
+    pub fn copies(&self) -> usize {
+        self.answer().map_or(0, |answer| usize::from(answer.acks.answered))
+    }
+
     /// Whether this had ended before `other` began.
     pub fn is_before(&self, other: &Self) -> bool {
         self.to_ms < other.from_ms
@@ -93,12 +100,29 @@ pub struct History {
     /// Whether a node crashed or a disk failed: what was not durable then may be at some replicas
     /// and not at others until it is read.
     pub lost_state: bool,
-    /// Whether a disk was lost: what only it held is gone, acknowledged or not.
-    pub lost_disk: bool,
+    /// The nodes whose disks were lost, or some of what they held: what only they had is gone,
+    /// acknowledged or not.
+    pub disks_lost: BTreeSet<usize>,
+    /// Whether outboxes lost what they said they keep.
+    pub lost_hints: bool,
     /// Whether keys had deadlines.
     pub has_deadlines: bool,
     /// How far a clock may have been from the right time, either way, in milliseconds.
     pub slack_ms: u64,
     /// What a right clock showed when all faults were over, in milliseconds since 1970.
     pub ended_ms: u64,
+}
+
+impl History {
+    /// Whether what was done for a record must be there in the end: more owners had it than disks
+    /// were lost.
+    pub fn must_survive(&self, record: &Record) -> bool {
+        let lost = self.disks_lost.len();
+        record.copies() > lost || lost == 0 && !self.lost_hints
+    }
+
+    /// Whether nothing was lost that a node said it holds.
+    pub fn lost_nothing(&self) -> bool {
+        self.disks_lost.is_empty() && !self.lost_hints
+    }
 }

@@ -50,6 +50,11 @@ impl<'a> Run<'a> {
         done.filter_map(|record| Some((record, record.operation.as_ref()?)))
     }
 
+    /// Updates that were done, and that more owners had than disks were lost.
+    fn lasting(self) -> impl Iterator<Item = (&'a Record, &'a Operation)> {
+        self.done().filter(move |(record, _)| self.history.must_survive(record))
+    }
+
     /// The deltas made for a record. Most often one; where a node passed a request on twice,
     /// several, of which the client was told of one.
     fn made_for(self, record: &Record) -> impl Iterator<Item = &'a Entry> + Clone {

@@ -88,9 +88,27 @@ pub struct Ledger {
     by_call: BTreeMap<CallId, Vec<usize>>,
     by_key: BTreeMap<Key, Vec<usize>>,
     writes: BTreeMap<Key, BTreeMap<Place, Write>>,
+    /// Keys of which a delta was made that the ledger could not judge.
+    unjudged: BTreeSet<Key>,
 }
 
 impl Ledger {
+    /// Takes note that a delta was made of a key whose record was damaged: what its maker held nobody
+    /// knows, and what it made cannot be judged, nor what is made later.
+    pub(crate) fn prepared_over_damage(&mut self, key: &Key) {
+        self.unjudged.insert(key.clone());
+    }
+
+    /// Every delta made, in order, of keys of which all that was made is known.
+    pub fn judged(&self) -> impl Iterator<Item = &Entry> + Clone {
+        self.entries.iter().filter(|entry| self.is_judged(&entry.key))
+    }
+
+    /// Whether all that was made of a key is known.
+    pub fn is_judged(&self, key: &Key) -> bool {
+        !self.unjudged.contains(key)
+    }
+
     /// Takes note of the delta that `node` made.
     pub(crate) fn prepared(
         &mut self,
@@ -103,8 +121,10 @@ impl Ledger {
         let Asked { key, operation, named, observed, now_ms, shown, held } = asked;
         let shown = shown.unwrap_or_default().value;
         let held = held.value;
-        let found_due: Vec<Removal> =
-            [&held, &shown].iter().filter_map(|v| v.due(now_ms)).collect();
+        // Of both together: one of them may show that a deadline was taken back.
+        let mut both = held.clone();
+        both.merge(&shown);
+        let found_due: Vec<Removal> = both.due(now_ms).into_iter().collect();
         let expired: BTreeSet<Place> = match self.writes.get(&key) {
             Some(known) if !found_due.is_empty() => {
                 let is_due = |place, write| found_due.iter().any(|due| covers(due, place, write));

@@ -39,6 +39,8 @@ pub struct SimOptions {
     pub disk: DiskFaults,
     /// How far each wall clock may be off, either way, in milliseconds.
     pub skew_ms: u64,
+    /// How much faster or slower each wall clock may run, in millionths.
+    pub drift_ppm: u64,
     /// [`CoreConfig::timeout_ms`](replication::CoreConfig::timeout_ms).
     pub timeout_ms: u32,
     /// [`CoreConfig::cover_ms`](replication::CoreConfig::cover_ms).
@@ -63,6 +65,7 @@ impl Default for SimOptions {
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             skew_ms: 0,
+            drift_ppm: 0,
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: 1_000,

@@ -10,10 +10,10 @@ use replication::{Call, CallId, NamedBy, Reply, Request, RequestName};
 use values::{Blob, CartOp, CounterOp, Key, MapOp, Operation, RegisterOp, State, Tag, View};
 
 use crate::{
-    Random, Sim, SimOptions, Told, Workload,
+    Random, Scenario, Sim, Told,
     invariants::minting::invariant_dots_issued_once,
     judgement::read_all,
-    workload::{disturb, mend},
+    nemesis::{Nemesis, mend},
 };
 
 /// One increment, sent under one name.
@@ -25,18 +25,24 @@ struct Increment {
     under_way: Option<(CallId, usize)>,
 }
 
-/// Runs a workload of increments under the faults of `options`, mends everything, repeats what is
-/// still unknown, and compares every sum with what was sent.
-pub fn run_retries(seed: u64, options: SimOptions, workload: &Workload) -> Result<Sim, String> {
-    let mut sim = Sim::new(seed, options);
+/// Runs a scenario's workload with increments, mends everything, repeats what is still unknown, and
+/// compares every sum with what was sent.
+pub(crate) fn run_retries(mut sim: Sim, scenario: &Scenario) -> (Sim, Result<(), String>) {
+    let outcome = run(&mut sim, scenario);
+    (sim, outcome)
+}
+
+fn run(sim: &mut Sim, scenario: &Scenario) -> Result<(), String> {
+    let Scenario { seed, workload, .. } = scenario;
     let mut random = Random::new(seed ^ 0x0ace);
     let mut sent: Vec<Increment> = Vec::new();
-    let mut last_done = None;
+    let mut nemesis = Nemesis::default();
     for number in 0..workload.requests {
         let pause_ms = random.below(workload.pause_ms + 1);
         sim.advance(pause_ms);
-        collect(&mut sim, &mut sent, &mut last_done)?;
-        disturb(&mut sim, &mut random, workload, &mut last_done);
+        collect(sim, &mut sent, &mut nemesis)?;
+        nemesis.end_due(sim);
+        nemesis.disturb(sim, &mut random, workload, &[]);
         if random.chance(500) {
             sent.push(increment(&mut random, number));
         }
@@ -45,23 +51,23 @@ pub fn run_retries(seed: u64, options: SimOptions, workload: &Workload) -> Resul
             let at = random.below(sent.len() as u64) as usize;
             let at = if random.chance(500) { sent.len() - 1 } else { at };
             let node = random.below(sim.nodes() as u64) as usize;
-            send(&mut sim, &mut sent[at], node);
+            send(sim, &mut sent[at], node);
         }
     }
-    mend(&mut sim);
-    collect(&mut sim, &mut sent, &mut last_done)?;
+    mend(sim);
+    collect(sim, &mut sent, &mut nemesis)?;
     for increment in &mut sent {
         increment.is_done = false;
         let node = random.below(sim.nodes() as u64) as usize;
-        send(&mut sim, increment, node);
+        send(sim, increment, node);
     }
     sim.run_until_quiet();
-    collect(&mut sim, &mut sent, &mut last_done)?;
+    collect(sim, &mut sent, &mut nemesis)?;
     if let Some(increment) = sent.iter().find(|increment| !increment.is_done) {
-        return Err(format!("{:?} is not done with all faults over", increment.request));
+        return Err(format!("retries_are_done: not with all faults over: {:?}", increment.request));
     }
     let keys: BTreeSet<Key> = sent.iter().map(|sent| sent.request.key.clone()).collect();
-    let finals = read_all(&mut sim, &keys)?;
+    let finals = read_all(sim, &keys)?;
     let mut wanted = BTreeMap::<&Key, i128>::new();
     for increment in &sent {
         *wanted.entry(&increment.request.key).or_default() += increment.by;
@@ -69,11 +75,13 @@ pub fn run_retries(seed: u64, options: SimOptions, workload: &Workload) -> Resul
     for (key, view) in &finals {
         let shown = sum(view);
         if shown != wanted[key] {
-            return Err(format!("{key:?} shows {shown}, and {} was counted", wanted[key]));
+            return Err(format!(
+                "named_increments_count_once: {key:?} shows {shown}, and {} was counted",
+                wanted[key]
+            ));
         }
     }
-    invariant_dots_issued_once(&sim)?;
-    Ok(sim)
+    invariant_dots_issued_once(sim).map_err(|wrong| format!("dots_issued_once: {wrong}"))
 }
 
 fn increment(random: &mut Random, number: usize) -> Increment {
@@ -102,11 +110,7 @@ fn send(sim: &mut Sim, increment: &mut Increment, node: usize) {
 }
 
 /// Takes note of what was answered.
-fn collect(
-    sim: &mut Sim,
-    sent: &mut [Increment],
-    last_done: &mut Option<usize>,
-) -> Result<(), String> {
+fn collect(sim: &mut Sim, sent: &mut [Increment], nemesis: &mut Nemesis) -> Result<(), String> {
     for increment in sent {
         let Some((id, node)) = increment.under_way else { continue };
         let Some(outcome) = sim.take_outcome(id) else { continue };
@@ -118,10 +122,10 @@ fn collect(
         match Told::of(outcome) {
             Told::Done(_) => {
                 increment.is_done = true;
-                *last_done = Some(node);
+                nemesis.last_done = Some(node);
             }
             Told::Refused(replication::RequestError::Update(error)) => {
-                return Err(format!("{:?} was refused: {error}", increment.request));
+                return Err(format!("retries_are_done: refused: {error}: {:?}", increment.request));
             }
             Told::Refused(_) | Told::Unknown(_) => {}
         }

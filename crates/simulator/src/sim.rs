@@ -2,6 +2,7 @@
 //! Every choice comes from the seed.
 
 mod barrier;
+mod disks;
 pub(crate) mod events;
 mod faults;
 mod membership;
@@ -15,15 +16,16 @@ use replication::{
     Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request,
     RequestError, kept_ownership,
 };
-use ring::{Member, Ownership, PartitionCount, Ring};
+use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
-    Batch, Checkpoint, Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimDisk,
-    SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
+    Batch, Checkpoint, Command, DiskSnapshot, Engine, EngineConfig, Log, Replay, ShardSet, Shards,
+    SimDisk, SimFiles, SimIndexReader, Ticket, TreeCheck, TreeNode, shard_positions,
 };
 use values::{Key, Limits, Operation, Scope, Tag, View};
 
 use crate::ledger::{Ledger, tracer};
-use crate::{Random, SimOptions, network::Network, random::mix};
+use crate::trace::{Line, Trace};
+use crate::{Fault, Random, SimOptions, Strikes, network::Network, random::mix};
 
 /// The secret of every simulated cluster.
 const SECRET: &[u8] = b"simulated";
@@ -37,6 +39,10 @@ const SHARDS: u16 = 4;
 /// Replicas that are compared in the background are equal after so long without faults, in
 /// milliseconds: two of the longest pauses of what delivers and compares.
 const EQUAL_WITHIN_MS: u64 = 120_000;
+
+/// So often it is looked whether they are, in milliseconds: later than the last message of before
+/// comes.
+const LOOK_MS: u64 = 10_000;
 
 /// What a client was told.
 pub type Outcome = Result<Reply, RequestError>;
@@ -84,6 +90,11 @@ enum Happening {
         node: usize,
         peer: usize,
     },
+    /// A connection breaks that can be made again.
+    LinkBroken {
+        node: usize,
+        peer: usize,
+    },
     Called {
         node: usize,
         life: u64,
@@ -101,6 +112,7 @@ impl Happening {
             | Self::Restarted { node, .. }
             | Self::LinkNoticed { node, .. }
             | Self::Barrier { node, .. }
+            | Self::LinkBroken { node, .. }
             | Self::Called { node, .. } => *node,
         }
     }
@@ -125,14 +137,57 @@ struct Node {
     process: Option<Process>,
     /// Counts starts and crashes: what was sent in an earlier life does not arrive in this one.
     life: u64,
-    /// How far the wall clock is off.
+    /// How far the wall clock is off,
     skew_ms: i64,
+    /// and how much faster it runs, in millionths.
+    drift_ppm: i64,
     /// What waits for a paused node; `None` for one that is not.
     paused: Option<Vec<Happening>>,
     /// How far the barrier was when it was to begin anew.
     reborn: Option<BarrierTable>,
+    /// How much longer messages to and from it may take.
+    slow_ms: u64,
+    ills: Ills,
     /// Whether it never starts again.
     is_gone: bool,
+}
+
+impl Node {
+    fn new(id: NodeId, options: &SimOptions, random: &mut Random) -> Self {
+        let either_way = |random: &mut Random, most: u64| {
+            if most == 0 { 0 } else { random.below(2 * most + 1) as i64 - most as i64 }
+        };
+        Self {
+            id,
+            disk: SimDisk::new(),
+            process: None,
+            life: 0,
+            skew_ms: either_way(random, options.skew_ms),
+            drift_ppm: either_way(random, options.drift_ppm),
+            paused: None,
+            reborn: None,
+            slow_ms: 0,
+            ills: Ills::default(),
+            is_gone: false,
+        }
+    }
+}
+
+/// What is wrong with a node's disk.
+#[derive(Debug, Default)]
+struct Ills {
+    is_full: bool,
+    is_read_only: bool,
+    /// How much longer writes of the log may take.
+    slow_ms: u64,
+    /// Whether bytes of the log changed by themselves,
+    is_rotten: bool,
+    /// or rows of the index.
+    has_rotten_rows: bool,
+    /// What it held some time ago.
+    backup: Option<DiskSnapshot>,
+    /// What its copy holds.
+    twin: Option<DiskSnapshot>,
 }
 
 /// A simulated cluster.
@@ -153,6 +208,9 @@ pub struct Sim {
     trace: u64,
     events: u64,
     begun_anew: u64,
+    strikes: Strikes,
+    /// What happened, for people; `None` if nobody is to read it.
+    lines: Option<Trace>,
 }
 
 impl Sim {
@@ -168,18 +226,7 @@ impl Sim {
         let ring = Ring::place(&members, count, usize::from(options.policy.n), None)
             .expect("at least one node")
             .ring;
-        let skews = options.skew_ms;
-        let nodes = ids.iter().map(|&id| Node {
-            id,
-            disk: SimDisk::new(),
-            process: None,
-            life: 0,
-            skew_ms: random.below(2 * skews + 1) as i64 - skews as i64,
-            paused: None,
-            reborn: None,
-            is_gone: false,
-        });
-        let nodes = nodes.collect();
+        let nodes = ids.iter().map(|&id| Node::new(id, &options, &mut random)).collect();
         let network = Network::new(options.network, random.split());
         let mut sim = Self {
             options,
@@ -196,6 +243,8 @@ impl Sim {
             trace: seed,
             events: 0,
             begun_anew: 0,
+            strikes: Strikes::default(),
+            lines: None,
         };
         for node in 0..sim.nodes.len() {
             sim.start(node);
@@ -217,6 +266,10 @@ impl Sim {
         match &mut self.nodes[node].process {
             Some(process) => {
                 process.calls.push(id);
+                if let Some(lines) = &mut self.lines {
+                    let call = format!("{call:?}");
+                    lines.push(self.now_ms, Line::Called { node, call_id: id, call });
+                }
                 let event = Box::new(Event::Call { id, call });
                 self.happen(Happening::Called { node, life, event });
             }
@@ -332,13 +385,20 @@ impl Sim {
     }
 
     /// Lets time pass until nothing is left to happen; where replicas are compared for ever, until
-    /// they should long be equal.
+    /// they are equal, or should long be.
     ///
     /// # Panics
     /// If that does not come within an hour: something goes round in circles.
     pub fn run_until_quiet(&mut self) {
         if self.compares() {
-            return self.advance(EQUAL_WITHIN_MS);
+            let latest = self.now_ms + EQUAL_WITHIN_MS;
+            while self.now_ms < latest {
+                self.advance(LOOK_MS);
+                if self.is_equal() {
+                    return;
+                }
+            }
+            return;
         }
         let latest = self.now_ms + 3_600_000;
         while self.happen_next(u64::MAX) {
@@ -346,13 +406,40 @@ impl Sim {
         }
     }
 
-    /// Has the nodes that run remove all that is due by their clocks.
-    ///
-    /// # Panics
-    /// If something is due that they do not remove.
-    pub fn expire_all(&mut self) {
+    /// Whether nothing is pending or handed over, and the hash trees of the owners of every partition are
+    /// equal.
+    fn is_equal(&mut self) -> bool {
+        if self.pending() > 0 || self.unrest().is_err() {
+            return false;
+        }
+        let Some(ownership) = self.any_ownership().cloned() else { return false };
+        let n = self.options.policy.n;
+        ownership.partition_count().iter().all(|partition| {
+            let owners = ownership.present(partition).owners(partition, n.into());
+            let owners: Vec<usize> = owners.map(|owner| self.number_of(owner)).collect();
+            let roots = owners.into_iter().filter_map(|owner| self.root(owner, partition));
+            let roots: Vec<TreeNode> = roots.collect();
+            roots.windows(2).all(|pair| pair[0] == pair[1])
+                && roots.iter().all(|root| root.is_settled)
+        })
+    }
+
+    /// Has the nodes that run look at all their rows, as they do now and then: what was damaged on a
+    /// disk is found.
+    pub fn scrub(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(process) = &mut self.nodes[node].process else { continue };
+            while process.engine.recount_trees(usize::MAX) {}
+            self.start_commit(node);
+        }
+    }
+
+    /// Has the nodes that run remove all that is due by their clocks. Returns what they do not
+    /// remove.
+    pub fn expire_all(&mut self) -> Result<(), String> {
+        let mut left = Vec::new();
         for _ in 0..SWEEPS {
-            let mut is_done = true;
+            left.clear();
             for node in 0..self.nodes.len() {
                 let wall_ms = self.wall_ms(node);
                 let Some(process) = &mut self.nodes[node].process else { continue };
@@ -364,16 +451,16 @@ impl Sim {
                 // What a fallback holds is for the owners to remove.
                 keys.retain(|(key, _)| self.owners(key).contains(&node));
                 if !keys.is_empty() {
-                    is_done = false;
+                    left.push((node, keys.clone()));
                     self.step(node, Event::Due { keys });
                 }
             }
-            if is_done {
-                return;
+            if left.is_empty() {
+                return Ok(());
             }
             self.run_until_quiet();
         }
-        panic!("something is due and is not removed");
+        Err(format!("due and not removed, by node: {left:?}"))
     }
 
     /// Whether replicas are compared in the background.
@@ -386,9 +473,46 @@ impl Sim {
         self.options.barrier_ms.is_some()
     }
 
+    /// Begins to write down what happens, for people.
+    pub fn begin_trace(&mut self) {
+        self.lines.get_or_insert_default();
+    }
+
+    /// What happened since [`Sim::begin_trace`].
+    pub fn take_trace(&mut self) -> Trace {
+        self.lines.take().unwrap_or_default()
+    }
+
+    /// Writes down what happened, if anybody is to read it.
+    fn note(&mut self, line: impl FnOnce() -> Line) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(self.now_ms, line());
+        }
+    }
+
+    /// A fault comes.
+    pub(crate) fn strike(&mut self, fault: Fault, nodes: &[usize]) {
+        self.strikes.count(fault);
+        self.note(|| Line::Fault { fault, nodes: nodes.to_vec() });
+    }
+
+    /// How often each fault came so far.
+    pub fn strikes(&self) -> Strikes {
+        let mut strikes = self.strikes.clone();
+        strikes.add(&self.network.strikes);
+        let drifting = self.nodes.iter().filter(|node| node.drift_ppm != 0);
+        drifting.for_each(|_| strikes.count(Fault::ClockDrift));
+        strikes
+    }
+
     /// Virtual milliseconds since the start.
     pub const fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Calls made since the start.
+    pub const fn calls(&self) -> u64 {
+        self.next_call
     }
 
     /// Events processed since the start.
@@ -404,6 +528,11 @@ impl Sim {
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// [`SimOptions::requests_max`].
+    pub(crate) const fn requests_max(&self) -> usize {
+        self.options.requests_max
     }
 
     /// The bucket policy.
@@ -455,10 +584,13 @@ impl Sim {
     /// # Panics
     /// If the replica cannot be read.
     pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
-        let partitions = vec![self.ring.partition(ring::Token::of(key.bucket(), key.key()))];
+        self.root(node, self.ring.partition(ring::Token::of(key.bucket(), key.key())))
+    }
+
+    fn root(&mut self, node: usize, partition: Partition) -> Option<TreeNode> {
         let process = self.nodes[node].process.as_mut()?;
         let mut answers = Vec::new();
-        let command = Command::TreeRoots { n: self.options.policy.n, partitions };
+        let command = Command::TreeRoots { n: self.options.policy.n, partitions: vec![partition] };
         process.engine.execute(Ticket(u64::MAX), command, &mut answers);
         match answers.pop() {
             Some((_, storage::Answer::TreeNodes(nodes))) => nodes.first().copied(),
@@ -507,7 +639,7 @@ impl Sim {
         let visit = &mut |position, record: &[u8]| replay.replay(position, record);
         let (log, found) =
             Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
-        assert_eq!(found.damage, [], "a crash is no damage");
+        assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);

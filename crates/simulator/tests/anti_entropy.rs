@@ -1,7 +1,5 @@
 //! Replicas that lost what nothing else brings them come to be equal by being compared: outboxes that
 //! lose what they say they keep, disks that come back empty, crashes that lose what was not synced.
-//!
-//! `MERGANSER_SEED=<seed> cargo test -p simulator --test anti_entropy one_seed` runs one seed again.
 
 use std::ops::RangeInclusive;
 
@@ -19,75 +17,11 @@ use values::{Blob, BytesOp, CartOp, Key, MapOp, Operation, OrsetOp, RegisterOp};
 const COMPARED: AntiEntropyConfig =
     AntiEntropyConfig { interval_ms: Some(10_000), bytes_per_second: 1 << 20 };
 
-/// Everything about a run follows from its seed.
-fn scenario(seed: u64) -> (SimOptions, Workload) {
-    let mut random = Random::new(seed ^ 0xa27e_3909);
-    let (r, w) = *random.pick(&[(2, 2), (2, 2), (1, 3), (3, 1), (1, 1)]);
-    let network = NetworkFaults {
-        delay_min_ms: 1,
-        delay_max_ms: random.between(1, 30),
-        loss: *random.pick(&[0, 20, 100, 300]),
-        duplication: *random.pick(&[0, 50, 300]),
-        straggling: *random.pick(&[0, 50]),
-        straggle_ms: 3_000,
-        notice_ms: random.between(1, 300),
-    };
-    let fails = random.chance(200);
-    let disk = DiskFaults {
-        commit_min_ms: 1,
-        commit_max_ms: *random.pick(&[1, 10, 200]),
-        refused: if fails { 30 } else { 0 },
-        misreported: if fails { 10 } else { 0 },
-    };
-    let options = SimOptions {
-        nodes: random.between(3, 5) as usize,
-        partitions: 16,
-        policy: BucketPolicy { n: 3, r, w, ..BucketPolicy::default() },
-        network,
-        disk,
-        skew_ms: *random.pick(&[0, 100, 10_000]),
-        cover_ms: *random.pick(&[5, 100]),
-        anti_entropy: AntiEntropyConfig {
-            interval_ms: Some(*random.pick(&[1_000, 3_000, 30_000])),
-            bytes_per_second: *random.pick(&[20_000, 1 << 20]),
-        },
-        hints_lost: *random.pick(&[0, 300, 1_000]),
-        ..SimOptions::default()
-    };
-    let workload = Workload {
-        requests: 120,
-        keys: random.between(1, 6) as usize,
-        clients: random.between(1, 8) as usize,
-        pause_ms: *random.pick(&[5, 40, 200]),
-        cuts: random.chance(700),
-        crashes: random.chance(600),
-        wipes: random.chance(400),
-        jumps: random.chance(300),
-        pauses: random.chance(300),
-        changes: false,
-        removals: false,
-        name_bytes: *random.pick(&[0, 300]),
-        deadlines: if seed.is_multiple_of(2) { 200 } else { 0 },
-    };
-    (options, workload)
-}
-
-fn check(seed: u64) -> Sim {
-    let (options, workload) = scenario(seed);
-    match run_history(seed, options.clone(), &workload) {
-        Ok((sim, _)) => sim,
-        Err(wrong) => panic!(
-            "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
-             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test anti_entropy one_seed"
-        ),
-    }
-}
-
 /// Checks seeds, in which together keys must have gone both ways.
 fn check_all(seeds: RangeInclusive<u64>) {
     let mut taken = [0; 3];
     for seed in seeds {
-        let sim = check(seed);
+        let sim = Scenario::drawn(Family::Compared, seed).check();
         for counters in (0..sim.nodes()).filter_map(|node| sim.counters(node)) {
             taken[0] += counters.keys_pulled;
             taken[1] += counters.keys_pushed;
@@ -95,13 +29,6 @@ fn check_all(seeds: RangeInclusive<u64>) {
         }
     }
     assert!(taken.iter().all(|&count| count > 100), "{taken:?}");
-}
-
-/// The seed that the environment names, or the first.
-#[test]
-fn one_seed() {
-    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
-    check(seed.unwrap_or(1));
 }
 
 #[test]

@@ -1,78 +1,10 @@
 //! Joining, leaving, being removed and getting another weight, while clients go on and faults befall
 //! everything: nothing acknowledged is lost, reads see what they must, and in the end only owners hold
 //! a copy.
-//!
-//! `MERGANSER_SEED=<seed> cargo test -p simulator --test handover one_seed` runs one seed again.
 
-use replication::{Availability, BucketPolicy, PlanChange};
-use simulator::{DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload, run_history};
+use replication::PlanChange;
+use simulator::{Family, Scenario, Sim, SimOptions};
 use values::{Blob, BytesOp, Key, Operation, OrsetOp, State, Tag, View};
-
-fn scenario(seed: u64) -> (SimOptions, Workload) {
-    let mut random = Random::new(seed ^ 0x4a4d_0be5);
-    let (r, w) = *random.pick(&[(2, 2), (2, 2), (1, 3), (3, 1), (1, 1)]);
-    let availability = if random.chance(250) { Availability::Quorum } else { Availability::Always };
-    let has_faults = random.chance(600);
-    let network = NetworkFaults {
-        delay_min_ms: 1,
-        delay_max_ms: random.between(1, 30),
-        loss: if has_faults { *random.pick(&[0, 20, 100, 300]) } else { 0 },
-        duplication: if has_faults { *random.pick(&[0, 50, 300]) } else { 0 },
-        straggling: if has_faults { *random.pick(&[0, 50]) } else { 0 },
-        straggle_ms: 3_000,
-        notice_ms: random.between(1, 300),
-    };
-    let fails = has_faults && random.chance(200);
-    let disk = DiskFaults {
-        commit_min_ms: 1,
-        commit_max_ms: *random.pick(&[1, 10, 200]),
-        refused: if fails { 30 } else { 0 },
-        misreported: if fails { 10 } else { 0 },
-    };
-    let options = SimOptions {
-        nodes: random.between(2, 5) as usize,
-        partitions: *random.pick(&[4, 16]),
-        policy: BucketPolicy { n: 3, r, w, availability, ..BucketPolicy::default() },
-        network,
-        disk,
-        skew_ms: *random.pick(&[0, 100, 10_000]),
-        cover_ms: *random.pick(&[5, 100]),
-        ..SimOptions::default()
-    };
-    let workload = Workload {
-        requests: *random.pick(&[120, 300]),
-        keys: random.between(1, 6) as usize,
-        clients: random.between(1, 8) as usize,
-        pause_ms: *random.pick(&[5, 40, 200]),
-        cuts: has_faults && random.chance(600),
-        crashes: has_faults && random.chance(500),
-        wipes: false,
-        jumps: random.chance(300),
-        pauses: has_faults && random.chance(300),
-        changes: true,
-        deadlines: 0,
-        removals: false,
-        name_bytes: *random.pick(&[0, 300]),
-    };
-    (options, workload)
-}
-
-fn check(seed: u64) -> Sim {
-    let (options, workload) = scenario(seed);
-    match run_history(seed, options.clone(), &workload) {
-        Ok((sim, _)) => sim,
-        Err(wrong) => panic!(
-            "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
-             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test handover one_seed"
-        ),
-    }
-}
-
-#[test]
-fn one_seed() {
-    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
-    check(seed.unwrap_or(1));
-}
 
 fn key(number: usize) -> Key {
     Key::new("default", format!("key{number}")).expect("within the bounds of a key")
@@ -147,36 +79,21 @@ fn three_nodes_become_five_and_then_three_again() {
     all_there(&mut sim);
 }
 
-/// A member is killed for good and removed in the middle of it: what only it held is lost, and nothing
-/// waits for it.
-fn check_with_removals(seed: u64) {
-    let (options, workload) = scenario(seed);
-    let options = SimOptions { nodes: options.nodes.max(4), ..options };
-    let workload = Workload { removals: true, ..workload };
-    if let Err(wrong) = run_history(seed, options.clone(), &workload) {
-        panic!("seed {seed}, with removals: {wrong}\n{options:?}\n{workload:?}");
-    }
-}
-
-#[test]
-fn one_seed_with_removals() {
-    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
-    check_with_removals(seed.unwrap_or(1));
-}
-
 #[test]
 fn histories_of_seeds_1_to_250() {
-    (1..=250).for_each(|seed| drop(check(seed)));
+    (1..=250).for_each(|seed| drop(Scenario::drawn(Family::Handover, seed).check()));
 }
 
 #[test]
 fn histories_of_seeds_251_to_500() {
-    (251..=500).for_each(|seed| drop(check(seed)));
+    (251..=500).for_each(|seed| drop(Scenario::drawn(Family::Handover, seed).check()));
 }
 
+/// A member is killed for good and removed in the middle of it: what only it held is lost, and nothing
+/// waits for it.
 #[test]
 fn histories_with_removals_of_seeds_1_to_250() {
-    (1..=250).for_each(check_with_removals);
+    (1..=250).for_each(|seed| drop(Scenario::drawn(Family::Removals, seed).check()));
 }
 
 /// The histories are of handovers: keys are sent to new owners, and dropped by former ones.

@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
 use ring::Token;
+use sabotage::Bug;
 use values::{
     Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag, UpdateError, View,
 };
@@ -191,6 +192,8 @@ impl<R: IndexRead> Engine<R> {
             Command::Merge { key, delta, show, durability } => {
                 self.merge(&key, &delta).and_then(|()| {
                     let view = show.map(|scope| self.read(&key, &scope)).transpose()?;
+                    let at_once = sabotage::is(Bug::ReplicaAcksBeforeCommit);
+                    let durability = if at_once { Durability::None } else { durability };
                     self.settle(ticket, Answer::Merged(view), durability, answers);
                     Ok(())
                 })
@@ -202,6 +205,8 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::Defer { owner, key, delta, durability } => {
                 self.defer(owner, &key, &delta).map(|()| {
+                    let at_once = sabotage::is(Bug::HintBeforeCommit);
+                    let durability = if at_once { Durability::None } else { durability };
                     self.settle(ticket, Answer::Durable, durability, answers);
                 })
             }
@@ -278,17 +283,17 @@ impl<R: IndexRead> Engine<R> {
             }
             Command::ElementNodes { key, tag, ranges } => {
                 self.element_nodes(&key, tag, &ranges).map(|nodes| {
-                    answers.push((ticket, Answer::TreeNodes(nodes)));
+                    self.show_elements(ticket, Answer::TreeNodes(nodes), answers);
                 })
             }
             Command::ElementChildren { key, tag, range } => {
                 self.element_children(&key, tag, &range).map(|children| {
-                    answers.push((ticket, Answer::ElementChildren(children)));
+                    self.show_elements(ticket, Answer::ElementChildren(children), answers);
                 })
             }
             Command::ElementKeys { key, tag, range, limit } => {
                 self.element_keys(&key, tag, &range, limit).map(|keys| {
-                    answers.push((ticket, Answer::ElementKeys(keys)));
+                    self.show_elements(ticket, Answer::ElementKeys(keys), answers);
                 })
             }
             Command::TreeKeys { n, partition, path, after, limit } => {
@@ -340,7 +345,9 @@ impl<R: IndexRead> Engine<R> {
             return;
         }
         let done = std::mem::take(&mut self.under_way);
-        let error = match result {
+        let is_ignored = sabotage::is(Bug::FailureTakenForSuccess) && result.is_err();
+        let unchanged = Appended { position: self.position, synced: true };
+        let error = match if is_ignored { Ok(unchanged) } else { result } {
             Ok(Appended { position, synced }) => {
                 self.rows.committed();
                 self.position = position;
@@ -514,6 +521,18 @@ impl<R: IndexRead> Engine<R> {
         })
     }
 
+    /// Tells of elements once they are durable: another replica that finds them equal to its own sends
+    /// none, and then says that all it had seen is seen here. Lost after that, they would count as
+    /// removed.
+    fn show_elements(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        self.settle(ticket, answer, Durability::Sync, answers);
+    }
+
     /// Gives `answer` once everything that is visible now is as durable as asked: also what changed
     /// nothing rests on what it found.
     fn settle(
@@ -527,6 +546,7 @@ impl<R: IndexRead> Engine<R> {
         let is_gathered = !self.current.records.is_empty();
         let waits = match durability {
             Durability::None => None,
+            _ if sabotage::is(Bug::AckBeforeCommit) => None,
             _ if is_gathered => Some(&mut self.current),
             _ if self.rows.is_under_way() && (!sync || self.under_way.sync) => {
                 Some(&mut self.under_way)
@@ -590,7 +610,9 @@ impl<R: IndexRead> Engine<R> {
                 self.list_anew(was_listed, is_listed);
             }
         }
-        self.change_share(at.as_bytes(), share_before, share(at.as_bytes(), &record))?;
+        let is_forgotten = sabotage::is(Bug::DeletedForgotten) && after.is_none();
+        let share_after = if is_forgotten { Share::Nothing } else { share(at.as_bytes(), &record) };
+        self.change_share(at.as_bytes(), share_before, share_after)?;
         if before != after {
             for (counted, added) in [(before, false), (after, true)] {
                 if let Some(counted) = counted {
@@ -598,7 +620,8 @@ impl<R: IndexRead> Engine<R> {
                 }
             }
         }
-        self.rows.put(Table::Header, at.as_bytes().to_vec(), Some(record));
+        let record = Some(record).filter(|_| !is_forgotten);
+        self.rows.put(Table::Header, at.as_bytes().to_vec(), record);
         Ok(())
     }
 

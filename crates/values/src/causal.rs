@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use clock::{CausalContext, Dot};
+use sabotage::Bug;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Blob;
@@ -70,7 +71,9 @@ where
                 // then every replica must still settle on the same.
                 Some(mine) if *mine < *value => *mine = value.clone(),
                 Some(_) => {}
-                None if seen.contains(dot) => {}
+                None if seen.contains(dot) && !sabotage::is(Bug::RemovedComesBack) => {}
+                None if sabotage::is(Bug::LateAddsDropped)
+                    && dot.counter < seen.highest(dot.actor) => {}
                 None => {
                     self.0.insert(dot, value.clone());
                 }

@@ -344,9 +344,9 @@ impl Operation {
             return Ok(named::repeated(seen.held, tag, actor));
         }
         let mut prepared = self.prepare_once(living, seen, observed, mint, limits)?;
-        named::mark(&mut prepared.delta, tag, actor);
-        let first = Dot::new(actor, 1);
-        prepared.minted = prepared.minted.or(Some(Minted { tag, first, last: 1 }));
+        let first = named::mark(&mut prepared.delta, tag, actor);
+        let last = first.counter;
+        prepared.minted = prepared.minted.or(Some(Minted { tag, first, last }));
         Ok(prepared)
     }
 

@@ -7,6 +7,7 @@
 //! Source: the LWW-register of Shapiro et al. (2011) §3.2.1, with hybrid stamps.
 
 use clock::{CausalContext, Dot, Stamp};
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
 use crate::{Blob, DotFun, DotStore, Tally};
@@ -50,7 +51,8 @@ pub struct Register {
 impl Register {
     /// The least upper bound.
     pub fn merge(&mut self, other: &Self) {
-        if self.base < other.base {
+        let takes_any = sabotage::is(Bug::LastMergedWins) && other.base.is_some();
+        if self.base < other.base || takes_any {
             self.base.clone_from(&other.base);
         }
         self.tally.merge(&other.tally);

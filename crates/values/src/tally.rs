@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use clock::{Actor, Dot};
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
 /// The totals of one actor at its write number `upto`.
@@ -108,7 +109,11 @@ impl Tally {
         let live = self.0.iter().filter(|(_, entry)| entry.is_live());
         Self(
             live.map(|(&actor, entry)| {
-                (actor, TallyEntry { written: entry.written, reset: entry.written })
+                let mut reset = entry.written;
+                if sabotage::is(Bug::ResetForgetsDecrements) {
+                    reset.down = entry.reset.down;
+                }
+                (actor, TallyEntry { written: entry.written, reset })
             })
             .collect(),
         )
@@ -119,7 +124,9 @@ impl Tally {
         for (actor, theirs) in &other.0 {
             let mine = self.0.entry(*actor).or_default();
             mine.written = mine.written.max(theirs.written);
-            mine.reset = mine.reset.max(theirs.reset);
+            if !(sabotage::is(Bug::FirstResetStays) && mine.reset.upto > 0) {
+                mine.reset = mine.reset.max(theirs.reset);
+            }
         }
     }
 

@@ -7,8 +7,8 @@ mod replica;
 use clock::{Actor, CausalContext, Stamp};
 use replica::Replica;
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, Deadline, Lifetime, Limits, MapOp, Mint, Operation, OrsetOp,
-    Prepared, RegisterOp, Scope, State, Tag, UpdateError, View,
+    Blob, BytesOp, CartOp, CounterOp, Deadline, ExpiryCondition, ExpiryOp, Lifetime, Limits, MapOp,
+    Mint, Operation, OrsetOp, Prepared, RegisterOp, Scope, State, Tag, UpdateError, View,
 };
 
 const NAME: Actor = Actor::named(0xfeed, 1, 2);
@@ -168,6 +168,27 @@ fn the_name_of_another_operation_is_refused_whatever_its_type() {
     assert_eq!(try_named(&mut a, &add, others), Err(UpdateError::NameReused));
     let set = Operation::Register(RegisterOp::Set { value: blob("v"), at: None, replace: true });
     assert_eq!(try_named(&mut a, &set, others), Err(UpdateError::NameReused));
+}
+
+/// One replica finds its condition met, another does not: what the one made stays.
+#[test]
+fn a_deadline_whose_condition_one_replica_finds_unmet_is_kept() {
+    let sets = |at_ms, only_if| {
+        Operation::Expiry(ExpiryOp::Set { deadline: Deadline::At(at_ms), only_if })
+    };
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.update(&Operation::Orset(OrsetOp::Add(vec![blob("x")])));
+    b.value.merge(&a.value);
+    let far = a.wall_ms + 100_000;
+    b.update(&sets(far, None));
+    let later = sets(far + 1, Some(ExpiryCondition::None));
+    assert_eq!((named(&mut a, &later).changed, named(&mut b, &later).changed), (1, 0));
+    let mut merged = a.value.clone();
+    merged.merge(&b.value);
+    let deadlines: Vec<u64> =
+        merged.schedules().map(|(_, schedule)| schedule.deadline_ms).collect();
+    assert_eq!((deadlines.len(), deadlines.contains(&(far + 1))), (2, true), "{deadlines:?}");
+    assert!(try_named(&mut b, &later, NAME).unwrap().repeated);
 }
 
 /// A deadline made with it goes wherever it goes, and counts as no second name.

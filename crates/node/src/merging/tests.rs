@@ -40,6 +40,7 @@ fn ring(members: Vec<MemberStatus>) -> ClusterStatus {
         sibling_keys: 0,
         most_siblings: 0,
         compared: ComparisonSummary::default(),
+        barrier: wire::BarrierStatus::default(),
         members,
         counters: Vec::new(),
     }

@@ -61,7 +61,7 @@ impl Elements {
         job
     }
 
-    /// What each side was sent to have seen since this was asked last.
+    /// What each side showed, or was sent, to have seen since this was asked last.
     pub(super) fn take_sent(&mut self) -> (CausalContext, CausalContext) {
         (std::mem::take(&mut self.sent_here), std::mem::take(&mut self.sent_there))
     }
@@ -236,8 +236,13 @@ impl Elements {
         mine.value.0.retain(|&tag, _| tag == self.tag);
         theirs.value.0.retain(|&tag, _| tag == self.tag);
         let exchanged = hands.exchange(key, mine, theirs);
-        self.sent_here.merge(exchanged.here.context(self.tag));
-        self.sent_there.merge(exchanged.there.context(self.tag));
+        // Also what a side showed, and was not sent for that reason: it may lose it again.
+        for seen in [mine.value.context(self.tag), exchanged.here.context(self.tag)] {
+            self.sent_here.merge(seen);
+        }
+        for seen in [theirs.value.context(self.tag), exchanged.there.context(self.tag)] {
+            self.sent_there.merge(seen);
+        }
         self.step = Step::Merging(exchanged.answers);
         self.go_on(key, hands)
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use clock::{NodeId, Stamp};
 use ring::Sequence;
+use sabotage::Bug;
 use storage::{Command, StorageError};
 use values::{
     BytesOp, CounterOp, Delta, ExpiryOp, ManySiblings, MapOp, Minted, Operation, RegisterOp, Scope,
@@ -146,6 +147,7 @@ impl Update {
         let needed = match &operation {
             // What w owners have acknowledged must be seen: a deadline may have been taken away.
             Operation::Expiry(ExpiryOp::Sweep) => quorum.all_acknowledged(),
+            _ if sabotage::is(Bug::RemovalObservesNobody) => 0,
             operation if operation.removes_observed() => quorum.r,
             _ => 0,
         };
@@ -328,6 +330,9 @@ impl Update {
             }
             // Another answer than a failure is never given to an operation; were it, the write must
             // end all the same.
+            Stored::Failed(error) if sabotage::is(Bug::MadeSaidRefused) => {
+                return Err(RequestError::Storage(error));
+            }
             other => {
                 if let Stored::Failed(error) = other {
                     self.disk = Some(error);
@@ -379,7 +384,7 @@ impl Update {
     /// Takes the engine's answer on what is kept for `owner`.
     fn deferred(&mut self, owner: NodeId, answer: &storage::Answer, turn: &mut Turn<'_>) {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
-        if *answer == storage::Answer::Durable {
+        if *answer == storage::Answer::Durable || sabotage::is(Bug::RefusedHintCounts) {
             peer.hint = Hint::Durable;
         } else if peer.hint != Hint::Durable {
             peer.hint = Hint::Absent;
@@ -521,6 +526,9 @@ impl Update {
 
     /// Covers owners whose time is over, and keeps here what fallbacks did not keep in theirs.
     fn cover_late(&mut self, turn: &mut Turn<'_>) {
+        if sabotage::is(Bug::NoHints) {
+            return;
+        }
         let now_ms = turn.now.monotonic_ms;
         let is_late = |peer: &Peer| !peer.acked && peer.wakes_at().is_some_and(|at| at <= now_ms);
         let late = self.peers.iter().filter(|(_, peer)| is_late(peer));
@@ -654,7 +662,7 @@ impl Update {
             *node == me && self.local == Local::Durable
                 || self.peers.get(node).is_some_and(|peer| peer.acked)
         };
-        let acked = self.terms.acked(holds);
+        let acked = self.terms.acked(holds) + u8::from(sabotage::is(Bug::OneAckTooMany));
         let hinted = |peer: &&Peer| peer.hint == Hint::Durable && !peer.acked;
         let hinted = u8::try_from(self.peers.values().filter(hinted).count()).unwrap_or(u8::MAX);
         let w_met = acked >= quorum.w;

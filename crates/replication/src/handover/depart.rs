@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use ring::{Ownership, Partition, Sequence};
+use sabotage::Bug;
 use storage::{Answer, Command};
 
 use super::{Stands, owners};
@@ -96,6 +97,7 @@ impl Departure {
                 let command = Command::IsEmpty { partition: self.partition };
                 turn.store(Waiter::Departure(self.partition), command);
             }
+            Phase::Comparing if sabotage::is(Bug::DroppedUnheld) => self.phase = Phase::Dropping,
             Phase::Comparing => {
                 let mut left =
                     self.holders.iter().filter(|(node, _)| !ownership.is_removed(**node));

@@ -6,7 +6,7 @@ use clock::Dot;
 use values::Key;
 
 use super::Run;
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{Entry, Ledger, Place};
 use crate::sight::{Sight, Write, covers, sight};
 
 /// Whether a schedule that may have been due by `by_ms` covers a write: then it may be gone. A
@@ -33,6 +33,21 @@ pub(super) fn may_be_gone(run: Run<'_>, key: &Key, place: Place) -> bool {
                 && covers(&schedule.removal, place, write)
         })
     })
+}
+
+/// The schedules that cover a write, with their deadlines and when they were made, for people.
+pub(super) fn schedules_that_cover(run: Run<'_>, key: &Key, place: Place) -> Vec<String> {
+    let Some(write) = run.ledger.write(key, place) else { return Vec::new() };
+    let taken_back = taken_back(run.ledger, key);
+    let of = |entry: &Entry| {
+        let covering = entry.schedules.iter().filter(|(_, s)| covers(&s.removal, place, write));
+        let told = covering.map(|(dot, schedule)| {
+            let (deadline_ms, back) = (schedule.deadline_ms, taken_back.contains(dot));
+            format!("{dot:?} due at {deadline_ms}, taken back: {back}, made at {}", entry.at_ms)
+        });
+        told.collect::<Vec<_>>()
+    };
+    run.ledger.of(key).flat_map(of).collect()
 }
 
 /// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then

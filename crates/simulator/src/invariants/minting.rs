@@ -31,7 +31,7 @@ pub fn invariant_dots_issued_once(sim: &Sim) -> Result<(), String> {
 /// What an operation mints is what it says: so many dots, each for its element with its value or
 /// quantity.
 pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), String> {
-    for entry in ledger.entries() {
+    for entry in ledger.judged() {
         let is_mark = |(place, write): &(&Place, &Write)| {
             // A named request that mints nothing else leaves the mark of its name.
             **write == Write::Mark && place.1.actor.is_named() && !entry.repeated

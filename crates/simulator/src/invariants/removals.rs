@@ -7,7 +7,7 @@ use crate::sight::{Sight, Write, sight};
 
 /// A delta takes away nothing but what its operation names and its maker was shown before.
 pub fn invariant_removals_take_only_what_they_were_shown(ledger: &Ledger) -> Result<(), String> {
-    for entry in ledger.entries() {
+    for entry in ledger.judged() {
         if let Some(taken) = entry.removed.difference(&entry.seen).next() {
             return Err(format!("{taken:?} was not shown to, or not named by, {entry:?}"));
         }
@@ -17,7 +17,7 @@ pub fn invariant_removals_take_only_what_they_were_shown(ledger: &Ledger) -> Res
 
 /// A removal takes away all that it names and its maker was shown to be there.
 pub fn invariant_removals_take_all_they_were_shown(ledger: &Ledger) -> Result<(), String> {
-    for entry in ledger.entries() {
+    for entry in ledger.judged() {
         if let Some(left) = entry.due.difference(&entry.removed).next() {
             return Err(format!("{left:?} was shown and is left by {entry:?}"));
         }
@@ -59,7 +59,7 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
 
 /// What an acknowledged delta took away is not there in the end.
 pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
-    for (removal, _) in run.done() {
+    for (removal, _) in run.lasting() {
         let Some(view) = run.finals.get(&removal.key) else { continue };
         for (tag, dot) in run.certainly_removed(removal) {
             let Some(write) = run.ledger.write(&removal.key, (tag, dot)) else { continue };

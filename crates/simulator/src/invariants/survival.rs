@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use values::{Key, Operation, RegisterOp, State, Tag};
 
 use super::Run;
-use super::expiry::may_be_gone;
+use super::expiry::{may_be_gone, schedules_that_cover};
 use crate::ledger::Place;
 use crate::sight::{Sight, Write, held, sight};
 
@@ -15,7 +15,7 @@ pub fn invariant_no_acknowledged_write_is_lost(run: Run<'_>) -> Result<(), Strin
     for (key, view) in run.finals {
         let removed: BTreeSet<Place> =
             run.ledger.of(key).flat_map(|entry| entry.removed.iter().copied()).collect();
-        for (record, _) in run.done().filter(|(record, _)| record.key == *key) {
+        for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let is_kept = |&(tag, dot): &Place| {
                 let write = run.ledger.write(key, (tag, dot));
                 removed.contains(&(tag, dot))
@@ -30,7 +30,8 @@ pub fn invariant_no_acknowledged_write_is_lost(run: Run<'_>) -> Result<(), Strin
             let made = run.minted_alternatives(record);
             if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_kept)) {
                 let lost = made.concat().into_iter().find(|place| !is_kept(place));
-                return Err(format!("{key:?} lost {lost:?} of {record:?}"));
+                let schedules = lost.map(|place| schedules_that_cover(run, key, place));
+                return Err(format!("{key:?} lost {lost:?} of {record:?}; {schedules:?}"));
             }
         }
     }
@@ -74,7 +75,7 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
         // Of a deletion that was forgotten nothing is shown, nor of what it was later than.
         let made = run.ledger.of(key).filter_map(|entry| entry.bases.1.as_ref());
         let forgotten = made.filter(|base| run.forgets && base.value.is_none()).max();
-        for (record, _) in run.done().filter(|(record, _)| record.key == *key) {
+        for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
             if earliest.flatten() > shown.max(forgotten) {
                 return Err(format!("{key:?} shows {shown:?} after {record:?}"));
@@ -89,7 +90,7 @@ pub fn invariant_later_sets_are_later(run: Run<'_>) -> Result<(), String> {
     let chooses_its_time = |operation: &Operation| {
         matches!(operation, Operation::Register(RegisterOp::Set { at: Some(_), .. }))
     };
-    for entry in run.ledger.entries() {
+    for entry in run.ledger.judged() {
         let (before, made) = &entry.bases;
         if made.is_some()
             && before >= made

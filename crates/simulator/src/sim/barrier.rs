@@ -126,9 +126,9 @@ impl Sim {
             return;
         }
         let to_life = self.nodes[to].life;
-        for way_ms in self.network.ways(node, to) {
+        for at_ms in self.network.arrivals(self.now_ms, (node, to), 0) {
             let table = Box::new(table.clone());
-            self.enqueue(self.now_ms + way_ms, Happening::Told { from: node, to, to_life, table });
+            self.enqueue(at_ms, Happening::Told { from: node, to, to_life, table });
         }
     }
 

@@ -3,13 +3,16 @@
 
 use std::collections::VecDeque;
 
-use replication::{Action, Call, Effect, Event, Now};
+use clock::{decode, encode};
+use replication::{Action, Call, Effect, Event, Message, Now, RequestError};
 use storage::{Answer, Batch, Checkpoint, Command, Engine, SeamError, SimIndexReader, Ticket};
 use values::{Delta, Key, Scope, View};
 
-use super::{Happening, Sim};
+use super::{Happening, Node, Sim};
+use crate::Fault;
 use crate::ledger::Asked;
 use crate::random::mix;
+use crate::trace::Line;
 
 /// Wall clock at the start of every simulation, in milliseconds since 1970: any late enough for
 /// clocks to be set back.
@@ -68,7 +71,10 @@ impl Sim {
                     && self.nodes[to].life == to_life
                     && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
-                if is_current && !self.network.is_cut(from, to) && self.takes(to, number) {
+                let arrives =
+                    is_current && !self.network.is_cut(from, to) && self.takes(to, number);
+                self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
+                if arrives {
                     let from = self.nodes[from].id;
                     self.step(to, Event::Received { from, message: *message });
                 }
@@ -99,6 +105,7 @@ impl Sim {
             | Happening::Restarted { .. }
             | Happening::Called { .. } => {}
             Happening::LinkNoticed { node, peer } => self.notice_link(node, peer),
+            Happening::LinkBroken { node, peer } => self.break_link(node, peer),
         }
     }
 
@@ -108,14 +115,24 @@ impl Sim {
         let is_append = !batch.records.is_empty();
         if self.random.chance(self.options.disk.refused) && is_append {
             disk.fail_next(SeamError::Full);
+            self.met(Fault::RefusedWrite, node);
         } else if self.random.chance(self.options.disk.misreported) && is_append && batch.sync {
             disk.files.fail_next_sync();
+            self.met(Fault::FailedSync, node);
         }
         let life = self.nodes[node].life;
         let wall_ms = self.wall_ms(node);
         let Some(process) = &mut self.nodes[node].process else { return };
         let result = process.log.commit(&mut batch.records, batch.sync);
         process.committing = false;
+        match result {
+            Err(SeamError::Full) if self.nodes[node].ills.is_full => {
+                self.met(Fault::FullDisk, node)
+            }
+            Err(SeamError::ReadOnly(_)) => self.met(Fault::ReadOnlyDisk, node),
+            _ => {}
+        }
+        let Some(process) = &mut self.nodes[node].process else { return };
         if process.log.failure().is_some() {
             self.enqueue(self.now_ms + RESTART_MS, Happening::Restarted { node, life });
         }
@@ -143,12 +160,15 @@ impl Sim {
         let disk = &self.nodes[node].disk;
         if self.random.chance(self.options.disk.refused) {
             disk.index.fail_next(SeamError::Full);
+            self.met(Fault::RefusedWrite, node);
         }
+        let disk = &self.nodes[node].disk;
         let result = checkpoint.write(&mut disk.index.writer(), &mut || ());
         self.trace(10, node as u64, u64::from(result.is_ok()));
         if let Some(process) = &mut self.nodes[node].process {
             if result.is_ok() {
-                process.log.trim(checkpoint.position()).expect("simulated files go");
+                // A segment that cannot be removed now goes with the next trim.
+                let _ = process.log.trim(checkpoint.position());
             }
             process.engine.checkpointed(result);
         }
@@ -157,7 +177,9 @@ impl Sim {
 
     /// What a node's wall clock shows.
     pub(super) fn wall_ms(&self, node: usize) -> u64 {
-        (WALL_START_MS + self.now_ms).saturating_add_signed(self.nodes[node].skew_ms)
+        let Node { skew_ms, drift_ppm, .. } = self.nodes[node];
+        let drifted_ms = self.now_ms as i64 * drift_ppm / 1_000_000;
+        (WALL_START_MS + self.now_ms).saturating_add_signed(skew_ms.saturating_add(drifted_ms))
     }
 
     pub(super) fn step(&mut self, node: usize, event: Event) {
@@ -200,12 +222,18 @@ impl Sim {
                 let to = self.number_of(to);
                 let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
                 let number = self.barrier_number(node);
-                for way_ms in self.network.ways(node, to) {
+                let slow_ms = self.nodes[node].slow_ms + self.nodes[to].slow_ms;
+                for at_ms in self.network.arrivals(self.now_ms, (node, to), slow_ms) {
+                    if self.network.garbles() {
+                        self.garble(node, to, &message);
+                        continue;
+                    }
                     let message = Box::new(message.clone());
                     let arrival =
                         Happening::Arrival { from: node, from_life, to, to_life, message, number };
-                    self.enqueue(self.now_ms + way_ms, arrival);
+                    self.enqueue(at_ms, arrival);
                 }
+                self.note(|| Line::Sent { from: node, to, message: Box::new(message) });
             }
             Effect::Storage { ticket, command } => self.store(node, ticket, command, queue),
             // There is one core, and it is the one that made them.
@@ -221,6 +249,10 @@ impl Sim {
             Effect::ManySiblings { .. } => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
+                if matches!(reply, Err(RequestError::Overloaded)) {
+                    self.strikes.count(Fault::Flood);
+                }
+                self.note(|| Line::Replied { node, call: id, reply: format!("{reply:?}") });
                 if let Some(process) = &mut self.nodes[node].process {
                     process.calls.retain(|&call| call != id);
                 }
@@ -228,6 +260,17 @@ impl Sim {
                 assert!(before.is_none(), "call {id:?} was answered twice");
             }
         }
+    }
+
+    /// A message arrives damaged: whoever gets it runs its decoder on it, and the connection breaks.
+    /// (What can be decoded all the same is no message that anybody sent: a checksum of the
+    /// connection tells.)
+    fn garble(&mut self, from: usize, to: usize, message: &Message) {
+        let bytes = self.network.garbled(encode(message));
+        let _ = decode::<Message>(&bytes);
+        let at_ms = self.now_ms + 1;
+        self.enqueue(at_ms, Happening::LinkBroken { node: to, peer: from });
+        self.enqueue(at_ms, Happening::LinkBroken { node: from, peer: to });
     }
 
     fn store(
@@ -239,6 +282,7 @@ impl Sim {
     ) {
         let loses = self.options.hints_lost > 0 && matches!(command, Command::Defer { .. });
         if loses && self.random.chance(self.options.hints_lost) {
+            self.met(Fault::LostHint, node);
             return queue.push_back(Event::Storage { ticket, answer: Answer::Durable });
         }
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);
@@ -254,8 +298,15 @@ impl Sim {
             }
             _ => None,
         };
+        let over_damage = match &command {
+            Command::Update { key, .. } if asked.is_none() => Some(key.clone()),
+            _ => None,
+        };
         let mut answers = Vec::new();
         process.engine.execute(ticket, command, &mut answers);
+        if let Some(key) = over_damage.filter(|_| prepared(&answers, ticket).is_some()) {
+            self.ledger.prepared_over_damage(&key);
+        }
         if let Some(asked) = asked
             && let Some((delta, repeated)) = prepared(&answers, ticket)
         {
@@ -276,7 +327,12 @@ impl Sim {
             if self.random.chance(CHECKPOINTS) {
                 process.engine.freeze(0);
             }
-            let takes_ms = self.random.between(disk.commit_min_ms, disk.commit_max_ms);
+            let mut takes_ms = self.random.between(disk.commit_min_ms, disk.commit_max_ms);
+            let slow_ms = self.nodes[node].ills.slow_ms;
+            if slow_ms > 0 {
+                takes_ms += self.random.below(slow_ms);
+                self.strikes.count(Fault::SlowSync);
+            }
             self.enqueue(self.now_ms + takes_ms, Happening::Committed { node, life, batch });
         }
         let Some(process) = &mut self.nodes[node].process else { return };

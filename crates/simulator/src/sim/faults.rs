@@ -1,14 +1,15 @@
 //! What tests and fault injection do to a cluster: cut and mend ways, pause and resume, crash and
-//! restart nodes, wipe disks, set clocks.
+//! restart nodes, set clocks. What befalls disks is in `disks`.
 //!
 //! A crash loses everything on its way to or from the node, and of what its disk had not synced
 //! any part, at any byte; a node that starts again has a new process id, as a real one would.
 
 use replication::{Event, RequestError};
-use storage::{IndexWrite, RowChange, SeamError};
+use storage::{Files, IndexWrite, RowChange, SeamError};
 
-use super::{Happening, Sim};
-use crate::{DiskFaults, NetworkFaults};
+use super::{Happening, Node, Sim};
+use crate::trace::Line;
+use crate::{DiskFaults, Fault, NetworkFaults};
 
 /// Writes an index until its machine stops.
 struct Stopping<W> {
@@ -34,6 +35,7 @@ impl Sim {
     /// Cuts the way of messages from one node to another only.
     pub fn cut_way(&mut self, from: usize, to: usize) {
         self.network.cut_way(from, to);
+        self.note(|| Line::Cut { from, to });
         self.links_changed(from, to);
     }
 
@@ -44,9 +46,29 @@ impl Sim {
         }
     }
 
+    /// Mends the way of messages from one node to another.
+    pub(crate) fn mend_way(&mut self, from: usize, to: usize) {
+        self.network.mend_way(from, to);
+        self.note(|| Line::Mended { from, to });
+        self.links_changed(from, to);
+    }
+
+    /// Holds up what is sent from one node to another for a time.
+    pub(crate) fn clog(&mut self, from: usize, to: usize, for_ms: u64) {
+        self.network.clog(from, to, self.now_ms + for_ms);
+        self.note(|| Line::Clogged { from, to, for_ms });
+    }
+
+    /// Has messages to and from a node take up to so much longer.
+    pub(crate) fn slow(&mut self, node: usize, by_ms: u64) {
+        self.nodes[node].slow_ms = by_ms;
+        self.note(|| Line::Slow { node, by_ms });
+    }
+
     /// Mends all ways.
     pub fn heal(&mut self) {
         self.network.heal();
+        self.note(|| Line::Healed);
         for a in 0..self.nodes.len() {
             for b in 0..a {
                 self.links_changed(a, b);
@@ -85,6 +107,7 @@ impl Sim {
 
     /// Sets a node's wall clock forward or back.
     pub fn jump_clock(&mut self, node: usize, by_ms: i64) {
+        self.note(|| Line::Jumped { node, by_ms });
         self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
     }
 
@@ -93,12 +116,15 @@ impl Sim {
     pub fn pause(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
             self.nodes[node].paused.get_or_insert_default();
+            self.note(|| Line::Paused { node });
         }
     }
 
     /// Lets a paused node go on, with all that happened to it meanwhile.
     pub fn resume(&mut self, node: usize) {
-        for happening in self.nodes[node].paused.take().unwrap_or_default() {
+        let Some(waiting) = self.nodes[node].paused.take() else { return };
+        self.note(|| Line::Resumed { node });
+        for happening in waiting {
             self.happen(happening);
         }
     }
@@ -107,13 +133,34 @@ impl Sim {
     /// appended, and some shards of a checkpoint under way may have been written. Its clients learn
     /// that the connection broke.
     pub fn crash(&mut self, node: usize) {
-        self.end(node);
         if self.random.chance(500) {
-            self.nodes[node].disk.files.process_ended();
+            self.kill(node);
         } else {
-            let random = &mut self.random;
-            self.nodes[node].disk.crash(&mut |bound| random.below(bound));
+            self.stop_machine(node);
         }
+    }
+
+    /// Kills a node's process: what it had appended is there.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.end(node);
+        self.nodes[node].disk.files.process_ended();
+    }
+
+    /// Stops a node's machine: what was not synced may be lost, at whatever byte.
+    pub(crate) fn stop_machine(&mut self, node: usize) {
+        self.end(node);
+        let before = self.log_bytes(node);
+        let random = &mut self.random;
+        self.nodes[node].disk.crash(&mut |bound| random.below(bound));
+        if self.log_bytes(node) != before {
+            self.strike(Fault::TornLog, &[node]);
+        }
+    }
+
+    fn log_bytes(&self, node: usize) -> Vec<Option<u64>> {
+        let files = &self.nodes[node].disk.files;
+        let names = files.list().expect("simulated files are listed");
+        names.iter().map(|name| files.length(name).expect("a name it listed")).collect()
     }
 
     /// Ends a node's process.
@@ -122,6 +169,7 @@ impl Sim {
         let life = self.nodes[node].life;
         self.nodes[node].life += 1;
         self.nodes[node].paused = None;
+        self.note(|| Line::Down { node });
         let at_work: Vec<_> = self
             .queue
             .iter()
@@ -141,6 +189,7 @@ impl Sim {
                     let _ = process.log.append(&mut batch.records);
                 }
                 Some(Happening::Checkpointed { checkpoint, .. }) => {
+                    self.strikes.count(Fault::TornCheckpoint);
                     let index = self.nodes[node].disk.index.writer();
                     let mut writer = Stopping { writer: index, left: self.random.below(6) };
                     let _ = checkpoint.write(&mut writer, &mut || ());
@@ -158,23 +207,17 @@ impl Sim {
         }
     }
 
-    /// Starts a node that crashed, with what its disk holds.
+    /// Starts a node that crashed, with what its disk holds; one whose disk takes nothing does not
+    /// start.
     pub fn restart(&mut self, node: usize) {
-        if self.nodes[node].process.is_none() && !self.nodes[node].is_gone {
+        let Node { process, is_gone, ills, .. } = &self.nodes[node];
+        if process.is_none() && !is_gone && !ills.is_read_only {
             self.start(node);
+            self.note(|| Line::Up { node });
             for peer in 0..self.nodes.len() {
                 self.links_changed(node, peer);
             }
         }
-    }
-
-    /// Empties the disk of a node that is down.
-    ///
-    /// # Panics
-    /// If the node runs.
-    pub fn wipe(&mut self, node: usize) {
-        assert!(self.nodes[node].process.is_none(), "crash the node first");
-        self.nodes[node].disk.wipe();
     }
 
     fn links_changed(&mut self, a: usize, b: usize) {
@@ -184,6 +227,16 @@ impl Sim {
                 let at = self.now_ms + self.random.below(notice_ms + 1);
                 self.enqueue(at, Happening::LinkNoticed { node, peer });
             }
+        }
+    }
+
+    /// A connection broke; it is made again at once.
+    pub(super) fn break_link(&mut self, node: usize, peer: usize) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let id = self.nodes[peer].id;
+        if process.core.is_in_reach(id) {
+            self.step(node, Event::LinkDown(id));
+            self.enqueue(self.now_ms + 1, Happening::LinkNoticed { node, peer });
         }
     }
 

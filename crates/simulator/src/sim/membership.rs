@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clock::NodeId;
 use replication::{Call, OwnershipCall, OwnershipReply, PlanChange, Reply, RequestError, Transfer};
 use ring::{Member, Ownership, Partition};
-use storage::{Answer, Command, SimDisk, Ticket};
+use storage::{Answer, Command, Ticket};
 
 use super::{Node, Sim};
 
@@ -13,17 +13,8 @@ impl Sim {
     /// Starts one more node, with an empty disk. It owns nothing until a plan says so.
     pub fn add_node(&mut self) -> usize {
         let node = self.nodes.len();
-        let skews = self.options.skew_ms;
-        self.nodes.push(Node {
-            id: NodeId(node as u64 + 1),
-            disk: SimDisk::new(),
-            process: None,
-            life: 0,
-            skew_ms: self.random.below(2 * skews + 1) as i64 - skews as i64,
-            paused: None,
-            is_gone: false,
-            reborn: None,
-        });
+        let id = NodeId(node as u64 + 1);
+        self.nodes.push(Node::new(id, &self.options, &mut self.random));
         self.restart(node);
         node
     }

@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use clock::{CausalContext, Dot};
+use sabotage::Bug;
 use values::{Blob, Delta, DotStore, JoinedRow, Key, State, Tag, empty_collection, join_row};
 
 use super::look::{Rows, corrupt, read_element};
@@ -149,6 +150,7 @@ impl<R: IndexRead> Engine<R> {
             if kept.len() > CUT_OUT_MAX {
                 self.join_others(at, key, tag, collection, theirs, &named, changes)?;
             } else {
+                let kept = if sabotage::is(Bug::ClearingTakesLive) { Vec::new() } else { kept };
                 let gone = theirs.context().without(kept);
                 if !collection.cleared.descends(&gone) {
                     self.clear(at, key, tag, collection, theirs, gone, &named, named_sum)?;
@@ -301,7 +303,7 @@ fn push_row(
     changes: &mut Vec<Change>,
 ) -> bool {
     // Where only dead dots differ, the sweep writes the row.
-    if joined.after == joined.before {
+    if joined.after == joined.before || sabotage::is(Bug::RowsNotWritten) {
         return false;
     }
     let row_key = at.element(tag, element);

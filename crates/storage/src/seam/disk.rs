@@ -30,6 +30,12 @@ impl SimDisk {
         self.index.full(full);
     }
 
+    /// Whether the device refuses every change.
+    pub fn read_only(&self, read_only: bool) {
+        self.files.read_only(read_only);
+        self.index.read_only(read_only);
+    }
+
     /// Makes the next append to the log fail with `error` and append nothing.
     pub fn fail_next(&self, error: SeamError) {
         self.files.fail_next(error);

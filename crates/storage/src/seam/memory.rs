@@ -148,6 +148,20 @@ impl SimIndex {
         held(&self.state).tables = Tables::default();
     }
 
+    /// The keys of all rows of a table, ascending.
+    pub fn keys(&self, table: Table) -> Vec<Vec<u8>> {
+        held(&self.state).tables.of(table).keys().cloned().collect()
+    }
+
+    /// Writes the row `to` over with the value of the row `from`, as a disk would that writes in a
+    /// wrong place; `false` if there are no such rows.
+    pub fn misdirect(&self, table: Table, from: &[u8], to: &[u8]) -> bool {
+        let mut state = held(&self.state);
+        let rows = Arc::make_mut(&mut state.tables.rows[table as usize]);
+        let Some(value) = rows.get(from).cloned() else { return false };
+        rows.get_mut(to).map(|place| *place = value).is_some()
+    }
+
     /// Changes one byte of the value of a row, as a failing disk would; `false` if there is no
     /// such byte.
     pub fn corrupt(&self, table: Table, key: &[u8], offset: usize) -> bool {

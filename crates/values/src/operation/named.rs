@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use clock::{Actor, CausalContext, Dot};
+use sabotage::Bug;
 
 use super::{Limits, Prepared, UpdateError};
 use crate::{Delta, State, Tag, View};
@@ -25,7 +26,8 @@ pub(super) fn is_repeated(
     limits: &Limits,
 ) -> Result<bool, UpdateError> {
     let contexts = || view.value.0.values().map(State::context).chain([observed]);
-    if contexts().any(|context| context.highest(actor) > 0) {
+    let was_used = contexts().any(|context| context.highest(actor) > 0);
+    if was_used && !sabotage::is(Bug::NameUsedTwice) {
         return Ok(true);
     }
     let (mut names, mut of_client, mut unasked) = (0, 0, 0);
@@ -74,11 +76,20 @@ fn dots(actor: Actor, first: u64, last: u64) -> impl Iterator<Item = Dot> {
     (first..=last).map(move |counter| Dot::new(actor, counter))
 }
 
-/// Has `delta` say that the operation of `actor` was done, also where it minted nothing.
-pub(super) fn mark(delta: &mut Delta, tag: Tag, actor: Actor) {
-    if let Some(context) = state(delta, tag).context_mut() {
-        context.insert(Dot::new(actor, 1));
+/// Has `delta` say that the operation of `actor` was done, also where it minted nothing. Returns the
+/// dot that says so.
+///
+/// Whether a deadline's condition holds can differ from replica to replica. Where it does not, the dot
+/// is not the one under which another replica makes the schedule: it would take that away.
+pub(super) fn mark(delta: &mut Delta, tag: Tag, actor: Actor) -> Dot {
+    let state = state(delta, tag);
+    let first = Dot::new(actor, 1);
+    let is_unmet = tag == Tag::EXPIRY && !state.context().contains(first);
+    let dot = if is_unmet { Dot::new(actor, 2) } else { first };
+    if let Some(context) = state.context_mut() {
+        context.insert(dot);
     }
+    dot
 }
 
 fn state(delta: &mut Delta, tag: Tag) -> &mut State {

@@ -13,6 +13,7 @@ use crate::{
     DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
     empty_collection,
 };
+use sabotage::Bug;
 
 /// Mints the dots of one operation: contiguous after those that the replica has seen of its own.
 pub(super) struct Dots {
@@ -72,7 +73,12 @@ pub(super) fn prepare_bytes(
     };
     let (before, bytes_before) = (state.store.0.len(), bytes_of(&state));
     state.context.merge(observed);
-    state.store.remove(observed);
+    if !(sabotage::is(Bug::PutKeepsSeen) && matches!(op, BytesOp::Put(_))) {
+        state.store.remove(observed);
+    }
+    if sabotage::is(Bug::DeleteTakesUnseen) && *op == BytesOp::Delete {
+        state.store.0.clear();
+    }
     let removed = (before - state.store.0.len()) as u64;
     let changed = match op {
         BytesOp::Delete => removed,
@@ -191,6 +197,9 @@ pub(super) fn prepare_delete(
 /// that stamp plus one.
 fn later_than(register: &Register, stamp: Stamp) -> Result<Stamp, UpdateError> {
     let Some(base) = &register.base else { return Ok(stamp) };
+    if sabotage::is(Bug::ClockDecides) {
+        return Ok(stamp);
+    }
     let stamp = stamp.max(base.stamp.next());
     if stamp > base.stamp { Ok(stamp) } else { Err(UpdateError::StampExhausted) }
 }
@@ -263,7 +272,8 @@ pub(super) fn prepare_orset(
             let mut gone = BTreeSet::new();
             for name in names {
                 if let Some(seen) = set.and_then(|set| set.store.0.get(name)) {
-                    delta.context.extend(seen.dots());
+                    let all = if sabotage::is(Bug::RemovalTakesOne) { 1 } else { usize::MAX };
+                    delta.context.extend(seen.dots().into_iter().take(all));
                     gone.insert(name.clone());
                 }
             }
@@ -305,7 +315,9 @@ pub(super) fn prepare_cart(
     {
         return Err(UpdateError::TooManyAdds(adds.0.len()));
     }
-    if replaces && let Some(adds) = seen {
+    if (replaces || sabotage::is(Bug::AddReplaces))
+        && let Some(adds) = seen
+    {
         delta.context.extend(adds.dots());
     }
     if quantity > 0 {
@@ -389,7 +401,7 @@ pub(super) fn prepare_map(
 fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
     delta.context.extend(seen.writes.dots());
     let tally = seen.tally.reset();
-    if !tally.is_empty() {
+    if !tally.is_empty() && !sabotage::is(Bug::FieldKeepsIncrements) {
         delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
     }
 }

@@ -332,3 +332,37 @@ proptest! {
         prop_assert_eq!(differing(&mut one, &mut two, &key).0, differ);
     }
 }
+
+/// Told before that, they might be lost again, and be taken for removed by whoever found them equal.
+#[test]
+fn elements_are_told_of_once_they_are_durable() {
+    let key = key("set");
+    let add = |name: &'static str| Operation::Orset(OrsetOp::Add(vec![name.into()]));
+    let asks = || {
+        let (tag, range) = (Tag::ORSET, ElementRange::default());
+        [
+            Command::ElementNodes { key: key.clone(), tag, ranges: vec![range.clone()] },
+            Command::ElementChildren { key: key.clone(), tag, range: range.clone() },
+            Command::ElementKeys { key: key.clone(), tag, range, limit: 5 },
+        ]
+    };
+    for fails in [false, true] {
+        let mut stepped = Stepped::open(&SimDisk::new(), config(1, 1));
+        stepped.give(1, update(&key, add("x")));
+        for (ticket, ask) in (2..).zip(asks()) {
+            stepped.give(ticket, ask);
+        }
+        assert_eq!(stepped.answered().len(), 1, "only that it is prepared");
+        if fails {
+            stepped.disk.fail_next(SeamError::Full);
+        }
+        assert!(stepped.take());
+        stepped.commit();
+        let answers: Vec<bool> = stepped
+            .answered()
+            .iter()
+            .map(|(_, answer)| matches!(answer, Answer::Failed(_)))
+            .collect();
+        assert_eq!(answers, [fails; 4]);
+    }
+}

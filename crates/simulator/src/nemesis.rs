@@ -1,0 +1,299 @@
+//! What begins faults while clients are at work, and ends those that last.
+
+use std::collections::BTreeMap;
+
+use replication::{Call, OwnershipCall, PlanChange, Request};
+use ring::Weight;
+use values::{Key, Scope};
+
+use crate::{DiskFaults, Fault, NetworkFaults, Random, Sim, Workload};
+
+/// Most nodes that a workload brings a cluster to, and fewest members.
+const NODES_MAX: usize = 7;
+const MEMBERS_MIN: usize = 2;
+
+/// A fault that ends.
+#[derive(Debug)]
+enum End {
+    Ways(Vec<(usize, usize)>),
+    Down(usize),
+    Pause(usize),
+    Slowness(usize),
+    Disk(usize),
+}
+
+/// Begins and ends faults.
+#[derive(Debug, Default)]
+pub(crate) struct Nemesis {
+    ends: BTreeMap<(u64, u64), End>,
+    begun: u64,
+    /// The node that last said that an update was done: crashed at once, it must not have said so
+    /// too early.
+    pub(crate) last_done: Option<usize>,
+    /// How far all jumps together may have taken a clock, in milliseconds.
+    pub(crate) jumped_ms: u64,
+}
+
+impl Nemesis {
+    /// Ends what is to end by now.
+    pub(crate) fn end_due(&mut self, sim: &mut Sim) {
+        while let Some(due) = self.ends.first_entry()
+            && due.key().0 <= sim.now_ms()
+        {
+            match due.remove() {
+                End::Ways(ways) => {
+                    ways.into_iter().for_each(|(from, to)| sim.mend_way(from, to));
+                }
+                End::Down(node) => sim.restart(node),
+                End::Pause(node) => sim.resume(node),
+                End::Slowness(node) => sim.slow(node, 0),
+                End::Disk(node) => {
+                    sim.mend_disk(node);
+                    sim.restart(node);
+                }
+            }
+        }
+    }
+
+    fn ends(&mut self, at_ms: u64, end: End) {
+        self.begun += 1;
+        self.ends.insert((at_ms, self.begun), end);
+    }
+
+    /// Lets a fault begin, now and then. Returns the node whose disk lost something, if one did.
+    pub(crate) fn disturb(
+        &mut self,
+        sim: &mut Sim,
+        random: &mut Random,
+        workload: &Workload,
+        keys: &[Key],
+    ) -> Option<usize> {
+        let fault = workload.rates.pick(random.below(1000))?;
+        let nodes = sim.nodes() as u64;
+        let a = random.below(nodes) as usize;
+        let b = random.below(nodes) as usize;
+        let ends_ms = sim.now_ms() + random.between(1, workload.lasts_ms);
+        match fault {
+            Fault::Cut if a != b => self.cut(sim, fault, ends_ms, vec![(a, b), (b, a)]),
+            Fault::CutWay if a != b => self.cut(sim, fault, ends_ms, vec![(a, b)]),
+            Fault::Split => {
+                let side: Vec<bool> = (0..nodes).map(|_| random.chance(500)).collect();
+                self.cut(sim, fault, ends_ms, ways(side.len(), |a, b| side[a] != side[b]));
+            }
+            Fault::Isolation => {
+                let all = ways(sim.nodes(), |x, y| x == a || y == a);
+                self.cut(sim, fault, ends_ms, all);
+            }
+            Fault::Clog if a != b => sim.clog(a, b, ends_ms - sim.now_ms()),
+            Fault::Slowness => {
+                sim.slow(a, random.between(10, 500));
+                self.ends(ends_ms, End::Slowness(a));
+            }
+            Fault::Pause if sim.is_up(a) => {
+                sim.strike(fault, &[a]);
+                sim.pause(a);
+                self.ends(ends_ms, End::Pause(a));
+            }
+            Fault::ClockJump => {
+                let most = workload.jump_ms;
+                sim.jump_clock(a, random.below(2 * most + 1) as i64 - most as i64);
+                sim.strike(fault, &[a]);
+                self.jumped_ms += most;
+            }
+            Fault::ProcessCrash | Fault::MachineCrash => {
+                let last = self.last_done.filter(|_| random.chance(500));
+                let node = last.unwrap_or(a);
+                if sim.is_up(node) {
+                    self.last_done = None;
+                    self.stop(sim, fault, node, ends_ms);
+                }
+            }
+            Fault::FullDisk | Fault::ReadOnlyDisk | Fault::SlowSync => {
+                match fault {
+                    Fault::FullDisk => sim.fill_disk(a, true),
+                    Fault::ReadOnlyDisk => sim.lock_disk(a, true),
+                    _ => sim.slow_disk(a, random.between(100, 5_000)),
+                }
+                self.ends(ends_ms, End::Disk(a));
+            }
+            Fault::Flood if sim.is_up(a) => flood(sim, random, a, keys),
+            Fault::Join | Fault::Leave | Fault::Weight => change(sim, random, fault),
+            Fault::Removal => return remove(sim, random),
+            fault => return self.harm_disk(sim, random, fault, a, ends_ms),
+        }
+        None
+    }
+
+    fn cut(&mut self, sim: &mut Sim, fault: Fault, ends_ms: u64, cut: Vec<(usize, usize)>) {
+        if cut.is_empty() {
+            return;
+        }
+        let mut nodes: Vec<usize> = cut.iter().map(|&(from, _)| from).collect();
+        nodes.dedup();
+        sim.strike(fault, &nodes);
+        cut.iter().for_each(|&(from, to)| sim.cut_way(from, to));
+        self.ends(ends_ms, End::Ways(cut));
+    }
+
+    fn stop(&mut self, sim: &mut Sim, fault: Fault, node: usize, ends_ms: u64) {
+        sim.strike(fault, &[node]);
+        if fault == Fault::ProcessCrash {
+            sim.kill(node)
+        } else {
+            sim.stop_machine(node)
+        }
+        self.ends(ends_ms, End::Down(node));
+    }
+
+    /// Faults that take something from a node's disk.
+    fn harm_disk(
+        &mut self,
+        sim: &mut Sim,
+        random: &mut Random,
+        fault: Fault,
+        node: usize,
+        ends_ms: u64,
+    ) -> Option<usize> {
+        let node = victim(sim, random, node)?;
+        let strikes = match fault {
+            Fault::RowRot => sim.rot_row(node),
+            Fault::MisdirectedWrite => sim.misdirect_row(node),
+            // The first time, there is nothing yet to go back to.
+            Fault::OldDisk if !sim.has_backup(node) => {
+                sim.keep_backup(node);
+                return None;
+            }
+            Fault::LogRot | Fault::WipedDisk | Fault::OldDisk | Fault::ClonedDisk => {
+                sim.stop_machine(node);
+                self.ends(ends_ms, End::Down(node));
+                match fault {
+                    Fault::LogRot => sim.rot_log(node),
+                    Fault::OldDisk => sim.restore_backup(node),
+                    Fault::ClonedDisk => sim.exchange_twin(node),
+                    _ => {
+                        sim.wipe(node);
+                        true
+                    }
+                }
+            }
+            _ => false,
+        };
+        if strikes {
+            sim.strike(fault, &[node]);
+        }
+        strikes.then_some(node)
+    }
+}
+
+/// The node whose disk is harmed: most often the one that was harmed before, so that what two
+/// owners hold is not lost at both.
+fn victim(sim: &Sim, random: &mut Random, node: usize) -> Option<usize> {
+    let node = if random.chance(800) { sim.nodes() - 1 } else { node };
+    (!sim.is_gone(node)).then_some(node)
+}
+
+fn ways(nodes: usize, is_cut: impl Fn(usize, usize) -> bool) -> Vec<(usize, usize)> {
+    let all = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b)));
+    all.filter(|&(a, b)| a != b && is_cut(a, b)).collect()
+}
+
+/// Has many clients read at one node at once.
+fn flood(sim: &mut Sim, random: &mut Random, node: usize, keys: &[Key]) {
+    for _ in 0..sim.requests_max() + 20 {
+        let key = random.pick(keys).clone();
+        sim.call(node, Call::Request(Request::get(key, Scope::Whole)));
+    }
+}
+
+/// Has a node join, leave or get another weight, as one that runs commits it.
+fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
+    let running: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_up(node)).collect();
+    let Some(&at) = running.get(random.below(running.len().max(1) as u64) as usize) else { return };
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let members = ownership.target().ring().members().to_vec();
+    let mut plan = PlanChange::default();
+    let changed = match fault {
+        Fault::Join if sim.nodes() < NODES_MAX => {
+            let node = sim.add_node();
+            plan.put.push(sim.member(node));
+            node
+        }
+        Fault::Leave if members.len() > MEMBERS_MIN => {
+            let member = *random.pick(&members);
+            plan.leave.push(member);
+            member.0 as usize - 1
+        }
+        _ => {
+            // A member's weight, or a node that left comes back.
+            let node = random.below(sim.nodes() as u64) as usize;
+            if sim.is_gone(node) {
+                return;
+            }
+            let mut member = sim.member(node);
+            member.weight = Weight::new(random.between(1, 3) as u16).expect("within bounds");
+            plan.put.push(member);
+            node
+        }
+    };
+    let fault = if plan.put.is_empty() || fault == Fault::Join { fault } else { Fault::Weight };
+    sim.strike(fault, &[changed]);
+    sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+}
+
+/// Kills a member for good and removes it, if enough are left. Returns which.
+fn remove(sim: &mut Sim, random: &mut Random) -> Option<usize> {
+    let node = random.below(sim.nodes() as u64) as usize;
+    let left = (0..sim.nodes()).filter(|&other| other != node && !sim.is_gone(other)).count();
+    let at = (0..sim.nodes()).find(|&other| other != node && sim.is_up(other))?;
+    let ownership = sim.ownership(at)?;
+    let member = sim.member(node).node;
+    let members = ownership.target().ring().members();
+    if left < 3 || members.len() <= MEMBERS_MIN || !members.contains(&member) {
+        return None;
+    }
+    sim.strike(Fault::Removal, &[node]);
+    sim.destroy(node);
+    let plan = PlanChange { remove: vec![member], ..PlanChange::default() };
+    sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+    Some(node)
+}
+
+/// Removes nodes that are gone for good and whose removal went with the node that was to commit it.
+fn remove_the_gone(sim: &mut Sim) {
+    let gone: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_gone(node)).collect();
+    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_up(node)) else { return };
+    if gone.is_empty() {
+        return;
+    }
+    // Until what is known anywhere is known there.
+    sim.advance(5_000);
+    let Some(ownership) = sim.ownership(at).cloned() else { return };
+    let gone = gone.into_iter().map(|node| sim.member(node).node);
+    let remove: Vec<_> = gone
+        .filter(|node| ownership.members().contains(node) && !ownership.is_removed(*node))
+        .collect();
+    if !remove.is_empty() {
+        // Somebody must be left.
+        let put = vec![sim.member(at)];
+        let plan = PlanChange { put, remove, ..PlanChange::default() };
+        sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
+    }
+}
+
+/// Ends all faults and waits until everything has come to rest.
+pub(crate) fn mend(sim: &mut Sim) {
+    sim.set_network(NetworkFaults::default());
+    for node in 0..sim.nodes() {
+        sim.mend_disk(node);
+        sim.slow(node, 0);
+    }
+    sim.set_disk(DiskFaults::default());
+    sim.heal();
+    for node in 0..sim.nodes() {
+        sim.resume(node);
+        sim.restart(node);
+    }
+    remove_the_gone(sim);
+    sim.scrub();
+    sim.run_until_quiet();
+}

@@ -1,0 +1,145 @@
+//! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
+
+use storage::{Files, Table};
+
+use super::Sim;
+use crate::Fault;
+use crate::trace::Line;
+
+/// Tables whose rows are damaged: those that hold what clients wrote, which other replicas have too.
+const DATA: [Table; 2] = [Table::Header, Table::Element];
+
+impl Sim {
+    /// Empties the disk of a node that is down.
+    ///
+    /// # Panics
+    /// If the node runs.
+    pub fn wipe(&mut self, node: usize) {
+        assert!(self.nodes[node].process.is_none(), "crash the node first");
+        self.nodes[node].disk.wipe();
+        self.nodes[node].ills.is_rotten = false;
+    }
+
+    /// Keeps a copy of what a node's disk holds.
+    pub(crate) fn keep_backup(&mut self, node: usize) {
+        self.nodes[node].ills.backup = Some(self.nodes[node].disk.snapshot());
+    }
+
+    /// Whether such a copy is kept.
+    pub(crate) fn has_backup(&self, node: usize) -> bool {
+        self.nodes[node].ills.backup.is_some()
+    }
+
+    /// Puts back what the disk of a node that is down held some time ago. Returns whether anything
+    /// was kept.
+    pub(crate) fn restore_backup(&mut self, node: usize) -> bool {
+        let node = &mut self.nodes[node];
+        let Some(backup) = node.ills.backup.take() else { return false };
+        node.disk.restore(&backup);
+        true
+    }
+
+    /// Has a node that is down go on with the other copy of its disk. Returns whether there was
+    /// one: if not, its disk is copied.
+    pub(crate) fn exchange_twin(&mut self, node: usize) -> bool {
+        let node = &mut self.nodes[node];
+        let twin = node.ills.twin.replace(node.disk.snapshot());
+        match twin {
+            Some(twin) => {
+                node.disk.restore(&twin);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a node's disk has no room.
+    pub(crate) fn fill_disk(&mut self, node: usize, is_full: bool) {
+        self.nodes[node].disk.full(is_full);
+        self.nodes[node].ills.is_full = is_full;
+        self.disk_changed(node, if is_full { "full" } else { "has room again" });
+    }
+
+    /// Whether a node's disk can only be read.
+    pub(crate) fn lock_disk(&mut self, node: usize, is_read_only: bool) {
+        self.nodes[node].disk.read_only(is_read_only);
+        self.nodes[node].ills.is_read_only = is_read_only;
+        self.disk_changed(node, if is_read_only { "read-only" } else { "writable again" });
+    }
+
+    /// Has writes of a node's log take up to so much longer.
+    pub(crate) fn slow_disk(&mut self, node: usize, by_ms: u64) {
+        self.nodes[node].ills.slow_ms = by_ms;
+        self.note(|| Line::Disk { node, what: if by_ms > 0 { "slow" } else { "as fast as ever" } });
+    }
+
+    fn disk_changed(&mut self, node: usize, what: &'static str) {
+        self.note(|| Line::Disk { node, what });
+        let Some(process) = &mut self.nodes[node].process else { return };
+        process.engine.probe();
+        self.start_commit(node);
+    }
+
+    /// Ends all that is wrong with a node's disk, but for what it lost.
+    pub(crate) fn mend_disk(&mut self, node: usize) {
+        if self.nodes[node].ills.is_full {
+            self.fill_disk(node, false);
+        }
+        if self.nodes[node].ills.is_read_only {
+            self.lock_disk(node, false);
+        }
+        self.nodes[node].ills.slow_ms = 0;
+    }
+
+    /// Changes a byte of some row of a node's index.
+    pub(crate) fn rot_row(&mut self, node: usize) -> bool {
+        let table = *self.random.pick(&DATA);
+        let Some(row) = self.some_row(node, table) else { return false };
+        let offset = self.random.below(16) as usize;
+        let is_done = self.nodes[node].disk.index.corrupt(table, &row, offset);
+        self.nodes[node].ills.has_rotten_rows |= is_done;
+        is_done
+    }
+
+    /// Whether rows of a node's index were damaged.
+    pub(crate) fn has_rotten_rows(&self, node: usize) -> bool {
+        self.nodes[node].ills.has_rotten_rows
+    }
+
+    /// Writes some row of a node's index over with another's bytes.
+    pub(crate) fn misdirect_row(&mut self, node: usize) -> bool {
+        let table = *self.random.pick(&DATA);
+        let (Some(from), Some(to)) = (self.some_row(node, table), self.some_row(node, table))
+        else {
+            return false;
+        };
+        let is_done = from != to && self.nodes[node].disk.index.misdirect(table, &from, &to);
+        self.nodes[node].ills.has_rotten_rows |= is_done;
+        is_done
+    }
+
+    fn some_row(&mut self, node: usize, table: Table) -> Option<Vec<u8>> {
+        let rows = self.nodes[node].disk.index.keys(table);
+        let at = self.random.below(rows.len() as u64) as usize;
+        rows.get(at).cloned()
+    }
+
+    /// Changes a byte of the log of a node that is down.
+    pub(crate) fn rot_log(&mut self, node: usize) -> bool {
+        let files = self.nodes[node].disk.files.clone();
+        let names = files.list().expect("simulated files are listed");
+        if names.is_empty() {
+            return false;
+        }
+        let name = self.random.pick(&names);
+        let length = files.length(name).ok().flatten().unwrap_or(0);
+        let is_done = files.corrupt(name, self.random.below(length) as usize);
+        self.nodes[node].ills.is_rotten |= is_done;
+        is_done
+    }
+
+    /// Counts a fault of a disk that was just met.
+    pub(super) fn met(&mut self, fault: Fault, node: usize) {
+        self.strike(fault, &[node]);
+    }
+}
