@@ -632,13 +632,6 @@ impl Running {
             // What is not swept becomes a remnant then.
             has_remnants: self.sweeping
                 || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
-            answering: self
-                .task
-                .links
-                .keys()
-                .copied()
-                .filter(|&node| self.task.core.is_answering(node, self.now))
-                .collect(),
             under_way: (self.calls.under_way() + self.task.core.under_way()) as u64,
             is_drain_known: self.task.core.is_drain_known(),
             is_ownership_known: self.task.core.is_ownership_known(),

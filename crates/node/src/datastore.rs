@@ -344,14 +344,11 @@ impl Datastore for NodeDatastore {
                     "the nodes of a development cluster stop together (Ctrl-C)".into(),
                 ));
             }
-            if let Some(seed) = &call.join {
-                // From now on a start of this node goes over, also if it is killed before it has drained.
-                merging::write(&shared.config.data, seed).map_err(|error| {
-                    RequestError::Membership(format!("{:?} cannot keep it: {error}", call.member))
-                })?;
+            if !call.join.is_empty() {
+                self.go_over(&call.join).await?;
             }
             let limit = Duration::from_millis(call.limit_ms.into());
-            shared.drain.ask(limit, call.join.is_some());
+            shared.drain.ask(limit, !call.join.is_empty());
             return Ok(shared.drain.progress(DRAIN_PATIENCE).await);
         }
         let members = self.members().await?;
@@ -378,14 +375,19 @@ impl Datastore for NodeDatastore {
             return Err(refused(why));
         }
         let limit_ms = MERGE_LIMIT_MS;
+        let there = theirs.members.iter().filter(|member| member.state.is_present());
+        let mut join: Vec<String> = there.map(|member| member.peer_address.clone()).collect();
+        join.push(seed.to_owned());
         let others = ours.members.iter().filter(|member| member.state.is_present());
+        let mut gone = Vec::new();
         for member in others.filter(|member| member.name != ours.node && member.connected) {
-            let (name, join) = (member.name.clone(), Some(seed.to_owned()));
-            let call = DrainCall { member: name, limit_ms, join };
-            self.passed_on(member, async |client| client.drain(call).await).await?;
+            let call = DrainCall { member: member.name.clone(), limit_ms, join: join.clone() };
+            let done = self.passed_on(member, async |client| client.drain(call).await).await;
+            done.map_err(|error| half_way(&gone, error))?;
+            gone.push(member.name.as_str());
         }
-        let (member, join) = (ours.node, Some(seed.to_owned()));
-        self.drain(DrainCall { member, limit_ms, join }).await.map(drop)
+        let call = DrainCall { member: ours.node.clone(), limit_ms, join };
+        self.drain(call).await.map(drop).map_err(|error| half_way(&gone, error))
     }
 
     async fn replace(
@@ -437,6 +439,17 @@ impl Datastore for NodeDatastore {
     }
 }
 
+/// Why a merge ended, where some members are on their way already.
+fn half_way(gone: &[&str], error: RequestError) -> RequestError {
+    if gone.is_empty() {
+        return error;
+    }
+    RequestError::Membership(format!(
+        "{error}; on their way already: {}: once these are up there, mend it and give the command again",
+        gone.join(", ")
+    ))
+}
+
 /// An owner that gossip has not told of.
 fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
     let founder = config.peers.iter().find(|peer| peer.node == node);
@@ -459,6 +472,25 @@ fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
 }
 
 impl NodeDatastore {
+    /// Has the next start of this node join the ring of the nodes at `others`, of which it can reach one.
+    async fn go_over(&self, others: &[String]) -> Result<(), RequestError> {
+        let name = &self.shared.config.name;
+        let mut why = String::new();
+        for other in others {
+            match seeds::greet(&self.shared, other).await {
+                // Also if it is killed before it has drained.
+                Ok(()) => {
+                    return merging::write(&self.shared.config.data, others).map_err(|error| {
+                        RequestError::Membership(format!("{name:?} cannot keep it: {error}"))
+                    });
+                }
+                Err(error) => why += &format!("; {other}: {error}"),
+            }
+        }
+        let text = format!("{name:?} reaches no node of the other ring{why}");
+        Err(RequestError::Membership(text))
+    }
+
     /// Commits a plan that has the change, or says what it would do.
     async fn commit_change(
         &self,

@@ -62,14 +62,12 @@ impl Drain {
         self.refused_at.send_replace(Some(Instant::now()));
     }
 
-    /// Asks the node to drain and to stop, and whether to join another ring then.
+    /// Asks the node to drain and to stop, and whether to join another ring then. Of several limits the
+    /// shortest counts.
     pub(crate) fn ask(&self, limit: Duration, joins: bool) {
         self.joins.send_modify(|already| *already |= joins);
-        self.limit.send_if_modified(|asked| {
-            let is_first = asked.is_none();
-            asked.get_or_insert(limit);
-            is_first
-        });
+        self.limit
+            .send_modify(|asked| *asked = Some(asked.map_or(limit, |asked| asked.min(limit))));
     }
 
     /// Whether the node joins another ring afterwards.
@@ -95,8 +93,9 @@ impl Drain {
 /// Drains the node, for as long as it was told to wait, or else `limit`.
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let drain = &shared.drain;
-    drain.ask(limit, false);
-    let limit = drain.limit.borrow().unwrap_or(limit);
+    if drain.limit.borrow().is_none() {
+        drain.ask(limit, false);
+    }
     drain.is_begun.send_replace(true);
     shared.serving.send_replace(false);
     shared.routes.tell_all(|| Urgent::Drain);
@@ -105,7 +104,7 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
         let Some(mut progress) = look(shared).await else { break };
         let is_moving = progress.kept.iter().any(|kept| kept.is_reachable);
         let is_done = progress.under_way == 0 && !progress.is_asked && !is_moving;
-        let is_late = begun.elapsed() >= limit;
+        let is_late = drain.limit.borrow().is_none_or(|limit| begun.elapsed() >= limit);
         progress.is_over = is_late || is_done && is_quiet(*drain.refused_at.borrow(), begun);
         let is_over = progress.is_over;
         if is_over {
@@ -149,13 +148,13 @@ async fn look(shared: &Shared) -> Option<DrainProgress> {
     }
     let mut kept = BTreeMap::<NodeId, KeptFor>::new();
     let links = shared.links();
-    for LoopReport { pending, answering, .. } in &reports {
+    for LoopReport { pending, .. } in &reports {
         for (node, &keys) in pending.iter().filter(|&(_, &keys)| keys > 0) {
             let name = links.get(node).map_or_else(|| node.to_string(), |link| link.name.clone());
-            let new = KeptFor { member: name, keys: 0, is_reachable: false };
-            let entry = kept.entry(*node).or_insert(new);
-            entry.keys += keys;
-            entry.is_reachable |= answering.contains(node);
+            // Also one that is slow just now: for those deltas are kept, and the limit bounds the wait.
+            let is_reachable = links.get(node).is_some_and(|link| link.is_announced_up());
+            let new = KeptFor { member: name, keys: 0, is_reachable };
+            kept.entry(*node).or_insert(new).keys += keys;
         }
     }
     Some(DrainProgress {

@@ -284,7 +284,8 @@ impl Work {
             }
             sleep(DISK_PAUSE).await;
         }
-        if self.is_merging && !snapshot.ids.is_empty() {
+        let is_found = snapshot.values.get(ring_value::NAME).is_some() && !snapshot.ids.is_empty();
+        if self.is_merging && is_found {
             match merging::is_done(&self.dir) {
                 Ok(()) => self.is_merging = false,
                 Err(error) => {

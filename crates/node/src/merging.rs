@@ -19,37 +19,37 @@ use wire::{ClusterStatus, MemberStatus};
 use crate::config::{Beginning, NodeConfig};
 use crate::snapshot_file;
 
-/// The file: the peer address of a node of the ring to join.
+/// The file: peer addresses of nodes of the ring to join, one on each line.
 pub(crate) const FILE: &str = "merging";
 const DRAFT: &str = "merging.new";
 
-/// Has the next start on `dir` join the ring of the node at `seed`.
-pub(crate) fn write(dir: &Path, seed: &str) -> io::Result<()> {
+/// Has the next start on `dir` join the ring of the nodes at `seeds`.
+pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
     let draft = dir.join(DRAFT);
     let mut file = File::create(&draft)?;
-    file.write_all(seed.as_bytes())?;
+    file.write_all(seeds.join("\n").as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, dir.join(FILE))?;
     File::open(dir)?.sync_all()
 }
 
 /// What a start has to do with what `write` left: the membership of before is gone, and the ring is found by
-/// the seed, whatever the configuration says of how a cluster begins.
-pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<()> {
-    let seed = match fs::read_to_string(config.data.join(FILE)) {
-        Ok(seed) => seed,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+/// the seeds, whatever the configuration says of how a cluster begins. Returns whether there was anything.
+pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<bool> {
+    let seeds = match fs::read_to_string(config.data.join(FILE)) {
+        Ok(seeds) => seeds,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    tracing::warn!(name = config.name, seed, "this node leaves its ring and joins another one");
+    tracing::warn!(name = config.name, seeds, "this node leaves its ring and joins another one");
     remove(&config.data, snapshot_file::FILE)?;
     config.beginning = Beginning::Search;
     // And by no other: those may be of the ring that it leaves, whose nodes are on their way too.
-    config.seeds = vec![seed];
-    Ok(())
+    config.seeds = seeds.lines().map(str::to_owned).collect();
+    Ok(true)
 }
 
-/// The ring was found, and the membership in it is on disk.
+/// The ring was found, and it and the membership in it are on disk.
 pub(crate) fn is_done(dir: &Path) -> io::Result<()> {
     remove(dir, FILE)
 }
@@ -116,6 +116,21 @@ pub(crate) fn refusal(
         let stands = |it: &BucketInfo| (it.generation, it.standing == Standing::Dropped);
         buckets.iter().map(|it| (it.name.clone(), stands(it))).collect()
     };
+    for here in our_buckets.iter().filter(|it| it.standing == Standing::Created) {
+        let there = their_buckets.iter().find(|it| it.name == here.name);
+        let there = there.filter(|it| it.standing == Standing::Created);
+        if let Some(there) = there
+            && there.policy.n != here.policy.n
+        {
+            return Some(format!(
+                "bucket {:?} has n = {} in that ring and {} in this one: keys of one of them would be looked \
+                 for where they are not; export one, and drop it there",
+                String::from_utf8_lossy(&here.name),
+                there.policy.n,
+                here.policy.n
+            ));
+        }
+    }
     let (here, there) = (of_name(our_buckets), of_name(their_buckets));
     // That of a bucket that nobody dropped.
     let first = (0, false);

@@ -94,7 +94,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
         let mut directory = DataDirectory::open(&config)?;
-        merging::prepare(&mut config)?;
+        let is_merging = merging::prepare(&mut config)?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let prepared = prepare(&config, &config.data)?;
         let view = View {
@@ -105,7 +105,6 @@ impl Node {
             waiting: prepared.ring.is_none().then(|| "this node looks for its cluster".into()),
         };
         let is_serving = view.waiting.is_none();
-        let knows_cluster = view.ring.is_some();
         let first_identity = Identity {
             cluster: config.cluster.clone(),
             node: config.node(),
@@ -163,7 +162,7 @@ impl Node {
             shared,
         };
         // If a thread cannot be started, dropping the node ends those that were.
-        let hand = node.start_storage(directory, ends, table, knows_cluster)?;
+        let hand = node.start_storage(directory, ends, table, is_merging)?;
         bound.serve(&node.shared, &node.datastore);
         node.shared.serving.send_replace(is_serving);
         let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)?;
@@ -180,7 +179,7 @@ impl Node {
         directory: DataDirectory,
         ends: Vec<LoopEnds>,
         heard: BarrierTable,
-        knows_cluster: bool,
+        is_merging: bool,
     ) -> Result<BarrierHand, StartError> {
         let shared = &self.shared;
         let (config, owners, routes) = (&shared.config, shared.routes.owners(), &shared.routes);
@@ -229,12 +228,15 @@ impl Node {
                     let notes = engine.notes()?;
                     standing = Barrier::of_notes(&notes);
                     match kept_ownership(&notes)? {
-                        Some(kept) if knows_cluster => {
+                        // Of a cluster to which it does not belong any more.
+                        Some(_) if is_merging => {
+                            forget(&mut engine, &log_sender, &shared.ownership())?;
+                        }
+                        // What it forgot it by says nothing of who owns what.
+                        Some(kept) if kept.target().ring().version() > PROVISIONAL => {
                             drop(shared.ownership.send_replace(Arc::new(kept)));
                         }
-                        // Of a cluster to which it does not belong any more.
-                        Some(_) => forget(&mut engine, &log_sender, &shared.ownership())?,
-                        None => {}
+                        _ => {}
                     }
                     noted.insert((PolicyTable::of_notes(&notes), shared.ownership()))
                 }
@@ -362,8 +364,9 @@ impl Node {
     /// Stops gracefully. It drains first: clients are told to go elsewhere, what was accepted is finished, and
     /// what the node keeps for others in reach is handed over, for as long as the administrator said who asked
     /// for it, or else the configured limit. Then connections end, what is in the log is brought into the
-    /// index, and the directory is given back.
-    pub async fn stop(mut self) {
+    /// index, and the directory is given back. Returns whether all of the node ended: if not, a thread may still
+    /// use its files, and they must not be opened again in this process.
+    pub async fn stop(mut self) -> bool {
         drain::drain(&self.shared, self.shared.config.timeouts.stop).await;
         self.closing.send_replace(true);
         self.shared.serving.send_replace(false);
@@ -387,11 +390,13 @@ impl Node {
         });
         // The threads have limits of their own; this one is for a disk that does not answer.
         let limit = limit + Duration::from_secs(10);
-        if tokio::time::timeout(limit, all_joined).await.is_err() {
+        let has_ended = tokio::time::timeout(limit, all_joined).await.is_ok();
+        if !has_ended {
             tracing::error!("the node's threads did not end in time");
         }
         drop(self.lock.take());
         tracing::info!(node = self.name(), "node stopped");
+        has_ended
     }
 }
 
@@ -404,10 +409,13 @@ impl Drop for Node {
     }
 }
 
-/// The ring of a node that does not know its cluster's, of a version before every cluster's.
+/// The version of a ring that is none: before every cluster's.
+const PROVISIONAL: u64 = 0;
+
+/// The ring of a node that does not know its cluster's.
 fn provisional_ring(config: &NodeConfig) -> Ring {
     let owners = vec![0; config.partitions.iter().count()];
-    Ring::new(0, vec![config.node().into()], owners).expect("one member that owns all")
+    Ring::new(PROVISIONAL, vec![config.node().into()], owners).expect("one member that owns all")
 }
 
 /// Has the node go by `ownership` from now on, whatever its notes say; durable when this returns.

@@ -1,6 +1,6 @@
 //! What event loops are given to do by other threads and by their own connections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -111,8 +111,6 @@ pub(crate) struct LoopReport {
     pub(crate) transfers: Vec<Transfer>,
     /// Whether there is something left of deleted keys that does not count as gone.
     pub(crate) has_remnants: bool,
-    /// The nodes in reach that answer in time.
-    pub(crate) answering: BTreeSet<NodeId>,
     /// Requests that were accepted and are under way.
     pub(crate) under_way: u64,
     /// Whether nobody passes anything on to this loop any more.

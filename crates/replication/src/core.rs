@@ -225,12 +225,6 @@ impl Core {
         self.drain.is_known()
     }
 
-    /// Whether the link to `node` is up, and it answers in time.
-    pub fn is_answering(&self, node: NodeId, now: Now) -> bool {
-        self.shared.links.contains(&node)
-            && !self.shared.latencies.is_silent(node, now.monotonic_ms)
-    }
-
     /// Whether the link to `node` is up.
     pub fn is_in_reach(&self, node: NodeId) -> bool {
         self.shared.is_in_reach(node)

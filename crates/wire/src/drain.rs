@@ -8,10 +8,11 @@ pub struct DrainCall {
     /// Which.
     pub member: String,
     /// For how long it waits for others before it stops all the same, in milliseconds. Of several
-    /// calls the first counts.
+    /// calls the shortest counts.
     pub limit_ms: u32,
-    /// The peer address of a node of another ring, which it joins afterwards with all that it holds.
-    pub join: Option<String>,
+    /// Peer addresses of nodes of another ring, which it joins afterwards with all that it holds; none for
+    /// a node that only stops.
+    pub join: Vec<String>,
 }
 
 /// How far a node is that drains.

@@ -22,7 +22,7 @@ pub(crate) async fn drain(
         None => datastore.status().await?.node,
     };
     let limit_ms = options.limit * 1_000;
-    let call = DrainCall { member: member.clone(), limit_ms, join: None };
+    let call = DrainCall { member: member.clone(), limit_ms, join: Vec::new() };
     let mut progress = datastore.drain(call.clone()).await?;
     let mut told = String::new();
     while !progress.is_over {
@@ -34,22 +34,40 @@ pub(crate) async fn drain(
         match datastore.drain(call.clone()).await {
             Ok(next) => progress = next,
             // It was over between two questions.
-            Err(RequestError::Disconnected(_) | RequestError::Unreachable(_)) => break,
+            Err(RequestError::Disconnected(_) | RequestError::Unreachable(_))
+                if is_all_done(&progress) =>
+            {
+                break;
+            }
+            Err(RequestError::Disconnected(why) | RequestError::Unreachable(why)) => {
+                let text = format!(
+                    "{why}: whether {member} handed over all is not known ({}); where it still runs, give the \
+                     command again",
+                    under_way(&progress)
+                );
+                return Err(RequestError::Disconnected(text).into());
+            }
             Err(error) => return Err(error.into()),
         }
     }
-    let kept = progress.kept.iter();
+    let stays = |kept: &&KeptFor| progress.is_over || !kept.is_reachable;
+    let kept = progress.kept.iter().filter(stays);
     let kept = kept.map(|kept| json!({ "member": kept.member, "keys": kept.keys }));
     let json = json!({ "member": member, "kept": kept.collect::<Vec<_>>() });
     printer.show(&json, || {
         let mut text =
             format!("{member} is drained, and stops; start it again with its data directory");
-        for KeptFor { member: other, keys, .. } in &progress.kept {
+        for KeptFor { member: other, keys, .. } in progress.kept.iter().filter(stays) {
             text += &format!("\nit keeps deltas of {keys} keys for {other} until both are back");
         }
         text
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether nothing was left but what waits for members that cannot be reached.
+fn is_all_done(progress: &DrainProgress) -> bool {
+    progress.under_way == 0 && !progress.kept.iter().any(|kept| kept.is_reachable)
 }
 
 fn under_way(progress: &DrainProgress) -> String {

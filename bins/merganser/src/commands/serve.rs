@@ -75,7 +75,11 @@ async fn run(
         _ => "stopping: finishing what was accepted",
     });
     let joins = is_drained && node.joins_another_ring();
-    node.stop().await;
+    let has_ended = node.stop().await;
+    ensure!(
+        has_ended || !(is_outdated || joins),
+        "the disk does not answer, so that this process cannot start the node again: start it anew"
+    );
     if is_outdated {
         // Started again, it is where others look for it.
         config.listen = at;

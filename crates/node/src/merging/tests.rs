@@ -108,6 +108,9 @@ fn a_bucket_that_one_ring_dropped_and_the_other_has_is_told() {
     let created = [bucket(0, Standing::Created)];
     assert_eq!(check(&created, &[]), None);
     assert_eq!(check(&created, &created), None);
+    let mut wider = bucket(0, Standing::Created);
+    wider.policy.n = 5;
+    assert_refused(check(&created, &[wider]), "n = 5 in that ring and 3 in this one");
     for other in [bucket(0, Standing::Dropped), bucket(1, Standing::Created)] {
         // Nobody lists what goes by the default policy.
         for has in [&created[..], &[]] {
@@ -133,15 +136,16 @@ fn a_start_on_its_way_to_another_ring_forgets_its_own_and_begins_none() {
     let begins = |config: &NodeConfig| (config.beginning, config.seeds.clone());
     let mut config = plain.clone();
     fs::write(dir.path().join(snapshot_file::FILE), b"of before").unwrap();
-    prepare(&mut config).unwrap();
+    assert!(!prepare(&mut config).unwrap());
     assert_eq!(begins(&config), begins(&plain));
     assert!(dir.path().join(snapshot_file::FILE).exists());
-    write(dir.path(), "127.0.0.1:7381").unwrap();
-    prepare(&mut config).unwrap();
-    assert_eq!(begins(&config), (Beginning::Search, vec!["127.0.0.1:7381".to_owned()]));
+    let seeds = ["127.0.0.1:7381", "127.0.0.1:7391"].map(str::to_owned);
+    write(dir.path(), &seeds).unwrap();
+    assert!(prepare(&mut config).unwrap());
+    assert_eq!(begins(&config), (Beginning::Search, seeds.to_vec()));
     assert!(!dir.path().join(snapshot_file::FILE).exists());
     is_done(dir.path()).unwrap();
     let mut config = plain.clone();
-    prepare(&mut config).unwrap();
+    assert!(!prepare(&mut config).unwrap());
     assert_eq!(begins(&config), begins(&plain));
 }

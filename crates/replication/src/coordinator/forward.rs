@@ -62,15 +62,15 @@ impl Forward {
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
-            Input::Begin => self.send(slot, turn),
+            Input::Begin => self.sent_to.iter().for_each(|&to| self.send(to, slot, turn)),
             Input::Answered {
+                part,
                 body: Body::Forwarded(Err(RequestError::Update(UpdateError::TooManyNames { .. }))),
-                ..
             } if self.is_named_here && self.sent_to.len() == 1 + self.refused_by.len() => {
                 // Nothing was written; without a name it may be sent to this one replica only.
                 self.is_named_here = false;
                 self.request.name = None;
-                self.send(slot, turn);
+                self.send(part.node, slot, turn);
             }
             Input::Answered { part, body: Body::Forwarded(Err(RequestError::Stopping)) } => {
                 self.refused_by.push(part.node);
@@ -128,12 +128,11 @@ impl Forward {
         let next = others.find(|&node| turn.takes_charge(node)).unwrap_or(first);
         turn.shared.counters.forwards_retried += 1;
         self.sent_to.push(next);
-        self.send(slot, turn);
+        self.send(next, slot, turn);
         true
     }
 
-    fn send(&self, slot: Slot, turn: &mut Turn<'_>) {
-        let Some(&to) = self.sent_to.last() else { return };
+    fn send(&self, to: NodeId, slot: Slot, turn: &mut Turn<'_>) {
         let left_ms = budget_ms(self.deadline, turn);
         // The replica gives up a little earlier, so that what it knows then comes in time.
         let budget_ms = (left_ms - left_ms / 8).max(1);
