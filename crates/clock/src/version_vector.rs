@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{Actor, Dot};
@@ -24,19 +25,27 @@ pub enum Ordering {
 
 /// Per actor, the counter up to which every write has been seen. Invariant: no entry is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<Actor, u64>")]
-pub struct VersionVector(BTreeMap<Actor, u64>);
+#[serde(from = "Vec<(Actor, u64)>")]
+pub struct VersionVector(
+    /// Nearly always of a few entries, a thousand at most where requests have names.
+    LiteMap<Actor, u64>,
+);
 
-impl From<BTreeMap<Actor, u64>> for VersionVector {
-    fn from(mut entries: BTreeMap<Actor, u64>) -> Self {
-        entries.retain(|_, counter| *counter > 0);
-        Self(entries)
+/// Of an actor that is there twice the last entry counts.
+impl From<Vec<(Actor, u64)>> for VersionVector {
+    fn from(mut entries: Vec<(Actor, u64)>) -> Self {
+        if !entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+            let ordered: BTreeMap<Actor, u64> = entries.into_iter().collect();
+            entries = ordered.into_iter().collect();
+        }
+        entries.retain(|(_, counter)| *counter > 0);
+        Self(LiteMap::from_sorted_store_unchecked(entries))
     }
 }
 
 impl FromIterator<(Actor, u64)> for VersionVector {
     fn from_iter<T: IntoIterator<Item = (Actor, u64)>>(entries: T) -> Self {
-        entries.into_iter().collect::<BTreeMap<_, _>>().into()
+        entries.into_iter().collect::<Vec<_>>().into()
     }
 }
 

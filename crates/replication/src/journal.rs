@@ -1,6 +1,7 @@
 //! The journal: the writes that a core coordinated lately, for explanations. In memory, bounded, and
 //! forgotten with the process: what decides never asks it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use clock::{CausalContext, Dot, NodeId, Stamp};
@@ -29,7 +30,7 @@ pub struct Coordinated {
     /// When, in hybrid time.
     pub time: Stamp,
     /// What it did ([`Operation::name`](values::Operation::name)).
-    pub operation: String,
+    pub operation: Cow<'static, str>,
     /// The request's name, if it had one.
     pub name: Option<RequestName>,
     /// What it had seen: the latest write of each writer, by type. Of a raw value that is what its

@@ -160,7 +160,7 @@ fn siblings_of_a_cut_cluster_are_explained_with_the_writes_that_made_them() {
     let writes: Vec<_> = told
         .writes
         .iter()
-        .map(|write| (write.node.0, write.operation.as_str(), write.seen.len()))
+        .map(|write| (write.node.0, write.operation.as_ref(), write.seen.len()))
         .collect();
     let (first, others) = writes.split_first().expect("four writes");
     assert_eq!(*first, (1, "bytes put", 0));

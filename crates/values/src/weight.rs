@@ -1,9 +1,9 @@
-//! About how many bytes of memory a view takes: what bounds on answers go by. An estimate, since
-//! measuring exactly would cost as much as sending.
+//! About how many bytes of memory a view or a delta takes: what bounds on answers and messages go by.
+//! An estimate, since measuring exactly would cost as much as sending.
 
 use clock::CausalContext;
 
-use crate::{DotFun, DotMap, State, Tally, View};
+use crate::{Delta, DotFun, DotMap, State, Tally, View};
 
 /// What a dot with its place in a map takes beside the value that hangs on it.
 const DOT_BYTES: usize = 40;
@@ -13,6 +13,15 @@ impl View {
     /// flat rate for each dot and actor. Costs a walk over the elements, and looks into none.
     pub fn weight(&self) -> usize {
         self.value.0.values().map(State::weight).sum()
+    }
+}
+
+impl Delta {
+    /// About how many bytes it takes, as [`View::weight`] has it.
+    pub(crate) fn weight(&self) -> usize {
+        let states: usize = self.value.0.values().map(State::weight).sum();
+        let touched = self.touch.values().flat_map(|touch| &touch.elements);
+        states + touched.map(|element| element.len() + DOT_BYTES).sum::<usize>()
     }
 }
 
@@ -60,17 +69,20 @@ mod tests {
     use clock::{Actor, NodeId, Stamp};
 
     use super::*;
-    use crate::{CounterOp, Limits, MapOp, Mint, Operation, OrsetOp, Value};
+    use crate::{CounterOp, Limits, MapOp, Mint, Operation, OrsetOp, RegisterOp, Value};
 
-    fn view(operation: &Operation) -> View {
+    fn delta(operation: &Operation, before: &View) -> Delta {
         // Ids and epochs are random: nearly all take their whole length.
         let actor = Actor::new(NodeId(u64::MAX), u64::MAX, 0);
         let mint = Mint { actor, stamp: Stamp(1) };
-        let before = View::default();
         let prepared =
-            operation.prepare(&before, &CausalContext::default(), mint, &Limits::default());
+            operation.prepare(before, &CausalContext::default(), mint, &Limits::default());
+        prepared.unwrap().delta
+    }
+
+    fn view(operation: &Operation) -> View {
         let mut value = Value::default();
-        value.apply(&prepared.unwrap().delta);
+        value.apply(&delta(operation, &View::default()));
         View::of(value)
     }
 
@@ -88,6 +100,26 @@ mod tests {
             let (weight, encoded) = (view.weight(), clock::encoded_length(&view));
             assert!(weight + 100 >= encoded, "{weight} for {encoded} bytes of {operation:?}");
             assert!(weight <= most * encoded, "{weight} for {encoded} bytes of {operation:?}");
+        }
+    }
+
+    /// What is estimated to fit in a message fits.
+    #[test]
+    fn twice_what_a_delta_weighs_is_not_less_than_its_encoded_length() {
+        let names = |count: u16| (0..count).map(|n| n.to_be_bytes().to_vec().into()).collect();
+        let set = RegisterOp::Set { value: vec![1; 50].into(), at: None, replace: true };
+        let add = Operation::Orset(OrsetOp::Add(names(2_000)));
+        let held = view(&add);
+        for (operation, before) in [
+            (Operation::Register(set), &held),
+            (Operation::Counter(CounterOp::Add(5)), &View::default()),
+            (Operation::Orset(OrsetOp::Remove(names(1_000))), &held),
+            (Operation::Delete(None), &held),
+            (add.clone(), &View::default()),
+        ] {
+            let delta = delta(&operation, before);
+            let encoded = clock::encoded_length(&delta);
+            assert!(2 * delta.weight() + 1_024 >= encoded, "{encoded} bytes: {operation:?}");
         }
     }
 }

@@ -88,7 +88,7 @@ impl<'l> Live<'l> {
     fn sums(&self, write: &Coordinated) -> bool {
         // Within the range of a sum other writes have dots as well.
         let is_increment = ["counter add", "lww increment", "map increment"];
-        is_increment.contains(&write.operation.as_str())
+        is_increment.contains(&&*write.operation)
             && write.minted.is_some_and(|minted| {
                 let summed = self.summed.get(&minted.tag);
                 summed.is_some_and(|summed| summed.contains(minted.first))

@@ -117,7 +117,7 @@ fn write(found: &Explanation, node: &Node<'_>) -> Value {
         return shown;
     };
     shown["node"] = found.name_of(*at).into();
-    shown["operation"] = operation.as_str().into();
+    shown["operation"] = (&**operation).into();
     shown["seen"] = node.seen.as_str().into();
     if *seen_more {
         shown["seen_more"] = true.into();

@@ -346,7 +346,7 @@ impl Update {
             node: turn.me(),
             minted,
             time: self.stamp,
-            operation: self.operation.name().to_owned(),
+            operation: self.operation.name().into(),
             name: self.terms.name.clone(),
             seen: Vec::new(),
             seen_more: false,

@@ -28,7 +28,9 @@ impl Delta {
         if self.is_empty() {
             return Vec::new();
         }
-        if clock::encode(&self).len() <= bytes_max {
+        // What is estimated to be far shorter need not be measured.
+        let is_short = 2 * self.weight() + 1_024 <= bytes_max;
+        if is_short || clock::encoded_length(&self) <= bytes_max {
             return vec![self];
         }
         let Self { value, mut touch } = self;
