@@ -1,18 +1,15 @@
 //! What is left of deleted keys is forgotten, and nothing that was deleted comes back: from hints, from
 //! paused nodes, from disks of an earlier day.
-//!
-//! `MERGANSER_SEED=<seed> cargo test -p simulator --test forgetting one_seed` runs one seed again.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use replication::{AntiEntropyConfig, BucketPolicy, Part, PlanChange};
+use replication::{AntiEntropyConfig, Part, PlanChange};
 use simulator::{
-    DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload,
+    Family, Fault, Scenario, Sim, SimOptions,
     invariants::{
         replicas::invariant_replicas_equal_after_healing, trees::invariant_trees_are_exact,
     },
-    run_history,
 };
 use values::{Blob, BytesOp, CartOp, CounterOp, Key, Operation, OrsetOp, RegisterOp};
 
@@ -243,86 +240,23 @@ fn a_wiped_node_begins_anew_and_holds_nothing_up() {
     assert!(sim.begun_anew() > 0);
 }
 
-/// Everything about a run follows from its seed.
-fn scenario(seed: u64) -> (SimOptions, Workload) {
-    let mut random = Random::new(seed ^ 0xba44_1e40);
-    let network = NetworkFaults {
-        delay_min_ms: 1,
-        delay_max_ms: random.between(1, 30),
-        loss: *random.pick(&[0, 20, 100]),
-        duplication: *random.pick(&[0, 50, 300]),
-        straggling: *random.pick(&[0, 50, 200]),
-        straggle_ms: *random.pick(&[3_000, 20_000]),
-        notice_ms: random.between(1, 300),
-    };
-    let fails = random.chance(200);
-    let disk = DiskFaults {
-        commit_min_ms: 1,
-        commit_max_ms: *random.pick(&[1, 10, 200]),
-        refused: if fails { 30 } else { 0 },
-        misreported: if fails { 10 } else { 0 },
-    };
-    let (r, w) = *random.pick(&[(2, 2), (2, 2), (1, 3), (3, 1), (1, 1)]);
-    let options = SimOptions {
-        nodes: random.between(3, 5) as usize,
-        partitions: 16,
-        policy: BucketPolicy { n: 3, r, w, ..BucketPolicy::default() },
-        network,
-        disk,
-        skew_ms: *random.pick(&[0, 100, 10_000]),
-        cover_ms: *random.pick(&[5, 100]),
-        anti_entropy: AntiEntropyConfig { interval_ms: Some(3_000), bytes_per_second: 1 << 20 },
-        barrier_ms: Some(*random.pick(&[100, 1_000, 5_000])),
-        ..SimOptions::default()
-    };
-    let workload = Workload {
-        requests: 200,
-        keys: random.between(1, 6) as usize,
-        clients: random.between(1, 8) as usize,
-        pause_ms: *random.pick(&[40, 200, 1_000]),
-        cuts: random.chance(700),
-        crashes: random.chance(600),
-        wipes: false,
-        jumps: random.chance(300),
-        pauses: random.chance(500),
-        deadlines: 0,
-        changes: random.chance(400),
-        removals: false,
-        name_bytes: *random.pick(&[0, 300]),
-    };
-    (options, workload)
-}
-
 /// Returns the rounds that were agreed on before all faults had ended, or after.
 fn check(seed: u64) -> u64 {
-    let (options, workload) = scenario(seed);
-    match run_history(seed, options.clone(), &workload) {
-        Ok((mut sim, _)) => {
-            sim.advance(120_000);
-            // But for one that joins, and knows of no round.
-            assert!(workload.changes || sim.begun_anew() == 0, "seed {seed}");
-            for node in (0..sim.nodes()).filter(|&node| !sim.is_gone(node)) {
-                assert_eq!(sim.has_remnants(node), Some(false), "seed {seed}, node {node}");
-            }
-            agreed(&sim)
-        }
-        Err(wrong) => panic!(
-            "seed {seed}: {wrong}\n{options:?}\n{workload:?}\n\
-             run it again: MERGANSER_SEED={seed} cargo test -p simulator --test forgetting one_seed"
-        ),
+    let scenario = Scenario::drawn(Family::Forgetting, seed);
+    let mut sim = scenario.check();
+    sim.advance(120_000);
+    // But for one that joins, and knows of no round.
+    let joins = scenario.workload.rates.of(Fault::Join) > 0;
+    assert!(joins || sim.begun_anew() == 0, "seed {seed}");
+    for node in (0..sim.nodes()).filter(|&node| !sim.is_gone(node)) {
+        assert_eq!(sim.has_remnants(node), Some(false), "seed {seed}, node {node}");
     }
+    agreed(&sim)
 }
 
 fn check_all(seeds: RangeInclusive<u64>) {
     let rounds: u64 = seeds.map(check).sum();
     assert!(rounds > 250, "{rounds}");
-}
-
-/// The seed that the environment names, or the first.
-#[test]
-fn one_seed() {
-    let seed = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse().ok());
-    check(seed.unwrap_or(1));
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn histories_with_removals_of_seeds_1_to_250() {
 /// The histories are of handovers: keys are sent to new owners, and dropped by former ones.
 #[test]
 fn histories_hand_keys_over() {
-    let sims = (1..=25).map(check);
+    let sims = (1..=25).map(|seed| Scenario::drawn(Family::Handover, seed).check());
     let of = |sim: Sim| (0..sim.nodes()).filter_map(|node| sim.counters(node)).collect::<Vec<_>>();
     let counters: Vec<replication::Counters> = sims.flat_map(of).collect();
     let pulled: u64 = counters.iter().map(|counters| counters.keys_pulled).sum();

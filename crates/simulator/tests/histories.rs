@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 
 use simulator::{Family, Fault, Scenario, Strikes};
 
+/// The same on every machine; another whenever the core or the simulation does something else.
+const TRACE_OF_SEED_1: u64 = 0;
+
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
 }
@@ -60,7 +63,7 @@ fn histories_of_seeds_501_to_1000() {
 
 #[test]
 fn histories_of_seeds_1001_to_1500() {
-    check_all(Family::Owners, 1001..=800);
+    check_all(Family::Owners, 1001..=1500);
 }
 
 #[test]

@@ -526,9 +526,6 @@ impl Update {
 
     /// Covers owners whose time is over, and keeps here what fallbacks did not keep in theirs.
     fn cover_late(&mut self, turn: &mut Turn<'_>) {
-        if sabotage::is(Bug::NoHints) {
-            return;
-        }
         let now_ms = turn.now.monotonic_ms;
         let is_late = |peer: &Peer| !peer.acked && peer.wakes_at().is_some_and(|at| at <= now_ms);
         let late = self.peers.iter().filter(|(_, peer)| is_late(peer));
@@ -574,7 +571,7 @@ impl Update {
         if peer.acked || peer.hint != Hint::None {
             return;
         }
-        if self.delta.is_empty() {
+        if self.delta.is_empty() || sabotage::is(Bug::NoHints) {
             peer.hint = Hint::Absent;
             return;
         }

@@ -29,13 +29,15 @@ pub enum Family {
     Handover,
     /// The same, with members that are killed for good and removed.
     Removals,
+    /// What is left of deleted keys is forgotten meanwhile, behind the barrier.
+    Forgetting,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::All,
         Self::Owners,
         Self::Fallbacks,
@@ -44,6 +46,7 @@ impl Family {
         Self::Compared,
         Self::Handover,
         Self::Removals,
+        Self::Forgetting,
         Self::Retries,
     ];
 
@@ -58,6 +61,7 @@ impl Family {
             Self::Compared => "compared",
             Self::Handover => "handover",
             Self::Removals => "removals",
+            Self::Forgetting => "forgetting",
             Self::Retries => "retries",
         }
     }
@@ -90,6 +94,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Compared => compared(seed),
         Family::Handover => handover(seed),
         Family::Removals => removals(seed),
+        Family::Forgetting => forgetting(seed),
         Family::Retries => retries(seed),
     };
     Scenario { family, seed, options, workload, reduction: Reduction::default() }
@@ -292,6 +297,47 @@ fn removals(seed: u64) -> (SimOptions, Workload) {
     let (options, mut workload) = handover(seed);
     workload.rates.set(Fault::Removal, 10);
     (SimOptions { nodes: options.nodes.max(4), ..options }, workload)
+}
+
+fn forgetting(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0xba44_1e40);
+    let options = SimOptions {
+        nodes: random.between(3, 5) as usize,
+        policy: policy(&mut random, &LEVELS),
+        network: NetworkFaults {
+            straggle_ms: *random.pick(&[3_000, 20_000]),
+            ..network(&mut random, true)
+        },
+        disk: disk(&mut random, true),
+        skew_ms: *random.pick(&[0, 100, 10_000]),
+        cover_ms: *random.pick(&[5, 100]),
+        anti_entropy: AntiEntropyConfig { interval_ms: Some(3_000), bytes_per_second: 1 << 20 },
+        barrier_ms: Some(*random.pick(&[100, 1_000, 5_000])),
+        ..SimOptions::default()
+    };
+    let mut rates = Rates::default();
+    if random.chance(700) {
+        rates = cuts(rates);
+    }
+    if random.chance(600) {
+        rates = crashes(rates);
+    }
+    if random.chance(300) {
+        rates.set(Fault::ClockJump, 10);
+    }
+    if random.chance(500) {
+        rates.set(Fault::Pause, 20);
+    }
+    if random.chance(400) {
+        rates = changes(rates);
+    }
+    let mut workload = workload(&mut random, rates);
+    workload.requests = 200;
+    workload.keys = random.between(1, 6) as usize;
+    workload.pause_ms = *random.pick(&[40, 200, 1_000]);
+    workload.lasts_ms = 30 * workload.pause_ms;
+    workload.name_bytes = *random.pick(&[0, 300]);
+    (options, workload)
 }
 
 /// How long a year is, in milliseconds.
