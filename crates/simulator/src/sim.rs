@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Action, Answer, Barrier, BarrierHand, BarrierTable, BucketCall, BucketPolicy, BucketReply,
-    Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply, Request,
-    RequestError, kept_ownership,
+    Action, Answer, Barrier, BarrierHand, BarrierTable, BarrierTask, BucketCall, BucketPolicy,
+    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
+    Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -625,6 +625,7 @@ impl Sim {
     fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
         let seed = self.any_ownership().cloned();
+        let heard = self.any_barrier();
         let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
         let state = &mut self.nodes[node];
         let config = EngineConfig {
@@ -643,8 +644,17 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
-        let reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
-        let barrier = Barrier::new(state.id, Barrier::of_notes(&notes));
+        let standing = Barrier::of_notes(&notes);
+        let mut barrier = Barrier::new(state.id, standing);
+        let mut reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
+        // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it
+        // has heard of its cluster.
+        if standing.is_none() && reborn.is_none() && engine.is_blank().expect("it can be read") {
+            barrier.heard(&heard);
+            let begins = barrier.task() == BarrierTask::BeginAnew;
+            reborn = begins.then(|| Barrier::reborn(state.id, &heard));
+            self.begun_anew += u64::from(begins);
+        }
         let hand = BarrierHand::new(barrier, reborn, self.options.barrier_ms, self.now_ms);
         let hand = barrier::Hand::new(hand);
         let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use simulator::{Family, Fault, Scenario, Strikes};
 
 /// The same on every machine; another whenever the core or the simulation does something else.
-const TRACE_OF_SEED_1: u64 = 0;
+const TRACE_OF_SEED_1: u64 = 9148720222050904136;
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
@@ -90,7 +90,7 @@ fn histories_with_fallbacks_of_seeds_501_to_1000() {
 
 #[test]
 fn histories_with_fallbacks_of_seeds_1001_to_1500() {
-    check_all_with_fallbacks(1001..=800);
+    check_all_with_fallbacks(1001..=1500);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn increments_retried_with_names_count_once_seeds_1_to_750() {
 
 #[test]
 fn increments_retried_with_names_count_once_seeds_751_to_1500() {
-    check_all(Family::Retries, 751..=800);
+    check_all(Family::Retries, 751..=1500);
 }
 
 // All faults together.

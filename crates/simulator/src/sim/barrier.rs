@@ -69,6 +69,12 @@ impl Sim {
         Some(engine.oldest_remnant().expect("simulated disks can be read").is_some())
     }
 
+    /// What a running node knows of the barrier.
+    pub(super) fn any_barrier(&self) -> BarrierTable {
+        let mut running = self.nodes.iter().filter_map(|node| node.process.as_ref()?.hand.as_ref());
+        running.next().map(|hand| hand.hand.barrier().table()).unwrap_or_default()
+    }
+
     /// How often a node began anew with an empty disk, because it was behind the barrier.
     pub const fn begun_anew(&self) -> u64 {
         self.begun_anew

@@ -157,9 +157,14 @@ impl SimIndex {
     /// wrong place; `false` if there are no such rows.
     pub fn misdirect(&self, table: Table, from: &[u8], to: &[u8]) -> bool {
         let mut state = held(&self.state);
-        let rows = Arc::make_mut(&mut state.tables.rows[table as usize]);
+        let tables = &mut state.tables;
+        let rows = Arc::make_mut(&mut tables.rows[table as usize]);
         let Some(value) = rows.get(from).cloned() else { return false };
-        rows.get_mut(to).map(|place| *place = value).is_some()
+        let Some(place) = rows.get_mut(to) else { return false };
+        tables.size += value.len() as u64;
+        tables.size -= place.len() as u64;
+        *place = value;
+        true
     }
 
     /// Changes one byte of the value of a row, as a failing disk would; `false` if there is no
