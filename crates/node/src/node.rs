@@ -226,7 +226,7 @@ impl Node {
                 Some(noted) => noted,
                 None => {
                     let notes = engine.notes()?;
-                    standing = Barrier::of_notes(&notes);
+                    standing = Barrier::of_notes(&notes)?;
                     match kept_ownership(&notes)? {
                         // Of a cluster to which it does not belong any more.
                         Some(_) if is_merging => {

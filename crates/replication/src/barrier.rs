@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
+use storage::StorageError;
 
 /// The note of a member's own part.
 const NOTE: &[u8] = b"barrier";
@@ -210,10 +211,12 @@ impl Barrier {
     /// Reads a member's own part from its notes.
     pub fn of_notes<'a>(
         notes: impl IntoIterator<Item = &'a (Bytes, Option<Bytes>)>,
-    ) -> Option<BarrierStanding> {
+    ) -> Result<Option<BarrierStanding>, StorageError> {
         let mut notes = notes.into_iter();
-        let note = notes.find(|(name, _)| name == NOTE)?;
-        clock::decode(note.1.as_ref()?).ok()
+        let Some((_, value)) = notes.find(|(name, _)| name == NOTE) else { return Ok(None) };
+        let decoded = value.as_ref().and_then(|value| clock::decode(value).ok());
+        let damaged = || StorageError::Corrupt("the note of how far the barrier is".into());
+        decoded.map(Some).ok_or_else(damaged)
     }
 
     /// The note of `standing`, to be durable before [`noted`](Self::noted).
@@ -312,8 +315,12 @@ impl Barrier {
         self.members.iter().copied().filter(is_behind).collect()
     }
 
-    /// Whether the disk has lost what this member told of itself, or others have forgotten without it.
+    /// Whether the disk has lost what this member told of itself, or others have forgotten without it. Where
+    /// there never was another member nobody could bring anything.
     fn is_behind(&self) -> bool {
+        if self.table.0.keys().all(|node| *node == self.me) {
+            return false;
+        }
         let own = self.own.progress;
         let told = self.table.0.get(&self.me).is_some_and(|told| *told > self.own);
         // Nobody enters a round before every member has hidden in the one before.

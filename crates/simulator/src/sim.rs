@@ -644,7 +644,7 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
-        let standing = Barrier::of_notes(&notes);
+        let standing = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
         let mut barrier = Barrier::new(state.id, standing);
         let mut reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
         // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it

@@ -185,8 +185,10 @@ fn a_note_is_read_as_it_was_written() {
     let (name, value) = Barrier::note(standing);
     let damaged = (name.clone(), None);
     let other = (Bytes::from_static(b"another"), Some(Bytes::from_static(b"note")));
-    assert_eq!(Barrier::of_notes(&[other.clone(), (name, Some(value))]), Some(standing));
-    assert_eq!(Barrier::of_notes(&[other, damaged]), None);
+    assert_eq!(Barrier::of_notes(&[other.clone(), (name, Some(value))]), Ok(Some(standing)));
+    assert_eq!(Barrier::of_notes(std::slice::from_ref(&other)), Ok(None));
+    // It must not be taken for one of a node that never took part: that one would begin anew.
+    assert!(Barrier::of_notes(&[other, damaged]).is_err());
 }
 
 #[derive(Clone, Debug)]
