@@ -36,7 +36,7 @@ fn rings(directory: &std::path::Path) -> (Vec<Spec>, Vec<Process>, [History; 2])
         load.go_on(400);
         let mut redis = ring[0].redis();
         for _ in 0..20 {
-            let _: i64 = redis::cmd("INCR").arg("counted").query(&mut redis).unwrap();
+            let _: i64 = redis::cmd("INCR").arg("counted").query(&mut redis).expect("it counts");
         }
     }
     (specs, nodes, loads.map(Load::end))

@@ -12,22 +12,25 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use membership::MemberState;
+use membership::{ClusterId, MemberState};
 use replication::{BucketInfo, Standing};
 use wire::{ClusterStatus, MemberStatus};
 
 use crate::config::{Beginning, NodeConfig};
 use crate::snapshot_file;
 
-/// The file: the peer address of a node of the ring to join.
+/// The file: the peer address of a node of the ring to join, and a line for each id of the cluster that is left.
 pub(crate) const FILE: &str = "merging";
 const DRAFT: &str = "merging.new";
 
 /// Has the next start on `dir` join the ring of the node at `seed`.
 pub(crate) fn write(dir: &Path, seed: &str) -> io::Result<()> {
+    let snapshot = snapshot_file::read(dir).map_err(io::Error::other)?;
+    let left = snapshot.map(|snapshot| snapshot.ids).unwrap_or_default();
+    let ids = left.iter().map(|id| format!("\n{:032x}", id.0));
     let draft = dir.join(DRAFT);
     let mut file = File::create(&draft)?;
-    file.write_all(seed.as_bytes())?;
+    file.write_all([seed.to_owned()].into_iter().chain(ids).collect::<String>().as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, dir.join(FILE))?;
     File::open(dir)?.sync_all()
@@ -36,20 +39,25 @@ pub(crate) fn write(dir: &Path, seed: &str) -> io::Result<()> {
 /// What a start has to do with what `write` left: the membership of before is gone, and the ring is found by
 /// the seed, whatever the configuration says of how a cluster begins.
 pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<()> {
-    let seed = match fs::read_to_string(config.data.join(FILE)) {
-        Ok(seed) => seed,
+    let kept = match fs::read_to_string(config.data.join(FILE)) {
+        Ok(kept) => kept,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    let mut lines = kept.lines();
+    let seed = lines.next().unwrap_or_default().to_owned();
+    let ids = lines.filter_map(|line| u128::from_str_radix(line, 16).ok());
+    config.left = ids.map(ClusterId).collect();
     tracing::warn!(name = config.name, seed, "this node leaves its ring and joins another one");
     remove(&config.data, snapshot_file::FILE)?;
     config.beginning = Beginning::Search;
-    // And by no other: those may be of the ring that it leaves, whose nodes are on their way too.
+    // And by no other: those may be of the ring that it leaves, whose nodes are on their way too. They may
+    // still speak to it, and are not listened to.
     config.seeds = vec![seed];
     Ok(())
 }
 
-/// The ring was found, and the membership in it is on disk.
+/// The ring was found, and with it the membership in it is on disk.
 pub(crate) fn is_done(dir: &Path) -> io::Result<()> {
     remove(dir, FILE)
 }

@@ -135,8 +135,11 @@ fn a_start_on_its_way_to_another_ring_forgets_its_own_and_begins_none() {
     prepare(&mut config).unwrap();
     assert_eq!(begins(&config), begins(&plain));
     assert!(dir.path().join(snapshot_file::FILE).exists());
-    write(dir.path(), "127.0.0.1:7381").unwrap();
+    // What was left must be known, so that its nodes are not listened to.
+    assert!(write(dir.path(), "127.0.0.1:7381").unwrap_err().to_string().contains("damaged"));
+    fs::write(dir.path().join(FILE), format!("127.0.0.1:7381\n{:032x}", 7)).unwrap();
     prepare(&mut config).unwrap();
+    assert_eq!(config.left, [ClusterId(7)].into());
     assert_eq!(begins(&config), (Beginning::Search, vec!["127.0.0.1:7381".to_owned()]));
     assert!(!dir.path().join(snapshot_file::FILE).exists());
     is_done(dir.path()).unwrap();
