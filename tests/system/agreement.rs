@@ -1,7 +1,7 @@
 //! What must hold of a cluster once all is well again, whatever befell it: nothing acknowledged is lost,
 //! no removed element is back, counters are exact, all replicas' trees are equal, no hints are left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -67,6 +67,17 @@ pub(crate) fn agree(specs: &[Spec], histories: &[&History]) {
     specs.iter().for_each(trees_are_equal);
     rest(specs);
     for spec in specs {
-        histories.iter().for_each(|history| history.assert_shown_by(spec));
+        for history in histories {
+            // On a busy machine an owner may not answer a read in time, and others stand in that hold nothing.
+            let mut fault = None;
+            let begun = Instant::now();
+            while begun.elapsed() < PATIENCE {
+                fault = history.fault_shown_by(spec);
+                if fault.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(fault, None);
+        }
     }
 }

@@ -25,8 +25,11 @@ fn fill(spec: &Spec) {
     let mut redis = spec.redis();
     let value = "duck ".repeat(400);
     for number in 0..if is_long() { 4_000 } else { 800 } {
-        let () =
-            redis::cmd("SET").arg(format!("fill{number}")).arg(&value).query(&mut redis).unwrap();
+        let () = redis::cmd("SET")
+            .arg(format!("fill{number}"))
+            .arg(&value)
+            .query(&mut redis)
+            .expect("it is set");
     }
 }
 
@@ -35,7 +38,7 @@ fn is_filled(spec: &Spec) {
     let value = "duck ".repeat(400);
     for number in 0..800 {
         let found: Option<String> =
-            redis::cmd("GET").arg(format!("fill{number}")).query(&mut redis).unwrap();
+            redis::cmd("GET").arg(format!("fill{number}")).query(&mut redis).expect("it reads");
         assert_eq!(found.as_deref(), Some(value.as_str()), "fill{number} at {}", spec.name);
     }
 }
@@ -85,7 +88,7 @@ fn under_load(specs: &[Spec], change: impl FnOnce(&dyn Fn(u32))) -> History {
         change(&further);
         further(100);
         is_over.store(true, Ordering::Relaxed);
-        load.join().unwrap()
+        load.join().expect("the client ends")
     });
     println!(
         "{} done, {} tries elsewhere, the longest took {:?}",

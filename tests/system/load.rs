@@ -234,8 +234,9 @@ impl History {
         self.set.len() + self.added.len() + removals + self.increments.len()
     }
 
-    /// Asserts that a node shows all that was acknowledged, nothing that was removed, and exact counts.
-    pub(crate) fn assert_shown_by(&self, spec: &Spec) {
+    /// What a node does not show of what was acknowledged, shows though it was removed, or counts wrongly, if
+    /// anything.
+    pub(crate) fn fault_shown_by(&self, spec: &Spec) -> Option<String> {
         let (name, at) = (&self.name, &spec.name);
         let mut redis = spec.redis();
         for some in self.set.chunks(500) {
@@ -247,10 +248,11 @@ impl History {
                 *found != expected && !self.doubtful.contains(number)
             });
             let wrong: Vec<_> = wrong.collect();
-            assert!(
-                wrong.is_empty(),
-                "{at} shows registers {name}:k, and what they hold: {wrong:?}"
-            );
+            if !wrong.is_empty() {
+                return Some(format!(
+                    "{at} shows registers {name}:k, and what they hold: {wrong:?}"
+                ));
+            }
         }
         for set in 0..SETS {
             let members: BTreeSet<u32> = redis::cmd("SMEMBERS")
@@ -263,10 +265,14 @@ impl History {
             let lost: Vec<_> = self.added.iter().filter(of_set).filter(stays).collect();
             let lost: Vec<_> =
                 lost.into_iter().filter(|number| !members.contains(number)).collect();
-            assert!(lost.is_empty(), "{at} lost {lost:?} of {name}:s{set}");
+            if !lost.is_empty() {
+                return Some(format!("{at} lost {lost:?} of {name}:s{set}"));
+            }
             let back: Vec<_> =
                 self.removed.iter().filter(|number| members.contains(number)).collect();
-            assert!(back.is_empty(), "{at} has {back:?} back in {name}:s{set}");
+            if !back.is_empty() {
+                return Some(format!("{at} has {back:?} back in {name}:s{set}"));
+            }
         }
         let counters: BTreeSet<u32> =
             self.increments.iter().map(|number| number / PER_COUNTER).collect();
@@ -279,10 +285,10 @@ impl History {
             // An increment that failed may have been done.
             let most = expected + self.failed.len();
             let found = found.unwrap_or(0);
-            assert!(
-                (expected..=most).contains(&found),
-                "{at} counts {found} in {key}, not {expected}"
-            );
+            if !(expected..=most).contains(&found) {
+                return Some(format!("{at} counts {found} in {key}, not {expected}"));
+            }
         }
+        None
     }
 }

@@ -25,6 +25,9 @@ pub struct Config {
     /// Make a new cluster with this id, if the node belongs to none yet. Founders that are all told the same id
     /// are members of one cluster from the start, and find one another by their seeds.
     pub bootstrap: Option<ClusterId>,
+    /// Clusters of this name that the node has left for another one: while it belongs to none it takes none of these,
+    /// though their nodes may still speak to it.
+    pub left: BTreeSet<ClusterId>,
     /// Time from one round of gossip to the next, in milliseconds, give or take a tenth. Dynamo's and
     /// Cassandra's second.
     pub round_ms: u64,
@@ -82,6 +85,7 @@ impl Config {
             seeds: Vec::new(),
             nonce,
             bootstrap: None,
+            left: BTreeSet::new(),
             round_ms: 1_000,
             detector: DetectorConfig::default(),
             merge_value: crate::larger_value,

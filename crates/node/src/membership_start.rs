@@ -100,6 +100,7 @@ fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
     let mut gossip = Config::new(config.node(), &config.cluster, about, random_u64());
     gossip.seeds.clone_from(&config.seeds);
     gossip.merge_value = merge_value;
+    gossip.left.clone_from(&config.left);
     gossip.bootstrap = match config.beginning {
         Beginning::Search => None,
         Beginning::Bootstrap => Some(ClusterId(u128::from_ne_bytes(random_bytes()))),

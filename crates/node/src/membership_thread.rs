@@ -284,8 +284,9 @@ impl Work {
             }
             sleep(DISK_PAUSE).await;
         }
-        let is_found = snapshot.values.get(ring_value::NAME).is_some() && !snapshot.ids.is_empty();
-        if self.is_merging && is_found {
+        // A node that began a ring once would begin another one if it knew the cluster and not its ring.
+        let knows_ring = snapshot.values.get(ring_value::NAME).is_some();
+        if self.is_merging && !snapshot.ids.is_empty() && knows_ring {
             match merging::is_done(&self.dir) {
                 Ok(()) => self.is_merging = false,
                 Err(error) => {

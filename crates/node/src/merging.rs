@@ -12,22 +12,27 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use membership::MemberState;
+use membership::{ClusterId, MemberState};
 use replication::{BucketInfo, Standing};
 use wire::{ClusterStatus, MemberStatus};
 
 use crate::config::{Beginning, NodeConfig};
 use crate::snapshot_file;
 
-/// The file: peer addresses of nodes of the ring to join, one on each line.
+/// The file: a line `seed ADDRESS` for each node of the ring to join, by its peer address, and one `left ID`
+/// for each id of the cluster that is left.
 pub(crate) const FILE: &str = "merging";
 const DRAFT: &str = "merging.new";
 
 /// Has the next start on `dir` join the ring of the nodes at `seeds`.
 pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
+    let snapshot = snapshot_file::read(dir).map_err(io::Error::other)?;
+    let left = snapshot.map(|snapshot| snapshot.ids).unwrap_or_default();
+    let seeds = seeds.iter().map(|seed| format!("seed {seed}\n"));
+    let lines: String = seeds.chain(left.iter().map(|id| format!("left {:032x}\n", id.0))).collect();
     let draft = dir.join(DRAFT);
     let mut file = File::create(&draft)?;
-    file.write_all(seeds.join("\n").as_bytes())?;
+    file.write_all(lines.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, dir.join(FILE))?;
     File::open(dir)?.sync_all()
@@ -36,20 +41,25 @@ pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
 /// What a start has to do with what `write` left: the membership of before is gone, and the ring is found by
 /// the seeds, whatever the configuration says of how a cluster begins. Returns whether there was anything.
 pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<bool> {
-    let seeds = match fs::read_to_string(config.data.join(FILE)) {
-        Ok(seeds) => seeds,
+    let kept = match fs::read_to_string(config.data.join(FILE)) {
+        Ok(kept) => kept,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
+    let of = |word| kept.lines().filter_map(move |line| line.strip_prefix(word));
+    let ids = of("left ").filter_map(|id| u128::from_str_radix(id, 16).ok());
+    config.left = ids.map(ClusterId).collect();
+    // And by no other: those may be of the ring that it leaves, whose nodes are on their way too. They may
+    // still speak to it, and are not listened to.
+    config.seeds = of("seed ").map(str::to_owned).collect();
+    let seeds = config.seeds.join(", ");
     tracing::warn!(name = config.name, seeds, "this node leaves its ring and joins another one");
     remove(&config.data, snapshot_file::FILE)?;
     config.beginning = Beginning::Search;
-    // And by no other: those may be of the ring that it leaves, whose nodes are on their way too.
-    config.seeds = seeds.lines().map(str::to_owned).collect();
     Ok(true)
 }
 
-/// The ring was found, and it and the membership in it are on disk.
+/// The ring was found, and with it the membership in it is on disk.
 pub(crate) fn is_done(dir: &Path) -> io::Result<()> {
     remove(dir, FILE)
 }

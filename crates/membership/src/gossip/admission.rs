@@ -83,6 +83,7 @@ impl Gossip {
     fn admit_cluster(&mut self, header: &Header, body: &Body) -> Result<(), Refusal> {
         if self.ids.is_empty() {
             let answers = matches!(body, Body::Digest(_) | Body::Delta(_));
+            let answers = answers && header.ids.is_disjoint(&self.config.left);
             let Some(&id) = header.ids.first().filter(|_| answers) else {
                 return Err(Refusal::NotYet);
             };

@@ -607,3 +607,22 @@ fn in_an_hour_of_jitter_and_loss_nobody_is_suspected_who_lives() {
         assert!(at_ms - died_ms <= 10_000);
     }
 }
+
+/// Its former peers still know it, and speak to it.
+#[test]
+fn a_node_that_left_its_cluster_for_another_takes_no_other_one() {
+    for seed in 0..SEEDS {
+        let mut network = Network::new(seed);
+        let other = ClusterId(8);
+        network.start(1, |config| config.bootstrap = Some(CLUSTER));
+        network.start(3, |config| config.bootstrap = Some(other));
+        network.start(2, |config| {
+            // The first that answers is of the cluster that it left.
+            config.seeds = vec![address(1), address(3)];
+            config.left = [CLUSTER].into();
+        });
+        network.run(120_000);
+        assert_eq!(*network.gossip(2).cluster_ids(), [other].into(), "seed {seed}");
+        assert_eq!(network.gossip(3).table().len(), 2);
+    }
+}

@@ -1,6 +1,6 @@
 //! The configuration after its defaults are filled in and its rules are checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub seeds: Vec<String>,
     /// What this start may begin.
     pub beginning: Beginning,
+    /// Clusters that it has left for another one, which it looks for.
+    pub(crate) left: BTreeSet<ClusterId>,
     /// All founders but this one.
     pub peers: Vec<Member>,
     /// What this node fails together with.
@@ -186,6 +188,7 @@ impl NodeConfig {
             advertise,
             seeds,
             beginning,
+            left: BTreeSet::new(),
             peers,
             zone,
             weight,

@@ -140,8 +140,12 @@ fn a_start_on_its_way_to_another_ring_forgets_its_own_and_begins_none() {
     assert_eq!(begins(&config), begins(&plain));
     assert!(dir.path().join(snapshot_file::FILE).exists());
     let seeds = ["127.0.0.1:7381", "127.0.0.1:7391"].map(str::to_owned);
-    write(dir.path(), &seeds).unwrap();
+    // What was left must be known, so that its nodes are not listened to.
+    assert!(write(dir.path(), &seeds).unwrap_err().to_string().contains("damaged"));
+    let lines = format!("seed {}\nseed {}\nleft {:032x}\n", seeds[0], seeds[1], 7);
+    fs::write(dir.path().join(FILE), lines).unwrap();
     assert!(prepare(&mut config).unwrap());
+    assert_eq!(config.left, [ClusterId(7)].into());
     assert_eq!(begins(&config), (Beginning::Search, seeds.to_vec()));
     assert!(!dir.path().join(snapshot_file::FILE).exists());
     is_done(dir.path()).unwrap();
