@@ -29,7 +29,8 @@ pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
     let snapshot = snapshot_file::read(dir).map_err(io::Error::other)?;
     let left = snapshot.map(|snapshot| snapshot.ids).unwrap_or_default();
     let seeds = seeds.iter().map(|seed| format!("seed {seed}\n"));
-    let lines: String = seeds.chain(left.iter().map(|id| format!("left {:032x}\n", id.0))).collect();
+    let lines: String =
+        seeds.chain(left.iter().map(|id| format!("left {:032x}\n", id.0))).collect();
     let draft = dir.join(DRAFT);
     let mut file = File::create(&draft)?;
     file.write_all(lines.as_bytes())?;
