@@ -4,13 +4,12 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use replication::{AntiEntropyConfig, BucketCall, BucketPolicy, PolicyFields};
+use replication::{AntiEntropyConfig, BucketCall, PolicyFields};
 use simulator::{
-    DiskFaults, NetworkFaults, Random, Sim, SimOptions, Workload,
+    Family, Scenario, Sim, SimOptions,
     invariants::{
         replicas::invariant_replicas_equal_after_healing, trees::invariant_trees_are_exact,
     },
-    run_history,
 };
 use values::{Blob, BytesOp, CartOp, Key, MapOp, Operation, OrsetOp, RegisterOp};
 
