@@ -13,7 +13,7 @@ const KEYS: u32 = 40;
 
 /// Three nodes that begin a round of the barrier as soon as there is something to forget.
 struct Cluster {
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     specs: Vec<Spec>,
     nodes: Vec<Option<Process>>,
 }
@@ -21,20 +21,19 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("there is room");
-        // Few partitions: all of them are handed over in one of the tests.
-        let config = "barrier_interval_s = 1\nloops = 2\npartitions = 64\n";
-        std::fs::write(directory.path().join("config"), config).expect("it can be written");
-        let specs = Spec::cluster(directory.path(), 3);
-        let mut cluster = Self { directory, specs, nodes: vec![None, None, None] };
+        let mut specs = Spec::cluster(directory.path(), 3);
+        // Few partitions: all of them are handed over in one of the tests. What is under way for a node
+        // that is away is to end soon: a round waits for it.
+        let settings = "barrier_interval_s = 1\nloops = 2\npartitions = 64\ntimeout_ms = 5000\ncover_ms = 300\n";
+        specs.iter_mut().for_each(|spec| spec.settings += settings);
+        let mut cluster = Self { _directory: directory, specs, nodes: vec![None, None, None] };
         (0..3).for_each(|at| cluster.begin(at));
         settled(&cluster.specs);
         cluster
     }
 
     fn begin(&mut self, at: usize) {
-        let mut command = self.specs[at].command();
-        command.arg("--config").arg(self.directory.path().join("config"));
-        self.nodes[at] = Some(self.specs[at].start_as(command));
+        self.nodes[at] = Some(self.specs[at].start());
     }
 
     fn kill(&mut self, at: usize) {
