@@ -13,7 +13,7 @@ const KEYS: u32 = 40;
 
 /// Three nodes that begin a round of the barrier as soon as there is something to forget.
 struct Cluster {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     specs: Vec<Spec>,
     nodes: Vec<Option<Process>>,
 }
@@ -26,7 +26,7 @@ impl Cluster {
         // that is away is to end soon: a round waits for it.
         let settings = "barrier_interval_s = 1\nloops = 2\npartitions = 64\ntimeout_ms = 5000\ncover_ms = 300\n";
         specs.iter_mut().for_each(|spec| spec.settings += settings);
-        let mut cluster = Self { _directory: directory, specs, nodes: vec![None, None, None] };
+        let mut cluster = Self { directory, specs, nodes: vec![None, None, None] };
         (0..3).for_each(|at| cluster.begin(at));
         settled(&cluster.specs);
         cluster
