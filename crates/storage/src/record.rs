@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use clock::{CausalContext, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use values::{Blob, Delta, Field, Key, State, Tag, TagMap, Value, is_collection};
+use values::{Blob, Delta, Field, Key, State, Tag, TagMap, Value, is_collection, tag_map};
 use xxhash_rust::xxh3;
 
 use crate::StorageError;
@@ -212,6 +212,7 @@ struct StateOut<'a> {
 #[derive(Deserialize)]
 struct StateIn {
     states: Value,
+    #[serde(deserialize_with = "tag_map")]
     collections: TagMap<(CausalContext, u128)>,
 }
 
@@ -234,6 +235,7 @@ impl LocalOut<'_> {
 struct LocalIn {
     key: Option<Key>,
     remnant: Option<Age>,
+    #[serde(deserialize_with = "tag_map")]
     collections: TagMap<LocalCollection<CausalContext>>,
 }
 

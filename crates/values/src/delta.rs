@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, State, Tag, TagMap, Value};
+use crate::{Blob, State, Tag, TagMap, Value, tag_map};
 
 /// Which elements of one tag a delta touches beyond those it holds entries of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub struct Delta {
     /// The state.
     pub value: Value,
     /// What it touches beyond its entries.
+    #[serde(deserialize_with = "tag_map")]
     pub touch: TagMap<Touch>,
 }
 

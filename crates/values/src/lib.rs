@@ -61,7 +61,7 @@ pub use register::{Base, Field, Register, Write};
 pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row};
 pub use siblings::ManySiblings;
 pub use state::{CounterState, Sibling, State, Value};
-pub use tag::{NoSuchTag, Tag, TagMap};
+pub use tag::{NoSuchTag, Tag, TagMap, tag_map};
 pub use tally::{Tally, TallyEntry};
 pub use types::{
     BytesOp, CartOp, CounterOp, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,

@@ -1,13 +1,27 @@
 //! Type tags: which kind of value a state is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use litemap::LiteMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Something of each type, in order of tag: a key nearly always has one.
+///
+/// Whatever may come from outside is read by [`tag_map`]: of itself the map takes the memory that the bytes say
+/// it has.
 pub type TagMap<T> = LiteMap<Tag, T>;
+
+/// Reads a map: `#[serde(deserialize_with = "tag_map")]`. What it takes follows what there is.
+pub fn tag_map<'de, D, T>(deserializer: D) -> Result<TagMap<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let read = BTreeMap::<Tag, T>::deserialize(deserializer)?;
+    Ok(read.into_iter().collect())
+}
 
 /// Number of a value type. A number that this build does not know is carried opaquely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

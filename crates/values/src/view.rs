@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, TagMap, Touch, Value, WrongType,
-    is_collection,
+    is_collection, tag_map,
 };
 
 /// Which part of a value is looked at. Every scope has all of `bytes`, `lww` and `counter`, and the
@@ -57,6 +57,7 @@ pub struct View {
     /// The states, collections with the elements in scope only, but with their whole contexts.
     pub value: Value,
     /// Summaries of the collections.
+    #[serde(deserialize_with = "tag_map")]
     pub collections: TagMap<CollectionSummary>,
     /// In a [`Scope::Range`]: the last element looked at, if there are more after it.
     pub next: Option<Blob>,

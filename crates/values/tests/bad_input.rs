@@ -226,3 +226,15 @@ fn a_type_of_a_later_version_is_carried_and_joined_unread() {
     assert_eq!(clock::decode::<Value>(&clock::encode(&value)), Ok(value.clone()));
     assert_eq!(View::of(value).live_tags(), [Tag(200)]);
 }
+
+/// A count of entries is no reason to make room for them.
+#[test]
+fn a_count_that_nothing_follows_takes_no_memory() {
+    let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    for empty in [clock::encode(&View::default()), clock::encode(&Delta::default())] {
+        // The version of the encoding, the states, and then the map.
+        let bytes = [&empty[..2], &huge, &empty[3..]].concat();
+        assert!(clock::decode::<View>(&bytes).is_err());
+        assert!(clock::decode::<Delta>(&bytes).is_err());
+    }
+}
