@@ -165,7 +165,7 @@ pub enum BarrierTask {
     /// Enter this round: have the replica take note (`storage::Command::Enter`), then say so.
     Enter(u64),
     /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
-    /// part in a handover ([`Core::handovers`](crate::Core::handovers)).
+    /// part in a handover ([`Core::transfers`](crate::Core::transfers)).
     Equal,
     /// Have ended what was under way when this task was first given, and then have had an empty outbox;
     /// have no part in a handover, and be equal by the present ownership.
