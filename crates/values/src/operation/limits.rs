@@ -21,7 +21,7 @@ pub struct Limits {
     pub adds_per_item: usize,
     /// Most elements or fields named by one operation. Default 100,000.
     pub elements_per_operation: usize,
-    /// Most bytes of names and values in one operation ([`Operation::payload_bytes`]), since its
+    /// Most bytes of names and values in one operation ([`Operation::payload_bytes`](crate::Operation::payload_bytes)), since its
     /// delta is one message. One element with the longest value always fits. Default 8 MiB.
     pub operation_bytes: usize,
     /// Most names (idempotency keys) that a key remembers. Default 1,024: some 40 KiB of its
