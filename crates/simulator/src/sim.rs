@@ -180,7 +180,7 @@ struct Ills {
     is_read_only: bool,
     /// How much longer writes of the log may take.
     slow_ms: u64,
-    /// Whether bytes of the log changed by themselves,
+    /// Whether bytes of the log changed by themselves, or those of a copy that may come back,
     is_rotten: bool,
     /// or rows of the index.
     has_rotten_rows: bool,

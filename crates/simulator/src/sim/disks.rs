@@ -17,7 +17,6 @@ impl Sim {
     pub fn wipe(&mut self, node: usize) {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
-        self.nodes[node].ills.is_rotten = false;
     }
 
     /// Keeps a copy of what a node's disk holds.
