@@ -102,8 +102,6 @@ pub struct Transfer {
 pub(crate) struct Handover {
     /// What was looked at last.
     seen: Option<(Arc<Ownership>, Arc<Buckets>)>,
-    /// Whether anything ever changed.
-    has_changed: bool,
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
@@ -160,10 +158,6 @@ impl Handover {
         let all_changed = before.as_ref().is_none_or(|(before, known)| {
             before.target().id() != ownership.target().id() || known.classes() != classes
         });
-        self.has_changed = !ownership.is_first();
-        if !self.has_changed {
-            return;
-        }
         let mut departures = 0;
         for partition in ownership.partition_count().iter() {
             let shards = &turn.shared.config.shards;
@@ -251,7 +245,7 @@ impl Handover {
         let ownership = Arc::clone(&turn.shared.ownership);
         let is_seen_to =
             self.departures.get(&partition).is_some_and(|departure| !departure.is_dropping());
-        if is_seen_to || !self.has_changed {
+        if is_seen_to {
             return;
         }
         let classes = turn.shared.buckets.classes();

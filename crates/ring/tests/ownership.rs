@@ -288,17 +288,30 @@ fn a_state_of_another_number_of_partitions_is_passed_over() {
 
 #[test]
 fn commits_under_way_are_bounded() {
-    let mut state = cluster(3, 16);
-    for nodes in 4..=10 {
-        let plan = state.commit(&members(1..=nodes), SPREAD, &[]).unwrap();
+    let mut state = cluster(3, 32);
+    let add = |state: &mut Ownership, plan, partition| {
         state.add_plan(plan);
         // A partition follows each, so that none is forgotten.
         for _ in 0..3 {
-            advance(&mut state, Partition(nodes as u32));
+            advance(state, Partition(partition));
         }
+    };
+    for nodes in 4..=10 {
+        let plan = state.commit(&members(1..=nodes), SPREAD, &[]).unwrap();
+        add(&mut state, plan, nodes as u32);
     }
     let full = state.commit(&members(1..=11), SPREAD, &[]);
     assert_eq!(full, Err(CommitError::TooManyPlans { plans: 8 }));
+    // Partitions follow no plan as long as a node is waited for that is gone: that one can be removed.
+    for gone in 1..=8 {
+        let plan = state.commit(&members(gone + 1..=10), SPREAD, &[NodeId(gone)]).unwrap();
+        add(&mut state, plan, 10 + gone as u32);
+        let plans = 8 + gone as usize;
+        let more = state.commit(&members(gone + 1..=11), SPREAD, &[NodeId(gone)]);
+        assert_eq!(more, Err(CommitError::TooManyPlans { plans }));
+    }
+    let full = state.commit(&members(10..=10), SPREAD, &[NodeId(9)]);
+    assert_eq!(full, Err(CommitError::TooManyPlans { plans: 16 }));
 }
 
 /// A thousand partitions under way at once, at the largest usual number of them.

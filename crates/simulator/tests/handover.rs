@@ -79,6 +79,25 @@ fn three_nodes_become_five_and_then_three_again() {
     all_there(&mut sim);
 }
 
+/// A write that no owner could be reached for is merged by a fallback: not for good, also where the
+/// members never became others.
+#[test]
+fn what_a_fallback_wrote_goes_to_the_owners_and_is_dropped() {
+    let options = SimOptions { nodes: 4, ..SimOptions::default() };
+    let mut sim = Sim::new(1, options);
+    let key = (0..).map(key).find(|key| !sim.owners(key).contains(&3)).expect("three of four own");
+    sim.isolate(3);
+    sim.advance(1_000);
+    sim.update(3, &key, add("x")).unwrap();
+    assert_eq!(members(&sim.view(3, &key).expect("it is up")), 1);
+    sim.heal();
+    sim.run_until_quiet();
+    assert_eq!(members(&sim.view(3, &key).expect("it is up")), 0);
+    for owner in sim.owners(&key) {
+        assert_eq!(members(&sim.view(owner, &key).expect("it is up")), 1, "{owner}");
+    }
+}
+
 #[test]
 fn histories_of_seeds_1_to_250() {
     (1..=250).for_each(|seed| drop(Scenario::drawn(Family::Handover, seed).check()));

@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 
 use simulator::{Family, Fault, Scenario, Strikes};
 
-/// The trace hash of the first seed of all faults: another one means that runs are others now.
-const TRACE_OF_SEED_1: u64 = 9148720222050904136;
+/// The same on every machine; another whenever the core or the simulation does something else.
+const TRACE_OF_SEED_1: u64 = 13611448021701999717;
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));

@@ -247,6 +247,9 @@ pub enum Command {
         tag: Tag,
         /// Which ranges.
         ranges: Vec<ElementRange>,
+        /// What this replica must have seen, else [`StorageError::Unseen`]: what it showed that it had seen
+        /// may have been lost since, or dropped.
+        seen: CausalContext,
     },
     /// Cuts a range of a collection's elements into up to 16, where this replica finds it good. One
     /// alone: look at the elements.
@@ -257,6 +260,8 @@ pub enum Command {
         tag: Tag,
         /// Which range.
         range: ElementRange,
+        /// What this replica must have seen.
+        seen: CausalContext,
     },
     /// The elements of a range. Looks at a bounded number: the page can be short, or empty, before
     /// the range's end.
@@ -267,6 +272,8 @@ pub enum Command {
         tag: Tag,
         /// Which range.
         range: ElementRange,
+        /// What this replica must have seen.
+        seen: CausalContext,
         /// At most so many, at least 1.
         limit: usize,
     },

@@ -281,18 +281,22 @@ impl<R: IndexRead> Engine<R> {
                     answers.push((ticket, Answer::TreeNodes(nodes)));
                 })
             }
-            Command::ElementNodes { key, tag, ranges } => {
-                self.element_nodes(&key, tag, &ranges).map(|nodes| {
+            Command::ElementNodes { key, tag, ranges, seen } => {
+                let nodes = self.check_seen(&key, tag, &seen);
+                nodes.and_then(|()| self.element_nodes(&key, tag, &ranges)).map(|nodes| {
                     self.show_elements(ticket, Answer::TreeNodes(nodes), answers);
                 })
             }
-            Command::ElementChildren { key, tag, range } => {
-                self.element_children(&key, tag, &range).map(|children| {
+            Command::ElementChildren { key, tag, range, seen } => {
+                let children = self.check_seen(&key, tag, &seen);
+                let children = children.and_then(|()| self.element_children(&key, tag, &range));
+                children.map(|children| {
                     self.show_elements(ticket, Answer::ElementChildren(children), answers);
                 })
             }
-            Command::ElementKeys { key, tag, range, limit } => {
-                self.element_keys(&key, tag, &range, limit).map(|keys| {
+            Command::ElementKeys { key, tag, range, seen, limit } => {
+                let keys = self.check_seen(&key, tag, &seen);
+                keys.and_then(|()| self.element_keys(&key, tag, &range, limit)).map(|keys| {
                     self.show_elements(ticket, Answer::ElementKeys(keys), answers);
                 })
             }

@@ -23,7 +23,8 @@ pub(crate) enum Asked {
 }
 
 /// Whether this node and `peer` have something to compare in `partition` of buckets with this n: both
-/// own it or are to, or one of them does and the other may have done so before.
+/// own it or are to, or one of them does and the other may hold a copy: it did so before, or wrote in the
+/// owners' place.
 fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bool {
     let ownership = &turn.shared.ownership;
     let rings = [ownership.leaving(partition), ownership.entering(partition)];
@@ -31,11 +32,9 @@ fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bo
     peer != turn.me()
         && partition.0 < ownership.partition_count().get()
         && turn.shared.buckets.classes().contains(&n)
-        && match (is_owner(turn.me()), is_owner(peer)) {
-            (true, true) => true,
-            (false, false) => false,
-            _ => !ownership.is_first(),
-        }
+        && (is_owner(turn.me()) || is_owner(peer))
+        // Of those who were members before nothing is known any more.
+        && (!ownership.is_first() || ownership.members().contains(&peer))
 }
 
 /// Whether this node and `peer` have something to compare in `key`, and its bucket was not dropped.
@@ -109,14 +108,18 @@ fn command(
             let limit = KEYS_PER_ANSWER;
             (Asked::Other, Command::TreeKeys { n, partition, path, after, limit })
         }
-        Compare::ElementNodes { key, tag, ranges } => {
-            (Asked::Other, Command::ElementNodes { key, tag, ranges })
+        Compare::ElementNodes { key, tag, ranges, seen } => {
+            (Asked::Other, Command::ElementNodes { key, tag, ranges, seen })
         }
-        Compare::Elements { key, tag, range } => {
+        Compare::Elements { key, tag, range, seen } => {
             let limit = ELEMENTS_PER_ANSWER;
-            (Asked::Other, Command::ElementKeys { key, tag, range, limit })
+            (Asked::Other, Command::ElementKeys { key, tag, range, seen, limit })
         }
         Compare::Complete { key, tag, seen, context } => {
+            // As with what is to be merged: it would make a copy of a key of which there is none.
+            if !turn.shared.is_holder(turn.me(), &key, turn.shared.partition(&key)) {
+                return Err(refused("a key that this node does not own"));
+            }
             let durability = turn.durability(&key);
             (Asked::Other, Command::Complete { key, tag, seen, context, durability })
         }

@@ -20,6 +20,35 @@ const LIST_MAX: u64 = 64;
 const READ_MAX: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 
+/// What each side had seen before its elements were compared, and the other had not. In the end either
+/// is told that it has seen the other's too: so whoever has lost some of it meanwhile, in a crash or
+/// because it dropped its copy, is compared with no further. What it does not hold any more would be
+/// taken for removed.
+#[derive(Clone, Debug)]
+pub(super) struct News {
+    mine: CausalContext,
+    theirs: CausalContext,
+}
+
+impl News {
+    pub(super) fn of(mine: &CausalContext, theirs: &CausalContext) -> Self {
+        Self { mine: beyond(mine, theirs), theirs: beyond(theirs, mine) }
+    }
+}
+
+/// The ranges of `context` in which there is something that `other` does not have.
+fn beyond(context: &CausalContext, other: &CausalContext) -> CausalContext {
+    let mut beyond = CausalContext::default();
+    for (actor, first, last) in context.ranges() {
+        let mut range = CausalContext::default();
+        range.insert_range(actor, first, last);
+        if !other.descends(&range) {
+            beyond.insert_range(actor, first, last);
+        }
+    }
+    beyond
+}
+
 #[derive(Debug)]
 enum Step {
     /// The engine cuts a range.
@@ -39,6 +68,8 @@ enum Step {
 pub(super) struct Elements {
     tag: Tag,
     step: Step,
+    /// What each side showed that it had seen and the other had not.
+    news: News,
     /// Ranges still to be compared; whether each is to be listed.
     ranges: Vec<(ElementRange, bool)>,
     /// Elements that differ, still to be read; the last first.
@@ -48,10 +79,11 @@ pub(super) struct Elements {
 }
 
 impl Elements {
-    pub(super) fn begin(key: &Key, tag: Tag, hands: &mut Hands<'_, '_>) -> Self {
+    pub(super) fn begin(key: &Key, tag: Tag, news: News, hands: &mut Hands<'_, '_>) -> Self {
         let mut job = Self {
             tag,
             step: Step::Cutting,
+            news,
             ranges: vec![(ElementRange::default(), false)],
             elements: Vec::new(),
             sent_here: CausalContext::default(),
@@ -85,6 +117,7 @@ impl Elements {
                     key: key.clone(),
                     tag: self.tag,
                     ranges,
+                    seen: self.news.theirs.clone(),
                 }));
                 self.step = Step::Asking { parts };
                 Outcome::Waiting
@@ -152,15 +185,22 @@ impl Elements {
         match self.ranges.pop() {
             None => return Outcome::Done,
             Some((range, false)) => {
-                hands.store(Command::ElementChildren { key, tag, range });
+                let seen = self.news.mine.clone();
+                hands.store(Command::ElementChildren { key, tag, range, seen });
                 self.step = Step::Cutting;
             }
             Some((range, true)) => {
-                let (limit, listed) = (ELEMENTS_PER_ANSWER, range.clone());
-                let command =
-                    Command::ElementKeys { key: key.clone(), tag, range: range.clone(), limit };
-                hands.store(command);
-                hands.ask(Body::Compare(Compare::Elements { key, tag, range: listed }));
+                let News { mine, theirs } = self.news.clone();
+                hands.store(Command::ElementKeys {
+                    key: key.clone(),
+                    tag,
+                    range: range.clone(),
+                    seen: mine,
+                    limit: ELEMENTS_PER_ANSWER,
+                });
+                let listed = range.clone();
+                let question = Compare::Elements { key, tag, range: listed, seen: theirs };
+                hands.ask(Body::Compare(question));
                 self.step = Step::Listing { range, mine: None, theirs: None };
             }
         }
@@ -235,6 +275,10 @@ impl Elements {
         };
         mine.value.0.retain(|&tag, _| tag == self.tag);
         theirs.value.0.retain(|&tag, _| tag == self.tag);
+        let (here, there) = (mine.value.context(self.tag), theirs.value.context(self.tag));
+        if !here.descends(&self.news.mine) || !there.descends(&self.news.theirs) {
+            return Outcome::Unfinished;
+        }
         let exchanged = hands.exchange(key, mine, theirs);
         // Also what a side showed, and was not sent for that reason: it may lose it again.
         for seen in [mine.value.context(self.tag), exchanged.here.context(self.tag)] {

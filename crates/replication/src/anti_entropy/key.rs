@@ -12,7 +12,7 @@ use clock::{CausalContext, NodeId};
 use storage::{Answer, Command, StorageError};
 use values::{Delta, Key, Scope, Tag, Value, View, is_collection};
 
-use super::elements::Elements;
+use super::elements::{Elements, News};
 use crate::turn::{Turn, Waiter};
 use crate::{Body, Compare, Compared};
 
@@ -252,7 +252,8 @@ impl KeyJob {
         }
         while let Some(differing) = self.collections.front() {
             if differing.has_elements {
-                let elements = Elements::begin(&self.key, differing.tag, hands);
+                let news = News::of(&differing.mine, &differing.theirs);
+                let elements = Elements::begin(&self.key, differing.tag, news, hands);
                 self.step = Step::Elements(Box::new(elements));
                 return Outcome::Waiting;
             }

@@ -63,6 +63,9 @@ pub enum Compare {
         tag: Tag,
         /// Which ranges.
         ranges: Vec<ElementRange>,
+        /// What the receiver showed that it had seen and the asker had not: it must have seen it still,
+        /// else what it does not hold would be taken for removed.
+        seen: CausalContext,
     },
     /// Elements of a range. Answered by [`Compared::Elements`].
     Elements {
@@ -72,6 +75,8 @@ pub enum Compare {
         tag: Tag,
         /// Which range.
         range: ElementRange,
+        /// What the receiver must have seen still.
+        seen: CausalContext,
     },
     /// Tells that the receiver has all elements of a collection that the asker had, so that it may
     /// say that it has seen what the asker had seen. Answered by [`Compared::Completed`].

@@ -8,6 +8,10 @@ use crate::{Member, PlacementError, Ring};
 /// Most plans under way when another is committed. A guess: each is a ring to store and to send.
 const PLANS_MAX: usize = 8;
 
+/// The same, when somebody is removed by it who was not before: as long as a node that is gone for good
+/// is waited for, partitions may follow none of the plans before. A guess: room for some of them.
+const PLANS_MAX_TO_REMOVE: usize = 16;
+
 /// Why no plan was made. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -24,7 +28,10 @@ pub enum CommitError {
         version: u64,
     },
     /// So many plans were committed that partitions are owned by many still.
-    #[error("{plans} plans are under way: wait until partitions have followed the earlier ones")]
+    #[error(
+        "{plans} plans are under way: wait until partitions have followed the earlier ones, or have \
+         those removed that are gone for good"
+    )]
     TooManyPlans {
         /// How many.
         plans: usize,
@@ -55,7 +62,11 @@ impl Ownership {
         removed: &[NodeId],
     ) -> Result<Plan, CommitError> {
         let target = self.target();
-        if self.plans.len() >= PLANS_MAX {
+        let is_waited_for = |node: &NodeId| {
+            self.members.binary_search(node).is_ok() && !target.removed().contains(node)
+        };
+        let removes = removed.iter().any(is_waited_for);
+        if self.plans.len() >= if removes { PLANS_MAX_TO_REMOVE } else { PLANS_MAX } {
             return Err(CommitError::TooManyPlans { plans: self.plans.len() });
         }
         let is_member = |node: &NodeId| members.iter().any(|member| member.node == *node);

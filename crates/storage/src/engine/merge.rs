@@ -63,13 +63,29 @@ impl<R: IndexRead> Engine<R> {
         seen: &CausalContext,
         context: CausalContext,
     ) -> Result<(), StorageError> {
-        let header = self.header(&RowKey::of(key), key)?;
-        let nothing = CausalContext::default();
-        let held = header.tags.get(&tag).map_or(&nothing, Part::context);
-        if !is_collection(tag) || !held.descends(seen) {
+        self.check_seen(key, tag, seen)?;
+        if !is_collection(tag) {
             return Err(StorageError::Unseen);
         }
         self.merge(key, &Delta::of(tag, empty_collection(tag, context)))
+    }
+
+    /// Whether this replica has seen all that is `seen` of one type of a key.
+    pub(super) fn check_seen(
+        &self,
+        key: &Key,
+        tag: Tag,
+        seen: &CausalContext,
+    ) -> Result<(), StorageError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let header = self.header(&RowKey::of(key), key)?;
+        let held = header.tags.get(&tag).map(Part::context);
+        match held.is_some_and(|held| held.descends(seen)) {
+            true => Ok(()),
+            false => Err(StorageError::Unseen),
+        }
     }
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {

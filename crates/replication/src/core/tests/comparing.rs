@@ -72,12 +72,17 @@ pub(super) fn any_compare() -> impl Strategy<Value = Compare> {
         }),
         (0..5_u8, any_partition(), any_path(), prop::option::of(any_position()))
             .prop_map(|(n, partition, path, after)| Compare::Keys { n, partition, path, after }),
-        (any_key(), tag(), prop::collection::vec(any_range(), 0..20))
-            .prop_map(|(key, tag, ranges)| Compare::ElementNodes { key, tag, ranges }),
+        (any_key(), tag(), prop::collection::vec(any_range(), 0..20)).prop_map(
+            |(key, tag, ranges)| {
+                let seen = CausalContext::default();
+                Compare::ElementNodes { key, tag, ranges, seen }
+            }
+        ),
         (any_key(), tag(), any_range()).prop_map(|(key, tag, range)| Compare::Elements {
             key,
             tag,
-            range
+            range,
+            seen: CausalContext::default(),
         }),
         (any_key(), tag()).prop_map(|(key, tag)| Compare::Complete {
             key,

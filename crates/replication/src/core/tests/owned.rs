@@ -1,13 +1,14 @@
 //! Questions about partitions that a node does not own, and too many about handovers.
 
 use super::*;
+use crate::Compare;
 
 /// A core among five nodes, and the partitions that it does not own.
 fn core_of_five() -> (Core, Vec<Partition>) {
     let mut core = core();
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
-    core.shared.ownership = Arc::new(Ownership::new(ring));
+    own(&mut core, ring);
     let partitions = core.shared.ownership.partition_count().iter();
     let foreign = partitions.filter(|&at| !core.shared.is_among_owners(at, 3)).collect();
     (core, foreign)
@@ -91,4 +92,22 @@ fn too_many_questions_where_a_node_stands_are_left_unanswered() {
         assert!(matches!(effects[..], [Effect::Storage { command: Command::Sync, .. }]));
     }
     assert_eq!(stand(80), []);
+}
+
+/// That would be a copy of a key, of which it has none, or drops it.
+#[test]
+fn who_is_no_owner_is_not_told_what_an_owner_has_seen() {
+    let (mut core, foreign) = core_of_five();
+    let mut keys = (0..).map(|number| Key::new("default", format!("{number}")).unwrap());
+    let key = keys.find(|key| foreign.contains(&core.shared.partition(key))).unwrap();
+    let owner = core.shared.owners(core.shared.partition(&key), 3)[0];
+    let (seen, context) = Default::default();
+    let complete = Compare::Complete { key, tag: Tag::ORSET, seen, context };
+    let id = RequestId { core: 0, number: 1 };
+    let effects = received(&mut core, owner.0, id, Body::Compare(complete));
+    let [Effect::Send { message, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert!(
+        matches!(message.body, Body::Compared(Err(StorageError::Incomparable(_)))),
+        "{message:?}"
+    );
 }

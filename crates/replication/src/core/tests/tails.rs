@@ -10,7 +10,7 @@ fn stranger() -> (Core, Key) {
     let mut core = core();
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
-    core.shared.ownership = Arc::new(Ownership::new(ring));
+    own(&mut core, ring);
     for node in [4, 5] {
         core.step(at(0), Event::LinkUp(NodeId(node)), &mut Vec::new());
     }

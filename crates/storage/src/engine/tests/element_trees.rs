@@ -6,7 +6,12 @@ use super::*;
 use crate::{ElementKeys, ElementRange, IndexRead, IndexWrite, RowChange, Table};
 
 fn nodes(engine: &mut MemoryEngine, key: &Key, ranges: Vec<ElementRange>) -> Vec<TreeNode> {
-    let command = Command::ElementNodes { key: key.clone(), tag: Tag::ORSET, ranges };
+    let command = Command::ElementNodes {
+        key: key.clone(),
+        tag: Tag::ORSET,
+        ranges,
+        seen: CausalContext::default(),
+    };
     match engine.execute_now(command).remove(0) {
         Answer::TreeNodes(nodes) => nodes,
         other => panic!("{other:?}"),
@@ -18,8 +23,9 @@ fn children(
     key: &Key,
     range: &ElementRange,
 ) -> Vec<(ElementRange, TreeNode)> {
-    let (key, range) = (key.clone(), range.clone());
-    match engine.execute_now(Command::ElementChildren { key, tag: Tag::ORSET, range }).remove(0) {
+    let (key, range, seen) = (key.clone(), range.clone(), CausalContext::default());
+    let command = Command::ElementChildren { key, tag: Tag::ORSET, range, seen };
+    match engine.execute_now(command).remove(0) {
         Answer::ElementChildren(children) => children,
         other => panic!("{other:?}"),
     }
@@ -28,8 +34,9 @@ fn children(
 fn digests(engine: &mut MemoryEngine, key: &Key, range: &ElementRange) -> BTreeMap<Blob, u128> {
     let (mut range, mut digests) = (range.clone(), BTreeMap::new());
     loop {
-        let (key, part) = (key.clone(), range.clone());
-        let command = Command::ElementKeys { key, tag: Tag::ORSET, range: part, limit: 5 };
+        let (key, range_left, seen) = (key.clone(), range.clone(), CausalContext::default());
+        let (tag, limit) = (Tag::ORSET, 5);
+        let command = Command::ElementKeys { key, tag, range: range_left, seen, limit };
         match engine.execute_now(command).remove(0) {
             Answer::ElementKeys(ElementKeys { elements, next }) => {
                 assert!(elements.len() <= 5);
@@ -333,19 +340,47 @@ proptest! {
     }
 }
 
+/// Every question about elements.
+fn asks_of(key: &Key, seen: &CausalContext) -> [Command; 3] {
+    let (key, tag, range, seen) = (key.clone(), Tag::ORSET, ElementRange::default(), seen.clone());
+    let (ranges, of, limit) = (vec![range.clone()], key.clone(), 5);
+    [
+        Command::ElementNodes { key: of.clone(), tag, ranges, seen: seen.clone() },
+        Command::ElementChildren { key: of, tag, range: range.clone(), seen: seen.clone() },
+        Command::ElementKeys { key, tag, range, seen, limit },
+    ]
+}
+
+/// What a replica had seen when a comparison began says nothing of what it tells of later, once it has
+/// lost or dropped some of it.
+#[test]
+fn elements_are_not_told_of_by_a_replica_that_has_seen_less_than_it_showed() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let key = key("set");
+    engine.execute_now(update(&key, Operation::Orset(OrsetOp::Add(vec!["x".into()]))));
+    let shown = engine.execute_now(Command::Read { key: key.clone(), scope: Scope::Headers });
+    let [Answer::View(view)] = shown.as_slice() else { panic!("{shown:?}") };
+    let seen = view.value.context(Tag::ORSET).clone();
+    assert!(!seen.is_empty());
+    for ask in asks_of(&key, &seen) {
+        assert!(!matches!(engine.execute_now(ask).as_slice(), [Answer::Failed(_)]));
+    }
+    let partition = shards().partitions().partition(Token::of(b"b", b"set"));
+    engine.execute_now(Command::Forget { partition, limit: 9 });
+    for ask in asks_of(&key, &seen) {
+        assert_eq!(engine.execute_now(ask), [Answer::Failed(StorageError::Unseen)]);
+    }
+    for ask in asks_of(&key, &CausalContext::default()) {
+        assert!(!matches!(engine.execute_now(ask).as_slice(), [Answer::Failed(_)]));
+    }
+}
+
 /// Told before that, they might be lost again, and be taken for removed by whoever found them equal.
 #[test]
 fn elements_are_told_of_once_they_are_durable() {
     let key = key("set");
     let add = |name: &'static str| Operation::Orset(OrsetOp::Add(vec![name.into()]));
-    let asks = || {
-        let (tag, range) = (Tag::ORSET, ElementRange::default());
-        [
-            Command::ElementNodes { key: key.clone(), tag, ranges: vec![range.clone()] },
-            Command::ElementChildren { key: key.clone(), tag, range: range.clone() },
-            Command::ElementKeys { key: key.clone(), tag, range, limit: 5 },
-        ]
-    };
+    let asks = || asks_of(&key, &CausalContext::default());
     for fails in [false, true] {
         let mut stepped = Stepped::open(&SimDisk::new(), config(1, 1));
         stepped.give(1, update(&key, add("x")));
