@@ -3,12 +3,15 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 5] = [
+const FAILED: [(Family, u64); 8] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
     (Family::Fallbacks, 686),
     (Family::Removals, 24),
+    (Family::Handover, 5_996),
+    (Family::All, 2_000_618),
+    (Family::All, 2_002_708),
 ];
 
 #[test]
