@@ -21,7 +21,16 @@ async fn a_write_at_one_node_is_read_at_the_others() {
 async fn both_sides_of_a_cut_take_writes_and_converge_once_it_heals_without_a_read() {
     let cluster = three().await;
     let [a, b, c] = [0, 1, 2].map(|index| cluster.nodes()[index].datastore());
+    // What each replica holds by itself, which `explain` asks without repairing.
+    let all_hold = async |expected: &[&str]| {
+        let explained = a.explain(set_key("s")).await.ok()?;
+        let whole = explained.replicas.iter().all(|replica| {
+            replica.view.as_ref().is_ok_and(|view| crate::support::elements(view) == expected)
+        });
+        (whole && explained.replicas.len() == 3).then_some(())
+    };
     add(&*a, "s", "before").await.unwrap();
+    eventually("all replicas hold the first", async || all_hold(&["before"]).await).await;
     cluster.cut(2, true).await;
     let here = add(&*a, "s", "here").await.unwrap().acks;
     // With w met the answer does not wait for the hint.
@@ -33,16 +42,8 @@ async fn both_sides_of_a_cut_take_writes_and_converge_once_it_heals_without_a_re
     assert_eq!(members(&*c, "s").await, ["before", "there"]);
 
     cluster.cut(2, false).await;
-    // What each replica holds by itself, which `explain` asks without repairing.
     let expected = ["before", "here", "there"];
-    eventually("all replicas hold all three", async || {
-        let explained = a.explain(set_key("s")).await.ok()?;
-        let whole = explained.replicas.iter().all(|replica| {
-            replica.view.as_ref().is_ok_and(|view| crate::support::elements(view) == expected)
-        });
-        (whole && explained.replicas.len() == 3).then_some(())
-    })
-    .await;
+    eventually("all replicas hold all three", async || all_hold(&expected).await).await;
     eventually("nothing is pending any more", async || {
         let pending = async |datastore: &dyn Datastore| {
             let status = datastore.status().await.unwrap();
