@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::agreement::{agree, json, member, sees};
-use super::load::{Ends, History, Load};
+use super::load::{Ends, History, Load, further};
 use super::process::{Process, Spec, eventually, run, within};
 
 /// Longest wait for nodes to go over to another ring.
@@ -83,12 +83,7 @@ fn two_rings_bootstrapped_apart_refuse_each_other_and_are_merged_by_command_with
         // A client that knows all nodes, of the ring that goes over first.
         let load = Load::new("both", &specs, 0).from(28_000);
         let load = scope.spawn(|| load.until(&is_over, &progress));
-        let further = |count: u32| {
-            let from = progress.load(Ordering::Relaxed);
-            eventually("the client gets on", || {
-                (progress.load(Ordering::Relaxed) >= from + count).then_some(())
-            });
-        };
+        let further = |count| further(&progress, count);
         further(100);
         let merged = run(&["--node", &by, "cluster", "merge", &seed]);
         assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::agreement::{agree, rest, sees};
-use super::load::{Ends, History, Load};
-use super::process::{Process, Spec, eventually, is_long, within};
+use super::load::{Ends, History, Load, further};
+use super::process::{Process, Spec, is_long, within};
 use super::proxy::Network;
 
 /// So soon is a silent node given up: more than the defaults, for a busy machine, and no more than a client of
@@ -32,13 +32,6 @@ fn cluster(directory: &std::path::Path, count: usize) -> (Vec<Spec>, Network, Ve
 }
 
 /// Waits until a client has made so many more requests.
-fn further(progress: &AtomicU32, count: u32) {
-    let from = progress.load(Ordering::Relaxed);
-    eventually("the client gets on", || {
-        (progress.load(Ordering::Relaxed) >= from + count).then_some(())
-    });
-}
-
 fn names(specs: &[Spec]) -> Vec<&str> {
     specs.iter().map(|spec| spec.name.as_str()).collect()
 }

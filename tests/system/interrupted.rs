@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::agreement::{agree, json, rest, sees};
-use super::load::{Ends, History, Load};
-use super::process::{Process, Spec, eventually, is_long, within};
+use super::load::{Ends, History, Load, further};
+use super::process::{Process, Spec, is_long, within};
 
 /// Longest wait for a handover to be half-way.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
@@ -74,12 +74,7 @@ fn in_state(spec: &Spec, name: &str, state: &str) {
 fn under_load(specs: &[Spec], change: impl FnOnce(&dyn Fn(u32))) -> History {
     let is_over = AtomicBool::new(false);
     let progress = AtomicU32::new(0);
-    let further = |count: u32| {
-        let from = progress.load(Ordering::Relaxed);
-        eventually("the client gets on", || {
-            (progress.load(Ordering::Relaxed) >= from + count).then_some(())
-        });
-    };
+    let further = |count| further(&progress, count);
     let history = thread::scope(|scope| {
         let _ends = Ends(&is_over);
         let load = Load::new("load", specs, 0);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, FromRedisValue, RedisResult};
 
-use super::process::Spec;
+use super::process::{Spec, eventually};
 
 /// How long a request is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,6 +65,14 @@ impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Waits until a client has done so many requests more.
+pub(crate) fn further(progress: &AtomicU32, count: u32) {
+    let from = progress.load(Ordering::Relaxed);
+    eventually("the client gets on", || {
+        (progress.load(Ordering::Relaxed) >= from + count).then_some(())
+    });
 }
 
 /// What came of a request.

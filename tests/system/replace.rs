@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use super::agreement::{agree, json, member, rest, sees};
-use super::load::{Ends, Load};
-use super::process::{Process, Spec, eventually, run};
+use super::load::{Ends, Load, further};
+use super::process::{Process, Spec, run};
 
 /// How many of the partitions each member is the first owner of, by name.
 fn owned(spec: &Spec) -> Vec<(String, u64)> {
@@ -29,12 +29,7 @@ fn a_node_takes_the_places_of_one_whose_disk_is_lost_and_nothing_acknowledged_is
     let before = owned(&specs[0]);
     let is_over = AtomicBool::new(false);
     let progress = AtomicU32::new(0);
-    let further = |count: u32| {
-        let from = progress.load(Ordering::Relaxed);
-        eventually("the client gets on", || {
-            (progress.load(Ordering::Relaxed) >= from + count).then_some(())
-        });
-    };
+    let further = |count| further(&progress, count);
     let history = thread::scope(|scope| {
         let _ends = Ends(&is_over);
         let load = Load::new("load", &specs[..3], 0);
