@@ -73,7 +73,8 @@ pub struct Entry {
 pub(crate) struct Asked {
     pub(crate) key: Key,
     pub(crate) operation: Operation,
-    pub(crate) named: bool,
+    /// Under which actor, if the request had a name.
+    pub(crate) named: Option<Actor>,
     pub(crate) observed: CausalContext,
     pub(crate) now_ms: u64,
     pub(crate) shown: Option<View>,
@@ -133,10 +134,11 @@ impl Ledger {
             _ => BTreeSet::new(),
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
-        // What is due takes away all that its schedule had seen, more than its remover need have.
+        // What is due takes away all that its schedule had seen, more than its remover need have: but for
+        // what a request makes under its own name, which another replica made before, it was not made.
         minted.retain(|place @ (tag, dot), _| {
             let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
-            !expired.contains(place) && !found_due.iter().any(takes)
+            named == Some(dot.actor) || !expired.contains(place) && !found_due.iter().any(takes)
         });
         let (schedules, ended) = schedules(delta);
         let is_due = |dot: &Dot| {
@@ -217,7 +219,7 @@ impl Ledger {
             node,
             key,
             operation,
-            named,
+            named: named.is_some(),
             repeated,
             minted,
             removed,

@@ -31,7 +31,7 @@ pub use backup::{
 pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
 pub use command::{
-    Answer, Command, ConflictPage, ConflictPosition, Conflicted, Forgetting, ListPosition, Listed,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, Forgetting, KeysOf, ListPosition, Listed,
     Listing, NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use durability::Durability;
