@@ -140,6 +140,8 @@ struct Process {
     committing: bool,
     calls: Vec<CallId>,
     hand: Option<barrier::Hand>,
+    /// With which life of each peer it is connected, or was last.
+    met: BTreeMap<usize, u64>,
     talker: Option<gossip::Talker>,
 }
 

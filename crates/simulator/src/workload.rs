@@ -97,6 +97,10 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     mend(run.sim);
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * LIFE_MAX_MS));
+        if run.sim.forgets() {
+            // One may have forgotten what another has not yet.
+            run.sim.run_until_quiet();
+        }
     }
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.collect();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use values::{Key, Operation, RegisterOp, State, Tag};
+use values::{Base, Key, Operation, RegisterOp, State, Tag};
 
 use super::Run;
 use super::expiry::{may_be_gone, schedules_that_cover};
@@ -77,7 +77,12 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
         let forgotten = made.filter(|base| run.forgets && base.value.is_none()).max();
         for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
-            if earliest.flatten() > shown.max(forgotten) {
+            // Nor of what a schedule removed.
+            let is_expired = |base: &Base| {
+                run.forgets && may_be_gone(run, key, (Tag::LWW, base.dot))
+            };
+            if earliest.flatten() > shown.max(forgotten) && !earliest.flatten().is_some_and(is_expired)
+            {
                 return Err(format!("{key:?} shows {shown:?} after {record:?}"));
             }
         }

@@ -41,7 +41,7 @@ impl Sim {
     pub(crate) fn begin(&mut self) {
         let (network, disk) = (self.network.faults, self.options.disk);
         (self.network.faults, self.options.disk) = (NetworkFaults::default(), DiskFaults::default());
-        if self.options.gossip {
+        if self.options.gossip || self.options.second.is_some() {
             self.advance(MEETING_MS);
         }
         if let Some(policy) = self.options.second {

@@ -276,10 +276,18 @@ impl Sim {
         if is_linked && let Some(incarnation) = self.incarnation(peer) {
             self.tell_gossip(node, membership::Event::Met { node: id, incarnation });
         }
-        match (is_in_reach, is_up) {
-            (false, true) => self.step(node, Event::LinkUp(id)),
-            (true, false) => self.step(node, Event::LinkDown(id)),
-            _ => {}
+        // A connection does not outlive a process, however soon there is another.
+        let life = self.nodes[peer].life;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let is_same = process.met.get(&peer) == Some(&life);
+        if is_up {
+            process.met.insert(peer, life);
+        }
+        if is_in_reach && !(is_up && is_same) {
+            self.step(node, Event::LinkDown(id));
+        }
+        if is_up && !(is_in_reach && is_same) {
+            self.step(node, Event::LinkUp(id));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How a node starts, with what its disk holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clock::ClusterSecret;
@@ -81,6 +82,7 @@ impl Sim {
             committing: false,
             calls: Vec::new(),
             hand: self.options.barrier_ms.is_some().then_some(hand),
+            met: BTreeMap::new(),
             talker: None,
         });
         self.enqueue_barrier(node);
