@@ -326,9 +326,10 @@ impl Sim {
         }
         let Some(ownership) = self.any_ownership().cloned() else { return false };
         let classes = self.classes();
-        let trees = ownership.partition_count().iter().flat_map(|partition| {
-            classes.iter().map(move |&n| (partition, n))
-        });
+        let trees = ownership
+            .partition_count()
+            .iter()
+            .flat_map(|partition| classes.iter().map(move |&n| (partition, n)));
         trees.into_iter().all(|(partition, n)| {
             let owners = ownership.present(partition).owners(partition, n.into());
             let owners: Vec<usize> = owners.map(|owner| self.number_of(owner)).collect();

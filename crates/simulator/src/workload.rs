@@ -11,8 +11,8 @@ use clock::{
 use replication::{Action, Call, Level, NamedBy, Reply, Request, RequestError, RequestName};
 use values::{Key, Operation, Scope, Tag};
 
-use self::operations::{Kind, Sizes};
 pub(crate) use self::operations::LIFE_MAX_MS;
+use self::operations::{Kind, Sizes};
 use crate::nemesis::{Nemesis, mend};
 use crate::random::mix;
 use crate::sim::{buckets::SECOND, events::WALL_START_MS};

@@ -254,9 +254,11 @@ impl<R: IndexRead> Engine<R> {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
                 Ok(())
             }
-            Command::IsEmpty { partition, keys } => self.is_empty(partition, keys).map(|is_empty| {
-                answers.push((ticket, Answer::IsEmpty(is_empty)));
-            }),
+            Command::IsEmpty { partition, keys } => {
+                self.is_empty(partition, keys).map(|is_empty| {
+                    answers.push((ticket, Answer::IsEmpty(is_empty)));
+                })
+            }
             Command::Forget { partition, keys, limit } => {
                 self.forget(partition, keys, limit).map(|(keys, is_last)| {
                     let answer = Answer::Forgotten { keys, is_last };

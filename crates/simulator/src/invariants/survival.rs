@@ -78,10 +78,10 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
         for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
             // Nor of what a schedule removed.
-            let is_expired = |base: &Base| {
-                run.forgets && may_be_gone(run, key, (Tag::LWW, base.dot))
-            };
-            if earliest.flatten() > shown.max(forgotten) && !earliest.flatten().is_some_and(is_expired)
+            let is_expired =
+                |base: &Base| run.forgets && may_be_gone(run, key, (Tag::LWW, base.dot));
+            if earliest.flatten() > shown.max(forgotten)
+                && !earliest.flatten().is_some_and(is_expired)
             {
                 return Err(format!("{key:?} shows {shown:?} after {record:?}"));
             }

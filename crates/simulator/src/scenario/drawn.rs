@@ -16,6 +16,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Compared => compared(seed),
         Family::Handover => handover(seed),
         Family::Removals => removals(seed),
+        Family::Moving => moving(seed),
         Family::Forgetting => forgetting(seed),
         Family::Retries => retries(seed),
     };
@@ -244,6 +245,32 @@ fn removals(seed: u64) -> (SimOptions, Workload) {
     let (options, mut workload) = handover(seed);
     workload.rates.set(Fault::Removal, 10);
     (SimOptions { nodes: options.nodes.max(4), ..options }, workload)
+}
+
+fn moving(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0030_b1e5);
+    let nodes = random.between(4, 5);
+    let options = cluster(&mut random, nodes, false);
+    let network = NetworkFaults {
+        delay_max_ms: *random.pick(&[30, 200]),
+        straggling: *random.pick(&[0, 50]),
+        ..options.network
+    };
+    let rates = Rates::default()
+        .with(Fault::Weight, 30)
+        .with(Fault::Leave, 10)
+        .with(Fault::Join, 5)
+        .with(Fault::Split, 30)
+        .with(Fault::Cut, 15)
+        .with(Fault::CutWay, 15)
+        .with(Fault::Isolation, 10)
+        .with(Fault::Pause, 10);
+    let mut workload = workload(&mut random, rates);
+    workload.requests = 400;
+    workload.keys = random.between(1, 2) as usize;
+    workload.clients = 8;
+    (workload.pause_ms, workload.lasts_ms) = (40, 1_500);
+    (SimOptions { partitions: 4, network, ..options }, workload)
 }
 
 fn forgetting(seed: u64) -> (SimOptions, Workload) {

@@ -24,6 +24,9 @@ pub enum Family {
     Handover,
     /// The same, with members that are killed for good and removed.
     Removals,
+    /// Partitions go to and fro while the cluster is cut apart and mended again and again, so that members
+    /// know at different times who owns what.
+    Moving,
     /// What is left of deleted keys is forgotten meanwhile, behind the barrier.
     Forgetting,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
@@ -32,7 +35,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::All,
         Self::Owners,
         Self::Fallbacks,
@@ -41,6 +44,7 @@ impl Family {
         Self::Compared,
         Self::Handover,
         Self::Removals,
+        Self::Moving,
         Self::Forgetting,
         Self::Retries,
     ];
@@ -56,6 +60,7 @@ impl Family {
             Self::Compared => "compared",
             Self::Handover => "handover",
             Self::Removals => "removals",
+            Self::Moving => "moving",
             Self::Forgetting => "forgetting",
             Self::Retries => "retries",
         }

@@ -38,9 +38,10 @@ impl Sim {
     ///
     /// # Panics
     /// If not all members know of it then.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         let (network, disk) = (self.network.faults, self.options.disk);
-        (self.network.faults, self.options.disk) = (NetworkFaults::default(), DiskFaults::default());
+        (self.network.faults, self.options.disk) =
+            (NetworkFaults::default(), DiskFaults::default());
         if self.options.gossip || self.options.second.is_some() {
             self.advance(MEETING_MS);
         }

@@ -50,9 +50,9 @@ impl Sim {
 
     /// Time has passed for a node's gossip.
     pub(super) fn tick_gossip(&mut self, node: usize) {
-        let is_owner = self.ownership(node).is_some_and(|ownership| {
-            ownership.members().contains(&self.nodes[node].id)
-        });
+        let is_owner = self
+            .ownership(node)
+            .is_some_and(|ownership| ownership.members().contains(&self.nodes[node].id));
         let random = self.random.next();
         let Some(talker) = self.talker(node) else { return };
         talker.due_ms = u64::MAX;

@@ -107,7 +107,9 @@ impl Sim {
                 for n in self.classes().into_iter().filter(|&n| !owns(n)) {
                     let root = self.root(node, partition, n);
                     if root.is_some_and(|root| root.count > 0) {
-                        return Err(format!("node {node} holds keys of {partition:?}, n={n}, still"));
+                        return Err(format!(
+                            "node {node} holds keys of {partition:?}, n={n}, still"
+                        ));
                     }
                 }
             }
@@ -118,7 +120,11 @@ impl Sim {
     fn is_empty(&mut self, node: usize, partition: Partition) -> bool {
         let Some(process) = self.nodes[node].process.as_mut() else { return true };
         let mut answers = Vec::new();
-        process.engine.execute(Ticket(u64::MAX), Command::IsEmpty { partition, keys: KeysOf::AllBuckets }, &mut answers);
+        process.engine.execute(
+            Ticket(u64::MAX),
+            Command::IsEmpty { partition, keys: KeysOf::AllBuckets },
+            &mut answers,
+        );
         matches!(answers.pop(), Some((_, Answer::IsEmpty(true))))
     }
 }

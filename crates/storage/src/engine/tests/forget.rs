@@ -10,7 +10,10 @@ const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 {
     let mut dropped = 0;
     loop {
-        match engine.execute_now(Command::Forget { partition, keys: KeysOf::AllBuckets, limit }).as_slice() {
+        match engine
+            .execute_now(Command::Forget { partition, keys: KeysOf::AllBuckets, limit })
+            .as_slice()
+        {
             [Answer::Forgotten { keys, is_last: true }] => return dropped + keys,
             [Answer::Forgotten { keys, is_last: false }] if *keys == limit as u64 => {
                 dropped += keys
