@@ -262,6 +262,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                notices: shared.members.notices.clone(),
                 health: Arc::clone(&shared.health),
                 ownership: Arc::clone(&shared.ownership),
                 log_damage: if loop_index == 0 { damage } else { 0 },

@@ -445,7 +445,9 @@ impl<'a> Turn<'a> {
             let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
             let timed = timed(&waiter, &body).map(|work| (work, now_ms));
             if let Some((work, _)) = timed {
-                self.shared.latencies.asked(to, work, now_ms);
+                if self.shared.latencies.asked(to, work, now_ms) {
+                    self.effects.push(Effect::TimedOut(to));
+                }
             }
             self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);

@@ -152,7 +152,8 @@ impl Pair {
                     | Effect::Ownership(_)
                     | Effect::Tenures { .. }
                     | Effect::Superseded { .. }
-                    | Effect::ManySiblings { .. } => {}
+                    | Effect::ManySiblings { .. }
+                    | Effect::TimedOut(_) => {}
                 }
             }
         }

@@ -143,7 +143,8 @@ impl Net {
                     Effect::Buckets(_)
                     | Effect::Ownership(_)
                     | Effect::Tenures { .. }
-                    | Effect::Superseded { .. } => {}
+                    | Effect::Superseded { .. }
+                    | Effect::TimedOut(_) => {}
                     Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
                         assert!(self.replies.insert(id, reply).is_none(), "two replies to {id:?}");

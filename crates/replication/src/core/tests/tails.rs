@@ -191,3 +191,21 @@ fn a_removal_of_many_parts_is_no_hint_of_one_message() {
     });
     assert_eq!(kept.collect::<Vec<_>>(), [away]);
 }
+
+#[test]
+fn a_member_that_owes_answers_for_the_longest_delay_is_evidence_for_membership_when_it_is_asked_again()
+{
+    let mut core = core();
+    let mut told = |now_ms| {
+        let mut effects = Vec::new();
+        let get = Call::Request(Request::get(key(), Scope::Whole));
+        core.step(at(now_ms), Event::Call { id: CallId(now_ms), call: get }, &mut effects);
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::TimedOut(node) => Some(node.0),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let found = [0, 99, 100, 250, 300].map(&mut told);
+    assert_eq!(found, [vec![], vec![], vec![2, 3], vec![], vec![2, 3]]);
+}
