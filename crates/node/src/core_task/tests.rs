@@ -29,8 +29,13 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
     let node = config.node();
-    let engine_config =
-        |_| EngineConfig { node, process: 1, shards: owners.set(0), pending_bytes_max: 1 << 20 };
+    let engine_config = |_| EngineConfig {
+        node,
+        process: 1,
+        shards: owners.set(0),
+        pending_bytes_max: 1 << 20,
+        hint_bytes_max: u64::MAX,
+    };
     let mut engines = recover(directory, owners, engine_config).unwrap().engines;
     let core_config = CoreConfig {
         node,
