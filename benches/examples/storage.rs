@@ -39,6 +39,7 @@ fn config() -> EngineConfig {
         process: 1,
         shards: ShardSet::all(Shards::new(partitions, 64)),
         pending_bytes_max: 256 << 20,
+        hint_bytes_max: u64::MAX,
     }
 }
 

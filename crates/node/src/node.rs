@@ -190,6 +190,7 @@ impl Node {
             process: random_u64(),
             shards: owners.set(loop_index),
             pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
+            hint_bytes_max: config.hint_bytes_max / u64::from(config.loops),
         })?;
         let Recovered { log, engines, writer, found } = recovered;
         let damage = found.damage.len() as u64;
@@ -262,6 +263,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                notices: shared.members.notices.clone(),
                 health: Arc::clone(&shared.health),
                 ownership: Arc::clone(&shared.ownership),
                 log_damage: if loop_index == 0 { damage } else { 0 },

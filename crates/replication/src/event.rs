@@ -193,6 +193,9 @@ pub enum Effect {
         /// How many, and what the limits are.
         many: ManySiblings,
     },
+    /// Tell membership that a request to this member timed out: it has owed answers for as long as anyone is
+    /// ever waited for alone. A few times a second at most for each.
+    TimedOut(NodeId),
     /// Reply to a client.
     Reply {
         /// Which call.

@@ -81,6 +81,7 @@ impl Pair {
                 process: node.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 shards: shards.clone(),
                 pending_bytes_max: 1 << 30,
+                hint_bytes_max: u64::MAX,
             };
             Side {
                 core: Core::new(config, Arc::new(Ownership::new(ring.ring.clone()))),
@@ -152,7 +153,8 @@ impl Pair {
                     | Effect::Ownership(_)
                     | Effect::Tenures { .. }
                     | Effect::Superseded { .. }
-                    | Effect::ManySiblings { .. } => {}
+                    | Effect::ManySiblings { .. }
+                    | Effect::TimedOut(_) => {}
                 }
             }
         }

@@ -263,6 +263,9 @@ impl Sim {
             Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
+            Effect::TimedOut(silent) => {
+                self.tell_gossip(node, membership::Event::TimedOut(silent));
+            }
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if matches!(reply, Err(RequestError::Overloaded)) {
