@@ -101,7 +101,7 @@ impl Core {
     /// A core with nothing under way and no link up.
     pub fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
-        let keeper = (config.core == 0).then(|| Keeper::new(&ownership));
+        let keeper = (config.core == 0).then(|| Keeper::new(&ownership, config.commits.clone()));
         Self {
             registrar,
             keeper,

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, Barrier, BarrierHand, BarrierTable, BarrierTask, BucketCall, BucketPolicy,
-    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
-    Request, RequestError, kept_ownership,
+    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, KeptCommits, Message, PolicyTable,
+    Reply, Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -676,6 +676,7 @@ impl Sim {
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
+            commits: KeptCommits::of_notes(&notes),
             limits: Limits::default(),
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
