@@ -592,6 +592,10 @@ impl Core {
                         Body::Merged(merged) => {
                             self.delivery.merged(owner, id.number, merged, &mut turn);
                         }
+                        Body::Hinted(hinted) => {
+                            let kept = hinted.clone().map(|()| None);
+                            self.delivery.merged(owner, id.number, &kept, &mut turn);
+                        }
                         // Listed once more, it is kept for the owners of then.
                         Body::Moved { .. } => {
                             let failed = Err(StorageError::Busy);

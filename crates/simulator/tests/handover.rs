@@ -110,6 +110,32 @@ fn a_plan_that_lost_is_computed_again_by_its_committer_also_after_a_restart() {
     }
 }
 
+/// A node that leaves takes no hints with it, though the one that they are for is down all the while.
+#[test]
+fn what_a_leaving_node_keeps_for_one_that_is_down_another_keeps() {
+    let mut sim = Sim::new(1, SimOptions { nodes: 5, ..SimOptions::default() });
+    let key = key(0);
+    let [first, down, ..] = sim.owners(&key)[..] else { panic!("three owners") };
+    sim.crash(down);
+    sim.advance(1_000);
+    sim.update(first, &key, add("x")).unwrap();
+    sim.advance(1_000);
+    let target = sim.member(down).node;
+    let holders = |sim: &Sim| -> Vec<usize> {
+        sim.outboxes().into_iter().filter(|(_, of)| *of == target).map(|(at, _)| at).collect()
+    };
+    let [holder] = holders(&sim)[..] else { panic!("{:?}", sim.outboxes()) };
+    let plan = leaves(&sim, &[holder]);
+    sim.commit(first, plan).unwrap();
+    sim.advance(30_000);
+    let [other] = holders(&sim)[..] else { panic!("{:?}", sim.outboxes()) };
+    assert_ne!(other, holder);
+    sim.restart(down);
+    settle(&mut sim);
+    assert_eq!(sim.outboxes(), []);
+    assert_eq!(members(&sim.view(down, &key).expect("it is up")), 1);
+}
+
 /// A write that no owner could be reached for is merged by a fallback: not for good, also where the
 /// members never became others.
 #[test]
