@@ -47,6 +47,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         secret: ClusterSecret::new("the secret of this test"),
         default_policy: BucketPolicy::default(),
         policies: replication::PolicyTable::default(),
+        commits: replication::KeptCommits::default(),
         timeout_ms: 30_000,
         cover_ms: 30_000,
         limits: Limits::default(),

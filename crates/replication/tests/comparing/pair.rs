@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clock::{CausalContext, ClusterSecret, NodeId, Stamp};
 use replication::{
     AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Counters, Effect, Event,
-    Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
+    KeptCommits, Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -69,6 +69,7 @@ impl Pair {
                 secret: ClusterSecret::new(*b"secret"),
                 default_policy: BucketPolicy::default(),
                 policies: PolicyTable::default(),
+                commits: KeptCommits::default(),
                 limits: Limits::default(),
                 spread: 3,
                 timeout_ms: 2_000,

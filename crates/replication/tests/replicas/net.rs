@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clock::{ClusterSecret, NodeId};
 use replication::{
     Answer, AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
-    Message, Now, PolicyTable, Reply, Request, RequestError,
+    KeptCommits, Message, Now, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
@@ -311,6 +311,7 @@ impl Node {
             secret: ClusterSecret::new(*b"secret"),
             default_policy: BucketPolicy::default(),
             policies: PolicyTable::default(),
+            commits: KeptCommits::default(),
             limits: Limits::default(),
             spread: 3,
             timeout_ms: 2_000,

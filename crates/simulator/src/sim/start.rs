@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clock::ClusterSecret;
 use replication::{
-    Barrier, BarrierHand, BarrierTask, Buckets, Core, CoreConfig, PolicyTable, kept_ownership,
+    Barrier, BarrierHand, BarrierTask, Buckets, Core, CoreConfig, KeptCommits, PolicyTable,
+    kept_ownership,
 };
 use ring::Ownership;
 use storage::{EngineConfig, Log, Replay, ShardSet, Shards, shard_positions};
@@ -69,6 +70,7 @@ impl Sim {
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
+            commits: KeptCommits::of_notes(&notes),
             limits: Limits::default(),
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
