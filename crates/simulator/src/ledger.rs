@@ -146,9 +146,14 @@ impl Ledger {
             seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)
         };
         let (swept, taken_back) = ended.into_iter().partition(is_due);
-        // What a schedule removed stands under its own stamp and dot: nothing was set or deleted.
-        let is_made =
-            |base: &Base| base.value.is_some() || !expired.contains(&(Tag::LWW, base.dot));
+        // What a schedule removed stands under its own stamp and dot: nothing was set or deleted. (A set with
+        // a name, tried twice, has two stamps, and the schedule had seen one of them.)
+        let is_removed = |made: &Base| {
+            let removed = found_due.iter().map(|due| base(&due.delta().value));
+            expired.contains(&(Tag::LWW, made.dot))
+                || removed.flatten().any(|removed| removed == *made)
+        };
+        let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
         let bases = (base(&held).max(base(&shown)), base(&delta.value).filter(is_made));
         // A set that loses against what it was shown replaces nothing.
         let loses =
