@@ -418,7 +418,6 @@ impl Update {
     fn send(&mut self, turn: &mut Turn<'_>) {
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
-        self.parts = self.messages().len();
         self.send_to(self.peers.keys().copied().collect(), turn);
         let partition = self.terms.partition;
         let Some(coming) = turn.shared.ownership.coming(partition) else { return };
@@ -429,8 +428,11 @@ impl Update {
                 && turn.shared.links.contains(node)
                 && !turn.is_silent(*node)
         };
-        for node in coming.into_iter().filter(is_new).collect::<Vec<_>>() {
-            for delta in self.messages() {
+        let coming: Vec<NodeId> = coming.into_iter().filter(is_new).collect();
+        let parts = if coming.is_empty() { Vec::new() } else { self.messages() };
+        for node in coming {
+            for delta in &parts {
+                let delta = delta.clone();
                 let body = Body::Merge { key: self.terms.key.clone(), delta, show: None };
                 turn.ask(node, Waiter::Nobody, turn.shared.config.timeout_ms, body);
             }
@@ -447,8 +449,12 @@ impl Update {
     }
 
     fn send_to(&mut self, nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
+        if nodes.is_empty() {
+            return;
+        }
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
         let parts = self.messages();
+        self.parts = parts.len();
         self.round += 1;
         for node in nodes {
             if !turn.shared.is_in_reach(node) {
