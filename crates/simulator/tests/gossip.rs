@@ -1,6 +1,6 @@
 //! Gossip in a whole cluster: who is suspected, and who is let in.
 
-use replication::AntiEntropyConfig;
+use replication::{AntiEntropyConfig, Request};
 use simulator::{Sim, SimOptions};
 use values::{CounterOp, Key, Operation};
 
@@ -47,7 +47,9 @@ fn a_node_that_starts_again_is_let_in_whatever_its_disk_remembers() {
         sim.restart(1);
         sim.advance(30_000);
         assert_eq!(sim.members_disagree(), None);
-        let answer = sim.update(1, &key, add()).unwrap();
+        let mut request = Request::update(key.clone(), add());
+        request.level.w = Some(3);
+        let answer = sim.request(1, request).unwrap();
         assert_eq!(answer.acks.answered, 3, "its messages are taken");
     }
 }

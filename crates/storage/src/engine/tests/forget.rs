@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{IndexRead, KeysOf, Table};
+use crate::{IndexRead, KeysOf, Table, TreeClasses};
 
 const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
