@@ -61,7 +61,8 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     let mut random = Random::new(seed ^ 0x5eed);
     let keys = (0..workload.keys).map(|number| {
         let kind = Kind::some(&mut random);
-        let is_second = scenario.options.second.is_some() && (number as u64 ^ seed) % 2 == 0;
+        let is_second =
+            scenario.options.second.is_some() && (number as u64 ^ seed).is_multiple_of(2);
         (kind, kind.key(if is_second { SECOND } else { "default" }, number))
     });
     let mut run = Run {

@@ -72,17 +72,16 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
             Some(State::Register(register)) => register.base.as_ref(),
             _ => None,
         };
-        // Of a deletion that was forgotten nothing is shown, nor of what it was later than.
+        // Of what was deleted, or removed by a schedule, and was forgotten nothing is shown, nor of what it
+        // was later than.
+        let is_gone = |base: &&Base| {
+            run.forgets && (base.value.is_none() || may_be_gone(run, key, (Tag::LWW, base.dot)))
+        };
         let made = run.ledger.of(key).filter_map(|entry| entry.bases.1.as_ref());
-        let forgotten = made.filter(|base| run.forgets && base.value.is_none()).max();
+        let forgotten = made.filter(is_gone).max();
         for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
-            // Nor of what a schedule removed.
-            let is_expired =
-                |base: &Base| run.forgets && may_be_gone(run, key, (Tag::LWW, base.dot));
-            if earliest.flatten() > shown.max(forgotten)
-                && !earliest.flatten().is_some_and(is_expired)
-            {
+            if earliest.flatten() > shown.max(forgotten) {
                 return Err(format!("{key:?} shows {shown:?} after {record:?}"));
             }
         }

@@ -118,7 +118,7 @@ fn keys_of_buckets_with_few_owners_are_dropped_apart() {
         updated(&mut engine, key, put("x"));
     }
     let few = KeysOf::BucketsUpTo(2);
-    let mut is_empty = |engine: &mut MemoryEngine, keys| {
+    let is_empty = |engine: &mut MemoryEngine, keys| {
         engine.execute_now(Command::IsEmpty { partition: here, keys })
     };
     assert_eq!(is_empty(&mut engine, few), [Answer::IsEmpty(false)]);
