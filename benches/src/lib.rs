@@ -1,6 +1,6 @@
-//! Benchmarks of the parts that every request pays for, with Criterion. The library is empty: there
-//! is nothing to share; what is measured stands in `benches/`, one file for one part, each with
-//! a header that says in full which number matters, why, and what it is compared with.
+//! Benchmarks of the parts that every request pays for, with Criterion: what is measured stands in `benches/`,
+//! one file for one part, each with a header that says in full which number matters, why, and what it is
+//! compared with. And of whole clusters of processes, in `examples/`; what those share is here.
 //!
 //! ```text
 //! cargo bench -p benchmarks                    all
@@ -21,3 +21,9 @@
 //!
 //! How the whole stands beside redis-server and etcd is a program of its own, `benches/compare`: there
 //! the number that matters is the ratio of two loads in one run.
+
+mod cluster;
+mod steady;
+
+pub use cluster::{Cluster, Failure};
+pub use steady::{Outcome, Sample, Steady, histogram, key, print_phases, set};

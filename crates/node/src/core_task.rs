@@ -23,6 +23,7 @@ use crate::gather::{Gatherings, concerns_all_loops};
 use crate::health::Health;
 use crate::links::{LinkMap, Outgoing};
 use crate::log_thread::LogJob;
+use crate::members::Notice;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
@@ -78,6 +79,8 @@ pub(crate) struct CoreTask {
     pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Membership is told here of members whose requests time out.
+    pub(crate) notices: mpsc::Sender<Notice>,
     /// Told whether the disk takes what the loop writes.
     pub(crate) health: Arc<Health>,
     /// Told who owns partitions; by the first loop.
@@ -567,6 +570,8 @@ impl Running {
                     let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
                     tracing::warn!(%bucket, %key, "{many}");
                 }
+                // Where too much waits for membership, it has evidence enough.
+                Effect::TimedOut(node) => drop(self.task.notices.try_send(Notice::TimedOut(node))),
                 Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
         }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, Barrier, BarrierHand, BarrierTable, BarrierTask, BucketCall, BucketPolicy,
-    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
-    Request, RequestError, kept_ownership,
+    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, KeptCommits, Message, PolicyTable,
+    Reply, Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -633,6 +633,7 @@ impl Sim {
             process,
             shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
+            hint_bytes_max: u64::MAX,
         };
         let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
@@ -675,6 +676,7 @@ impl Sim {
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
+            commits: KeptCommits::of_notes(&notes),
             limits: Limits::default(),
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,

@@ -105,13 +105,7 @@ impl Epochs {
     }
 
     /// Takes note of what comes in, before it is merged into a tag with the context `local`.
-    pub fn observe(
-        &mut self,
-        at: &[u8],
-        tag: Tag,
-        local: &CausalContext,
-        inbound: &CausalContext,
-    ) {
+    pub fn observe(&mut self, at: &[u8], tag: Tag, local: &CausalContext, inbound: &CausalContext) {
         let floor = self.floor(at, tag);
         let ahead = inbound
             .ranges()

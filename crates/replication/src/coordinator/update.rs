@@ -128,6 +128,8 @@ pub(crate) struct Update {
     round: u32,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
+    /// Why this node keeps it for nobody: too much is kept for an owner.
+    full: Option<StorageError>,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
     /// Fallbacks that were asked to keep a hint: each for one owner, so that there are more copies.
@@ -166,6 +168,7 @@ impl Update {
             parts: 0,
             round: 0,
             disk: None,
+            full: None,
             peers,
             fallbacks: BTreeSet::new(),
             is_dropped: false,
@@ -278,7 +281,14 @@ impl Update {
         if self.terms.quorum.availability == Availability::Quorum && reachable < needed {
             return Err(RequestError::Unavailable { reachable, needed });
         }
-        Ok(())
+        let full_for = |owner| turn.shared.full_for(owner, turn.now.monotonic_ms);
+        let full: Option<Vec<u64>> = self.terms.holders().map(full_for).collect();
+        match full.and_then(|bytes| bytes.into_iter().max()) {
+            Some(bytes) if reachable == 0 => {
+                Err(RequestError::Storage(StorageError::HintsFull { bytes }))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
@@ -386,6 +396,12 @@ impl Update {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
         if *answer == storage::Answer::Durable || sabotage::is(Bug::RefusedHintCounts) {
             peer.hint = Hint::Durable;
+        } else if let storage::Answer::Failed(full @ StorageError::HintsFull { bytes }) = answer {
+            // What another owner has comes to this one when they are compared.
+            peer.hint = Hint::Absent;
+            turn.shared.counters.hints_refused += 1;
+            turn.shared.note_full(owner, *bytes, turn.now.monotonic_ms);
+            self.full = Some(full.clone());
         } else if peer.hint != Hint::Durable {
             peer.hint = Hint::Absent;
             self.keep(owner, turn);
@@ -402,7 +418,6 @@ impl Update {
     fn send(&mut self, turn: &mut Turn<'_>) {
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
-        self.parts = self.messages().len();
         self.send_to(self.peers.keys().copied().collect(), turn);
         let partition = self.terms.partition;
         let Some(coming) = turn.shared.ownership.coming(partition) else { return };
@@ -413,8 +428,11 @@ impl Update {
                 && turn.shared.links.contains(node)
                 && !turn.is_silent(*node)
         };
-        for node in coming.into_iter().filter(is_new).collect::<Vec<_>>() {
-            for delta in self.messages() {
+        let coming: Vec<NodeId> = coming.into_iter().filter(is_new).collect();
+        let parts = if coming.is_empty() { Vec::new() } else { self.messages() };
+        for node in coming {
+            for delta in &parts {
+                let delta = delta.clone();
                 let body = Body::Merge { key: self.terms.key.clone(), delta, show: None };
                 turn.ask(node, Waiter::Nobody, turn.shared.config.timeout_ms, body);
             }
@@ -431,8 +449,12 @@ impl Update {
     }
 
     fn send_to(&mut self, nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
+        if nodes.is_empty() {
+            return;
+        }
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
         let parts = self.messages();
+        self.parts = parts.len();
         self.round += 1;
         for node in nodes {
             if !turn.shared.is_in_reach(node) {
@@ -648,6 +670,11 @@ impl Update {
             || self.peers.values().all(|peer| peer.acked || peer.is_out)
     }
 
+    /// Whether this node's own copy is that of an owner, or goes to one by a hint.
+    fn is_kept_for_owners(&self, me: NodeId) -> bool {
+        self.full.is_none() || self.terms.holders().any(|owner| owner == me)
+    }
+
     /// Replies, if the time has come for it.
     fn conclude(&mut self, at_deadline: bool, turn: &mut Turn<'_>) {
         let quorum = self.terms.quorum;
@@ -672,10 +699,11 @@ impl Update {
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = hinted > 0
-            || self.local == Local::Durable
+            || self.local == Local::Durable && self.is_kept_for_owners(me)
             || self.peers.values().any(|peer| peer.acked);
         if self.is_dropped || !(w_met || (always && has_copy)) {
-            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
+            let disk = self.disk.take().or(self.full.take());
+            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk };
             return turn.reply(self.terms.origin, Err(unknown));
         }
         let put = match &self.operation {

@@ -247,6 +247,8 @@ impl Sim {
             Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
+            // Evidence for membership, which suspects nobody here.
+            Effect::TimedOut(_) => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if matches!(reply, Err(RequestError::Overloaded)) {
