@@ -31,9 +31,9 @@ use values::Tag;
 /// Under test small enough to be met.
 const LOST_MAX: usize = if cfg!(test) { 3 } else { 4096 };
 
-/// The epochs of one engine.
-#[derive(Debug)]
-pub(crate) struct Epochs {
+/// The epochs of one engine: under which actor it mints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Epochs {
     node: NodeId,
     process: u64,
     /// The number to draw next. All smaller ones were drawn.
@@ -45,7 +45,8 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    pub(crate) fn new(node: NodeId, process: u64) -> Self {
+    /// Those of a process that starts; `process`: random bits, of this start and no other.
+    pub fn new(node: NodeId, process: u64) -> Self {
         let process = if sabotage::is(Bug::EpochSurvivesRestart) { 0 } else { process };
         Self { node, process, next: 0, floor: 0, lost: BTreeMap::new() }
     }
@@ -68,7 +69,7 @@ impl Epochs {
 
     /// The actor under which to mint for `tag` of the key with this header row and the tag's local
     /// context; `None` once this process has drawn all its numbers (2^64).
-    pub(crate) fn actor(&mut self, at: &[u8], tag: Tag, context: &CausalContext) -> Option<Actor> {
+    pub fn actor(&mut self, at: &[u8], tag: Tag, context: &CausalContext) -> Option<Actor> {
         let floor = self.floor(at, tag);
         let trusted = context.actors().filter(|&actor| self.is_trusted(actor, floor)).max();
         match trusted {
@@ -90,7 +91,7 @@ impl Epochs {
     }
 
     /// Retires every epoch drawn so far.
-    pub(crate) fn doubt(&mut self) {
+    pub fn doubt(&mut self) {
         self.floor = self.next;
         self.lost.clear();
     }
@@ -104,13 +105,7 @@ impl Epochs {
     }
 
     /// Takes note of what comes in, before it is merged into a tag with the context `local`.
-    pub(crate) fn observe(
-        &mut self,
-        at: &[u8],
-        tag: Tag,
-        local: &CausalContext,
-        inbound: &CausalContext,
-    ) {
+    pub fn observe(&mut self, at: &[u8], tag: Tag, local: &CausalContext, inbound: &CausalContext) {
         let floor = self.floor(at, tag);
         let ahead = inbound
             .ranges()
