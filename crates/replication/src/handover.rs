@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
-use storage::Command;
+use storage::{Command, KeysOf};
 
 use self::{depart::Departure, drive::Drive, pull::Pull};
 use crate::{
@@ -216,13 +216,22 @@ impl Handover {
             ownership.beside(partition),
             ownership.coming(partition),
         ];
-        let n = classes.last().copied().unwrap_or_default();
-        let holds =
-            rings.into_iter().flatten().any(|ring| owners(ring, partition, n).contains(&me));
-        if holds {
+        let holds = |n: u8| {
+            rings.into_iter().flatten().any(|ring| owners(ring, partition, n).contains(&me))
+        };
+        // An owner of a bucket's keys is one of those of all buckets with more owners.
+        let (keys, given_up) = match classes.iter().find(|&&n| holds(n)) {
+            Some(&held) => (
+                KeysOf::BucketsUpTo(held - 1),
+                classes.iter().copied().filter(|&n| n < held).collect(),
+            ),
+            None => (KeysOf::AllBuckets, classes.clone()),
+        };
+        if given_up.is_empty() && keys != KeysOf::AllBuckets {
             self.departures.remove(&partition);
         } else {
-            let departure = Departure::of(partition, tenure.sequence, ownership, classes);
+            let given_up = (keys, given_up);
+            let departure = Departure::of(partition, tenure.sequence, ownership, given_up);
             self.departures.insert(partition, departure);
         }
     }

@@ -86,6 +86,7 @@ fn last_node(line: &Line) -> usize {
         | Line::Resumed { node }
         | Line::Down { node }
         | Line::Up { node }
+        | Line::Judged { node, .. }
         | Line::Disk { node, .. } => *node,
         Line::Fault { nodes, .. } => nodes.iter().copied().max().unwrap_or(0),
         Line::Healed => 0,

@@ -102,6 +102,11 @@ faults! {
     Weight = "weight",
     /// A member is killed for good and removed.
     Removal = "removal",
+    /// A member is killed for good, and a new one takes its places.
+    Replacement = "replacement",
+    /// Nodes are started again one by one, in a build whose messages those of the build before refuse, and the
+    /// other way round.
+    Upgrade = "upgrade",
     /// More requests at once than a node takes.
     Flood = "flood",
     /// A client presents a context that no node made.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use replication::{Acks, Answer, CallId, RequestError};
+use replication::{Answer, BucketPolicy, CallId, Level, RequestError};
 use values::{Key, Operation, View};
 
 /// What a client learnt of its request.
@@ -38,6 +38,38 @@ impl Told {
     }
 }
 
+/// How many owners a key has, and how many of them a request waits for: as it said itself, or as its
+/// bucket says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// Owners.
+    pub n: u8,
+    /// Owners that show what they hold.
+    pub r: u8,
+    /// Owners that have a write.
+    pub w: u8,
+    /// Whether the bucket says so.
+    pub is_usual: bool,
+}
+
+impl Quorum {
+    /// The quorum of a request.
+    pub fn of(policy: BucketPolicy, level: Level) -> Self {
+        Self {
+            n: policy.n,
+            r: level.r.unwrap_or(policy.r),
+            w: level.w.unwrap_or(policy.w),
+            is_usual: level == Level::default(),
+        }
+    }
+
+    /// Whether the owners that show what they hold for this one must be among those that have what a
+    /// request of the other one wrote.
+    pub const fn meets(self, put: Self) -> bool {
+        self.r + put.w > self.n
+    }
+}
+
 /// One request and its outcome.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -49,10 +81,14 @@ pub struct Record {
     pub call: CallId,
     /// The node called.
     pub node: usize,
+    /// The client that called.
+    pub client: usize,
     /// Which key.
     pub key: Key,
     /// What was done to it; `None` for a read.
     pub operation: Option<Operation>,
+    /// How many owners it was about.
+    pub quorum: Quorum,
     /// What the client was told.
     pub told: Told,
 }
@@ -73,7 +109,23 @@ impl Record {
 
     /// Whether it was done, with the number of copies that the level promises.
     pub fn is_met(&self) -> bool {
-        self.answer().is_some_and(|answer| Acks::is_met(&answer.acks))
+        self.answer().is_some_and(|answer| answer.acks.is_met()) && self.knows_its_bucket()
+    }
+
+    /// Whether it was done by a node that knew how many owners its bucket's keys have: one that is new, or
+    /// whose disk was lost, takes a bucket that it has not heard of for one like the default one.
+    pub fn knows_its_bucket(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.acks.owners <= self.quorum.n)
+    }
+
+    /// Whether some owner that showed what it holds for this one was to have what `put` wrote.
+    pub const fn meets(&self, put: &Self) -> bool {
+        self.quorum.meets(put.quorum)
+    }
+
+    /// Whether r + w > n by its bucket alone.
+    pub const fn is_usual_and_meets(&self) -> bool {
+        self.quorum.is_usual && self.quorum.meets(self.quorum)
     }
 
     /// Whether it was done.

@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
 
     /// The deltas made for a record. Most often one; where a node passed a request on twice,
     /// several, of which the client was told of one.
-    fn made_for(self, record: &Record) -> impl Iterator<Item = &'a Entry> + Clone {
+    pub(crate) fn made_for(self, record: &Record) -> impl Iterator<Item = &'a Entry> + Clone {
         self.ledger.made_for(record.call)
     }
 

@@ -21,6 +21,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
     };
     sim.unrest().map_err(|wrong| format!("no rest: {wrong}"))?;
+    if let Some(wrong) = sim.members_disagree() {
+        return Err(format!("members_are_agreed: {wrong}"));
+    }
     if sim.pending() != 0 {
         return Err(format!("deltas are still in outboxes: {:?}", sim.outboxes()));
     }
@@ -49,7 +52,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     let forgets = sim.forgets();
     let (history, finals) = judged(sim, history, finals);
     let run = Run { history: &history, ledger: sim.ledger(), finals: &finals, forgets };
-    for (name, outcome) in outcomes(run, sim.policy().r + sim.policy().w > sim.policy().n) {
+    for (name, outcome) in outcomes(run) {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }
     delete_all(sim, &keys)
@@ -65,7 +68,7 @@ fn judged(sim: &Sim, history: &History, mut finals: Finals) -> (History, Finals)
 }
 
 /// What each claim says of a run.
-fn outcomes(run: Run<'_>, intersects: bool) -> Vec<(&'static str, Result<(), String>)> {
+fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
     let mut outcomes = vec![
         ("updates_mint_what_they_say", minting::invariant_updates_mint_what_they_say(run.ledger)),
         ("answers_say_what_was_made", minting::invariant_answers_say_what_was_made(run)),
@@ -89,7 +92,7 @@ fn outcomes(run: Run<'_>, intersects: bool) -> Vec<(&'static str, Result<(), Str
         ("no_removed_dot_is_live", removals::invariant_no_removed_dot_is_live(run)),
         ("the_last_set_wins", survival::invariant_the_last_set_wins(run)),
     ]);
-    if intersects && run.history.lost_nothing() {
+    if run.history.lost_nothing() {
         outcomes.extend([
             (
                 "removals_take_what_quorums_hold",
@@ -112,7 +115,7 @@ pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<K
     let mut finals = BTreeMap::new();
     for (turn, key) in keys.iter().enumerate() {
         let mut request = Request::get(key.clone(), Scope::Whole);
-        request.level = Level { r: Some(sim.policy().n), ..Level::default() };
+        request.level = Level { r: Some(sim.policy_of(key).n), ..Level::default() };
         let node = running(sim, turn);
         let answer = sim.request(node, request).map_err(|error| format!("{key:?}: {error}"))?;
         if !answer.acks.is_met() {

@@ -73,7 +73,8 @@ pub struct Entry {
 pub(crate) struct Asked {
     pub(crate) key: Key,
     pub(crate) operation: Operation,
-    pub(crate) named: bool,
+    /// Under which actor, if the request had a name.
+    pub(crate) named: Option<Actor>,
     pub(crate) observed: CausalContext,
     pub(crate) now_ms: u64,
     pub(crate) shown: Option<View>,
@@ -133,10 +134,11 @@ impl Ledger {
             _ => BTreeSet::new(),
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
-        // What is due takes away all that its schedule had seen, more than its remover need have.
+        // What is due takes away all that its schedule had seen, more than its remover need have: but for
+        // what a request makes under its own name, which another replica made before, it was not made.
         minted.retain(|place @ (tag, dot), _| {
             let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
-            !expired.contains(place) && !found_due.iter().any(takes)
+            named == Some(dot.actor) || !expired.contains(place) && !found_due.iter().any(takes)
         });
         let (schedules, ended) = schedules(delta);
         let is_due = |dot: &Dot| {
@@ -144,9 +146,14 @@ impl Ledger {
             seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)
         };
         let (swept, taken_back) = ended.into_iter().partition(is_due);
-        // What a schedule removed stands under its own stamp and dot: nothing was set or deleted.
-        let is_made =
-            |base: &Base| base.value.is_some() || !expired.contains(&(Tag::LWW, base.dot));
+        // What a schedule removed stands under its own stamp and dot: nothing was set or deleted. (A set with
+        // a name, tried twice, has two stamps, and the schedule had seen one of them.)
+        let is_removed = |made: &Base| {
+            let removed = found_due.iter().map(|due| base(&due.delta().value));
+            expired.contains(&(Tag::LWW, made.dot))
+                || removed.flatten().any(|removed| removed == *made)
+        };
+        let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
         let bases = (base(&held).max(base(&shown)), base(&delta.value).filter(is_made));
         // A set that loses against what it was shown replaces nothing.
         let loses =
@@ -217,7 +224,7 @@ impl Ledger {
             node,
             key,
             operation,
-            named,
+            named: named.is_some(),
             repeated,
             minted,
             removed,

@@ -12,6 +12,9 @@ use crate::{DiskFaults, Fault, NetworkFaults, Random, Sim, Workload};
 const NODES_MAX: usize = 7;
 const MEMBERS_MIN: usize = 2;
 
+/// A member that is dead is suspected within so many seconds.
+const SUSPECTED_WITHIN_S: u32 = 120;
+
 /// A fault that ends.
 #[derive(Debug)]
 enum End {
@@ -20,6 +23,8 @@ enum End {
     Pause(usize),
     Slowness(usize),
     Disk(usize),
+    /// The next node is upgraded.
+    Upgrade,
 }
 
 /// Begins and ends faults.
@@ -32,6 +37,8 @@ pub(crate) struct Nemesis {
     pub(crate) last_done: Option<usize>,
     /// How far all jumps together may have taken a clock, in milliseconds.
     pub(crate) jumped_ms: u64,
+    /// Between two nodes that are upgraded, in milliseconds.
+    upgrade_ms: u64,
 }
 
 impl Nemesis {
@@ -51,6 +58,7 @@ impl Nemesis {
                     sim.mend_disk(node);
                     sim.restart(node);
                 }
+                End::Upgrade => self.upgrade(sim),
             }
         }
     }
@@ -116,12 +124,27 @@ impl Nemesis {
                 }
                 self.ends(ends_ms, End::Disk(a));
             }
+            Fault::Upgrade => {
+                sim.strike(fault, &[a]);
+                sim.upgrade(a, sim.newest() + 1);
+                self.upgrade_ms = random.between(1, workload.lasts_ms);
+                self.ends(sim.now_ms() + self.upgrade_ms, End::Upgrade);
+            }
             Fault::Flood if sim.is_up(a) => flood(sim, random, a, keys),
             Fault::Join | Fault::Leave | Fault::Weight => change(sim, random, fault),
-            Fault::Removal => return remove(sim, random),
+            Fault::Removal | Fault::Replacement => return remove(sim, random, fault),
             fault => return self.harm_disk(sim, random, fault, a, ends_ms),
         }
         None
+    }
+
+    /// Upgrades the next node, a while later the one after it, until all are.
+    fn upgrade(&mut self, sim: &mut Sim) {
+        let newest = sim.newest();
+        if let Some(node) = (0..sim.nodes()).find(|&node| sim.is_older(node)) {
+            sim.upgrade(node, newest);
+            self.ends(sim.now_ms() + self.upgrade_ms, End::Upgrade);
+        }
     }
 
     fn cut(&mut self, sim: &mut Sim, fault: Fault, ends_ms: u64, cut: Vec<(usize, usize)>) {
@@ -240,20 +263,34 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
     sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
 }
 
-/// Kills a member for good and removes it, if enough are left. Returns which.
-fn remove(sim: &mut Sim, random: &mut Random) -> Option<usize> {
+/// Kills a member for good and removes it, if enough are left, or has a new one take its places. Returns
+/// which.
+fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     let node = random.below(sim.nodes() as u64) as usize;
     let left = (0..sim.nodes()).filter(|&other| other != node && !sim.is_gone(other)).count();
     let at = (0..sim.nodes()).find(|&other| other != node && sim.is_up(other))?;
+    let is_replaced = fault == Fault::Replacement;
     let ownership = sim.ownership(at)?;
     let member = sim.member(node).node;
     let members = ownership.target().ring().members();
-    if left < 3 || members.len() <= MEMBERS_MIN || !members.contains(&member) {
+    let is_enough = if is_replaced {
+        sim.nodes() < NODES_MAX
+    } else {
+        left >= 3 && members.len() > MEMBERS_MIN
+    };
+    if !is_enough || !members.contains(&member) {
         return None;
     }
-    sim.strike(Fault::Removal, &[node]);
+    sim.strike(fault, &[node]);
     sim.destroy(node);
-    let plan = PlanChange { remove: vec![member], ..PlanChange::default() };
+    sim.remove_member(at, node);
+    let mut plan = PlanChange { remove: vec![member], ..PlanChange::default() };
+    if is_replaced {
+        let new = sim.add_node();
+        let new = sim.member(new);
+        plan.replace.push((member, new.node));
+        plan.put.push(new);
+    }
     sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
     Some(node)
 }
@@ -265,8 +302,14 @@ fn remove_the_gone(sim: &mut Sim) {
     if gone.is_empty() {
         return;
     }
-    // Until what is known anywhere is known there.
+    // Until what is known anywhere is known there, and nobody takes them for alive any more.
     sim.advance(5_000);
+    for &node in &gone {
+        let mut seconds = 0..SUSPECTED_WITHIN_S;
+        while !sim.remove_member(at, node) && seconds.next().is_some() {
+            sim.advance(1_000);
+        }
+    }
     let Some(ownership) = sim.ownership(at).cloned() else { return };
     let gone = gone.into_iter().map(|node| sim.member(node).node);
     let remove: Vec<_> = gone
@@ -291,6 +334,9 @@ pub(crate) fn mend(sim: &mut Sim) {
     sim.heal();
     for node in 0..sim.nodes() {
         sim.resume(node);
+        if sim.is_older(node) {
+            sim.upgrade(node, sim.newest());
+        }
         sim.restart(node);
     }
     remove_the_gone(sim);

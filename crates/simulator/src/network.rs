@@ -144,11 +144,6 @@ impl Network {
         self.cut.contains(&(from, to))
     }
 
-    /// Whether a node could keep up a connection: it needs both ways.
-    pub(crate) fn is_linked(&self, a: usize, b: usize) -> bool {
-        !self.is_cut(a, b) && !self.is_cut(b, a)
-    }
-
     pub(crate) fn cut_way(&mut self, from: usize, to: usize) {
         self.cut.insert((from, to));
     }

@@ -31,8 +31,10 @@ pub struct SimOptions {
     pub nodes: usize,
     /// Partitions, a power of two.
     pub partitions: u32,
-    /// Policy of every bucket.
+    /// Policy of every bucket but the second.
     pub policy: BucketPolicy,
+    /// Policy of the second bucket, which is created before clients begin; `None` for no such bucket.
+    pub second: Option<BucketPolicy>,
     /// The network.
     pub network: NetworkFaults,
     /// The disks.
@@ -51,6 +53,9 @@ pub struct SimOptions {
     pub anti_entropy: AntiEntropyConfig,
     /// Rounds of the barrier are at least so far apart, in milliseconds; `None` for no barrier.
     pub barrier_ms: Option<u64>,
+    /// Whether nodes gossip about who is a member and alive. Only where replicas are compared: gossip
+    /// never comes to rest.
+    pub gossip: bool,
     /// Deltas for an outbox that are lost although it says that it keeps them, in a thousand.
     pub hints_lost: u32,
 }
@@ -62,6 +67,7 @@ impl Default for SimOptions {
             nodes: 3,
             partitions: 16,
             policy: BucketPolicy::default(),
+            second: None,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             skew_ms: 0,
@@ -71,6 +77,7 @@ impl Default for SimOptions {
             requests_max: 1_000,
             anti_entropy: AntiEntropyConfig::OFF,
             barrier_ms: None,
+            gossip: false,
             hints_lost: 0,
         }
     }

@@ -1,15 +1,17 @@
 //! A scenario: a cluster, its faults and its clients, all drawn from one seed; and how it is run.
 
 mod drawn;
+mod family;
 mod reduction;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use self::drawn::Family;
+pub use self::family::Family;
 pub use self::reduction::{Reduction, Steps};
 use crate::trace::Trace;
-use crate::{History, Sim, SimOptions, Strikes, Workload, judge, retries, workload};
+use crate::{History, Sessions, Sim, SimOptions, Strikes, Workload, judge, retries, workload};
 
 /// Everything that a run follows from.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct RunOutcome {
     pub operations: u64,
     /// Faults that came.
     pub strikes: Strikes,
+    /// What clients saw of their own.
+    pub sessions: Sessions,
     /// What happened, if that was to be written down.
     pub trace: Trace,
 }
@@ -64,8 +68,8 @@ impl Scenario {
     /// Returns the cluster as it is in the end and what clients did, or what was wrong: the error names the
     /// invariant.
     pub fn run(&self) -> Result<(Sim, History), String> {
-        let sim = Sim::new(self.seed, self.options.clone());
-        let (mut sim, history) = workload::run(sim, self);
+        let mut sim = Sim::new(self.seed, self.options.clone());
+        let history = workload::run(&mut sim, self);
         judge(&mut sim, &history)?;
         Ok((sim, history))
     }
@@ -75,53 +79,52 @@ impl Scenario {
     /// # Panics
     /// If anything is wrong, with all that is needed to see it again.
     pub fn check(&self) -> Sim {
-        let sim = Sim::new(self.seed, self.options.clone());
-        let (sim, outcome) = self.run_on(sim);
-        if let Err(wrong) = outcome {
+        let mut sim = Sim::new(self.seed, self.options.clone());
+        if let Err(wrong) = self.run_on(&mut sim).1 {
             panic!("{wrong}\n{self}");
         }
         sim
     }
 
     /// Runs it on its cluster, mends everything, and judges the run.
-    fn run_on(&self, sim: Sim) -> (Sim, Result<(), String>) {
+    fn run_on(&self, sim: &mut Sim) -> (Sessions, Result<(), String>) {
         if self.family == Family::Retries {
-            return retries::run_retries(sim, self);
+            return (Sessions::default(), retries::run(sim, self));
         }
-        let (mut sim, history) = workload::run(sim, self);
-        let outcome = judge(&mut sim, &history);
-        (sim, outcome)
+        let history = workload::run(sim, self);
+        let sessions = Sessions::of(&history, sim.ledger(), sim.forgets());
+        (sessions, judge(sim, &history))
     }
 
     /// Runs it, whatever happens, and says how it went; with everything that happened if `traced`. A
     /// panic is something wrong too.
     pub fn outcome(&self, traced: bool) -> RunOutcome {
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            let mut sim = Sim::new(self.seed, self.options.clone());
-            if traced {
-                sim.begin_trace();
-            }
-            self.run_on(sim)
-        }));
-        match run {
-            Ok((mut sim, outcome)) => RunOutcome {
-                wrong: outcome.err(),
-                trace_hash: sim.trace_hash(),
-                simulated_ms: sim.now_ms(),
-                events: sim.events(),
-                operations: sim.calls(),
-                strikes: sim.strikes(),
-                trace: sim.take_trace(),
-            },
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text =
-                    text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-                let wrong = Some(format!("panic: {}", text.unwrap_or_default()));
-                RunOutcome { wrong, ..RunOutcome::default() }
-            }
+        let mut sim = Sim::new(self.seed, self.options.clone());
+        if traced {
+            sim.begin_trace();
+        }
+        // After a panic the cluster is only looked at: how far it came.
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_on(&mut sim)));
+        let (sessions, outcome) =
+            run.unwrap_or_else(|panic| (Sessions::default(), Err(said(&*panic))));
+        RunOutcome {
+            wrong: outcome.err(),
+            sessions,
+            trace_hash: sim.trace_hash(),
+            simulated_ms: sim.now_ms(),
+            events: sim.events(),
+            operations: sim.calls(),
+            strikes: sim.strikes(),
+            trace: sim.take_trace(),
         }
     }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or_default())
 }
 
 impl fmt::Display for Scenario {

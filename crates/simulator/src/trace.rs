@@ -29,6 +29,7 @@ pub(crate) enum Line {
     Down { node: usize },
     Up { node: usize },
     Disk { node: usize, what: &'static str },
+    Judged { node: usize, peer: usize, suspected: bool },
 }
 
 /// What happened in a run, in order.
@@ -151,6 +152,10 @@ impl fmt::Display for Line {
             Self::Down { node } => write!(f, "n{node} is down"),
             Self::Up { node } => write!(f, "n{node} is up"),
             Self::Disk { node, what } => write!(f, "n{node}'s disk is {what}"),
+            Self::Judged { node, peer, suspected: true } => write!(f, "n{node} suspects n{peer}"),
+            Self::Judged { node, peer, suspected: false } => {
+                write!(f, "n{node} suspects n{peer} no longer")
+            }
         }
     }
 }

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, Dot, NodeId, Stamp, TokenClaims, TokenScope,
 };
-use replication::{Action, Call, NamedBy, Reply, Request, RequestError, RequestName};
+use replication::{Action, Call, Level, NamedBy, Reply, Request, RequestError, RequestName};
 use values::{Key, Operation, Scope, Tag};
 
-use self::operations::Kind;
 pub(crate) use self::operations::LIFE_MAX_MS;
+use self::operations::{Kind, Sizes};
 use crate::nemesis::{Nemesis, mend};
 use crate::random::mix;
-use crate::sim::events::WALL_START_MS;
-use crate::{Fault, History, Random, Rates, Record, Scenario, Sim, Told};
+use crate::sim::{buckets::SECOND, events::WALL_START_MS};
+use crate::{Fault, History, Quorum, Random, Rates, Record, Scenario, Sim, Told};
 
 /// What clients do, and which faults befall the cluster meanwhile.
 #[derive(Clone, Debug)]
@@ -38,8 +38,12 @@ pub struct Workload {
     /// How long values and names of elements are at least, in bytes: what is long is compared by
     /// digests.
     pub name_bytes: usize,
+    /// Names of elements that clients choose from, in each key.
+    pub names: u64,
     /// How many writes, in a thousand, set or take away a deadline, or keep one.
     pub deadlines: u32,
+    /// How many requests, in a thousand, say by themselves how many owners are to answer.
+    pub levels: u32,
 }
 
 /// What a client keeps between its requests.
@@ -52,12 +56,14 @@ struct Client {
 
 /// Runs a workload under the faults of `options`, and mends everything. Returns what clients did, not
 /// judged.
-pub(crate) fn run(sim: Sim, scenario: &Scenario) -> (Sim, History) {
+pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     let Scenario { seed, workload, reduction, .. } = scenario;
     let mut random = Random::new(seed ^ 0x5eed);
     let keys = (0..workload.keys).map(|number| {
         let kind = Kind::some(&mut random);
-        (kind, kind.key(number))
+        let is_second =
+            scenario.options.second.is_some() && (number as u64 ^ seed).is_multiple_of(2);
+        (kind, kind.key(if is_second { SECOND } else { "default" }, number))
     });
     let mut run = Run {
         keys: keys.collect(),
@@ -66,6 +72,7 @@ pub(crate) fn run(sim: Sim, scenario: &Scenario) -> (Sim, History) {
         nemesis: Nemesis::default(),
         sim,
     };
+    run.sim.begin();
     let names: Vec<Key> = run.keys.iter().map(|(_, key)| key.clone()).collect();
     for step in 0..workload.requests {
         // Each step has its own chances, so that leaving one out leaves the others as they are.
@@ -73,9 +80,9 @@ pub(crate) fn run(sim: Sim, scenario: &Scenario) -> (Sim, History) {
         let (mut ill, mut asking) = (random.split(), random.split());
         run.sim.advance(random.below(workload.pause_ms + 1));
         run.collect();
-        run.nemesis.end_due(&mut run.sim);
+        run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
-            let lost = run.nemesis.disturb(&mut run.sim, &mut ill, workload, &names);
+            let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
             run.history.disks_lost.extend(lost);
         }
         if reduction.keeps_request(step) {
@@ -88,17 +95,21 @@ pub(crate) fn run(sim: Sim, scenario: &Scenario) -> (Sim, History) {
     let strikes = run.sim.strikes();
     run.history.lost_state = LOSES_STATE.iter().any(|&fault| strikes.of(fault) > 0);
     run.history.lost_hints = strikes.of(Fault::LostHint) > 0;
-    mend(&mut run.sim);
+    mend(run.sim);
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * LIFE_MAX_MS));
+        if run.sim.forgets() {
+            // One may have forgotten what another has not yet.
+            run.sim.run_until_quiet();
+        }
     }
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.collect();
-    (run.sim, run.history)
+    run.history
 }
 
 /// Faults after which what was not durable may be at some replicas and not at others.
-const LOSES_STATE: [Fault; 13] = [
+const LOSES_STATE: [Fault; 15] = [
     Fault::ProcessCrash,
     Fault::MachineCrash,
     Fault::RefusedWrite,
@@ -112,18 +123,20 @@ const LOSES_STATE: [Fault; 13] = [
     Fault::RowRot,
     Fault::MisdirectedWrite,
     Fault::Removal,
+    Fault::Replacement,
+    Fault::Upgrade,
 ];
 
 #[derive(Debug)]
-struct Run {
-    sim: Sim,
+struct Run<'a> {
+    sim: &'a mut Sim,
     keys: Vec<(Kind, Key)>,
     clients: Vec<Client>,
     history: History,
     nemesis: Nemesis,
 }
 
-impl Run {
+impl Run<'_> {
     /// Takes note of what clients were told.
     fn collect(&mut self) {
         let now_ms = self.sim.now_ms();
@@ -170,6 +183,8 @@ impl Run {
             Action::Get(_) => None,
             Action::Update(operation) => Some(operation.clone()),
         };
+        let policy = self.sim.policy_of(&key);
+        let quorum = Quorum::of(policy, request.level);
         let forges = random.chance(workload.rates.of(Fault::ForgedContext));
         let from_ms = self.sim.now_ms();
         let told = Told::Unknown(RequestError::Timeout);
@@ -181,7 +196,8 @@ impl Run {
             }
             _ => self.sim.call_traced(node, request),
         };
-        let record = Record { from_ms, to_ms: u64::MAX, call, node, key, operation, told };
+        let to_ms = u64::MAX;
+        let record = Record { from_ms, to_ms, call, node, client, key, operation, quorum, told };
         self.clients[client].under_way = Some(record);
     }
 
@@ -195,14 +211,24 @@ impl Run {
         client: usize,
         (kind, key): (Kind, Key),
     ) -> Request {
+        let policy = self.sim.policy_of(&key);
+        let mut level = Level::default();
+        if workload.levels > 0 && random.chance(workload.levels) {
+            level.r = Some(random.between(1, policy.n.into()) as u8);
+            level.w = Some(random.between(1, policy.n.into()) as u8);
+        }
         if random.chance(250) {
             let mut request = Request::get(key, Scope::Whole);
-            request.want_context = true;
+            (request.want_context, request.level) = (true, level);
             return request;
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
-        let operation = kind.operation(random, number, now_ms, workload.name_bytes);
+        let sizes = Sizes { names: workload.names, bytes: workload.name_bytes };
+        let operation = kind.operation(random, number, now_ms, sizes);
         let mut request = Request::update(key, operation);
+        // As its node would make of it, so that its context is one of what it makes.
+        request.action = request.action.with_raw(policy.raw);
+        request.level = level;
         if workload.deadlines > 0 && random.chance(workload.deadlines) {
             operations::living(random, now_ms, &mut request);
         }

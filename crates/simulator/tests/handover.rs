@@ -2,7 +2,7 @@
 //! everything: nothing acknowledged is lost, reads see what they must, and in the end only owners hold
 //! a copy.
 
-use replication::{OwnershipReply, PlanChange};
+use replication::{BucketPolicy, OwnershipReply, PlanChange};
 use simulator::{Family, Scenario, Sim, SimOptions};
 use values::{Blob, BytesOp, Key, Operation, OrsetOp, State, Tag, View};
 
@@ -155,6 +155,26 @@ fn what_a_fallback_wrote_goes_to_the_owners_and_is_dropped() {
     }
 }
 
+/// An owner of the keys of one bucket is a fallback for those of another with fewer owners.
+#[test]
+fn a_fallback_that_owns_keys_of_other_buckets_keeps_none_either() {
+    let second = BucketPolicy { n: 2, ..BucketPolicy::default() };
+    let mut sim = Sim::new(1, SimOptions { second: Some(second), ..SimOptions::default() });
+    sim.begin();
+    let named = |number: usize| Key::new("second", format!("key{number}")).unwrap();
+    let key = (0..).map(named).find(|key| !sim.owners(key).contains(&2)).expect("two of three own");
+    sim.isolate(2);
+    sim.advance(1_000);
+    sim.update(2, &key, add("x")).unwrap();
+    assert_eq!(members(&sim.view(2, &key).expect("it is up")), 1);
+    sim.heal();
+    settle(&mut sim);
+    assert_eq!(members(&sim.view(2, &key).expect("it is up")), 0);
+    for owner in sim.owners(&key) {
+        assert_eq!(members(&sim.view(owner, &key).expect("it is up")), 1, "{owner}");
+    }
+}
+
 #[test]
 fn histories_of_seeds_1_to_250() {
     (1..=250).for_each(|seed| drop(Scenario::drawn(Family::Handover, seed).check()));
@@ -170,6 +190,12 @@ fn histories_of_seeds_251_to_500() {
 #[test]
 fn histories_with_removals_of_seeds_1_to_250() {
     (1..=250).for_each(|seed| drop(Scenario::drawn(Family::Removals, seed).check()));
+}
+
+/// Who owns what is known at different times on the two sides of many cuts.
+#[test]
+fn histories_of_partitions_that_go_to_and_fro_of_seeds_1_to_100() {
+    (1..=100).for_each(|seed| drop(Scenario::drawn(Family::Moving, seed).check()));
 }
 
 /// The histories are of handovers: keys are sent to new owners, and dropped by former ones.

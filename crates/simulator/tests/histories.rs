@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use simulator::{Family, Fault, Scenario, Strikes};
+use replication::BucketPolicy;
+use simulator::{Family, Fault, Scenario, Sessions, Strikes, TraceFilter};
 
 /// The same on every machine; another whenever the core or the simulation does something else.
-const TRACE_OF_SEED_1: u64 = 13611448021701999717;
+const TRACE_OF_SEED_1: u64 = 13833224307165319051;
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
@@ -131,4 +132,28 @@ fn histories_with_all_faults_of_seeds_1_to_80_in_which_every_fault_comes() {
         strikes.add(&Scenario::drawn(Family::All, seed).check().strikes());
     }
     assert_eq!(strikes.missing(), Vec::<Fault>::new(), "{strikes:?}");
+}
+
+// What a run tells beside whether anything is wrong.
+
+#[test]
+fn clients_see_their_own_writes_where_quorums_meet_and_not_always_elsewhere() {
+    let mut sessions = Sessions::default();
+    for seed in 1..=200 {
+        sessions.add(&Scenario::drawn(Family::Fallbacks, seed).outcome(false).sessions);
+    }
+    assert_eq!(sessions.own_writes_strict.broken, 0, "{sessions}");
+    let counted = [sessions.own_writes_strict, sessions.reads_strict, sessions.reads_sloppy];
+    assert!(counted.iter().all(|share| share.all > 100), "{sessions}");
+    assert!(sessions.own_writes_sloppy.broken > 0, "{sessions}");
+}
+
+#[test]
+fn a_run_that_panics_has_a_trace_up_to_there() {
+    let mut scenario = Scenario::drawn(Family::Owners, 1);
+    // No bucket can be like that.
+    scenario.options.second = Some(BucketPolicy { n: 2, r: 3, ..BucketPolicy::default() });
+    let outcome = scenario.outcome(true);
+    assert!(outcome.claim().is_some_and(|claim| claim == "panic"), "{:?}", outcome.wrong);
+    assert!(outcome.trace.text(&TraceFilter::default()).contains("is called"));
 }

@@ -33,6 +33,17 @@ pub enum Forgetting {
     Drop,
 }
 
+/// Which keys of a partition are meant: an owner of those of one bucket need not be one of those of
+/// another, with fewer owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysOf {
+    /// Those of all buckets, known or not.
+    AllBuckets,
+    /// Those of buckets with at most so many owners, as far as anything is live or deleted of them; what is
+    /// left of deleted keys and counts as gone is not looked at.
+    BucketsUpTo(u8),
+}
+
 /// One thing to do to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -186,12 +197,16 @@ pub enum Command {
     IsEmpty {
         /// Which partition.
         partition: Partition,
+        /// Which of its keys.
+        keys: KeysOf,
     },
     /// Drops what is held of a partition's keys, which others own: each key whole, as if it had never
     /// been here. Answered by [`Answer::Forgotten`]. What is pending for others stays.
     Forget {
         /// Which partition.
         partition: Partition,
+        /// Which of its keys.
+        keys: KeysOf,
         /// At most so many keys, at least 1.
         limit: usize,
     },

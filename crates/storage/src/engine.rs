@@ -257,11 +257,13 @@ impl<R: IndexRead> Engine<R> {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
                 Ok(())
             }
-            Command::IsEmpty { partition } => self.is_empty(partition).map(|is_empty| {
-                answers.push((ticket, Answer::IsEmpty(is_empty)));
-            }),
-            Command::Forget { partition, limit } => {
-                self.forget(partition, limit).map(|(keys, is_last)| {
+            Command::IsEmpty { partition, keys } => {
+                self.is_empty(partition, keys).map(|is_empty| {
+                    answers.push((ticket, Answer::IsEmpty(is_empty)));
+                })
+            }
+            Command::Forget { partition, keys, limit } => {
+                self.forget(partition, keys, limit).map(|(keys, is_last)| {
                     let answer = Answer::Forgotten { keys, is_last };
                     // Lost, it is dropped again: that is worth no sync of its own.
                     self.settle(ticket, answer, Durability::Interval, answers);

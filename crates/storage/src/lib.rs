@@ -31,8 +31,8 @@ pub use backup::{
 pub use census::ConflictCounts;
 pub use checkpoint::{Checkpoint, shard_positions};
 pub use command::{
-    Answer, Command, ConflictPage, ConflictPosition, Conflicted, Forgetting, ListPosition, Listed,
-    Listing, NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
+    Answer, Command, ConflictPage, ConflictPosition, Conflicted, Forgetting, KeysOf, ListPosition,
+    Listed, Listing, NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use durability::Durability;
 pub use engine::{Batch, Engine, EngineConfig, Replay, TreeCheck, WrittenRows};

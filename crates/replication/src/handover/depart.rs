@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::NodeId;
 use ring::{Ownership, Partition, Sequence};
 use sabotage::Bug;
-use storage::{Answer, Command};
+use storage::{Answer, Command, KeysOf};
 
 use super::{Stands, owners};
 use crate::{
@@ -41,10 +41,11 @@ enum Phase {
     Gone,
 }
 
-/// A partition that this node does not own.
+/// A partition that this node does not own: of all buckets, or of those with few owners.
 #[derive(Debug)]
 pub(super) struct Departure {
     partition: Partition,
+    keys: KeysOf,
     sequence: Sequence,
     classes: BTreeSet<u8>,
     phase: Phase,
@@ -56,15 +57,20 @@ impl Departure {
         partition: Partition,
         sequence: Sequence,
         ownership: &Ownership,
-        classes: &BTreeSet<u8>,
+        (keys, classes): (KeysOf, BTreeSet<u8>),
     ) -> Self {
         let mut holders = BTreeMap::<NodeId, Holder>::new();
-        for &n in classes {
+        for &n in &classes {
             for owner in owners(ownership.present(partition), partition, n) {
                 holders.entry(owner).or_default().left.insert(n);
             }
         }
-        Self { partition, sequence, classes: classes.clone(), phase: Phase::Unknown, holders }
+        Self { partition, keys, sequence, classes, phase: Phase::Unknown, holders }
+    }
+
+    /// Which keys of the partition go.
+    pub(super) const fn keys(&self) -> KeysOf {
+        self.keys
     }
 
     #[cfg(test)]
@@ -94,7 +100,7 @@ impl Departure {
         match self.phase {
             Phase::Unknown => {
                 self.phase = Phase::Looking;
-                let command = Command::IsEmpty { partition: self.partition };
+                let command = Command::IsEmpty { partition: self.partition, keys: self.keys };
                 turn.store(Waiter::Departure(self.partition), command);
             }
             Phase::Comparing if sabotage::is(Bug::DroppedUnheld) => self.phase = Phase::Dropping,

@@ -67,7 +67,7 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
 /// At the end of all time nothing is there that an acknowledged schedule covers, unless some write
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
-    for (record, _) in run.done() {
+    for (record, _) in run.done().filter(|(record, _)| record.is_usual_and_meets()) {
         let Some(view) = run.finals.get(&record.key) else { continue };
         let taken_back = taken_back(run.ledger, &record.key);
         // Of a request that was done twice the client was told of one.
@@ -99,12 +99,13 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
 /// was due by every clock, before the read began.
 pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<(), String> {
     let reads = run.history.records.iter().filter(|record| record.operation.is_none());
-    for read in reads.filter(|read| read.is_met()) {
+    for read in reads.filter(|read| read.is_met() && read.is_usual_and_meets()) {
         let Some(view) = read.view() else { continue };
         let taken_back = taken_back(run.ledger, &read.key);
         let by_ms = run.wall_ms(read.from_ms).saturating_sub(run.history.slack_ms);
         let before = run.done().filter(|(record, _)| record.key == read.key && record.is_met());
-        for (record, _) in before.filter(|(record, _)| record.is_before(read)) {
+        let before = before.filter(|(record, _)| record.is_before(read) && read.meets(record));
+        for (record, _) in before {
             let mut made = run.made_for(record);
             let (Some(entry), None) = (made.next(), made.next()) else { continue };
             for (dot, schedule) in &entry.schedules {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::Stamp;
-use values::Operation;
+use values::{Operation, RegisterOp};
 
 use super::Run;
 use crate::ledger::{Entry, Ledger, Place, said};
@@ -18,8 +18,7 @@ pub fn invariant_dots_issued_once(sim: &Sim) -> Result<(), String> {
             let Some((before, said)) = issued.insert((&entry.key, tag, dot), (entry, write)) else {
                 continue;
             };
-            let is_same = write.unstamped() == said.unstamped()
-                || matches!(entry.operation, Operation::Delete(_) | Operation::Resolve(_));
+            let is_same = write.unstamped() == said.unstamped() || is_deletion(&entry.operation);
             if !(dot.actor.is_named() && is_same && entry.operation == before.operation) {
                 return Err(format!("{dot:?} was issued twice:\n{before:?}\n{entry:?}"));
             }
@@ -46,7 +45,7 @@ pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), Strin
         let is_tombstone = |write: &Write| *write == Write::Base { stamp: Stamp(0), value: None };
         let is_said = match &entry.operation {
             _ if entry.repeated => minted.is_empty(),
-            Operation::Delete(_) | Operation::Resolve(_) => {
+            operation if is_deletion(operation) => {
                 minted.len() <= 1 && writes.iter().all(is_tombstone)
             }
             operation => writes == said(operation) && minted.len() == writes.len(),
@@ -56,6 +55,14 @@ pub fn invariant_updates_mint_what_they_say(ledger: &Ledger) -> Result<(), Strin
         }
     }
     Ok(())
+}
+
+/// Whether an operation leaves a tombstone where there is a register, and nothing elsewhere.
+const fn is_deletion(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Delete(_) | Operation::Resolve(_) | Operation::Register(RegisterOp::DeleteRaw)
+    )
 }
 
 /// An acknowledged update was made; one that was refused was not.

@@ -1,4 +1,4 @@
-//! Claims on what clients were shown while faults went on: with r + w > n, all that w owners had, and
+//! Claims on what clients were shown while faults went on: where r + w > n, all that w owners had, and
 //! nothing that had been taken away.
 
 use values::View;
@@ -9,8 +9,8 @@ use crate::Record;
 use crate::ledger::Place;
 use crate::sight::{Sight, Write, sight};
 
-/// A read that r owners answered shows every write that w owners had before it began, unless a
-/// delta made before the read ended took it away or a later set replaced it.
+/// A read that r owners answered shows every write that w owners had before it began, where r + w > n,
+/// unless a delta made before the read ended took it away or a later set replaced it.
 pub fn invariant_reads_see_quorum_writes(run: Run<'_>) -> Result<(), String> {
     for (read, view) in reads(run) {
         for put in before(run, read) {
@@ -63,9 +63,11 @@ fn before<'a>(run: Run<'a>, read: &'a Record) -> impl Iterator<Item = &'a Record
     run.done()
         .map(|(record, _)| record)
         .filter(|record| record.key == read.key && record.is_met() && record.is_before(read))
+        .filter(|record| read.meets(record))
 }
 
-fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bool {
+/// Whether a write is shown, or was taken away or replaced by what was made before the answer.
+pub(crate) fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bool {
     let ledger = run.ledger;
     let (tag, dot) = place;
     let Some(write) = ledger.write(&shown_to.key, place) else { return true };

@@ -32,10 +32,13 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
         let is_observed = removal.answer().is_some_and(|answer| !answer.partly_observed);
         // One done already takes nothing away now.
         let is_new = removal.answer().is_some_and(|answer| !answer.repeated);
-        if !(operation.removes_observed() && is_observed && is_new) {
+        let is_promised = operation.removes_observed() && is_observed && is_new;
+        if !(is_promised && removal.knows_its_bucket()) {
             continue;
         }
-        let had = |put: &&Record| put.key == removal.key && put.is_met() && put.is_before(removal);
+        let had = |put: &&Record| {
+            put.key == removal.key && put.is_met() && put.is_before(removal) && removal.meets(put)
+        };
         for put in run.history.records.iter().filter(had) {
             for place in run.minted_alternatives(put).into_iter().flatten() {
                 let (Some(write), Some(view)) =

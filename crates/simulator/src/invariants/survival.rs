@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use values::{Key, Operation, RegisterOp, State, Tag};
+use values::{Base, Key, Operation, RegisterOp, State, Tag};
 
 use super::Run;
 use super::expiry::{may_be_gone, schedules_that_cover};
@@ -72,9 +72,13 @@ pub fn invariant_the_last_set_wins(run: Run<'_>) -> Result<(), String> {
             Some(State::Register(register)) => register.base.as_ref(),
             _ => None,
         };
-        // Of a deletion that was forgotten nothing is shown, nor of what it was later than.
+        // Of what was deleted, or removed by a schedule, and was forgotten nothing is shown, nor of what it
+        // was later than.
+        let is_gone = |base: &&Base| {
+            run.forgets && (base.value.is_none() || may_be_gone(run, key, (Tag::LWW, base.dot)))
+        };
         let made = run.ledger.of(key).filter_map(|entry| entry.bases.1.as_ref());
-        let forgotten = made.filter(|base| run.forgets && base.value.is_none()).max();
+        let forgotten = made.filter(is_gone).max();
         for (record, _) in run.lasting().filter(|(record, _)| record.key == *key) {
             let earliest = run.made_for(record).map(|entry| entry.bases.1.as_ref()).min();
             if earliest.flatten() > shown.max(forgotten) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use simulator::{Family, RunOutcome, Scenario, Strikes};
+use simulator::{Family, RunOutcome, Scenario, Sessions, Strikes};
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -17,6 +17,7 @@ struct Totals {
     events: u64,
     operations: u64,
     strikes: Strikes,
+    sessions: Sessions,
 }
 
 impl Totals {
@@ -26,6 +27,7 @@ impl Totals {
         self.events += outcome.events;
         self.operations += outcome.operations;
         self.strikes.add(&outcome.strikes);
+        self.sessions.add(&outcome.sessions);
         if outcome.wrong.is_some() {
             self.failed.push(seed);
         }
@@ -73,6 +75,7 @@ pub(super) fn run(family: Family, seeds: Range<u64>, keep_going: bool) -> ExitCo
     }
     println!("{}", totals.line(now() - begun));
     println!("faults: {:?}", totals.strikes);
+    println!("{}", totals.sessions);
     let missing = totals.strikes.missing();
     if !missing.is_empty() {
         println!("faults that did not come: {missing:?}");

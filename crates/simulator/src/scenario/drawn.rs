@@ -1,91 +1,13 @@
 //! Scenarios drawn from seeds. Everything about one follows from its family and its seed.
 
-use std::fmt;
-use std::str::FromStr;
+use replication::{AntiEntropyConfig, Availability, BucketPolicy, RawValues};
 
-use replication::{AntiEntropyConfig, Availability, BucketPolicy};
-
-use super::{Reduction, Scenario};
+use super::{Family, Reduction, Scenario};
 use crate::{DiskFaults, Fault, NetworkFaults, Random, Rates, SimOptions, Workload};
-
-/// A kind of scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    /// All faults together, for 60 simulated seconds on five nodes, replicas compared in the
-    /// background: what `run` runs.
-    All,
-    /// Owners only, and no disk lost: a bad network, failing disks, crashes and wrong clocks.
-    Owners,
-    /// The same with more nodes than owners, of which some pause: what owners miss is kept by
-    /// fallbacks.
-    Fallbacks,
-    /// Either of them, with keys that have deadlines.
-    Deadlines,
-    /// As `Owners`, with disks that are lost.
-    LostDisks,
-    /// Replicas are compared in the background; outboxes and disks lose what they hold.
-    Compared,
-    /// Nodes join and leave and get other weights.
-    Handover,
-    /// The same, with members that are killed for good and removed.
-    Removals,
-    /// What is left of deleted keys is forgotten meanwhile, behind the barrier.
-    Forgetting,
-    /// Increments with names, sent again and again: what each counts, whatever its faults.
-    Retries,
-}
-
-impl Family {
-    /// Every family.
-    pub const ALL: [Self; 10] = [
-        Self::All,
-        Self::Owners,
-        Self::Fallbacks,
-        Self::Deadlines,
-        Self::LostDisks,
-        Self::Compared,
-        Self::Handover,
-        Self::Removals,
-        Self::Forgetting,
-        Self::Retries,
-    ];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Owners => "owners",
-            Self::Fallbacks => "fallbacks",
-            Self::Deadlines => "deadlines",
-            Self::LostDisks => "lost-disks",
-            Self::Compared => "compared",
-            Self::Handover => "handover",
-            Self::Removals => "removals",
-            Self::Forgetting => "forgetting",
-            Self::Retries => "retries",
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Family {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = Self::ALL.map(Self::name).join(", ");
-        let known = Self::ALL.into_iter().find(|family| family.name() == text);
-        known.ok_or_else(|| format!("no family {text:?}; one of {names}"))
-    }
-}
 
 /// The scenario of a family that a seed stands for.
 pub(super) fn draw(family: Family, seed: u64) -> Scenario {
-    let (options, workload) = match family {
+    let (mut options, mut workload) = match family {
         Family::All => all(seed),
         Family::Owners => owners(seed),
         Family::Fallbacks => fallbacks(seed),
@@ -94,23 +16,80 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Compared => compared(seed),
         Family::Handover => handover(seed),
         Family::Removals => removals(seed),
+        Family::Moving => moving(seed),
         Family::Forgetting => forgetting(seed),
         Family::Retries => retries(seed),
     };
+    if family != Family::Retries {
+        vary(family, seed, &mut options, &mut workload);
+    }
     Scenario { family, seed, options, workload, reduction: Reduction::default() }
 }
 
-/// Members cut from one another and from all, in all the ways that there are.
-fn cuts(rates: Rates) -> Rates {
-    rates
-        .with(Fault::Cut, 10)
-        .with(Fault::CutWay, 10)
-        .with(Fault::Isolation, 10)
-        .with(Fault::Split, 5)
+/// What a scenario of any family may have beside what that is about: a second bucket, requests that say
+/// their own levels, large collections, many keys, gossip; and one of all faults also the barrier,
+/// members that are replaced, and nodes that are upgraded one by one.
+fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Workload) {
+    let mut random = Random::new(seed ^ 0x0071_a7e5);
+    if random.chance(400) {
+        let n = *random.pick(&[1, 2, 2, 2]);
+        let levels = if n == 1 { &[(1, 1)][..] } else { &[(2, 2), (2, 2), (1, 2), (2, 1), (1, 1)] };
+        let raw = *random.pick(&[RawValues::Siblings, RawValues::Lww]);
+        let ttl = if workload.deadlines > 0 { *random.pick(&[0, 0, 2]) } else { 0 };
+        options.second = Some(BucketPolicy { n, raw, ttl, ..policy(&mut random, levels) });
+    }
+    if random.chance(300) {
+        workload.levels = 200;
+    }
+    if random.chance(150) {
+        workload.names = 60;
+    }
+    if random.chance(100) {
+        workload.keys = 30;
+    }
+    options.gossip = options.anti_entropy.interval_ms.is_some() && random.chance(500);
+    if family == Family::All && random.chance(250) {
+        options.barrier_ms = Some(*random.pick(&[1_000, 5_000]));
+    }
+    if family == Family::All && random.chance(200) {
+        workload.rates.set(Fault::Upgrade, 3);
+    }
+    if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
+        workload.rates.set(Fault::Replacement, 10);
+    }
 }
 
-fn crashes(rates: Rates) -> Rates {
-    rates.with(Fault::ProcessCrash, 25).with(Fault::MachineCrash, 25)
+/// Faults with their rates that come together.
+type Kinds = &'static [(Fault, u32)];
+
+/// Members cut from one another and from all, in all the ways that there are.
+const CUTS: Kinds =
+    &[(Fault::Cut, 10), (Fault::CutWay, 10), (Fault::Isolation, 10), (Fault::Split, 5)];
+const CRASHES: Kinds = &[(Fault::ProcessCrash, 25), (Fault::MachineCrash, 25)];
+const JUMPS: Kinds = &[(Fault::ClockJump, 10)];
+const PAUSES: Kinds = &[(Fault::Pause, 20)];
+const CHANGES: Kinds = &[(Fault::Join, 10), (Fault::Leave, 10), (Fault::Weight, 10)];
+
+fn set(rates: &mut Rates, kind: Kinds) {
+    kind.iter().for_each(|&(fault, rate)| rates.set(fault, rate));
+}
+
+/// Adds the faults of each kind with its chance, in a thousand.
+fn add(rates: &mut Rates, random: &mut Random, kinds: &[(u32, Kinds)]) {
+    for &(chance, kind) in kinds {
+        if random.chance(chance) {
+            set(rates, kind);
+        }
+    }
+}
+
+/// Adds each fault half the time, with a rate up to the one given.
+fn add_some(rates: &mut Rates, random: &mut Random, faults: &[(Fault, u32)]) {
+    for &(fault, most) in faults {
+        if random.chance(500) {
+            rates.set(fault, random.between(1, u64::from(most)) as u32);
+        }
+    }
 }
 
 fn network(random: &mut Random, has_faults: bool) -> NetworkFaults {
@@ -147,6 +126,18 @@ fn policy(random: &mut Random, levels: &[(u8, u8)]) -> BucketPolicy {
 
 const LEVELS: [(u8, u8); 6] = [(2, 2), (2, 2), (2, 2), (1, 3), (3, 1), (1, 1)];
 
+/// A cluster of so many nodes, whose network and disks may fail.
+fn cluster(random: &mut Random, nodes: u64, has_faults: bool) -> SimOptions {
+    SimOptions {
+        nodes: nodes as usize,
+        policy: policy(random, &LEVELS),
+        network: network(random, has_faults),
+        disk: disk(random, has_faults),
+        skew_ms: *random.pick(&[0, 100, 10_000]),
+        ..SimOptions::default()
+    }
+}
+
 fn workload(random: &mut Random, rates: Rates) -> Workload {
     let pause_ms = *random.pick(&[5, 40, 200]);
     Workload {
@@ -158,30 +149,18 @@ fn workload(random: &mut Random, rates: Rates) -> Workload {
         lasts_ms: 30 * pause_ms,
         jump_ms: 120_000,
         name_bytes: 0,
+        names: 3,
         deadlines: 0,
+        levels: 0,
     }
 }
 
 fn owners(seed: u64) -> (SimOptions, Workload) {
     let mut random = Random::new(seed ^ 0x0dd5_ca1e);
-    let options = SimOptions {
-        nodes: random.between(3, 5) as usize,
-        policy: policy(&mut random, &LEVELS),
-        network: network(&mut random, true),
-        disk: disk(&mut random, true),
-        skew_ms: *random.pick(&[0, 100, 10_000]),
-        ..SimOptions::default()
-    };
+    let nodes = random.between(3, 5);
+    let options = cluster(&mut random, nodes, true);
     let mut rates = Rates::default();
-    if random.chance(700) {
-        rates = cuts(rates);
-    }
-    if random.chance(500) {
-        rates = crashes(rates);
-    }
-    if random.chance(300) {
-        rates.set(Fault::ClockJump, 10);
-    }
+    add(&mut rates, &mut random, &[(700, CUTS), (500, CRASHES), (300, JUMPS)]);
     let workload = workload(&mut random, rates);
     (options, workload)
 }
@@ -191,7 +170,7 @@ fn fallbacks(seed: u64) -> (SimOptions, Workload) {
     let (options, mut workload) = owners(seed);
     let nodes = random.between(4, 5) as usize;
     let cover_ms = *random.pick(&[5, 20, 100]);
-    workload.rates.set(Fault::Pause, 20);
+    set(&mut workload.rates, PAUSES);
     workload.name_bytes = *random.pick(&[0, 300]);
     (SimOptions { nodes, cover_ms, ..options }, workload)
 }
@@ -205,7 +184,8 @@ fn deadlines(seed: u64) -> (SimOptions, Workload) {
 
 fn lost_disks(seed: u64) -> (SimOptions, Workload) {
     let (options, mut workload) = owners(seed);
-    workload.rates = crashes(workload.rates).with(Fault::WipedDisk, 20);
+    set(&mut workload.rates, CRASHES);
+    workload.rates.set(Fault::WipedDisk, 20);
     (options, workload)
 }
 
@@ -219,36 +199,21 @@ fn retries(seed: u64) -> (SimOptions, Workload) {
 
 fn compared(seed: u64) -> (SimOptions, Workload) {
     let mut random = Random::new(seed ^ 0xa27e_3909);
+    let nodes = random.between(3, 5);
+    let options = cluster(&mut random, nodes, true);
     let options = SimOptions {
-        nodes: random.between(3, 5) as usize,
-        policy: policy(&mut random, &LEVELS),
-        network: network(&mut random, true),
-        disk: disk(&mut random, true),
-        skew_ms: *random.pick(&[0, 100, 10_000]),
         cover_ms: *random.pick(&[5, 100]),
         anti_entropy: AntiEntropyConfig {
             interval_ms: Some(*random.pick(&[1_000, 3_000, 30_000])),
             bytes_per_second: *random.pick(&[20_000, 1 << 20]),
         },
         hints_lost: *random.pick(&[0, 300, 1_000]),
-        ..SimOptions::default()
+        ..options
     };
     let mut rates = Rates::default();
-    if random.chance(700) {
-        rates = cuts(rates);
-    }
-    if random.chance(600) {
-        rates = crashes(rates);
-    }
-    if random.chance(400) {
-        rates.set(Fault::WipedDisk, 15);
-    }
-    if random.chance(300) {
-        rates.set(Fault::ClockJump, 10);
-    }
-    if random.chance(300) {
-        rates.set(Fault::Pause, 20);
-    }
+    let wiped: Kinds = &[(Fault::WipedDisk, 15)];
+    let kinds = [(700, CUTS), (600, CRASHES), (400, wiped), (300, JUMPS), (300, PAUSES)];
+    add(&mut rates, &mut random, &kinds);
     let mut workload = workload(&mut random, rates);
     workload.keys = random.between(1, 6) as usize;
     workload.name_bytes = *random.pick(&[0, 300]);
@@ -259,38 +224,21 @@ fn compared(seed: u64) -> (SimOptions, Workload) {
 fn handover(seed: u64) -> (SimOptions, Workload) {
     let mut random = Random::new(seed ^ 0x4a4d_0be5);
     let has_faults = random.chance(600);
-    let options = SimOptions {
-        nodes: random.between(2, 5) as usize,
-        partitions: *random.pick(&[4, 16]),
-        policy: policy(&mut random, &LEVELS),
-        network: network(&mut random, has_faults),
-        disk: disk(&mut random, has_faults),
-        skew_ms: *random.pick(&[0, 100, 10_000]),
-        cover_ms: *random.pick(&[5, 100]),
-        ..SimOptions::default()
-    };
-    let mut rates = changes(Rates::default());
-    if has_faults && random.chance(600) {
-        rates = cuts(rates);
+    let nodes = random.between(2, 5);
+    let partitions = *random.pick(&[4, 16]);
+    let options = cluster(&mut random, nodes, has_faults);
+    let cover_ms = *random.pick(&[5, 100]);
+    let mut rates = Rates::default();
+    set(&mut rates, CHANGES);
+    if has_faults {
+        add(&mut rates, &mut random, &[(600, CUTS), (500, CRASHES), (300, PAUSES)]);
     }
-    if has_faults && random.chance(500) {
-        rates = crashes(rates);
-    }
-    if has_faults && random.chance(300) {
-        rates.set(Fault::Pause, 20);
-    }
-    if random.chance(300) {
-        rates.set(Fault::ClockJump, 10);
-    }
+    add(&mut rates, &mut random, &[(300, JUMPS)]);
     let mut workload = workload(&mut random, rates);
     workload.requests = *random.pick(&[120, 300]);
     workload.keys = random.between(1, 6) as usize;
     workload.name_bytes = *random.pick(&[0, 300]);
-    (options, workload)
-}
-
-fn changes(rates: Rates) -> Rates {
-    rates.with(Fault::Join, 10).with(Fault::Leave, 10).with(Fault::Weight, 10)
+    (SimOptions { partitions, cover_ms, ..options }, workload)
 }
 
 fn removals(seed: u64) -> (SimOptions, Workload) {
@@ -299,38 +247,46 @@ fn removals(seed: u64) -> (SimOptions, Workload) {
     (SimOptions { nodes: options.nodes.max(4), ..options }, workload)
 }
 
+fn moving(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0030_b1e5);
+    let nodes = random.between(4, 5);
+    let options = cluster(&mut random, nodes, false);
+    let network = NetworkFaults {
+        delay_max_ms: *random.pick(&[30, 200]),
+        straggling: *random.pick(&[0, 50]),
+        ..options.network
+    };
+    let rates = Rates::default()
+        .with(Fault::Weight, 30)
+        .with(Fault::Leave, 10)
+        .with(Fault::Join, 5)
+        .with(Fault::Split, 30)
+        .with(Fault::Cut, 15)
+        .with(Fault::CutWay, 15)
+        .with(Fault::Isolation, 10)
+        .with(Fault::Pause, 10);
+    let mut workload = workload(&mut random, rates);
+    workload.requests = 400;
+    workload.keys = random.between(1, 2) as usize;
+    workload.clients = 8;
+    (workload.pause_ms, workload.lasts_ms) = (40, 1_500);
+    (SimOptions { partitions: 4, network, ..options }, workload)
+}
+
 fn forgetting(seed: u64) -> (SimOptions, Workload) {
     let mut random = Random::new(seed ^ 0xba44_1e40);
-    let options = SimOptions {
-        nodes: random.between(3, 5) as usize,
-        policy: policy(&mut random, &LEVELS),
-        network: NetworkFaults {
-            straggle_ms: *random.pick(&[3_000, 20_000]),
-            ..network(&mut random, true)
-        },
-        disk: disk(&mut random, true),
-        skew_ms: *random.pick(&[0, 100, 10_000]),
+    let nodes = random.between(3, 5);
+    let options = cluster(&mut random, nodes, true);
+    let mut options = SimOptions {
         cover_ms: *random.pick(&[5, 100]),
         anti_entropy: AntiEntropyConfig { interval_ms: Some(3_000), bytes_per_second: 1 << 20 },
         barrier_ms: Some(*random.pick(&[100, 1_000, 5_000])),
-        ..SimOptions::default()
+        ..options
     };
+    options.network.straggle_ms = *random.pick(&[3_000, 20_000]);
     let mut rates = Rates::default();
-    if random.chance(700) {
-        rates = cuts(rates);
-    }
-    if random.chance(600) {
-        rates = crashes(rates);
-    }
-    if random.chance(300) {
-        rates.set(Fault::ClockJump, 10);
-    }
-    if random.chance(500) {
-        rates.set(Fault::Pause, 20);
-    }
-    if random.chance(400) {
-        rates = changes(rates);
-    }
+    let kinds = [(700, CUTS), (600, CRASHES), (300, JUMPS), (500, PAUSES), (400, CHANGES)];
+    add(&mut rates, &mut random, &kinds);
     let mut workload = workload(&mut random, rates);
     workload.requests = 200;
     workload.keys = random.between(1, 6) as usize;
@@ -347,14 +303,7 @@ const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 fn all(seed: u64) -> (SimOptions, Workload) {
     let mut random = Random::new(seed ^ 0xa11_fa17);
     let mut rates = Rates::default();
-    let some = |rates: &mut Rates, random: &mut Random, faults: &[(Fault, u32)]| {
-        for &(fault, most) in faults {
-            if random.chance(500) {
-                rates.set(fault, random.between(1, u64::from(most)) as u32);
-            }
-        }
-    };
-    some(
+    add_some(
         &mut rates,
         &mut random,
         &[
@@ -387,12 +336,12 @@ fn all(seed: u64) -> (SimOptions, Workload) {
             (Fault::OldDisk, 10),
             (Fault::ClonedDisk, 10),
         ];
-        some(&mut rates, &mut random, &faults);
+        add_some(&mut rates, &mut random, &faults);
     }
     if changes {
         let faults =
             [(Fault::Join, 10), (Fault::Leave, 10), (Fault::Weight, 10), (Fault::Removal, 5)];
-        some(&mut rates, &mut random, &faults);
+        add_some(&mut rates, &mut random, &faults);
     }
     let network =
         NetworkFaults { garbling: *random.pick(&[0, 2, 10]), ..network(&mut random, true) };
@@ -424,7 +373,9 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         lasts_ms: *random.pick(&[500, 3_000, 10_000]),
         jump_ms: if has_years { YEAR_MS } else { 120_000 },
         name_bytes: *random.pick(&[0, 0, 300]),
+        names: 3,
         deadlines: if has_years { 0 } else { *random.pick(&[0, 100]) },
+        levels: 0,
     };
     (options, workload)
 }

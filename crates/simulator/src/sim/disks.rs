@@ -2,12 +2,23 @@
 
 use storage::{Files, Table};
 
-use super::Sim;
+use super::{Image, Node, Sim};
 use crate::Fault;
 use crate::trace::Line;
 
 /// Tables whose rows are damaged: those that hold what clients wrote, which other replicas have too.
 const DATA: [Table; 2] = [Table::Header, Table::Element];
+
+impl Node {
+    fn image(&self) -> Image {
+        Image(self.disk.snapshot(), self.membership.clone())
+    }
+
+    fn go_back_to(&mut self, Image(data, membership): Image) {
+        self.disk.restore(&data);
+        self.membership = membership;
+    }
+}
 
 impl Sim {
     /// Empties the disk of a node that is down.
@@ -17,11 +28,12 @@ impl Sim {
     pub fn wipe(&mut self, node: usize) {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
+        self.nodes[node].membership = None;
     }
 
     /// Keeps a copy of what a node's disk holds.
     pub(crate) fn keep_backup(&mut self, node: usize) {
-        self.nodes[node].ills.backup = Some(self.nodes[node].disk.snapshot());
+        self.nodes[node].ills.backup = Some(self.nodes[node].image());
     }
 
     /// Whether such a copy is kept.
@@ -34,7 +46,7 @@ impl Sim {
     pub(crate) fn restore_backup(&mut self, node: usize) -> bool {
         let node = &mut self.nodes[node];
         let Some(backup) = node.ills.backup.take() else { return false };
-        node.disk.restore(&backup);
+        node.go_back_to(backup);
         true
     }
 
@@ -42,14 +54,11 @@ impl Sim {
     /// one: if not, its disk is copied.
     pub(crate) fn exchange_twin(&mut self, node: usize) -> bool {
         let node = &mut self.nodes[node];
-        let twin = node.ills.twin.replace(node.disk.snapshot());
-        match twin {
-            Some(twin) => {
-                node.disk.restore(&twin);
-                true
-            }
-            None => false,
-        }
+        let image = node.image();
+        let twin = node.ills.twin.replace(image);
+        let has_twin = twin.is_some();
+        twin.into_iter().for_each(|twin| node.go_back_to(twin));
+        has_twin
     }
 
     /// Whether a node's disk has no room.

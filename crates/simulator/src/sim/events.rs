@@ -71,11 +71,14 @@ impl Sim {
                     && self.nodes[to].life == to_life
                     && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
-                let arrives =
-                    is_current && !self.network.is_cut(from, to) && self.takes(to, number);
+                let arrives = is_current
+                    && !self.is_apart(from, to)
+                    && self.admits(to, from)
+                    && self.takes(to, number);
                 self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
                 if arrives {
                     let from = self.nodes[from].id;
+                    self.tell_gossip(to, membership::Event::Heard(from));
                     self.step(to, Event::Received { from, message: *message });
                 }
             }
@@ -92,14 +95,27 @@ impl Sim {
                 self.step(node, *event);
             }
             Happening::Told { from, to, to_life, table } => {
-                if self.nodes[to].life == to_life && !self.network.is_cut(from, to) {
+                if self.nodes[to].life == to_life && !self.is_apart(from, to) {
                     self.hear_barrier(to, &table);
                 }
             }
             Happening::Barrier { node, life } if self.nodes[node].life == life => {
                 self.tick_barrier(node);
             }
-            Happening::Barrier { .. }
+            Happening::Gossiped { from, from_life, to, to_life, message } => {
+                let is_current =
+                    self.nodes[from].life == from_life && self.nodes[to].life == to_life;
+                if is_current && !self.is_apart(from, to) {
+                    self.trace(16, from as u64, to as u64);
+                    let from = self.nodes[from].id;
+                    self.tell_gossip(to, membership::Event::Received { from, message: *message });
+                }
+            }
+            Happening::Gossip { node, life } if self.nodes[node].life == life => {
+                self.tick_gossip(node);
+            }
+            Happening::Gossip { .. }
+            | Happening::Barrier { .. }
             | Happening::Committed { .. }
             | Happening::Checkpointed { .. }
             | Happening::Restarted { .. }
@@ -247,8 +263,9 @@ impl Sim {
             Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
-            // Evidence for membership, which suspects nobody here.
-            Effect::TimedOut(_) => {}
+            Effect::TimedOut(silent) => {
+                self.tell_gossip(node, membership::Event::TimedOut(silent));
+            }
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if matches!(reply, Err(RequestError::Overloaded)) {
@@ -270,6 +287,10 @@ impl Sim {
     fn garble(&mut self, from: usize, to: usize, message: &Message) {
         let bytes = self.network.garbled(encode(message));
         let _ = decode::<Message>(&bytes);
+        self.break_links(from, to);
+    }
+
+    pub(super) fn break_links(&mut self, from: usize, to: usize) {
         let at_ms = self.now_ms + 1;
         self.enqueue(at_ms, Happening::LinkBroken { node: to, peer: from });
         self.enqueue(at_ms, Happening::LinkBroken { node: from, peer: to });
@@ -294,8 +315,7 @@ impl Sim {
                 let (key, operation) = (key.clone(), operation.clone());
                 let (observed, shown) = (observed.clone(), shown.clone());
                 let held = read_whole(&mut process.engine, &key);
-                let named = named.is_some();
-                let now_ms = stamp.millis();
+                let (named, now_ms) = (*named, stamp.millis());
                 held.map(|held| Asked { key, operation, named, observed, now_ms, shown, held })
             }
             _ => None,

@@ -105,6 +105,28 @@ impl Sim {
         self.restart(node);
     }
 
+    /// Starts a node again, in the newest build.
+    pub(crate) fn upgrade(&mut self, node: usize, version: u64) {
+        self.kill(node);
+        self.nodes[node].version = version;
+        self.restart(node);
+    }
+
+    /// The newest build that runs anywhere.
+    pub(crate) fn newest(&self) -> u64 {
+        self.nodes.iter().map(|node| node.version).max().unwrap_or_default()
+    }
+
+    /// Whether a node is to be upgraded.
+    pub(crate) fn is_older(&self, node: usize) -> bool {
+        self.nodes[node].version < self.newest() && !self.is_gone(node)
+    }
+
+    /// Whether what is sent from one node to another does not arrive.
+    pub(super) fn is_apart(&self, from: usize, to: usize) -> bool {
+        self.network.is_cut(from, to) || self.nodes[from].version != self.nodes[to].version
+    }
+
     /// Sets a node's wall clock forward or back.
     pub fn jump_clock(&mut self, node: usize, by_ms: i64) {
         self.note(|| Line::Jumped { node, by_ms });
@@ -220,7 +242,7 @@ impl Sim {
         }
     }
 
-    fn links_changed(&mut self, a: usize, b: usize) {
+    pub(super) fn links_changed(&mut self, a: usize, b: usize) {
         let notice_ms = self.network.faults.notice_ms;
         for (node, peer) in [(a, b), (b, a)] {
             if node != peer {
@@ -246,11 +268,26 @@ impl Sim {
             return;
         }
         let id = self.nodes[peer].id;
-        let is_up = self.nodes[peer].process.is_some() && self.network.is_linked(node, peer);
-        match (process.core.is_in_reach(id), is_up) {
-            (false, true) => self.step(node, Event::LinkUp(id)),
-            (true, false) => self.step(node, Event::LinkDown(id)),
-            _ => {}
+        let is_in_reach = process.core.is_in_reach(id);
+        let is_linked = self.nodes[peer].process.is_some()
+            && !self.is_apart(node, peer)
+            && !self.is_apart(peer, node);
+        let is_up = is_linked && self.admits(node, peer);
+        if is_linked && let Some(incarnation) = self.incarnation(peer) {
+            self.tell_gossip(node, membership::Event::Met { node: id, incarnation });
+        }
+        // A connection does not outlive a process, however soon there is another.
+        let life = self.nodes[peer].life;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let is_same = process.met.get(&peer) == Some(&life);
+        if is_up {
+            process.met.insert(peer, life);
+        }
+        if is_in_reach && !(is_up && is_same) {
+            self.step(node, Event::LinkDown(id));
+        }
+        if is_up && !(is_in_reach && is_same) {
+            self.step(node, Event::LinkUp(id));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clock::NodeId;
 use replication::{Call, OwnershipCall, OwnershipReply, PlanChange, Reply, RequestError, Transfer};
 use ring::{Member, Ownership, Partition};
-use storage::{Answer, Command, Ticket};
+use storage::{Answer, Command, KeysOf, Ticket};
 
 use super::{Node, Sim};
 
@@ -14,7 +14,9 @@ impl Sim {
     pub fn add_node(&mut self) -> usize {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
+        let version = self.newest();
         self.nodes.push(Node::new(id, &self.options, &mut self.random));
+        self.nodes[node].version = version;
         self.restart(node);
         node
     }
@@ -79,9 +81,6 @@ impl Sim {
     /// under way, copies that nobody is to have any more.
     pub fn unrest(&mut self) -> Result<(), String> {
         let Some(ownership) = self.any_ownership().cloned() else { return Ok(()) };
-        if ownership.is_first() {
-            return Ok(());
-        }
         for node in 0..self.nodes.len() {
             match self.ownership(node) {
                 Some(theirs) if *theirs != ownership => {
@@ -100,10 +99,18 @@ impl Sim {
             }
             let id = self.nodes[node].id;
             for partition in ownership.partition_count().iter() {
-                let n = usize::from(self.options.policy.n);
-                let owns = ownership.present(partition).is_owner(partition, n, id);
-                if !owns && !self.is_empty(node, partition) {
+                let ring = ownership.present(partition);
+                let owns = |n: u8| ring.is_owner(partition, n.into(), id);
+                if !self.classes().into_iter().any(owns) && !self.is_empty(node, partition) {
                     return Err(format!("node {node} holds a copy of {partition:?} still"));
+                }
+                for n in self.classes().into_iter().filter(|&n| !owns(n)) {
+                    let root = self.root(node, partition, n);
+                    if root.is_some_and(|root| root.count > 0) {
+                        return Err(format!(
+                            "node {node} holds keys of {partition:?}, n={n}, still"
+                        ));
+                    }
                 }
             }
         }
@@ -113,7 +120,11 @@ impl Sim {
     fn is_empty(&mut self, node: usize, partition: Partition) -> bool {
         let Some(process) = self.nodes[node].process.as_mut() else { return true };
         let mut answers = Vec::new();
-        process.engine.execute(Ticket(u64::MAX), Command::IsEmpty { partition }, &mut answers);
+        process.engine.execute(
+            Ticket(u64::MAX),
+            Command::IsEmpty { partition, keys: KeysOf::AllBuckets },
+            &mut answers,
+        );
         matches!(answers.pop(), Some((_, Answer::IsEmpty(true))))
     }
 }

@@ -10,6 +10,31 @@ use values::{
 
 use crate::Random;
 
+/// How much there is of a collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Names that clients choose from.
+    pub(crate) names: u64,
+    /// How long names and values are at least, in bytes.
+    pub(crate) bytes: usize,
+}
+
+impl Sizes {
+    fn long(self, text: String) -> Blob {
+        let bytes = self.bytes;
+        format!("{text:-<bytes$}").into()
+    }
+
+    fn name(self, random: &mut Random) -> Blob {
+        self.long(format!("i{}", random.below(self.names)))
+    }
+
+    /// One name or a few.
+    fn names(self, random: &mut Random) -> Vec<Blob> {
+        (0..random.between(1, self.names.div_ceil(2))).map(|_| self.name(random)).collect()
+    }
+}
+
 /// One kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -37,8 +62,8 @@ impl Kind {
         }
     }
 
-    pub(crate) fn key(self, number: usize) -> Key {
-        Key::new("default", format!("{self:?}{number}")).expect("within the bounds")
+    pub(crate) fn key(self, bucket: &'static str, number: usize) -> Key {
+        Key::new(bucket, format!("{self:?}{number}")).expect("within the bounds")
     }
 
     const fn tag(self) -> Option<Tag> {
@@ -55,13 +80,13 @@ impl Kind {
     }
 
     /// What a client does to such a key. `number` is one that no other operation of the run has,
-    /// `now_ms` what a right wall clock shows, `bytes` the least length of names and values.
+    /// `now_ms` what a right wall clock shows.
     pub(crate) fn operation(
         self,
         random: &mut Random,
         number: u64,
         now_ms: u64,
-        bytes: usize,
+        sizes: Sizes,
     ) -> Operation {
         match random.below(100) {
             0..6 => return Operation::Delete(self.tag()),
@@ -75,8 +100,8 @@ impl Kind {
         match self {
             Self::Siblings => Operation::Bytes(match dice {
                 0..20 => BytesOp::Delete,
-                20..30 => BytesOp::Put(few(random, bytes)),
-                _ => BytesOp::Put(long(format!("v{number}"), bytes)),
+                20..30 => BytesOp::Put(sizes.name(random)),
+                _ => BytesOp::Put(sizes.long(format!("v{number}"))),
             }),
             Self::Register if dice < 50 => Operation::Register(RegisterOp::Increment(signed)),
             Self::Register => {
@@ -85,13 +110,13 @@ impl Kind {
                 });
                 set(random, number, at, dice > 95)
             }
-            Self::Gset => Operation::Gset(GsetOp::Add(names(random, bytes))),
+            Self::Gset => Operation::Gset(GsetOp::Add(sizes.names(random))),
             Self::Counter if dice < 25 => Operation::Counter(CounterOp::Reset),
             Self::Counter => Operation::Counter(CounterOp::Add(signed)),
-            Self::Orset if dice < 45 => Operation::Orset(OrsetOp::Remove(names(random, bytes))),
-            Self::Orset => Operation::Orset(OrsetOp::Add(names(random, bytes))),
+            Self::Orset if dice < 45 => Operation::Orset(OrsetOp::Remove(sizes.names(random))),
+            Self::Orset => Operation::Orset(OrsetOp::Add(sizes.names(random))),
             Self::Cart => {
-                let item = few(random, bytes);
+                let item = sizes.name(random);
                 Operation::Cart(match dice {
                     0..25 => CartOp::Remove(item),
                     25..45 => CartOp::SetQuantity { item, quantity: random.below(5) },
@@ -99,16 +124,16 @@ impl Kind {
                 })
             }
             Self::Map => Operation::Map(match dice {
-                0..30 => MapOp::Remove(names(random, bytes)),
-                30..65 => MapOp::Increment { field: few(random, bytes), by: signed },
+                0..30 => MapOp::Remove(sizes.names(random)),
+                30..65 => MapOp::Increment { field: sizes.name(random), by: signed },
                 _ => {
-                    let names = names(random, bytes).into_iter();
+                    let names = sizes.names(random).into_iter();
                     MapOp::Set(names.map(|name| (name, number.to_string().into())).collect())
                 }
             }),
             Self::Mixed if dice < 15 => set(random, number, None, true),
             Self::Mixed if dice < 30 => Operation::Resolve(*random.pick(&Tag::KNOWN)),
-            Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms, bytes),
+            Self::Mixed => random.pick(&TYPES).operation(random, number, now_ms, sizes),
         }
     }
 }
@@ -146,18 +171,4 @@ fn set(random: &mut Random, number: u64, at: Option<Stamp>, replace: bool) -> Op
     let is_word = random.chance(100);
     let value = if is_word { format!("word{number}") } else { number.to_string() };
     Operation::Register(RegisterOp::Set { value: value.into(), at, replace })
-}
-
-fn long(text: String, bytes: usize) -> Blob {
-    format!("{text:-<bytes$}").into()
-}
-
-/// One of three names.
-fn few(random: &mut Random, bytes: usize) -> Blob {
-    long(format!("i{}", random.below(3)), bytes)
-}
-
-/// One of them or two.
-fn names(random: &mut Random, bytes: usize) -> Vec<Blob> {
-    (0..random.between(1, 2)).map(|_| few(random, bytes)).collect()
 }

@@ -20,28 +20,29 @@ use crate::log_record::RecordOut;
 use crate::record::share;
 use crate::row_key::{RowKey, partition_start};
 use crate::tree::Share;
-use crate::{IndexRead, StorageError, Table};
+use crate::{IndexRead, KeysOf, StorageError, Table};
 
 /// Rows after which a step drops no further key: clients wait meanwhile, and each row takes memory
 /// until a checkpoint. A guess: some milliseconds.
 const ROWS_PER_STEP: usize = 4_096;
 
 impl<R: IndexRead> Engine<R> {
-    /// Whether nothing is held of a partition's keys, what is left of deleted ones included.
-    pub(super) fn is_empty(&self, partition: Partition) -> Result<bool, StorageError> {
-        Ok(self.first_rows(partition, 1)?.is_empty())
+    /// Whether nothing is held of a partition's keys that are meant, what is left of deleted ones included.
+    pub(super) fn is_empty(&self, partition: Partition, of: KeysOf) -> Result<bool, StorageError> {
+        Ok(self.first_rows(partition, of, 1)?.is_empty())
     }
 
-    /// Drops up to `limit` keys of a partition, fewer where they have many rows. Returns how many,
+    /// Drops up to `limit` of a partition's keys that are meant, fewer where they have many rows. Returns how many,
     /// and whether none is left.
     pub(super) fn forget(
         &mut self,
         partition: Partition,
+        of: KeysOf,
         limit: usize,
     ) -> Result<(u64, bool), StorageError> {
         self.check_disk()?;
         self.check_room()?;
-        let rows = self.first_rows(partition, limit.max(1).saturating_add(1))?;
+        let rows = self.first_rows(partition, of, limit.max(1).saturating_add(1))?;
         let is_last = rows.len() <= limit.max(1);
         let (mut keys, mut dropped) = (0, 0);
         for row_key in rows.into_iter().take(limit.max(1)) {
@@ -54,8 +55,16 @@ impl<R: IndexRead> Engine<R> {
         Ok((keys, is_last))
     }
 
-    /// The keys of the first header rows of a partition.
-    fn first_rows(&self, partition: Partition, limit: usize) -> Result<Vec<Vec<u8>>, StorageError> {
+    /// The keys of the first header rows of a partition that are meant.
+    fn first_rows(
+        &self,
+        partition: Partition,
+        of: KeysOf,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StorageError> {
+        if let KeysOf::BucketsUpTo(n) = of {
+            return self.first_rows_of_classes(partition, 1..=n, limit);
+        }
         let partitions = self.config.shards.shards().partitions();
         let mut rows = Vec::new();
         if partition.0 >= partitions.get() {

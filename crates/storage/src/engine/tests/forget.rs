@@ -3,14 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{IndexRead, Table};
+use crate::{IndexRead, KeysOf, Table, TreeClasses};
 
 const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 {
     let mut dropped = 0;
     loop {
-        match engine.execute_now(Command::Forget { partition, limit }).as_slice() {
+        match engine
+            .execute_now(Command::Forget { partition, keys: KeysOf::AllBuckets, limit })
+            .as_slice()
+        {
             [Answer::Forgotten { keys, is_last: true }] => return dropped + keys,
             [Answer::Forgotten { keys, is_last: false }] if *keys == limit as u64 => {
                 dropped += keys
@@ -21,7 +24,7 @@ fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 
 }
 
 fn is_empty(engine: &mut MemoryEngine, partition: Partition) -> bool {
-    match engine.execute_now(Command::IsEmpty { partition }).as_slice() {
+    match engine.execute_now(Command::IsEmpty { partition, keys: KeysOf::AllBuckets }).as_slice() {
         [Answer::IsEmpty(is_empty)] => *is_empty,
         other => panic!("{other:?}"),
     }
@@ -88,11 +91,56 @@ fn large_keys_are_dropped_few_at_a_time() {
     for name in &keys {
         updated(&mut engine, &key(name), add(&names));
     }
-    let command = || Command::Forget { partition: Partition(0), limit: 100 };
+    let keys = KeysOf::AllBuckets;
+    let command = || Command::Forget { partition: Partition(0), keys, limit: 100 };
     let answers = [(); 3].map(|()| engine.execute_now(command()));
     let step = |keys, is_last| vec![Answer::Forgotten { keys, is_last }];
     assert_eq!(answers, [step(1, false), step(1, false), step(1, true)]);
     assert!(is_empty(&mut engine, Partition(0)));
+}
+
+/// A node can own the keys of a bucket with three owners and not those of one with two.
+#[test]
+fn keys_of_buckets_with_few_owners_are_dropped_apart() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let mut classes = TreeClasses::new(3);
+    classes.set("pairs".into(), 2, 0);
+    engine.set_tree_classes(classes);
+    let pair = |name: &str| Key::new("pairs", name.to_owned()).unwrap();
+    let at = |key: &Key| shards().partitions().partition(Token::of(key.bucket(), key.key()));
+    let here = at(&pair("a"));
+    let pairs: Vec<Key> =
+        (0..200).map(|n| pair(&n.to_string())).filter(|key| at(key) == here).collect();
+    let others: Vec<Key> =
+        (0..200).map(|n| key(&n.to_string())).filter(|key| at(key) == here).collect();
+    assert!(pairs.len() > 5 && others.len() > 5);
+    for key in pairs.iter().chain(&others) {
+        updated(&mut engine, key, put("x"));
+    }
+    let few = KeysOf::BucketsUpTo(2);
+    let is_empty = |engine: &mut MemoryEngine, keys| {
+        engine.execute_now(Command::IsEmpty { partition: here, keys })
+    };
+    assert_eq!(is_empty(&mut engine, few), [Answer::IsEmpty(false)]);
+    assert_eq!(is_empty(&mut engine, KeysOf::BucketsUpTo(1)), [Answer::IsEmpty(true)]);
+    let mut dropped = 0;
+    loop {
+        let forget = Command::Forget { partition: here, keys: few, limit: 4 };
+        match engine.execute_now(forget).as_slice() {
+            [Answer::Forgotten { keys, is_last }] => {
+                dropped += keys;
+                if *is_last {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(dropped, pairs.len() as u64);
+    assert_eq!(is_empty(&mut engine, few), [Answer::IsEmpty(true)]);
+    assert!(others.iter().all(|key| whole(&mut engine, key) != Value::default()));
+    assert!(pairs.iter().all(|key| whole(&mut engine, key) == Value::default()));
+    assert!(check(&engine).is_clean());
 }
 
 #[test]
@@ -133,7 +181,8 @@ fn after_a_crash_what_was_dropped_is_gone_and_what_was_written_since_is_there() 
     assert!(engine.take());
     engine.commit();
     engine.checkpoint();
-    engine.give(3, Command::Forget { partition: partition("a"), limit: 9 });
+    let keys = KeysOf::AllBuckets;
+    engine.give(3, Command::Forget { partition: partition("a"), keys, limit: 9 });
     engine.give(4, update(&key("a"), add(&["new"])));
     assert!(engine.take());
     engine.commit();

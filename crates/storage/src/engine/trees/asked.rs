@@ -1,6 +1,7 @@
 //! What peers ask the hash trees over keys: roots, children of a node, keys of a node.
 
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use ring::Partition;
 use values::Key;
@@ -108,6 +109,45 @@ impl<R: IndexRead> Engine<R> {
             visit(leaf, self.scan_leaf(leaf, None)?.sums.remove(&class).unwrap_or_default());
         }
         Ok(())
+    }
+
+    /// The keys of the first header rows of a partition that are counted in these classes. Rows of leaves
+    /// that have none of them are not looked at.
+    pub(in crate::engine) fn first_rows_of_classes(
+        &self,
+        partition: Partition,
+        classes: RangeInclusive<u8>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StorageError> {
+        let leaves = self.trees.leaves;
+        let mut rows = Vec::new();
+        let Some(tokens) = leaves.node(partition, &TreePath::default()) else { return Ok(rows) };
+        let mut found = BTreeSet::new();
+        for class in classes.clone() {
+            self.visit_leaves(class, tokens, |leaf, sum| {
+                if sum.count > 0 {
+                    found.insert(leaf);
+                }
+            })?;
+        }
+        for leaf in found {
+            let tokens = leaves.tokens(leaf);
+            self.visit_shares(tokens, &tokens.first.to_be_bytes(), |row_key, _, share| {
+                if rows.len() == limit {
+                    return ControlFlow::Break(());
+                }
+                let class = match share {
+                    Share::Nothing => None,
+                    Share::Key { class, .. } => Some(class),
+                    Share::Damaged => Some(self.class_of_row(row_key)),
+                };
+                if class.is_some_and(|class| classes.contains(&class)) {
+                    rows.push(row_key.to_vec());
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(rows)
     }
 
     pub(in crate::engine) fn tree_keys(

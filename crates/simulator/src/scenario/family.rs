@@ -1,0 +1,84 @@
+//! The kinds of scenarios.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// All faults together, for 60 simulated seconds on five nodes, replicas compared in the
+    /// background: what `run` runs.
+    All,
+    /// Owners only, and no disk lost: a bad network, failing disks, crashes and wrong clocks.
+    Owners,
+    /// The same with more nodes than owners, of which some pause: what owners miss is kept by
+    /// fallbacks.
+    Fallbacks,
+    /// Either of them, with keys that have deadlines.
+    Deadlines,
+    /// As `Owners`, with disks that are lost.
+    LostDisks,
+    /// Replicas are compared in the background; outboxes and disks lose what they hold.
+    Compared,
+    /// Nodes join and leave and get other weights.
+    Handover,
+    /// The same, with members that are killed for good and removed.
+    Removals,
+    /// Partitions go to and fro while the cluster is cut apart and mended again and again, so that members
+    /// know at different times who owns what.
+    Moving,
+    /// What is left of deleted keys is forgotten meanwhile, behind the barrier.
+    Forgetting,
+    /// Increments with names, sent again and again: what each counts, whatever its faults.
+    Retries,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 11] = [
+        Self::All,
+        Self::Owners,
+        Self::Fallbacks,
+        Self::Deadlines,
+        Self::LostDisks,
+        Self::Compared,
+        Self::Handover,
+        Self::Removals,
+        Self::Moving,
+        Self::Forgetting,
+        Self::Retries,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Owners => "owners",
+            Self::Fallbacks => "fallbacks",
+            Self::Deadlines => "deadlines",
+            Self::LostDisks => "lost-disks",
+            Self::Compared => "compared",
+            Self::Handover => "handover",
+            Self::Removals => "removals",
+            Self::Moving => "moving",
+            Self::Forgetting => "forgetting",
+            Self::Retries => "retries",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Family {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        let known = Self::ALL.into_iter().find(|family| family.name() == text);
+        known.ok_or_else(|| format!("no family {text:?}; one of {names}"))
+    }
+}

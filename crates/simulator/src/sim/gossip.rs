@@ -1,0 +1,206 @@
+//! Gossip, as the shell drives it: every node's part in it, whose messages a node takes because of it, and
+//! whom it has the core suspect.
+//!
+//! Members find one another by seeds, over the same network as everything else. What a node persists of
+//! it lies beside its data, and is lost and set back with that. Who owns partitions is told by plans, and
+//! members that leave go on gossiping.
+
+use clock::{decode, encode};
+use membership::{
+    About, ClusterId, Command, CommandError, Config, Destination, Effect, Event, Gossip,
+    Incarnation, Liveness, MemberState, Message, Phase, Snapshot,
+};
+
+use super::{Happening, Sim};
+use crate::trace::Line;
+
+/// The cluster that the first nodes found together.
+const CLUSTER: ClusterId = ClusterId(1);
+
+/// Nodes by which the others find it.
+const SEEDS: usize = 3;
+
+/// A node's part, and when it is to look at the time again.
+#[derive(Debug)]
+pub(super) struct Talker {
+    gossip: Gossip,
+    due_ms: u64,
+}
+
+impl Sim {
+    /// Begins a node's gossip, with what it persisted.
+    pub(super) fn begin_gossip(&mut self, node: usize) {
+        if !self.options.gossip {
+            return;
+        }
+        let id = self.nodes[node].id;
+        let about = About::new(format!("node{}", id.0), node.to_string());
+        let mut config = Config::new(id, "simulated", about, self.random.next());
+        let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
+        config.bootstrap = is_founder.then_some(CLUSTER);
+        config.seeds = (0..SEEDS.min(self.nodes.len())).map(|seed| seed.to_string()).collect();
+        let persisted = self.nodes[node].membership.as_deref();
+        let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
+        let gossip = Gossip::new(config, snapshot, self.now_ms).expect("within the bounds");
+        if let Some(process) = &mut self.nodes[node].process {
+            process.talker = Some(Talker { gossip, due_ms: u64::MAX });
+        }
+        self.tick_gossip(node);
+    }
+
+    /// Time has passed for a node's gossip.
+    pub(super) fn tick_gossip(&mut self, node: usize) {
+        let is_owner = self
+            .ownership(node)
+            .is_some_and(|ownership| ownership.members().contains(&self.nodes[node].id));
+        let random = self.random.next();
+        let Some(talker) = self.talker(node) else { return };
+        talker.due_ms = u64::MAX;
+        if is_owner && talker.gossip.own().state() == MemberState::Joining {
+            // Refused before the node has found its cluster: it is tried again.
+            let _ = self.order(node, &Command::Declare(Phase::Up));
+        }
+        self.tell_gossip(node, Event::Tick { random });
+    }
+
+    /// Something happened that a node's gossip is to know.
+    pub(super) fn tell_gossip(&mut self, node: usize, event: Event) {
+        let now_ms = self.now_ms;
+        let Some(talker) = self.talker(node) else { return };
+        let mut effects = Vec::new();
+        talker.gossip.step(now_ms, event, &mut effects);
+        self.perform_gossip(node, effects);
+    }
+
+    /// Gives a node's gossip an order.
+    fn order(&mut self, node: usize, command: &Command) -> Result<(), CommandError> {
+        let now_ms = self.now_ms;
+        let Some(talker) = self.talker(node) else { return Ok(()) };
+        let mut effects = Vec::new();
+        let outcome = talker.gossip.command(now_ms, command.clone(), &mut effects);
+        self.perform_gossip(node, effects);
+        outcome
+    }
+
+    fn perform_gossip(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Persist(snapshot) => {
+                    self.nodes[node].membership = Some(encode(&*snapshot));
+                }
+                Effect::MemberChanged { node: member, .. } => {
+                    let peer = self.number_of(member);
+                    if peer != node {
+                        self.links_changed(node, peer);
+                    }
+                }
+                Effect::LivenessChanged { node: member, liveness } => {
+                    let suspected = liveness == Liveness::Suspected;
+                    let peer = self.number_of(member);
+                    self.note(|| Line::Judged { node, peer, suspected });
+                    self.suspicions += u64::from(suspected);
+                    let event = replication::Event::Suspected { node: member, suspected };
+                    self.step(node, event);
+                }
+                Effect::Ended(ending) => {
+                    self.ended.push(format!("node {node}: {ending:?}"));
+                }
+                Effect::Send { to, message } => {
+                    let to = match to {
+                        Destination::Node(member) => Some(self.number_of(member)),
+                        Destination::Seed(address) => address.parse().ok(),
+                    };
+                    if let Some(to) = to.filter(|&to| to < self.nodes.len()) {
+                        self.send_gossip(node, to, &message);
+                    }
+                }
+                Effect::ValueChanged { .. } | Effect::Report(_) => {}
+            }
+        }
+        let life = self.nodes[node].life;
+        let Some(talker) = self.talker(node) else { return };
+        let next_ms = talker.gossip.next_tick_ms();
+        if next_ms < talker.due_ms {
+            talker.due_ms = next_ms;
+            self.enqueue(next_ms, Happening::Gossip { node, life });
+        }
+    }
+
+    fn send_gossip(&mut self, from: usize, to: usize, message: &Message) {
+        let (from_life, to_life) = (self.nodes[from].life, self.nodes[to].life);
+        let slow_ms = self.nodes[from].slow_ms + self.nodes[to].slow_ms;
+        for at_ms in self.network.arrivals(self.now_ms, (from, to), slow_ms) {
+            if self.network.garbles() {
+                let bytes = self.network.garbled(encode(message));
+                let _ = decode::<Message>(&bytes);
+                self.break_links(from, to);
+                continue;
+            }
+            let message = Box::new(message.clone());
+            self.enqueue(at_ms, Happening::Gossiped { from, from_life, to, to_life, message });
+        }
+    }
+
+    fn talker(&mut self, node: usize) -> Option<&mut Talker> {
+        self.nodes[node].process.as_mut()?.talker.as_mut()
+    }
+
+    fn gossip(&self, node: usize) -> Option<&Gossip> {
+        Some(&self.nodes[node].process.as_ref()?.talker.as_ref()?.gossip)
+    }
+
+    /// Which start of a node runs; `None` where nobody gossips.
+    pub(super) fn incarnation(&self, node: usize) -> Option<Incarnation> {
+        Some(self.gossip(node)?.own().entry.incarnation)
+    }
+
+    /// Whether a node takes messages of another: of a member, in its latest start.
+    pub(super) fn admits(&self, node: usize, peer: usize) -> bool {
+        let Some(gossip) = self.gossip(node) else { return !self.options.gossip };
+        let record = gossip.table().get(self.nodes[peer].id);
+        let is_latest = record.is_some_and(|record| {
+            !record.is_over() && Some(record.entry.incarnation) == self.incarnation(peer)
+        });
+        is_latest && gossip.own().state().is_present()
+    }
+
+    /// Has a node that runs say that another, killed for good, is no member any more. Returns whether it
+    /// does: it does not while it takes that one for alive.
+    pub(crate) fn remove_member(&mut self, at: usize, node: usize) -> bool {
+        let gone = self.nodes[node].id;
+        self.order(at, &Command::Remove(gone)).is_ok()
+    }
+
+    /// How often a member was suspected.
+    pub const fn suspicions(&self) -> u64 {
+        self.suspicions
+    }
+
+    /// What the nodes that run do not agree on: all know the same members, in the same state, and take all
+    /// that run for alive and all that were removed for gone.
+    pub fn members_disagree(&self) -> Option<String> {
+        if let Some(ended) = self.ended.first() {
+            return Some(format!("a member was told that it is none: {ended}"));
+        }
+        for node in 0..self.nodes.len() {
+            let Some(gossip) = self.gossip(node) else { continue };
+            for peer in 0..self.nodes.len() {
+                let Some(member) = gossip.member(self.now_ms, self.nodes[peer].id) else {
+                    return Some(format!("node {node} does not know node {peer}"));
+                };
+                let is_right = match self.incarnation(peer) {
+                    Some(incarnation) => {
+                        member.incarnation == incarnation
+                            && member.state.is_present()
+                            && member.liveness == Liveness::Reachable
+                    }
+                    None => !self.nodes[peer].is_gone || member.state == MemberState::Removed,
+                };
+                if !is_right {
+                    return Some(format!("node {node} takes node {peer} for {member:?}"));
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,94 @@
+//! How a node starts, with what its disk holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clock::ClusterSecret;
+use replication::{
+    Barrier, BarrierHand, BarrierTask, Buckets, Core, CoreConfig, KeptCommits, PolicyTable,
+    kept_ownership,
+};
+use ring::Ownership;
+use storage::{EngineConfig, Log, Replay, ShardSet, Shards, shard_positions};
+use values::Limits;
+
+use super::{Process, SECRET, SHARDS, Sim, barrier};
+use crate::random::mix;
+
+impl Sim {
+    pub(super) fn start(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        let seed = self.any_ownership().cloned();
+        let heard = self.any_barrier();
+        let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
+        let state = &mut self.nodes[node];
+        let config = EngineConfig {
+            node: state.id,
+            process,
+            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
+            pending_bytes_max: 1 << 30,
+            hint_bytes_max: u64::MAX,
+        };
+        let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
+        let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
+        let mut replay = Replay::begin(reader, config).expect("it can be read");
+        let visit = &mut |position, record: &[u8]| replay.replay(position, record);
+        let (log, found) =
+            Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
+        assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
+        let mut engine = replay.finish(log.end());
+        let notes = engine.notes().expect("simulated disks are read");
+        let policies = PolicyTable::of_notes(&notes);
+        let standing = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
+        let mut barrier = Barrier::new(state.id, standing);
+        let mut reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
+        // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it
+        // has heard of its cluster.
+        if standing.is_none() && reborn.is_none() && engine.is_blank().expect("it can be read") {
+            barrier.heard(&heard);
+            let begins = barrier.task() == BarrierTask::BeginAnew;
+            reborn = begins.then(|| Barrier::reborn(state.id, &heard));
+            self.begun_anew += u64::from(begins);
+        }
+        let hand = BarrierHand::new(barrier, reborn, self.options.barrier_ms, self.now_ms);
+        let hand = barrier::Hand::new(hand);
+        let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
+        // Without a record of its own a node has what another tells it, as one that joins.
+        let ownership = match kept {
+            Some(kept) => Arc::new(kept),
+            None => seed.unwrap_or_else(|| Arc::new(Ownership::new(self.ring.clone()))),
+        };
+        let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
+        engine.set_tree_classes(buckets.tree_classes());
+        let core = CoreConfig {
+            node: state.id,
+            core: 0,
+            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
+            anti_entropy: self.options.anti_entropy,
+            incarnation: self.random.next(),
+            names: ownership.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
+            secret: ClusterSecret::new(SECRET),
+            default_policy: self.options.policy,
+            policies,
+            commits: KeptCommits::of_notes(&notes),
+            limits: Limits::default(),
+            spread: self.options.policy.n,
+            timeout_ms: self.options.timeout_ms,
+            cover_ms: self.options.cover_ms,
+            requests_max: self.options.requests_max,
+            deliveries_max: 16,
+        };
+        state.process = Some(Process {
+            core: Core::new(core, ownership),
+            engine,
+            log,
+            committing: false,
+            calls: Vec::new(),
+            hand: self.options.barrier_ms.is_some().then_some(hand),
+            met: BTreeMap::new(),
+            talker: None,
+        });
+        self.enqueue_barrier(node);
+        self.begin_gossip(node);
+    }
+}
