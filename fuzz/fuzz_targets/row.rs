@@ -36,6 +36,7 @@ fuzz_target!(|input: &[u8]| {
         process: 1,
         shards: ShardSet::all(shards),
         pending_bytes_max: 1 << 30,
+        hint_bytes_max: u64::MAX,
     };
     bounded(input.len(), || use_engine(&disk, config));
 });
