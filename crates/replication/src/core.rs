@@ -530,12 +530,12 @@ impl Core {
                     None => turn.answer(from, id, Body::OwnershipKnown(Err(StorageError::Busy))),
                 }
             }
-            Body::Stand { partition } => {
+            Body::Stand { partitions } => {
                 let bound = self.shared.config.requests_max.saturating_mul(COMMANDS_PER_REQUEST);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 // Unanswered, it is asked again.
                 if turn.shared.stores_waiting() < bound {
-                    self.handover.asked(from, id, partition, &mut turn);
+                    self.handover.asked(from, id, &partitions, &mut turn);
                 }
             }
             Body::Draining { .. } => {
@@ -616,11 +616,10 @@ impl Core {
                         keeper.answered(wait, body, &mut turn);
                     }
                 }
-                Some(Waiter::Handover(partition)) => {
+                Some(Waiter::Handover) => {
                     let mut turn = Turn::new(&mut self.shared, now, effects);
-                    if let Body::Stands { sequence, ready, classes } = body {
-                        let stands = Stands { sequence, ready, classes };
-                        self.handover.stood(from, partition, stands, &mut turn);
+                    if let Body::Stands { stands } = body {
+                        self.handover.answered(from, id.number, stands, &mut turn);
                     }
                 }
                 Some(Waiter::Drain) => {
@@ -748,16 +747,17 @@ impl Core {
                     registrar.stored(wait, answer, &mut turn);
                 }
             }
-            Some(Waiter::Stands { from, id, partition, stands }) => {
+            Some(Waiter::Stands { from, id, stands }) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 let is_durable = answer == storage::Answer::Durable;
                 if from == turn.me() {
-                    // Failed, it stands where nothing is to be hoped for, and is asked again.
-                    let stands = if is_durable { stands } else { Stands::default() };
-                    self.handover.stood(from, partition, stands, &mut turn);
+                    for (partition, stands) in stands {
+                        // Failed, it stands where nothing is to be hoped for, and is asked again.
+                        let stands = if is_durable { stands } else { Stands::default() };
+                        self.handover.stood(from, partition, stands, &mut turn);
+                    }
                 } else if is_durable {
-                    let Stands { sequence, ready, classes } = stands;
-                    turn.answer(from, id, Body::Stands { sequence, ready, classes });
+                    turn.answer(from, id, Body::Stands { stands });
                 }
             }
             Some(Waiter::Departure(partition)) => {
@@ -768,7 +768,7 @@ impl Core {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 self.handover.dropped(partition, &answer, &mut turn);
             }
-            Some(Waiter::Handover(_) | Waiter::Drain) => {}
+            Some(Waiter::Handover | Waiter::Drain) => {}
             Some(Waiter::Keeper(_)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
                 if let Some(keeper) = &mut self.keeper {
@@ -796,7 +796,7 @@ impl Core {
             let (wants, found) = (self.handover.take_wants(), self.anti_entropy.take_found());
             let decisions = self.handover.take_decisions();
             if wants.is_empty() && found.is_empty() && decisions.is_empty() {
-                return;
+                return self.handover.ask(&mut turn);
             }
             for want in wants {
                 self.anti_entropy.want(want, &mut turn);
