@@ -317,7 +317,7 @@ mod tests {
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             checksum = \"f5acf2760c40eb9a\"\n"
+             checksum = \"ef363bb2e5931226\"\n"
         );
     }
 
