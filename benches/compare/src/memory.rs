@@ -1,4 +1,5 @@
-//! What a million keys of 100 bytes take: private memory right after they were written, and disk.
+//! What a million keys of 100 bytes take: private memory while they are written, at most and at the end,
+//! and disk.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,35 +11,50 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::load::VALUE;
+use crate::process::{Memory, Process};
 use crate::resp::reply;
 use crate::systems::System;
 
 const KEYS: u64 = 1_000_000;
 /// Requests of a batch.
 const BATCH: u64 = 500;
+/// Keys after which memory is looked at.
+const LOOK_EVERY: u64 = 10_000;
 
 /// Fills one node of each system, and prints what it takes.
 pub(crate) async fn compare(merganser: &Path, port: u16) -> anyhow::Result<()> {
-    println!("| system | private memory, bytes a key | on disk, bytes a key |");
-    println!("| --- | --- | --- |");
+    println!(
+        "| system | private memory at most, bytes a key | at the end | of files in the page cache | \
+         on disk, bytes a key |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
     for (system, offset) in [(System::Merganser, 0), (System::Redis, 10)] {
         let directory = tempfile::tempdir()?;
         let cluster = system.start(merganser, 1, port + offset, directory.path()).await?;
-        let before = cluster.processes[0].private_bytes()?;
-        fill(cluster.addresses[0]).await?;
-        let after = cluster.processes[0].private_bytes()?;
+        let process = &cluster.processes[0];
+        let before = process.memory()?;
+        let most = fill(cluster.addresses[0], process).await?;
+        let after = process.memory()?;
         let disk = bytes_in(directory.path())?;
-        let memory = after.saturating_sub(before) / KEYS;
-        println!("| {} | {memory} | {} |", system.name(), disk / KEYS);
+        println!(
+            "| {} | {} | {} | {} | {} |",
+            system.name(),
+            most.saturating_sub(before.private) / KEYS,
+            after.private.saturating_sub(before.private) / KEYS,
+            after.of_files.saturating_sub(before.of_files) / KEYS,
+            disk / KEYS
+        );
     }
     Ok(())
 }
 
-async fn fill(address: SocketAddr) -> anyhow::Result<()> {
+/// Writes the keys; returns the most private memory that the process was seen to have meanwhile.
+async fn fill(address: SocketAddr, process: &Process) -> anyhow::Result<u64> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut input = BytesMut::with_capacity(64 << 10);
     let value = std::str::from_utf8(&VALUE).context("the value is text")?;
+    let mut most = 0;
     for first in (0..KEYS).step_by(BATCH as usize) {
         let set = |number: u64| {
             format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{number:012}\r\n${}\r\n{value}\r\n", value.len())
@@ -56,8 +72,12 @@ async fn fill(address: SocketAddr) -> anyhow::Result<()> {
                 ensure!(stream.read_buf(&mut input).await? > 0, "the server closed the connection");
             }
         }
+        if first.is_multiple_of(LOOK_EVERY) {
+            let Memory { private, .. } = process.memory()?;
+            most = most.max(private);
+        }
     }
-    Ok(())
+    Ok(most)
 }
 
 /// What all files below a directory take on the device.

@@ -14,6 +14,16 @@ const START: Duration = Duration::from_secs(30);
 /// How long a server may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(10);
 
+/// What a process has in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Of its own: what no file holds.
+    pub(crate) private: u64,
+    /// Pages of files that it maps, which stand in the page cache, and which the system takes back when
+    /// something else needs the room. That nobody else maps them just now does not make them private.
+    pub(crate) of_files: u64,
+}
+
 /// A running server. Dropped, it is asked to end, then killed.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -35,16 +45,16 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// Memory that only this process has, in bytes: of files, what it changed.
-    pub(crate) fn private_bytes(&self) -> anyhow::Result<u64> {
+    /// What it has in memory now.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
-        let private = rollup.lines().filter(|line| line.starts_with("Private_"));
-        let mut bytes = 0;
-        for line in private {
-            let kibibytes = line.split_whitespace().nth(1).context("no figure in smaps_rollup")?;
-            bytes += kibibytes.parse::<u64>()? << 10;
-        }
-        Ok(bytes)
+        let bytes_of = |name: &str| -> anyhow::Result<u64> {
+            let line = rollup.lines().find(|line| line.starts_with(name));
+            let figure = line.and_then(|line| line.split_whitespace().nth(1));
+            Ok(figure.with_context(|| format!("no {name} in smaps_rollup"))?.parse::<u64>()? << 10)
+        };
+        let (all, private) = (bytes_of("Rss:")?, bytes_of("Anonymous:")?);
+        Ok(Memory { private, of_files: all.saturating_sub(private) })
     }
 
     /// Processor time used so far, of the user and the system, in clock ticks of 10 ms.

@@ -21,6 +21,30 @@ pub(crate) enum Reach {
 }
 
 impl Figure {
+    /// One that is compared with nothing.
+    pub(crate) const fn of(what: &'static str, value: f64, reach: Reach, measured: String) -> Self {
+        Self { what, measured, value, reach }
+    }
+
+    /// A rate, beside that of something else.
+    pub(crate) fn rate(what: &'static str, reach: Reach, (ours, theirs): (f64, f64)) -> Self {
+        let value = ours / theirs;
+        let measured = format!("{ours:.0} a second, LMDB {theirs:.0}: {value:.1} times");
+        Self { what, measured, value, reach }
+    }
+
+    /// A cost in `unit`, beside that of something else, `with`.
+    pub(crate) fn cost(
+        what: &'static str,
+        reach: Reach,
+        (ours, theirs): (u32, u32),
+        (unit, with): (&str, &str),
+    ) -> Self {
+        let value = f64::from(ours) / f64::from(theirs.max(1));
+        let measured = format!("{ours} {unit}, {with} {theirs} {unit}: {value:.2} times");
+        Self { what, measured, value, reach }
+    }
+
     /// How much better than the reach it is: from 1 on it is met.
     fn margin(&self) -> f64 {
         match self.reach {

@@ -42,72 +42,62 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let merges = durable_merges(directory()?.path(), keys, checkpoints as u32);
     let million = a_million(directory()?.path());
     let sets = sets(directory()?.path());
-    let rate = merges.rate;
-    let tail = (f64::from(merges.during_us), f64::from(merges.between_us.max(1)));
-    let figure = |what, value, reach, measured| Figure { what, measured, value, reach };
-    let compared = |what, reach, (ours, theirs): (u32, u32), unit: &str, with: &str| {
-        let value = f64::from(ours) / f64::from(theirs.max(1));
-        let measured = format!("{ours} {unit}, {with} {theirs} {unit}: {value:.2} times");
-        Figure { what, measured, value, reach }
-    };
+    let tail = (merges.during_us, merges.between_us);
+    let start = million.start.as_secs_f64();
+    let (large, hot, small) = (sets.add_large_ns, sets.add_hot_ns, sets.add_small_ns);
+    let written = (sets.written_large as u32, sets.written_small as u32);
+    let pages = (sets.page_large_ns, sets.page_middle_ns);
+    let (at_least, at_most) = (Reach::AtLeast, Reach::AtMost);
     let figures = [
-        figure(
-            "merges, beside LMDB synced each",
-            rate / each,
-            Reach::AtLeast(10.0),
-            format!("{rate:.0} a second, LMDB {each:.0}: {:.1} times", rate / each),
-        ),
-        figure(
-            "merges, beside LMDB in groups of 64",
-            rate / group,
-            Reach::AtLeast(3.0),
-            format!("{rate:.0} a second, LMDB {group:.0}: {:.1} times", rate / group),
-        ),
-        figure(
+        Figure::rate("merges, beside LMDB synced each", at_least(10.0), (merges.rate, each)),
+        Figure::rate("merges, beside LMDB in groups of 64", at_least(3.0), (merges.rate, group)),
+        Figure::cost(
             "p99.9 of merges during checkpoints",
-            tail.0 / tail.1,
-            Reach::AtMost(3.0),
-            format!("{} µs, between them {} µs: {:.2} times", tail.0, tail.1, tail.0 / tail.1),
+            at_most(3.0),
+            tail,
+            ("µs", "between them"),
         ),
-        compared(
+        Figure::cost(
             "read of a random key of a million",
-            Reach::AtMost(1.5),
+            at_most(1.5),
             (million.read_ns, million.lmdb_ns),
-            "ns",
-            "bare LMDB get",
+            ("ns", "bare LMDB get"),
         ),
-        compared(
+        Figure::cost(
             "addition to a set of a million",
-            Reach::AtMost(1.5),
-            (sets.add_large_ns, sets.add_small_ns),
-            "ns",
-            "to one of ten",
+            at_most(1.5),
+            (large, small),
+            ("ns", "to any of 100,000 sets of ten"),
         ),
-        compared(
+        Figure::cost(
+            "the same, beside one set of ten alone",
+            at_most(1.5),
+            (large, hot),
+            ("ns", "to the one"),
+        ),
+        Figure::cost(
             "bytes that it appends to the log",
-            Reach::AtMost(1.5),
-            (sets.written_large as u32, sets.written_small as u32),
-            "bytes",
-            "of one of ten",
+            at_most(1.5),
+            written,
+            ("bytes", "of one of ten"),
         ),
-        compared(
+        Figure::cost(
             "page of 100 of a set of a million",
-            Reach::AtMost(1.5),
-            (sets.page_large_ns, sets.page_middle_ns),
-            "ns",
-            "of a thousand",
+            at_most(1.5),
+            pages,
+            ("ns", "of a thousand"),
         ),
-        figure(
+        Figure::of(
             "bytes on disk a key of 100 bytes",
             million.bytes_a_key as f64,
-            Reach::AtMost(300.0),
+            at_most(300.0),
             format!("{} bytes", million.bytes_a_key),
         ),
-        figure(
+        Figure::of(
             "start: a million keys, 64 MiB of log",
-            million.start.as_secs_f64(),
-            Reach::AtMost(2.0),
-            format!("{:.2} s", million.start.as_secs_f64()),
+            start,
+            at_most(2.0),
+            format!("{start:.2} s"),
         ),
     ];
     print(&figures);

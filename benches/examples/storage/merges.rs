@@ -25,7 +25,7 @@ pub(crate) struct Merges {
 /// Merges by 64 callers, each of which waits for its acknowledgement, until enough checkpoints are
 /// done.
 pub(crate) fn durable_merges(directory: &Path, keys: u64, checkpoints: u32) -> Merges {
-    let (mut store, _) = Store::open(directory);
+    let mut store = Store::open(directory);
     store.fill(keys);
     store.checkpoint_count = 0;
     let (mut state, mut count, mut begun) = (1, 0_u64, vec![Instant::now(); CALLERS as usize]);

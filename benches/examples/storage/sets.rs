@@ -24,7 +24,9 @@ const ROUNDS: u64 = 15;
 
 /// What was measured of sets.
 pub(crate) struct Sets {
-    /// An addition of one element, not committed, to the small set and to the large one.
+    /// An addition of one element, not committed: to a set of ten that nothing else is done to, to any
+    /// of a hundred thousand of them, and to the large one.
+    pub(crate) add_hot_ns: u32,
     pub(crate) add_small_ns: u32,
     pub(crate) add_large_ns: u32,
     /// What it appends to the log, and keeps in rows until the next checkpoint.
@@ -43,10 +45,15 @@ fn set(size: u64) -> Key {
     Key::new("default", format!("set of {size}")).expect("a short key")
 }
 
-fn add(store: &mut Store, size: u64, numbers: impl Iterator<Item = u64>, stamp: u64) {
+/// One of the many sets of ten.
+fn small_set(number: u64) -> Key {
+    Key::new("default", format!("set of 10, {number:06}")).expect("a short key")
+}
+
+fn add(store: &mut Store, key: Key, numbers: impl Iterator<Item = u64>, stamp: u64) {
     let elements = numbers.map(element).collect();
     let command = Command::Update {
-        key: set(size),
+        key,
         operation: Operation::Orset(OrsetOp::Add(elements)),
         lifetime: Lifetime::Usual,
         observed: CausalContext::default(),
@@ -72,17 +79,22 @@ fn commit(store: &mut Store) -> u64 {
     bytes
 }
 
-/// Nanoseconds of an addition to a set of `size` elements of one that is there already, so that the set keeps
-/// its size, and bytes that it writes.
-fn additions(store: &mut Store, size: u64, stamp: &mut u64) -> (u32, u64) {
+/// Nanoseconds of an addition of an element that is there already, so that the set keeps its size, and
+/// bytes that it writes. `place` says to which set what is added, given a number below `bound`.
+fn additions(
+    store: &mut Store,
+    bound: u64,
+    place: impl Fn(u64) -> (Key, u64),
+    stamp: &mut u64,
+) -> (u32, u64) {
     let (mut took, mut written, mut state) = (Vec::new(), 0, 7);
     for _ in 0..ROUNDS {
         store.checkpoint();
         let start = Instant::now();
         for _ in 0..TIMED {
             *stamp += 1;
-            let number = random(&mut state, size);
-            add(store, size, std::iter::once(number), *stamp);
+            let (key, number) = place(random(&mut state, bound));
+            add(store, key, std::iter::once(number), *stamp);
         }
         took.push(start.elapsed().as_nanos() as u32 / TIMED as u32);
         written = commit(store) / TIMED;
@@ -108,12 +120,21 @@ fn pages(store: &mut Store, size: u64) -> u32 {
 }
 
 pub(crate) fn sets(directory: &Path) -> Sets {
-    let (mut store, _) = Store::open(directory);
+    let mut store = Store::open(directory);
     let mut stamp = 1;
     for size in [SMALL, MIDDLE, LARGE] {
         for first in (0..size).step_by(500) {
             stamp += 1;
-            add(&mut store, size, first..size.min(first + 500), stamp);
+            add(&mut store, set(size), first..size.min(first + 500), stamp);
+            commit(&mut store);
+            store.turn();
+        }
+    }
+    // As many elements as the large set has, so that both lie in as much cold memory.
+    for number in 0..LARGE / SMALL {
+        stamp += 1;
+        add(&mut store, small_set(number), 0..SMALL, stamp);
+        if number % 50 == 49 {
             commit(&mut store);
             store.turn();
         }
@@ -122,11 +143,23 @@ pub(crate) fn sets(directory: &Path) -> Sets {
         commit(&mut store);
     }
     store.checkpoint();
-    let (add_small_ns, written_small) = additions(&mut store, SMALL, &mut stamp);
-    let (add_large_ns, written_large) = additions(&mut store, LARGE, &mut stamp);
+    let hot = |number| (set(SMALL), number);
+    let (add_hot_ns, written_small) = additions(&mut store, SMALL, hot, &mut stamp);
+    let small = |number| (small_set(number / SMALL), number % SMALL);
+    let (add_small_ns, _) = additions(&mut store, LARGE, small, &mut stamp);
+    let large = |number| (set(LARGE), number);
+    let (add_large_ns, written_large) = additions(&mut store, LARGE, large, &mut stamp);
     store.checkpoint();
     let page_middle_ns = pages(&mut store, MIDDLE);
     let page_large_ns = pages(&mut store, LARGE);
     store.close();
-    Sets { add_small_ns, add_large_ns, written_small, written_large, page_middle_ns, page_large_ns }
+    Sets {
+        add_hot_ns,
+        add_small_ns,
+        add_large_ns,
+        written_small,
+        written_large,
+        page_middle_ns,
+        page_large_ns,
+    }
 }

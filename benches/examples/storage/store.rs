@@ -9,10 +9,10 @@ use bytes::Bytes;
 use clock::{CausalContext, NodeId, Stamp};
 use ring::PartitionCount;
 use storage::{
-    Answer, Appended, Batch, BatchId, Checkpoint, Command, Durability, Engine, EngineConfig, Log,
-    Replay, SeamError, ShardSet, Shards, Ticket, shard_positions,
+    Answer, Appended, Batch, BatchId, Checkpoint, Command, Durability, Engine, EngineConfig,
+    SeamError, ShardSet, Shards, Ticket, shard_positions,
 };
-use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader};
+use storage_lmdb::{DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, OpenedEngines, open_engines};
 use values::{Delta, Key, Limits, Mint, Operation, RegisterOp, View};
 
 /// As in a node.
@@ -20,12 +20,15 @@ const CHECKPOINT_BYTES: usize = 64 << 20;
 
 type Reply = (BatchId, Result<Appended, SeamError>);
 
-fn config() -> EngineConfig {
-    let partitions = PartitionCount::new(4096).expect("a power of two");
+fn shards() -> Shards {
+    Shards::new(PartitionCount::new(4096).expect("a power of two"), 64)
+}
+
+fn config(shards: ShardSet) -> EngineConfig {
     EngineConfig {
         node: NodeId(1),
         process: 1,
-        shards: ShardSet::all(Shards::new(partitions, 64)),
+        shards,
         pending_bytes_max: 256 << 20,
         hint_bytes_max: u64::MAX,
     }
@@ -58,6 +61,20 @@ pub(crate) fn merge(number: u64, stamp: u64) -> Command {
     Command::Merge { key, delta, show: None, durability }
 }
 
+/// Opens what is in `directory` as a node with so many loops does, and nothing else. Returns how many
+/// records of the log were done again, and how many keys there are.
+pub(crate) fn start(directory: &Path, loops: u16) -> (u64, u64) {
+    let (reader, _writer) =
+        LmdbIndex::open(&directory.join("index"), &LmdbOptions::default()).expect("an index");
+    let files = DiskFiles::open(directory).expect("a directory");
+    let indexed = shard_positions(&reader, shards()).expect("readable");
+    let engines = (0..loops)
+        .map(|engine| (reader.clone(), config(ShardSet::dealt(shards(), engine, loops))))
+        .collect();
+    let opened = open_engines(files, 1, &indexed, engines, &mut |_| ()).expect("readable");
+    (opened.found.records, opened.engines.iter().map(Engine::live_keys).sum())
+}
+
 /// A node's storage with its threads, and one engine.
 pub(crate) struct Store {
     pub(crate) engine: Engine<LmdbReader>,
@@ -74,16 +91,16 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn open(directory: &Path) -> (Self, u64) {
+    pub(crate) fn open(directory: &Path) -> Self {
         let (reader, mut writer) =
             LmdbIndex::open(&directory.join("index"), &LmdbOptions::default()).expect("an index");
         let files = DiskFiles::open(directory).expect("a directory");
-        let indexed = shard_positions(&reader, config().shards.shards()).expect("readable");
-        let mut replay = Replay::begin(reader.clone(), config()).expect("readable");
-        let (mut log, found) =
-            Log::open(files, 1, &indexed, &mut |position, record| replay.replay(position, record))
-                .expect("readable");
-        let engine = replay.finish(log.end());
+        let indexed = shard_positions(&reader, shards()).expect("readable");
+        let all = vec![(reader.clone(), config(ShardSet::all(shards())))];
+        let opened =
+            open_engines(files, 1, &indexed, all, &mut |_| ()).expect("what was written before");
+        let OpenedEngines { mut log, mut engines, .. } = opened;
+        let engine = engines.pop().expect("one was asked for");
         let (batches, batch_jobs) = channel::<Batch>();
         let (results, logged) = channel();
         let (trim, trims) = channel::<u64>();
@@ -109,7 +126,7 @@ impl Store {
                 let _ = done.send(result);
             }
         });
-        let store = Self {
+        Self {
             engine,
             reader,
             batches,
@@ -121,8 +138,7 @@ impl Store {
             answers: Vec::new(),
             is_checkpointing: false,
             checkpoint_count: 0,
-        };
-        (store, found.records)
+        }
     }
 
     /// Hands over what waits, and begins a checkpoint if one is due.

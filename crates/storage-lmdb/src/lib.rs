@@ -17,9 +17,11 @@ mod files;
 mod index;
 mod lock;
 mod pages;
+mod replay;
 
 pub use disk_error::OpenError;
 pub use files::DiskFiles;
 pub use index::{LmdbIndex, LmdbOptions, LmdbReader, LmdbSnapshot, LmdbWriter};
 pub use lock::{DirectoryLock, LOCK_FILE};
 pub use pages::check_pages;
+pub use replay::{OpenedEngines, open_engines};

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,8 +20,8 @@ static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// The right to use a directory, until it is dropped.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    /// Unlocked before the claim below is given up.
-    _file: LockFile,
+    /// Unlocked before the claim below is given up. None where no file can be made, nor anything else.
+    _file: Option<LockFile>,
     dir: Claim,
 }
 
@@ -61,14 +61,32 @@ impl DirectoryLock {
     pub fn acquire(dir: &Path) -> Result<Self, OpenError> {
         let dir = create(dir)?;
         let claim = Claim::take(dir.clone())?;
+        let file = writable(&dir.join(LOCK_FILE)).map_err(|error| OpenError::io(&dir, &error))?;
+        Self::lock(claim, dir, file)
+    }
+
+    /// Takes a directory that is there and is only read. On media that cannot be written the lock file is
+    /// locked as it is; where there is none, nobody can make one, nor change what is read.
+    pub fn acquire_to_read(dir: &Path) -> Result<Self, OpenError> {
+        let dir = dir.canonicalize().map_err(|error| OpenError::io(dir, &error))?;
+        let claim = Claim::take(dir.clone())?;
         let failed = |error| OpenError::io(&dir, &error);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join(LOCK_FILE))
-            .map_err(failed)?;
+        let path = dir.join(LOCK_FILE);
+        let file = match writable(&path) {
+            Ok(file) => file,
+            Err(error) if !is_read_only(&error) => return Err(failed(error)),
+            Err(_) => match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Ok(Self { _file: None, dir: claim });
+                }
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        Self::lock(claim, dir, file)
+    }
+
+    fn lock(claim: Claim, dir: PathBuf, mut file: File) -> Result<Self, OpenError> {
         match file.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => {
@@ -78,20 +96,30 @@ impl DirectoryLock {
                 let holder = read.ok().and_then(|_| holder.trim().parse().ok());
                 return Err(OpenError::Locked { dir, holder });
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::Error(error)) => return Err(OpenError::io(&dir, &error)),
         }
         // For the error above, in another process. A full disk cannot take it, and need not.
         if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))
         {
             tracing::debug!(dir = %dir.display(), %error, "the lock file stays without process id");
         }
-        Ok(Self { _file: LockFile(file), dir: claim })
+        Ok(Self { _file: Some(LockFile(file)), dir: claim })
     }
 
     /// The directory, as an absolute path without links.
     pub fn dir(&self) -> &Path {
         &self.dir.0
     }
+}
+
+/// A lock file, created when absent.
+fn writable(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Whether this is what an attempt to write to media that cannot be written ends with.
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 
 /// Creates `dir` when absent, durably, and returns its absolute path without links.
@@ -127,6 +155,30 @@ mod tests {
         let other = DirectoryLock::acquire(&temp.path().join("c")).unwrap();
         drop((lock, other));
         DirectoryLock::acquire(&dir).unwrap();
+    }
+
+    /// The kernel's own files are where nobody creates one, not even root.
+    #[test]
+    fn what_cannot_be_written_is_taken_to_be_read_without_a_lock_file() {
+        let kernel = Path::new("/sys/kernel");
+        assert!(matches!(DirectoryLock::acquire(kernel), Err(OpenError::Io { .. })));
+        let lock = DirectoryLock::acquire_to_read(kernel).unwrap();
+        let again = DirectoryLock::acquire_to_read(kernel).unwrap_err();
+        assert!(matches!(again, OpenError::AlreadyOpen(_)), "{again}");
+        drop(lock);
+        DirectoryLock::acquire_to_read(kernel).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_locked_where_it_can_be() {
+        let temp = tempfile::tempdir().unwrap();
+        let absent = DirectoryLock::acquire_to_read(&temp.path().join("absent")).unwrap_err();
+        assert!(matches!(absent, OpenError::Io { .. }), "{absent}");
+        let lock = DirectoryLock::acquire_to_read(temp.path()).unwrap();
+        let held = File::open(temp.path().join(LOCK_FILE)).unwrap();
+        assert!(matches!(held.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(lock);
+        held.try_lock().unwrap();
     }
 
     #[test]

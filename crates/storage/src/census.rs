@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use values::BucketId;
 
 use crate::memtable::Memtable;
-use crate::record::standing_unchecked;
+use crate::record::{Standing, standing_unchecked};
 use crate::row_key::{Parsed, RowKey, bucket_id, outbox_owner, parse_outbox};
 use crate::{IndexRead, Shard, Shards, StorageError, Table, row_token};
 
@@ -88,7 +88,8 @@ impl Census {
     ) -> Result<Self, StorageError> {
         let mut census = Self::default();
         rows.scan(Table::Header, &[], &[], |key, record| {
-            if let Some(counted) = counted_key(key, record, shards) {
+            let Standing { live, siblings } = standing_unchecked(record);
+            if let Some(counted) = counted_key(key, live.len(), siblings, shards) {
                 census.add(&counted);
             }
             ControlFlow::Continue(())
@@ -261,19 +262,22 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
     }
 }
 
-/// What a header's row counts as. The same for the same bytes, so that what was added is what is
-/// removed.
-pub(crate) fn counted_key(key: &[u8], record: &[u8], shards: Shards) -> Option<Counted> {
-    let standing = standing_unchecked(record);
-    if standing.live.is_empty() {
+/// What a header's row with so many live tags and siblings counts as.
+pub(crate) fn counted_key(
+    key: &[u8],
+    live_tags: usize,
+    siblings: u32,
+    shards: Shards,
+) -> Option<Counted> {
+    if live_tags == 0 {
         return None;
     }
     let (Parsed::Short(bucket, _) | Parsed::Long(bucket)) = RowKey::parse(key)?;
     Some(Counted::Key {
         bucket: bucket_id(bucket),
         partition: RowKey::partition(key, shards.partitions())?,
-        several_types: standing.live.len() > 1,
-        several_siblings: standing.siblings > 1,
+        several_types: live_tags > 1,
+        several_siblings: siblings > 1,
     })
 }
 

@@ -133,6 +133,8 @@ pub(crate) struct Memtable<R> {
     next: BatchId,
     current: Undo,
     under_way: Option<(BatchId, Undo)>,
+    /// Whether what is changed is in the log already, and is never taken back.
+    is_replaying: bool,
 }
 
 impl<R: IndexRead> Memtable<R> {
@@ -145,7 +147,13 @@ impl<R: IndexRead> Memtable<R> {
             next: BatchId(0),
             current: Undo::new(),
             under_way: None,
+            is_replaying: false,
         }
+    }
+
+    /// Says whether what is changed from now on is in the log already.
+    pub(crate) const fn set_replaying(&mut self, is_replaying: bool) {
+        self.is_replaying = is_replaying;
     }
 
     /// The index below.
@@ -230,12 +238,14 @@ impl<R: IndexRead> Memtable<R> {
             Entry::Occupied(mut there) => {
                 self.active.bytes -= slot_bytes(length, &there.get().value);
                 let before = there.insert(slot);
-                if before.batch != self.next {
+                if before.batch != self.next && !self.is_replaying {
                     self.current.push((table, there.key().clone(), Some(before)));
                 }
             }
             Entry::Vacant(free) => {
-                self.current.push((table, free.key().clone(), None));
+                if !self.is_replaying {
+                    self.current.push((table, free.key().clone(), None));
+                }
                 free.insert(slot);
             }
         }

@@ -163,9 +163,10 @@ pub struct ElementKeys {
 }
 
 /// What a key adds to a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Share {
     /// Nothing was ever written to it.
+    #[default]
     Nothing,
     /// Its class, and its digest if that is known.
     Key { class: u8, digest: Option<u128> },

@@ -51,7 +51,7 @@ pub fn restore(
         return Err(failed(BackupError::Absent));
     }
     // Against a node that takes a backup into it just now.
-    let _backup_lock = DirectoryLock::acquire(backup)?;
+    let _backup_lock = DirectoryLock::acquire_to_read(backup)?;
     let held = Backup::open(DiskFiles::open(backup)?).map_err(failed)?;
     let (mut checked, total) = (0, held.manifest().bytes());
     let damage = held.check(&mut |bytes| {

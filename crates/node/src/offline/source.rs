@@ -41,7 +41,11 @@ impl Opened {
         if !is_backup && !dir.join(STAMP_FILE).exists() {
             return Err(stamped(StampError::Missing));
         }
-        let lock = DirectoryLock::acquire(dir)?;
+        let lock = match is_backup {
+            // It may stand on media that cannot be written.
+            true => DirectoryLock::acquire_to_read(dir)?,
+            false => DirectoryLock::acquire(dir)?,
+        };
         let (source, stamp) = if is_backup {
             let failed = |source| OfflineError::Backup { dir: dir.into(), source };
             let backup = Backup::open(files).map_err(failed)?;

@@ -21,10 +21,11 @@ use clock::{CausalContext, Dot};
 use sabotage::Bug;
 use values::{Blob, Delta, DotStore, JoinedRow, Key, State, Tag, empty_collection, join_row};
 
-use super::look::{Rows, corrupt, read_element};
+use super::look::{Looked, Rows, corrupt, read_element};
 use super::{Change, Engine};
 use crate::record::{Collection, Tallies, encode_cleared, encode_element, row_digest};
 use crate::row_key::RowKey;
+use crate::tree::LeafSum;
 use crate::{IndexRead, StorageError, Table};
 
 /// Most live dots of a delta that are cut out of `cleared` one by one. A guess: beyond it, joining
@@ -62,6 +63,12 @@ impl Sum {
 
     fn after(tag: Tag, element: &Blob, joined: &JoinedRow) -> Result<Self, StorageError> {
         Self::of(tag, element, joined.after.as_deref(), joined.is_live)
+    }
+
+    /// What the row of which this is the sum adds to its chunk.
+    fn in_chunk(self) -> LeafSum {
+        // Only what is no row has the digest 0.
+        if self.digest == 0 { LeafSum::default() } else { LeafSum::of(Some(self.digest)) }
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -126,6 +133,7 @@ impl<R: IndexRead> Engine<R> {
         collection: &mut Collection,
         theirs: &State,
         delta: &Delta,
+        looked: &Looked,
         changes: &mut Vec<Change>,
     ) -> Result<(), StorageError> {
         if !is_of(tag, theirs) {
@@ -136,12 +144,18 @@ impl<R: IndexRead> Engine<R> {
         let mut named_sum = Sum::default();
         for element in &named {
             let rows = Rows { at, key, tag, collection };
-            let row = self.element(&rows, element)?;
+            let row = self.element_looked(&rows, element, looked)?;
             let joined = joined(tag, row.as_ref(), collection, theirs, element)?;
             let after = Sum::after(tag, element, &joined)?;
             if push_row(at, key, tag, element, &joined, changes) {
                 let counted = collection.counted(tag, element, row.as_ref(), &joined)?;
                 collection.replace(counted, after);
+                // What its chunk counts is what stands: the same, unless dead dots do.
+                let stands = row.as_deref() == joined.before.as_deref();
+                if stands && collection.deducted.is_none() {
+                    let last = changes.last_mut().expect("it was pushed");
+                    last.counted = Some((counted.in_chunk(), after.in_chunk()));
+                }
             }
             named_sum.add(after);
         }
@@ -156,7 +170,7 @@ impl<R: IndexRead> Engine<R> {
                     self.clear(at, key, tag, collection, theirs, gone, &named, named_sum)?;
                     let marker = at.sweep(tag);
                     let record = encode_cleared(&marker, &collection.cleared);
-                    changes.push((Table::Meta, marker, Some(record)));
+                    changes.push(Change::of(Table::Meta, marker, Some(record)));
                 }
             }
         }
@@ -309,6 +323,6 @@ fn push_row(
     let row_key = at.element(tag, element);
     let record =
         joined.after.as_ref().map(|row| encode_element(&row_key, at, key, element, row.clone()));
-    changes.push((Table::Element, row_key, record));
+    changes.push(Change::of(Table::Element, row_key, record));
     true
 }

@@ -11,16 +11,9 @@ use values::{Key, Tag};
 
 use super::Engine;
 use crate::memtable::successor;
-use crate::record::{Header, standing, standing_unchecked};
-use crate::row_key::{RowKey, conflict_prefix, conflict_row, parse_conflict};
+use crate::record::{Header, standing};
+use crate::row_key::{RowKey, conflict_prefix, parse_conflict};
 use crate::{ConflictPage, ConflictPosition, Conflicted, IndexRead, StorageError, Table};
-
-/// The row that lists the key at `at`, if its header's record says that it is in conflict. The same
-/// for the same bytes, so that the row that was put is the one deleted.
-pub(super) fn conflict_of(at: &RowKey, record: &[u8]) -> Option<Vec<u8>> {
-    let standing = standing_unchecked(record);
-    standing.is_in_conflict().then(|| conflict_row(standing.siblings, at.as_bytes()))
-}
 
 impl<R: IndexRead> Engine<R> {
     /// Keys in conflict after `after`. Looks at `limit` rows.

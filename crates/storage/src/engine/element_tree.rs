@@ -129,25 +129,35 @@ impl<R: IndexRead> Engine<R> {
         changes: &[Change],
     ) -> Result<BTreeMap<Vec<u8>, Chunk>, StorageError> {
         let mut chunks = BTreeMap::<Vec<u8>, Chunk>::new();
-        let ours = changes.iter().filter(|(table, row_key, _)| {
-            *table == Table::Element && row_key.starts_with(&place.prefix)
+        let ours = changes.iter().filter(|change| {
+            change.table == Table::Element && change.row_key.starts_with(&place.prefix)
         });
-        for (_, row_key, value) in ours {
-            let (row, stored) = self.chunk_of(&place.prefix, row_key)?;
+        for change in ours {
+            let (row, stored) = self.chunk_of(&place.prefix, &change.row_key)?;
             if !stored.is_counted() {
                 continue;
             }
             let chunk = chunks.entry(row).or_insert(stored);
-            let before = self
-                .rows
-                .get(Table::Element, row_key, |record| place.sum(row_key, record))?
-                .transpose()?;
-            let after = value.as_ref().map(|record| place.sum(row_key, record)).transpose()?;
-            let rest = chunk.sum.less(before.unwrap_or_default());
+            let (before, after) = match change.counted {
+                Some(counted) => counted,
+                None => self.chunk_change(place, change)?,
+            };
+            let rest = chunk.sum.less(before);
             let rest = rest.ok_or_else(|| corrupt("a chunk that lacks what is taken from it"))?;
-            chunk.sum = rest.plus(after.unwrap_or_default());
+            chunk.sum = rest.plus(after);
         }
         Ok(chunks)
+    }
+
+    /// What an element's row adds to its chunk, and what it will.
+    fn chunk_change(
+        &self,
+        place: &Place<'_>,
+        Change { row_key, value, .. }: &Change,
+    ) -> Result<(LeafSum, LeafSum), StorageError> {
+        let before = self.rows.get(Table::Element, row_key, |record| place.sum(row_key, record))?;
+        let after = value.as_ref().map(|record| place.sum(row_key, record));
+        Ok((before.transpose()?.unwrap_or_default(), after.transpose()?.unwrap_or_default()))
     }
 
     /// The chunk in which an element row stands, and the key of its row.
@@ -183,10 +193,16 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn put_chunks(&mut self, at: &RowKey, key: &Key, rechunked: Vec<Rechunked>) {
         for Rechunked { tag, chunks, reset } in rechunked {
             let place = Place { key, tag, prefix: at.elements(tag) };
-            for (table, row, value) in reset {
-                self.rows.put(table, row, value);
-            }
-            let rows: Vec<Vec<u8>> = chunks.keys().cloned().collect();
+            self.put_rows(reset);
+            let is_in_shape = |(row, chunk): (&Vec<u8>, &Chunk)| {
+                let least = if *row == place.prefix { 0 } else { CHUNK_ROWS_MIN };
+                (least..=CHUNK_ROWS_MAX).contains(&chunk.sum.count)
+            };
+            // Joining one to the next changes that one too.
+            let rows: Vec<Vec<u8>> = match chunks.iter().all(is_in_shape) {
+                true => Vec::new(),
+                false => chunks.keys().cloned().collect(),
+            };
             for (row, chunk) in chunks {
                 self.put_chunk(row, &chunk);
             }
@@ -277,15 +293,15 @@ impl<R: IndexRead> Engine<R> {
     ) -> Result<Vec<Change>, StorageError> {
         let (prefix, mut changes) = (at.elements(tag), Vec::new());
         self.rows.scan(Table::ElementTree, &prefix, &[], |row, _| {
-            changes.push((Table::ElementTree, row.to_vec(), None));
+            changes.push(Change::of(Table::ElementTree, row.to_vec(), None));
             ControlFlow::Continue(())
         })?;
         if has_chunks {
             let record = encode_chunk(&prefix, &Chunk::uncounted(Bytes::new()));
-            changes.push((Table::ElementTree, prefix, Some(record)));
+            changes.push(Change::of(Table::ElementTree, prefix, Some(record)));
         }
         let marker = has_chunks.then(Vec::new);
-        changes.push((Table::Meta, at.chunks(tag), marker));
+        changes.push(Change::of(Table::Meta, at.chunks(tag), marker));
         Ok(changes)
     }
 

@@ -14,8 +14,8 @@ use values::{Key, State, Tag};
 
 use super::Engine;
 use crate::memtable::successor;
-use crate::record::{Header, Part, due_unchecked};
-use crate::row_key::{RowKey, expiry_prefix, expiry_row, parse_expiry};
+use crate::record::{Header, Part};
+use crate::row_key::{expiry_prefix, parse_expiry};
 use crate::tree::GONE;
 use crate::{IndexRead, StorageError, Table};
 
@@ -28,13 +28,6 @@ const UNLISTED_MAX: usize = 512;
 pub(super) struct Progress {
     /// The next row to look at.
     from: Vec<u8>,
-}
-
-/// The row that lists the key at `at` by its deadline, if its header's record says that something of
-/// it is to be removed. The same for the same bytes, so that the row that was put is the one
-/// deleted.
-pub(super) fn expiry_of(at: &RowKey, record: &[u8]) -> Option<Vec<u8>> {
-    due_unchecked(record).map(|deadline_ms| expiry_row(deadline_ms, at.as_bytes()))
 }
 
 impl Header {
@@ -115,7 +108,7 @@ impl<R: IndexRead> Engine<R> {
                 return Ok(Some(Some((key, deadline_ms))));
             }
             // That of a bucket that was dropped is listed no more.
-            self.write_header(&at, &key, &header)?;
+            self.write_header(&at, &key, &header, None)?;
         }
         // What is damaged is listed again with its next change.
         self.rows.put(Table::Meta, row, None);

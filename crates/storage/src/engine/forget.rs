@@ -12,14 +12,9 @@ use std::ops::ControlFlow;
 use ring::Partition;
 use values::Tag;
 
-use super::expiry::expiry_of;
-use super::remnants::remnant_of;
-use super::{Engine, conflict_of};
-use crate::census::counted_key;
+use super::Engine;
 use crate::log_record::RecordOut;
-use crate::record::share;
 use crate::row_key::{RowKey, partition_start};
-use crate::tree::Share;
 use crate::{IndexRead, KeysOf, StorageError, Table};
 
 /// Rows after which a step drops no further key: clients wait meanwhile, and each row takes memory
@@ -111,21 +106,9 @@ impl<R: IndexRead> Engine<R> {
                 }
             }
         }
-        let shards = self.config.shards.shards();
-        let held = self.rows.get(Table::Header, row_key, |record| {
-            let listed =
-                [conflict_of(&at, record), expiry_of(&at, record), remnant_of(&at, record)];
-            (counted_key(row_key, record, shards), listed, share(row_key, record))
-        })?;
-        let Some((counted, listed, share)) = held else { return Ok(0) };
-        self.change_share(row_key, share, Share::Nothing)?;
-        for listed in listed.into_iter().flatten() {
-            self.list_anew(Some(listed), None);
+        if !self.drop_header(row_key)? {
+            return Ok(0);
         }
-        if let Some(counted) = counted {
-            self.count(counted, false);
-        }
-        self.rows.put(Table::Header, row_key.to_vec(), None);
         let dropped = 1 + rows.len();
         for (table, row_key) in rows {
             self.rows.put(table, row_key, None);

@@ -1,5 +1,6 @@
 //! Reading: views of a key within a scope.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -10,14 +11,19 @@ use values::{
 };
 
 use super::Engine;
+use super::header_row::Held;
 use crate::memtable::successor;
-use crate::record::{Collection, Header, Part, decode_element};
+use crate::record::{Collection, Header, Part, Told, decode_element};
 use crate::row_key::{ELEMENT_INLINE_MAX, RowKey, inline_element, is_long_element};
 use crate::{IndexRead, StorageError, Table};
 
 /// Rows looked at beyond a page's limit before the page is given short: dead rows that wait to be
 /// swept do not count as elements, and must not make one page cost a whole collection. A guess.
 const DEAD_ROWS_PER_PAGE: usize = 1024;
+
+/// Rows of elements, as they are stored, that a command has looked at: it need not look again.
+#[derive(Debug, Default)]
+pub(super) struct Looked(BTreeMap<(Tag, Blob), Option<Bytes>>);
 
 impl Header {
     /// Size and digest of each collection.
@@ -49,16 +55,17 @@ impl<R: IndexRead> Engine<R> {
 
     /// The header of `key` as it is stored.
     pub(super) fn held_header(&self, at: &RowKey, key: &Key) -> Result<Header, StorageError> {
-        let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            let (header, full) = Header::decode(at.as_bytes(), record)?;
-            match full {
-                Some(full) if full != *key => {
-                    Err(StorageError::Corrupt("another key with the same digest".into()))
-                }
-                _ => Ok(header),
-            }
+        let header = self.rows.get(Table::Header, at.as_bytes(), |record| read(at, key, record))?;
+        header.unwrap_or_else(|| Ok(Header::default()))
+    }
+
+    /// The same for whoever is to change it, with what its row tells.
+    pub(super) fn held_to_change(&self, at: &RowKey, key: &Key) -> Result<Held, StorageError> {
+        let held = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            let header = read(at, key, record)?;
+            Ok(Held { header, told: Told::by_whole(at.as_bytes(), record) })
         })?;
-        decoded.unwrap_or_else(|| Ok(Header::default()))
+        held.unwrap_or_else(|| Ok(Held { header: Header::default(), told: Told::default() }))
     }
 
     /// What `header` and its elements show within `scope`.
@@ -68,6 +75,18 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         header: Header,
         scope: &Scope,
+    ) -> Result<View, StorageError> {
+        self.show_noting(at, key, header, scope, &mut Looked::default())
+    }
+
+    /// The same, and notes which rows of elements were looked at.
+    pub(super) fn show_noting(
+        &self,
+        at: &RowKey,
+        key: &Key,
+        header: Header,
+        scope: &Scope,
+        looked: &mut Looked,
     ) -> Result<View, StorageError> {
         let mut view = View { collections: header.summaries(), ..View::default() };
         let mut states = TagMap::with_capacity(header.tags.len());
@@ -80,9 +99,11 @@ impl<R: IndexRead> Engine<R> {
                     match scope {
                         Scope::Elements { tag: wanted, elements } if *wanted == tag => {
                             for element in elements {
-                                if let Some(row) = self.element(&rows, element)? {
-                                    rows.insert(&mut state, element.clone(), &row)?;
+                                let row = self.element(&rows, element)?;
+                                if let Some(row) = &row {
+                                    rows.insert(&mut state, element.clone(), row)?;
                                 }
+                                looked.0.insert((tag, element.clone()), row);
                             }
                         }
                         Scope::Range { tag: wanted, after, limit } if *wanted == tag => {
@@ -112,6 +133,22 @@ impl<R: IndexRead> Engine<R> {
         }
         view.value = Value(states);
         Ok(view)
+    }
+
+    /// [`element`](Self::element), unless it was looked at before.
+    pub(super) fn element_looked(
+        &self,
+        rows: &Rows<'_>,
+        element: &Blob,
+        looked: &Looked,
+    ) -> Result<Option<Bytes>, StorageError> {
+        if looked.0.is_empty() {
+            return self.element(rows, element);
+        }
+        match looked.0.get(&(rows.tag, element.clone())) {
+            Some(row) => Ok(row.clone()),
+            None => self.element(rows, element),
+        }
     }
 
     /// The stored row of one element, dots in `cleared` included.
@@ -215,6 +252,16 @@ impl<R: IndexRead> Engine<R> {
             last = Some(element);
         }
         Ok(last.filter(|_| more))
+    }
+}
+
+fn read(at: &RowKey, key: &Key, record: &[u8]) -> Result<Header, StorageError> {
+    let (header, full) = Header::decode(at.as_bytes(), record)?;
+    match full {
+        Some(full) if full != *key => {
+            Err(StorageError::Corrupt("another key with the same digest".into()))
+        }
+        _ => Ok(header),
     }
 }
 

@@ -6,9 +6,11 @@
 use clock::CausalContext;
 use values::{Delta, Key, State, Tag, empty_collection, is_collection};
 
+use super::header_row::Held;
+use super::look::Looked;
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
-use crate::record::{Header, Part};
+use crate::record::{Header, Part, Told};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError};
 
@@ -17,6 +19,8 @@ use crate::{IndexRead, StorageError};
 pub(super) struct Merged {
     pub(super) header: Header,
     pub(super) header_changed: bool,
+    /// What the header's row tells now, if that is known.
+    pub(super) before: Option<Told>,
     pub(super) changes: Vec<Change>,
 }
 
@@ -89,20 +93,20 @@ impl<R: IndexRead> Engine<R> {
     }
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
-        let held = self.held_header(at, key)?;
+        let Held { header: held, told } = self.held_to_change(at, key)?;
         let header = if !held.is_hidden() {
             held
         } else if !covers(&held, delta) {
             Header::default()
         } else if delta.value.0.values().any(State::is_live) {
             // From one that does not know that it was removed, and is told once the remnant is shown again.
-            return self.show_again(at, key, held, delta);
+            return self.show_again(at, key, Held { header: held, told }, delta);
         } else {
             // From a member that does not know yet that it counts as gone.
             return Ok(());
         };
         self.observe(at, &header, delta);
-        let merged = self.merged(at, key, header, delta)?;
+        let merged = self.merged(at, key, Held { header, told }, delta, &Looked::default())?;
         self.make(at, key, merged, delta)
     }
 
@@ -121,13 +125,15 @@ impl<R: IndexRead> Engine<R> {
         }
     }
 
-    /// What merging `delta` makes of the key with this header. Changes nothing.
+    /// What merging `delta` makes of the key with this header, of whose elements some were `looked` at.
+    /// Changes nothing.
     pub(super) fn merged(
         &self,
         at: &RowKey,
         key: &Key,
-        mut header: Header,
+        Held { mut header, told }: Held,
         delta: &Delta,
+        looked: &Looked,
     ) -> Result<Merged, StorageError> {
         let mut changes = Vec::new();
         let mut header_changed = false;
@@ -138,7 +144,16 @@ impl<R: IndexRead> Engine<R> {
                 Part::Whole(state) => state.merge(theirs),
                 Part::Collection(collection) => {
                     debug_assert!(is_collection(tag), "decoding a header checks it");
-                    self.merge_collection(at, key, tag, collection, theirs, delta, &mut changes)?;
+                    self.merge_collection(
+                        at,
+                        key,
+                        tag,
+                        collection,
+                        theirs,
+                        delta,
+                        looked,
+                        &mut changes,
+                    )?;
                 }
             }
             let unchanged = match before {
@@ -151,7 +166,7 @@ impl<R: IndexRead> Engine<R> {
                 header.tags.insert(tag, part);
             }
         }
-        Ok(Merged { header, header_changed, changes })
+        Ok(Merged { header, header_changed, before: Some(told), changes })
     }
 
     /// Makes the changes, and records `delta`, of which they were made, if there are any. Fails before
@@ -176,10 +191,10 @@ impl<R: IndexRead> Engine<R> {
         &mut self,
         at: &RowKey,
         key: &Key,
-        mut header: Header,
+        Held { mut header, told }: Held,
         delta: &Delta,
     ) -> Result<(), StorageError> {
-        self.put_header(at, key, &mut header)?;
+        self.put_header(at, key, &mut header, Some(told))?;
         self.record(at.token(), &RecordOut::Merge(key, delta));
         Ok(())
     }
@@ -192,7 +207,7 @@ impl<R: IndexRead> Engine<R> {
         key: &Key,
         merged: Merged,
     ) -> Result<(), StorageError> {
-        let Merged { mut header, header_changed, changes } = merged;
+        let Merged { mut header, header_changed, before, changes } = merged;
         let mut rechunked = self.rechunked(at, key, &header, &changes)?;
         let mut begun_or_ended = Vec::new();
         if header_changed {
@@ -205,12 +220,16 @@ impl<R: IndexRead> Engine<R> {
                     begun_or_ended.extend(self.rechunk(at, tag, has_chunks)?);
                 }
             }
-            self.put_header(at, key, &mut header)?;
+            self.put_header(at, key, &mut header, before)?;
         }
-        for (table, row_key, value) in changes.into_iter().chain(begun_or_ended) {
-            self.rows.put(table, row_key, value);
-        }
+        self.put_rows(changes);
+        self.put_rows(begun_or_ended);
         self.put_chunks(at, key, rechunked);
         Ok(())
+    }
+    pub(super) fn put_rows(&mut self, changes: Vec<Change>) {
+        for Change { table, row_key, value, .. } in changes {
+            self.rows.put(table, row_key, value);
+        }
     }
 }

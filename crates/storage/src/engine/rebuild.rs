@@ -67,13 +67,11 @@ impl<R: IndexRead> Engine<R> {
             }
             changes.extend(self.rechunk(at, tag, has_chunks)?);
         }
-        self.put_header(at, key, &mut header)?;
+        self.put_header(at, key, &mut header, None)?;
         for tag in COLLECTIONS {
             self.sweep.rebuilt(&at.sweep(tag));
         }
-        for (table, row_key, value) in changes {
-            self.rows.put(table, row_key, value);
-        }
+        self.put_rows(changes);
         Ok(())
     }
 
@@ -120,7 +118,8 @@ impl<R: IndexRead> Engine<R> {
         if is_replaced || !dropped.is_empty() {
             header.tags.insert(tag, Part::Collection(rebuilt));
         }
-        changes.extend(dropped.into_iter().map(|row_key| (Table::Element, row_key, None)));
+        changes
+            .extend(dropped.into_iter().map(|row_key| Change::of(Table::Element, row_key, None)));
         Ok(())
     }
 

@@ -25,13 +25,6 @@ use crate::row_key::{
 };
 use crate::{Forgetting, IndexRead, Shard, ShardSet, StorageError, Table};
 
-/// The row that lists the key at `at`, if its header's record says that it is a remnant. The same for
-/// the same bytes, so that the row that was put is the one deleted.
-pub(super) fn remnant_of(at: &RowKey, record: &[u8]) -> Option<Vec<u8>> {
-    let age = age_unchecked(record)?;
-    Some(remnant_row(age.is_hidden, age.round, at.as_bytes()))
-}
-
 /// The latest round that any of the shards entered. One that says less enters it again: a remnant that
 /// seems younger than it is waits for a round more.
 pub(super) fn entered<R: IndexRead>(
@@ -132,7 +125,8 @@ impl<R: IndexRead> Engine<R> {
             let found = place.map(|(round, at)| {
                 Ok::<_, StorageError>(
                     self.forget_at(step, &at, |record| {
-                        let row = remnant_of(&at, record);
+                        let row = age_unchecked(record)
+                            .map(|age| remnant_row(age.is_hidden, age.round, at.as_bytes()));
                         (row.as_ref() == Some(&row_key)).then_some(round)
                     })?
                     .then_some((round, at)),
@@ -183,7 +177,7 @@ impl<R: IndexRead> Engine<R> {
         match step {
             Forgetting::Hide => {
                 header.age = Age { round, is_hidden: true };
-                self.write_header(at, &key, &header)?;
+                self.write_header(at, &key, &header, None)?;
             }
             Forgetting::Drop => {
                 let row = remnant_row(true, header.age.round, at.as_bytes());

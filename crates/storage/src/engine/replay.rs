@@ -31,7 +31,8 @@ impl<R: IndexRead> Replay<R> {
     pub fn begin(reader: R, mut config: EngineConfig) -> Result<Self, StorageError> {
         let pending_bytes_max = std::mem::replace(&mut config.pending_bytes_max, usize::MAX);
         let hint_bytes_max = std::mem::replace(&mut config.hint_bytes_max, u64::MAX);
-        let rows = Memtable::new(reader);
+        let mut rows = Memtable::new(reader);
+        rows.set_replaying(true);
         let (mut census, mut is_counted) = (Census::default(), true);
         let mut positions = BTreeMap::new();
         for shard in config.shards.iter() {
@@ -62,6 +63,7 @@ impl<R: IndexRead> Replay<R> {
             expiry: expiry::Progress::default(),
             disk: disk::Disk::default(),
             damaged: 0,
+            is_replaying: true,
         };
         Ok(Self { engine, positions, records: 0, pending_bytes_max, hint_bytes_max })
     }
@@ -89,8 +91,8 @@ impl<R: IndexRead> Replay<R> {
         if done.is_err() {
             engine.damaged += 1;
         }
-        // It is in the log.
-        engine.current = Waiting::default();
+        engine.current.counted.clear();
+        engine.current.minted.clear();
         engine.rows.keep();
     }
 
@@ -102,6 +104,8 @@ impl<R: IndexRead> Replay<R> {
     /// The engine, once every record up to the `end` of the log was given.
     pub fn finish(mut self, end: u64) -> Engine<R> {
         self.engine.position = end;
+        self.engine.is_replaying = false;
+        self.engine.rows.set_replaying(false);
         self.engine.config.pending_bytes_max = self.pending_bytes_max;
         self.engine.config.hint_bytes_max = self.hint_bytes_max;
         self.engine

@@ -129,10 +129,10 @@ impl<R: IndexRead> Engine<R> {
         if at_end && place.cleared == collection.cleared {
             collection.cleared = CausalContext::default();
             collection.deducted = None;
-            changes.push((Table::Meta, marker.clone(), None));
+            changes.push(Change::of(Table::Meta, marker.clone(), None));
         }
         let header_changed = header != before;
-        self.apply(&at, &key, Merged { header, header_changed, changes })?;
+        self.apply(&at, &key, Merged { header, header_changed, before: None, changes })?;
         if !at_end && self.sweep.places.len() < PLACES_MAX {
             self.sweep.places.insert(marker, place);
         }
@@ -157,10 +157,10 @@ impl<R: IndexRead> Engine<R> {
             changes.extend(swept);
             collection.cleared = CausalContext::default();
             collection.deducted = None;
-            changes.push((Table::Meta, at.sweep(tag), None));
+            changes.push(Change::of(Table::Meta, at.sweep(tag), None));
             header_changed = true;
         }
-        self.apply(at, &key, Merged { header, header_changed, changes })
+        self.apply(at, &key, Merged { header, header_changed, before: None, changes })
     }
 
     /// The first meta row from `from` on of a collection whose header is not known to be damaged.
@@ -208,7 +208,7 @@ impl<R: IndexRead> Engine<R> {
                 counted.add(before);
                 left.add(after);
                 let record = kept.before.map(|row| encode_element(row_key, at, key, &element, row));
-                changes.push((Table::Element, row_key.to_vec(), record));
+                changes.push(Change::of(Table::Element, row_key.to_vec(), record));
             }
             ControlFlow::Continue(())
         })?;

@@ -21,17 +21,21 @@ mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clock::{CausalContext, NodeId, Stamp};
-use ring::{Partition, PartitionCount};
+use std::sync::Arc;
+
+use clock::{Actor, CausalContext, NodeId, Stamp};
+use ring::{Partition, PartitionCount, Token};
 use values::{
     Blob, BucketId, BytesOp, CounterOp, Delta, Key, Lifetime, Operation, OrsetOp, RegisterOp,
     Scope, State, Tag, UpdateError, Value, View,
 };
 
 use super::*;
+use crate::memtable::BatchId;
+use crate::row_key::RowKey;
 use crate::{
-    Checkpoint, Log, MemoryEngine, Shards, SimDisk, SimFiles, SimIndex, SimIndexReader, TreeNode,
-    shard_positions,
+    Appended, Checkpoint, Log, MemoryEngine, SeamError, Shards, SimDisk, SimFiles, SimIndex,
+    SimIndexReader, TreeNode, shard_positions,
 };
 
 fn config(node: u64, process: u64) -> EngineConfig {
