@@ -15,7 +15,9 @@ use crate::{History, Sim};
 ///
 /// Returns what was wrong, if anything was; the error names the invariant.
 pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
-    let keys: BTreeSet<Key> = history.records.iter().map(|record| record.key.clone()).collect();
+    let all: BTreeSet<Key> = history.records.iter().map(|record| record.key.clone()).collect();
+    let (damaged, keys): (BTreeSet<Key>, BTreeSet<Key>) =
+        all.iter().cloned().partition(|key| sim.is_damaged_for_good(key));
     let equal = |sim: &mut Sim, whole, when| {
         let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
@@ -55,7 +57,24 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     for (name, outcome) in outcomes(run) {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }
-    delete_all(sim, &keys)
+    damage_is_told(sim, &damaged).map_err(|wrong| format!("damage_is_told: {wrong}"))?;
+    delete_all(sim, &all)
+}
+
+/// Nobody is shown anything of a key whose only record is damaged; who writes or deletes it makes it whole.
+fn damage_is_told(sim: &mut Sim, damaged: &BTreeSet<Key>) -> Result<(), String> {
+    for (turn, key) in damaged.iter().enumerate() {
+        let node = running(sim, turn);
+        if let Ok(answer) = sim.request(node, Request::get(key.clone(), Scope::Whole))
+            && answer.acks.is_met()
+        {
+            return Err(format!("{key:?} is damaged, but node {node} is shown {answer:?}"));
+        }
+        // Whether there was more than it shows nobody knows: the answer may say so.
+        sim.update(node, key, Operation::Delete(None))
+            .map_err(|error| format!("deleting {key:?}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// What is judged by dots: keys of which the ledger knows all that was made.

@@ -340,12 +340,18 @@ impl Sim {
         })
     }
 
-    /// Has the nodes that run look at all their rows, as they do now and then: what was damaged on a
-    /// disk is found.
+    /// Has the nodes that run look at all their rows, as they go on doing for ever: what was damaged on a
+    /// disk is found. Rows of a collection that was cleared, or whose chunks are not counted, are looked at
+    /// once that was done.
     pub fn scrub(&mut self) {
         for node in 0..self.nodes.len() {
             let Some(process) = &mut self.nodes[node].process else { continue };
-            while process.engine.recount_trees(usize::MAX) {}
+            while process.engine.sweep(usize::MAX) {}
+            while process.engine.count_chunks(usize::MAX) {}
+            // The round under way, and one of all rows.
+            for _ in 0..2 {
+                while process.engine.recount_trees(usize::MAX) {}
+            }
             self.start_commit(node);
         }
     }

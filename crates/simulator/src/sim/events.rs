@@ -327,7 +327,7 @@ impl Sim {
         let mut answers = Vec::new();
         process.engine.execute(ticket, command, &mut answers);
         if let Some(key) = over_damage.filter(|_| prepared(&answers, ticket).is_some()) {
-            self.ledger.prepared_over_damage(&key);
+            self.ledger.give_up(&key);
         }
         if let Some(asked) = asked
             && let Some((delta, repeated)) = prepared(&answers, ticket)
