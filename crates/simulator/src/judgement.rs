@@ -6,7 +6,7 @@ use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
 use crate::invariants::{
-    Finals, Run, expiry, minting, reads, removals, replicas, sums, survival, trees,
+    Finals, Run, bounds, expiry, minting, reads, removals, replicas, sums, survival, trees,
 };
 use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim};
@@ -51,6 +51,8 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     equal(sim, false, "after reading")?;
     minting::invariant_dots_issued_once(sim)
         .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
+    bounds::invariant_queues_are_bounded(sim)
+        .map_err(|wrong| format!("queues_are_bounded: {wrong}"))?;
     let forgets = sim.forgets();
     let (history, finals) = judged(sim, history, finals);
     let run = Run { history: &history, ledger: sim.ledger(), finals: &finals, forgets };
@@ -100,6 +102,8 @@ fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
             "removals_take_all_they_were_shown",
             removals::invariant_removals_take_all_they_were_shown(run.ledger),
         ),
+        ("contexts_are_bounded", bounds::invariant_contexts_are_bounded(run)),
+        ("siblings_are_bounded", bounds::invariant_siblings_are_bounded(run)),
         ("later_sets_are_later", survival::invariant_later_sets_are_later(run)),
         ("all_keys_are_judged", survival::invariant_all_keys_are_judged(run)),
         ("nothing_comes_from_nowhere", survival::invariant_nothing_comes_from_nowhere(run)),

@@ -20,7 +20,7 @@ use self::named::{Naming, naming};
 use crate::sight::{Sight, Write, covers, held, sight};
 
 /// The node of tracers.
-const TRACER: NodeId = NodeId(u64::MAX);
+pub(crate) const TRACER: NodeId = NodeId(u64::MAX);
 
 /// A write of a key: its type and dot.
 pub type Place = (Tag, Dot);

@@ -2,6 +2,7 @@
 //! Every choice comes from the seed.
 
 mod barrier;
+mod bounds;
 pub(crate) mod buckets;
 mod calls;
 mod disks;
@@ -236,6 +237,8 @@ pub struct Sim {
     /// How often a member was suspected, and which were told that they are none.
     suspicions: u64,
     ended: Vec<String>,
+    /// The first bound that was exceeded, if one was.
+    exceeded: Option<String>,
     strikes: Strikes,
     /// What happened, for people; `None` if nobody is to read it.
     lines: Option<Trace>,
@@ -275,6 +278,7 @@ impl Sim {
             begun_anew: 0,
             suspicions: 0,
             ended: Vec::new(),
+            exceeded: None,
             strikes: Strikes::default(),
             lines: None,
         };
