@@ -90,6 +90,8 @@ faults! {
     ClonedDisk = "cloned-disk",
     /// An outbox says that it keeps a delta, and does not.
     LostHint = "lost-hint",
+    /// An outbox holds as much for an owner as it may, and refuses more.
+    FullHints = "full-hints",
     /// A wall clock jumps.
     ClockJump = "clock-jump",
     /// A wall clock runs fast or slow.

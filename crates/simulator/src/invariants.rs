@@ -5,6 +5,7 @@
 //! all faults are over. An update is *acknowledged* if its client was told that it was done; one
 //! whose outcome is unknown may or may not show.
 
+pub mod bounds;
 pub mod expiry;
 pub mod minting;
 pub mod reads;

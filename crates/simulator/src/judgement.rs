@@ -6,7 +6,7 @@ use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
 use crate::invariants::{
-    Finals, Run, expiry, minting, reads, removals, replicas, sums, survival, trees,
+    Finals, Run, bounds, expiry, minting, reads, removals, replicas, sums, survival, trees,
 };
 use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim};
@@ -15,7 +15,9 @@ use crate::{History, Sim};
 ///
 /// Returns what was wrong, if anything was; the error names the invariant.
 pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
-    let keys: BTreeSet<Key> = history.records.iter().map(|record| record.key.clone()).collect();
+    let all: BTreeSet<Key> = history.records.iter().map(|record| record.key.clone()).collect();
+    let (damaged, keys): (BTreeSet<Key>, BTreeSet<Key>) =
+        all.iter().cloned().partition(|key| sim.is_damaged_for_good(key));
     let equal = |sim: &mut Sim, whole, when| {
         let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
@@ -49,13 +51,32 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     equal(sim, false, "after reading")?;
     minting::invariant_dots_issued_once(sim)
         .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
+    bounds::invariant_queues_are_bounded(sim)
+        .map_err(|wrong| format!("queues_are_bounded: {wrong}"))?;
     let forgets = sim.forgets();
     let (history, finals) = judged(sim, history, finals);
     let run = Run { history: &history, ledger: sim.ledger(), finals: &finals, forgets };
     for (name, outcome) in outcomes(run) {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }
-    delete_all(sim, &keys)
+    damage_is_told(sim, &damaged).map_err(|wrong| format!("damage_is_told: {wrong}"))?;
+    delete_all(sim, &all)
+}
+
+/// Nobody is shown anything of a key whose only record is damaged; who writes or deletes it makes it whole.
+fn damage_is_told(sim: &mut Sim, damaged: &BTreeSet<Key>) -> Result<(), String> {
+    for (turn, key) in damaged.iter().enumerate() {
+        let node = running(sim, turn);
+        if let Ok(answer) = sim.request(node, Request::get(key.clone(), Scope::Whole))
+            && answer.acks.is_met()
+        {
+            return Err(format!("{key:?} is damaged, but node {node} is shown {answer:?}"));
+        }
+        // Whether there was more than it shows nobody knows: the answer may say so.
+        sim.update(node, key, Operation::Delete(None))
+            .map_err(|error| format!("deleting {key:?}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// What is judged by dots: keys of which the ledger knows all that was made.
@@ -81,6 +102,8 @@ fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
             "removals_take_all_they_were_shown",
             removals::invariant_removals_take_all_they_were_shown(run.ledger),
         ),
+        ("contexts_are_bounded", bounds::invariant_contexts_are_bounded(run)),
+        ("siblings_are_bounded", bounds::invariant_siblings_are_bounded(run)),
         ("later_sets_are_later", survival::invariant_later_sets_are_later(run)),
         ("all_keys_are_judged", survival::invariant_all_keys_are_judged(run)),
         ("nothing_comes_from_nowhere", survival::invariant_nothing_comes_from_nowhere(run)),

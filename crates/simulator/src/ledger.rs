@@ -20,7 +20,7 @@ use self::named::{Naming, naming};
 use crate::sight::{Sight, Write, covers, held, sight};
 
 /// The node of tracers.
-const TRACER: NodeId = NodeId(u64::MAX);
+pub(crate) const TRACER: NodeId = NodeId(u64::MAX);
 
 /// A write of a key: its type and dot.
 pub type Place = (Tag, Dot);
@@ -89,14 +89,15 @@ pub struct Ledger {
     by_call: BTreeMap<CallId, Vec<usize>>,
     by_key: BTreeMap<Key, Vec<usize>>,
     writes: BTreeMap<Key, BTreeMap<Place, Write>>,
-    /// Keys of which a delta was made that the ledger could not judge.
+    /// Keys of which nobody knows all that was made.
     unjudged: BTreeSet<Key>,
 }
 
 impl Ledger {
-    /// Takes note that a delta was made of a key whose record was damaged: what its maker held nobody
-    /// knows, and what it made cannot be judged, nor what is made later.
-    pub(crate) fn prepared_over_damage(&mut self, key: &Key) {
+    /// Takes note that a key's record was damaged, and that a delta was made over it or nobody is left who
+    /// holds it whole: what was held of it nobody knows, and what was made of it cannot be judged, nor what
+    /// is made later.
+    pub(crate) fn give_up(&mut self, key: &Key) {
         self.unjudged.insert(key.clone());
     }
 

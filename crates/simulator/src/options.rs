@@ -58,6 +58,8 @@ pub struct SimOptions {
     pub gossip: bool,
     /// Deltas for an outbox that are lost although it says that it keeps them, in a thousand.
     pub hints_lost: u32,
+    /// [`EngineConfig::hint_bytes_max`](storage::EngineConfig::hint_bytes_max).
+    pub hint_bytes_max: u64,
 }
 
 impl Default for SimOptions {
@@ -79,6 +81,7 @@ impl Default for SimOptions {
             barrier_ms: None,
             gossip: false,
             hints_lost: 0,
+            hint_bytes_max: u64::MAX,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Every choice comes from the seed.
 
 mod barrier;
+mod bounds;
 pub(crate) mod buckets;
 mod calls;
 mod disks;
@@ -236,6 +237,8 @@ pub struct Sim {
     /// How often a member was suspected, and which were told that they are none.
     suspicions: u64,
     ended: Vec<String>,
+    /// The first bound that was exceeded, if one was.
+    exceeded: Option<String>,
     strikes: Strikes,
     /// What happened, for people; `None` if nobody is to read it.
     lines: Option<Trace>,
@@ -275,6 +278,7 @@ impl Sim {
             begun_anew: 0,
             suspicions: 0,
             ended: Vec::new(),
+            exceeded: None,
             strikes: Strikes::default(),
             lines: None,
         };
@@ -340,12 +344,18 @@ impl Sim {
         })
     }
 
-    /// Has the nodes that run look at all their rows, as they do now and then: what was damaged on a
-    /// disk is found.
+    /// Has the nodes that run look at all their rows, as they go on doing for ever: what was damaged on a
+    /// disk is found. Rows of a collection that was cleared, or whose chunks are not counted, are looked at
+    /// once that was done.
     pub fn scrub(&mut self) {
         for node in 0..self.nodes.len() {
             let Some(process) = &mut self.nodes[node].process else { continue };
-            while process.engine.recount_trees(usize::MAX) {}
+            while process.engine.sweep(usize::MAX) {}
+            while process.engine.count_chunks(usize::MAX) {}
+            // The round under way, and one of all rows.
+            for _ in 0..2 {
+                while process.engine.recount_trees(usize::MAX) {}
+            }
             self.start_commit(node);
         }
     }

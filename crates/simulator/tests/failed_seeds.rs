@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 13] = [
+const FAILED: [(Family, u64); 18] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -15,6 +15,11 @@ const FAILED: [(Family, u64); 13] = [
     (Family::All, 3_000_159),
     (Family::All, 7_000_116),
     (Family::All, 7_000_462),
+    (Family::All, 1_052_414),
+    (Family::All, 1_053_116),
+    (Family::All, 7_000_372),
+    (Family::All, 7_200_310),
+    (Family::All, 7_300_947),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];

@@ -99,5 +99,8 @@ impl Core {
         for slot in begun.map(|(&slot, _)| slot).collect::<Vec<_>>() {
             self.resume(slot, Input::Rerouted, now, effects);
         }
+        // What is owned together with somebody in reach from now on may be all that there is to compare:
+        // then nothing else would have it compared.
+        self.anti_entropy.time(&mut Turn::new(&mut self.shared, now, effects));
     }
 }

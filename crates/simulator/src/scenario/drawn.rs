@@ -28,7 +28,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
 
 /// What a scenario of any family may have beside what that is about: a second bucket, requests that say
 /// their own levels, large collections, many keys, gossip; and one of all faults also the barrier,
-/// members that are replaced, and nodes that are upgraded one by one.
+/// outboxes that are soon full, members that are replaced, and nodes that are upgraded one by one.
 fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Workload) {
     let mut random = Random::new(seed ^ 0x0071_a7e5);
     if random.chance(400) {
@@ -53,6 +53,9 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     }
     if family == Family::All && random.chance(200) {
         workload.rates.set(Fault::Upgrade, 3);
+    }
+    if family == Family::All && random.chance(100) {
+        options.hint_bytes_max = *random.pick(&[300, 2_000]);
     }
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
         workload.rates.set(Fault::Replacement, 10);

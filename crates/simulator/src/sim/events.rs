@@ -229,6 +229,7 @@ impl Sim {
                 self.perform(node, effect, &mut queue);
             }
         }
+        self.watch_requests(node);
         self.start_commit(node);
     }
 
@@ -324,15 +325,24 @@ impl Sim {
             Command::Update { key, .. } if asked.is_none() => Some(key.clone()),
             _ => None,
         };
+        let deferred = match &command {
+            Command::Defer { owner, .. } => {
+                Some((*owner, process.engine.pending_bytes_for(*owner)))
+            }
+            _ => None,
+        };
         let mut answers = Vec::new();
         process.engine.execute(ticket, command, &mut answers);
         if let Some(key) = over_damage.filter(|_| prepared(&answers, ticket).is_some()) {
-            self.ledger.prepared_over_damage(&key);
+            self.ledger.give_up(&key);
         }
         if let Some(asked) = asked
             && let Some((delta, repeated)) = prepared(&answers, ticket)
         {
             self.ledger.prepared(id, now_ms, asked, delta, repeated);
+        }
+        if let Some((owner, before)) = deferred {
+            self.watch_hints(node, owner, before, &answers);
         }
         for (ticket, answer) in answers {
             queue.push_back(Event::Storage { ticket, answer });

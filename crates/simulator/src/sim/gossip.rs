@@ -37,7 +37,7 @@ impl Sim {
         let about = About::new(format!("node{}", id.0), node.to_string());
         let mut config = Config::new(id, "simulated", about, self.random.next());
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
-        config.bootstrap = is_founder.then_some(CLUSTER);
+        config.bootstrap = (is_founder || !self.is_remembered()).then_some(CLUSTER);
         config.seeds = (0..SEEDS.min(self.nodes.len())).map(|seed| seed.to_string()).collect();
         let persisted = self.nodes[node].membership.as_deref();
         let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
@@ -46,6 +46,16 @@ impl Sim {
             process.talker = Some(Talker { gossip, due_ms: u64::MAX });
         }
         self.tick_gossip(node);
+    }
+
+    /// Whether some disk remembers the cluster. Where all were lost, nodes find nobody who does and wait: whoever
+    /// runs them has one found it anew.
+    fn is_remembered(&self) -> bool {
+        let mut persisted = self.nodes.iter().filter_map(|node| node.membership.as_deref());
+        persisted.any(|bytes| {
+            let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
+            !snapshot.ids.is_empty()
+        })
     }
 
     /// Time has passed for a node's gossip.

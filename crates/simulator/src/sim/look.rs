@@ -88,6 +88,19 @@ impl Sim {
         Some(view.expect("the record is whole"))
     }
 
+    /// Whether a key has one owner, and that one's record of it is damaged: nobody holds it who could make
+    /// it whole, and reads fail until it is written.
+    pub(crate) fn is_damaged_for_good(&mut self, key: &Key) -> bool {
+        let [owner] = self.owners(key)[..] else { return false };
+        let process = self.nodes[owner].process.as_mut();
+        let is_damaged =
+            process.is_some_and(|process| events::read_whole(&mut process.engine, key).is_none());
+        if is_damaged {
+            self.ledger.give_up(key);
+        }
+        is_damaged
+    }
+
     /// What a full scan of a node's replica finds wrong with its hash trees; `None` if it is down.
     ///
     /// # Panics

@@ -27,7 +27,7 @@ impl Sim {
             process,
             shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
-            hint_bytes_max: u64::MAX,
+            hint_bytes_max: self.options.hint_bytes_max,
         };
         let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");

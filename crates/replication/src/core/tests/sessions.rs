@@ -125,3 +125,22 @@ fn a_long_session_makes_room_for_what_is_urgent_and_says_what_is_equal() {
     });
     assert_eq!(next, Some(&vec![Partition(5)]));
 }
+
+/// A node that owns nothing together with anybody in reach has no comparison to wait for.
+#[test]
+fn what_is_owned_anew_is_compared_though_nothing_else_happens() {
+    let mut config = config();
+    config.anti_entropy.interval_ms = Some(1_000);
+    let alone = Ring::place(&[Member::new(ME)], PartitionCount::new(8).unwrap(), 3, None).unwrap();
+    let mut core = Core::new(config, Arc::new(Ownership::new(alone.ring)));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::LinkUp(NodeId(2)), &mut effects);
+    let [Effect::Storage { ticket, command: Command::Outbox { .. } }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let event = Event::Storage { ticket, answer: Answer::Outbox(Vec::new()) };
+    core.step(at(0), event, &mut Vec::new());
+    assert_eq!(core.next_timeout(), None);
+    core.step(at(0), Event::Ownership(Arc::new(Ownership::new(ring()))), &mut Vec::new());
+    assert!(core.next_timeout().is_some_and(|at| at < 1_000), "{:?}", core.next_timeout());
+}

@@ -1,0 +1,50 @@
+//! Watches, with every event, that what must be bounded is.
+
+use clock::NodeId;
+use storage::{Answer, StorageError, Ticket};
+
+use super::Sim;
+use crate::Fault;
+
+/// Calls of a core beside its requests: a change of buckets, one of ownership.
+const CALLS: usize = 2;
+
+impl Sim {
+    /// The first bound that was exceeded, if one was.
+    pub(crate) fn exceeded(&self) -> Option<&str> {
+        self.exceeded.as_deref()
+    }
+
+    /// Looks whether a core has more under way than it may.
+    pub(super) fn watch_requests(&mut self, node: usize) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let (under_way, most) = (process.core.under_way(), 3 * self.options.requests_max + CALLS);
+        if under_way > most {
+            let what = format!("node {node} has {under_way} requests under way, of {most}");
+            self.exceeded.get_or_insert(what);
+        }
+    }
+
+    /// Looks whether an outbox took a delta for an owner though it held as much as it may.
+    pub(super) fn watch_hints(
+        &mut self,
+        node: usize,
+        owner: NodeId,
+        before: u64,
+        answers: &[(Ticket, Answer)],
+    ) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let after = process.engine.pending_bytes_for(owner);
+        let most = self.options.hint_bytes_max;
+        if before >= most && after > before {
+            let what =
+                format!("node {node} holds {after} bytes for {owner}, of {most}: {before} before");
+            self.exceeded.get_or_insert(what);
+        }
+        let is_full =
+            |answer: &Answer| matches!(answer, Answer::Failed(StorageError::HintsFull { .. }));
+        if answers.iter().any(|(_, answer)| is_full(answer)) {
+            self.strikes.count(Fault::FullHints);
+        }
+    }
+}
