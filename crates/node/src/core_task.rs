@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{BarrierStamp, BarrierTerms, Core, Effect, Event, Message, Now, Request, RequestError};
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -107,7 +107,7 @@ struct Waiting {
     message: Message,
     /// Until when it is of use (monotonic milliseconds).
     useful_ms: u64,
-    barrier: u64,
+    barrier: BarrierStamp,
 }
 
 /// A core task under way.
@@ -137,8 +137,8 @@ struct Running {
     expire_at: Instant,
     /// Who waits for the barrier's command.
     barrier_reply: Option<oneshot::Sender<Answer>>,
-    /// The round of the barrier that all have agreed on: messages with a lesser number are dropped.
-    agreed: u64,
+    /// What is asked of messages, which all may have come further since one was taken.
+    terms: Arc<BarrierTerms>,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -179,7 +179,7 @@ impl Running {
             recount_at: Instant::now() + RECOUNT_PAUSE,
             expire_at: Instant::now() + EXPIRE_PAUSE,
             barrier_reply: None,
-            agreed: 0,
+            terms: Arc::default(),
             stopping: None,
         }
     }
@@ -431,7 +431,7 @@ impl Running {
         while let Some(waiting) = self.messages.pop_front() {
             let Waiting { from, message, useful_ms, barrier } = waiting;
             // What all agreed on meanwhile may be what it knows nothing of.
-            if barrier >= self.agreed
+            if self.terms.takes(from, barrier)
                 && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
             {
                 self.step(Event::Received { from, message });

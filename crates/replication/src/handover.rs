@@ -216,13 +216,17 @@ impl Handover {
             ownership.beside(partition),
             ownership.coming(partition),
         ];
-        let n = classes.last().copied().unwrap_or_default();
-        let holds =
-            rings.into_iter().flatten().any(|ring| owners(ring, partition, n).contains(&me));
-        if holds {
+        let holds = |n: &&u8| {
+            rings.iter().flatten().any(|ring| ring.is_owner(partition, usize::from(**n), me))
+        };
+        // What it wrote in the owners' place it may have of buckets with any n.
+        let foreign: BTreeSet<u8> = classes.iter().filter(|n| !holds(n)).copied().collect();
+        if foreign.is_empty() {
             self.departures.remove(&partition);
         } else {
-            let departure = Departure::of(partition, tenure.sequence, ownership, classes);
+            let is_whole = foreign.len() == classes.len();
+            let (of, sequence) = (&foreign, tenure.sequence);
+            let departure = Departure::of(partition, sequence, ownership, of, is_whole);
             self.departures.insert(partition, departure);
         }
     }

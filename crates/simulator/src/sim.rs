@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
-    Action, Answer, Barrier, BarrierHand, BarrierTable, BarrierTask, BucketCall, BucketPolicy,
-    BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
+    Action, Answer, Barrier, BarrierHand, BarrierStamp, BarrierStart, BarrierTable, BarrierTask,
+    BarrierTimes, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
     Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
@@ -57,7 +57,7 @@ enum Happening {
         to_life: u64,
         message: Box<Message>,
         /// How far its sender was with the barrier.
-        number: u64,
+        stamp: BarrierStamp,
     },
     /// One node tells another how far the barrier is.
     Told {
@@ -145,6 +145,10 @@ struct Node {
     paused: Option<Vec<Happening>>,
     /// How far the barrier was when it was to begin anew.
     reborn: Option<BarrierTable>,
+    /// What it has heard of the barrier, as its disk has it.
+    heard: BarrierTable,
+    /// Whether it joined a cluster that there was.
+    joins: bool,
     /// How much longer messages to and from it may take.
     slow_ms: u64,
     ills: Ills,
@@ -166,6 +170,8 @@ impl Node {
             drift_ppm: either_way(random, options.drift_ppm),
             paused: None,
             reborn: None,
+            heard: BarrierTable::default(),
+            joins: false,
             slow_ms: 0,
             ills: Ills::default(),
             is_gone: false,
@@ -644,18 +650,29 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
-        let standing = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
-        let mut barrier = Barrier::new(state.id, standing);
-        let mut reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
+        let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
+        let mut barrier = Barrier::new(state.id, noted.clone());
+        barrier.heard(&state.heard);
+        let mut start = match state.reborn.take() {
+            Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
+            None => BarrierStart::AsNoted,
+        };
         // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it
         // has heard of its cluster.
-        if standing.is_none() && reborn.is_none() && engine.is_blank().expect("it can be read") {
+        let is_blank = noted.is_none() && engine.is_blank().expect("it can be read");
+        if is_blank && start == BarrierStart::AsNoted {
             barrier.heard(&heard);
-            let begins = barrier.task() == BarrierTask::BeginAnew;
-            reborn = begins.then(|| Barrier::reborn(state.id, &heard));
-            self.begun_anew += u64::from(begins);
+            if state.joins {
+                start = BarrierStart::As(Barrier::reborn(state.id, &heard));
+            } else if barrier.task() == BarrierTask::BeginAnew {
+                start = BarrierStart::As(Barrier::reborn(state.id, &heard));
+                self.begun_anew += 1;
+            }
         }
-        let hand = BarrierHand::new(barrier, reborn, self.options.barrier_ms, self.now_ms);
+        let interval_ms = self.options.barrier_ms;
+        // Nodes of a run give names to what they pass on, and wait for it themselves.
+        let times = BarrierTimes { interval_ms, retries_ms: 0 };
+        let hand = BarrierHand::new(barrier, start, times, self.now_ms);
         let hand = barrier::Hand::new(hand);
         let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
         // Without a record of its own a node has what another tells it, as one that joins.

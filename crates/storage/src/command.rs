@@ -1,6 +1,7 @@
 //! What a replica is asked to do, and what it answers: plain data, so that the coordinators emit
 //! commands as effects and receive answers as events, and never see the engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -186,12 +187,17 @@ pub enum Command {
     IsEmpty {
         /// Which partition.
         partition: Partition,
+        /// Only of buckets with these n, and of what is not hidden; `None` for all.
+        classes: Option<BTreeSet<u8>>,
     },
     /// Drops what is held of a partition's keys, which others own: each key whole, as if it had never
     /// been here. Answered by [`Answer::Forgotten`]. What is pending for others stays.
     Forget {
         /// Which partition.
         partition: Partition,
+        /// Only of buckets with these n, and not what is hidden; `None` for all. Fewer than `limit` may be dropped
+        /// at a time then.
+        classes: Option<BTreeSet<u8>>,
         /// At most so many keys, at least 1.
         limit: usize,
     },

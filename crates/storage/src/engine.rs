@@ -45,7 +45,7 @@ pub use write_out::WrittenRows;
 use std::sync::Arc;
 
 use clock::{Actor, CausalContext, NodeId, Stamp};
-use ring::Token;
+use ring::{Partition, Token};
 use sabotage::Bug;
 use values::{
     Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag, UpdateError, View,
@@ -59,7 +59,7 @@ use crate::record::{Age, Header, share};
 use crate::row_key::RowKey;
 use crate::tree::Share;
 use crate::{
-    Answer, Appended, Command, Durability, IndexRead, SeamError, Shard, ShardSet, StorageError,
+    Answer, Appended, Command, Durability, Forgetting, IndexRead, SeamError, Shard, ShardSet, StorageError,
     Table, Ticket,
 };
 
@@ -129,6 +129,10 @@ pub struct Engine<R> {
     damaged: u64,
     /// The round of the barrier that was entered last.
     round: u64,
+    /// Up to which row a step of forgetting has come.
+    forgotten: Option<(Forgetting, Vec<u8>)>,
+    /// From which row on a partition's keys of some buckets are still to be dropped.
+    dropped: Option<(Partition, Vec<u8>)>,
 }
 
 /// An operation to coordinate.
@@ -254,11 +258,13 @@ impl<R: IndexRead> Engine<R> {
                 self.settle(ticket, Answer::Durable, Durability::Sync, answers);
                 Ok(())
             }
-            Command::IsEmpty { partition } => self.is_empty(partition).map(|is_empty| {
-                answers.push((ticket, Answer::IsEmpty(is_empty)));
-            }),
-            Command::Forget { partition, limit } => {
-                self.forget(partition, limit).map(|(keys, is_last)| {
+            Command::IsEmpty { partition, classes } => {
+                self.is_empty(partition, classes.as_ref()).map(|is_empty| {
+                    answers.push((ticket, Answer::IsEmpty(is_empty)));
+                })
+            }
+            Command::Forget { partition, classes, limit } => {
+                self.forget(partition, classes.as_ref(), limit).map(|(keys, is_last)| {
                     let answer = Answer::Forgotten { keys, is_last };
                     // Lost, it is dropped again: that is worth no sync of its own.
                     self.settle(ticket, answer, Durability::Interval, answers);

@@ -41,22 +41,26 @@ enum Phase {
     Gone,
 }
 
-/// A partition that this node does not own.
+/// A partition that this node does not own, or not of buckets with some n.
 #[derive(Debug)]
 pub(super) struct Departure {
     partition: Partition,
     sequence: Sequence,
     classes: BTreeSet<u8>,
+    /// Whether it owns nothing of the partition, whatever the n of its buckets.
+    is_whole: bool,
     phase: Phase,
     holders: BTreeMap<NodeId, Holder>,
 }
 
 impl Departure {
+    /// From keys of buckets with the n that are in `classes`; from all keys if it `is_whole`.
     pub(super) fn of(
         partition: Partition,
         sequence: Sequence,
         ownership: &Ownership,
         classes: &BTreeSet<u8>,
+        is_whole: bool,
     ) -> Self {
         let mut holders = BTreeMap::<NodeId, Holder>::new();
         for &n in classes {
@@ -64,12 +68,17 @@ impl Departure {
                 holders.entry(owner).or_default().left.insert(n);
             }
         }
-        Self { partition, sequence, classes: classes.clone(), phase: Phase::Unknown, holders }
+        Self { partition, sequence, classes: classes.clone(), is_whole, phase: Phase::Unknown, holders }
     }
 
     #[cfg(test)]
     pub(super) const fn begin_to_drop(&mut self) {
         self.phase = Phase::Dropping;
+    }
+
+    /// Of which buckets it is to be dropped.
+    pub(super) fn dropped_classes(&self) -> Option<BTreeSet<u8>> {
+        (!self.is_whole).then(|| self.classes.clone())
     }
 
     /// Whether nothing is compared any more.
@@ -94,7 +103,8 @@ impl Departure {
         match self.phase {
             Phase::Unknown => {
                 self.phase = Phase::Looking;
-                let command = Command::IsEmpty { partition: self.partition };
+                let (partition, classes) = (self.partition, self.dropped_classes());
+                let command = Command::IsEmpty { partition, classes };
                 turn.store(Waiter::Departure(self.partition), command);
             }
             Phase::Comparing if sabotage::is(Bug::DroppedUnheld) => self.phase = Phase::Dropping,

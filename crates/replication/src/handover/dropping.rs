@@ -54,9 +54,10 @@ impl Handover {
         let after = self.departures.range((Bound::Excluded(self.dropped), Bound::Unbounded));
         let mut all = after.chain(&self.departures);
         let next = all.find(|(_, departure)| departure.is_dropping());
-        let Some(partition) = next.map(|(&partition, _)| partition) else { return };
+        let Some((&partition, departure)) = next else { return };
+        let classes = departure.dropped_classes();
         (self.dropping, self.dropped) = (Some(partition), partition);
-        let command = Command::Forget { partition, limit: KEYS_AT_ONCE };
+        let command = Command::Forget { partition, classes, limit: KEYS_AT_ONCE };
         turn.store(Waiter::Dropped(partition), command);
     }
 }

@@ -136,7 +136,7 @@ fn what_is_held_of_partitions_that_are_not_owned_is_looked_at_some_at_a_time() {
     for time in 1..=20 {
         let mut tickets = Vec::new();
         for effect in effects.drain(..) {
-            if let Effect::Storage { ticket, command: Command::IsEmpty { partition } } = effect {
+            if let Effect::Storage { ticket, command: Command::IsEmpty { partition, .. } } = effect {
                 assert!(looked.insert(partition));
                 tickets.push(ticket);
             }
@@ -166,7 +166,7 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let mut shared = Shared::new(config(), Arc::clone(&ownership));
     let mut handover = Handover::default();
     for partition in [1, 4, 6].map(Partition) {
-        let mut departure = Departure::of(partition, Sequence(1), &ownership, &classes(&[3]));
+        let mut departure = Departure::of(partition, Sequence(1), &ownership, &classes(&[3]), true);
         departure.begin_to_drop();
         handover.departures.insert(partition, departure);
     }

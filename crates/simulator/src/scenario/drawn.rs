@@ -331,6 +331,10 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     if random.chance(400) {
         rates = changes(rates);
     }
+    // Nodes that come back empty, or as they were some time ago, and are behind then.
+    if random.chance(300) {
+        rates = rates.with(Fault::WipedDisk, 10).with(Fault::OldDisk, 20);
+    }
     let mut workload = workload(&mut random, rates);
     workload.requests = 200;
     workload.keys = random.between(1, 6) as usize;

@@ -1,5 +1,6 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
+use replication::BarrierTable;
 use storage::{Files, Table};
 
 use super::Sim;
@@ -17,6 +18,7 @@ impl Sim {
     pub fn wipe(&mut self, node: usize) {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
+        self.nodes[node].heard = BarrierTable::default();
     }
 
     /// Keeps a copy of what a node's disk holds.
@@ -35,6 +37,7 @@ impl Sim {
         let node = &mut self.nodes[node];
         let Some(backup) = node.ills.backup.take() else { return false };
         node.disk.restore(&backup);
+        node.heard = BarrierTable::default();
         true
     }
 
@@ -46,6 +49,7 @@ impl Sim {
         match twin {
             Some(twin) => {
                 node.disk.restore(&twin);
+                node.heard = BarrierTable::default();
                 true
             }
             None => false,

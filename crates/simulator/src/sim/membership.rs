@@ -15,6 +15,7 @@ impl Sim {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
         self.nodes.push(Node::new(id, &self.options, &mut self.random));
+        self.nodes[node].joins = true;
         self.restart(node);
         node
     }
@@ -113,7 +114,7 @@ impl Sim {
     fn is_empty(&mut self, node: usize, partition: Partition) -> bool {
         let Some(process) = self.nodes[node].process.as_mut() else { return true };
         let mut answers = Vec::new();
-        process.engine.execute(Ticket(u64::MAX), Command::IsEmpty { partition }, &mut answers);
+        process.engine.execute(Ticket(u64::MAX), Command::IsEmpty { partition, classes: None }, &mut answers);
         matches!(answers.pop(), Some((_, Answer::IsEmpty(true))))
     }
 }

@@ -7,6 +7,7 @@
 //! No dot is issued twice for it: a key that is written again has nothing of this process in its
 //! context, and gets an actor of its own (`epochs`).
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use ring::Partition;
@@ -27,9 +28,23 @@ use crate::{IndexRead, StorageError, Table};
 const ROWS_PER_STEP: usize = 4_096;
 
 impl<R: IndexRead> Engine<R> {
-    /// Whether nothing is held of a partition's keys, what is left of deleted ones included.
-    pub(super) fn is_empty(&self, partition: Partition) -> Result<bool, StorageError> {
-        Ok(self.first_rows(partition, 1)?.is_empty())
+    /// Whether nothing is held of a partition's keys, of all or of buckets with these n, what is left of
+    /// deleted ones included.
+    pub(super) fn is_empty(
+        &mut self,
+        partition: Partition,
+        classes: Option<&BTreeSet<u8>>,
+    ) -> Result<bool, StorageError> {
+        let Some(classes) = classes else {
+            return Ok(self.first_rows(partition, 1)?.is_empty());
+        };
+        for &n in classes {
+            let roots = self.tree_roots(n, &[partition])?;
+            if roots.iter().any(|root| root.count > 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Drops up to `limit` keys of a partition, fewer where they have many rows. Returns how many,
@@ -37,10 +52,14 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn forget(
         &mut self,
         partition: Partition,
+        classes: Option<&BTreeSet<u8>>,
         limit: usize,
     ) -> Result<(u64, bool), StorageError> {
         self.check_disk()?;
         self.check_room()?;
+        if let Some(classes) = classes {
+            return self.forget_some(partition, classes, limit);
+        }
         let rows = self.first_rows(partition, limit.max(1).saturating_add(1))?;
         let is_last = rows.len() <= limit.max(1);
         let (mut keys, mut dropped) = (0, 0);
@@ -51,6 +70,49 @@ impl<R: IndexRead> Engine<R> {
             dropped += self.forget_key(&row_key)?;
             keys += 1;
         }
+        Ok((keys, is_last))
+    }
+
+    /// The same for keys of buckets with these n only, among others: some rows at a time, from where the last
+    /// time ended.
+    fn forget_some(
+        &mut self,
+        partition: Partition,
+        classes: &BTreeSet<u8>,
+        limit: usize,
+    ) -> Result<(u64, bool), StorageError> {
+        let partitions = self.config.shards.shards().partitions();
+        if partition.0 >= partitions.get() {
+            return Ok((0, true));
+        }
+        let first = partition_start(partition, partitions);
+        let from = match self.dropped.take() {
+            Some((of, next)) if of == partition => next,
+            _ => first.to_vec(),
+        };
+        let (mut rows, mut next, mut looked) = (Vec::new(), None, 0);
+        self.rows.scan(Table::Header, &[], &from, |row_key, record| {
+            if RowKey::partition(row_key, partitions) != Some(partition) {
+                return ControlFlow::Break(());
+            }
+            if rows.len() >= limit.max(1) || looked >= ROWS_PER_STEP {
+                next = Some(row_key.to_vec());
+                return ControlFlow::Break(());
+            }
+            looked += 1;
+            // What is hidden goes with its round.
+            let is_shown = share(row_key, record) != Share::Nothing;
+            if is_shown && classes.contains(&self.class_of_row(row_key)) {
+                rows.push(row_key.to_vec());
+            }
+            ControlFlow::Continue(())
+        })?;
+        let keys = rows.len() as u64;
+        for row_key in rows {
+            self.forget_key(&row_key)?;
+        }
+        let is_last = next.is_none();
+        self.dropped = next.map(|next| (partition, next));
         Ok((keys, is_last))
     }
 

@@ -58,6 +58,8 @@ impl<R: IndexRead> Replay<R> {
             out: write_out::Progress::default(),
             sweep: sweep::Progress::default(),
             expiry: expiry::Progress::default(),
+            forgotten: None,
+            dropped: None,
             disk: disk::Disk::default(),
             damaged: 0,
         };

@@ -366,7 +366,7 @@ fn elements_are_not_told_of_by_a_replica_that_has_seen_less_than_it_showed() {
         assert!(!matches!(engine.execute_now(ask).as_slice(), [Answer::Failed(_)]));
     }
     let partition = shards().partitions().partition(Token::of(b"b", b"set"));
-    engine.execute_now(Command::Forget { partition, limit: 9 });
+    engine.execute_now(Command::Forget { partition, classes: None, limit: 9 });
     for ask in asks_of(&key, &seen) {
         assert_eq!(engine.execute_now(ask), [Answer::Failed(StorageError::Unseen)]);
     }

@@ -10,7 +10,7 @@ const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 {
     let mut dropped = 0;
     loop {
-        match engine.execute_now(Command::Forget { partition, limit }).as_slice() {
+        match engine.execute_now(Command::Forget { partition, classes: None, limit }).as_slice() {
             [Answer::Forgotten { keys, is_last: true }] => return dropped + keys,
             [Answer::Forgotten { keys, is_last: false }] if *keys == limit as u64 => {
                 dropped += keys
@@ -21,7 +21,7 @@ fn forget(engine: &mut MemoryEngine, partition: Partition, limit: usize) -> u64 
 }
 
 fn is_empty(engine: &mut MemoryEngine, partition: Partition) -> bool {
-    match engine.execute_now(Command::IsEmpty { partition }).as_slice() {
+    match engine.execute_now(Command::IsEmpty { partition, classes: None }).as_slice() {
         [Answer::IsEmpty(is_empty)] => *is_empty,
         other => panic!("{other:?}"),
     }
@@ -88,7 +88,7 @@ fn large_keys_are_dropped_few_at_a_time() {
     for name in &keys {
         updated(&mut engine, &key(name), add(&names));
     }
-    let command = || Command::Forget { partition: Partition(0), limit: 100 };
+    let command = || Command::Forget { partition: Partition(0), classes: None, limit: 100 };
     let answers = [(); 3].map(|()| engine.execute_now(command()));
     let step = |keys, is_last| vec![Answer::Forgotten { keys, is_last }];
     assert_eq!(answers, [step(1, false), step(1, false), step(1, true)]);
@@ -133,7 +133,7 @@ fn after_a_crash_what_was_dropped_is_gone_and_what_was_written_since_is_there() 
     assert!(engine.take());
     engine.commit();
     engine.checkpoint();
-    engine.give(3, Command::Forget { partition: partition("a"), limit: 9 });
+    engine.give(3, Command::Forget { partition: partition("a"), classes: None, limit: 9 });
     engine.give(4, update(&key("a"), add(&["new"])));
     assert!(engine.take());
     engine.commit();
