@@ -311,7 +311,7 @@ impl Barrier {
         let has_note = noted.is_some();
         let BarrierNote { standing: own, passed, lives } = noted
             .unwrap_or_else(|| BarrierNote { passed: BarrierProgress::NOWHERE, ..BarrierNote::default() });
-        // So much each of them had said, whoever else has forgotten it. One that was gone begins anew if it returns.
+        // So much each of them had said, whoever else has forgotten it.
         let said = |(&node, &life): (&NodeId, &u64)| {
             (node, BarrierStanding { life, progress: passed, since: 0 })
         };
@@ -387,6 +387,14 @@ impl Barrier {
         let floor = self.floor();
         if floor > self.passed {
             self.passed = floor;
+            // Who is gone had no part in it: it is behind if it returns, and hears that.
+            for &node in &self.gone {
+                let left = self.table.0.get(&node).copied().unwrap_or_default();
+                if era(left.life) == era(self.own.life) && left.progress < floor {
+                    let standing = BarrierStanding { progress: floor, ..left };
+                    self.table.join(&BarrierTable([(node, standing)].into()));
+                }
+            }
             self.lives = self.table.0.iter().map(|(&node, it)| (node, it.life)).collect();
         }
     }

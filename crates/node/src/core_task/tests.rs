@@ -51,7 +51,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     };
     let clock = NodeClock::start();
     let incarnation = membership::Incarnation { generation: 1, nonce: 1 };
-    let header = HeaderBase { sender: node, incarnation, barrier: 0 };
+    let header = HeaderBase { sender: node, incarnation };
     let ownership = Arc::new(Ownership::new(ring));
     let task = CoreTask {
         loop_index: 0,
