@@ -20,9 +20,9 @@ use wire::{BarrierDoing, BarrierStatus};
 use crate::barrier_view;
 use crate::core_task::BarrierAsk;
 use crate::members::{Notice, View};
-use crate::{set_aside, whole_cluster};
 use crate::shared::Shared;
 use crate::work::Urgent;
+use crate::{set_aside, whole_cluster};
 
 /// The loops are looked at so often, while there is something to wait for.
 const TICK: Duration = Duration::from_millis(500);
@@ -208,9 +208,7 @@ impl Rounds {
         if self.terms.as_deref() != Some(&terms) {
             let terms = Arc::new(terms);
             self.shared.barrier.terms.send_replace(Arc::clone(&terms));
-            self.shared
-                .routes
-                .tell_all(|| Urgent::Barrier(BarrierAsk::Terms(Arc::clone(&terms))));
+            self.shared.routes.tell_all(|| Urgent::Barrier(BarrierAsk::Terms(Arc::clone(&terms))));
             self.terms = Some(terms);
         }
         let is_open = self.hand.is_open();

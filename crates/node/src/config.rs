@@ -66,7 +66,7 @@ pub struct Settings {
     /// What comparing may send and receive, in bytes a second. Default 8 MiB.
     pub anti_entropy_bytes_per_second: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
-    /// node that begins none. Default 600.
+    /// node that begins none. Default 0.
     pub barrier_interval_s: Option<u32>,
     /// What is left of deleted keys is kept for so many seconds at least: native clients try an update again
     /// for as long. Default 60.

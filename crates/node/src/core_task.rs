@@ -10,7 +10,9 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{BarrierStamp, BarrierTerms, Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{
+    BarrierStamp, BarrierTerms, Core, Effect, Event, Message, Now, Request, RequestError,
+};
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};

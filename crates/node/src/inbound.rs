@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use replication::{BarrierStamp, BarrierTerms, Message};
+use replication::{BarrierStamp, BarrierTerms, Body, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -303,7 +303,8 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                         tracing::debug!(%from, "a message of a node that is no member");
                         continue;
                     }
-                    if !standing.terms.borrow().takes(from, header.barrier) {
+                    let is_hint = matches!(message.body, Body::Hint { .. });
+                    if !standing.terms.borrow().takes(from, header.barrier, is_hint) {
                         shared.barrier.refuse();
                         // One or two may be on their way when all come to a stage.
                         behind += 1;

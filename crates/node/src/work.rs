@@ -7,7 +7,8 @@ use std::sync::Arc;
 use clock::NodeId;
 use membership::Incarnation;
 use replication::{
-    Answer, BarrierStamp, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError, Transfer,
+    Answer, BarrierStamp, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
+    Transfer,
 };
 use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};

@@ -21,6 +21,9 @@
 //! **Messages.** Each says how far its sender was ([`BarrierStamp`]). Once all have come to one of these three
 //! stages, what was sent before its sender had is refused ([`BarrierTerms::takes`]).
 //!
+//! And an outbox may pass on what it holds to another: so a member that has emptied its own keeps nothing for
+//! others that comes from one that has not.
+//!
 //! **Lives.** A member whose disk lost what it once told of itself, by a restored backup or an empty directory,
 //! hears that from the others: it has to begin anew, empty, in another *life*. It may come to hold what others
 //! have forgotten, or are about to, only by a message of a member that is not through with it. So each message
@@ -117,6 +120,16 @@ impl BarrierProgress {
         self.round.saturating_mul(8).saturating_add(self.stage as u64)
     }
 
+    /// The last time that its outbox was empty because all had confirmed.
+    const fn emptied(self) -> Self {
+        match self.stage {
+            BarrierStage::Emptied | BarrierStage::Settled | BarrierStage::Hidden => {
+                Self::at(self.round, BarrierStage::Emptied)
+            }
+            _ => Self::at(self.round.saturating_sub(1), BarrierStage::Emptied),
+        }
+    }
+
     /// The last round that it has settled.
     fn settled(self) -> u64 {
         if self.stage >= BarrierStage::Settled { self.round } else { self.round.saturating_sub(1) }
@@ -206,13 +219,15 @@ struct Peer {
 }
 
 impl BarrierTerms {
-    /// Whether a message of `from` is taken.
-    pub fn takes(&self, from: NodeId, stamp: BarrierStamp) -> bool {
+    /// Whether a message of `from` is taken; `is_hint` if it brings something to be kept for another. Such may
+    /// come from an outbox, so that one that is emptied takes them from those only that are too.
+    pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
         let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
         self.is_open
             && stamp.to_life == self.own.life
             && era(stamp.life) == era(self.own.life)
             && (stamp.life, stamp.number) >= required
+            && (!is_hint || required.1 == 0 || stamp.number >= self.own.progress.emptied().number())
     }
 
     /// What a message to `to` says.
@@ -309,8 +324,10 @@ impl Barrier {
     /// A member as its notes have it; `None` for a directory without one. Nothing is known of others.
     pub fn new(me: NodeId, noted: Option<BarrierNote>) -> Self {
         let has_note = noted.is_some();
-        let BarrierNote { standing: own, passed, lives } = noted
-            .unwrap_or_else(|| BarrierNote { passed: BarrierProgress::NOWHERE, ..BarrierNote::default() });
+        let BarrierNote { standing: own, passed, lives } = noted.unwrap_or_else(|| BarrierNote {
+            passed: BarrierProgress::NOWHERE,
+            ..BarrierNote::default()
+        });
         // So much each of them had said, whoever else has forgotten it.
         let said = |(&node, &life): (&NodeId, &u64)| {
             (node, BarrierStanding { life, progress: passed, since: 0 })
@@ -515,9 +532,8 @@ impl Barrier {
 
     /// Whether others are members of another era: they were restored as a whole cluster, or this one was.
     pub fn is_apart(&self) -> bool {
-        self.others().any(|node| {
-            self.table.0.get(&node).is_some_and(|it| era(it.life) > era(self.own.life))
-        })
+        self.others()
+            .any(|node| self.table.0.get(&node).is_some_and(|it| era(it.life) > era(self.own.life)))
     }
 
     /// Whether the disk has lost what this member told of itself, or others have forgotten without it. Where

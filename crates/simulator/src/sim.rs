@@ -13,8 +13,8 @@ use std::sync::Arc;
 use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Answer, Barrier, BarrierHand, BarrierStamp, BarrierStart, BarrierTable, BarrierTask,
-    BarrierTimes, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig, Event, Message, PolicyTable, Reply,
-    Request, RequestError, kept_ownership,
+    BarrierTimes, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
+    Event, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{

@@ -59,8 +59,8 @@ use crate::record::{Age, Header, share};
 use crate::row_key::RowKey;
 use crate::tree::Share;
 use crate::{
-    Answer, Appended, Command, Durability, Forgetting, IndexRead, SeamError, Shard, ShardSet, StorageError,
-    Table, Ticket,
+    Answer, Appended, Command, Durability, Forgetting, IndexRead, SeamError, Shard, ShardSet,
+    StorageError, Table, Ticket,
 };
 
 /// What an engine is told when it opens.

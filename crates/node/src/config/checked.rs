@@ -212,7 +212,7 @@ impl NodeConfig {
                 settings.anti_entropy_interval_s,
                 settings.anti_entropy_bytes_per_second,
             )?,
-            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
+            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
             },

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
 use membership::Incarnation;
 use replication::{
-    Barrier, BarrierProgress, BarrierStage, BarrierStamp, BarrierStanding, BarrierTable, Body, Request,
-    RequestId,
+    Barrier, BarrierProgress, BarrierStage, BarrierStamp, BarrierStanding, BarrierTable, Body,
+    Request, RequestId,
 };
 use ring::{Ownership, Ring, Sequence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};

@@ -230,7 +230,9 @@ impl BarrierHand {
 
     /// Whether a round may be begun.
     fn is_time(&self, now_ms: u64) -> bool {
-        self.times.interval_ms.is_some_and(|interval| now_ms >= self.since_ms.saturating_add(interval))
+        self.times
+            .interval_ms
+            .is_some_and(|interval| now_ms >= self.since_ms.saturating_add(interval))
     }
 
     /// The loops were looked at, by `look`; what to do now.
@@ -243,10 +245,10 @@ impl BarrierHand {
         let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
             return BarrierStep::Wait;
         };
-        let is_equal = (!shown.is_different && shown.handovers == 0)
-            || sabotage::is(Bug::ForgottenUnequal);
-        let is_drained = (!shown.is_under_way && !shown.is_pending)
-            || sabotage::is(Bug::ForgottenWithHints);
+        let is_equal =
+            (!shown.is_different && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
+        let is_drained =
+            (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {
             BarrierTask::Propose if shown.has_remnants => self.enter(after),
             BarrierTask::Equal if is_equal => self.note(after),

@@ -27,7 +27,10 @@ struct Content {
 impl Content {
     fn merge(&mut self, other: &Self) {
         let stays = |mine: &Self, theirs: &Self| {
-            let left = mine.live.iter().filter(|dot| !theirs.seen.contains(dot) || theirs.live.contains(dot));
+            let left = mine
+                .live
+                .iter()
+                .filter(|dot| !theirs.seen.contains(dot) || theirs.live.contains(dot));
             left.copied().collect::<BTreeSet<u64>>()
         };
         let live = &stays(self, other) | &stays(other, self);
@@ -364,8 +367,14 @@ impl Model {
         }
         let stamp = self.stamp(node, owner);
         let back = self.stamp_if_up(owner, node);
-        self.messages.push(Message { from: node, to: owner, stamp, body: Body::Merge(kept.clone()) });
-        if self.takes(node, owner, stamp) && back.is_some_and(|back| self.takes(owner, node, back)) {
+        self.messages.push(Message {
+            from: node,
+            to: owner,
+            stamp,
+            body: Body::Merge(kept.clone()),
+        });
+        if self.takes(node, owner, stamp) && back.is_some_and(|back| self.takes(owner, node, back))
+        {
             self.at(owner).disk.merge(&kept);
             self.at(node).disk.outbox.remove(&owner);
         }
@@ -389,7 +398,12 @@ impl Model {
             self.at(one).disk.merge(&theirs);
             self.at(two).disk.merge(&mine);
             self.messages.push(Message { from: one, to: two, stamp: to, body: Body::Merge(mine) });
-            self.messages.push(Message { from: two, to: one, stamp: back, body: Body::Merge(theirs) });
+            self.messages.push(Message {
+                from: two,
+                to: one,
+                stamp: back,
+                body: Body::Merge(theirs),
+            });
         }
         if self.members[&one].disk.shown() == self.members[&two].disk.shown() {
             self.at(one).equal.insert(two);
@@ -418,7 +432,8 @@ impl Model {
                         member.moment = (look.moment, next);
                     }
                     let others = owners.iter().filter(|owner| **owner != node);
-                    let is_equal = !is_owner || others.into_iter().all(|it| member.equal.contains(it));
+                    let is_equal =
+                        !is_owner || others.into_iter().all(|it| member.equal.contains(it));
                     // A copy that it does not own is on its way to those that do.
                     let is_stray = !is_owner && member.disk.content != Content::default();
                     let shown = BarrierShown {
@@ -476,7 +491,8 @@ impl Model {
     fn check_agreed(&self, below: u64) {
         for node in self.lists().0 {
             let note = self.members[&node].disk.note.clone().unwrap_or_default();
-            let heard = self.members.values().filter_map(|member| member.disk.heard.0.get(&node)).max();
+            let heard =
+                self.members.values().filter_map(|member| member.disk.heard.0.get(&node)).max();
             let standing = heard.copied().unwrap_or_default().max(note.standing);
             let hidden = BarrierProgress::at(below, BarrierStage::Hidden);
             let is_later = standing.life > 0 && standing.since >= below;
@@ -612,7 +628,9 @@ fn happen(model: &mut Model, event: &Happens) {
         Happens::Write(node) => model.update(NodeId(node), false, NodeId(node)),
         Happens::Delete(node, other) => model.update(NodeId(node), true, NodeId(other)),
         Happens::Read(node) => model.read(NodeId(node)),
-        Happens::GoOn(node, which, to, as_hint) => model.go_on(NodeId(node), which, NodeId(to), as_hint),
+        Happens::GoOn(node, which, to, as_hint) => {
+            model.go_on(NodeId(node), which, NodeId(to), as_hint)
+        }
         Happens::End(node, which) => model.end(NodeId(node), which),
         Happens::Arrive(which, again) => model.arrive(which, again),
         Happens::Lose(which) => {
@@ -637,7 +655,8 @@ fn happen(model: &mut Model, event: &Happens) {
         Happens::Wipe(node) | Happens::Restore(node) => {
             let node = NodeId(node);
             let is_wiped = matches!(event, Happens::Wipe(_));
-            let disk = if is_wiped { Some(Disk::default()) } else { model.backups.get(&node).cloned() };
+            let disk =
+                if is_wiped { Some(Disk::default()) } else { model.backups.get(&node).cloned() };
             let Some(disk) = disk else { return };
             let Some(member) = model.members.get_mut(&node) else { return };
             // What it heard of others goes with the disk.

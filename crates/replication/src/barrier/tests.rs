@@ -265,7 +265,11 @@ fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
         barrier.noted(Barrier::restored(noted));
         assert_eq!(barrier.task(), BarrierTask::Wait, "the other is not restored yet");
         let said = members.at(2).terms(true).stamp(NodeId(node));
-        assert!(!barrier.terms(true).takes(NodeId(2), BarrierStamp { to_life: barrier.own().life, ..said }));
+        assert!(
+            !barrier
+                .terms(true)
+                .takes(NodeId(2), BarrierStamp { to_life: barrier.own().life, ..said })
+        );
         restored.push(barrier);
     }
     let tables = [restored[0].table(), restored[1].table()];

@@ -68,7 +68,14 @@ impl Departure {
                 holders.entry(owner).or_default().left.insert(n);
             }
         }
-        Self { partition, sequence, classes: classes.clone(), is_whole, phase: Phase::Unknown, holders }
+        Self {
+            partition,
+            sequence,
+            classes: classes.clone(),
+            is_whole,
+            phase: Phase::Unknown,
+            holders,
+        }
     }
 
     #[cfg(test)]

@@ -136,7 +136,8 @@ fn what_is_held_of_partitions_that_are_not_owned_is_looked_at_some_at_a_time() {
     for time in 1..=20 {
         let mut tickets = Vec::new();
         for effect in effects.drain(..) {
-            if let Effect::Storage { ticket, command: Command::IsEmpty { partition, .. } } = effect {
+            if let Effect::Storage { ticket, command: Command::IsEmpty { partition, .. } } = effect
+            {
                 assert!(looked.insert(partition));
                 tickets.push(ticket);
             }

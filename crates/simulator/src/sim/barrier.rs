@@ -174,7 +174,9 @@ impl Sim {
                 return self.begin_anew(node, table);
             }
             BarrierStep::Enter(round) => Command::Enter { round },
-            BarrierStep::Note(standing) => Command::Note { notes: vec![hand.hand.note_of(standing)] },
+            BarrierStep::Note(standing) => {
+                Command::Note { notes: vec![hand.hand.note_of(standing)] }
+            }
             BarrierStep::Forget { step, below } => {
                 Command::ForgetRemnants { step, below, limit: REMNANTS }
             }

@@ -114,7 +114,11 @@ impl Sim {
     fn is_empty(&mut self, node: usize, partition: Partition) -> bool {
         let Some(process) = self.nodes[node].process.as_mut() else { return true };
         let mut answers = Vec::new();
-        process.engine.execute(Ticket(u64::MAX), Command::IsEmpty { partition, classes: None }, &mut answers);
+        process.engine.execute(
+            Ticket(u64::MAX),
+            Command::IsEmpty { partition, classes: None },
+            &mut answers,
+        );
         matches!(answers.pop(), Some((_, Answer::IsEmpty(true))))
     }
 }
