@@ -10,8 +10,8 @@ use bytes::Bytes;
 use clock::{Actor, CausalContext, ClusterSecret, NodeId, Stamp};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use replication::{
-    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event, Message,
-    Now, PolicyTable, Request, ViewDigest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
+    KeptCommits, Message, Now, PolicyTable, Request, ViewDigest,
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{Answer, ShardSet, Shards, Ticket};
@@ -31,6 +31,7 @@ fn core() -> Core {
         secret: ClusterSecret::new(*b"benchmark"),
         default_policy: BucketPolicy::default(),
         policies: PolicyTable::default(),
+        commits: KeptCommits::default(),
         limits: Limits::default(),
         spread: 3,
         timeout_ms: 2_000,

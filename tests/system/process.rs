@@ -1,6 +1,7 @@
 //! Nodes as processes: started, awaited, signalled, and ended with the test.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -245,26 +246,20 @@ impl Spec {
 
     /// Starts the node by `command` and waits for a line that begins with `word`.
     fn start_until(&self, mut command: Command, word: &str) -> Process {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let log = self.data.with_extension("log");
+        let kept = File::options().create(true).append(true).open(&log).expect("the log is ours");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(kept).spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines();
         let ready = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with(word));
         if !ready {
-            let mut said = String::new();
-            let mut stderr = child.stderr.take().expect("it is piped");
-            stderr.read_to_string(&mut said).expect("it is text");
             let _ = child.wait();
-            panic!("node {} ended without saying {word:?}: {said}", self.name);
+            panic!("node {} ended without saying {word:?}: {}", self.name, end_of(&log));
         }
-        // Whatever it logs later must not fill the pipe and stop it.
-        let stderr = child.stderr.take().expect("it is piped");
-        std::thread::spawn(move || BufReader::new(stderr).lines().for_each(drop));
+        // Whatever it prints later must not fill the pipe and stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        Process { child }
+        Process { child, log }
     }
 
     /// A connection of a real Redis client.
@@ -286,9 +281,18 @@ fn private(path: &Path) {
     std::fs::set_permissions(path, mode).expect("the file is ours");
 }
 
-/// A running node; killed when dropped.
+/// The last lines of a node's log.
+fn end_of(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).expect("it was begun");
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// A running node; killed when dropped, and then its log shown if the test has failed.
 pub(crate) struct Process {
     child: Child,
+    /// All that it logged, also before it was started again.
+    log: PathBuf,
 }
 
 impl Process {
@@ -327,5 +331,8 @@ impl Drop for Process {
         // Already ended: nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the end of {}:\n{}", self.log.display(), end_of(&self.log));
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod contest;
 mod etcd;
 mod load;
+mod memory;
 mod process;
 mod report;
 mod resp;
@@ -49,6 +50,9 @@ struct Options {
     /// The first port to use; some thirty from there on.
     #[arg(long, default_value_t = 17_400)]
     port: u16,
+    /// Compare what a million keys take in memory and on disk, and nothing else.
+    #[arg(long)]
+    memory: bool,
     /// Where to draw the ratios, as SVG.
     #[arg(long)]
     svg: Option<PathBuf>,
@@ -63,6 +67,9 @@ async fn main() -> anyhow::Result<()> {
         options.merganser.display()
     );
     ensure!(options.rounds > 0, "at least one round");
+    if options.memory {
+        return memory::compare(&options.merganser, options.port).await;
+    }
     let mut outcomes = Vec::new();
     for (nodes, about, contests) in [(1, "1 node", of_one_node()), (3, "3 nodes", of_three_nodes())]
     {

@@ -97,7 +97,7 @@ fn request(out: &mut Vec<u8>, command: Command, key: u64) {
 
 /// Length of the first reply, once it is there whole. An error reply ends the comparison: figures of
 /// requests that were refused would compare nothing.
-fn reply(input: &[u8]) -> anyhow::Result<Option<usize>> {
+pub(crate) fn reply(input: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
     let line = std::str::from_utf8(&input[1..end]).context("no line of text")?;
     let head = end + 2;

@@ -130,6 +130,7 @@ fn help(counter: &str) -> &'static str {
         "comparison_bytes" => "Bytes sent and received by comparisons that this node began",
         "keys_pulled" => "Deltas that a comparison found to be missing here",
         "keys_pushed" => "Deltas that a comparison found to be missing at another owner",
+        "hints_refused" => "Hints not kept because too much is kept for their owner",
         "deltas_dropped" => "Writes of others that the disk refused again and again",
         "conflicts" => "Reads of keys with siblings or several types",
         "siblings_many" => "Puts that left more siblings than the soft limit",

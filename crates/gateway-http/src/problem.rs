@@ -250,6 +250,9 @@ impl Problem {
             RequestError::Overloaded | RequestError::Storage(StorageError::Overloaded(_)) => {
                 Self::unavailable("overloaded", "The node has too much to do", said)
             }
+            RequestError::Storage(StorageError::HintsFull { .. }) => {
+                Self::unavailable("hints-full", "Too many hints are kept", said)
+            }
             RequestError::Storage(error @ (StorageError::Full | StorageError::ReadOnly(_))) => {
                 let detail = format!("{error}; nothing was written here, use another node");
                 Self::new(

@@ -87,7 +87,8 @@ impl Reply {
                     ),
                 );
             }
-            RequestError::Overloaded | RequestError::Storage(StorageError::Overloaded(_)) => {
+            RequestError::Overloaded
+            | RequestError::Storage(StorageError::Overloaded(_) | StorageError::HintsFull { .. }) => {
                 "OVERLOADED"
             }
             RequestError::Storage(StorageError::TooLong { .. }) => "ERR",

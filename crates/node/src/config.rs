@@ -65,6 +65,8 @@ pub struct Settings {
     pub anti_entropy_interval_s: Option<u32>,
     /// What comparing may send and receive, in bytes a second. Default 8 MiB.
     pub anti_entropy_bytes_per_second: Option<u64>,
+    /// Most bytes of hints kept for one member.
+    pub hint_bytes_max: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
     /// node that begins none. Default 0.
     pub barrier_interval_s: Option<u32>,
@@ -180,6 +182,7 @@ impl Settings {
             anti_entropy_bytes_per_second: self
                 .anti_entropy_bytes_per_second
                 .or(below.anti_entropy_bytes_per_second),
+            hint_bytes_max: self.hint_bytes_max.or(below.hint_bytes_max),
             barrier_interval_s: self.barrier_interval_s.or(below.barrier_interval_s),
             retry_window_s: self.retry_window_s.or(below.retry_window_s),
             stop_ms: self.stop_ms.or(below.stop_ms),

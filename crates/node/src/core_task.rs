@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clock::NodeId;
 use replication::{
-    BarrierStamp, BarrierTerms, Core, Effect, Event, Message, Now, Request, RequestError,
+    BarrierStamp, BarrierTerms, Body, Core, Effect, Event, Message, Now, Request, RequestError,
 };
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
@@ -25,6 +25,7 @@ use crate::gather::{Gatherings, concerns_all_loops};
 use crate::health::Health;
 use crate::links::{LinkMap, Outgoing};
 use crate::log_thread::LogJob;
+use crate::members::Notice;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
@@ -80,6 +81,8 @@ pub(crate) struct CoreTask {
     pub(crate) checkpoint_bytes: usize,
     pub(crate) work: mpsc::Receiver<Work>,
     pub(crate) urgent: mpsc::UnboundedReceiver<Urgent>,
+    /// Membership is told here of members whose requests time out.
+    pub(crate) notices: mpsc::Sender<Notice>,
     /// Told whether the disk takes what the loop writes.
     pub(crate) health: Arc<Health>,
     /// Told who owns partitions; by the first loop.
@@ -569,6 +572,8 @@ impl Running {
                     let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
                     tracing::warn!(%bucket, %key, "{many}");
                 }
+                // Where too much waits for membership, it has evidence enough.
+                Effect::TimedOut(node) => drop(self.task.notices.try_send(Notice::TimedOut(node))),
                 Effect::Reply { id, reply } => self.calls.reply(id, reply),
             }
         }

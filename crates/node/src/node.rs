@@ -10,7 +10,8 @@ use std::time::Duration;
 use client::Datastore;
 use replication::{
     AntiEntropyConfig, Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes,
-    Buckets, Core, CoreConfig, OWNERS_MAX, PolicyTable, kept_ownership, ownership_note,
+    Buckets, Core, CoreConfig, KeptCommits, OWNERS_MAX, PolicyTable, kept_ownership,
+    ownership_note,
 };
 use ring::{Ownership, Ring};
 use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
@@ -193,6 +194,7 @@ impl Node {
             process: random_u64(),
             shards: owners.set(loop_index),
             pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
+            hint_bytes_max: config.hint_bytes_max / u64::from(config.loops),
         })?;
         let Recovered { log, engines, writer, found } = recovered;
         let damage = found.damage.len() as u64;
@@ -225,7 +227,7 @@ impl Node {
         for (loop_index, (ends, mut engine)) in ends.into_iter().zip(engines).enumerate() {
             let LoopEnds { work, urgent, jobs } = ends;
             // Notes are seen by the first loop.
-            let (policies, ownership) = match &noted {
+            let (policies, commits, ownership) = match &noted {
                 Some(noted) => noted,
                 None => {
                     let notes = engine.notes()?;
@@ -241,7 +243,11 @@ impl Node {
                         }
                         _ => {}
                     }
-                    noted.insert((PolicyTable::of_notes(&notes), shared.ownership()))
+                    let commits = match is_merging {
+                        true => KeptCommits::default(),
+                        false => KeptCommits::of_notes(&notes),
+                    };
+                    noted.insert((PolicyTable::of_notes(&notes), commits, shared.ownership()))
                 }
             };
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
@@ -251,10 +257,11 @@ impl Node {
                 sender: config.node(),
                 incarnation: shared.first_identity.incarnation,
             };
+            let core = core_config(shared, loop_index, policies, commits.clone());
             let task = CoreTask {
                 loop_index,
                 clock: shared.clock,
-                core: Core::new(core_config(shared, loop_index, policies), ownership),
+                core: Core::new(core, ownership),
                 engine,
                 outgoing: Outgoing::new(header),
                 links: shared.links(),
@@ -263,6 +270,7 @@ impl Node {
                 log: log_sender.clone(),
                 index: index_sender.clone(),
                 checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                notices: shared.members.notices.clone(),
                 health: Arc::clone(&shared.health),
                 ownership: Arc::clone(&shared.ownership),
                 log_damage: if loop_index == 0 { damage } else { 0 },
@@ -440,7 +448,8 @@ fn forget(
     log: &std::sync::mpsc::Sender<LogJob>,
     ownership: &Ownership,
 ) -> Result<(), StartError> {
-    let note = Command::Note { notes: vec![ownership_note(ownership)] };
+    let notes = vec![ownership_note(ownership), KeptCommits::default().note()];
+    let note = Command::Note { notes };
     // Nobody waits for its answer.
     engine.execute(Ticket(u64::MAX), note, &mut Vec::new());
     let (reply, told) = std::sync::mpsc::sync_channel(1);
@@ -470,7 +479,12 @@ fn bounds(config: &NodeConfig, nodes: usize) -> Bounds {
     bounds
 }
 
-fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> CoreConfig {
+fn core_config(
+    shared: &Shared,
+    loop_index: usize,
+    policies: PolicyTable,
+    commits: KeptCommits,
+) -> CoreConfig {
     let config = &shared.config;
     CoreConfig {
         node: config.node(),
@@ -486,6 +500,7 @@ fn core_config(shared: &Shared, loop_index: usize, policies: PolicyTable) -> Cor
         secret: shared.secret.clone(),
         default_policy: config.default_policy,
         policies,
+        commits,
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
         limits: config.limits.clone(),

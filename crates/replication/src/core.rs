@@ -101,7 +101,7 @@ impl Core {
     /// A core with nothing under way and no link up.
     pub fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
-        let keeper = (config.core == 0).then(|| Keeper::new(&ownership));
+        let keeper = (config.core == 0).then(|| Keeper::new(&ownership, config.commits.clone()));
         Self {
             registrar,
             keeper,
@@ -591,6 +591,10 @@ impl Core {
                     match &body {
                         Body::Merged(merged) => {
                             self.delivery.merged(owner, id.number, merged, &mut turn);
+                        }
+                        Body::Hinted(hinted) => {
+                            let kept = hinted.clone().map(|()| None);
+                            self.delivery.merged(owner, id.number, &kept, &mut turn);
                         }
                         // Listed once more, it is kept for the owners of then.
                         Body::Moved { .. } => {

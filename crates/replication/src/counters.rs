@@ -26,6 +26,8 @@ pub struct Counters {
     pub hinted_writes: u64,
     /// Deltas kept here for an owner because another node's coordinator asked for it.
     pub hints_taken: u64,
+    /// Deltas not kept for an owner because too much is kept for it.
+    pub hints_refused: u64,
     /// Deltas of the outbox acknowledged by their owner.
     pub deliveries: u64,
     /// Comparisons of replicas that ended with both holding the same.
@@ -57,7 +59,7 @@ pub struct Counters {
 
 impl Counters {
     /// Every total with its name.
-    pub const fn named(&self) -> [(&'static str, u64); 24] {
+    pub const fn named(&self) -> [(&'static str, u64); 25] {
         [
             ("reads", self.reads),
             ("writes", self.writes),
@@ -70,6 +72,7 @@ impl Counters {
             ("digests_differing", self.digests_differing),
             ("hinted_writes", self.hinted_writes),
             ("hints_taken", self.hints_taken),
+            ("hints_refused", self.hints_refused),
             ("deliveries", self.deliveries),
             ("comparisons", self.comparisons),
             ("comparisons_unfinished", self.comparisons_unfinished),

@@ -6,13 +6,14 @@
 //! owner's link is up and its outbox may hold something, a page is under way or a timer is set.
 //!
 //! What is kept for a node that is no owner any more is kept for others in its place (`redirect`), page
-//! by page too: the next one only once that is done, and after a pause.
+//! by page too: the next one only once that is done, and after a pause. A node that is to own nothing any more
+//! passes on what it keeps for owners that cannot be reached: the next node in reach keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
-use values::View;
+use values::{Key, View};
 
 mod redirect;
 
@@ -117,7 +118,7 @@ impl Delivery {
         }
         turn.shared.clear_timer(Timer::Delivery(owner));
         // It need not come back for what is to be kept for others.
-        if matches!(lane.phase, Phase::Idle) && is_gone(owner, turn) {
+        if matches!(lane.phase, Phase::Idle) && (is_gone(owner, turn) || is_leaving(turn)) {
             let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
             turn.set_timer(Timer::Delivery(owner), at);
         }
@@ -140,8 +141,12 @@ impl Delivery {
     pub(crate) fn deferred(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let lane = self.lane(owner);
         match lane.phase {
-            // For one that is no member any more it is to be kept for others.
-            Phase::Idle if turn.shared.links.contains(&owner) || is_gone(owner, turn) => {
+            // For one that is no member any more, or by this one, it is not kept for good.
+            Phase::Idle
+                if turn.shared.links.contains(&owner)
+                    || is_gone(owner, turn)
+                    || is_leaving(turn) =>
+            {
                 let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
                 turn.set_timer_if_none(Timer::Delivery(owner), at);
             }
@@ -176,24 +181,34 @@ impl Delivery {
         let redirects = strange.into_iter();
         let redirects: BTreeSet<u64> =
             redirects.map(|pending| self.redirects.begin(owner, pending, turn)).collect();
-        let page = if is_up { page } else { Vec::new() };
         let has_redirected = !redirects.is_empty();
-        if page.is_empty() && !has_redirected {
-            return self.pause(owner, last, turn);
-        }
-        let is_sent = !page.is_empty();
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
-        for (at, Pending { position, key, delta, version }) in page.into_iter().enumerate() {
+        let mut has_failed = false;
+        for Pending { position, key, delta, version } in page {
+            let to = if is_up { Some(owner) } else { next_keeper(owner, &key, turn) };
+            let Some(to) = to else {
+                has_failed |= is_leaving(turn);
+                continue;
+            };
             let parts = message::parts(delta);
-            sent.push(Sent { position, version, parts: parts.len() });
-            for delta in parts {
-                let body = Body::Merge { key: key.clone(), delta, show: None };
-                let number = turn.ask(owner, Waiter::Delivery(owner), budget_ms, body);
-                unacknowledged.insert(number, at);
+            for delta in &parts {
+                let (key, delta) = (key.clone(), delta.clone());
+                let body = match is_up {
+                    true => Body::Merge { key, delta, show: None },
+                    false => Body::Hint { owner, key, delta },
+                };
+                let number = turn.ask(to, Waiter::Delivery(owner), budget_ms, body);
+                unacknowledged.insert(number, sent.len());
             }
+            sent.push(Sent { position, version, parts: parts.len() });
         }
         let lane = self.lane(owner);
+        lane.failed |= has_failed;
+        let is_sent = !sent.is_empty();
+        if !is_sent && !has_redirected {
+            return self.pause(owner, last, turn);
+        }
         lane.found_any = true;
         lane.phase = Phase::Sending { unacknowledged, redirects, has_redirected, page: sent, last };
         if is_sent {
@@ -299,7 +314,10 @@ impl Delivery {
     /// can: what it owned, it owns until it has handed it over.
     pub(crate) fn rerouted(&mut self, owner: NodeId, turn: &mut Turn<'_>) {
         let is_removed = turn.shared.ownership.is_removed(owner);
-        let is_due = turn.shared.links.contains(&owner) || is_removed || is_gone(owner, turn);
+        let is_due = turn.shared.links.contains(&owner)
+            || is_removed
+            || is_gone(owner, turn)
+            || is_leaving(turn);
         if owner == turn.me() || !is_due {
             return;
         }
@@ -360,4 +378,16 @@ impl Delivery {
 /// Whether a node is no member any more: what is kept for it is to be kept for others.
 fn is_gone(node: NodeId, turn: &Turn<'_>) -> bool {
     turn.shared.ownership.members().binary_search(&node).is_err()
+}
+
+/// Whether this node is to own nothing any more: it may soon be gone.
+fn is_leaving(turn: &Turn<'_>) -> bool {
+    turn.shared.ownership.target().ring().members().binary_search(&turn.me()).is_err()
+}
+
+/// Who keeps a delta of `key` for an owner that cannot be reached, in place of this node, if that is leaving.
+fn next_keeper(owner: NodeId, key: &Key, turn: &Turn<'_>) -> Option<NodeId> {
+    let list = turn.shared.preference_list(turn.shared.partition(key)).into_iter();
+    let mut others = list.filter(|&node| node != owner && node != turn.me());
+    others.find(|&node| is_leaving(turn) && turn.takes_charge(node))
 }

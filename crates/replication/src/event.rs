@@ -11,8 +11,8 @@ use values::{Key, Limits, ManySiblings};
 
 use crate::{
     Answer, AntiEntropyConfig, BucketCall, BucketPolicy, BucketReply, Buckets, Comparison,
-    ConflictsRequest, Explanation, Message, OwnershipCall, OwnershipReply, PolicyTable,
-    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    ConflictsRequest, Explanation, KeptCommits, Message, OwnershipCall, OwnershipReply,
+    PolicyTable, RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -193,6 +193,9 @@ pub enum Effect {
         /// How many, and what the limits are.
         many: ManySiblings,
     },
+    /// Tell membership that a request to this member timed out: it has owed answers for as long as anyone is
+    /// ever waited for alone. A few times a second at most for each.
+    TimedOut(NodeId),
     /// Reply to a client.
     Reply {
         /// Which call.
@@ -225,6 +228,8 @@ pub struct CoreConfig {
     /// The policies of buckets, as the engine of the node's first core has them in its notes
     /// ([`PolicyTable::of_notes`]).
     pub policies: PolicyTable,
+    /// What this node committed last, as the same engine has it ([`KeptCommits::of_notes`]).
+    pub commits: KeptCommits,
     /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
     pub limits: Limits,
     /// So many consecutive partitions are placed on distinct members, members permitting: the largest n

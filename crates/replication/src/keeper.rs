@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::NodeId;
 use ring::{CommitError, Joined, Ownership, Partition, PlanId, Tenure};
+use serde::{Deserialize, Serialize};
 use storage::{Answer, Command, StorageError};
 
 use self::peers::Peers;
@@ -26,6 +27,8 @@ use crate::{
 
 /// The name of the note.
 const NOTE: &[u8] = b"ownership";
+/// The name of the note of what was committed here.
+const COMMITS_NOTE: &[u8] = b"commits";
 /// Nodes and clients that wait for the disk at most; one more is refused as overload.
 const ASKED_MAX: usize = 256;
 /// Commits remembered, so that one is computed again should it turn out that another won.
@@ -58,6 +61,25 @@ struct Commit {
     plan: PlanId,
     superseded: u32,
     client: Option<Client>,
+}
+
+/// The latest plans that were committed by a node, the last one last: should it turn out that others won, they
+/// are computed again, also after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCommits(Vec<(PlanChange, PlanId)>);
+
+impl KeptCommits {
+    /// Those that an engine's notes keep; none of what is damaged.
+    pub fn of_notes(notes: &[(Bytes, Option<Bytes>)]) -> Self {
+        let note = notes.iter().find(|(name, _)| name == COMMITS_NOTE);
+        let value = note.and_then(|(_, value)| value.as_ref());
+        value.and_then(|value| clock::decode(value).ok()).unwrap_or_default()
+    }
+
+    /// The note by which an engine keeps them.
+    pub fn note(&self) -> (Bytes, Bytes) {
+        (Bytes::from_static(COMMITS_NOTE), clock::encode(self).into())
+    }
 }
 
 /// Who waits for a commit.
@@ -103,7 +125,11 @@ pub fn ownership_note(ownership: &Ownership) -> (Bytes, Bytes) {
 }
 
 impl Keeper {
-    pub(crate) fn new(ownership: &Arc<Ownership>) -> Self {
+    pub(crate) fn new(ownership: &Arc<Ownership>, kept: KeptCommits) -> Self {
+        let commits = kept.0.into_iter();
+        let commits = commits
+            .map(|(change, plan)| Commit { change, plan, superseded: 0, client: None })
+            .collect();
         Self {
             peers: Peers::new(ownership),
             ownership: Arc::clone(ownership),
@@ -112,7 +138,7 @@ impl Keeper {
             asked: Vec::new(),
             asked_next: Vec::new(),
             paused_until: 0,
-            commits: VecDeque::new(),
+            commits,
         }
     }
 
@@ -303,7 +329,9 @@ impl Keeper {
             if *self.ownership == self.learnt {
                 self.answer_asked(turn);
             } else {
-                let notes = vec![ownership_note(&self.learnt)];
+                let commits = self.commits.iter();
+                let commits = commits.map(|commit| (commit.change.clone(), commit.plan)).collect();
+                let notes = vec![ownership_note(&self.learnt), KeptCommits(commits).note()];
                 turn.store(Waiter::Keeper(Wait::Stored), Command::Note { notes });
                 self.storing = Some(Arc::new(self.learnt.clone()));
             }

@@ -25,6 +25,9 @@ const ANSWERS_MAX: u32 = 2_048;
 /// Milliseconds below this have a cell each; above, each doubling has four.
 const EXACT_MS: u64 = 16;
 const CELLS: usize = 64;
+/// A silent peer that is asked again is reported no sooner than this after the last time, in milliseconds.
+/// As often as membership takes it for another piece of evidence.
+const REPORT_APART_MS: u64 = 200;
 
 /// What a peer was asked for, as far as it takes its own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,8 @@ struct Peer {
     forwards: Answers,
     /// The first question after its last answer.
     owes_since: Option<u64>,
+    /// When it was reported silent last.
+    reported_ms: Option<u64>,
     /// Whether membership took it for dead after its last answer.
     suspected: bool,
 }
@@ -125,11 +130,21 @@ impl Latencies {
         Self { peers: BTreeMap::new(), delay_max_ms }
     }
 
-    /// A question was sent to `node`. (A forwarded request owes nothing: it may take its time.)
-    pub(crate) fn asked(&mut self, node: NodeId, work: Work, now_ms: u64) {
-        if work != Work::Forward {
-            self.peers.entry(node).or_default().owes_since.get_or_insert(now_ms);
+    /// A question was sent to `node`. (A forwarded request owes nothing: it may take its time.) Returns
+    /// whether it is to be reported that another one timed out: it has owed its answer for the longest delay.
+    pub(crate) fn asked(&mut self, node: NodeId, work: Work, now_ms: u64) -> bool {
+        if work == Work::Forward {
+            return false;
         }
+        let peer = self.peers.entry(node).or_default();
+        let since = *peer.owes_since.get_or_insert(now_ms);
+        let is_new = |last: u64| now_ms.saturating_sub(last) >= REPORT_APART_MS;
+        let is_due = now_ms.saturating_sub(since) >= self.delay_max_ms
+            && peer.reported_ms.is_none_or(is_new);
+        if is_due {
+            peer.reported_ms = Some(now_ms);
+        }
+        is_due
     }
 
     /// `node` answered what it was asked at `sent_ms`.
@@ -260,6 +275,18 @@ mod tests {
         assert!(!latencies.is_silent(PEER, 1_100));
         latencies.asked(PEER, Work::Forward, 2_000);
         assert!(!latencies.is_silent(PEER, 9_000));
+    }
+
+    #[test]
+    fn a_peer_that_stays_silent_is_reported_as_it_is_asked_again_now_and_then() {
+        let mut latencies = Latencies::new(100);
+        let mut asked = |now_ms| latencies.asked(PEER, Work::Read, now_ms);
+        let reported: Vec<u64> = (0..1_000).filter(|&now_ms| asked(now_ms)).collect();
+        assert_eq!(reported, [100, 300, 500, 700, 900]);
+        latencies.answered(PEER, Work::Read, 999, 1_000);
+        assert!(!latencies.asked(PEER, Work::Read, 1_101), "it answered, and owes since now");
+        assert!(!latencies.asked(PEER, Work::Forward, 9_000));
+        assert!(latencies.asked(PEER, Work::Write, 9_000));
     }
 
     #[test]

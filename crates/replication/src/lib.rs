@@ -51,7 +51,7 @@ pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
 pub use handover::{Part, Transfer};
 pub use journal::Coordinated;
-pub use keeper::{kept_ownership, ownership_note};
+pub use keeper::{KeptCommits, kept_ownership, ownership_note};
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};
 pub use ownership_call::{OwnershipCall, OwnershipReply, PlanChange};
 pub use policies::{Bucket, BucketEntry, Buckets, Classes, PolicyTable, Setting, Standing};

@@ -2,9 +2,10 @@
 
 use clock::NodeId;
 use ring::{Member, PlanId};
+use serde::{Deserialize, Serialize};
 
 /// What a plan changes of the one that it follows. Applied to another target it means the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanChange {
     /// Members that join, or get another weight or zone.
     pub put: Vec<Member>,

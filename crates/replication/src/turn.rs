@@ -31,6 +31,10 @@ use crate::{
 /// guess: more than one loop asks within the longest delay.
 const LATE_MAX: usize = 4_096;
 
+/// For so long, in milliseconds, nothing is written that only a hint would hold after one was refused because
+/// there are too many: then it is seen whether there is room again. A guess.
+const FULL_MS: u64 = 1_000;
+
 /// Names a request under way within its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u64);
@@ -152,6 +156,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) reported: Reported,
     pub(crate) latencies: Latencies,
+    /// Owners for which no more hints are kept, how many bytes there are, and until when that is taken for true.
+    full: BTreeMap<NodeId, (u64, u64)>,
     /// Partitions that this node does not own and that were written to here.
     pub(crate) strayed: Vec<Partition>,
     asks: BTreeMap<u64, Ask>,
@@ -189,6 +195,7 @@ impl Shared {
             counters: Counters::default(),
             journal: Journal::default(),
             reported: Reported::default(),
+            full: BTreeMap::new(),
             strayed: Vec::new(),
             asks: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -252,6 +259,16 @@ impl Shared {
         if !self.is_holder(self.config.node, key, partition) {
             self.strayed.push(partition);
         }
+    }
+
+    /// Takes note that no more hints are kept for `owner` here.
+    pub(crate) fn note_full(&mut self, owner: NodeId, bytes: u64, now_ms: u64) {
+        self.full.insert(owner, (bytes, now_ms.saturating_add(FULL_MS)));
+    }
+
+    /// How many bytes of hints there are for `owner`, if no more were kept a moment ago.
+    pub(crate) fn full_for(&self, owner: NodeId, now_ms: u64) -> Option<u64> {
+        self.full.get(&owner).filter(|(_, until)| now_ms < *until).map(|&(bytes, _)| bytes)
     }
 
     /// Whether this node is one of the first `n` owners of a partition, by whichever plan.
@@ -444,8 +461,10 @@ impl<'a> Turn<'a> {
         if waiter != Waiter::Nobody {
             let (trace, now_ms) = (self.shared.trace, self.now.monotonic_ms);
             let timed = timed(&waiter, &body).map(|work| (work, now_ms));
-            if let Some((work, _)) = timed {
-                self.shared.latencies.asked(to, work, now_ms);
+            if let Some((work, _)) = timed
+                && self.shared.latencies.asked(to, work, now_ms)
+            {
+                self.effects.push(Effect::TimedOut(to));
             }
             self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);

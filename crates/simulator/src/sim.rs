@@ -14,7 +14,7 @@ use clock::{CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClai
 use replication::{
     Action, Answer, Barrier, BarrierHand, BarrierStamp, BarrierStart, BarrierTable, BarrierTask,
     BarrierTimes, BucketCall, BucketPolicy, BucketReply, Buckets, Call, CallId, Core, CoreConfig,
-    Event, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
+    Event, KeptCommits, Message, PolicyTable, Reply, Request, RequestError, kept_ownership,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -639,6 +639,7 @@ impl Sim {
             process,
             shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
+            hint_bytes_max: u64::MAX,
         };
         let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
@@ -692,6 +693,7 @@ impl Sim {
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
+            commits: KeptCommits::of_notes(&notes),
             limits: Limits::default(),
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,

@@ -2,7 +2,7 @@
 //! everything: nothing acknowledged is lost, reads see what they must, and in the end only owners hold
 //! a copy.
 
-use replication::PlanChange;
+use replication::{OwnershipReply, PlanChange};
 use simulator::{Family, Scenario, Sim, SimOptions};
 use values::{Blob, BytesOp, Key, Operation, OrsetOp, State, Tag, View};
 
@@ -77,6 +77,63 @@ fn three_nodes_become_five_and_then_three_again() {
     settle(&mut sim);
     assert_eq!(sim.ownership(0).unwrap().members().len(), 3);
     all_there(&mut sim);
+}
+
+/// Two administrators commit different plans on two sides of a cut, and the node whose plan will lose starts
+/// anew before anybody knows: what it committed is not forgotten.
+#[test]
+fn a_plan_that_lost_is_computed_again_by_its_committer_also_after_a_restart() {
+    for seed in 1..=20 {
+        let mut sim = Sim::new(seed, SimOptions { nodes: 4, ..SimOptions::default() });
+        let new = [sim.add_node(), sim.add_node()];
+        sim.advance(1_000);
+        for (a, b) in [0, 1, 4].into_iter().flat_map(|a| [2, 3, 5].map(|b| (a, b))) {
+            sim.cut(a, b);
+        }
+        sim.advance(1_000);
+        let committers = [0, 2];
+        let plans = [0, 1].map(|side| {
+            let change = joins(&sim, &[new[side]]);
+            match sim.commit(committers[side], change) {
+                Ok(OwnershipReply::Committed { plan, .. }) => plan,
+                other => panic!("seed {seed}: {other:?}"),
+            }
+        });
+        let loser = committers[usize::from(plans[1] < plans[0])];
+        sim.crash(loser);
+        sim.restart(loser);
+        sim.heal();
+        settle(&mut sim);
+        let members = sim.ownership(1).unwrap().members().to_vec();
+        let new = new.map(|node| sim.member(node).node);
+        assert!(new.iter().all(|node| members.contains(node)), "seed {seed}: {members:?}");
+    }
+}
+
+/// A node that leaves takes no hints with it, though the one that they are for is down all the while.
+#[test]
+fn what_a_leaving_node_keeps_for_one_that_is_down_another_keeps() {
+    let mut sim = Sim::new(1, SimOptions { nodes: 5, ..SimOptions::default() });
+    let key = key(0);
+    let [first, down, ..] = sim.owners(&key)[..] else { panic!("three owners") };
+    sim.crash(down);
+    sim.advance(1_000);
+    sim.update(first, &key, add("x")).unwrap();
+    sim.advance(1_000);
+    let target = sim.member(down).node;
+    let holders = |sim: &Sim| -> Vec<usize> {
+        sim.outboxes().into_iter().filter(|(_, of)| *of == target).map(|(at, _)| at).collect()
+    };
+    let [holder] = holders(&sim)[..] else { panic!("{:?}", sim.outboxes()) };
+    let plan = leaves(&sim, &[holder]);
+    sim.commit(first, plan).unwrap();
+    sim.advance(30_000);
+    let [other] = holders(&sim)[..] else { panic!("{:?}", sim.outboxes()) };
+    assert_ne!(other, holder);
+    sim.restart(down);
+    settle(&mut sim);
+    assert_eq!(sim.outboxes(), []);
+    assert_eq!(members(&sim.view(down, &key).expect("it is up")), 1);
 }
 
 /// A write that no owner could be reached for is merged by a fallback: not for good, also where the

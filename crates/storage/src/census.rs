@@ -1,5 +1,5 @@
 //! The census: how many live keys there are, by bucket and partition, how many of them are in conflict,
-//! and of how many keys deltas are pending, by owner. Kept in memory; each checkpoint writes it beside
+//! and of how many keys deltas are pending, in how many bytes, by owner. Kept in memory; each checkpoint writes it beside
 //! the rows that it counts, so that it is exact for them, and a start need not count what may be
 //! millions of rows. Which keys are in conflict stands in rows of their own (`engine/conflicts.rs`).
 
@@ -23,6 +23,16 @@ pub(crate) enum Counted {
     Key { bucket: BucketId, partition: Partition, several_types: bool, several_siblings: bool },
     /// A key, of this shard, of which something is pending for this owner.
     Pending(NodeId, Shard),
+    /// So many bytes that are pending for this owner, of this shard.
+    PendingBytes(NodeId, Shard, u64),
+}
+
+/// What is pending for one owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PendingCounts {
+    keys: u64,
+    /// Of rows, their keys included.
+    bytes: u64,
 }
 
 /// How many keys are in conflict.
@@ -58,7 +68,7 @@ impl ConflictCounts {
 pub(crate) struct ShardCensus {
     keys: BTreeMap<BucketId, BTreeMap<u32, u64>>,
     conflicts: BTreeMap<u32, ConflictCounts>,
-    pending: BTreeMap<NodeId, u64>,
+    pending: BTreeMap<NodeId, PendingCounts>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,7 +77,7 @@ pub(crate) struct Census {
     live_keys: u64,
     /// Of the partitions that have any.
     conflicts: BTreeMap<Partition, ConflictCounts>,
-    pending: BTreeMap<NodeId, BTreeMap<Shard, u64>>,
+    pending: BTreeMap<NodeId, BTreeMap<Shard, PendingCounts>>,
 }
 
 impl Census {
@@ -84,7 +94,7 @@ impl Census {
             ControlFlow::Continue(())
         })?;
         let mut last = Vec::new();
-        rows.scan(Table::Outbox, &[], &[], |key, _| {
+        rows.scan(Table::Outbox, &[], &[], |key, record| {
             // Rows of one owner and key stand together.
             let prefix = parse_outbox(key).map_or(key, |(prefix, _)| prefix);
             if let Some(counted) = counted_pending(key, shards)
@@ -92,6 +102,9 @@ impl Census {
             {
                 census.add(&counted);
                 last = prefix.to_vec();
+            }
+            if let Some(counted) = counted_pending_bytes(key, record.len(), shards) {
+                census.add(&counted);
             }
             ControlFlow::Continue(())
         })?;
@@ -114,8 +127,9 @@ impl Census {
                     self.keys.insert(bucket.clone(), BTreeMap::from([(*partition, 1)]));
                 }
             }
-            Counted::Pending(owner, shard) => {
-                *self.pending.entry(*owner).or_default().entry(*shard).or_default() += 1;
+            Counted::Pending(owner, shard) => self.pending_mut(*owner, *shard).keys += 1,
+            Counted::PendingBytes(owner, shard, bytes) => {
+                self.pending_mut(*owner, *shard).bytes += bytes;
             }
         }
     }
@@ -140,14 +154,28 @@ impl Census {
                     }
                 }
             }
-            Counted::Pending(owner, shard) => {
-                if let Some(shards) = self.pending.get_mut(owner) {
-                    take_one(shards, *shard);
-                    if shards.is_empty() {
-                        self.pending.remove(owner);
-                    }
-                }
+            Counted::Pending(owner, shard) => self.take_pending(*owner, *shard, 1, 0),
+            Counted::PendingBytes(owner, shard, bytes) => {
+                self.take_pending(*owner, *shard, 0, *bytes)
             }
+        }
+    }
+
+    fn pending_mut(&mut self, owner: NodeId, shard: Shard) -> &mut PendingCounts {
+        self.pending.entry(owner).or_default().entry(shard).or_default()
+    }
+
+    fn take_pending(&mut self, owner: NodeId, shard: Shard, keys: u64, bytes: u64) {
+        let Some(shards) = self.pending.get_mut(&owner) else { return };
+        if let Some(counts) = shards.get_mut(&shard) {
+            counts.keys = counts.keys.saturating_sub(keys);
+            counts.bytes = counts.bytes.saturating_sub(bytes);
+            if *counts == PendingCounts::default() {
+                shards.remove(&shard);
+            }
+        }
+        if shards.is_empty() {
+            self.pending.remove(&owner);
         }
     }
 
@@ -167,7 +195,15 @@ impl Census {
     }
 
     pub(crate) fn pending(&self, owner: NodeId) -> u64 {
-        self.pending.get(&owner).map_or(0, |shards| shards.values().sum())
+        self.pending_counts(owner).map(|counts| counts.keys).sum()
+    }
+
+    pub(crate) fn pending_bytes(&self, owner: NodeId) -> u64 {
+        self.pending_counts(owner).map(|counts| counts.bytes).sum()
+    }
+
+    fn pending_counts(&self, owner: NodeId) -> impl Iterator<Item = &PendingCounts> {
+        self.pending.get(&owner).into_iter().flat_map(BTreeMap::values)
     }
 
     /// What each shard adds to it.
@@ -184,8 +220,8 @@ impl Census {
             part.conflicts.insert(partition.0, counts);
         }
         for (&owner, counts) in &self.pending {
-            for (shard, &count) in counts {
-                parts[usize::from(shard.0)].pending.insert(owner, count);
+            for (shard, &counts) in counts {
+                parts[usize::from(shard.0)].pending.insert(owner, counts);
             }
         }
         parts
@@ -203,8 +239,10 @@ impl Census {
         for (&partition, &counts) in &part.conflicts {
             self.conflicts.entry(Partition(partition)).or_default().add(counts);
         }
-        for (&owner, &count) in &part.pending {
-            *self.pending.entry(owner).or_default().entry(shard).or_default() += count;
+        for (&owner, &PendingCounts { keys, bytes }) in &part.pending {
+            let counts = self.pending_mut(owner, shard);
+            counts.keys += keys;
+            counts.bytes += bytes;
         }
     }
 
@@ -244,4 +282,11 @@ pub(crate) fn counted_key(key: &[u8], record: &[u8], shards: Shards) -> Option<C
 pub(crate) fn counted_pending(key: &[u8], shards: Shards) -> Option<Counted> {
     let token: Token = row_token(Table::Outbox, key)?;
     Some(Counted::Pending(outbox_owner(key)?, shards.of_token(token)))
+}
+
+/// What the bytes of an outbox row count as, given its key and the length of its record.
+pub(crate) fn counted_pending_bytes(key: &[u8], record: usize, shards: Shards) -> Option<Counted> {
+    let token: Token = row_token(Table::Outbox, key)?;
+    let bytes = u64::try_from(key.len() + record).unwrap_or(u64::MAX);
+    Some(Counted::PendingBytes(outbox_owner(key)?, shards.of_token(token), bytes))
 }

@@ -463,6 +463,14 @@ pub enum StorageError {
         /// What a message holds.
         limit: usize,
     },
+    /// As much is pending for an owner that cannot be reached as may be. Nothing was kept for it.
+    #[error(
+        "{bytes} bytes of hints are kept for a node that does not take them: bring it back, or remove it"
+    )]
+    HintsFull {
+        /// How many bytes.
+        bytes: u64,
+    },
     /// Too many commands wait for the engine. Nothing was done.
     #[error("overloaded: too many commands wait for the engine")]
     Busy,

@@ -76,6 +76,9 @@ pub struct EngineConfig {
     /// Once rows of so many bytes wait for a checkpoint, writes are refused as
     /// [`Overloaded`](StorageError::Overloaded).
     pub pending_bytes_max: usize,
+    /// Once so many bytes are pending for one owner, [`Command::Defer`] for it is refused as
+    /// [`HintsFull`](StorageError::HintsFull).
+    pub hint_bytes_max: u64,
 }
 
 /// Records for the log, to be appended together.
@@ -399,6 +402,11 @@ impl<R: IndexRead> Engine<R> {
     /// Number of keys of which deltas are pending for `owner`.
     pub fn pending_for(&self, owner: NodeId) -> u64 {
         self.census.pending(owner)
+    }
+
+    /// Bytes on disk of what is pending for `owner`.
+    pub fn pending_bytes_for(&self, owner: NodeId) -> u64 {
+        self.census.pending_bytes(owner)
     }
 
     /// What rows take in memory that wait for a checkpoint, in bytes.

@@ -53,6 +53,7 @@ impl Replica {
             process: node,
             shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: 1 << 30,
+            hint_bytes_max: u64::MAX,
         };
         let reader = Counting { reader: disk.index.reader(), rows: Rc::clone(&rows) };
         let (engine, _) = SingleEngine::open(disk.files, reader, disk.index.writer(), 0, config)

@@ -21,7 +21,7 @@ impl Gossip {
         }
         let Message { header, body } = message;
         if let Body::Refused(refusal) = body {
-            return self.on_refused(now_ms, from, &refusal);
+            return self.on_refused(now_ms, from, &header, &refusal);
         }
         if let Err(refusal) = self.admit(now_ms, from, &header, &body) {
             return self.refuse(now_ms, from, header.address, refusal);
@@ -106,6 +106,15 @@ impl Gossip {
         Ok(())
     }
 
+    /// Whether who speaks is of this node's cluster, or of the one that it may find.
+    fn is_of_this_cluster(&self, header: &Header) -> bool {
+        header.cluster == self.config.cluster
+            && match self.ids.is_empty() {
+                true => header.ids.is_disjoint(&self.config.left),
+                false => !header.ids.is_disjoint(&self.ids),
+            }
+    }
+
     fn refuse(&mut self, now_ms: u64, node: NodeId, address: String, refusal: Refusal) {
         let body = Body::Refused(refusal.clone());
         self.send(now_ms, Destination::Node(node), body);
@@ -115,8 +124,10 @@ impl Gossip {
         }
     }
 
-    fn on_refused(&mut self, now_ms: u64, node: NodeId, refusal: &Refusal) {
+    fn on_refused(&mut self, now_ms: u64, node: NodeId, header: &Header, refusal: &Refusal) {
         match refusal {
+            // What this node was in another cluster, as those know it that it has left, it is not in this one.
+            Refusal::Superseded(_) | Refusal::Ended(_) if !self.is_of_this_cluster(header) => (),
             Refusal::Superseded(record) | Refusal::Ended(record) => {
                 self.on_self(now_ms, record);
                 // Whoever refused can be reached: no reason to wait long before the next attempt.

@@ -626,3 +626,32 @@ fn a_node_that_left_its_cluster_for_another_takes_no_other_one() {
         assert_eq!(network.gossip(3).table().len(), 2);
     }
 }
+
+/// It began anew with its way to the other one: those that it left remember a later start of it, and that it
+/// was up there.
+#[test]
+fn what_a_node_was_in_the_cluster_that_it_left_it_is_not_in_the_other_one() {
+    for seed in 0..SEEDS {
+        let mut network = Network::new(seed);
+        let other = ClusterId(8);
+        network.start(1, |config| config.bootstrap = Some(CLUSTER));
+        network.start(3, |config| config.bootstrap = Some(other));
+        network.start(2, |config| config.seeds = vec![address(1)]);
+        network.run(60_000);
+        network.command(2, Command::Declare(Phase::Up)).unwrap();
+        network.run(10_000);
+        network.kill(2);
+        network.restart(2);
+        network.run(10_000);
+        assert_eq!(network.state(1, 2), Some(MemberState::Up), "seed {seed}");
+        network.kill(2);
+        network.wipe(2);
+        network.start(2, |config| {
+            config.seeds = vec![address(1), address(3)];
+            config.left = [CLUSTER].into();
+        });
+        network.run(120_000);
+        assert_eq!(*network.gossip(2).cluster_ids(), [other].into(), "seed {seed}");
+        assert_eq!(network.state(3, 2), Some(MemberState::Joining), "seed {seed}");
+    }
+}

@@ -23,6 +23,8 @@ const LOOPS_MAX: u16 = 64;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most siblings that a key may be allowed: a guess, far beyond what anybody reconciles.
 const SIBLINGS_MAX: usize = 10_000;
+/// Least bound on hints: each loop has its part of it.
+const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
 /// comparison of an empty cluster takes minutes.
 const ANTI_ENTROPY_BYTES_MIN: u64 = 1 << 10;
@@ -70,6 +72,8 @@ pub struct NodeConfig {
     pub timeouts: Timeouts,
     /// How replicas are compared, all loops together.
     pub anti_entropy: AntiEntropyConfig,
+    /// Most bytes of hints kept for one member.
+    pub hint_bytes_max: u64,
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
     /// node that begins none.
     pub barrier_interval_ms: Option<u64>,
@@ -212,6 +216,7 @@ impl NodeConfig {
                 settings.anti_entropy_interval_s,
                 settings.anti_entropy_bytes_per_second,
             )?,
+            hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
             barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
@@ -316,6 +321,14 @@ fn anti_entropy(
     }
     let interval_ms = (interval_s > 0).then_some(u64::from(interval_s) * 1_000);
     Ok(AntiEntropyConfig { interval_ms, bytes_per_second })
+}
+
+fn hint_bytes_max(wanted: Option<u64>) -> Result<u64, ConfigError> {
+    let wanted = wanted.unwrap_or(1 << 30);
+    match wanted >= HINT_BYTES_MIN {
+        true => Ok(wanted),
+        false => Err(invalid("hint_bytes_max", format!("at least {HINT_BYTES_MIN}"))),
+    }
 }
 
 fn connections_max(wanted: Option<usize>) -> Result<usize, ConfigError> {

@@ -29,8 +29,13 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     let handle = LoopHandle { work: work_sender, urgent: urgent_sender, jobs };
     let owners = LoopOwners::new(config.partitions, 1);
     let node = config.node();
-    let engine_config =
-        |_| EngineConfig { node, process: 1, shards: owners.set(0), pending_bytes_max: 1 << 20 };
+    let engine_config = |_| EngineConfig {
+        node,
+        process: 1,
+        shards: owners.set(0),
+        pending_bytes_max: 1 << 20,
+        hint_bytes_max: u64::MAX,
+    };
     let mut engines = recover(directory, owners, engine_config).unwrap().engines;
     let core_config = CoreConfig {
         node,
@@ -42,6 +47,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         secret: ClusterSecret::new("the secret of this test"),
         default_policy: BucketPolicy::default(),
         policies: replication::PolicyTable::default(),
+        commits: replication::KeptCommits::default(),
         timeout_ms: 30_000,
         cover_ms: 30_000,
         limits: Limits::default(),
@@ -66,6 +72,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         log: log_thread::queue().0,
         index: checkpoint_thread::queue().0,
         checkpoint_bytes: 1 << 20,
+        notices: mpsc::channel(1).0,
         health: Arc::new(Health::new(1)),
         log_damage: 0,
         work,
@@ -150,4 +157,16 @@ fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_be
     assert_eq!(left(100, 1_000), None);
     assert_eq!(left(100, 999), None);
     assert_eq!(left(0, u64::MAX), Some(0));
+}
+
+#[test]
+fn membership_is_told_of_members_whose_requests_time_out_unless_too_much_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut running, _handle) = running(dir.path());
+    let (notices, mut told) = mpsc::channel(1);
+    running.task.notices = notices;
+    running.scratch.queue.extend([NodeId(2), NodeId(3)].map(Effect::TimedOut));
+    running.perform();
+    assert!(matches!(told.try_recv(), Ok(Notice::TimedOut(NodeId(2)))));
+    assert!(told.try_recv().is_err());
 }

@@ -155,6 +155,7 @@ fn contents(opened: &Opened, report: &mut Report<'_>) -> Result<(), StorageError
         process: 0,
         shards: ShardSet::all(*shards),
         pending_bytes_max: usize::MAX,
+        hint_bytes_max: u64::MAX,
     };
     let total = source.row_count()?;
     report.begin("rows", total, false);

@@ -212,10 +212,14 @@ impl Model {
     }
 
     fn takes(&self, from: NodeId, to: NodeId, stamp: BarrierStamp) -> bool {
+        self.takes_it(from, to, stamp, false)
+    }
+
+    fn takes_it(&self, from: NodeId, to: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
         let member = &self.members[&to];
         !self.removed.contains(&from)
             && self.is_up(to)
-            && member.hand.as_ref().unwrap().terms().takes(from, stamp)
+            && member.hand.as_ref().unwrap().terms().takes(from, stamp, is_hint)
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
@@ -316,7 +320,8 @@ impl Model {
             true => self.messages[at].clone(),
             false => self.messages.remove(at),
         };
-        if !self.members.contains_key(&to) || !self.takes(from, to, stamp) {
+        let is_hint = matches!(body, Body::Hint(..));
+        if !self.members.contains_key(&to) || !self.takes_it(from, to, stamp, is_hint) {
             return;
         }
         match body {
@@ -376,6 +381,22 @@ impl Model {
         if self.takes(node, owner, stamp) && back.is_some_and(|back| self.takes(owner, node, back))
         {
             self.at(owner).disk.merge(&kept);
+            self.at(node).disk.outbox.remove(&owner);
+        }
+    }
+
+    /// What is kept for an owner is given to another to keep, as by a node that leaves.
+    fn pass_on(&mut self, node: NodeId, owner: NodeId, to: NodeId) {
+        let is_there = |it: NodeId| self.is_open(it) && !self.members[&it].is_cut;
+        if node == to || to == owner || !is_there(node) || !is_there(to) {
+            return;
+        }
+        let Some(kept) = self.members[&node].disk.outbox.get(&owner).cloned() else { return };
+        let (stamp, back) = (self.stamp(node, to), self.stamp(to, node));
+        let body = Body::Hint(owner, kept.clone());
+        self.messages.push(Message { from: node, to, stamp, body });
+        if self.takes_it(node, to, stamp, true) && self.takes(to, node, back) {
+            self.at(to).disk.outbox.entry(owner).or_default().merge(&kept);
             self.at(node).disk.outbox.remove(&owner);
         }
     }
@@ -578,6 +599,7 @@ enum Happens {
     Arrive(usize, bool),
     Lose(usize),
     Deliver(u64, u64),
+    PassOn(u64, u64, u64),
     Compare(u64, u64),
     Crash(u64),
     Start(u64),
@@ -606,6 +628,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         8 => (0..16_usize, any::<bool>()).prop_map(|(which, again)| Happens::Arrive(which, again)),
         1 => (0..16_usize).prop_map(Happens::Lose),
         4 => (node(), node()).prop_map(|(node, owner)| Happens::Deliver(node, owner)),
+        3 => (node(), node(), node()).prop_map(|(node, owner, to)| Happens::PassOn(node, owner, to)),
         6 => (node(), node()).prop_map(|(one, two)| Happens::Compare(one, two)),
         1 => node().prop_map(Happens::Crash),
         2 => node().prop_map(Happens::Start),
@@ -639,6 +662,9 @@ fn happen(model: &mut Model, event: &Happens) {
             }
         }
         Happens::Deliver(node, owner) => model.deliver(NodeId(node), NodeId(owner)),
+        Happens::PassOn(node, owner, to) => {
+            model.pass_on(NodeId(node), NodeId(owner), NodeId(to));
+        }
         Happens::Compare(one, two) => model.compare(NodeId(one), NodeId(two)),
         Happens::Crash(node) => {
             if let Some(member) = model.members.get_mut(&NodeId(node)) {

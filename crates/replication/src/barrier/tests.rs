@@ -94,7 +94,7 @@ fn stamp(members: &mut Members, from: u64, to: u64) -> BarrierStamp {
 }
 
 fn takes(members: &mut Members, to: u64, from: u64, stamp: BarrierStamp) -> bool {
-    members.at(to).terms(true).takes(NodeId(from), stamp)
+    members.at(to).terms(true).takes(NodeId(from), stamp, false)
 }
 
 #[test]
@@ -143,13 +143,13 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
     anew.heard(&members.at(1).table());
     anew.noted(reborn);
     assert_eq!(anew.task(), BarrierTask::Equal);
-    assert!(!anew.terms(true).takes(NodeId(1), before), "it was meant for the life before");
+    assert!(!anew.terms(true).takes(NodeId(1), before, false), "it was meant for the life before");
     members.at(1).heard(&anew.table());
     assert_eq!(members.at(1).floor(), entered);
     let said = anew.terms(true).stamp(NodeId(1));
     assert!(takes(&mut members, 1, 2, said));
     let after = stamp(&mut members, 1, 2);
-    assert!(anew.terms(true).takes(NodeId(1), after));
+    assert!(anew.terms(true).takes(NodeId(1), after, false));
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
     let mut again = Barrier::new(NodeId(1), noted);
     again.heard(&anew.table());
     again.set_members([1, 2].map(NodeId), []);
-    assert!(again.terms(true).takes(NodeId(2), said));
+    assert!(again.terms(true).takes(NodeId(2), said, false));
     let old = BarrierStamp { life: 0, ..said };
-    assert!(!again.terms(true).takes(NodeId(2), old));
+    assert!(!again.terms(true).takes(NodeId(2), old, false));
 }
 
 #[test]
@@ -265,11 +265,11 @@ fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
         barrier.noted(Barrier::restored(noted));
         assert_eq!(barrier.task(), BarrierTask::Wait, "the other is not restored yet");
         let said = members.at(2).terms(true).stamp(NodeId(node));
-        assert!(
-            !barrier
-                .terms(true)
-                .takes(NodeId(2), BarrierStamp { to_life: barrier.own().life, ..said })
-        );
+        assert!(!barrier.terms(true).takes(
+            NodeId(2),
+            BarrierStamp { to_life: barrier.own().life, ..said },
+            false
+        ));
         restored.push(barrier);
     }
     let tables = [restored[0].table(), restored[1].table()];
@@ -279,7 +279,7 @@ fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
     assert_eq!(tasks, [BarrierTask::Propose; 2]);
     assert_eq!(restored[0].complete(), 0, "nothing is dropped before they have met");
     let said = restored[0].terms(true).stamp(NodeId(2));
-    assert!(restored[1].terms(true).takes(NodeId(1), said));
+    assert!(restored[1].terms(true).takes(NodeId(1), said, false));
     // One that was not restored with them neither loses what it holds nor is listened to.
     members.at(1).heard(&tables[1]);
     assert_eq!((members.at(1).is_apart(), members.at(1).task()), (true, BarrierTask::Equal));

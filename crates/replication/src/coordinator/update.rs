@@ -128,6 +128,8 @@ pub(crate) struct Update {
     round: u32,
     /// Why this node's own disk does not have it.
     disk: Option<StorageError>,
+    /// Why this node keeps it for nobody: too much is kept for an owner.
+    full: Option<StorageError>,
     /// The owners but this node.
     peers: BTreeMap<NodeId, Peer>,
     /// Fallbacks that were asked to keep a hint: each for one owner, so that there are more copies.
@@ -166,6 +168,7 @@ impl Update {
             parts: 0,
             round: 0,
             disk: None,
+            full: None,
             peers,
             fallbacks: BTreeSet::new(),
             is_dropped: false,
@@ -278,7 +281,14 @@ impl Update {
         if self.terms.quorum.availability == Availability::Quorum && reachable < needed {
             return Err(RequestError::Unavailable { reachable, needed });
         }
-        Ok(())
+        let full_for = |owner| turn.shared.full_for(owner, turn.now.monotonic_ms);
+        let full: Option<Vec<u64>> = self.terms.holders().map(full_for).collect();
+        match full.and_then(|bytes| bytes.into_iter().max()) {
+            Some(bytes) if reachable == 0 => {
+                Err(RequestError::Storage(StorageError::HintsFull { bytes }))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&mut self, turn: &mut Turn<'_>) {
@@ -386,6 +396,12 @@ impl Update {
         let Some(peer) = self.peers.get_mut(&owner) else { return };
         if *answer == storage::Answer::Durable || sabotage::is(Bug::RefusedHintCounts) {
             peer.hint = Hint::Durable;
+        } else if let storage::Answer::Failed(full @ StorageError::HintsFull { bytes }) = answer {
+            // What another owner has comes to this one when they are compared.
+            peer.hint = Hint::Absent;
+            turn.shared.counters.hints_refused += 1;
+            turn.shared.note_full(owner, *bytes, turn.now.monotonic_ms);
+            self.full = Some(full.clone());
         } else if peer.hint != Hint::Durable {
             peer.hint = Hint::Absent;
             self.keep(owner, turn);
@@ -648,6 +664,11 @@ impl Update {
             || self.peers.values().all(|peer| peer.acked || peer.is_out)
     }
 
+    /// Whether this node's own copy is that of an owner, or goes to one by a hint.
+    fn is_kept_for_owners(&self, me: NodeId) -> bool {
+        self.full.is_none() || self.terms.holders().any(|owner| owner == me)
+    }
+
     /// Replies, if the time has come for it.
     fn conclude(&mut self, at_deadline: bool, turn: &mut Turn<'_>) {
         let quorum = self.terms.quorum;
@@ -672,10 +693,11 @@ impl Update {
         let partly_observed = !self.observation.is_met();
         turn.shared.counters.unmet_quorums += u64::from(!w_met || partly_observed);
         let has_copy = hinted > 0
-            || self.local == Local::Durable
+            || self.local == Local::Durable && self.is_kept_for_owners(me)
             || self.peers.values().any(|peer| peer.acked);
         if self.is_dropped || !(w_met || (always && has_copy)) {
-            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk: self.disk.take() };
+            let disk = self.disk.take().or(self.full.take());
+            let unknown = RequestError::Unknown { acked, needed: quorum.w, disk };
             return turn.reply(self.terms.origin, Err(unknown));
         }
         let put = match &self.operation {

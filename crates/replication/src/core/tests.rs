@@ -24,7 +24,7 @@ use self::comparing::{any_compare, any_compared};
 use super::Core;
 use crate::{
     AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Classes, CoreConfig, Effect, Event,
-    Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
+    KeptCommits, Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
 };
 
 const ME: NodeId = NodeId(1);
@@ -41,6 +41,7 @@ pub(crate) fn config() -> CoreConfig {
         secret: ClusterSecret::new(*b"secret"),
         default_policy: BucketPolicy::default(),
         policies: PolicyTable::default(),
+        commits: KeptCommits::default(),
         limits: Limits::default(),
         spread: 3,
         timeout_ms: 1_000,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clock::{CausalContext, ClusterSecret, NodeId, Stamp};
 use replication::{
     AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Counters, Effect, Event,
-    Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
+    KeptCommits, Message, Now, PolicyTable, RepairProgress, RepairRequest, Reply,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring};
 use storage::{
@@ -69,6 +69,7 @@ impl Pair {
                 secret: ClusterSecret::new(*b"secret"),
                 default_policy: BucketPolicy::default(),
                 policies: PolicyTable::default(),
+                commits: KeptCommits::default(),
                 limits: Limits::default(),
                 spread: 3,
                 timeout_ms: 2_000,
@@ -81,6 +82,7 @@ impl Pair {
                 process: node.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 shards: shards.clone(),
                 pending_bytes_max: 1 << 30,
+                hint_bytes_max: u64::MAX,
             };
             Side {
                 core: Core::new(config, Arc::new(Ownership::new(ring.ring.clone()))),
@@ -152,7 +154,8 @@ impl Pair {
                     | Effect::Ownership(_)
                     | Effect::Tenures { .. }
                     | Effect::Superseded { .. }
-                    | Effect::ManySiblings { .. } => {}
+                    | Effect::ManySiblings { .. }
+                    | Effect::TimedOut(_) => {}
                 }
             }
         }

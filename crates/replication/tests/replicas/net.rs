@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clock::{ClusterSecret, NodeId};
 use replication::{
     Answer, AntiEntropyConfig, BucketPolicy, Call, CallId, Core, CoreConfig, Effect, Event,
-    Message, Now, PolicyTable, Reply, Request, RequestError,
+    KeptCommits, Message, Now, PolicyTable, Reply, Request, RequestError,
 };
 use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
@@ -143,7 +143,8 @@ impl Net {
                     Effect::Buckets(_)
                     | Effect::Ownership(_)
                     | Effect::Tenures { .. }
-                    | Effect::Superseded { .. } => {}
+                    | Effect::Superseded { .. }
+                    | Effect::TimedOut(_) => {}
                     Effect::ManySiblings { many, .. } => self.reported.push(many),
                     Effect::Reply { id, reply } => {
                         assert!(self.replies.insert(id, reply).is_none(), "two replies to {id:?}");
@@ -310,6 +311,7 @@ impl Node {
             secret: ClusterSecret::new(*b"secret"),
             default_policy: BucketPolicy::default(),
             policies: PolicyTable::default(),
+            commits: KeptCommits::default(),
             limits: Limits::default(),
             spread: 3,
             timeout_ms: 2_000,
@@ -325,6 +327,7 @@ impl Node {
             process: id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: room,
+            hint_bytes_max: u64::MAX,
         };
         Self {
             core: Core::new(config, Arc::new(Ownership::new(ring))),

@@ -99,10 +99,16 @@ impl Sim {
     }
 
     /// Whether a node takes a message of another that says this.
-    pub(super) fn takes(&self, node: usize, from: usize, stamp: BarrierStamp) -> bool {
+    pub(super) fn takes(
+        &self,
+        node: usize,
+        from: usize,
+        stamp: BarrierStamp,
+        is_hint: bool,
+    ) -> bool {
         let process = self.nodes[node].process.as_ref();
         let hand = process.and_then(|process| process.hand.as_ref());
-        hand.is_none_or(|hand| hand.terms.takes(self.nodes[from].id, stamp))
+        hand.is_none_or(|hand| hand.terms.takes(self.nodes[from].id, stamp, is_hint))
     }
 
     /// A node keeps on its disk what it hears, as membership does what gossip says.

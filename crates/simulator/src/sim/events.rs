@@ -71,8 +71,10 @@ impl Sim {
                     && self.nodes[to].life == to_life
                     && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
-                let arrives =
-                    is_current && !self.network.is_cut(from, to) && self.takes(to, from, stamp);
+                let is_hint = matches!(message.body, replication::Body::Hint { .. });
+                let arrives = is_current
+                    && !self.network.is_cut(from, to)
+                    && self.takes(to, from, stamp, is_hint);
                 self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
                 if arrives {
                     let from = self.nodes[from].id;
@@ -247,6 +249,8 @@ impl Sim {
             Effect::Superseded { .. } => {}
             // For the administrator; the answer and the counters say so too.
             Effect::ManySiblings { .. } => {}
+            // Evidence for membership, which suspects nobody here.
+            Effect::TimedOut(_) => {}
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
                 if matches!(reply, Err(RequestError::Overloaded)) {

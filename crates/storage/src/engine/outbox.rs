@@ -13,7 +13,7 @@ use sabotage::Bug;
 use values::{Delta, Key, Scope, Tag, Value, View, is_collection};
 
 use super::Engine;
-use crate::census::counted_pending;
+use crate::census::{counted_pending, counted_pending_bytes};
 use crate::log_record::RecordOut;
 use crate::memtable::successor;
 use crate::record::{decode_pending, encode_pending};
@@ -26,6 +26,8 @@ const ROW_BYTES: usize = 64 << 10;
 /// The latest row of an owner and key.
 struct Latest {
     sequence: u64,
+    /// Of its record.
+    bytes: usize,
     is_short: bool,
     /// What stands there, if it had to be looked at.
     pending: Option<Result<(Key, Delta), StorageError>>,
@@ -44,7 +46,7 @@ const PAGE_BYTES: usize = 1 << 20;
 
 impl<R: IndexRead> Engine<R> {
     /// Merges `delta` into what is pending for (owner, key). A damaged record is replaced: what it
-    /// held is left to anti-entropy.
+    /// held is left to anti-entropy. Refused once as much is pending for the owner as may be.
     pub(super) fn defer(
         &mut self,
         owner: NodeId,
@@ -52,6 +54,10 @@ impl<R: IndexRead> Engine<R> {
         delta: &Delta,
     ) -> Result<(), StorageError> {
         self.check_room()?;
+        let pending_bytes = self.census.pending_bytes(owner);
+        if pending_bytes >= self.config.hint_bytes_max {
+            return Err(StorageError::HintsFull { bytes: pending_bytes });
+        }
         let at = RowKey::of(key);
         let prefix = at.outbox(owner);
         let latest = self.latest(&prefix, is_whole(delta))?;
@@ -60,9 +66,9 @@ impl<R: IndexRead> Engine<R> {
         {
             self.count(counted, true);
         }
-        let (sequence, merged) = match latest {
-            None => (0, delta.clone()),
-            Some(Latest { sequence, is_short, pending: Some(Ok((other, mut pending))) })
+        let (sequence, replaced, merged) = match latest {
+            None => (0, None, delta.clone()),
+            Some(Latest { sequence, bytes, is_short, pending: Some(Ok((other, mut pending))) })
                 if other == *key && (is_short || is_whole(&pending)) =>
             {
                 let before = pending.clone();
@@ -70,20 +76,35 @@ impl<R: IndexRead> Engine<R> {
                 if pending == before {
                     return Ok(());
                 }
-                (sequence, pending)
+                (sequence, Some(bytes), pending)
             }
-            Some(Latest { sequence, pending: Some(Err(_)), .. }) => {
+            Some(Latest { sequence, bytes, pending: Some(Err(_)), .. }) => {
                 self.damaged += 1;
-                (sequence, delta.clone())
+                (sequence, Some(bytes), delta.clone())
             }
             // Only a forged row has the last number there is: it is replaced.
-            Some(Latest { sequence, .. }) => (sequence.saturating_add(1), delta.clone()),
+            Some(Latest { sequence: u64::MAX, bytes, .. }) => {
+                (u64::MAX, Some(bytes), delta.clone())
+            }
+            Some(Latest { sequence, .. }) => (sequence + 1, None, delta.clone()),
         };
         let row_key = outbox_row(&prefix, sequence);
         let record = encode_pending(&row_key, key, &merged);
+        self.count_bytes(&row_key, replaced, Some(record.len()));
         self.rows.put(Table::Outbox, row_key, Some(record));
         self.record(at.token(), &RecordOut::Defer(owner, key, delta));
         Ok(())
+    }
+
+    /// Counts that the record of an outbox row is of `after` bytes now, and was of `before`.
+    fn count_bytes(&mut self, row_key: &[u8], before: Option<usize>, after: Option<usize>) {
+        let shards = self.config.shards.shards();
+        for (bytes, added) in [(before, false), (after, true)] {
+            let counted = bytes.and_then(|bytes| counted_pending_bytes(row_key, bytes, shards));
+            if let Some(counted) = counted {
+                self.count(counted, added);
+            }
+        }
     }
 
     /// The latest row that begins with `prefix`; what stands there if it is short or `look` is
@@ -98,7 +119,7 @@ impl<R: IndexRead> Engine<R> {
             let is_short = record.len() < ROW_BYTES;
             let decode = || decode_pending(row_key, record).map(|(key, delta, _)| (key, delta));
             let pending = (is_short || look).then(decode);
-            latest = Some(Latest { sequence, is_short, pending });
+            latest = Some(Latest { sequence, bytes: record.len(), is_short, pending });
             ControlFlow::Break(())
         })?;
         Ok(latest)
@@ -165,12 +186,11 @@ impl<R: IndexRead> Engine<R> {
         else {
             return Ok(());
         };
-        let pending =
-            self.rows.get(Table::Outbox, row_key, |record| decode_pending(row_key, record))?;
-        if pending.is_none_or(|pending| {
-            pending.is_err()
-                || pending.is_ok_and(|p| p.2 != version && !sabotage::is(Bug::HintDroppedEarly))
-        }) {
+        let pending = self.rows.get(Table::Outbox, row_key, |record| {
+            decode_pending(row_key, record).map(|(_, _, version)| (version, record.len()))
+        })?;
+        let Some(Ok((held, bytes))) = pending else { return Ok(()) };
+        if held != version && !sabotage::is(Bug::HintDroppedEarly) {
             return Ok(());
         }
         let mut row_count = 0;
@@ -183,6 +203,7 @@ impl<R: IndexRead> Engine<R> {
         {
             self.count(counted, false);
         }
+        self.count_bytes(row_key, Some(bytes), None);
         self.rows.put(Table::Outbox, row_key.to_vec(), None);
         self.record(token, &RecordOut::Delivered(position, version));
         Ok(())

@@ -21,14 +21,16 @@ pub struct Replay<R> {
     /// From where on each shard lacks its records.
     positions: BTreeMap<Shard, u64>,
     records: u64,
-    /// The bound that holds once it is open: what was accepted is not refused here.
+    /// The bounds that hold once it is open: what was accepted is not refused here.
     pending_bytes_max: usize,
+    hint_bytes_max: u64,
 }
 
 impl<R: IndexRead> Replay<R> {
     /// The replica that `reader` shows. Of shards that have no census there everything is counted.
     pub fn begin(reader: R, mut config: EngineConfig) -> Result<Self, StorageError> {
         let pending_bytes_max = std::mem::replace(&mut config.pending_bytes_max, usize::MAX);
+        let hint_bytes_max = std::mem::replace(&mut config.hint_bytes_max, u64::MAX);
         let rows = Memtable::new(reader);
         let (mut census, mut is_counted) = (Census::default(), true);
         let mut positions = BTreeMap::new();
@@ -63,7 +65,7 @@ impl<R: IndexRead> Replay<R> {
             disk: disk::Disk::default(),
             damaged: 0,
         };
-        Ok(Self { engine, positions, records: 0, pending_bytes_max })
+        Ok(Self { engine, positions, records: 0, pending_bytes_max, hint_bytes_max })
     }
 
     /// Does again what the record at `position` of the log says, if the index lacks it. Records are
@@ -103,6 +105,7 @@ impl<R: IndexRead> Replay<R> {
     pub fn finish(mut self, end: u64) -> Engine<R> {
         self.engine.position = end;
         self.engine.config.pending_bytes_max = self.pending_bytes_max;
+        self.engine.config.hint_bytes_max = self.hint_bytes_max;
         self.engine
     }
 }

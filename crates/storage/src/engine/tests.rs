@@ -40,6 +40,7 @@ fn config(node: u64, process: u64) -> EngineConfig {
         process,
         shards: ShardSet::all(shards()),
         pending_bytes_max: 1 << 20,
+        hint_bytes_max: u64::MAX,
     }
 }
 

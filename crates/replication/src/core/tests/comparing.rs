@@ -123,7 +123,13 @@ pub(super) fn with_engine() -> (Core, MemoryEngine) {
     let shards = config.shards.clone();
     let interval_ms = Some(1_000);
     config.anti_entropy = AntiEntropyConfig { interval_ms, bytes_per_second: 1 << 20 };
-    let engine = EngineConfig { node: ME, process: 5, shards, pending_bytes_max: 1 << 30 };
+    let engine = EngineConfig {
+        node: ME,
+        process: 5,
+        shards,
+        pending_bytes_max: 1 << 30,
+        hint_bytes_max: u64::MAX,
+    };
     let mut engine = MemoryEngine::new(engine);
     let elements = (0..100).map(|number| Blob::from(format!("element {number:03}"))).collect();
     for (name, operation) in [

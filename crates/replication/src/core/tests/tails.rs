@@ -191,3 +191,105 @@ fn a_removal_of_many_parts_is_no_hint_of_one_message() {
     });
     assert_eq!(kept.collect::<Vec<_>>(), [away]);
 }
+
+#[test]
+fn a_member_that_owes_answers_for_the_longest_delay_is_evidence_for_membership_when_it_is_asked_again()
+ {
+    let mut core = core();
+    let mut told = |now_ms| {
+        let mut effects = Vec::new();
+        let get = Call::Request(Request::get(key(), Scope::Whole));
+        core.step(at(now_ms), Event::Call { id: CallId(now_ms), call: get }, &mut effects);
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::TimedOut(node) => Some(node.0),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let found = [0, 99, 100, 250, 300].map(&mut told);
+    assert_eq!(found, [vec![], vec![], vec![2, 3], vec![], vec![2, 3]]);
+}
+
+/// What the engine makes of an increment.
+fn incremented() -> Answer {
+    let dot = Dot::new(Actor::new(ME, 7, 0), 1);
+    let tally = Tally::default().incremented(dot, 1);
+    let counter = CounterState { tally, context: [dot].into_iter().collect() };
+    let delta = Delta::of(Tag::COUNTER, State::Counter(counter));
+    let view = View::default();
+    Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view }
+}
+
+type Replies = Vec<Result<Reply, RequestError>>;
+
+/// The commands among effects, by their tickets, and the replies.
+fn sorted(effects: Vec<Effect>) -> (Vec<(Ticket, Command)>, Replies) {
+    let (mut commands, mut replies) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Storage { ticket, command } => commands.push((ticket, command)),
+            Effect::Reply { reply, .. } => replies.push(reply),
+            _ => {}
+        }
+    }
+    (commands, replies)
+}
+
+#[test]
+fn a_write_that_only_hints_would_hold_is_refused_where_there_are_too_many() {
+    let (mut core, foreign) = stranger();
+    for node in 2..=5 {
+        core.step(at(0), Event::LinkDown(NodeId(node)), &mut Vec::new());
+    }
+    let add = Operation::Counter(CounterOp::Add(1));
+    let call = |core: &mut Core, now_ms| {
+        let mut effects = Vec::new();
+        let call = Call::Request(Request::update(foreign.clone(), add.clone()));
+        core.step(at(now_ms), Event::Call { id: CallId(now_ms), call }, &mut effects);
+        sorted(effects)
+    };
+    let full = StorageError::HintsFull { bytes: 7 };
+
+    let (commands, _) = call(&mut core, 0);
+    let [(ticket, Command::Update { .. })] = commands[..] else { panic!("{commands:?}") };
+    let (commands, replies) = sorted(stored(&mut core, at(0), ticket, incremented()));
+    let is_defer = |(_, command): &&(Ticket, Command)| matches!(command, Command::Defer { .. });
+    let defers: Vec<Ticket> = commands.iter().filter(is_defer).map(|(ticket, _)| *ticket).collect();
+    assert_eq!((defers.len(), replies.len()), (3, 0));
+    assert_eq!(stored(&mut core, at(0), ticket, Answer::Durable), []);
+    let mut replies = Vec::new();
+    for defer in defers {
+        // What is refused for lack of room is not tried again.
+        let (commands, more) =
+            sorted(stored(&mut core, at(0), defer, Answer::Failed(full.clone())));
+        assert_eq!(commands, []);
+        replies.extend(more);
+    }
+    // It is here, and nobody knows when it comes to an owner.
+    let unknown = RequestError::Unknown { acked: 0, needed: 2, disk: Some(full.clone()) };
+    assert_eq!(replies, [Err(unknown)]);
+    assert_eq!(core.counters().hints_refused, 3);
+
+    let (commands, replies) = call(&mut core, 999);
+    assert_eq!((commands, replies), (vec![], vec![Err(RequestError::Storage(full))]));
+    let (commands, _) = call(&mut core, 1_000);
+    assert!(matches!(commands[..], [(_, Command::Update { .. })]), "whether there is room again");
+}
+
+#[test]
+fn what_an_owner_has_is_acknowledged_though_there_is_no_room_for_hints() {
+    let mut core = core();
+    for node in [2, 3] {
+        core.step(at(0), Event::LinkDown(NodeId(node)), &mut Vec::new());
+    }
+    let (commands, _) = sorted(call(&mut core, Operation::Counter(CounterOp::Add(1))));
+    let [(ticket, Command::Update { .. })] = commands[..] else { panic!("{commands:?}") };
+    let (commands, _) = sorted(stored(&mut core, at(0), ticket, incremented()));
+    let mut replies = sorted(stored(&mut core, at(0), ticket, Answer::Durable)).1;
+    for (defer, _) in commands {
+        let full = Answer::Failed(StorageError::HintsFull { bytes: 7 });
+        replies.extend(sorted(stored(&mut core, at(0), defer, full)).1);
+    }
+    let [Ok(Reply::Answer(answer))] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!((answer.acks.answered, answer.acks.hinted), (1, 0));
+}

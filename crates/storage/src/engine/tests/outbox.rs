@@ -290,3 +290,63 @@ fn a_page_cut_short_by_what_it_does_not_list_says_where_to_go_on() {
     assert_eq!(found, [key("live")]);
     assert!(pages > 2, "{pages}");
 }
+
+#[test]
+fn no_more_is_kept_for_an_owner_than_may_be_until_some_of_it_is_delivered() {
+    let bound = 2_000;
+    let mut one = MemoryEngine::new(EngineConfig { hint_bytes_max: bound, ..config(1, 1) });
+    let delta = updated(&mut one, &key("k"), add(&["x"]));
+    let mut kept = 0;
+    let refused = loop {
+        match one.execute_now(deferred(OWNER, &key(&format!("{kept}")), &delta)).remove(0) {
+            Answer::Durable => kept += 1,
+            other => break other,
+        }
+    };
+    let bytes = one.engine().pending_bytes_for(OWNER);
+    assert_eq!(refused, Answer::Failed(StorageError::HintsFull { bytes }));
+    let row = bytes / kept;
+    assert!((bound..bound + row).contains(&bytes), "{bytes}");
+    // What is there already takes no more room, and is refused all the same; others have theirs.
+    let again = one.execute_now(deferred(OWNER, &key("0"), &delta));
+    assert_eq!(again, [Answer::Failed(StorageError::HintsFull { bytes })]);
+    defer(&mut one, NodeId(8), &key("0"), &delta);
+
+    // It is counted the same by whoever opens it; what is in the log is not refused then.
+    let disk = one.disk().clone();
+    let mut one =
+        MemoryEngine::open(disk, EngineConfig { hint_bytes_max: bound, ..config(1, 2) }).unwrap();
+    assert_eq!(one.engine().pending_bytes_for(OWNER), bytes);
+    let again = one.execute_now(deferred(OWNER, &key("0"), &delta));
+    assert_eq!(again, [Answer::Failed(StorageError::HintsFull { bytes })]);
+    let pending = outbox(&mut one, None, 1).remove(0);
+    deliver(&mut one, &pending);
+    assert!(one.engine().pending_bytes_for(OWNER) < bound);
+    defer(&mut one, OWNER, &pending.key, &delta);
+    for pending in outbox(&mut one, None, 1_000) {
+        deliver(&mut one, &pending);
+    }
+    assert_eq!((one.engine().pending_for(OWNER), one.engine().pending_bytes_for(OWNER)), (0, 0));
+    assert_eq!(one.engine().pending_for(NodeId(8)), 1);
+}
+
+#[test]
+fn the_bytes_of_hints_are_those_of_their_rows_however_they_were_made() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    for name in ["x", "y", "x", "z"] {
+        let delta = updated(&mut one, &key("k"), add(&[name]));
+        defer(&mut one, OWNER, &key("k"), &delta);
+        let delta = updated(&mut one, &key("l"), put(name));
+        defer(&mut one, OWNER, &key("l"), &delta);
+    }
+    let counted = one.engine().pending_bytes_for(OWNER);
+    let mut rows = 0;
+    one.engine()
+        .rows
+        .scan(Table::Outbox, &[], &[], |key, record| {
+            rows += key.len() + record.len();
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(counted, rows as u64);
+}
