@@ -224,7 +224,7 @@ impl Model for Folding {
 
     fn init_states(&self) -> Vec<FoldingState> {
         let replica = |at| Replica {
-            barrier: Seat::of(at, None, &vec![true; self.replicas]),
+            barrier: Seat::of(at, self.replicas),
             value: Value::default(),
             folded: Folded::default(),
             young: BTreeSet::new(),

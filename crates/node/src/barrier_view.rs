@@ -2,10 +2,10 @@
 //! value that gossip carries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use replication::BarrierTable;
+use replication::{BarrierTable, BarrierTerms};
 use tokio::sync::watch;
 use wire::BarrierStatus;
 
@@ -38,7 +38,10 @@ pub(crate) struct BarrierView {
     pub(crate) status: watch::Sender<BarrierStatus>,
     /// Whether what this node holds is older than the barrier: it is to begin anew.
     pub(crate) outdated: watch::Sender<bool>,
-    agreed: AtomicU64,
+    /// What is asked of messages, and said in them.
+    pub(crate) terms: watch::Sender<Arc<BarrierTerms>>,
+    /// Whether it is known in which life this node is: it serves nobody before.
+    pub(crate) is_open: AtomicBool,
     refused: AtomicU64,
 }
 
@@ -48,23 +51,15 @@ impl BarrierView {
             heard: watch::Sender::new(Arc::new(heard)),
             status: watch::Sender::default(),
             outdated: watch::Sender::new(false),
-            agreed: AtomicU64::new(0),
+            terms: watch::Sender::default(),
+            is_open: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// All have agreed on this round: messages of before are refused.
-    pub(crate) fn agree(&self, round: u64) {
-        self.agreed.store(round, Ordering::Release);
-    }
-
-    /// Whether a message with this number is taken; one that is not is counted.
-    pub(crate) fn takes(&self, number: u64) -> bool {
-        let takes = number >= self.agreed.load(Ordering::Acquire);
-        if !takes {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        takes
+    /// A message was refused.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Messages refused so far.
@@ -101,14 +96,5 @@ mod tests {
         let joined = decode(&all.iter().fold(Vec::new(), |held, other| merge(&held, other)));
         let rounds: Vec<u64> = joined.0.values().map(|standing| standing.progress.round).collect();
         assert_eq!(rounds, [2, 1]);
-    }
-
-    #[test]
-    fn what_is_refused_is_counted() {
-        let view = BarrierView::new(BarrierTable::default());
-        assert!(view.takes(0));
-        view.agree(3);
-        assert_eq!([2, 3, 4].map(|number| view.takes(number)), [false, true, true]);
-        assert_eq!(view.refused(), 1);
     }
 }

@@ -59,8 +59,8 @@ use crate::record::{Age, Header, share};
 use crate::row_key::RowKey;
 use crate::tree::Share;
 use crate::{
-    Answer, Appended, Command, Durability, IndexRead, SeamError, Shard, ShardSet, StorageError,
-    Table, Ticket,
+    Answer, Appended, Command, Durability, Forgetting, IndexRead, SeamError, Shard, ShardSet,
+    StorageError, Table, Ticket,
 };
 
 /// What an engine is told when it opens.
@@ -132,6 +132,8 @@ pub struct Engine<R> {
     damaged: u64,
     /// The round of the barrier that was entered last.
     round: u64,
+    /// Up to which row a step of forgetting has come.
+    forgotten: Option<(Forgetting, Vec<u8>)>,
 }
 
 /// An operation to coordinate.

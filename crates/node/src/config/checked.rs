@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
 use membership::{ADDRESS_BYTES_MAX, ClusterId};
-use replication::{AntiEntropyConfig, BucketPolicy};
+use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Token, Weight, Zone};
 use values::Limits;
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
@@ -77,6 +77,8 @@ pub struct NodeConfig {
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
     /// node that begins none.
     pub barrier_interval_ms: Option<u64>,
+    /// For so long what is left of a deleted key is kept at least.
+    pub retry_window_ms: u64,
     /// Connections at once, on all ports together.
     pub connections_max: usize,
 }
@@ -218,6 +220,10 @@ impl NodeConfig {
             barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
+            },
+            retry_window_ms: match settings.retry_window_s {
+                Some(seconds) => u64::from(seconds) * 1_000,
+                None => RETRY_WINDOW_MS,
             },
             connections_max: connections_max(settings.connections_max)?,
         })
