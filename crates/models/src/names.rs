@@ -253,8 +253,8 @@ impl Model for Folding {
                     steps.push(FoldingStep::Try(request, at));
                 }
             }
-            let sent = state.sent.iter();
-            steps.extend(sent.map(|&(number, request)| FoldingStep::Arrive(number, request, at)));
+            let sent = state.sent.iter().filter(|((from, _), _)| *from != at);
+            steps.extend(sent.map(|&(stamp, request)| FoldingStep::Arrive(stamp, request, at)));
             for other in (0..self.replicas).filter(|other| *other != at) {
                 steps.push(FoldingStep::Tell(at, other));
                 if at < other {

@@ -79,7 +79,7 @@ impl Seat {
     /// Whether it takes a message that says so.
     pub(crate) fn takes(&self, (from, number): Stamp) -> bool {
         let stamp = BarrierStamp { number, ..BarrierStamp::default() };
-        from == self.at || self.barrier.terms(true).takes(id(from), stamp, false)
+        self.barrier.terms(true).takes(id(from), stamp, false)
     }
 
     fn parts(&self) -> (BarrierStanding, bool, BarrierTable) {
