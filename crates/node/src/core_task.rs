@@ -436,7 +436,7 @@ impl Running {
         while let Some(waiting) = self.messages.pop_front() {
             let Waiting { from, message, useful_ms, barrier } = waiting;
             // What all agreed on meanwhile may be what it knows nothing of.
-            if self.terms.takes(from, barrier)
+            if self.terms.takes(from, barrier, matches!(message.body, Body::Hint { .. }))
                 && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
             {
                 self.step(Event::Received { from, message });

@@ -139,7 +139,7 @@ fn what_waited_longer_than_its_own_time_limit_is_answered_overloaded_and_not_beg
 
 #[test]
 fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_begun() {
-    let body = replication::Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
+    let body = Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
     let id = replication::RequestId { core: 0, number: 1 };
     let left = |budget_ms, useful_ms| {
         let message = Message {

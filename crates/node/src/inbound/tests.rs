@@ -93,7 +93,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         seats: Seats::default(),
         endings: Endings::default(),
         backups: Backups::default(),
-        barrier: BarrierView::new(replication::BarrierTable::default()),
+        barrier: BarrierView::new(BarrierTable::default()),
         health: Arc::new(Health::new(1)),
         drain: Drain::default(),
         config,
