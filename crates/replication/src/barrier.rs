@@ -25,7 +25,8 @@
 //! others that comes from one that has not.
 //!
 //! **Lives.** A member whose disk lost what it once told of itself, by a restored backup or an empty directory,
-//! hears that from the others: it has to begin anew, empty, in another *life*. It may come to hold what others
+//! hears that from the others: it has to begin anew, empty, in another *life*, and from then on takes and says
+//! nothing before it has. It may come to hold what others
 //! have forgotten, or are about to, only by a message of a member that is not through with it. So each message
 //! says by which life its sender knows the receiver, and one that is meant for another is refused: who has sent
 //! it anything has the new life in its table before it says that it is further, and with the one others hear the
@@ -162,7 +163,7 @@ pub struct BarrierStanding {
     pub life: u64,
     /// How far it is.
     pub progress: BarrierProgress,
-    /// The round in which this life began. It holds nothing older.
+    /// The last round that was agreed on, as far as was known when this life began.
     pub since: u64,
 }
 
@@ -203,6 +204,7 @@ impl BarrierStamp {
 pub struct BarrierTerms {
     /// Whether any is taken: not while it is not known in which life this member is.
     is_open: bool,
+    is_behind: bool,
     own: BarrierStanding,
     /// The number that messages of those have at least of which nothing is heard.
     least: u64,
@@ -232,7 +234,11 @@ impl BarrierTerms {
 
     /// What a message to `to` says.
     pub fn stamp(&self, to: NodeId) -> BarrierStamp {
-        let to_life = self.peers.get(&to).map_or(0, |peer| peer.life);
+        let to_life = match self.peers.get(&to) {
+            _ if self.is_behind => u64::MAX,
+            Some(peer) => peer.life,
+            None => 0,
+        };
         BarrierStamp { life: self.own.life, number: self.own.progress.number(), to_life }
     }
 }
@@ -342,12 +348,15 @@ impl Barrier {
     pub fn reborn(me: NodeId, table: &BarrierTable) -> BarrierStanding {
         let era = table.era();
         let told = table.0.get(&me).map_or(0, |standing| standing.life);
-        let round = table.latest(era).round;
+        let latest = table.latest(era);
+        let round = latest.round;
         // In the first there is nothing to enter.
         let is_first = round == first_round(era);
         let stage = if is_first { BarrierStage::Hidden } else { BarrierStage::Entered };
         let life = told.max(first_round(era)) + 1;
-        BarrierStanding { life, progress: BarrierProgress::at(round, stage), since: round }
+        // What others agree on later than it knows may be what it gets before it has heard of that.
+        let since = latest.hidden();
+        BarrierStanding { life, progress: BarrierProgress::at(round, stage), since }
     }
 
     /// A member that was restored from a backup together with all others, in the next era.
@@ -513,7 +522,9 @@ impl Barrier {
             (node, Peer { required, life: standing.life })
         };
         let peers = self.table.0.iter().map(peer).collect();
-        BarrierTerms { is_open, own: self.own, least, peers }
+        // One that has to begin anew takes nothing, and is listened to by nobody.
+        let is_behind = self.is_behind();
+        BarrierTerms { is_open: is_open && !is_behind, is_behind, own: self.own, least, peers }
     }
 
     /// Members that have not come as far as this one, or stand where it does in a round that is under way:

@@ -198,7 +198,7 @@ impl BarrierHand {
             return self.enter(own);
         }
         let complete = self.barrier.complete();
-        if complete > self.dropped {
+        if complete > self.dropped && self.barrier.task() != BarrierTask::BeginAnew {
             self.doing = Doing::Dropping(complete);
             return BarrierStep::Forget { step: Forgetting::Drop, below: complete };
         }
