@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use merganser_fuzz::{bounded, parts};
 use ring::{Partition, PartitionCount};
 use storage::{
-    Command, EngineConfig, IndexWrite, MemoryEngine, ROW_KEY_MAX, RowChange, ShardSet, Shards,
-    SimDisk, Table, check_row, show_row,
+    Command, EngineConfig, IndexWrite, KeysOf, MemoryEngine, ROW_KEY_MAX, RowChange, ShardSet,
+    Shards, SimDisk, Table, check_row, show_row,
 };
 use values::BucketId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -36,6 +36,7 @@ fuzz_target!(|input: &[u8]| {
         process: 1,
         shards: ShardSet::all(shards),
         pending_bytes_max: 1 << 30,
+        hint_bytes_max: u64::MAX,
     };
     bounded(input.len(), || use_engine(&disk, config));
 });
@@ -60,5 +61,9 @@ fn use_engine(disk: &SimDisk, config: EngineConfig) {
         }
     }
     let _ = engine.engine().check_trees();
-    engine.execute_now(Command::Forget { partition: Partition(0), limit: 10 });
+    engine.execute_now(Command::Forget {
+        partition: Partition(0),
+        keys: KeysOf::AllBuckets,
+        limit: 10,
+    });
 }

@@ -2,8 +2,8 @@
 //! node after the other until one does it.
 //!
 //! Whatever may be done twice by that is named, or counts once by itself: registers and members of sets
-//! are written once each, increments have names, and only members that were added by the first try are
-//! removed.
+//! are written once each, increments have names, and only members that were added and registers that were set
+//! by the first try are removed: a try before may still be done, after the removal.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -29,6 +29,8 @@ pub(crate) struct History {
     name: String,
     /// Numbers of registers that were set.
     set: Vec<u32>,
+    /// Of them those that one try set.
+    set_at_once: BTreeSet<u32>,
     /// Members that were added, and of them those that one try added.
     added: BTreeSet<u32>,
     added_at_once: BTreeSet<u32>,
@@ -130,8 +132,11 @@ impl Load {
             0 => {
                 let mut set = redis::cmd("SET");
                 set.arg(key("k", number)).arg(number);
-                if let Outcome::Done((), _) = self.request(&set) {
+                if let Outcome::Done((), doubts) = self.request(&set) {
                     self.history.set.push(number);
+                    if doubts == 0 {
+                        self.history.set_at_once.insert(number);
+                    }
                 }
             }
             1 => {
@@ -160,7 +165,7 @@ impl Load {
                     let mut remove = redis::cmd("SREM");
                     remove.arg(key("s", member % SETS)).arg(member);
                     self.remove(&remove, member);
-                } else if register % 8 == 4 && self.history.set.contains(&register) {
+                } else if register % 8 == 4 && self.history.set_at_once.contains(&register) {
                     let mut delete = redis::cmd("DEL");
                     delete.arg(key("k", register));
                     self.remove(&delete, register);

@@ -128,6 +128,8 @@ fn start_redis(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Starte
             let mut command = Command::new("redis-server");
             command.args(["--port", &(port + node).to_string(), "--bind", "127.0.0.1"]);
             command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+            // A rewrite would fork in the middle of what is measured.
+            command.args(["--auto-aof-rewrite-percentage", "0"]);
             command.arg("--dir").arg(&data);
             if node > 0 {
                 command.args(["--replicaof", "127.0.0.1", &port.to_string()]);

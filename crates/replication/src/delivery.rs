@@ -181,6 +181,7 @@ impl Delivery {
         let redirects = strange.into_iter();
         let redirects: BTreeSet<u64> =
             redirects.map(|pending| self.redirects.begin(owner, pending, turn)).collect();
+        let page = if is_up || is_leaving(turn) { page } else { Vec::new() };
         let has_redirected = !redirects.is_empty();
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
@@ -188,7 +189,7 @@ impl Delivery {
         for Pending { position, key, delta, version } in page {
             let to = if is_up { Some(owner) } else { next_keeper(owner, &key, turn) };
             let Some(to) = to else {
-                has_failed |= is_leaving(turn);
+                has_failed = true;
                 continue;
             };
             let parts = message::parts(delta);
@@ -385,9 +386,9 @@ fn is_leaving(turn: &Turn<'_>) -> bool {
     turn.shared.ownership.target().ring().members().binary_search(&turn.me()).is_err()
 }
 
-/// Who keeps a delta of `key` for an owner that cannot be reached, in place of this node, if that is leaving.
+/// Who keeps a delta of `key` for an owner that cannot be reached, in place of this node, which is leaving.
 fn next_keeper(owner: NodeId, key: &Key, turn: &Turn<'_>) -> Option<NodeId> {
     let list = turn.shared.preference_list(turn.shared.partition(key)).into_iter();
     let mut others = list.filter(|&node| node != owner && node != turn.me());
-    others.find(|&node| is_leaving(turn) && turn.takes_charge(node))
+    others.find(|&node| turn.takes_charge(node))
 }

@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 11] = [
+const FAILED: [(Family, u64); 13] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -15,6 +15,8 @@ const FAILED: [(Family, u64); 11] = [
     (Family::All, 3_000_159),
     (Family::All, 7_000_116),
     (Family::All, 7_000_462),
+    (Family::LostDisks, 134),
+    (Family::LostDisks, 7_100_352),
 ];
 
 #[test]

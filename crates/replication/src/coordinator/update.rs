@@ -281,13 +281,15 @@ impl Update {
         if self.terms.quorum.availability == Availability::Quorum && reachable < needed {
             return Err(RequestError::Unavailable { reachable, needed });
         }
+        if reachable > 0 {
+            return Ok(());
+        }
+        // Only hints would hold it.
         let full_for = |owner| turn.shared.full_for(owner, turn.now.monotonic_ms);
         let full: Option<Vec<u64>> = self.terms.holders().map(full_for).collect();
         match full.and_then(|bytes| bytes.into_iter().max()) {
-            Some(bytes) if reachable == 0 => {
-                Err(RequestError::Storage(StorageError::HintsFull { bytes }))
-            }
-            _ => Ok(()),
+            Some(bytes) => Err(RequestError::Storage(StorageError::HintsFull { bytes })),
+            None => Ok(()),
         }
     }
 

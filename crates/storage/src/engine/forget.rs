@@ -28,7 +28,15 @@ const ROWS_PER_STEP: usize = 4_096;
 
 impl<R: IndexRead> Engine<R> {
     /// Whether nothing is held of a partition's keys that are meant, what is left of deleted ones included.
-    pub(super) fn is_empty(&self, partition: Partition, of: KeysOf) -> Result<bool, StorageError> {
+    pub(super) fn is_empty(
+        &mut self,
+        partition: Partition,
+        of: KeysOf,
+    ) -> Result<bool, StorageError> {
+        if of != KeysOf::AllBuckets {
+            // What was written before its bucket was heard of is counted elsewhere.
+            self.count_by_class(partition)?;
+        }
         Ok(self.first_rows(partition, of, 1)?.is_empty())
     }
 

@@ -10,11 +10,11 @@ mod recount;
 
 pub use recount::TreeCheck;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use ring::PartitionCount;
+use ring::{Partition, PartitionCount};
 use sabotage::Bug;
 use values::{Key, Tag};
 
@@ -28,6 +28,8 @@ use crate::{IndexRead, StorageError, Table};
 #[derive(Debug)]
 pub(super) struct Trees {
     classes: TreeClasses,
+    /// Partitions that were counted by these classes, of those about whose classes somebody asked.
+    counted: BTreeSet<Partition>,
     leaves: Leaves,
     /// The leaf that is counted anew next.
     next: u32,
@@ -42,6 +44,7 @@ impl Trees {
         let leaves = Leaves::of(partitions);
         Self {
             classes: TreeClasses::default(),
+            counted: BTreeSet::new(),
             leaves,
             next: 0,
             elements: VecDeque::new(),
@@ -68,6 +71,9 @@ impl<R: IndexRead> Engine<R> {
     /// written or counted anew ([`recount_trees`](Self::recount_trees)), and so do those of which the
     /// rows cannot be read.
     pub fn set_tree_classes(&mut self, classes: TreeClasses) {
+        if self.trees.classes != classes {
+            self.trees.counted.clear();
+        }
         self.trees.classes = classes;
         let mut elsewhere = Vec::new();
         for (row_key, record) in self.rows.changed(Table::Header) {

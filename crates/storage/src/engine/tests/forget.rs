@@ -105,7 +105,6 @@ fn keys_of_buckets_with_few_owners_are_dropped_apart() {
     let mut engine = MemoryEngine::new(config(1, 1));
     let mut classes = TreeClasses::new(3);
     classes.set("pairs".into(), 2, 0);
-    engine.set_tree_classes(classes);
     let pair = |name: &str| Key::new("pairs", name.to_owned()).unwrap();
     let at = |key: &Key| shards().partitions().partition(Token::of(key.bucket(), key.key()));
     let here = at(&pair("a"));
@@ -117,6 +116,8 @@ fn keys_of_buckets_with_few_owners_are_dropped_apart() {
     for key in pairs.iter().chain(&others) {
         updated(&mut engine, key, put("x"));
     }
+    // Written before anybody here had heard of the bucket.
+    engine.set_tree_classes(classes);
     let few = KeysOf::BucketsUpTo(2);
     let is_empty = |engine: &mut MemoryEngine, keys| {
         engine.execute_now(Command::IsEmpty { partition: here, keys })

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use ring::Token;
+use ring::{Partition, Token};
 
 use super::{LeafScan, differing};
 use crate::engine::Engine;
 use crate::inspect::show_row;
 use crate::record::{Header, Part};
 use crate::row_key::RowKey;
+use crate::tree::TreePath;
 use crate::{Fault, FaultKind, IndexRead, StorageError, Table, Verifying};
 
 /// What a full scan finds wrong.
@@ -82,6 +83,28 @@ impl<R: IndexRead> Engine<R> {
             looked += 1 + self.recount_leaf(leaf)?;
         }
         Ok(true)
+    }
+
+    /// Has a partition's keys counted in the trees of the classes that they are in now, unless that was done
+    /// since the classes changed.
+    pub(in crate::engine) fn count_by_class(
+        &mut self,
+        partition: Partition,
+    ) -> Result<(), StorageError> {
+        let leaves = self.trees.leaves;
+        let tokens = leaves.node(partition, &TreePath::default());
+        let Some(range) = tokens.and_then(|tokens| leaves.within(tokens)) else { return Ok(()) };
+        if self.trees.counted.contains(&partition) {
+            return Ok(());
+        }
+        self.check_disk()?;
+        let mut next = *range.start();
+        while let Some(leaf) = self.leaf_from(next)?.filter(|leaf| range.contains(leaf)) {
+            self.recount_leaf(leaf)?;
+            next = leaf + 1;
+        }
+        self.trees.counted.insert(partition);
+        Ok(())
     }
 
     /// The first leaf from `first` on with a row under it or of its own.
