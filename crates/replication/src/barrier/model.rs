@@ -125,6 +125,8 @@ struct Member {
 struct Model {
     members: BTreeMap<NodeId, Member>,
     removed: BTreeSet<NodeId>,
+    /// Those that are members again: they begin anew if others have gone on without them.
+    readmitted: BTreeSet<NodeId>,
     messages: Vec<Message>,
     backups: BTreeMap<NodeId, Disk>,
     next: u64,
@@ -515,7 +517,7 @@ impl Model {
     /// is in a later one.
     fn check_agreed(&self, by: NodeId, below: u64) {
         let counted = &self.members[&by].hand.as_ref().unwrap().barrier().lives;
-        for node in self.lists().0 {
+        for node in self.lists().0.into_iter().filter(|node| !self.readmitted.contains(node)) {
             let note = self.members[&node].disk.note.clone().unwrap_or_default();
             let heard = self.members.values().filter_map(|it| it.disk.heard.0.get(&node)).max();
             let standing = heard.copied().unwrap_or_default().max(note.standing);
@@ -716,7 +718,9 @@ fn happen(model: &mut Model, event: &Happens) {
             }
         }
         Happens::Readmit(node) => {
-            model.removed.remove(&NodeId(node));
+            let node = NodeId(node);
+            let is_back = model.removed.remove(&node);
+            model.readmitted.extend(is_back.then_some(node));
         }
         Happens::Depart(node) => {
             if model.members.contains_key(&NodeId(node)) {
