@@ -254,7 +254,10 @@ impl Rounds {
             }
             BarrierTask::Drain(_) => Some(BarrierDoing::Draining),
             BarrierTask::Hide(_) => Some(BarrierDoing::Forgetting),
-            BarrierTask::Wait | BarrierTask::Propose | BarrierTask::Enter(_) => None,
+            BarrierTask::Wait
+            | BarrierTask::Propose
+            | BarrierTask::Enter(_)
+            | BarrierTask::Follow(_) => None,
         };
         BarrierStatus {
             round: progress.round,

@@ -44,10 +44,16 @@
 mod hand;
 #[cfg(test)]
 mod model;
+mod standing;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use hand::{BarrierHand, BarrierLook, BarrierShown, BarrierStart, BarrierStep, BarrierTimes};
+pub use standing::{
+    BARRIER_MEMBERS_MAX, BarrierProgress, BarrierStage, BarrierStanding, BarrierTable,
+};
+pub use terms::{BarrierStamp, BarrierTerms};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,227 +61,12 @@ use bytes::Bytes;
 use clock::NodeId;
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
+use standing::{era, first_round};
 use storage::StorageError;
+use terms::Peer;
 
 /// The note of a member's own part.
 const NOTE: &[u8] = b"barrier";
-
-/// Members that a table has room for: what peers send is no longer.
-pub const BARRIER_MEMBERS_MAX: usize = 4_096;
-
-/// How far a member is in a round. In this order.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub enum BarrierStage {
-    /// What changes from now on is not older than the round.
-    Entered,
-    /// Its partitions are the same at all owners.
-    Equal,
-    /// No request is under way that was when all were equal.
-    Confirmed,
-    /// Nothing is pending that was when all had confirmed.
-    Emptied,
-    /// No read is under way that was when all had emptied.
-    Settled,
-    /// What is older counts as gone.
-    #[default]
-    Hidden,
-}
-
-/// How far a member is: the round, then the stage. At the beginning round 0 is over.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct BarrierProgress {
-    /// Which round.
-    pub round: u64,
-    /// How far in it.
-    pub stage: BarrierStage,
-}
-
-impl BarrierStage {
-    /// In a word, for people and programs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Entered => "entered",
-            Self::Equal => "equal",
-            Self::Confirmed => "confirmed",
-            Self::Emptied => "emptied",
-            Self::Settled => "settled",
-            Self::Hidden => "hidden",
-        }
-    }
-}
-
-impl BarrierProgress {
-    const fn at(round: u64, stage: BarrierStage) -> Self {
-        Self { round, stage }
-    }
-
-    /// Where it begins of whom nothing is heard.
-    const NOWHERE: Self = Self::at(0, BarrierStage::Entered);
-
-    /// As a number that messages carry, in the same order.
-    const fn number(self) -> u64 {
-        self.round.saturating_mul(8).saturating_add(self.stage as u64)
-    }
-
-    /// The last time that its outbox was empty because all had confirmed.
-    const fn emptied(self) -> Self {
-        match self.stage {
-            BarrierStage::Emptied | BarrierStage::Settled | BarrierStage::Hidden => {
-                Self::at(self.round, BarrierStage::Emptied)
-            }
-            _ => Self::at(self.round.saturating_sub(1), BarrierStage::Emptied),
-        }
-    }
-
-    /// The last round that it has settled.
-    fn settled(self) -> u64 {
-        if self.stage >= BarrierStage::Settled { self.round } else { self.round.saturating_sub(1) }
-    }
-
-    /// The last round in which it has hidden its remnants.
-    fn hidden(self) -> u64 {
-        if self.stage == BarrierStage::Hidden { self.round } else { self.round.saturating_sub(1) }
-    }
-
-    /// What was sent before its sender was here is refused once all have come to `self`: the last of the
-    /// stages in which something ends.
-    fn least(self) -> Self {
-        match self.stage {
-            BarrierStage::Entered | BarrierStage::Equal if self.round == 0 => Self::NOWHERE,
-            BarrierStage::Entered | BarrierStage::Equal => {
-                Self::at(self.round - 1, BarrierStage::Settled)
-            }
-            stage => Self::at(self.round, stage.min(BarrierStage::Settled)),
-        }
-    }
-}
-
-/// What a member says of itself. A later life counts, whatever an earlier one had come to.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct BarrierStanding {
-    /// The era in its upper half; in the lower one how often the member began anew in it, empty.
-    pub life: u64,
-    /// How far it is.
-    pub progress: BarrierProgress,
-    /// The last round that was agreed on, as far as was known when this life began.
-    pub since: u64,
-}
-
-/// Bits of a life below its era.
-const ERA_SHIFT: u32 = 32;
-
-/// How often the cluster had been restored as a whole when this life began.
-const fn era(life: u64) -> u64 {
-    life >> ERA_SHIFT
-}
-
-/// The round that is over when an era begins.
-const fn first_round(era: u64) -> u64 {
-    era << ERA_SHIFT
-}
-
-/// What every message says of how far its sender was with the barrier.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BarrierStamp {
-    /// The sender's life.
-    pub life: u64,
-    /// How far it was in it, as a number.
-    pub number: u64,
-    /// In which life the receiver is, as the sender knows.
-    pub to_life: u64,
-}
-
-impl BarrierStamp {
-    /// The lesser of two of one sender to one receiver.
-    #[must_use]
-    pub fn least(self, other: Self) -> Self {
-        if (self.life, self.number) <= (other.life, other.number) { self } else { other }
-    }
-}
-
-/// What a member asks of messages, and says in its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BarrierTerms {
-    /// Whether any is taken: not while it is not known in which life this member is.
-    is_open: bool,
-    is_behind: bool,
-    own: BarrierStanding,
-    /// The number that messages of those have at least of which nothing is heard.
-    least: u64,
-    peers: BTreeMap<NodeId, Peer>,
-}
-
-/// What is asked of messages of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Peer {
-    /// They say at least this life, and in it this number.
-    required: (u64, u64),
-    /// In which life it is.
-    life: u64,
-}
-
-impl BarrierTerms {
-    /// Whether a message of `from` is taken; `is_hint` if it brings something to be kept for another. Such may
-    /// come from an outbox, so that one that is emptied takes them from those only that are too.
-    pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
-        let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
-        self.is_open
-            && stamp.to_life == self.own.life
-            && era(stamp.life) == era(self.own.life)
-            && (stamp.life, stamp.number) >= required
-            && (!is_hint || required.1 == 0 || stamp.number >= self.own.progress.emptied().number())
-    }
-
-    /// What a message to `to` says.
-    pub fn stamp(&self, to: NodeId) -> BarrierStamp {
-        let to_life = match self.peers.get(&to) {
-            _ if self.is_behind => u64::MAX,
-            Some(peer) => peer.life,
-            None => 0,
-        };
-        BarrierStamp { life: self.own.life, number: self.own.progress.number(), to_life }
-    }
-}
-
-/// How far every member is, as far as it is known: a join of what each says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BarrierTable(pub BTreeMap<NodeId, BarrierStanding>);
-
-impl BarrierTable {
-    /// The least upper bound. Takes no more members than it has room for. Returns whether it changed.
-    pub fn join(&mut self, other: &Self) -> bool {
-        let mut changed = false;
-        for (&node, &standing) in &other.0 {
-            if self.0.len() >= BARRIER_MEMBERS_MAX && !self.0.contains_key(&node) {
-                continue;
-            }
-            let known = self.0.get(&node);
-            if known.is_none_or(|known| *known < standing) {
-                self.0.insert(node, standing);
-                changed = true;
-            }
-        }
-        changed
-    }
-
-    /// The latest era that somebody is in.
-    fn era(&self) -> u64 {
-        self.0.values().map(|standing| era(standing.life)).max().unwrap_or(0)
-    }
-
-    /// How far the furthest in an era is.
-    fn latest(&self, of: u64) -> BarrierProgress {
-        let in_it = self.0.values().filter(|standing| era(standing.life) == of);
-        let first = BarrierProgress::at(first_round(of), BarrierStage::Hidden);
-        in_it.map(|standing| standing.progress).max().unwrap_or(first).max(first)
-    }
-}
 
 /// What a member's notes say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +88,9 @@ pub enum BarrierTask {
     Propose,
     /// Enter this round: have the replica take note (`storage::Command::Enter`), then say so.
     Enter(u64),
+    /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It
+    /// has nothing to hide, then: say that it has.
+    Follow(u64),
     /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
     /// part in a handover ([`Core::transfers`](crate::Core::transfers)).
     Equal,
@@ -335,9 +129,8 @@ impl Barrier {
             ..BarrierNote::default()
         });
         // So much each of them had said, whoever else has forgotten it.
-        let said = |(&node, &life): (&NodeId, &u64)| {
-            (node, BarrierStanding { life, progress: passed, since: 0 })
-        };
+        let said =
+            |(&node, &life): (&NodeId, &u64)| (node, BarrierStanding { life, progress: passed });
         let table = BarrierTable(lives.iter().map(said).collect());
         let (members, gone) = ([me].into(), BTreeSet::new());
         Self { me, own, has_note, table, members, gone, passed, lives }
@@ -349,21 +142,18 @@ impl Barrier {
         let era = table.era();
         let told = table.0.get(&me).map_or(0, |standing| standing.life);
         let latest = table.latest(era);
-        let round = latest.round;
-        // In the first there is nothing to enter.
-        let is_first = round == first_round(era);
-        let stage = if is_first { BarrierStage::Hidden } else { BarrierStage::Entered };
-        let life = told.max(first_round(era)) + 1;
-        // What others agree on later than it knows may be what it gets before it has heard of that.
-        let since = latest.hidden();
-        BarrierStanding { life, progress: BarrierProgress::at(round, stage), since }
+        // It has nothing to hide where others have hidden theirs.
+        let is_agreed = latest.stage == BarrierStage::Hidden;
+        let stage = if is_agreed { BarrierStage::Hidden } else { BarrierStage::Entered };
+        let progress = BarrierProgress::at(latest.round, stage);
+        BarrierStanding { life: told.max(first_round(era)) + 1, progress }
     }
 
     /// A member that was restored from a backup together with all others, in the next era.
     pub fn restored(noted: Option<BarrierNote>) -> BarrierStanding {
         let first = first_round(era(noted.unwrap_or_default().standing.life) + 1);
         let progress = BarrierProgress::at(first, BarrierStage::Hidden);
-        BarrierStanding { life: first, progress, since: first }
+        BarrierStanding { life: first, progress }
     }
 
     /// Reads a member's own part from its notes.
@@ -457,7 +247,9 @@ impl Barrier {
             BarrierTask::Enter(round) => BarrierProgress::at(round, BarrierStage::Entered),
             BarrierTask::Equal => BarrierProgress::at(round, BarrierStage::Equal),
             BarrierTask::Drain(stage) => BarrierProgress::at(round, stage),
-            BarrierTask::Hide(_) => BarrierProgress::at(round, BarrierStage::Hidden),
+            BarrierTask::Follow(round) | BarrierTask::Hide(round) => {
+                BarrierProgress::at(round, BarrierStage::Hidden)
+            }
         };
         Some(BarrierStanding { progress, ..self.own })
     }
@@ -493,22 +285,21 @@ impl Barrier {
     /// The round on which all are agreed: what is older may be forgotten.
     pub fn agreed(&self) -> u64 {
         // What was agreed once stays so, also while a member begins anew, this one included.
-        let seen = self.passed.settled().max(self.own.progress.hidden());
-        let hidden = self.in_era().map(|standing| standing.progress.hidden()).max();
-        seen.max(hidden.unwrap_or(0))
+        self.passed.settled().max(self.own.progress.hidden()).max(self.hidden_by_others())
     }
 
-    /// What is known of members of this one's era.
-    fn in_era(&self) -> impl Iterator<Item = &BarrierStanding> {
-        self.table.0.values().filter(|it| era(it.life) == era(self.own.life))
+    /// The last round in which another one has hidden its remnants.
+    fn hidden_by_others(&self) -> u64 {
+        let in_era = self.table.0.values().filter(|it| era(it.life) == era(self.own.life));
+        in_era.map(|standing| standing.progress.hidden()).max().unwrap_or(0)
     }
 
     /// The round whose remnants may be dropped: every member has hidden its own.
     pub fn complete(&self) -> u64 {
         // A round is entered only once the one before it is complete.
         let complete = self.floor().hidden().max(self.own.progress.round.saturating_sub(1));
-        // Nobody has said anything of those before this life.
-        if complete > self.own.since { complete } else { 0 }
+        // What was hidden in the era before nobody has agreed on in this one.
+        if complete > first_round(era(self.own.life)) { complete } else { 0 }
     }
 
     /// What is asked of messages, and said in them; none is taken unless it `is_open`.
@@ -547,23 +338,11 @@ impl Barrier {
             .any(|node| self.table.0.get(&node).is_some_and(|it| era(it.life) > era(self.own.life)))
     }
 
-    /// Whether the disk has lost what this member told of itself, or others have forgotten without it. Where
-    /// there never was another member nobody could bring anything.
+    /// Whether the disk has lost what this member told of itself, or others went on while it was removed
+    /// ([`pass`](Self::pass)). Where there never was another member nobody could bring anything.
     fn is_behind(&self) -> bool {
-        if !self.has_heard() || sabotage::is(Bug::OldDiskMerged) {
-            return false;
-        }
-        let own = self.own.progress;
         let told = self.table.0.get(&self.me).is_some_and(|told| *told > self.own);
-        // Nobody enters a round before every member has hidden in the one before.
-        let latest = self.table.latest(era(self.own.life)).round;
-        let is_late = latest > own.round + u64::from(own.stage == BarrierStage::Hidden);
-        // One that was removed, and is a member again.
-        let is_left_out = self.in_era().any(|it| {
-            let hidden = it.progress.hidden();
-            hidden > self.own.since && own < BarrierProgress::at(hidden, BarrierStage::Settled)
-        });
-        told || is_late || is_left_out
+        told && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
     }
 
     /// What to do now.
@@ -571,7 +350,10 @@ impl Barrier {
         if self.is_behind() {
             return BarrierTask::BeginAnew;
         }
-        let (own, floor) = (self.own.progress, self.floor());
+        let (own, floor, hidden) = (self.own.progress, self.floor(), self.hidden_by_others());
+        if hidden > own.settled() {
+            return BarrierTask::Follow(hidden);
+        }
         let round = own.round;
         let is_first = floor >= own;
         match own.stage {

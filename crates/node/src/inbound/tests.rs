@@ -37,7 +37,7 @@ const START: Incarnation = Incarnation { generation: 1, nonce: 1 };
 /// How far the node is with the barrier, and its peer, in round 1.
 fn at(shared: &Shared, stage: BarrierStage) {
     let progress = BarrierProgress { round: 1, stage };
-    let standing = BarrierStanding { life: 0, progress, since: 0 };
+    let standing = BarrierStanding { life: 0, progress };
     let mut barrier = Barrier::new(shared.config.node(), None);
     barrier.heard(&BarrierTable([(shared.config.peers[0].node, standing)].into()));
     barrier.noted(standing);

@@ -211,7 +211,7 @@ impl BarrierHand {
             |compares| BarrierLook { round: own.progress.round, moment: self.moment, compares };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
-            (BarrierTask::Enter(_), Some(after)) => self.enter(after),
+            (BarrierTask::Enter(_) | BarrierTask::Follow(_), Some(after)) => self.enter(after),
             (BarrierTask::Propose, _) if !self.is_time(now_ms) => BarrierStep::Wait,
             (BarrierTask::Propose, _) => BarrierStep::Look(look(false)),
             (BarrierTask::Equal | BarrierTask::Drain(_), _) => BarrierStep::Look(look(true)),
@@ -224,7 +224,9 @@ impl BarrierHand {
                 self.doing = Doing::Hiding;
                 BarrierStep::Forget { step: Forgetting::Hide, below }
             }
-            (BarrierTask::Wait | BarrierTask::Enter(_), _) => BarrierStep::Wait,
+            (BarrierTask::Wait | BarrierTask::Enter(_) | BarrierTask::Follow(_), _) => {
+                BarrierStep::Wait
+            }
         }
     }
 

@@ -130,9 +130,6 @@ struct Model {
     messages: Vec<Message>,
     backups: BTreeMap<NodeId, Disk>,
     next: u64,
-    /// Whether some began anew or joined. Then a round may stand still: where one has hidden what another got later,
-    /// and shows, the two are equal only once the first has dropped it, and the new one waits for them.
-    may_stall: bool,
     /// Writes that were removed, of which somebody has dropped what was left.
     forgotten: BTreeSet<u64>,
 }
@@ -501,7 +498,6 @@ impl Model {
                     let standing = Barrier::reborn(node, &table);
                     member.disk = Disk { heard: table, ..Disk::default() };
                     member.work.clear();
-                    self.may_stall = true;
                     self.start(node, BarrierStart::As(standing));
                     return;
                 }
@@ -585,7 +581,7 @@ impl Model {
             let back: Vec<_> = disk.content.live.intersection(&self.forgotten).collect();
             assert!(back.is_empty(), "{node:?} holds {back:?}, which was removed and forgotten");
             assert!(
-                self.may_stall || !disk.content.is_remnant(),
+                !disk.content.is_remnant(),
                 "{node:?} holds what is left of a deleted key: {:?}, {disk:?}",
                 self.members[&node].hand.as_ref().map(BarrierHand::task)
             );
@@ -707,7 +703,6 @@ fn happen(model: &mut Model, event: &Happens) {
         Happens::Join => {
             let next = (1..=NODES).map(NodeId).find(|node| !model.members.contains_key(node));
             if let Some(node) = next {
-                model.may_stall = true;
                 model.add(node, true);
             }
         }

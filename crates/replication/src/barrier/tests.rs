@@ -140,7 +140,7 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
     assert!(!takes(&mut members, 1, 2, said), "it must not be listened to any more");
     let reborn = Barrier::reborn(NodeId(2), &restored.table());
     let entered = BarrierProgress { round: 1, stage: BarrierStage::Entered };
-    assert_eq!(reborn, BarrierStanding { life: 1, progress: entered, since: 0 });
+    assert_eq!(reborn, BarrierStanding { life: 1, progress: entered });
     let mut anew = Barrier::new(NodeId(2), None);
     anew.heard(&members.at(1).table());
     anew.noted(reborn);
@@ -189,24 +189,62 @@ fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
 }
 
 #[test]
-fn a_directory_without_a_note_that_meets_a_later_round_begins_anew() {
+fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
     let mut members = Members::new(2);
     members.tell_all();
     members.do_task(1);
     members.tell_all();
     members.do_task(2);
     members.tell_all();
+    // It begins while the round is under way, and nobody hears of it before it is over.
     let mut third = Barrier::new(NodeId(3), None);
     third.heard(&members.at(1).table());
-    // It may enter what is under way: it was a member when the round before was over.
-    assert_eq!(third.task(), BarrierTask::Enter(1));
-    for _ in 0..6 {
+    third.noted(Barrier::reborn(NodeId(3), &members.at(1).table()));
+    assert_eq!(third.task(), BarrierTask::Equal);
+    for _ in 0..4 {
         (1..=2).for_each(|node| members.do_task(node));
         members.tell_all();
     }
-    assert!(members.at(1).own().progress.round >= 2);
+    members.do_task(1);
+    // The first has hidden; what it hides the third must not have to be found equal with.
     third.heard(&members.at(1).table());
-    assert_eq!(third.task(), BarrierTask::BeginAnew);
+    assert_eq!(third.task(), BarrierTask::Follow(1));
+    third.noted(third.after_task().unwrap());
+    assert_eq!(third.own().progress, BarrierProgress { round: 1, stage: BarrierStage::Hidden });
+    // One that begins from now on has nothing to hide either.
+    let late = Barrier::reborn(NodeId(4), &members.at(1).table());
+    assert_eq!(late, BarrierStanding { life: 1, progress: third.own().progress });
+    members.at(2).heard(&third.table());
+    members.do_task(2);
+    members.tell(2, 1);
+    assert_eq!(members.at(1).complete(), 1);
+}
+
+#[test]
+fn what_no_member_could_have_come_to_is_not_taken() {
+    let standing = |life, round| {
+        let progress = BarrierProgress { round, stage: BarrierStage::Entered };
+        BarrierStanding { life, progress }
+    };
+    let mut table = BarrierTable::default();
+    let (low, era) = (1 << 31, 1 << 32);
+    for (life, round) in [
+        (u64::MAX, 0),
+        (0, u64::MAX),
+        (low + 1, 0),
+        (0, low + 1),
+        (0, era),
+        (era, 0),
+        ((era << 24) + era, (era << 24) + era),
+    ] {
+        let forged = BarrierTable([(NodeId(1), standing(life, round))].into());
+        assert!(!table.join(&forged), "{life} {round}");
+    }
+    let last = (era << 24) + low;
+    assert!(table.join(&BarrierTable([(NodeId(1), standing(last, last))].into())));
+    let reborn = Barrier::reborn(NodeId(1), &table);
+    assert_eq!((reborn.life, reborn.progress.round), (last + 1, last));
+    assert!(Barrier::restored(None).progress.number() < standing(last, last).progress.number());
 }
 
 /// It was removed, the others went on, and it is a member again with its old disk.
@@ -291,7 +329,7 @@ fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };
-    let standing = BarrierStanding { life: 2, progress, since: 3 };
+    let standing = BarrierStanding { life: 2, progress };
     let mut barrier = Barrier::new(NodeId(1), None);
     barrier.noted(standing);
     let (name, value) = barrier.note(standing);
