@@ -186,7 +186,7 @@ impl Folding {
             return false;
         }
         match replica.barrier.task() {
-            Task::Wait | Task::BeginAnew => false,
+            Task::Wait => false,
             Task::Propose => state.is_closed && replica.barrier.round() < self.rounds,
             Task::Enter => true,
             Task::Equal | Task::Drain => is_equal,

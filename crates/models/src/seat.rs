@@ -18,7 +18,6 @@ pub(crate) enum Task {
     Drain,
     /// What is older than this round.
     Hide(u64),
-    BeginAnew,
 }
 
 /// One member's barrier. Two are the same if they say the same of themselves and of others.
@@ -50,7 +49,9 @@ impl Seat {
             BarrierTask::Equal => Task::Equal,
             BarrierTask::Drain(_) => Task::Drain,
             BarrierTask::Hide(below) => Task::Hide(below),
-            BarrierTask::BeginAnew => Task::BeginAnew,
+            BarrierTask::Follow(_) | BarrierTask::BeginAnew => {
+                unreachable!("in the models nobody begins anew, and so nobody is behind")
+            }
         }
     }
 

@@ -282,8 +282,9 @@ impl Node {
             let name = format!("{}-loop{loop_index}", config.name);
             self.threads.push(event_loop::start(name, task, jobs)?);
         }
-        let joins =
-            is_merging || (config.beginning == Beginning::Search && noted_barrier.is_none());
+        // A directory without a note in which something is has an earlier day's disk: it may have to begin anew.
+        let is_new = config.beginning == Beginning::Search && noted_barrier.is_none() && is_blank;
+        let joins = is_merging || is_new;
         let is_restored = whole_cluster::is_marked(&config.data);
         // What it says of the ring that it has left says nothing here.
         let mut barrier = Barrier::new(config.node(), noted_barrier.clone().filter(|_| !joins));

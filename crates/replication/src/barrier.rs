@@ -31,7 +31,9 @@
 //! says by which life its sender knows the receiver, and one that is meant for another is refused: who has sent
 //! it anything has the new life in its table before it says that it is further, and with the one others hear the
 //! other, and wait for it. What a life says that is later than those that were waited for is taken, whatever
-//! stage it is at: nobody sent it anything who was not through. A joining member is in its first life.
+//! stage it is at: nobody sent it anything who was not through. So it holds nothing of before the round that the
+//! others have agreed on, and once one of them has hidden it *follows*: it says that it has, too. It could not be found
+//! equal with those that hide what it got from one that does not yet. A joining member is in its first life.
 //!
 //! **Eras.** A cluster that is restored from backups as a whole begins its rounds anew: the upper half of the
 //! number of a life says how often that was. Members of different eras do not listen to one another.
