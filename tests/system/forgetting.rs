@@ -346,7 +346,6 @@ fn a_former_owner_with_its_copy_and_old_hints_comes_back_and_brings_nothing_back
     cluster.begin(3);
     cluster.assert_removed(3);
     cluster.each(0, "SET", "later", &["value"]);
-    settled(&cluster.specs[..1]);
     cluster.assert_gone();
     cluster.forgotten_at(&[0, 1, 2], KEYS);
 }

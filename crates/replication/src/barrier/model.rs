@@ -589,6 +589,14 @@ impl Model {
     }
 }
 
+/// What else happens in a round: without it the round may have to wait for it.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    compares: bool,
+    delivers: bool,
+    ends: bool,
+}
+
 #[derive(Clone, Debug)]
 enum Happens {
     Tell(u64, u64),
@@ -613,8 +621,10 @@ enum Happens {
     Remove(u64),
     Readmit(u64),
     Depart(u64),
-    /// All of them do what there is to do, a few times.
-    Round(usize),
+    /// One loses its disk, starts again and hears at once how far others are.
+    Anew(u64),
+    /// All of them hear of one another and do what there is to do, a few times.
+    Round(usize, Parts),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -642,7 +652,10 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => node().prop_map(Happens::Remove),
         1 => node().prop_map(Happens::Readmit),
         2 => node().prop_map(Happens::Depart),
-        8 => (0..4_usize).prop_map(Happens::Round),
+        2 => node().prop_map(Happens::Anew),
+        8 => (0..6_usize, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(times, compares, delivers, ends)| {
+            Happens::Round(times, Parts { compares, delivers, ends })
+        }),
     ]
 }
 
@@ -722,17 +735,30 @@ fn happen(model: &mut Model, event: &Happens) {
                 model.depart(NodeId(node));
             }
         }
-        Happens::Round(times) => {
+        Happens::Anew(node) => {
+            happen(model, &Happens::Wipe(node));
+            if model.members.contains_key(&NodeId(node)) {
+                (1..=NODES).for_each(|from| model.tell(NodeId(from), NodeId(node)));
+                (0..3).for_each(|_| model.step(NodeId(node)));
+            }
+        }
+        Happens::Round(times, parts) => {
             for _ in 0..times {
                 let nodes: Vec<NodeId> = model.members.keys().copied().collect();
                 for &one in &nodes {
                     for &two in &nodes {
                         model.tell(one, two);
-                        model.compare(one, two);
-                        model.deliver(one, two);
+                        if parts.compares {
+                            model.compare(one, two);
+                        }
+                        if parts.delivers {
+                            model.deliver(one, two);
+                        }
                     }
-                    model.end(one, 0);
-                    model.depart(one);
+                    if parts.ends {
+                        model.end(one, 0);
+                        model.depart(one);
+                    }
                     model.step(one);
                 }
             }
