@@ -11,11 +11,13 @@ use super::process::{Process, Spec, eventually, run, settled, within};
 
 const KEYS: u32 = 40;
 
-/// Three nodes that begin a round of the barrier as soon as there is something to forget.
+/// Three nodes that begin a round of the barrier soon after there is something to forget, and compare more often, as
+/// nodes do that nobody set otherwise: what one got later than another is of one age everywhere in the next round.
 struct Cluster {
-    directory: tempfile::TempDir,
-    specs: Vec<Spec>,
+    /// Ended before their directories are removed.
     nodes: Vec<Option<Process>>,
+    specs: Vec<Spec>,
+    directory: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -28,9 +30,9 @@ impl Cluster {
         let mut specs = Spec::cluster(directory.path(), nodes);
         // Few partitions: all of them are handed over in one of the tests. What is under way for a node
         // that is away is to end soon: a round waits for it.
-        let settings = "barrier_interval_s = 1\nretry_window_s = 0\nloops = 2\npartitions = 64\ntimeout_ms = 5000\ncover_ms = 300\n";
+        let settings = "barrier_interval_s = 5\nanti_entropy_interval_s = 1\nretry_window_s = 0\nloops = 2\npartitions = 64\ntimeout_ms = 5000\ncover_ms = 300\n";
         specs.iter_mut().for_each(|spec| spec.settings += settings);
-        let mut cluster = Self { directory, specs, nodes: Vec::new() };
+        let mut cluster = Self { nodes: Vec::new(), specs, directory };
         cluster.nodes.resize_with(nodes, || None);
         (0..nodes).for_each(|at| cluster.begin(at));
         settled(&cluster.specs);

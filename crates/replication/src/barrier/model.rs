@@ -779,3 +779,100 @@ proptest! {
         model.check_healed();
     }
 }
+
+impl Model {
+    fn progress(&self, node: u64) -> BarrierProgress {
+        self.members[&NodeId(node)].hand.as_ref().unwrap().barrier().own().progress
+    }
+
+    /// Has one member hear of all others, be compared with them, and do what there is to do, until it has come
+    /// one stage further, if it can.
+    fn go_further(&mut self, node: u64) {
+        let before = self.progress(node);
+        for _ in 0..8 {
+            for other in (1..=NODES).map(NodeId) {
+                self.tell(other, NodeId(node));
+                self.compare(NodeId(node), other);
+            }
+            self.messages.clear();
+            if self.progress(node) == before {
+                self.step(NodeId(node));
+            }
+        }
+    }
+
+    fn all_go_further(&mut self, nodes: &[u64]) {
+        nodes.iter().for_each(|&node| self.go_further(node));
+    }
+
+    /// A write that all owners have, and its removal; `Work::Write` is still under way at `writer`.
+    fn written_and_deleted(&mut self, writer: u64, deleter: u64) {
+        self.update(NodeId(writer), false, NodeId(writer));
+        self.heal_owners();
+        self.update(NodeId(deleter), true, NodeId(deleter));
+        self.end(NodeId(deleter), usize::from(writer == deleter));
+        self.heal_owners();
+    }
+
+    fn heal_owners(&mut self) {
+        for one in self.owners() {
+            self.owners().into_iter().for_each(|two| self.compare(one, two));
+        }
+        self.messages.clear();
+    }
+}
+
+/// It would always be with one of whom the others believe that it has emptied its outbox.
+#[test]
+fn a_hint_is_not_passed_on_past_a_round() {
+    let mut model = Model::new();
+    let all = [1, 2, 3];
+    model.written_and_deleted(1, 1);
+    // The first keeps the write for the second.
+    model.go_on(NodeId(1), 1, NodeId(NODES), false);
+    model.end(NodeId(1), 0);
+    (0..2).for_each(|_| model.all_go_further(&all));
+    model.go_further(3);
+    model.pass_on(NodeId(1), NodeId(2), NodeId(3));
+    assert!(!model.members[&NodeId(3)].disk.outbox.is_empty(), "it has not emptied it yet");
+    model.all_go_further(&[1, 2, 1]);
+    assert_eq!(model.progress(1), BarrierProgress { round: 1, stage: BarrierStage::Emptied });
+    model.pass_on(NodeId(3), NodeId(2), NodeId(1));
+    assert!(model.members[&NodeId(1)].disk.outbox.is_empty(), "the third has not emptied its own");
+    model.all_go_further(&[2, 3, 3]);
+    model.pass_on(NodeId(1), NodeId(2), NodeId(3));
+    (0..4).for_each(|_| model.all_go_further(&all));
+    model.heal();
+    model.check_healed();
+}
+
+/// What a write left in an outbox a read may have seen there, and bring to an owner later.
+#[test]
+fn a_read_that_met_a_write_in_an_outbox_ends_before_it_is_forgotten() {
+    let mut model = Model::new();
+    model.add(NodeId(4), true);
+    let all = [1, 2, 3, 4];
+    (0..2).for_each(|_| model.all_go_further(&all));
+    assert_eq!(model.owners(), [2, 3, 4].map(NodeId));
+    model.written_and_deleted(2, 3);
+    (0..2).for_each(|_| model.all_go_further(&all));
+    assert!(all.iter().all(|&node| model.progress(node).stage == BarrierStage::Equal));
+    // The first is through before it is asked to keep the write.
+    model.go_further(1);
+    model.go_on(NodeId(2), 1, NodeId(1), true);
+    model.end(NodeId(2), 0);
+    model.arrive(0, false);
+    assert!(!model.members[&NodeId(1)].disk.outbox.is_empty());
+    model.all_go_further(&[2, 3, 4, 4]);
+    assert_eq!(model.progress(4).stage, BarrierStage::Emptied);
+    model.read(NodeId(4));
+    model.go_on(NodeId(4), 0, NodeId(1), false);
+    (0..2).for_each(|_| model.arrive(0, false));
+    model.deliver(NodeId(1), NodeId(3));
+    model.messages.clear();
+    (0..6).for_each(|_| model.all_go_further(&all));
+    model.go_on(NodeId(4), 0, NodeId(2), true);
+    model.arrive(0, false);
+    model.heal();
+    model.check_healed();
+}
