@@ -130,6 +130,8 @@ struct Model {
     messages: Vec<Message>,
     backups: BTreeMap<NodeId, Disk>,
     next: u64,
+    /// The most that each has said of itself.
+    told: BTreeMap<NodeId, BarrierStanding>,
     /// Writes that were removed, of which somebody has dropped what was left.
     forgotten: BTreeSet<u64>,
 }
@@ -442,7 +444,7 @@ impl Model {
         let owners = self.owners();
         let (members, gone) = self.lists();
         let (next, is_owner) = (self.next, owners.contains(&node));
-        let member = self.at(node);
+        let member = self.members.get_mut(&node).unwrap();
         let hand = member.hand.as_mut().unwrap();
         hand.set_members(members, gone);
         let mut step = hand.next(0);
@@ -477,6 +479,8 @@ impl Model {
                 BarrierStep::Note(standing) => {
                     let (name, value) = hand.note_of(standing);
                     member.disk.note = Barrier::of_notes(&[(name, Some(value))]).unwrap();
+                    let told = self.told.entry(node).or_default();
+                    *told = standing.max(*told);
                     hand.noted();
                     BarrierStep::Wait
                 }
@@ -507,6 +511,19 @@ impl Model {
             self.check_agreed(node, below);
             self.forgotten.extend(content.seen);
         }
+    }
+
+    /// Whether somebody still knows how far each is, without the disk of this one: what all have lost nobody knows.
+    fn may_lose(&self, lost: NodeId) -> bool {
+        self.told.iter().all(|(node, told)| {
+            let knows = |(other, member): (&NodeId, &Member)| {
+                let note = member.disk.note.as_ref().filter(|_| other == node);
+                let noted = note.is_some_and(|note| note.standing >= *told);
+                let is_heard = member.disk.heard.0.get(node).is_some_and(|it| it >= told);
+                *other != lost && !self.removed.contains(other) && (noted || is_heard)
+            };
+            self.removed.contains(node) || self.members.iter().any(knows)
+        })
     }
 
     /// Every member that there is has hidden what it had of before this round, in the life that `by` has waited for, or
@@ -698,7 +715,7 @@ fn happen(model: &mut Model, event: &Happens) {
             let is_wiped = matches!(event, Happens::Wipe(_));
             let disk =
                 if is_wiped { Some(Disk::default()) } else { model.backups.get(&node).cloned() };
-            let Some(disk) = disk else { return };
+            let Some(disk) = disk.filter(|_| model.may_lose(node)) else { return };
             let Some(member) = model.members.get_mut(&node) else { return };
             // What it heard of others goes with the disk.
             member.disk = Disk { heard: BarrierTable::default(), ..disk };
@@ -855,7 +872,8 @@ fn a_read_that_met_a_write_in_an_outbox_ends_before_it_is_forgotten() {
     (0..2).for_each(|_| model.all_go_further(&all));
     assert_eq!(model.owners(), [2, 3, 4].map(NodeId));
     model.written_and_deleted(2, 3);
-    (0..2).for_each(|_| model.all_go_further(&all));
+    // The first has nothing to propose a round for.
+    (0..2).for_each(|_| model.all_go_further(&[2, 3, 4, 1]));
     assert!(all.iter().all(|&node| model.progress(node).stage == BarrierStage::Equal));
     // The first is through before it is asked to keep the write.
     model.go_further(1);
