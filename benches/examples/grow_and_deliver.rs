@@ -27,7 +27,7 @@ const BATCHES: u64 = 8;
 const WARM_UP: Duration = Duration::from_secs(5);
 const BEFORE: Duration = Duration::from_secs(10);
 /// How often it is looked whether something is over.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(200);
 /// Longest wait for it.
 const PATIENCE: Duration = Duration::from_secs(300);
 

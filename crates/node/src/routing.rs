@@ -125,13 +125,12 @@ impl Routes {
         let owners = self.owners();
         let index = match &message.body {
             Body::List { first, .. } => owners.of_partition(*first),
-            Body::Count { partitions, .. } => {
+            Body::Count { partitions, .. } | Body::Stand { partitions } => {
                 partitions.first().map_or(0, |&first| owners.of_partition(first))
             }
             Body::Compare(compare) if compare.key().is_none() => {
                 compare.partition().map_or(0, |partition| owners.of_partition(partition))
             }
-            Body::Stand { partition } => owners.of_partition(*partition),
             // Every loop is told; one that does not exist stands for another.
             Body::Draining { core } => usize::from(*core) % owners.count(),
             // The first loop has the registrar and the keeper.

@@ -337,7 +337,7 @@ impl AntiEntropy {
                 self.end(true, turn);
                 continue;
             }
-            let ready_at_ms = self.budget.ready_at_ms();
+            let ready_at_ms = self.budget.ready_at_ms().max(session.rests_until_ms());
             if ready_at_ms <= now_ms && session.begin(turn) {
                 continue;
             }

@@ -26,7 +26,9 @@ use crate::{
 /// Pause between a pass that found something and the next, in milliseconds.
 const NEXT_PASS_MS: u64 = 100;
 /// Pause after a page of which something was kept for others, or nothing could be sent, in milliseconds.
-/// A guess: such a page costs a sync of the disk, and nobody waits for it.
+/// A guess: such a page costs a sync of the disk, and nobody waits for it. After any other page delivery rests
+/// for as long as the page took, and no longer than this: so it takes half of what there is at most, and less
+/// where clients have much to do.
 const NEXT_PAGE_MS: u64 = 100;
 /// Pause after a pass in which an owner did not take everything, in milliseconds: doubled each
 /// time, up to the maximum.
@@ -70,6 +72,8 @@ struct Sent {
 #[derive(Debug)]
 struct Lane {
     phase: Phase,
+    /// When the page was asked for.
+    began_ms: u64,
     found_any: bool,
     failed: bool,
     retry_ms: u64,
@@ -77,7 +81,13 @@ struct Lane {
 
 impl Default for Lane {
     fn default() -> Self {
-        Self { phase: Phase::Idle, found_any: false, failed: false, retry_ms: RETRY_MS }
+        Self {
+            phase: Phase::Idle,
+            began_ms: 0,
+            found_any: false,
+            failed: false,
+            retry_ms: RETRY_MS,
+        }
     }
 }
 
@@ -208,7 +218,7 @@ impl Delivery {
         lane.failed |= has_failed;
         let is_sent = !sent.is_empty();
         if !is_sent && !has_redirected {
-            return self.pause(owner, last, turn);
+            return self.pause(owner, last, NEXT_PAGE_MS, turn);
         }
         lane.found_any = true;
         lane.phase = Phase::Sending { unacknowledged, redirects, has_redirected, page: sent, last };
@@ -219,9 +229,9 @@ impl Delivery {
     }
 
     /// Goes on with the page after `last` a little later.
-    fn pause(&mut self, owner: NodeId, last: OutboxPosition, turn: &mut Turn<'_>) {
+    fn pause(&mut self, owner: NodeId, last: OutboxPosition, for_ms: u64, turn: &mut Turn<'_>) {
         self.lane(owner).phase = Phase::Paused(last);
-        let at = turn.now.monotonic_ms.saturating_add(NEXT_PAGE_MS);
+        let at = turn.now.monotonic_ms.saturating_add(for_ms);
         turn.set_timer(Timer::Delivery(owner), at);
     }
 
@@ -240,10 +250,10 @@ impl Delivery {
             return;
         }
         let (has_redirected, last) = (*has_redirected, last.clone());
-        if has_redirected {
-            self.pause(owner, last, turn);
-        } else {
-            self.list(owner, Some(last), turn);
+        let took_ms = turn.now.monotonic_ms.saturating_sub(self.lane(owner).began_ms);
+        match if has_redirected { NEXT_PAGE_MS } else { took_ms.min(NEXT_PAGE_MS) } {
+            0 => self.list(owner, Some(last), turn),
+            rest_ms => self.pause(owner, last, rest_ms, turn),
         }
     }
 
@@ -294,7 +304,8 @@ impl Delivery {
     }
 
     fn list(&mut self, owner: NodeId, after: Option<OutboxPosition>, turn: &mut Turn<'_>) {
-        self.lane(owner).phase = Phase::Listing;
+        let lane = self.lane(owner);
+        (lane.phase, lane.began_ms) = (Phase::Listing, turn.now.monotonic_ms);
         let limit = turn.shared.config.deliveries_max.max(1);
         turn.store(Waiter::Delivery(owner), Command::Outbox { owner, after, limit });
     }

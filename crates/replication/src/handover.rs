@@ -18,6 +18,7 @@
 //! Nothing of this is kept but the tenures: whoever starts anew begins to compare anew, which costs
 //! little where little differs.
 
+mod asking;
 mod depart;
 mod drive;
 mod dropping;
@@ -31,23 +32,22 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
-use storage::{Command, KeysOf};
+use storage::KeysOf;
 
-use self::{depart::Departure, drive::Drive, pull::Pull};
+use self::{asking::Questions, depart::Departure, drive::Drive, pull::Pull};
 use crate::{
-    Body, Buckets, Classes, RequestId,
+    Buckets, Classes,
     anti_entropy::Found,
-    turn::{Shared, Timer, Turn, Waiter},
+    turn::{Shared, Timer, Turn},
 };
 
-/// Pause before a node is asked again where it stands, in milliseconds. A guess: a stage takes a few
-/// of them, and each costs a sync of the disk.
+/// Pause before a node is asked again where it stands, and between decisions, in milliseconds: what all
+/// partitions are ready for is decided at once, since every change of the ownership costs a sync of the disk
+/// at every node, and each of its cores a look at all partitions. A guess.
 const POLL_MS: u64 = 200;
 /// Partitions received at once by one core, and driven at once past the first stage. Guesses.
 const PULLS_MAX: usize = 64;
 const DRIVES_MAX: usize = 64;
-/// Nodes asked at once where they stand. A guess.
-const ASKED_MAX: usize = 512;
 /// Partitions looked at once more at each time; the next ones have their turn the next time.
 const TURNS_MAX: usize = 256;
 
@@ -63,14 +63,15 @@ pub(crate) struct Want {
     pub(crate) is_urgent: bool,
 }
 
-/// Where a node says that it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stands {
-    pub(crate) sequence: Sequence,
+/// Where a node says that it stands in a partition's handover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stands {
+    /// The sequence of the tenure that it goes by.
+    pub sequence: Sequence,
     /// The tenure and the plan for which it was found equal with every present owner.
-    pub(crate) ready: Option<(Sequence, PlanId)>,
+    pub ready: Option<(Sequence, PlanId)>,
     /// The n of all buckets that it knows of: what it says is of these only.
-    pub(crate) classes: Classes,
+    pub classes: Classes,
 }
 
 /// How a partition's handover stands, as this node sees it.
@@ -111,23 +112,12 @@ pub(crate) struct Handover {
     /// Whose keys the engine is dropping, and after which partition the next one is chosen.
     dropping: Option<Partition>,
     dropped: Partition,
-    /// Nodes asked where they stand, also those that answered: they are asked again at the next time,
-    /// or once the tenure has changed.
-    asked: BTreeMap<(Partition, NodeId), Asked>,
+    questions: Questions,
     /// The partition whose turn it was last.
     turn: Partition,
     wants: Vec<Want>,
     next_want: u64,
     decisions: Vec<(Partition, Tenure)>,
-}
-
-/// A question under way.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    /// Of the question; none where this node asks itself.
-    number: Option<u64>,
-    at_ms: u64,
-    is_answered: bool,
 }
 
 /// The owners of a partition of buckets with this n.
@@ -187,8 +177,7 @@ impl Handover {
         turn: &Turn<'_>,
     ) {
         let (me, tenure) = (turn.me(), ownership.tenure(partition));
-        let nodes = (partition, NodeId(0))..=(partition, NodeId(u64::MAX));
-        self.asked.extract_if(nodes, |_, asked| asked.is_answered).for_each(drop);
+        self.questions.forget_answered(partition);
         let target = ownership.target().id();
         let goal = match tenure.stage {
             Stage::Steady { plan } => (plan != target).then_some(target),
@@ -262,21 +251,6 @@ impl Handover {
         self.go_on(partition, turn);
     }
 
-    /// A peer asks where this node stands. It is told once everything that is here now is durable.
-    pub(crate) fn asked(
-        &self,
-        from: NodeId,
-        id: RequestId,
-        partition: Partition,
-        turn: &mut Turn<'_>,
-    ) {
-        let sequence = turn.shared.ownership.sequence(partition);
-        let pull = self.pulls.get(&partition);
-        let ready = pull.filter(|pull| pull.is_ready(&turn.shared.ownership)).map(Pull::goal);
-        let stands = Stands { sequence, ready, classes: turn.shared.classes() };
-        turn.store(Waiter::Stands { from, id, partition, stands }, Command::Sync);
-    }
-
     /// A peer said where it stands.
     pub(crate) fn stood(
         &mut self,
@@ -285,9 +259,7 @@ impl Handover {
         stands: Stands,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(asked) = self.asked.get_mut(&(partition, node)) {
-            asked.is_answered = true;
-        }
+        self.questions.answered(node, partition);
         if let Some(drive) = self.drives.get_mut(&partition) {
             drive.stood(node, stands);
         }
@@ -332,24 +304,12 @@ impl Handover {
     }
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
-        for (_, asked) in self.asked.extract_if(.., |(_, of), _| *of == node) {
-            if let Some(number) = asked.number {
-                turn.shared.forget_ask(number);
-            }
-        }
+        self.questions.link_down(node, turn);
     }
 
     /// It is time to look after what waits.
     pub(crate) fn time(&mut self, turn: &mut Turn<'_>) {
-        let patience_ms = u64::from(turn.shared.config.timeout_ms);
-        let now_ms = turn.now.monotonic_ms;
-        let is_late =
-            |asked: &Asked| asked.is_answered || now_ms.saturating_sub(asked.at_ms) >= patience_ms;
-        for (_, asked) in self.asked.extract_if(.., |_, asked| is_late(asked)) {
-            if let Some(number) = asked.number {
-                turn.shared.forget_ask(number);
-            }
-        }
+        self.questions.forget_late(turn);
         self.pulls.values_mut().for_each(Pull::begin_anew);
         self.pulling.retain(|partition| self.pulls.get(partition).is_some_and(Pull::is_under_way));
         self.departures.values_mut().for_each(Departure::begin_anew);
@@ -360,19 +320,21 @@ impl Handover {
         let next: Vec<Partition> = after.chain(&all).take(TURNS_MAX).copied().collect();
         self.turn = next.last().copied().unwrap_or_default();
         turns.extend(next);
+        let ownership = Arc::clone(&turn.shared.ownership);
+        let classes = turn.shared.buckets.classes();
         for partition in turns {
+            self.decide(partition, &ownership, &classes, turn);
             self.go_on(partition, turn);
         }
         self.drop_next(turn);
         self.set_timer(turn);
     }
 
-    /// Does what can be done for a partition now, and asks whoever it waits for.
+    /// Asks whoever a partition waits for, and drops what may be dropped.
     fn go_on(&mut self, partition: Partition, turn: &mut Turn<'_>) {
         let ownership = Arc::clone(&turn.shared.ownership);
         let classes = turn.shared.buckets.classes();
         let mut ask = BTreeSet::new();
-        self.decide(partition, &ownership, &classes, turn);
         if let Some(drive) = self.drives.get(&partition) {
             ask.extend(drive.waits_for(partition, &ownership, &classes));
         }
@@ -389,7 +351,7 @@ impl Handover {
         }
         self.count(partition);
         for node in ask {
-            self.ask(partition, node, turn);
+            self.questions.want(partition, node, turn);
         }
         self.set_timer(turn);
     }
@@ -423,23 +385,6 @@ impl Handover {
             self.begun.extend(drive.is_begun().then_some(partition));
             self.decisions.push((partition, tenure));
         }
-    }
-
-    fn ask(&mut self, partition: Partition, node: NodeId, turn: &mut Turn<'_>) {
-        if self.asked.contains_key(&(partition, node)) || self.asked.len() >= ASKED_MAX {
-            return;
-        }
-        let at_ms = turn.now.monotonic_ms;
-        let number = if node == turn.me() {
-            self.asked(node, RequestId { core: 0, number: 0 }, partition, turn);
-            None
-        } else if turn.shared.links.contains(&node) {
-            let (waiter, budget_ms) = (Waiter::Handover(partition), turn.shared.config.timeout_ms);
-            Some(turn.ask(node, waiter, budget_ms, Body::Stand { partition }))
-        } else {
-            return;
-        };
-        self.asked.insert((partition, node), Asked { number, at_ms, is_answered: false });
     }
 
     /// How many partitions are received or driven here, or departed from, and how many are departed from;

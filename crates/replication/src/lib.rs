@@ -49,7 +49,7 @@ pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
-pub use handover::{Part, Transfer};
+pub use handover::{Part, Stands, Transfer};
 pub use journal::Coordinated;
 pub use keeper::{KeptCommits, kept_ownership, ownership_note};
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};

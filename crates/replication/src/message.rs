@@ -1,13 +1,13 @@
 //! Messages between the cores of two nodes.
 
 use clock::{NodeId, Stamp};
-use ring::{Ownership, Partition, PlanId, Sequence, Tenure};
+use ring::{Ownership, Partition, Sequence, Tenure};
 use serde::{Deserialize, Serialize};
 use storage::{ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
 use crate::{
-    Answer, Classes, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, ViewDigest,
+    Answer, Compare, Compared, Coordinated, PolicyTable, Request, RequestError, Stands, ViewDigest,
 };
 
 /// Longest delta sent in one message, encoded, where it can be cut: well within a frame between
@@ -171,19 +171,15 @@ pub enum Body {
     },
     /// Answers [`Body::Ownership`], once what it told is durable.
     OwnershipKnown(Result<KnownOwnership, StorageError>),
-    /// Asks where a node stands in a partition's handover.
+    /// Asks where a node stands in the handovers of some partitions.
     Stand {
-        /// Which partition.
-        partition: Partition,
+        /// Which ones: 256 at most are answered.
+        partitions: Vec<Partition>,
     },
     /// Answers [`Body::Stand`], once all that the node held when it was asked is durable.
     Stands {
-        /// The sequence of the tenure that it goes by.
-        sequence: Sequence,
-        /// The tenure and the plan for which it was found equal with every present owner.
-        ready: Option<(Sequence, PlanId)>,
-        /// The n of all buckets that it knows of.
-        classes: Classes,
+        /// Of those partitions that the core owns which was asked.
+        stands: Vec<(Partition, Stands)>,
     },
     /// Answers a question that was to count by an earlier tenure than the receiver knows of: nothing
     /// was done.
@@ -313,11 +309,7 @@ impl Body {
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
-            Self::Stand { .. } => {
-                let (sequence, classes) = (Sequence::default(), Classes::default());
-                Self::Stands { sequence, ready: None, classes }
-            }
-            &Self::Stands { sequence, ready, classes } => Self::Stands { sequence, ready, classes },
+            Self::Stand { .. } | Self::Stands { .. } => Self::Stands { stands: Vec::new() },
             Self::Moved { partition, tenure } => {
                 Self::Moved { partition: *partition, tenure: *tenure }
             }

@@ -66,10 +66,10 @@ pub(crate) enum Waiter {
     Keeper(keeper::Wait),
     /// The drain, for a core of a peer that is to pass nothing on any more.
     Drain,
-    /// The handover of this partition, for where a peer stands.
-    Handover(Partition),
+    /// The handover, for where a peer stands in some partitions.
+    Handover,
     /// A peer that asked where this node stands, or this node itself.
-    Stands { from: NodeId, id: RequestId, partition: Partition, stands: Stands },
+    Stands { from: NodeId, id: RequestId, stands: Vec<(Partition, Stands)> },
     /// The handover of this partition, for whether something is still held of it.
     Departure(Partition),
     /// The handover of this partition, for what was dropped of it.

@@ -57,7 +57,7 @@ fn bodies() -> Vec<Body> {
         },
         Body::Counted(Ok(3)),
         Body::Explain { key: key.clone() },
-        Body::Stand { partition: Partition(3) },
+        Body::Stand { partitions: vec![Partition(3), Partition(9)] },
         Body::Policies { digest: 7, entries: policies() },
         Body::Ownership { digest: 7, tenures: Vec::new(), whole: Some(Box::new(ownership())) },
         Body::Draining { core: 0 },

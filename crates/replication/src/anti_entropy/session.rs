@@ -18,8 +18,13 @@ use super::schedule::Pair;
 use crate::turn::{Shared, Turn};
 use crate::{Body, Compare, Compared};
 
-/// Keys brought to the same side by side. A guess: they share a sync of the disk at both sides.
-const KEYS_AT_ONCE: usize = 64;
+/// Keys brought to the same side by side, in a round: they share a sync of the disk at both sides. After a
+/// full round the session rests for as long as that took, so that it takes half of what there is at most, and
+/// less where others have much to do. A guess.
+const KEYS_AT_ONCE: usize = 32;
+
+/// Longest rest, in milliseconds. A guess: a round takes some.
+const REST_MAX_MS: u64 = 100;
 
 /// A session makes room for others that wait after so long, in milliseconds. A guess: a small part of
 /// the time after which a handover goes back (`handover/drive.rs`), and many round trips.
@@ -80,6 +85,10 @@ pub(super) struct Session {
     /// Whether it ended early to make room for another.
     pub(super) is_left_off: bool,
     began_ms: u64,
+    /// When the round of keys under way began, and how many keys were begun in it.
+    round: (u64, usize),
+    /// Until when it rests.
+    rests_until_ms: u64,
     /// Bytes sent and received since this was asked last.
     bytes: usize,
     /// When an answer came last, or was waited for first.
@@ -99,6 +108,8 @@ impl Session {
             unfinished: BTreeSet::new(),
             is_left_off: false,
             began_ms: now_ms,
+            round: (0, 0),
+            rests_until_ms: 0,
             bytes: 0,
             heard_ms: now_ms,
             next_job: first_job,
@@ -132,6 +143,11 @@ impl Session {
     /// From when on it makes room for others that wait.
     pub(super) const fn long_at_ms(&self) -> u64 {
         self.began_ms.saturating_add(SESSION_MS)
+    }
+
+    /// Until when nothing more is begun; in the past if now.
+    pub(super) const fn rests_until_ms(&self) -> u64 {
+        self.rests_until_ms
     }
 
     /// Leaves off. What is known to be the same, or was brought to be, is; what was merged of the rest is
@@ -169,16 +185,19 @@ impl Session {
 
     /// Begins one more thing, if there is one that may be begun now. Returns whether it did.
     pub(super) fn begin(&mut self, turn: &mut Turn<'_>) -> bool {
-        let is_key = |job: &&Job| matches!(job, Job::Key(_));
-        let keys = self.jobs.values().filter(is_key).count();
+        let now_ms = turn.now.monotonic_ms;
         let may_begin = match self.stack.last() {
             None => false,
-            Some(Task::Key(_)) => keys < KEYS_AT_ONCE,
-            Some(_) => keys == self.jobs.len(),
+            Some(Task::Key(_)) => self.round.1 < KEYS_AT_ONCE,
+            Some(_) => self.keys() == self.jobs.len() && self.round.1 < KEYS_AT_ONCE,
         };
         let Some(task) = self.stack.pop_if(|_| may_begin) else { return false };
         if self.jobs.is_empty() {
-            self.heard_ms = turn.now.monotonic_ms;
+            self.heard_ms = now_ms;
+        }
+        if let Task::Key(_) = task {
+            let began_ms = if self.round.1 == 0 { now_ms } else { self.round.0 };
+            self.round = (began_ms, self.round.1 + 1);
         }
         let number = self.next_job;
         self.next_job += 1;
@@ -316,7 +335,23 @@ impl Session {
                 Job::Key(job) => drop(self.unfinished.insert(turn.shared.partition(&job.key))),
             },
         }
+        if self.round.1 > 0 && self.keys() == 0 {
+            self.end_round(turn.now.monotonic_ms);
+        }
         self.progress()
+    }
+
+    /// Keys that are being brought to the same.
+    fn keys(&self) -> usize {
+        self.jobs.values().filter(|job| matches!(job, Job::Key(_))).count()
+    }
+
+    fn end_round(&mut self, now_ms: u64) {
+        let (began_ms, keys) = std::mem::take(&mut self.round);
+        if keys >= KEYS_AT_ONCE {
+            let took_ms = now_ms.saturating_sub(began_ms);
+            self.rests_until_ms = now_ms.saturating_add(took_ms.min(REST_MAX_MS));
+        }
     }
 
     fn progress(&self) -> Progress {
@@ -443,4 +478,44 @@ pub(super) fn sum(nodes: &[TreeNode]) -> TreeNode {
         digest: sum.digest.wrapping_add(node.digest),
         is_settled: sum.is_settled && node.is_settled,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clock::NodeId;
+    use ring::{Member, Ownership, PartitionCount, Ring};
+    use storage::Shard;
+
+    use super::*;
+    use crate::{Now, core::tests::config};
+
+    #[test]
+    fn a_session_rests_after_a_full_round_of_keys_for_as_long_as_it_took() {
+        let members = [1, 2, 3].map(|id| Member::new(NodeId(id)));
+        let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
+        let mut shared = Shared::new(config(), Arc::new(Ownership::new(ring)));
+        let mut session =
+            Session::new(Pair { peer: NodeId(2), n: 3, shard: Shard(0) }, Vec::new(), 1, 10);
+        session.stack =
+            (0..40_u8).map(|at| Task::Key(Key::new("default", vec![at]).unwrap())).collect();
+        let mut round = |began_ms, ended_ms| {
+            let mut effects = Vec::new();
+            let now = Now { monotonic_ms: began_ms, wall_ms: 0 };
+            let mut turn = Turn::new(&mut shared, now, &mut effects);
+            let mut begun = 0;
+            while session.begin(&mut turn) {
+                begun += 1;
+            }
+            let now = Now { monotonic_ms: ended_ms, wall_ms: 0 };
+            let turn = Turn::new(&mut shared, now, &mut effects);
+            for (number, job) in std::mem::take(&mut session.jobs) {
+                session.after(number, job, Outcome::Done, &turn);
+            }
+            (begun, session.rests_until_ms())
+        };
+        assert_eq!(round(10, 17), (KEYS_AT_ONCE, 24));
+        assert_eq!(round(24, 1_000), (8, 24), "where little differs nobody waits");
+    }
 }

@@ -1,5 +1,6 @@
 mod buckets;
 mod comparing;
+mod delivering;
 mod draining;
 mod moved;
 mod owned;
@@ -23,8 +24,8 @@ use values::{
 use self::comparing::{any_compare, any_compared};
 use super::Core;
 use crate::{
-    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, Classes, CoreConfig, Effect, Event,
-    KeptCommits, Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, KeptCommits,
+    Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest, Stands,
 };
 
 const ME: NodeId = NodeId(1);
@@ -363,11 +364,10 @@ fn any_body() -> impl Strategy<Value = Body> {
             .prop_map(|listing| Body::Listed { listing, foreign: Vec::new() }),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
-        any::<u32>().prop_map(|at| Body::Stand { partition: Partition(at) }),
-        any::<u64>().prop_map(|at| Body::Stands {
-            sequence: Sequence(at),
-            ready: None,
-            classes: Classes::default()
+        any::<u32>().prop_map(|at| Body::Stand { partitions: vec![Partition(at); 2] }),
+        any::<u64>().prop_map(|at| {
+            let stands = Stands { sequence: Sequence(at), ..Stands::default() };
+            Body::Stands { stands: vec![(Partition(7), stands); 2] }
         }),
         any_compare().prop_map(Body::Compare),
         any_compared().prop_map(Body::Compared),

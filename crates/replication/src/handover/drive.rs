@@ -79,6 +79,11 @@ impl Drive {
         self.stands.insert(node, stands);
     }
 
+    #[cfg(test)]
+    pub(super) fn has_heard_of(&self, node: NodeId) -> bool {
+        self.stands.contains_key(&node)
+    }
+
     pub(super) const fn decided(&mut self, tenure: Tenure) {
         self.decided = Some(tenure);
     }

@@ -9,7 +9,7 @@ use storage::{Answer, Command, KeysOf, ShardSet, Shards};
 
 use super::{Departure, Drive, Handover, Pull, Stands, TURNS_MAX};
 use crate::{
-    Classes, Core, Effect, Event, Now,
+    Body, Classes, Core, Effect, Event, Now, RequestId,
     anti_entropy::{COMMANDS_WAITING_MAX, Found},
     core::tests::config,
     turn::{Shared, Turn, Waiter},
@@ -197,4 +197,80 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
     handover.time(&mut turn);
     assert_eq!(forgets(&mut effects), [Partition(6)]);
+}
+
+fn asked(effects: &[Effect]) -> Vec<(NodeId, RequestId, Vec<Partition>)> {
+    let asked = effects.iter().map(|effect| match effect {
+        Effect::Send { to, message } => {
+            let Body::Stand { partitions } = &message.body else { panic!("{message:?}") };
+            (*to, message.id, partitions.clone())
+        }
+        other => panic!("{other:?}"),
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_node_is_asked_of_many_partitions_in_one_question_and_what_it_leaves_out_once_more() {
+    let mut shared = Shared::new(config(), Arc::new(cluster(3, 8)));
+    shared.links.insert(NodeId(2));
+    let mut handover = Handover::default();
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    for at in [1, 4, 6, 4] {
+        handover.questions.want(Partition(at), NodeId(2), &turn);
+        handover.questions.want(Partition(at), NodeId(3), &turn);
+    }
+    handover.ask(&mut turn);
+    handover.ask(&mut turn);
+    let (node, first, partitions) = asked(&effects)[0].clone();
+    assert_eq!((effects.len(), node), (1, NodeId(2)), "node 3 cannot be reached");
+    assert_eq!(partitions, [1, 4, 6].map(Partition));
+    effects.clear();
+    // The core that was asked owns two of them, and says something of one that was not asked of.
+    let stands = [4, 1, 7].map(|at| (Partition(at), Stands::default())).to_vec();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.drives.insert(Partition(7), Drive::default());
+    handover.answered(NodeId(2), first.number, stands, &mut turn);
+    assert!(!handover.drives[&Partition(7)].has_heard_of(NodeId(2)));
+    handover.ask(&mut turn);
+    let again = asked(&effects);
+    assert_eq!(again[0].2, [Partition(6)]);
+    effects.clear();
+    // Whoever leaves out all of them is not asked for ever.
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.answered(NodeId(2), again[0].1.number, Vec::new(), &mut turn);
+    handover.ask(&mut turn);
+    assert_eq!(asked(&effects), []);
+}
+
+/// Every change of the ownership costs all nodes a sync, and each of their cores a look at all partitions.
+#[test]
+fn what_is_decided_is_decided_at_once_when_it_is_time() {
+    let mut config = config();
+    config.shards = ShardSet::all(Shards::new(PartitionCount::new(64).unwrap(), 2));
+    let first = cluster(3, 64);
+    let mut second = first.clone();
+    let plan = second.commit(&members(4), 3, &[]).unwrap();
+    second.add_plan(plan);
+    let stays = |at: &Partition| {
+        let all = |ring: &Ring| ring.owners(*at, 3).collect::<BTreeSet<_>>();
+        all(second.leaving(*at)) == all(second.entering(*at))
+            && second.driver(*at) == Some(config.node)
+    };
+    let staying = second.partition_count().iter().filter(stays).count();
+    assert!(staying > 1, "{staying}");
+    let mut core = Core::new(config, Arc::new(first));
+    let mut effects = Vec::new();
+    let notes = |effects: &mut Vec<Effect>| {
+        let is_note = |effect: &Effect| {
+            matches!(effect, Effect::Storage { command: Command::Note { .. }, .. })
+                || matches!(effect, Effect::Tenures { .. })
+        };
+        effects.drain(..).filter(is_note).count()
+    };
+    core.step(Now::default(), Event::Ownership(Arc::new(second)), &mut effects);
+    assert_eq!(notes(&mut effects), 0);
+    core.step(Now { monotonic_ms: 200, wall_ms: 0 }, Event::Tick, &mut effects);
+    assert_eq!(notes(&mut effects), 1);
 }

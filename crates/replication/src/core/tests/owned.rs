@@ -83,7 +83,7 @@ fn what_is_counted_as_an_owner_is_refused_by_who_is_none() {
 fn too_many_questions_where_a_node_stands_are_left_unanswered() {
     let mut core = core();
     let mut stand = |number| {
-        let body = Body::Stand { partition: Partition(1) };
+        let body = Body::Stand { partitions: vec![Partition(1)] };
         received(&mut core, 2, RequestId { core: 0, number }, body)
     };
     // Ten requests may be under way, eight commands for each.
