@@ -186,7 +186,7 @@ impl Folding {
             return false;
         }
         match replica.barrier.task() {
-            Task::Wait | Task::BeginAnew => false,
+            Task::Wait => false,
             Task::Propose => state.is_closed && replica.barrier.round() < self.rounds,
             Task::Enter => true,
             Task::Equal | Task::Drain => is_equal,
@@ -224,7 +224,7 @@ impl Model for Folding {
 
     fn init_states(&self) -> Vec<FoldingState> {
         let replica = |at| Replica {
-            barrier: Seat::of(at, None, &vec![true; self.replicas]),
+            barrier: Seat::of(at, self.replicas),
             value: Value::default(),
             folded: Folded::default(),
             young: BTreeSet::new(),
@@ -253,8 +253,8 @@ impl Model for Folding {
                     steps.push(FoldingStep::Try(request, at));
                 }
             }
-            let sent = state.sent.iter();
-            steps.extend(sent.map(|&(number, request)| FoldingStep::Arrive(number, request, at)));
+            let sent = state.sent.iter().filter(|((from, _), _)| *from != at);
+            steps.extend(sent.map(|&(stamp, request)| FoldingStep::Arrive(stamp, request, at)));
             for other in (0..self.replicas).filter(|other| *other != at) {
                 steps.push(FoldingStep::Tell(at, other));
                 if at < other {

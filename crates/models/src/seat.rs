@@ -3,13 +3,10 @@
 use std::hash::{Hash, Hasher};
 
 use clock::NodeId;
-use replication::{Barrier, BarrierStanding, BarrierTable, BarrierTask};
+use replication::{Barrier, BarrierStamp, BarrierStanding, BarrierTable, BarrierTask};
 
-/// How far a sender was: what its messages carry.
-pub(crate) type Stamp = u64;
-
-/// What a disk has of it.
-pub(crate) type Note = BarrierStanding;
+/// Who sent a message, and how far it was: what its messages carry, in the models, where nobody begins anew.
+pub(crate) type Stamp = (usize, u64);
 
 /// What a member is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,27 +18,21 @@ pub(crate) enum Task {
     Drain,
     /// What is older than this round.
     Hide(u64),
-    BeginAnew,
 }
 
 /// One member's barrier. Two are the same if they say the same of themselves and of others.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
+    at: usize,
     barrier: Barrier,
 }
 
 impl Seat {
-    /// The seat of member `at` of `members`, with what its disk says of it.
-    pub(crate) fn of(at: usize, noted: Option<Note>, members: &[bool]) -> Self {
-        let mut seat = Self { barrier: Barrier::new(id(at), noted) };
-        seat.set_members(members);
-        seat
-    }
-
-    /// Who belongs to the cluster.
-    pub(crate) fn set_members(&mut self, members: &[bool]) {
-        let present = members.iter().enumerate().filter(|(_, is_member)| **is_member);
-        self.barrier.set_members(present.map(|(at, _)| id(at)));
+    /// The seat of member `at` of so many, none of which has come to anything yet.
+    pub(crate) fn of(at: usize, members: usize) -> Self {
+        let mut barrier = Barrier::new(id(at), None);
+        barrier.set_members((0..members).map(id), []);
+        Self { at, barrier }
     }
 
     /// Hears what another knows.
@@ -56,17 +47,19 @@ impl Seat {
             BarrierTask::Propose => Task::Propose,
             BarrierTask::Enter(_) => Task::Enter,
             BarrierTask::Equal => Task::Equal,
-            BarrierTask::Drain => Task::Drain,
+            BarrierTask::Drain(_) => Task::Drain,
             BarrierTask::Hide(below) => Task::Hide(below),
-            BarrierTask::BeginAnew => Task::BeginAnew,
+            BarrierTask::Follow(_) | BarrierTask::BeginAnew => {
+                unreachable!("in the models nobody begins anew, and so nobody is behind")
+            }
         }
     }
 
-    /// The task is done, and noted; what its disk then has.
-    pub(crate) fn done(&mut self) -> Option<Note> {
-        let after = self.barrier.after_task()?;
-        self.barrier.noted(after);
-        Some(after)
+    /// The task is done, and noted.
+    pub(crate) fn done(&mut self) {
+        if let Some(after) = self.barrier.after_task() {
+            self.barrier.noted(after);
+        }
     }
 
     pub(crate) fn round(&self) -> u64 {
@@ -80,12 +73,14 @@ impl Seat {
 
     /// What its messages say.
     pub(crate) fn stamp(&self) -> Stamp {
-        self.barrier.own().number()
+        // To anybody: all are in their first life.
+        (self.at, self.barrier.terms(true).stamp(id(self.at)).number)
     }
 
     /// Whether it takes a message that says so.
-    pub(crate) fn takes(&self, stamp: Stamp) -> bool {
-        self.barrier.takes(stamp)
+    pub(crate) fn takes(&self, (from, number): Stamp) -> bool {
+        let stamp = BarrierStamp { number, ..BarrierStamp::default() };
+        self.barrier.terms(true).takes(id(from), stamp, false)
     }
 
     fn parts(&self) -> (BarrierStanding, bool, BarrierTable) {

@@ -5,10 +5,13 @@
 //! what it has; the loops carry a new number in what they send before others hear of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Barrier, BarrierHand, BarrierShown, BarrierStep, BarrierTable, BarrierTask};
+use replication::{
+    BarrierHand, BarrierShown, BarrierStep, BarrierTable, BarrierTask, BarrierTerms,
+};
 use storage::{Answer, Command};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -17,9 +20,9 @@ use wire::{BarrierDoing, BarrierStatus};
 use crate::barrier_view;
 use crate::core_task::BarrierAsk;
 use crate::members::{Notice, View};
-use crate::set_aside;
 use crate::shared::Shared;
 use crate::work::Urgent;
+use crate::{set_aside, whole_cluster};
 
 /// The loops are looked at so often, while there is something to wait for.
 const TICK: Duration = Duration::from_millis(500);
@@ -30,7 +33,7 @@ const REMNANTS: usize = 256;
 /// Runs until the node's connections are to end, or until it is to begin anew.
 pub(crate) async fn run(shared: Arc<Shared>, hand: BarrierHand) {
     let closed = shared.closed();
-    let mut rounds = Rounds { shared: Arc::clone(&shared), hand, numbers: None, told: None };
+    let mut rounds = Rounds { shared: Arc::clone(&shared), hand, terms: None, told: None };
     tokio::select! {
         () = rounds.run() => (),
         () = closed => (),
@@ -40,8 +43,8 @@ pub(crate) async fn run(shared: Arc<Shared>, hand: BarrierHand) {
 struct Rounds {
     shared: Arc<Shared>,
     hand: BarrierHand,
-    /// What the loops know: this node's number, and the one that all have agreed on.
-    numbers: Option<(u64, u64)>,
+    /// What the loops know.
+    terms: Option<Arc<BarrierTerms>>,
     /// What others were told last.
     told: Option<BarrierTable>,
 }
@@ -55,10 +58,11 @@ impl Rounds {
         let mut view = self.shared.members.view.subscribe();
         loop {
             self.hand.heard(&heard.borrow_and_update().clone());
-            let members = members(&view.borrow_and_update(), self.shared.config.node());
+            let (me, is_open) = (self.shared.config.node(), self.hand.is_open());
+            let members = members(&view.borrow_and_update(), me, is_open);
             let is_member = members.is_some();
-            if let Some(members) = members {
-                self.hand.set_members(members);
+            if let Some((members, gone)) = members {
+                self.hand.set_members(members, gone);
             }
             self.tell(is_member);
             // Without the others it would take itself for all there are.
@@ -101,17 +105,21 @@ impl Rounds {
                         self.hand.failed();
                         return Ok(false);
                     }
-                    self.hand.entered()
+                    self.hand.entered(self.shared.clock.monotonic_ms())
                 }
                 BarrierStep::Note(standing) => {
-                    let notes = Command::Note { notes: vec![Barrier::note(standing)] };
+                    let notes = Command::Note { notes: vec![self.hand.note_of(standing)] };
                     if !self.all_durable(&Command::Sync).await?
                         || self.execute(0, notes).await? != Answer::Durable
                     {
                         self.hand.failed();
                         return Ok(false);
                     }
+                    let was_open = self.hand.is_open();
                     self.hand.noted();
+                    if !was_open {
+                        self.begun()?;
+                    }
                     let progress = self.hand.barrier().own().progress;
                     tracing::debug!(round = progress.round, stage = ?progress.stage, "barrier");
                     moved = true;
@@ -139,16 +147,8 @@ impl Rounds {
         }
     }
 
-    /// With nothing in its directory the node goes on as it is; else that is set aside, at the next start.
+    /// What is in the directory is set aside, at the next start.
     async fn begin_anew(&mut self) -> Result<bool, Gone> {
-        let mut is_blank = !self.hand.barrier().has_note();
-        for index in 0..self.loops() {
-            is_blank = is_blank && self.ask(index, BarrierAsk::IsBlank).await?;
-        }
-        if is_blank {
-            self.hand.begin_here();
-            return Ok(true);
-        }
         if let Err(error) = set_aside::mark(&self.shared.config.data) {
             tracing::error!(%error, "what this node holds is older than the barrier, and cannot be set aside");
             return Ok(false);
@@ -159,6 +159,18 @@ impl Rounds {
         self.shared.barrier.outdated.send_replace(true);
         // It is to be stopped; until then it takes no part.
         std::future::pending().await
+    }
+
+    /// It is known in which life this node is: it may serve.
+    fn begun(&self) -> Result<(), Gone> {
+        if let Err(error) = whole_cluster::done(&self.shared.config.data) {
+            tracing::error!(%error, "what says that this node was restored with its whole cluster is left: \
+                remove it before the node starts again");
+        }
+        self.shared.barrier.is_open.store(true, Ordering::Release);
+        // Membership looks again whether the node serves.
+        self.shared.members.tell(Notice::Opened);
+        Ok(())
     }
 
     fn loops(&self) -> usize {
@@ -192,16 +204,16 @@ impl Rounds {
 
     /// Tells how far it is: the loops, then gossip, then whoever asks.
     fn tell(&mut self, is_member: bool) {
-        let barrier = self.hand.barrier();
-        let numbers = (barrier.own().number(), barrier.agreed());
-        if self.numbers != Some(numbers) {
-            let (own, agreed) = numbers;
-            self.shared.barrier.agree(agreed);
-            self.shared.routes.tell_all(|| Urgent::Barrier(BarrierAsk::Number { own, agreed }));
-            self.numbers = Some(numbers);
+        let terms = self.hand.terms();
+        if self.terms.as_deref() != Some(&terms) {
+            let terms = Arc::new(terms);
+            self.shared.barrier.terms.send_replace(Arc::clone(&terms));
+            self.shared.routes.tell_all(|| Urgent::Barrier(BarrierAsk::Terms(Arc::clone(&terms))));
+            self.terms = Some(terms);
         }
-        let table = barrier.table();
-        if is_member && self.told.as_ref() != Some(&table) {
+        let is_open = self.hand.is_open();
+        let table = self.hand.barrier().table();
+        if is_member && is_open && self.told.as_ref() != Some(&table) {
             let notice = Notice::Barrier(barrier_view::encode(&table));
             // What does not fit is told at the next tick.
             if self.shared.members.notices.try_send(notice).is_ok() {
@@ -221,29 +233,38 @@ impl Rounds {
         let progress = barrier.own().progress;
         let (task, shown) = self.hand.task();
         let shown = shown.unwrap_or_default();
+        // Of those that have to do the same as this node one that is out of reach does not.
+        let links = self.shared.links();
+        let is_away = |node: &NodeId| links.get(node).is_none_or(|link| !link.is_up());
+        let mut waits_for = barrier.waits_for();
+        waits_for.extend(barrier.goes_with().into_iter().filter(is_away));
+        waits_for.sort_unstable();
         let doing = match task {
             BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
-            BarrierTask::Equal | BarrierTask::Drain | BarrierTask::Hide(_)
-                if shown.handovers > 0 =>
-            {
+            _ if !self.hand.is_open() => Some(BarrierDoing::Joining),
+            _ if barrier.is_apart() => Some(BarrierDoing::Apart),
+            BarrierTask::Equal | BarrierTask::Drain(_) if shown.handovers > 0 => {
                 Some(BarrierDoing::HandingOver(shown.handovers))
             }
             BarrierTask::Equal => {
                 Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
             }
-            BarrierTask::Drain if shown.is_different => {
+            BarrierTask::Drain(_) if shown.is_different => {
                 Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
             }
-            BarrierTask::Drain => Some(BarrierDoing::Draining),
+            BarrierTask::Drain(_) => Some(BarrierDoing::Draining),
             BarrierTask::Hide(_) => Some(BarrierDoing::Forgetting),
-            BarrierTask::Wait | BarrierTask::Propose | BarrierTask::Enter(_) => None,
+            BarrierTask::Wait
+            | BarrierTask::Propose
+            | BarrierTask::Enter(_)
+            | BarrierTask::Follow(_) => None,
         };
         BarrierStatus {
             round: progress.round,
             stage: progress.stage,
             agreed: barrier.agreed(),
             forgotten: self.hand.dropped(),
-            waits_for: barrier.waits_for(),
+            waits_for,
             doing,
             // Only the loops know.
             has_remnants: false,
@@ -251,10 +272,13 @@ impl Rounds {
     }
 }
 
-/// The members that are not gone, once this node knows its cluster and is one of them.
-fn members(view: &View, me: NodeId) -> Option<Vec<NodeId>> {
-    let is_member =
-        view.waiting.is_none() && view.states.get(&me).is_some_and(|it| it.is_present());
-    let members = view.states.iter().filter(|(_, state)| state.is_present());
-    is_member.then(|| members.map(|(&node, _)| node).collect())
+/// The members that are not gone, and those that are, once this node knows its cluster and is one of them.
+fn members(view: &View, me: NodeId, is_open: bool) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
+    let is_there = view.waiting.is_none() || (!is_open && view.ring.is_some());
+    let is_member = is_there && view.states.get(&me).is_some_and(|it| it.is_present());
+    let of = |is_present| {
+        let all = view.states.iter().filter(move |(_, state)| state.is_present() == is_present);
+        all.map(|(&node, _)| node).collect()
+    };
+    is_member.then(|| (of(true), of(false)))
 }

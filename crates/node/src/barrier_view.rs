@@ -2,10 +2,10 @@
 //! value that gossip carries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use replication::BarrierTable;
+use replication::{BarrierTable, BarrierTerms};
 use tokio::sync::watch;
 use wire::BarrierStatus;
 
@@ -16,9 +16,13 @@ pub(crate) fn encode(table: &BarrierTable) -> Bytes {
     clock::encode(table).into()
 }
 
-/// The table that `bytes` stand for; an empty one if they are none.
+/// The table that `bytes` stand for, without what no member could have come to; an empty one if they are none.
 pub(crate) fn decode(bytes: &[u8]) -> BarrierTable {
-    clock::decode(bytes).unwrap_or_default()
+    let mut table = BarrierTable::default();
+    if let Ok(decoded) = clock::decode(bytes) {
+        table.join(&decoded);
+    }
+    table
 }
 
 /// Joins two versions of the value; what is no table is as good as an empty one.
@@ -38,7 +42,10 @@ pub(crate) struct BarrierView {
     pub(crate) status: watch::Sender<BarrierStatus>,
     /// Whether what this node holds is older than the barrier: it is to begin anew.
     pub(crate) outdated: watch::Sender<bool>,
-    agreed: AtomicU64,
+    /// What is asked of messages, and said in them.
+    pub(crate) terms: watch::Sender<Arc<BarrierTerms>>,
+    /// Whether it is known in which life this node is: it serves nobody before.
+    pub(crate) is_open: AtomicBool,
     refused: AtomicU64,
 }
 
@@ -48,23 +55,15 @@ impl BarrierView {
             heard: watch::Sender::new(Arc::new(heard)),
             status: watch::Sender::default(),
             outdated: watch::Sender::new(false),
-            agreed: AtomicU64::new(0),
+            terms: watch::Sender::default(),
+            is_open: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// All have agreed on this round: messages of before are refused.
-    pub(crate) fn agree(&self, round: u64) {
-        self.agreed.store(round, Ordering::Release);
-    }
-
-    /// Whether a message with this number is taken; one that is not is counted.
-    pub(crate) fn takes(&self, number: u64) -> bool {
-        let takes = number >= self.agreed.load(Ordering::Acquire);
-        if !takes {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        takes
+    /// A message was refused.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Messages refused so far.
@@ -84,7 +83,7 @@ mod tests {
     fn tables_join_whatever_the_order_and_rubbish_adds_nothing() {
         let table = |node, round| {
             let progress = BarrierProgress { round, stage: BarrierStage::Equal };
-            let standing = BarrierStanding { life: 1, progress, since: 0 };
+            let standing = BarrierStanding { life: 1, progress };
             encode(&BarrierTable([(NodeId(node), standing)].into())).to_vec()
         };
         let all = [table(1, 1), table(1, 2), table(2, 1), vec![0xff; 50], Vec::new()];
@@ -101,14 +100,5 @@ mod tests {
         let joined = decode(&all.iter().fold(Vec::new(), |held, other| merge(&held, other)));
         let rounds: Vec<u64> = joined.0.values().map(|standing| standing.progress.round).collect();
         assert_eq!(rounds, [2, 1]);
-    }
-
-    #[test]
-    fn what_is_refused_is_counted() {
-        let view = BarrierView::new(BarrierTable::default());
-        assert!(view.takes(0));
-        view.agree(3);
-        assert_eq!([2, 3, 4].map(|number| view.takes(number)), [false, true, true]);
-        assert_eq!(view.refused(), 1);
     }
 }

@@ -68,8 +68,11 @@ pub struct Settings {
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
-    /// node that begins none. Default 600.
+    /// node that begins none. Default 3,600.
     pub barrier_interval_s: Option<u32>,
+    /// What is left of deleted keys is kept for so many seconds at least: native clients try an update again
+    /// for as long. Default 60.
+    pub retry_window_s: Option<u32>,
     /// How long a stop waits for what was accepted, in milliseconds. Default 5,000.
     pub stop_ms: Option<u32>,
     /// Longest value, in bytes. Default 8 MiB.
@@ -181,6 +184,7 @@ impl Settings {
                 .or(below.anti_entropy_bytes_per_second),
             hint_bytes_max: self.hint_bytes_max.or(below.hint_bytes_max),
             barrier_interval_s: self.barrier_interval_s.or(below.barrier_interval_s),
+            retry_window_s: self.retry_window_s.or(below.retry_window_s),
             stop_ms: self.stop_ms.or(below.stop_ms),
             value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
             siblings_soft: self.siblings_soft.or(below.siblings_soft),

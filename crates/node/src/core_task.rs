@@ -10,7 +10,9 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{Core, Effect, Event, Message, Now, Request, RequestError};
+use replication::{
+    BarrierStamp, BarrierTerms, Body, Core, Effect, Event, Message, Now, Request, RequestError,
+};
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -110,7 +112,7 @@ struct Waiting {
     message: Message,
     /// Until when it is of use (monotonic milliseconds).
     useful_ms: u64,
-    barrier: u64,
+    barrier: BarrierStamp,
 }
 
 /// A core task under way.
@@ -140,8 +142,8 @@ struct Running {
     expire_at: Instant,
     /// Who waits for the barrier's command.
     barrier_reply: Option<oneshot::Sender<Answer>>,
-    /// The round of the barrier that all have agreed on: messages with a lesser number are dropped.
-    agreed: u64,
+    /// What is asked of messages, which all may have come further since one was taken.
+    terms: Arc<BarrierTerms>,
     /// Set once the loop is to end: when it does so at the latest.
     stopping: Option<Instant>,
 }
@@ -182,7 +184,7 @@ impl Running {
             recount_at: Instant::now() + RECOUNT_PAUSE,
             expire_at: Instant::now() + EXPIRE_PAUSE,
             barrier_reply: None,
-            agreed: 0,
+            terms: Arc::default(),
             stopping: None,
         }
     }
@@ -434,7 +436,8 @@ impl Running {
         while let Some(waiting) = self.messages.pop_front() {
             let Waiting { from, message, useful_ms, barrier } = waiting;
             // What all agreed on meanwhile may be what it knows nothing of.
-            if barrier >= self.agreed
+            let is_hint = matches!(message.body, Body::Hint { .. });
+            if self.terms.takes(from, barrier, is_hint)
                 && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
             {
                 self.step(Event::Received { from, message });

@@ -182,6 +182,13 @@ impl DevCluster {
         }
     }
 
+    /// Waits until one of the nodes has to begin anew: what it holds is older than what the others have
+    /// forgotten. It serves no more; the cluster is to be stopped, and started on the same directory.
+    pub async fn outdated(&self) {
+        let all = self.nodes.iter().map(|node| Box::pin(node.outdated()));
+        futures_util::future::select_all(all).await;
+    }
+
     /// Stops all nodes gracefully, together.
     pub async fn stop(self) {
         futures_util::future::join_all(self.nodes.into_iter().map(Node::stop)).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use replication::Message;
+use replication::{BarrierStamp, BarrierTerms, Body, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,8 @@ use crate::work::{MessageBatch, Work};
 const FRAMES_MAX: usize = 256;
 /// Bytes after which no further frame is taken before these are handed over.
 const FRAMES_BYTES: usize = 1 << 20;
+/// So many messages of a peer are refused one after another before it is told of.
+const BEHIND: u64 = 100;
 /// Membership is told no more often that a peer lives. A guess: half of the time between two pings.
 const HEARD_PAUSE: Duration = Duration::from_millis(250);
 
@@ -185,6 +187,7 @@ struct Standing<'a> {
     view: watch::Receiver<Arc<View>>,
     /// Whether its messages are taken, as of the view last looked at.
     admitted: bool,
+    terms: watch::Receiver<Arc<BarrierTerms>>,
     /// Whether the peer is ready for answers to what it will ask.
     greeted: bool,
     heard_at: Option<Instant>,
@@ -195,7 +198,8 @@ impl<'a> Standing<'a> {
         let mut view = shared.members.view.subscribe();
         view.mark_changed();
         let (admitted, greeted, heard_at) = (false, false, None);
-        Self { shared, peer, seat, view, admitted, greeted, heard_at }
+        let terms = shared.barrier.terms.subscribe();
+        Self { shared, peer, seat, view, admitted, terms, greeted, heard_at }
     }
 
     /// Wakes when members may have changed.
@@ -249,9 +253,9 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
     let mut pulse = Pulse::new(pongs);
     let mut frames = frames.fuse();
     let mut ready = Vec::new();
-    let mut batches: Vec<(u64, Vec<Message>)> =
-        vec![(u64::MAX, Vec::new()); shared.routes.loops().len()];
-    let mut is_behind = false;
+    let mut batches: Vec<(Option<BarrierStamp>, Vec<Message>)> =
+        vec![(None, Vec::new()); shared.routes.loops().len()];
+    let mut behind = 0_u64;
     let from = peer.node;
     let mut standing = Standing::new(shared, peer, seat);
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
@@ -299,21 +303,25 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                         tracing::debug!(%from, "a message of a node that is no member");
                         continue;
                     }
-                    let takes = shared.barrier.takes(header.barrier);
-                    if !takes && !std::mem::replace(&mut is_behind, true) {
-                        tracing::warn!(%from, number = header.barrier, "a member is older than the barrier: \
-                            what it says is refused until it has caught up, or has begun anew");
-                    }
-                    is_behind &= !takes;
-                    if !takes {
+                    let is_hint = matches!(message.body, Body::Hint { .. });
+                    if !standing.terms.borrow().takes(from, header.barrier, is_hint) {
+                        shared.barrier.refuse();
+                        // One or two may be on their way when all come to a stage.
+                        behind += 1;
+                        if behind == BEHIND {
+                            tracing::warn!(%from, stamp = ?header.barrier, "what a member says is older than the \
+                                barrier: it is refused until the member has caught up, or has begun anew");
+                        }
                         continue;
                     }
+                    behind = 0;
                     message.trace = header.trace;
                     message.sequence = header.sequence;
                     match shared.routes.of_message(&message) {
                         Some(index) => {
                             let (least, batch) = &mut batches[index];
-                            *least = header.barrier.min(*least);
+                            let stamp = header.barrier;
+                            *least = Some(least.map_or(stamp, |least| stamp.least(least)));
                             batch.push(message);
                         }
                         // An answer to a loop of an earlier start.
@@ -329,11 +337,8 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
             }
         }
         for (index, (least, batch)) in batches.iter_mut().enumerate() {
-            if batch.is_empty() {
-                continue;
-            }
+            let Some(barrier) = least.take() else { continue };
             let messages = std::mem::take(batch);
-            let barrier = std::mem::replace(least, u64::MAX);
             let work = Work::Messages(MessageBatch { from, messages, received_ms, barrier });
             // Waiting here holds the peer back, and its pings with what it sends.
             let mut sent = std::pin::pin!(shared.routes.handle(index).work.send(work));

@@ -53,6 +53,7 @@ mod snapshot_file;
 mod start_error;
 mod switchboard;
 mod time;
+mod whole_cluster;
 mod work;
 
 pub use config::{

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
 use membership::Incarnation;
-use replication::Message;
+use replication::{BarrierStamp, BarrierTerms, Message};
 use tokio::sync::{mpsc, watch};
 use wire::{
     FrameHeader, MESSAGE_VERSION, OperationName, OversizeFrame, PeerFrame, append_peer_frame,
@@ -208,6 +208,7 @@ impl LinkQueue {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     header: HeaderBase,
+    terms: Arc<BarrierTerms>,
     peers: BTreeMap<NodeId, Gathered>,
 }
 
@@ -216,19 +217,20 @@ pub(crate) struct Outgoing {
 pub(crate) struct HeaderBase {
     pub(crate) sender: NodeId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) barrier: u64,
 }
 
 #[derive(Debug)]
 struct Gathered {
     link: Arc<Link>,
+    /// What is said of the barrier to this peer.
+    barrier: BarrierStamp,
     buffer: BytesMut,
     useful_until_ms: u64,
 }
 
 impl Outgoing {
     pub(crate) fn new(header: HeaderBase) -> Self {
-        Self { header, peers: BTreeMap::new() }
+        Self { header, terms: Arc::default(), peers: BTreeMap::new() }
     }
 
     /// These are the links from now on. What was gathered for one that is gone goes with it.
@@ -238,10 +240,19 @@ impl Outgoing {
         for (&node, link) in links {
             self.peers.entry(node).or_insert_with(|| Gathered {
                 link: Arc::clone(link),
+                barrier: self.terms.stamp(node),
                 buffer: BytesMut::new(),
                 useful_until_ms: 0,
             });
         }
+    }
+
+    /// How far this node and others are with the barrier, from now on.
+    pub(crate) fn set_terms(&mut self, terms: Arc<BarrierTerms>) {
+        for (&node, peer) in &mut self.peers {
+            peer.barrier = terms.stamp(node);
+        }
+        self.terms = terms;
     }
 
     /// What all headers say from now on.
@@ -262,7 +273,7 @@ impl Outgoing {
         if !peer.link.is_up() {
             return None;
         }
-        let frame = framed(self.header, message);
+        let frame = framed(self.header, peer.barrier, message);
         let Err(OversizeFrame { bytes, limit }) = append_peer_frame(&mut peer.buffer, &frame)
         else {
             peer.extend(&frame, now_ms);
@@ -275,7 +286,7 @@ impl Outgoing {
         if message.body.is_question() {
             return Some(Message { body, ..message });
         }
-        let frame = framed(self.header, Message { body, ..message });
+        let frame = framed(self.header, peer.barrier, Message { body, ..message });
         append_peer_frame(&mut peer.buffer, &frame).expect("an error is short");
         peer.extend(&frame, now_ms);
         None
@@ -314,8 +325,8 @@ impl Gathered {
     }
 }
 
-fn framed(header: HeaderBase, message: Message) -> PeerFrame {
-    let HeaderBase { sender, incarnation, barrier } = header;
+fn framed(header: HeaderBase, barrier: BarrierStamp, message: Message) -> PeerFrame {
+    let HeaderBase { sender, incarnation } = header;
     let header = FrameHeader {
         version: MESSAGE_VERSION,
         sender,
@@ -361,7 +372,7 @@ mod tests {
         let node = node_id("ducks", "b");
         let (link, queue) = Link::new(node, "b".into(), "127.0.0.1:1".into());
         let incarnation = Incarnation { generation: 1, nonce: 1 };
-        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation, barrier: 0 };
+        let header = HeaderBase { sender: node_id("ducks", "a"), incarnation };
         let mut outgoing = Outgoing::new(header);
         outgoing.set_links(&LinkMap::from([(node, link)]));
         (outgoing, queue)

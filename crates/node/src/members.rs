@@ -72,6 +72,8 @@ pub(crate) enum Notice {
     Barrier(Bytes),
     /// What this node holds is older than the barrier.
     Outdated,
+    /// It is known in which life this node is: it may serve.
+    Opened,
     /// Somebody asks how all members stand: what only membership knows of each.
     Report(oneshot::Sender<Vec<MemberStatus>>),
 }

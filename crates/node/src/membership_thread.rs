@@ -154,6 +154,7 @@ impl MembershipTask {
                 }
             }
             Notice::Outdated => self.end_as(OUTDATED.into()),
+            Notice::Opened => self.is_stale = true,
             // Whoever asked may have left.
             Notice::Report(reply) => drop(reply.send(self.report(work, now_ms))),
         }

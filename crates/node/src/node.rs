@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use client::Datastore;
 use replication::{
-    AntiEntropyConfig, Barrier, BarrierHand, BarrierTable, BarrierTask, Buckets, Core, CoreConfig,
-    KeptCommits, OWNERS_MAX, PolicyTable, kept_ownership, ownership_note,
+    AntiEntropyConfig, Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes,
+    Buckets, Core, CoreConfig, KeptCommits, OWNERS_MAX, PolicyTable, kept_ownership,
+    ownership_note,
 };
 use ring::{Ownership, Ring};
 use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
@@ -19,7 +21,7 @@ use wire::Identity;
 
 use crate::backups::{Backups, Source};
 use crate::barrier_view::{self, BarrierView};
-use crate::config::{Listeners, NodeConfig};
+use crate::config::{Beginning, Listeners, NodeConfig};
 use crate::core_task::CoreTask;
 use crate::data_directory::DataDirectory;
 use crate::datastore::NodeDatastore;
@@ -42,6 +44,7 @@ use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::switchboard::{Switch, Switchboard};
 use crate::time::NodeClock;
+use crate::whole_cluster;
 use crate::work::{Job, Urgent, Work};
 use crate::{
     checkpoint_thread, descriptors, drain, event_loop, log_thread, membership_thread, merging,
@@ -164,6 +167,7 @@ impl Node {
         // If a thread cannot be started, dropping the node ends those that were.
         let hand = node.start_storage(directory, ends, table, is_merging)?;
         bound.serve(&node.shared, &node.datastore);
+        let is_serving = is_serving && hand.is_open();
         node.shared.serving.send_replace(is_serving);
         let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)?;
         node.threads.push(thread);
@@ -216,7 +220,7 @@ impl Node {
             shards: owners.shards(),
             log: log_sender.clone(),
         });
-        let (mut noted, mut standing, mut is_blank) = (None, None, true);
+        let (mut noted, mut noted_barrier, mut is_blank) = (None, None, true);
         for engine in &engines {
             is_blank &= engine.is_blank()?;
         }
@@ -227,7 +231,7 @@ impl Node {
                 Some(noted) => noted,
                 None => {
                     let notes = engine.notes()?;
-                    standing = Barrier::of_notes(&notes)?;
+                    noted_barrier = Barrier::of_notes(&notes)?;
                     match kept_ownership(&notes)? {
                         // Of a cluster to which it does not belong any more.
                         Some(_) if is_merging => {
@@ -252,8 +256,6 @@ impl Node {
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.first_identity.incarnation,
-                // Until it is told its own.
-                barrier: 0,
             };
             let core = core_config(shared, loop_index, policies, commits.clone());
             let task = CoreTask {
@@ -280,14 +282,30 @@ impl Node {
             let name = format!("{}-loop{loop_index}", config.name);
             self.threads.push(event_loop::start(name, task, jobs)?);
         }
-        let mut barrier = Barrier::new(config.node(), standing);
+        // A directory without a note in which something is has an earlier day's disk: it may have to begin anew.
+        let is_new = config.beginning == Beginning::Search && noted_barrier.is_none() && is_blank;
+        let joins = is_merging || is_new;
+        let is_restored = whole_cluster::is_marked(&config.data);
+        // What it says of the ring that it has left says nothing here.
+        let mut barrier = Barrier::new(config.node(), noted_barrier.clone().filter(|_| !joins));
         barrier.heard(&heard);
         // Nothing is in it, whatever befell it: it holds nothing that is older.
-        let begins = is_blank && standing.is_none() && barrier.task() == BarrierTask::BeginAnew;
-        let reborn = begins.then(|| Barrier::reborn(config.node(), &heard));
-        shared.barrier.agree(barrier.agreed());
-        let now_ms = shared.clock.monotonic_ms();
-        Ok(BarrierHand::new(barrier, reborn, config.barrier_interval_ms, now_ms))
+        let begins =
+            is_blank && noted_barrier.is_none() && barrier.task() == BarrierTask::BeginAnew;
+        let start = match () {
+            () if begins => BarrierStart::As(Barrier::reborn(config.node(), &heard)),
+            () if joins => BarrierStart::Joining,
+            () if is_restored => BarrierStart::As(Barrier::restored(noted_barrier)),
+            () => BarrierStart::AsNoted,
+        };
+        let times = BarrierTimes {
+            interval_ms: config.barrier_interval_ms,
+            retries_ms: config.retry_window_ms,
+        };
+        let hand = BarrierHand::new(barrier, start, times, shared.clock.monotonic_ms());
+        shared.barrier.terms.send_replace(Arc::new(hand.terms()));
+        shared.barrier.is_open.store(hand.is_open(), Ordering::Release);
+        Ok(hand)
     }
 
     /// The node's name.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use clock::NodeId;
 use membership::Incarnation;
 use replication::{
-    Answer, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError, Transfer,
+    Answer, BarrierStamp, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
+    Transfer,
 };
 use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
@@ -45,8 +46,8 @@ pub(crate) struct MessageBatch {
     pub(crate) messages: Vec<Message>,
     /// Monotonic time at which they came, in milliseconds.
     pub(crate) received_ms: u64,
-    /// The least number of the barrier that one of them has.
-    pub(crate) barrier: u64,
+    /// The least that one of them says of how far its sender was with the barrier.
+    pub(crate) barrier: BarrierStamp,
 }
 
 /// What comes through a loop's bounded queue.

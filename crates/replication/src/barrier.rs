@@ -2,157 +2,83 @@
 //!
 //! Forgetting that a write was removed is safe once the write is nowhere: in no replica, no outbox, no
 //! request under way, no message. All members that are not removed go through *rounds* together, and each
-//! says how far it is, for good: a member's part of the table only grows, and tables join. In a round a
-//! member
+//! says how far it is, for good: a member's part of the table only grows, and tables join, as a whole. In a
+//! round a member
 //!
 //! 1. *enters*: from here on its replica tells what changes from what is older;
 //! 2. is *equal*, once each of its partitions was found the same at every other owner since it entered, and
-//!    it has no part in a handover, as one that is sent a partition or holds one that it does not own.
-//!    Once **all** are, a write that an older remnant covers is live in no replica: but a request, a hint
-//!    or a message may still carry it;
-//! 3. *confirms*, once all are equal, what it was doing then has ended and its outbox has been empty
-//!    since, and if the ownership of partitions has changed meanwhile, it was found equal once more. Once
-//!    **all** have, the forgetting is agreed: the write is nowhere, and messages that were sent before
-//!    their sender confirmed are refused;
-//! 4. has *hidden* its remnants (`storage::Forgetting`), when in addition what it was doing when it learnt
-//!    of the agreement has ended, and it holds no partition that it does not own. Once **all** have, each
-//!    drops them, and the next round may be entered.
+//!    it has no part in a handover. Once **all** are, a write that an older remnant covers is live at no
+//!    owner, and an owner that gets it again knows that it is removed. What may still carry it are the
+//!    requests that made it, deltas pending for others, and reads. Each comes from those before it only, so
+//!    they end one after another:
+//! 3. *confirms*, *empties*, *settles*: three times, once all have come to the stage before, it waits until
+//!    what it was doing then has ended and its outbox was empty. Once **all** have confirmed, no request is
+//!    left that made the write, and none of its messages is taken any more; once all have emptied, no outbox
+//!    has it; once all have settled, no read that met it there is under way: the forgetting is *agreed*;
+//! 4. has *hidden* its remnants (`storage::Forgetting`). Once **all** have, each drops them, and the next round
+//!    may be entered.
 //!
-//! A member whose disk lost what it once told of itself, by a restored backup or an empty directory, hears
-//! that from the others: it has to begin anew, empty, in another *life*, and is then behind nothing. Nobody
-//! decides for others, no clock takes part, and a member that is not heard of stops the barrier for all
+//! **Messages.** Each says how far its sender was ([`BarrierStamp`]). Once all have come to one of these three
+//! stages, what was sent before its sender had is refused ([`BarrierTerms::takes`]).
+//!
+//! And an outbox may pass on what it holds to another: so a member that has emptied its own keeps nothing for
+//! others that comes from one that has not.
+//!
+//! **Lives.** A member whose disk lost what it once told of itself, by a restored backup or an empty directory,
+//! hears that from the others: it has to begin anew, empty, in another *life*, and from then on takes and says
+//! nothing before it has. It may come to hold what others
+//! have forgotten, or are about to, only by a message of a member that is not through with it. So each message
+//! says by which life its sender knows the receiver, and one that is meant for another is refused: who has sent
+//! it anything has the new life in its table before it says that it is further, and with the one others hear the
+//! other, and wait for it. What a life says that is later than those that were waited for is taken, whatever
+//! stage it is at: nobody sent it anything who was not through. So it holds nothing of before the round that the
+//! others have agreed on, and once one of them has hidden it *follows*: it says that it has, too. It could not be found
+//! equal with those that hide what it got from one that does not yet. A joining member is in its first life.
+//!
+//! **Eras.** A cluster that is restored from backups as a whole begins its rounds anew: the upper half of the
+//! number of a life says how often that was. Members of different eras do not listen to one another.
+//!
+//! Nobody decides for others, no clock takes part, and a member that is not heard of stops the barrier for all
 //! until it returns or is removed.
 //!
 //! Decision: docs/decisions/2026-11-26-the-barrier-goes-in-rounds.md.
 
 mod hand;
 #[cfg(test)]
+mod model;
+mod standing;
+mod terms;
+#[cfg(test)]
 mod tests;
 
-pub use hand::{BarrierHand, BarrierLook, BarrierShown, BarrierStep};
+pub use hand::{BarrierHand, BarrierLook, BarrierShown, BarrierStart, BarrierStep, BarrierTimes};
+pub use standing::{
+    BARRIER_MEMBERS_MAX, BarrierProgress, BarrierStage, BarrierStanding, BarrierTable,
+};
+pub use terms::{BarrierStamp, BarrierTerms};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use clock::NodeId;
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
+use standing::{era, first_round};
 use storage::StorageError;
+use terms::Peer;
 
 /// The note of a member's own part.
 const NOTE: &[u8] = b"barrier";
 
-/// Members that a table has room for: what peers send is no longer.
-pub const BARRIER_MEMBERS_MAX: usize = 4_096;
-
-/// How far a member is in a round. In this order.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub enum BarrierStage {
-    /// What changes from now on is not older than the round.
-    Entered,
-    /// Its partitions are the same at all owners.
-    Equal,
-    /// Nothing older is under way or pending.
-    Confirmed,
-    /// What is older counts as gone.
-    #[default]
-    Hidden,
-}
-
-/// How far a member is: the round, then the stage. At the beginning round 0 is over.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct BarrierProgress {
-    /// Which round.
-    pub round: u64,
-    /// How far in it.
-    pub stage: BarrierStage,
-}
-
-impl BarrierStage {
-    /// In a word, for people and programs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Entered => "entered",
-            Self::Equal => "equal",
-            Self::Confirmed => "confirmed",
-            Self::Hidden => "hidden",
-        }
-    }
-}
-
-impl BarrierProgress {
-    const fn at(round: u64, stage: BarrierStage) -> Self {
-        Self { round, stage }
-    }
-
-    /// The last round that it has confirmed.
-    pub fn confirmed(self) -> u64 {
-        if self.stage >= BarrierStage::Confirmed {
-            self.round
-        } else {
-            self.round.saturating_sub(1)
-        }
-    }
-
-    /// The last round in which it has hidden its remnants.
-    fn hidden(self) -> u64 {
-        if self.stage == BarrierStage::Hidden { self.round } else { self.round.saturating_sub(1) }
-    }
-}
-
-/// What a member says of itself. A later life counts, whatever an earlier one had come to.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct BarrierStanding {
-    /// How often it began anew, with an empty directory.
-    pub life: u64,
-    /// How far it is.
-    pub progress: BarrierProgress,
-    /// The round in which this life began. It holds nothing older.
-    pub since: u64,
-}
-
-impl BarrierStanding {
-    /// The round of which everything older is behind it: what it says is taken by members that have
-    /// agreed on no later one.
-    pub fn number(self) -> u64 {
-        self.progress.confirmed().max(self.since)
-    }
-}
-
-/// How far every member is, as far as it is known: a join of what each says of itself.
+/// What a member's notes say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BarrierTable(pub BTreeMap<NodeId, BarrierStanding>);
-
-impl BarrierTable {
-    /// The least upper bound. Takes no more members than it has room for. Returns whether it changed.
-    pub fn join(&mut self, other: &Self) -> bool {
-        let mut changed = false;
-        for (&node, &standing) in &other.0 {
-            if self.0.len() >= BARRIER_MEMBERS_MAX && !self.0.contains_key(&node) {
-                continue;
-            }
-            let known = self.0.entry(node).or_default();
-            if *known < standing {
-                *known = standing;
-                changed = true;
-            }
-        }
-        changed
-    }
-
-    fn latest(&self) -> BarrierProgress {
-        self.0.values().map(|standing| standing.progress).max().unwrap_or_default()
-    }
-
-    /// The last round of which somebody saw that all members had confirmed it: nobody hides before.
-    fn agreed(&self) -> u64 {
-        self.0.values().map(|standing| standing.progress.hidden()).max().unwrap_or_default()
-    }
+pub struct BarrierNote {
+    /// Its own part.
+    pub standing: BarrierStanding,
+    /// What all had come to, the last time that it was seen.
+    passed: BarrierProgress,
+    /// In which lives members were then.
+    lives: BTreeMap<NodeId, u64>,
 }
 
 /// What a member is to do.
@@ -164,14 +90,16 @@ pub enum BarrierTask {
     Propose,
     /// Enter this round: have the replica take note (`storage::Command::Enter`), then say so.
     Enter(u64),
+    /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It
+    /// has nothing to hide, then: say that it has.
+    Follow(u64),
     /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
     /// part in a handover ([`Core::transfers`](crate::Core::transfers)).
     Equal,
-    /// Have ended what was under way when this task was first given, and then have had an empty outbox;
-    /// have no part in a handover, and be equal by the present ownership.
-    Drain,
-    /// Have ended what was under way when this task was first given, and then have had an empty outbox; hold
-    /// nothing that others are to own, and hide remnants older than this round.
+    /// Have ended what was under way when this task was first given, and have had an empty outbox then or
+    /// later; have no part in a handover, and be equal by the present ownership. Then this stage is reached.
+    Drain(BarrierStage),
+    /// Hide remnants older than this round.
     Hide(u64),
     /// This member lost what it told of itself: set the directory aside and begin anew, empty, as
     /// [`Barrier::reborn`].
@@ -187,31 +115,53 @@ pub struct Barrier {
     /// Whether its disk says anything of it.
     has_note: bool,
     table: BarrierTable,
-    members: Vec<NodeId>,
+    members: BTreeSet<NodeId>,
+    gone: BTreeSet<NodeId>,
+    /// What all had come to at some time, and in which lives members were then.
+    passed: BarrierProgress,
+    lives: BTreeMap<NodeId, u64>,
 }
 
 impl Barrier {
     /// A member as its notes have it; `None` for a directory without one. Nothing is known of others.
-    pub fn new(me: NodeId, noted: Option<BarrierStanding>) -> Self {
-        let own = noted.unwrap_or_default();
+    pub fn new(me: NodeId, noted: Option<BarrierNote>) -> Self {
         let has_note = noted.is_some();
-        Self { me, own, has_note, table: BarrierTable::default(), members: vec![me] }
+        let BarrierNote { standing: own, passed, lives } = noted.unwrap_or_else(|| BarrierNote {
+            passed: BarrierProgress::NOWHERE,
+            ..BarrierNote::default()
+        });
+        // So much each of them had said, whoever else has forgotten it.
+        let said =
+            |(&node, &life): (&NodeId, &u64)| (node, BarrierStanding { life, progress: passed });
+        let table = BarrierTable(lives.iter().map(said).collect());
+        let (members, gone) = ([me].into(), BTreeSet::new());
+        Self { me, own, has_note, table, members, gone, passed, lives }
     }
 
     /// A member whose directory is empty, in a cluster that is as far as `table` says: its next life
     /// begins in the round that is under way. To be noted before anybody hears of it.
     pub fn reborn(me: NodeId, table: &BarrierTable) -> BarrierStanding {
-        let life = table.0.get(&me).map_or(0, |standing| standing.life + 1);
-        let round = table.latest().round;
-        // In round 0 there is nothing to enter.
-        let stage = if round == 0 { BarrierStage::Hidden } else { BarrierStage::Entered };
-        BarrierStanding { life, progress: BarrierProgress::at(round, stage), since: round }
+        let era = table.era();
+        let told = table.0.get(&me).map_or(0, |standing| standing.life);
+        let latest = table.latest(era);
+        // It has nothing to hide where others have hidden theirs.
+        let is_agreed = latest.stage == BarrierStage::Hidden;
+        let stage = if is_agreed { BarrierStage::Hidden } else { BarrierStage::Entered };
+        let progress = BarrierProgress::at(latest.round, stage);
+        BarrierStanding { life: told.max(first_round(era)) + 1, progress }
+    }
+
+    /// A member that was restored from a backup together with all others, in the next era.
+    pub fn restored(noted: Option<BarrierNote>) -> BarrierStanding {
+        let first = first_round(era(noted.unwrap_or_default().standing.life) + 1);
+        let progress = BarrierProgress::at(first, BarrierStage::Hidden);
+        BarrierStanding { life: first, progress }
     }
 
     /// Reads a member's own part from its notes.
     pub fn of_notes<'a>(
         notes: impl IntoIterator<Item = &'a (Bytes, Option<Bytes>)>,
-    ) -> Result<Option<BarrierStanding>, StorageError> {
+    ) -> Result<Option<BarrierNote>, StorageError> {
         let mut notes = notes.into_iter();
         let Some((_, value)) = notes.find(|(name, _)| name == NOTE) else { return Ok(None) };
         let decoded = value.as_ref().and_then(|value| clock::decode(value).ok());
@@ -220,20 +170,51 @@ impl Barrier {
     }
 
     /// The note of `standing`, to be durable before [`noted`](Self::noted).
-    pub fn note(standing: BarrierStanding) -> (Bytes, Bytes) {
-        (Bytes::from_static(NOTE), clock::encode(&standing).into())
+    pub fn note(&self, standing: BarrierStanding) -> (Bytes, Bytes) {
+        // Another life has waited for nobody.
+        let is_same = standing.life == self.own.life;
+        let (passed, lives) = match is_same {
+            true => (self.passed, self.lives.clone()),
+            false => (BarrierProgress::NOWHERE, BTreeMap::new()),
+        };
+        let note = BarrierNote { standing, passed, lives };
+        (Bytes::from_static(NOTE), clock::encode(&note).into())
     }
 
-    /// Who the members are that are not removed; this one is one of them.
-    pub fn set_members(&mut self, members: impl IntoIterator<Item = NodeId>) {
+    /// Who the members are that are not removed, this one among them, and who is gone. One that is in the table
+    /// and of which nothing else is heard counts as a member.
+    pub fn set_members(
+        &mut self,
+        members: impl IntoIterator<Item = NodeId>,
+        gone: impl IntoIterator<Item = NodeId>,
+    ) {
         self.members = members.into_iter().chain([self.me]).collect();
-        self.members.sort_unstable();
-        self.members.dedup();
+        self.gone = gone.into_iter().filter(|node| *node != self.me).collect();
+        self.pass();
     }
 
     /// Takes what another member knows. Returns whether that was news.
     pub fn heard(&mut self, table: &BarrierTable) -> bool {
-        self.table.join(table)
+        let is_news = self.table.join(table);
+        self.pass();
+        is_news
+    }
+
+    /// Takes note of what all have come to.
+    fn pass(&mut self) {
+        let floor = self.floor();
+        if floor > self.passed {
+            self.passed = floor;
+            // Who is gone had no part in it: it is behind if it returns, and hears that.
+            for &node in &self.gone {
+                let left = self.table.0.get(&node).copied().unwrap_or_default();
+                if era(left.life) == era(self.own.life) && left.progress < floor {
+                    let standing = BarrierStanding { progress: floor, ..left };
+                    self.table.join(&BarrierTable([(node, standing)].into()));
+                }
+            }
+            self.lives = self.table.0.iter().map(|(&node, it)| (node, it.life)).collect();
+        }
     }
 
     /// What others are told: nothing that is not on disk.
@@ -253,6 +234,11 @@ impl Barrier {
         self.has_note
     }
 
+    /// Whether any other member has said how far it is.
+    pub fn has_heard(&self) -> bool {
+        self.table.0.keys().any(|node| *node != self.me)
+    }
+
     /// What its own part becomes once its [`task`](Self::task) is done; `None` if it has none of which
     /// something is to be said.
     pub fn after_task(&self) -> Option<BarrierStanding> {
@@ -262,72 +248,103 @@ impl Barrier {
             BarrierTask::Propose => BarrierProgress::at(round + 1, BarrierStage::Entered),
             BarrierTask::Enter(round) => BarrierProgress::at(round, BarrierStage::Entered),
             BarrierTask::Equal => BarrierProgress::at(round, BarrierStage::Equal),
-            BarrierTask::Drain => BarrierProgress::at(round, BarrierStage::Confirmed),
-            BarrierTask::Hide(_) => BarrierProgress::at(round, BarrierStage::Hidden),
+            BarrierTask::Drain(stage) => BarrierProgress::at(round, stage),
+            BarrierTask::Follow(round) | BarrierTask::Hide(round) => {
+                BarrierProgress::at(round, BarrierStage::Hidden)
+            }
         };
         Some(BarrierStanding { progress, ..self.own })
     }
 
     /// Its own part is on disk.
     pub fn noted(&mut self, own: BarrierStanding) {
+        if own.life != self.own.life {
+            (self.passed, self.lives) = (BarrierProgress::NOWHERE, BTreeMap::new());
+        }
         self.own = self.own.max(own);
         self.has_note = true;
+        self.pass();
+    }
+
+    /// Everybody that is waited for, but for this member.
+    fn others(&self) -> impl Iterator<Item = NodeId> {
+        let unheard = self.members.iter().filter(|node| !self.table.0.contains_key(node));
+        let all = self.table.0.keys().filter(|node| !self.gone.contains(node)).chain(unheard);
+        all.copied().filter(|node| *node != self.me)
     }
 
     /// The least that any member has come to; one that is not heard of has come nowhere.
     pub fn floor(&self) -> BarrierProgress {
-        let progress = |&node: &NodeId| {
-            if node == self.me { self.own.progress } else { self.known(node).progress }
-        };
-        self.members.iter().map(progress).min().unwrap_or_default()
+        let least = self.others().map(|node| self.known(node)).min();
+        least.map_or(self.own.progress, |least| least.min(self.own.progress))
     }
 
-    fn known(&self, node: NodeId) -> BarrierStanding {
-        let nothing = BarrierStanding {
-            progress: BarrierProgress::at(0, BarrierStage::Entered),
-            ..BarrierStanding::default()
-        };
-        self.table.0.get(&node).copied().unwrap_or(nothing)
+    fn known(&self, node: NodeId) -> BarrierProgress {
+        let known = self.table.0.get(&node).filter(|it| era(it.life) == era(self.own.life));
+        known.map_or(BarrierProgress::NOWHERE, |it| it.progress)
     }
 
-    /// The round on which all are agreed: what is older may be forgotten, and what members say that have
-    /// not confirmed it is refused.
+    /// The round on which all are agreed: what is older may be forgotten.
     pub fn agreed(&self) -> u64 {
         // What was agreed once stays so, also while a member begins anew, this one included.
-        self.floor().confirmed().max(self.own.progress.hidden()).max(self.table.agreed())
+        self.passed.settled().max(self.own.progress.hidden()).max(self.hidden_by_others())
+    }
+
+    /// The last round in which another one has hidden its remnants.
+    fn hidden_by_others(&self) -> u64 {
+        let in_era = self.table.0.values().filter(|it| era(it.life) == era(self.own.life));
+        in_era.map(|standing| standing.progress.hidden()).max().unwrap_or(0)
     }
 
     /// The round whose remnants may be dropped: every member has hidden its own.
     pub fn complete(&self) -> u64 {
         // A round is entered only once the one before it is complete.
-        self.floor().hidden().max(self.own.progress.round.saturating_sub(1))
+        let complete = self.floor().hidden().max(self.own.progress.round.saturating_sub(1));
+        // What was hidden in the era before nobody has agreed on in this one.
+        if complete > first_round(era(self.own.life)) { complete } else { 0 }
     }
 
-    /// Whether a message is taken whose sender said that it was at `number`.
-    pub fn takes(&self, number: u64) -> bool {
-        number >= self.agreed()
+    /// What is asked of messages, and said in them; none is taken unless it `is_open`.
+    pub fn terms(&self, is_open: bool) -> BarrierTerms {
+        let least = self.passed.least().number();
+        let peer = |(&node, standing): (&NodeId, &BarrierStanding)| {
+            let counted = self.lives.get(&node).copied().unwrap_or(0);
+            let is_later = standing.life > counted;
+            // Nobody that was not through with it sent a later life anything older.
+            let required = if is_later { (standing.life, 0) } else { (counted, least) };
+            (node, Peer { required, life: standing.life })
+        };
+        let peers = self.table.0.iter().map(peer).collect();
+        // One that has to begin anew takes nothing, and is listened to by nobody.
+        let is_behind = self.is_behind();
+        BarrierTerms { is_open: is_open && !is_behind, is_behind, own: self.own, least, peers }
     }
 
-    /// Members that have not come as far as the round that is under way goes next, and so stop it.
+    /// Members that have not come as far as this one, or stand where it does in a round that is under way:
+    /// without them it does not go on.
     pub fn waits_for(&self) -> Vec<NodeId> {
         let wanted = self.own.progress;
-        let is_behind = |node: &NodeId| *node != self.me && self.known(*node).progress < wanted;
-        self.members.iter().copied().filter(is_behind).collect()
+        self.others().filter(|node| self.known(*node) < wanted).collect()
     }
 
-    /// Whether the disk has lost what this member told of itself, or others have forgotten without it. Where
-    /// there never was another member nobody could bring anything.
+    /// Members that stand where this one does while a round is under way: each of them has to go on.
+    pub fn goes_with(&self) -> Vec<NodeId> {
+        let is_over = self.own.progress.stage == BarrierStage::Hidden;
+        let wanted = self.own.progress;
+        self.others().filter(|node| !is_over && self.known(*node) == wanted).collect()
+    }
+
+    /// Whether others are members of another era: they were restored as a whole cluster, or this one was.
+    pub fn is_apart(&self) -> bool {
+        self.others()
+            .any(|node| self.table.0.get(&node).is_some_and(|it| era(it.life) > era(self.own.life)))
+    }
+
+    /// Whether the disk has lost what this member told of itself, or others went on while it was removed
+    /// ([`pass`](Self::pass)). Where there never was another member nobody could bring anything.
     fn is_behind(&self) -> bool {
-        if self.table.0.keys().all(|node| *node == self.me) {
-            return false;
-        }
-        let own = self.own.progress;
         let told = self.table.0.get(&self.me).is_some_and(|told| *told > self.own);
-        // Nobody enters a round before every member has hidden in the one before.
-        let latest = self.table.latest().round;
-        let is_late = latest > own.round + u64::from(own.stage == BarrierStage::Hidden);
-        // One that was removed, and is a member again.
-        told || is_late || self.table.agreed() > self.own.number()
+        told && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
     }
 
     /// What to do now.
@@ -335,16 +352,22 @@ impl Barrier {
         if self.is_behind() {
             return BarrierTask::BeginAnew;
         }
-        let (own, floor) = (self.own.progress, self.floor());
+        let (own, floor, hidden) = (self.own.progress, self.floor(), self.hidden_by_others());
+        if hidden > own.settled() {
+            return BarrierTask::Follow(hidden);
+        }
         let round = own.round;
+        let is_first = floor >= own;
         match own.stage {
-            BarrierStage::Hidden if self.table.latest().round > round => {
+            BarrierStage::Hidden if self.table.latest(era(self.own.life)).round > round => {
                 BarrierTask::Enter(round + 1)
             }
-            BarrierStage::Hidden if floor >= own => BarrierTask::Propose,
+            BarrierStage::Hidden if is_first => BarrierTask::Propose,
             BarrierStage::Entered => BarrierTask::Equal,
-            BarrierStage::Equal if floor >= own => BarrierTask::Drain,
-            BarrierStage::Confirmed if floor >= own => BarrierTask::Hide(round),
+            BarrierStage::Equal if is_first => BarrierTask::Drain(BarrierStage::Confirmed),
+            BarrierStage::Confirmed if is_first => BarrierTask::Drain(BarrierStage::Emptied),
+            BarrierStage::Emptied if is_first => BarrierTask::Drain(BarrierStage::Settled),
+            BarrierStage::Settled if is_first => BarrierTask::Hide(round),
             _ => BarrierTask::Wait,
         }
     }

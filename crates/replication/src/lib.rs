@@ -41,8 +41,9 @@ pub use anti_entropy::{
     RepairRequest,
 };
 pub use barrier::{
-    BARRIER_MEMBERS_MAX, Barrier, BarrierHand, BarrierLook, BarrierProgress, BarrierShown,
-    BarrierStage, BarrierStanding, BarrierStep, BarrierTable, BarrierTask,
+    BARRIER_MEMBERS_MAX, Barrier, BarrierHand, BarrierLook, BarrierNote, BarrierProgress,
+    BarrierShown, BarrierStage, BarrierStamp, BarrierStanding, BarrierStart, BarrierStep,
+    BarrierTable, BarrierTask, BarrierTerms, BarrierTimes,
 };
 pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
@@ -61,4 +62,4 @@ pub use request::{
     Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
     ScanCursor, ScanPage, ScanRequest, summarize,
 };
-pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RequestName};
+pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RETRY_WINDOW_MS, RequestName};

@@ -53,6 +53,12 @@ bugs! {
         "a join takes in what was seen and removed";
     DeletedForgotten, "deleted-forgotten", "doomstone, zombie",
         "a replica forgets a deleted key at once, and asks nobody";
+    ForgottenUnequal, "forgotten-unequal", "zombie, tombstone collected too early",
+        "a member says that its replica is the same as others' without comparing them";
+    ForgottenWithHints, "forgotten-with-hints", "zombie out of a hint",
+        "what is left of deleted keys is forgotten while writes are pending and under way";
+    OldDiskMerged, "old-disk-merged", "zombie out of an old backup",
+        "a member with a disk from before what others have forgotten goes on with it";
     DeleteTakesUnseen, "delete-takes-unseen", "delete concurrent with put",
         "a delete removes siblings that its client has not seen";
     PutKeepsSeen, "put-keeps-seen", "sibling explosion",

@@ -16,7 +16,7 @@ mod start;
 use std::collections::BTreeMap;
 
 use clock::NodeId;
-use replication::{BarrierTable, CallId, Core, Event, Message, Reply, RequestError};
+use replication::{BarrierStamp, BarrierTable, CallId, Core, Event, Message, Reply, RequestError};
 use ring::{Member, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, DiskSnapshot, Engine, Log, SimDisk, SimFiles, SimIndexReader, TreeNode,
@@ -56,7 +56,7 @@ enum Happening {
         to_life: u64,
         message: Box<Message>,
         /// How far its sender was with the barrier.
-        number: u64,
+        stamp: BarrierStamp,
     },
     /// One node tells another how far the barrier is.
     Told {
@@ -165,6 +165,10 @@ struct Node {
     paused: Option<Vec<Happening>>,
     /// How far the barrier was when it was to begin anew.
     reborn: Option<BarrierTable>,
+    /// What it has heard of the barrier, as its disk has it.
+    heard: BarrierTable,
+    /// Whether it joined a cluster that there was.
+    joins: bool,
     /// How much longer messages to and from it may take.
     slow_ms: u64,
     ills: Ills,
@@ -188,6 +192,8 @@ impl Node {
             drift_ppm: either_way(random, options.drift_ppm),
             paused: None,
             reborn: None,
+            heard: BarrierTable::default(),
+            joins: false,
             slow_ms: 0,
             ills: Ills::default(),
             is_gone: false,

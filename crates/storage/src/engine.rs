@@ -53,7 +53,9 @@ use crate::census::{Census, ConflictCounts};
 use crate::epochs::Epochs;
 use crate::memtable::Memtable;
 use crate::tree::LeafSum;
-use crate::{Answer, Command, Durability, IndexRead, ShardSet, StorageError, Table, Ticket};
+use crate::{
+    Answer, Command, Durability, Forgetting, IndexRead, ShardSet, StorageError, Table, Ticket,
+};
 
 /// What an engine is told when it opens.
 #[derive(Clone, Debug)]
@@ -114,6 +116,8 @@ pub struct Engine<R> {
     round: u64,
     /// Whether what is done is in the log already.
     is_replaying: bool,
+    /// Up to which row a step of forgetting has come.
+    forgotten: Option<(Forgetting, Vec<u8>)>,
 }
 
 impl<R: IndexRead> Engine<R> {

@@ -223,11 +223,12 @@ pub struct BarrierStatus {
     pub round: u64,
     /// How far it is in it.
     pub stage: BarrierStage,
-    /// The last round on which all members are agreed: what was said before is refused.
+    /// The last round on which all members are agreed: what is older may be forgotten.
     pub agreed: u64,
     /// The last round of which all that is older is forgotten.
     pub forgotten: u64,
-    /// Members that are not as far as the answering node, ascending: they hold all others up.
+    /// Members that are not as far as the answering node, or not in its reach and no further, ascending: they
+    /// hold all others up.
     pub waits_for: Vec<NodeId>,
     /// Whether the answering node holds what is left of deleted keys and is to be forgotten still.
     pub has_remnants: bool,
@@ -253,6 +254,10 @@ pub enum BarrierDoing {
     Forgetting,
     /// What it holds is older than the barrier: it is set aside, and the node begins anew.
     BeginningAnew,
+    /// Nobody has said yet how far others are: it takes no part before.
+    Joining,
+    /// Others were restored from backups as a whole cluster, and this node was not.
+    Apart,
 }
 
 impl fmt::Display for BarrierDoing {
@@ -270,6 +275,10 @@ impl fmt::Display for BarrierDoing {
             }
             Self::Forgetting => f.write_str("forgetting"),
             Self::BeginningAnew => f.write_str("older than the barrier, and to begin anew"),
+            Self::Joining => f.write_str("waiting to hear how far others are"),
+            Self::Apart => f.write_str(
+                "not restored with the others: they were, as a whole cluster (`restore --whole-cluster`)",
+            ),
         }
     }
 }

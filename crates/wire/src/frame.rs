@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use clock::{DecodeError, NodeId};
 use futures_util::{SinkExt, StreamExt};
 use membership::Incarnation;
-use replication::Message;
+use replication::{BarrierStamp, Message};
 use ring::Sequence;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,8 +51,8 @@ pub struct FrameHeader {
     /// By which tenure the answer to a question is to count as an owner's; 0 for one that counts as
     /// nobody's.
     pub sequence: Sequence,
-    /// How far the sender is with the barrier: whoever has agreed on more refuses the message.
-    pub barrier: u64,
+    /// How far the sender is with the barrier: who knows that all others are further refuses the message.
+    pub barrier: BarrierStamp,
     /// Milliseconds that the sender still waits, counted from when it sent; 0 for no limit.
     pub deadline_ms: u32,
     /// What is asked or answered.

@@ -200,12 +200,14 @@ fn barrier_waits_for(status: &ClusterStatus) -> Vec<String> {
 /// A line that says how far the forgetting of deleted keys is.
 fn barrier(status: &ClusterStatus) -> String {
     let barrier = &status.barrier;
-    let mut text = format!(
-        "barrier: round {}, {}; deleted keys of before round {} are forgotten",
-        barrier.round,
-        barrier.stage.word(),
-        barrier.forgotten
-    );
+    let mut text = match barrier.round {
+        0 => "barrier: no round was begun yet".to_owned(),
+        round => format!(
+            "barrier: round {round}, {}; deleted keys of before round {} are forgotten",
+            barrier.stage.word(),
+            barrier.forgotten
+        ),
+    };
     if barrier.has_remnants {
         text += ", others wait for the next round";
     }

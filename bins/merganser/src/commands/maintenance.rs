@@ -94,11 +94,17 @@ fn show_taken(printer: &Printer, directory: &str, taken: &BackupTaken) {
     });
 }
 
+const ONE: &str = "start it with the settings that it had; what was written after the backup comes from the other \
+    owners: `merganser status` says how far that is";
+const WHOLE: &str = "restore every other node with --whole-cluster too, then start them all with the settings that \
+    they had";
+
 /// Restores a backup into a data directory.
 pub(crate) fn restore(printer: &Printer, options: &RestoreOptions) -> Result<ExitCode> {
-    let RestoreOptions { backup, data } = options;
+    let RestoreOptions { backup, data, whole_cluster } = options;
     let bars = RestoreBars::default();
-    let restored = offline::restore(backup, data, &mut |progress| bars.show(progress));
+    let restored =
+        offline::restore(backup, data, *whole_cluster, &mut |progress| bars.show(progress));
     bars.clear();
     let restored = restored?;
     let manifest = &restored.manifest;
@@ -109,13 +115,13 @@ pub(crate) fn restore(printer: &Printer, options: &RestoreOptions) -> Result<Exi
     printer.show(&json, || {
         format!(
             "restored node {} of cluster {} into {}: backup {}, {} rows, checked\n\
-             start it with the settings that it had; what was written after the backup comes from the \
-             other owners: `merganser status` says how far that is",
+             {}",
             restored.node,
             restored.cluster,
             data.display(),
             manifest.number,
             manifest.rows,
+            if *whole_cluster { WHOLE } else { ONE },
         )
     });
     Ok(ExitCode::SUCCESS)

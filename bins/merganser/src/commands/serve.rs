@@ -151,14 +151,14 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
     log_to_stderr("error");
     runtime()?.block_on(async {
-        let stop = stop_signal()?;
+        let mut stop = std::pin::pin!(stop_signal()?);
         let kept = command.dir.clone();
         let options = DevOptions {
             nodes: command.nodes.into(),
             dir: command.dir,
             port_base: Some(command.port_base),
         };
-        let cluster = DevCluster::start(options).await?;
+        let mut cluster = DevCluster::start(options.clone()).await?;
         let kept = match kept {
             Some(dir) => format!("data is kept in {}", dir.display()),
             None => "data is temporary; keep it with --dir DIR".into(),
@@ -169,7 +169,19 @@ pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
             things_to_try(&cluster),
             cluster.nodes().len()
         ))?;
-        stop.await;
+        // Only a directory that is kept can be of an earlier day.
+        while options.dir.is_some() {
+            tokio::select! {
+                () = &mut stop => break,
+                () = cluster.outdated() => complain(OUTDATED),
+            }
+            cluster.stop().await;
+            cluster = DevCluster::start(options.clone()).await?;
+            print("ready")?;
+        }
+        if options.dir.is_none() {
+            stop.await;
+        }
         complain("stopping: finishing what was accepted");
         cluster.stop().await;
         Ok(ExitCode::SUCCESS)

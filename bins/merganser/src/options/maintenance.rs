@@ -22,6 +22,11 @@ pub(crate) struct RestoreOptions {
     /// The node's data directory, which must be new or empty.
     #[arg(value_name = "DATA_DIR")]
     pub(crate) data: PathBuf,
+    /// All nodes of the cluster are restored, from backups of about one time, and none goes on with what it
+    /// had: without it, all but those with the latest backups begin anew, empty, if deleted keys were
+    /// forgotten meanwhile.
+    #[arg(long)]
+    pub(crate) whole_cluster: bool,
 }
 
 #[derive(Args)]

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use replication::{Action, Answer, Request, RequestError};
+use replication::{Action, Answer, RETRY_WINDOW_MS, Request, RequestError};
 use values::UpdateError;
 
 use super::names::Names;
@@ -154,7 +154,9 @@ impl Item {
 
     /// Milliseconds after the start within which another try may begin.
     fn limit_ms(&self) -> u64 {
-        self.timeout_ms.map_or(RETRY_LIMIT_MS, u64::from)
+        let limit_ms = self.timeout_ms.map_or(RETRY_LIMIT_MS, u64::from);
+        // What is left of a deleted key knows the names of clients for so long only.
+        if self.is_named_here { limit_ms.min(RETRY_WINDOW_MS / 2) } else { limit_ms }
     }
 
     fn settle(

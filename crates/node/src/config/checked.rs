@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
 use membership::{ADDRESS_BYTES_MAX, ClusterId};
-use replication::{AntiEntropyConfig, BucketPolicy};
+use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Token, Weight, Zone};
 use values::Limits;
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
@@ -28,6 +28,9 @@ const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
 /// comparison of an empty cluster takes minutes.
 const ANTI_ENTROPY_BYTES_MIN: u64 = 1 << 10;
+/// Seconds between rounds of the barrier. A guess: what is left of an hour's deleted keys is small, and a round costs
+/// about what the background's comparisons cost in ten minutes.
+const BARRIER_INTERVAL_S: u32 = 3_600;
 /// Most founders; a guess far above what anybody starts at once.
 const MEMBERS_MAX: usize = 128;
 /// Most seeds. A guess: three are enough.
@@ -77,6 +80,8 @@ pub struct NodeConfig {
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
     /// node that begins none.
     pub barrier_interval_ms: Option<u64>,
+    /// For so long what is left of a deleted key is kept at least.
+    pub retry_window_ms: u64,
     /// Connections at once, on all ports together.
     pub connections_max: usize,
 }
@@ -215,9 +220,13 @@ impl NodeConfig {
                 settings.anti_entropy_bytes_per_second,
             )?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
-            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
+            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(BARRIER_INTERVAL_S) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
+            },
+            retry_window_ms: match settings.retry_window_s {
+                Some(seconds) => u64::from(seconds) * 1_000,
+                None => RETRY_WINDOW_MS,
             },
             connections_max: connections_max(settings.connections_max)?,
         })

@@ -1,6 +1,8 @@
 //! A loop's part in the barrier: it is looked at, and its engine enters, notes and forgets.
 
-use replication::{BarrierLook, BarrierShown, Event};
+use std::sync::Arc;
+
+use replication::{BarrierLook, BarrierShown, BarrierTerms, Event};
 use storage::{Answer, Command, Ticket};
 use tokio::sync::oneshot;
 
@@ -14,12 +16,10 @@ const TICKET: Ticket = Ticket(u64::MAX - 1);
 pub(crate) enum BarrierAsk {
     /// How it stands.
     Look(BarrierLook, oneshot::Sender<BarrierShown>),
-    /// Whether its engine holds nothing.
-    IsBlank(oneshot::Sender<bool>),
     /// To have the engine do this. One command at a time is under way.
     Execute(Box<Command>, oneshot::Sender<Answer>),
-    /// To say this number in what it sends, and to take no messages with less than the other.
-    Number { own: u64, agreed: u64 },
+    /// To say this in what it sends, and to ask it of what comes.
+    Terms(Arc<BarrierTerms>),
 }
 
 impl Running {
@@ -38,18 +38,15 @@ impl Running {
                     ..shown
                 });
             }
-            BarrierAsk::IsBlank(reply) => {
-                let _ = reply.send(self.task.engine.is_blank().unwrap_or(false));
-            }
             BarrierAsk::Execute(command, reply) => {
                 self.barrier_reply = Some(reply);
                 let mut answers = Vec::new();
                 self.task.engine.execute(TICKET, *command, &mut answers);
                 answers.into_iter().for_each(|(ticket, answer)| self.stored(ticket, answer));
             }
-            BarrierAsk::Number { own, agreed } => {
-                self.task.outgoing.header_mut().barrier = own;
-                self.agreed = agreed;
+            BarrierAsk::Terms(terms) => {
+                self.task.outgoing.set_terms(Arc::clone(&terms));
+                self.terms = terms;
             }
         }
     }

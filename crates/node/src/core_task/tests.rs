@@ -57,7 +57,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
     };
     let clock = NodeClock::start();
     let incarnation = membership::Incarnation { generation: 1, nonce: 1 };
-    let header = HeaderBase { sender: node, incarnation, barrier: 0 };
+    let header = HeaderBase { sender: node, incarnation };
     let ownership = Arc::new(Ownership::new(ring));
     let task = CoreTask {
         loop_index: 0,
@@ -139,7 +139,7 @@ fn what_waited_longer_than_its_own_time_limit_is_answered_overloaded_and_not_beg
 
 #[test]
 fn a_message_that_waited_has_less_time_left_and_one_whose_time_is_over_is_not_begun() {
-    let body = replication::Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
+    let body = Body::Read { key: Key::new("b", "k").unwrap(), scope: Scope::Whole };
     let id = replication::RequestId { core: 0, number: 1 };
     let left = |budget_ms, useful_ms| {
         let message = Message {

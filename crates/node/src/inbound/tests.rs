@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use clock::{ClusterSecret, Stamp};
 use membership::Incarnation;
-use replication::{Body, Request, RequestId};
+use replication::{
+    Barrier, BarrierProgress, BarrierStage, BarrierStamp, BarrierStanding, BarrierTable, Body,
+    Request, RequestId,
+};
 use ring::{Ownership, Ring, Sequence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +33,16 @@ use crate::switchboard::Switch;
 use crate::time::NodeClock;
 
 const START: Incarnation = Incarnation { generation: 1, nonce: 1 };
+
+/// How far the node is with the barrier, and its peer, in round 1.
+fn at(shared: &Shared, stage: BarrierStage) {
+    let progress = BarrierProgress { round: 1, stage };
+    let standing = BarrierStanding { life: 0, progress };
+    let mut barrier = Barrier::new(shared.config.node(), None);
+    barrier.heard(&BarrierTable([(shared.config.peers[0].node, standing)].into()));
+    barrier.noted(standing);
+    shared.barrier.terms.send_replace(Arc::new(barrier.terms(true)));
+}
 
 /// A node with one peer and one loop, whose work comes out here.
 fn shared() -> (Shared, mpsc::Receiver<Work>) {
@@ -80,11 +93,12 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         seats: Seats::default(),
         endings: Endings::default(),
         backups: Backups::default(),
-        barrier: BarrierView::new(replication::BarrierTable::default()),
+        barrier: BarrierView::new(BarrierTable::default()),
         health: Arc::new(Health::new(1)),
         drain: Drain::default(),
         config,
     };
+    at(&shared, BarrierStage::Entered);
     (shared, received)
 }
 
@@ -103,7 +117,8 @@ impl Peer {
             sender: self.hello.node,
             incarnation: self.hello.incarnation,
             sequence: Sequence(4),
-            barrier: 0,
+            // When its round 0 was settled.
+            barrier: BarrierStamp { number: 4, ..BarrierStamp::default() },
             deadline_ms: 0,
             operation: OperationName::from("forward"),
             trace: 7,
@@ -234,11 +249,12 @@ async fn a_peer_that_is_held_back_by_a_busy_loop_is_told_that_this_node_lives() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_of_before_what_all_agreed_on_is_refused() {
+async fn a_message_of_before_its_sender_came_to_a_stage_is_refused_once_all_have() {
     let (shared, mut work) = shared();
-    // The peer's messages have the number 0.
-    for (agreed, expected) in [(0, Some(0)), (1, None)] {
-        shared.barrier.agree(agreed);
+    let stamp = |number| BarrierStamp { number, ..BarrierStamp::default() };
+    let stages = [(BarrierStage::Equal, Some(stamp(4))), (BarrierStage::Confirmed, None)];
+    for (refused, (stage, expected)) in stages.into_iter().enumerate() {
+        at(&shared, stage);
         let (served, mut peer) = connection_of(&shared, START);
         let said = async {
             let (first, second) = peer.long_frame(10);
@@ -255,7 +271,7 @@ async fn a_message_of_before_what_all_agreed_on_is_refused() {
             _ => None,
         };
         assert_eq!(taken, expected);
-        assert_eq!(shared.barrier.refused(), agreed);
+        assert_eq!(shared.barrier.refused(), refused as u64);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use membership::MemberState;
 use tokio::task::spawn_local;
@@ -129,6 +130,9 @@ impl MembershipTask {
         }
         if self.ring.is_none() {
             return Some("this node has not been told the cluster's ring yet".into());
+        }
+        if !self.shared.barrier.is_open.load(Ordering::Acquire) {
+            return Some("this node has not been told yet what the cluster has forgotten".into());
         }
         None
     }

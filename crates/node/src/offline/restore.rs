@@ -10,7 +10,7 @@ use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions};
 
 use super::OfflineError;
 use crate::data_directory::{INDEX, INDEXED, SECRET, create_durably, keep};
-use crate::snapshot_file;
+use crate::{snapshot_file, whole_cluster};
 
 /// How far a restore is: the backup is read and checked, its rows are written, they are read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +33,12 @@ pub struct Restored {
 }
 
 /// Makes `data`, an empty or a new directory, what the backup in `backup` says. Until this returns
-/// `Ok` no node starts on it.
+/// `Ok` no node starts on it. `is_whole_cluster` if all nodes of the cluster are restored, and none goes on with
+/// what it had.
 pub fn restore(
     backup: &Path,
     data: &Path,
+    is_whole_cluster: bool,
     passed: &mut dyn FnMut(RestoreProgress),
 ) -> Result<Restored, OfflineError> {
     if !backup.is_dir() {
@@ -79,6 +81,9 @@ pub fn restore(
         let kept = files.append(snapshot_file::FILE, &members);
         let kept = kept.and_then(|()| files.sync(snapshot_file::FILE));
         kept.map_err(|error| failed(BackupError::Data(error)))?;
+    }
+    if is_whole_cluster {
+        whole_cluster::mark(data).map_err(system(data))?;
     }
     storage::restore(&held, &mut writer, &reader, &mut files, &mut |rows| {
         passed(RestoreProgress::Rows(rows, total));

@@ -4,9 +4,12 @@
 //! to, and gives engines what is to be entered, noted or forgotten; whatever it does, nothing is said of it
 //! before it is on disk.
 
-use super::{Barrier, BarrierStanding, BarrierTable, BarrierTask};
+use bytes::Bytes;
 use clock::NodeId;
+use sabotage::Bug;
 use storage::Forgetting;
+
+use super::{Barrier, BarrierStanding, BarrierTable, BarrierTask, BarrierTerms};
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub enum BarrierStep {
     /// Have every engine enter this round (`Command::Enter`), then say [`BarrierHand::entered`].
     Enter(u64),
     /// Have every engine make durable what it has (`Command::Sync`), then have the first one note this
-    /// ([`Barrier::note`]), then say [`BarrierHand::noted`].
+    /// ([`BarrierHand::note_of`]), then say [`BarrierHand::noted`].
     Note(BarrierStanding),
     /// Have every engine do this until nothing is left to do (`Command::ForgetRemnants`), then say
     /// [`BarrierHand::forgotten`].
@@ -28,7 +31,7 @@ pub enum BarrierStep {
         /// To remnants of earlier rounds.
         below: u64,
     },
-    /// Set the data aside and begin anew; see [`BarrierHand::begin_here`] for one that has none.
+    /// Set the data aside and begin anew.
     BeginAnew,
 }
 
@@ -64,6 +67,28 @@ pub struct BarrierShown {
     pub has_remnants: bool,
 }
 
+/// How a member begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BarrierStart {
+    /// As its disk has it.
+    AsNoted,
+    /// In another life, as [`Barrier::reborn`] or [`Barrier::restored`] says: it is to be noted first.
+    As(BarrierStanding),
+    /// As a member that joins: it takes no message before it has heard how far others are, and then begins
+    /// a life there. Whatever it holds was never theirs to forget.
+    Joining,
+}
+
+/// When a member does what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierTimes {
+    /// Rounds are at least so far apart, in milliseconds; `None` if this member begins none.
+    pub interval_ms: Option<u64>,
+    /// Nothing is forgotten that did not outlast its deletion for so long, in milliseconds: client libraries
+    /// that try an update again do so for as long, and what is left of its key knows that it was done.
+    pub retries_ms: u64,
+}
+
 impl BarrierShown {
     /// What two loops show together.
     #[must_use]
@@ -95,10 +120,8 @@ enum Doing {
 #[derive(Clone, Debug)]
 pub struct BarrierHand {
     barrier: Barrier,
-    /// Rounds are at least so far apart, in milliseconds; `None` if this member begins none.
-    interval_ms: Option<u64>,
-    /// Of one that begins anew: what is to be noted.
-    reborn: Option<BarrierStanding>,
+    times: BarrierTimes,
+    start: BarrierStart,
     doing: Doing,
     /// The task that it had last, since when, and how many it had.
     task: BarrierTask,
@@ -106,30 +129,27 @@ pub struct BarrierHand {
     moment: u64,
     /// What was seen of it last.
     shown: Option<BarrierShown>,
-    /// Whether the engines entered its round, which damage may have taken from them.
+    /// Whether the engines entered its round, which damage may have taken from them, and when.
     is_entered: bool,
+    entered_ms: u64,
     /// The round whose remnants are dropped.
     dropped: u64,
 }
 
 impl BarrierHand {
-    /// The hand of a member; `reborn` if it begins anew, with an empty directory ([`Barrier::reborn`]).
-    pub fn new(
-        barrier: Barrier,
-        reborn: Option<BarrierStanding>,
-        interval_ms: Option<u64>,
-        now_ms: u64,
-    ) -> Self {
+    /// The hand of a member.
+    pub fn new(barrier: Barrier, start: BarrierStart, times: BarrierTimes, now_ms: u64) -> Self {
         Self {
             barrier,
-            interval_ms,
-            reborn,
+            times,
+            start,
             doing: Doing::Nothing,
             task: BarrierTask::Wait,
             since_ms: now_ms,
             moment: 0,
             shown: None,
             is_entered: false,
+            entered_ms: now_ms,
             dropped: 0,
         }
     }
@@ -139,9 +159,13 @@ impl BarrierHand {
         &self.barrier
     }
 
-    /// Who the members are that are not removed.
-    pub fn set_members(&mut self, members: impl IntoIterator<Item = NodeId>) {
-        self.barrier.set_members(members);
+    /// Who the members are that are not removed, and who is gone.
+    pub fn set_members(
+        &mut self,
+        members: impl IntoIterator<Item = NodeId>,
+        gone: impl IntoIterator<Item = NodeId>,
+    ) {
+        self.barrier.set_members(members, gone);
     }
 
     /// Takes what others say. Returns whether it was news.
@@ -159,15 +183,22 @@ impl BarrierHand {
         if self.doing != Doing::Nothing {
             return BarrierStep::Wait;
         }
-        if let Some(reborn) = self.reborn {
-            return self.enter(reborn);
+        match self.start {
+            BarrierStart::As(standing) => return self.enter(standing),
+            BarrierStart::Joining if !self.barrier.has_heard() => return BarrierStep::Wait,
+            BarrierStart::Joining => {
+                let standing = Barrier::reborn(self.barrier.me, &self.barrier.table);
+                self.start = BarrierStart::As(standing);
+                return self.enter(standing);
+            }
+            BarrierStart::AsNoted => {}
         }
         let own = self.barrier.own();
         if !self.is_entered {
             return self.enter(own);
         }
         let complete = self.barrier.complete();
-        if complete > self.dropped {
+        if complete > self.dropped && self.barrier.task() != BarrierTask::BeginAnew {
             self.doing = Doing::Dropping(complete);
             return BarrierStep::Forget { step: Forgetting::Drop, below: complete };
         }
@@ -180,17 +211,30 @@ impl BarrierHand {
             |compares| BarrierLook { round: own.progress.round, moment: self.moment, compares };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
-            (BarrierTask::Enter(_), Some(after)) => self.enter(after),
+            (BarrierTask::Enter(_) | BarrierTask::Follow(_), Some(after)) => self.enter(after),
             (BarrierTask::Propose, _) if !self.is_time(now_ms) => BarrierStep::Wait,
-            (BarrierTask::Propose | BarrierTask::Hide(_), _) => BarrierStep::Look(look(false)),
-            (BarrierTask::Equal | BarrierTask::Drain, _) => BarrierStep::Look(look(true)),
-            (BarrierTask::Wait | BarrierTask::Enter(_), _) => BarrierStep::Wait,
+            (BarrierTask::Propose, _) => BarrierStep::Look(look(false)),
+            (BarrierTask::Equal | BarrierTask::Drain(_), _) => BarrierStep::Look(look(true)),
+            (BarrierTask::Hide(_), _)
+                if now_ms < self.entered_ms.saturating_add(self.times.retries_ms) =>
+            {
+                BarrierStep::Wait
+            }
+            (BarrierTask::Hide(below), _) => {
+                self.doing = Doing::Hiding;
+                BarrierStep::Forget { step: Forgetting::Hide, below }
+            }
+            (BarrierTask::Wait | BarrierTask::Enter(_) | BarrierTask::Follow(_), _) => {
+                BarrierStep::Wait
+            }
         }
     }
 
     /// Whether a round may be begun.
     fn is_time(&self, now_ms: u64) -> bool {
-        self.interval_ms.is_some_and(|interval| now_ms >= self.since_ms.saturating_add(interval))
+        self.times
+            .interval_ms
+            .is_some_and(|interval| now_ms >= self.since_ms.saturating_add(interval))
     }
 
     /// The loops were looked at, by `look`; what to do now.
@@ -203,16 +247,14 @@ impl BarrierHand {
         let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
             return BarrierStep::Wait;
         };
-        let is_equal = !shown.is_different && shown.handovers == 0;
-        let is_drained = !shown.is_under_way && !shown.is_pending;
+        let is_equal =
+            (!shown.is_different && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
+        let is_drained =
+            (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {
             BarrierTask::Propose if shown.has_remnants => self.enter(after),
             BarrierTask::Equal if is_equal => self.note(after),
-            BarrierTask::Drain if is_equal && is_drained => self.note(after),
-            BarrierTask::Hide(below) if is_drained && shown.departures == 0 => {
-                self.doing = Doing::Hiding;
-                BarrierStep::Forget { step: Forgetting::Hide, below }
-            }
+            BarrierTask::Drain(_) if is_equal && is_drained => self.note(after),
             _ => BarrierStep::Wait,
         }
     }
@@ -228,11 +270,12 @@ impl BarrierHand {
     }
 
     /// Every engine has entered the round; what to do now.
-    pub fn entered(&mut self) -> BarrierStep {
+    pub fn entered(&mut self, now_ms: u64) -> BarrierStep {
         let Doing::Entering(standing) = self.doing else { return BarrierStep::Wait };
         self.doing = Doing::Nothing;
         self.is_entered = true;
-        let is_known = self.reborn.is_none() && standing == self.barrier.own();
+        self.entered_ms = now_ms;
+        let is_known = self.barrier.has_note() && standing == self.barrier.own();
         if is_known { BarrierStep::Wait } else { self.note(standing) }
     }
 
@@ -240,7 +283,7 @@ impl BarrierHand {
     pub fn noted(&mut self) {
         let Doing::Noting(standing) = self.doing else { return };
         self.doing = Doing::Nothing;
-        self.reborn = None;
+        self.start = BarrierStart::AsNoted;
         self.barrier.noted(standing);
     }
 
@@ -267,21 +310,23 @@ impl BarrierHand {
         self.doing = Doing::Nothing;
     }
 
-    /// Where it is to begin anew and nothing is in its directory, not even a note of the barrier: it
-    /// begins its next life as it is.
-    pub fn begin_here(&mut self) {
-        if self.barrier.task() == BarrierTask::BeginAnew {
-            self.reborn = Some(Barrier::reborn(self.barrier.me, &self.barrier.table()));
-        }
-    }
-
     /// The last round of which all that is older is dropped here.
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// The number that the node's messages carry.
-    pub fn number(&self) -> u64 {
-        self.barrier.own().number()
+    /// What is asked of messages, and said in them.
+    pub fn terms(&self) -> BarrierTerms {
+        self.barrier.terms(self.is_open())
+    }
+
+    /// Whether it is known in which life this member is: before, it takes no message and serves nobody.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.start, BarrierStart::AsNoted)
+    }
+
+    /// The note of what is to be noted.
+    pub fn note_of(&self, standing: BarrierStanding) -> (Bytes, Bytes) {
+        self.barrier.note(standing)
     }
 }

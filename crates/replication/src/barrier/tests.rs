@@ -1,7 +1,3 @@
-use std::collections::BTreeSet;
-
-use proptest::prelude::*;
-
 use super::*;
 
 /// Members, each with what is on its disk.
@@ -12,7 +8,7 @@ impl Members {
         let nodes: Vec<NodeId> = (1..=count).map(NodeId).collect();
         let member = |&node: &NodeId| {
             let mut barrier = Barrier::new(node, None);
-            barrier.set_members(nodes.iter().copied());
+            barrier.set_members(nodes.iter().copied(), []);
             (node, barrier)
         };
         Self(nodes.iter().map(member).collect())
@@ -58,9 +54,14 @@ fn all_members_go_through_a_round_together() {
     assert_eq!(members.tasks(), [BarrierTask::Enter(1), BarrierTask::Equal, BarrierTask::Enter(1)]);
     (1..=3).filter(|node| *node != 2).for_each(|node| members.do_task(node));
     members.tell_all();
-    for (task, agreed) in
-        [(BarrierTask::Equal, 0), (BarrierTask::Drain, 0), (BarrierTask::Hide(1), 1)]
-    {
+    let drain = BarrierTask::Drain;
+    for (task, agreed) in [
+        (BarrierTask::Equal, 0),
+        (drain(BarrierStage::Confirmed), 0),
+        (drain(BarrierStage::Emptied), 0),
+        (drain(BarrierStage::Settled), 0),
+        (BarrierTask::Hide(1), 1),
+    ] {
         assert_eq!(members.tasks(), [task; 3]);
         assert_eq!((members.at(1).agreed(), members.at(1).complete()), (agreed, 0));
         // The last of them holds all up.
@@ -83,26 +84,37 @@ fn a_member_that_is_not_heard_of_stops_the_barrier_until_it_is_removed() {
     members.tell(2, 1);
     assert_eq!(members.at(1).task(), BarrierTask::Wait);
     assert_eq!(members.at(1).waits_for(), [NodeId(3)]);
-    members.at(1).set_members([NodeId(2)]);
+    members.at(1).set_members([NodeId(2)], [NodeId(3)]);
     assert_eq!(members.at(1).task(), BarrierTask::Propose);
 }
 
+/// How far a member would say that it is, of messages to another.
+fn stamp(members: &mut Members, from: u64, to: u64) -> BarrierStamp {
+    members.at(from).terms(true).stamp(NodeId(to))
+}
+
+fn takes(members: &mut Members, to: u64, from: u64, stamp: BarrierStamp) -> bool {
+    members.at(to).terms(true).takes(NodeId(from), stamp, false)
+}
+
 #[test]
-fn what_was_said_before_its_sender_confirmed_is_refused_once_all_have() {
+fn what_was_said_before_its_sender_came_to_a_stage_is_refused_once_all_have() {
     let mut members = Members::new(2);
     members.tell_all();
     members.do_task(1);
     members.tell_all();
     members.do_task(2);
-    members.tell_all();
-    for node in [1, 2, 1, 2] {
-        members.do_task(node);
+    // Entered, equal, confirmed, emptied, settled, hidden: of the first two nothing follows.
+    let mut older = Vec::new();
+    for taken in [0, 0, 2, 3, 4, 4] {
         members.tell_all();
+        let now = stamp(&mut members, 2, 1);
+        assert!(takes(&mut members, 1, 2, now));
+        older.push(now);
+        let least = older.iter().position(|&stamp| takes(&mut members, 1, 2, stamp));
+        assert_eq!(least, Some(taken), "{older:?}");
+        (1..=2).for_each(|node| members.do_task(node));
     }
-    let number = |members: &mut Members, node| members.at(node).own().number();
-    assert_eq!((number(&mut members, 1), members.at(1).agreed()), (1, 1));
-    assert!(!members.at(1).takes(0));
-    assert!(members.at(1).takes(1));
 }
 
 #[test]
@@ -112,47 +124,127 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
     members.do_task(1);
     members.tell_all();
     members.do_task(2);
-    let noted = members.at(2).own();
+    let noted = BarrierNote { standing: members.at(2).own(), ..BarrierNote::default() };
     members.tell_all();
+    let before = stamp(&mut members, 1, 2);
     members.do_task(2);
     members.tell_all();
     // The disk of an earlier day.
     let mut restored = Barrier::new(NodeId(2), Some(noted));
-    restored.set_members([NodeId(1)]);
+    restored.set_members([NodeId(1)], []);
     // It does not know yet.
     assert_eq!(restored.task(), BarrierTask::Equal);
     restored.heard(&members.at(1).table());
     assert_eq!(restored.task(), BarrierTask::BeginAnew);
+    let said = restored.terms(true).stamp(NodeId(1));
+    assert!(!takes(&mut members, 1, 2, said), "it must not be listened to any more");
     let reborn = Barrier::reborn(NodeId(2), &restored.table());
     let entered = BarrierProgress { round: 1, stage: BarrierStage::Entered };
-    assert_eq!(reborn, BarrierStanding { life: 1, progress: entered, since: 1 });
-    let mut anew = Barrier::new(NodeId(2), Some(reborn));
+    assert_eq!(reborn, BarrierStanding { life: 1, progress: entered });
+    let mut anew = Barrier::new(NodeId(2), None);
     anew.heard(&members.at(1).table());
+    anew.noted(reborn);
     assert_eq!(anew.task(), BarrierTask::Equal);
-    assert_eq!(anew.own().number(), 1, "it holds nothing older");
+    assert!(!anew.terms(true).takes(NodeId(1), before, false), "it was meant for the life before");
     members.at(1).heard(&anew.table());
     assert_eq!(members.at(1).floor(), entered);
+    let said = anew.terms(true).stamp(NodeId(1));
+    assert!(takes(&mut members, 1, 2, said));
+    let after = stamp(&mut members, 1, 2);
+    assert!(anew.terms(true).takes(NodeId(1), after, false));
 }
 
 #[test]
-fn a_directory_without_a_note_that_meets_a_later_round_begins_anew() {
+fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
     let mut members = Members::new(2);
     members.tell_all();
     members.do_task(1);
     members.tell_all();
     members.do_task(2);
     members.tell_all();
-    let mut third = Barrier::new(NodeId(3), None);
-    third.heard(&members.at(1).table());
-    // It may enter what is under way: it was a member when the round before was over.
-    assert_eq!(third.task(), BarrierTask::Enter(1));
     for _ in 0..4 {
         (1..=2).for_each(|node| members.do_task(node));
         members.tell_all();
     }
-    assert!(members.at(1).own().progress.round >= 2);
+    assert_eq!(members.at(1).own().progress.stage, BarrierStage::Settled);
+    let reborn = Barrier::reborn(NodeId(2), &members.at(1).table());
+    let mut anew = Barrier::new(NodeId(2), None);
+    anew.heard(&members.at(1).table());
+    anew.noted(reborn);
+    let said = anew.terms(true).stamp(NodeId(1));
+    assert!(takes(&mut members, 1, 2, said), "it has not heard of that life yet");
+    members.at(1).heard(&anew.table());
+    assert!(takes(&mut members, 1, 2, said));
+    assert_eq!(members.at(1).task(), BarrierTask::Wait);
+    // After a restart too.
+    let one = members.at(1);
+    let (name, value) = one.note(one.own());
+    let noted = Barrier::of_notes(&[(name, Some(value))]).unwrap();
+    let mut again = Barrier::new(NodeId(1), noted);
+    again.heard(&anew.table());
+    again.set_members([1, 2].map(NodeId), []);
+    assert!(again.terms(true).takes(NodeId(2), said, false));
+    let old = BarrierStamp { life: 0, ..said };
+    assert!(!again.terms(true).takes(NodeId(2), old, false));
+}
+
+#[test]
+fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
+    let mut members = Members::new(2);
+    members.tell_all();
+    members.do_task(1);
+    members.tell_all();
+    members.do_task(2);
+    members.tell_all();
+    // It begins while the round is under way, and nobody hears of it before it is over.
+    let mut third = Barrier::new(NodeId(3), None);
     third.heard(&members.at(1).table());
-    assert_eq!(third.task(), BarrierTask::BeginAnew);
+    third.noted(Barrier::reborn(NodeId(3), &members.at(1).table()));
+    assert_eq!(third.task(), BarrierTask::Equal);
+    for _ in 0..4 {
+        (1..=2).for_each(|node| members.do_task(node));
+        members.tell_all();
+    }
+    members.do_task(1);
+    // The first has hidden; what it hides the third must not have to be found equal with.
+    third.heard(&members.at(1).table());
+    assert_eq!(third.task(), BarrierTask::Follow(1));
+    third.noted(third.after_task().unwrap());
+    assert_eq!(third.own().progress, BarrierProgress { round: 1, stage: BarrierStage::Hidden });
+    // One that begins from now on has nothing to hide either.
+    let late = Barrier::reborn(NodeId(4), &members.at(1).table());
+    assert_eq!(late, BarrierStanding { life: 1, progress: third.own().progress });
+    members.at(2).heard(&third.table());
+    members.do_task(2);
+    members.tell(2, 1);
+    assert_eq!(members.at(1).complete(), 1);
+}
+
+#[test]
+fn what_no_member_could_have_come_to_is_not_taken() {
+    let standing = |life, round| {
+        let progress = BarrierProgress { round, stage: BarrierStage::Entered };
+        BarrierStanding { life, progress }
+    };
+    let mut table = BarrierTable::default();
+    let (low, era) = (1 << 31, 1 << 32);
+    for (life, round) in [
+        (u64::MAX, 0),
+        (0, u64::MAX),
+        (low + 1, 0),
+        (0, low + 1),
+        (0, era),
+        (era, 0),
+        ((era << 24) + era, (era << 24) + era),
+    ] {
+        let forged = BarrierTable([(NodeId(1), standing(life, round))].into());
+        assert!(!table.join(&forged), "{life} {round}");
+    }
+    let last = (era << 24) + low;
+    assert!(table.join(&BarrierTable([(NodeId(1), standing(last, last))].into())));
+    let reborn = Barrier::reborn(NodeId(1), &table);
+    assert_eq!((reborn.life, reborn.progress.round), (last + 1, last));
+    assert!(Barrier::restored(None).progress.number() < standing(last, last).progress.number());
 }
 
 /// It was removed, the others went on, and it is a member again with its old disk.
@@ -160,8 +252,9 @@ fn a_directory_without_a_note_that_meets_a_later_round_begins_anew() {
 fn a_member_without_which_others_have_forgotten_begins_anew() {
     let mut members = Members::new(3);
     members.tell_all();
-    (1..=2).for_each(|node| members.at(node).set_members([1, 2].map(NodeId)));
-    for _ in 0..4 {
+    let old = stamp(&mut members, 3, 1);
+    (1..=2).for_each(|node| members.at(node).set_members([1, 2].map(NodeId), [NodeId(3)]));
+    for _ in 0..6 {
         (1..=2).for_each(|node| members.do_task(node));
         for (from, to) in [(1, 2), (2, 1)] {
             members.tell(from, to);
@@ -169,99 +262,83 @@ fn a_member_without_which_others_have_forgotten_begins_anew() {
     }
     let hidden = BarrierProgress { round: 1, stage: BarrierStage::Hidden };
     assert_eq!([1, 2].map(|node| members.at(node).own().progress), [hidden; 2]);
-    (1..=2).for_each(|node| members.at(node).set_members([1, 2, 3].map(NodeId)));
-    let number = members.at(3).own().number();
-    assert!(!members.at(1).takes(number));
-    assert!(members.at(3).takes(number));
+    (1..=2).for_each(|node| members.at(node).set_members([1, 2, 3].map(NodeId), []));
+    assert!(!takes(&mut members, 1, 3, old));
     members.tell(1, 3);
     assert_eq!(members.at(3).task(), BarrierTask::BeginAnew);
-    assert!(!members.at(3).takes(number), "what another says that is as far behind");
+}
+
+#[test]
+fn one_that_is_in_the_table_and_unknown_otherwise_is_waited_for() {
+    let mut members = Members::new(2);
+    members.tell_all();
+    let joined = Barrier::reborn(NodeId(3), &members.at(1).table());
+    members.at(1).heard(&BarrierTable([(NodeId(3), joined)].into()));
+    members.do_task(1);
+    assert_eq!(members.at(1).own().progress.round, 1);
+    members.tell_all();
+    members.do_task(2);
+    members.tell_all();
+    (1..=2).for_each(|node| members.do_task(node));
+    members.tell_all();
+    assert_eq!(members.at(1).task(), BarrierTask::Wait);
+    assert_eq!(members.at(1).waits_for(), [NodeId(3)]);
+    members.at(1).set_members([1, 2].map(NodeId), [NodeId(3)]);
+    assert_eq!(members.at(1).task(), BarrierTask::Drain(BarrierStage::Confirmed));
+}
+
+#[test]
+fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
+    let mut members = Members::new(2);
+    members.tell_all();
+    members.do_task(1);
+    members.tell_all();
+    members.do_task(2);
+    members.tell_all();
+    let told = members.at(1).table();
+    // Backups of different stages; each heard of the other what it told later.
+    let mut restored: Vec<Barrier> = Vec::new();
+    for (node, noted) in [(1, None), (2, Some(BarrierNote::default()))] {
+        let mut barrier = Barrier::new(NodeId(node), noted.clone());
+        barrier.heard(&told);
+        barrier.set_members([1, 2].map(NodeId), []);
+        barrier.noted(Barrier::restored(noted));
+        assert_eq!(barrier.task(), BarrierTask::Wait, "the other is not restored yet");
+        let said = members.at(2).terms(true).stamp(NodeId(node));
+        assert!(!barrier.terms(true).takes(
+            NodeId(2),
+            BarrierStamp { to_life: barrier.own().life, ..said },
+            false
+        ));
+        restored.push(barrier);
+    }
+    let tables = [restored[0].table(), restored[1].table()];
+    restored[0].heard(&tables[1]);
+    restored[1].heard(&tables[0]);
+    let tasks: Vec<_> = restored.iter().map(Barrier::task).collect();
+    assert_eq!(tasks, [BarrierTask::Propose; 2]);
+    assert_eq!(restored[0].complete(), 0, "nothing is dropped before they have met");
+    let said = restored[0].terms(true).stamp(NodeId(2));
+    assert!(restored[1].terms(true).takes(NodeId(1), said, false));
+    // One that was not restored with them neither loses what it holds nor is listened to.
+    members.at(1).heard(&tables[1]);
+    assert_eq!((members.at(1).is_apart(), members.at(1).task()), (true, BarrierTask::Equal));
+    assert!(!takes(&mut members, 1, 2, restored[1].terms(true).stamp(NodeId(1))));
 }
 
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };
-    let standing = BarrierStanding { life: 2, progress, since: 3 };
-    let (name, value) = Barrier::note(standing);
+    let standing = BarrierStanding { life: 2, progress };
+    let mut barrier = Barrier::new(NodeId(1), None);
+    barrier.noted(standing);
+    let (name, value) = barrier.note(standing);
+    let passed = progress;
+    let noted = BarrierNote { standing, passed, lives: BTreeMap::new() };
     let damaged = (name.clone(), None);
     let other = (Bytes::from_static(b"another"), Some(Bytes::from_static(b"note")));
-    assert_eq!(Barrier::of_notes(&[other.clone(), (name, Some(value))]), Ok(Some(standing)));
+    assert_eq!(Barrier::of_notes(&[other.clone(), (name, Some(value))]), Ok(Some(noted)));
     assert_eq!(Barrier::of_notes(std::slice::from_ref(&other)), Ok(None));
     // It must not be taken for one of a node that never took part: that one would begin anew.
     assert!(Barrier::of_notes(&[other, damaged]).is_err());
-}
-
-#[derive(Clone, Debug)]
-enum Happens {
-    Tell(u64, u64),
-    Do(u64),
-    /// The process stops: what it knew of others is gone.
-    Restart(u64),
-    /// The disk is what it was some time ago.
-    Restore(u64),
-    Wipe(u64),
-}
-
-fn happens(count: u64) -> impl Strategy<Value = Happens> {
-    let node = move || 1..=count;
-    prop_oneof![
-        8 => (node(), node()).prop_map(|(from, to)| Happens::Tell(from, to)),
-        8 => node().prop_map(Happens::Do),
-        1 => node().prop_map(Happens::Restart),
-        1 => node().prop_map(Happens::Restore),
-        1 => node().prop_map(Happens::Wipe),
-    ]
-}
-
-proptest! {
-    /// Whatever is told in whatever order, lost and restored: a member drops what is older than a round
-    /// only if every member, in the life that it is in, went through that round or began later, empty.
-    #[test]
-    fn nobody_drops_what_somebody_may_bring_back(
-        events in prop::collection::vec(happens(3), 1..200),
-    ) {
-        let mut members = Members::new(3);
-        // The disks of all times, by member.
-        let mut disks: BTreeMap<u64, Vec<BarrierStanding>> = BTreeMap::new();
-        let mut wiped = BTreeSet::new();
-        for event in events {
-            match event {
-                Happens::Tell(from, to) => members.tell(from, to),
-                Happens::Do(node) => {
-                    if members.at(node).task() == BarrierTask::BeginAnew {
-                        let reborn = Barrier::reborn(NodeId(node), &members.at(node).table());
-                        *members.at(node) = Barrier::new(NodeId(node), Some(reborn));
-                        members.at(node).set_members((1..=3).map(NodeId));
-                        wiped.remove(&node);
-                    } else {
-                        members.do_task(node);
-                    }
-                    let own = members.at(node).own();
-                    disks.entry(node).or_default().push(own);
-                }
-                Happens::Restart(node) | Happens::Restore(node) | Happens::Wipe(node) => {
-                    let own = members.at(node).own();
-                    let noted = match event {
-                        Happens::Restart(_) => Some(own),
-                        Happens::Wipe(_) => {
-                            wiped.insert(node);
-                            None
-                        }
-                        _ => disks.get(&node).and_then(|disks| disks.get(disks.len() / 2)).copied(),
-                    };
-                    *members.at(node) = Barrier::new(NodeId(node), noted);
-                    members.at(node).set_members((1..=3).map(NodeId));
-                }
-            }
-            // Whoever is heard of at all is taken only with the disk that it said.
-            let complete = members.0.values().map(Barrier::complete).max().unwrap_or(0);
-            for (node, barrier) in &members.0 {
-                let number = barrier.own().number();
-                let is_refused = members.0.values().all(|other| {
-                    other.complete() < complete || !other.takes(number) || number >= complete
-                });
-                prop_assert!(is_refused, "{node:?} at {number} is taken, {complete} is complete");
-            }
-        }
-    }
 }

@@ -288,7 +288,10 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     };
     options.network.straggle_ms = *random.pick(&[3_000, 20_000]);
     let mut rates = Rates::default();
-    let kinds = [(700, CUTS), (600, CRASHES), (300, JUMPS), (500, PAUSES), (400, CHANGES)];
+    // Nodes that come back empty, or as they were some time ago, and are behind then.
+    let behind: Kinds = &[(Fault::WipedDisk, 10), (Fault::OldDisk, 20)];
+    let kinds =
+        [(700, CUTS), (600, CRASHES), (300, JUMPS), (500, PAUSES), (400, CHANGES), (300, behind)];
     add(&mut rates, &mut random, &kinds);
     let mut workload = workload(&mut random, rates);
     workload.requests = 200;

@@ -3,7 +3,9 @@
 //!
 //! Any node may have its machine's disk replaced by one of an earlier day ([`Sim::restore`]).
 
-use replication::{Barrier, BarrierHand, BarrierShown, BarrierStep, BarrierTable, Now};
+use replication::{
+    BarrierHand, BarrierShown, BarrierStamp, BarrierStep, BarrierTable, BarrierTerms, Now,
+};
 use storage::{Answer, Command, DiskSnapshot, Ticket};
 
 use super::events::WALL_START_MS;
@@ -22,12 +24,13 @@ const REMNANTS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Hand {
     pub(super) hand: BarrierHand,
+    terms: BarrierTerms,
     given: BarrierStep,
 }
 
 impl Hand {
-    pub(super) const fn new(hand: BarrierHand) -> Self {
-        Self { hand, given: BarrierStep::Wait }
+    pub(super) fn new(hand: BarrierHand) -> Self {
+        Self { terms: hand.terms(), hand, given: BarrierStep::Wait }
     }
 }
 
@@ -44,6 +47,7 @@ impl Sim {
     pub fn restore(&mut self, node: usize, image: &DiskSnapshot) {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.restore(image);
+        self.nodes[node].heard = BarrierTable::default();
     }
 
     /// The round on which all are agreed and the one whose remnants may be dropped, as a node knows it;
@@ -87,24 +91,34 @@ impl Sim {
         }
     }
 
-    /// The number that a node's messages carry.
-    pub(super) fn barrier_number(&self, node: usize) -> u64 {
+    /// What a message of one node to another says of the barrier.
+    pub(super) fn barrier_stamp(&self, node: usize, to: usize) -> BarrierStamp {
         let process = self.nodes[node].process.as_ref();
         let hand = process.and_then(|process| process.hand.as_ref());
-        hand.map_or(0, |hand| hand.hand.number())
+        hand.map_or(BarrierStamp::default(), |hand| hand.terms.stamp(self.nodes[to].id))
     }
 
-    /// Whether a node takes a message with this number.
-    pub(super) fn takes(&self, node: usize, number: u64) -> bool {
+    /// Whether a node takes a message of another that says this.
+    pub(super) fn takes(
+        &self,
+        node: usize,
+        from: usize,
+        stamp: BarrierStamp,
+        is_hint: bool,
+    ) -> bool {
         let process = self.nodes[node].process.as_ref();
         let hand = process.and_then(|process| process.hand.as_ref());
-        hand.is_none_or(|hand| hand.hand.barrier().takes(number))
+        hand.is_none_or(|hand| hand.terms.takes(self.nodes[from].id, stamp, is_hint))
     }
 
+    /// A node keeps on its disk what it hears, as membership does what gossip says.
     pub(super) fn hear_barrier(&mut self, node: usize, table: &BarrierTable) {
-        let process = self.nodes[node].process.as_mut();
+        let state = &mut self.nodes[node];
+        state.heard.join(table);
+        let process = state.process.as_mut();
         if let Some(hand) = process.and_then(|process| process.hand.as_mut()) {
             hand.hand.heard(table);
+            hand.terms = hand.hand.terms();
         }
     }
 
@@ -112,11 +126,15 @@ impl Sim {
         self.enqueue_barrier(node);
         self.tell_barrier(node);
         let now_ms = self.now_ms;
-        let members = self.nodes.iter().filter(|member| !member.is_gone).map(|member| member.id);
-        let members: Vec<_> = members.collect();
+        let of = |is_gone| {
+            let all = self.nodes.iter().filter(move |member| member.is_gone == is_gone);
+            all.map(|member| member.id).collect::<Vec<_>>()
+        };
+        let (members, gone) = (of(false), of(true));
         let process = self.nodes[node].process.as_mut();
         if let Some(hand) = process.and_then(|process| process.hand.as_mut()) {
-            hand.hand.set_members(members);
+            hand.hand.set_members(members, gone);
+            hand.terms = hand.hand.terms();
             let step = hand.hand.next(now_ms);
             self.take_step(node, step);
         }
@@ -162,7 +180,9 @@ impl Sim {
                 return self.begin_anew(node, table);
             }
             BarrierStep::Enter(round) => Command::Enter { round },
-            BarrierStep::Note(standing) => Command::Note { notes: vec![Barrier::note(standing)] },
+            BarrierStep::Note(standing) => {
+                Command::Note { notes: vec![hand.hand.note_of(standing)] }
+            }
             BarrierStep::Forget { step, below } => {
                 Command::ForgetRemnants { step, below, limit: REMNANTS }
             }
@@ -182,9 +202,10 @@ impl Sim {
         let Some(hand) = &mut process.hand else { return };
         let given = std::mem::replace(&mut hand.given, BarrierStep::Wait);
         let next = match (given, answer) {
-            (BarrierStep::Enter(_), Answer::Durable) => hand.hand.entered(),
+            (BarrierStep::Enter(_), Answer::Durable) => hand.hand.entered(self.now_ms),
             (BarrierStep::Note(_), Answer::Durable) => {
                 hand.hand.noted();
+                hand.terms = hand.hand.terms();
                 BarrierStep::Wait
             }
             (BarrierStep::Forget { .. }, Answer::RemnantsForgotten { more: true }) => given,
@@ -204,6 +225,7 @@ impl Sim {
         self.begun_anew += 1;
         self.end(node);
         self.nodes[node].disk.wipe();
+        self.nodes[node].heard = table.clone();
         self.nodes[node].reborn = Some(table);
         self.restart(node);
     }

@@ -1,5 +1,6 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
+use replication::BarrierTable;
 use storage::{Files, Table};
 
 use super::{Image, Node, Sim};
@@ -17,6 +18,7 @@ impl Node {
     fn go_back_to(&mut self, Image(data, membership): Image) {
         self.disk.restore(&data);
         self.membership = membership;
+        self.heard = BarrierTable::default();
     }
 }
 
@@ -29,6 +31,7 @@ impl Sim {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
         self.nodes[node].membership = None;
+        self.nodes[node].heard = BarrierTable::default();
     }
 
     /// Keeps a copy of what a node's disk holds.

@@ -66,15 +66,16 @@ impl Sim {
             return waiting.push(happening);
         }
         match happening {
-            Happening::Arrival { from, from_life, to, to_life, message, number } => {
+            Happening::Arrival { from, from_life, to, to_life, message, stamp } => {
                 let is_current = self.nodes[from].life == from_life
                     && self.nodes[to].life == to_life
                     && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
+                let is_hint = matches!(message.body, replication::Body::Hint { .. });
                 let arrives = is_current
                     && !self.is_apart(from, to)
                     && self.admits(to, from)
-                    && self.takes(to, number);
+                    && self.takes(to, from, stamp, is_hint);
                 self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
                 if arrives {
                     let from = self.nodes[from].id;
@@ -238,7 +239,7 @@ impl Sim {
             Effect::Send { to, message } => {
                 let to = self.number_of(to);
                 let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
-                let number = self.barrier_number(node);
+                let stamp = self.barrier_stamp(node, to);
                 let slow_ms = self.nodes[node].slow_ms + self.nodes[to].slow_ms;
                 for at_ms in self.network.arrivals(self.now_ms, (node, to), slow_ms) {
                     if self.network.garbles() {
@@ -247,7 +248,7 @@ impl Sim {
                     }
                     let message = Box::new(message.clone());
                     let arrival =
-                        Happening::Arrival { from: node, from_life, to, to_life, message, number };
+                        Happening::Arrival { from: node, from_life, to, to_life, message, stamp };
                     self.enqueue(at_ms, arrival);
                 }
                 self.note(|| Line::Sent { from: node, to, message: Box::new(message) });

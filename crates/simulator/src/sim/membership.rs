@@ -17,6 +17,7 @@ impl Sim {
         let version = self.newest();
         self.nodes.push(Node::new(id, &self.options, &mut self.random));
         self.nodes[node].version = version;
+        self.nodes[node].joins = true;
         self.restart(node);
         node
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clock::ClusterSecret;
 use replication::{
-    Barrier, BarrierHand, BarrierTask, Buckets, Core, CoreConfig, KeptCommits, PolicyTable,
-    kept_ownership,
+    Barrier, BarrierHand, BarrierStart, BarrierTask, BarrierTimes, Buckets, Core, CoreConfig,
+    KeptCommits, PolicyTable, kept_ownership,
 };
 use ring::Ownership;
 use storage::{EngineConfig, Log, Replay, ShardSet, Shards, shard_positions};
@@ -39,18 +39,29 @@ impl Sim {
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
-        let standing = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
-        let mut barrier = Barrier::new(state.id, standing);
-        let mut reborn = state.reborn.take().map(|table| Barrier::reborn(state.id, &table));
+        let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
+        let mut barrier = Barrier::new(state.id, noted.clone());
+        barrier.heard(&state.heard);
+        let mut start = match state.reborn.take() {
+            Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
+            None => BarrierStart::AsNoted,
+        };
         // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it
         // has heard of its cluster.
-        if standing.is_none() && reborn.is_none() && engine.is_blank().expect("it can be read") {
+        let is_blank = noted.is_none() && engine.is_blank().expect("it can be read");
+        if is_blank && start == BarrierStart::AsNoted {
             barrier.heard(&heard);
-            let begins = barrier.task() == BarrierTask::BeginAnew;
-            reborn = begins.then(|| Barrier::reborn(state.id, &heard));
-            self.begun_anew += u64::from(begins);
+            if state.joins {
+                start = BarrierStart::As(Barrier::reborn(state.id, &heard));
+            } else if barrier.task() == BarrierTask::BeginAnew {
+                start = BarrierStart::As(Barrier::reborn(state.id, &heard));
+                self.begun_anew += 1;
+            }
         }
-        let hand = BarrierHand::new(barrier, reborn, self.options.barrier_ms, self.now_ms);
+        let interval_ms = self.options.barrier_ms;
+        // Nodes of a run give names to what they pass on, and wait for it themselves.
+        let times = BarrierTimes { interval_ms, retries_ms: 0 };
+        let hand = BarrierHand::new(barrier, start, times, self.now_ms);
         let hand = barrier::Hand::new(hand);
         let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
         // Without a record of its own a node has what another tells it, as one that joins.

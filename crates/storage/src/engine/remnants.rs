@@ -108,7 +108,12 @@ impl<R: IndexRead> Engine<R> {
         self.check_room()?;
         let (mut listed, mut more) = (Vec::new(), false);
         let prefix = remnant_prefix(step == Forgetting::Drop);
-        self.rows.scan(Table::Meta, &prefix, &[], |row_key, _| {
+        // Rows that are deleted are in the way until a checkpoint: none is passed twice.
+        let from = match self.forgotten.take() {
+            Some((of, last)) if of == step => last,
+            _ => Vec::new(),
+        };
+        self.rows.scan(Table::Meta, &prefix, &from, |row_key, _| {
             if parse_remnant(row_key).is_none_or(|(_, round, _)| round >= below) {
                 return ControlFlow::Break(());
             }
@@ -119,6 +124,11 @@ impl<R: IndexRead> Engine<R> {
             listed.push(row_key.to_vec());
             ControlFlow::Continue(())
         })?;
+        match listed.last() {
+            Some(last) if more => self.forgotten = Some((step, last.clone())),
+            // What was left behind, because a disk refused it, is met from the beginning.
+            _ => more |= !from.is_empty(),
+        }
         for row_key in listed {
             let place = parse_remnant(&row_key);
             let place = place.and_then(|(_, round, at)| Some((round, RowKey::read(at)?)));

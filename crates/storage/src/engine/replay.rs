@@ -61,6 +61,7 @@ impl<R: IndexRead> Replay<R> {
             out: write_out::Progress::default(),
             sweep: sweep::Progress::default(),
             expiry: expiry::Progress::default(),
+            forgotten: None,
             disk: disk::Disk::default(),
             damaged: 0,
             is_replaying: true,

@@ -210,7 +210,7 @@ impl<R: IndexRead> Engine<R> {
         })
     }
 
-    fn class_of_row(&self, row_key: &[u8]) -> u8 {
+    pub(super) fn class_of_row(&self, row_key: &[u8]) -> u8 {
         let (bucket, generation) = match RowKey::parse(row_key) {
             Some(Parsed::Short(bucket, _) | Parsed::Long(bucket)) => bucket,
             None => (&[][..], 0),

@@ -1,0 +1,72 @@
+//! What messages say of how far their sender was, and which are refused.
+
+use std::collections::BTreeMap;
+
+use clock::NodeId;
+use serde::{Deserialize, Serialize};
+
+use super::BarrierStanding;
+use super::standing::era;
+
+/// What every message says of how far its sender was with the barrier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarrierStamp {
+    /// The sender's life.
+    pub life: u64,
+    /// How far it was in it, as a number.
+    pub number: u64,
+    /// In which life the receiver is, as the sender knows.
+    pub to_life: u64,
+}
+
+impl BarrierStamp {
+    /// The lesser of two of one sender to one receiver.
+    #[must_use]
+    pub fn least(self, other: Self) -> Self {
+        if (self.life, self.number) <= (other.life, other.number) { self } else { other }
+    }
+}
+
+/// What a member asks of messages, and says in its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BarrierTerms {
+    /// Whether any is taken: not while it is not known in which life this member is.
+    pub(super) is_open: bool,
+    pub(super) is_behind: bool,
+    pub(super) own: BarrierStanding,
+    /// The number that messages of those have at least of which nothing is heard.
+    pub(super) least: u64,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+}
+
+/// What is asked of messages of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// They say at least this life, and in it this number.
+    pub(super) required: (u64, u64),
+    /// In which life it is.
+    pub(super) life: u64,
+}
+
+impl BarrierTerms {
+    /// Whether a message of `from` is taken; `is_hint` if it brings something to be kept for another. Such may
+    /// come from an outbox, so that one that is emptied takes them from those only that are too.
+    pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
+        let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
+        self.is_open
+            && stamp.to_life == self.own.life
+            && era(stamp.life) == era(self.own.life)
+            && (stamp.life, stamp.number) >= required
+            && (!is_hint || required.1 == 0 || stamp.number >= self.own.progress.emptied().number())
+    }
+
+    /// What a message to `to` says.
+    pub fn stamp(&self, to: NodeId) -> BarrierStamp {
+        let to_life = match self.peers.get(&to) {
+            _ if self.is_behind => u64::MAX,
+            Some(peer) => peer.life,
+            None => 0,
+        };
+        BarrierStamp { life: self.own.life, number: self.own.progress.number(), to_life }
+    }
+}
