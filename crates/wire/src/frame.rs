@@ -34,7 +34,7 @@ pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 
 /// Version of what a [`PeerFrame::Message`] holds.
-pub const MESSAGE_VERSION: u16 = 7;
+pub const MESSAGE_VERSION: u16 = 8;
 
 /// A connection cut into frames.
 pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;

@@ -29,7 +29,7 @@ pub use exchange::{accept, connect_client, connect_peer};
 pub const MAGIC: [u8; 4] = *b"MGSR";
 
 /// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// Longest name of a cluster, node, client or principal in a handshake, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
