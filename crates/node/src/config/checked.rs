@@ -28,9 +28,6 @@ const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
 /// comparison of an empty cluster takes minutes.
 const ANTI_ENTROPY_BYTES_MIN: u64 = 1 << 10;
-/// Seconds between rounds of the barrier. A guess: what is left of an hour's deleted keys is small, and a round costs
-/// about what the background's comparisons cost in ten minutes.
-const BARRIER_INTERVAL_S: u32 = 3_600;
 /// Most founders; a guess far above what anybody starts at once.
 const MEMBERS_MAX: usize = 128;
 /// Most seeds. A guess: three are enough.
@@ -220,7 +217,7 @@ impl NodeConfig {
                 settings.anti_entropy_bytes_per_second,
             )?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
-            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(BARRIER_INTERVAL_S) {
+            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
             },
