@@ -47,7 +47,7 @@ use crate::{
 const POLL_MS: u64 = 200;
 /// Partitions received at once by one core, and driven at once past the first stage. Guesses.
 const PULLS_MAX: usize = 64;
-const DRIVES_MAX: usize = 64;
+const DRIVES_MAX: usize = 256;
 /// Partitions looked at once more at each time; the next ones have their turn the next time.
 const TURNS_MAX: usize = 256;
 
