@@ -49,7 +49,7 @@ pub(crate) fn measure() -> Vec<Measured> {
             for partition in count.iter() {
                 ring.owners(partition, N).for_each(|owner| *held.entry(owner).or_default() += 1);
             }
-            let mean = partitions as f64 * N as f64 / members.len() as f64;
+            let mean = f64::from(partitions) * N as f64 / members.len() as f64;
             let most = held.values().copied().max().unwrap_or_default() as f64;
             entry.by_partitions.push((most / mean, moved as f64 / least as f64));
         }
