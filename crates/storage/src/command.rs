@@ -126,6 +126,9 @@ pub enum Command {
         delta: Delta,
         /// When it is acknowledged.
         durability: Durability,
+        /// Whether it is kept here already, for one that is no owner any more: then it is taken whatever else
+        /// is kept, since two outboxes that are full would wait for each other.
+        is_kept: bool,
     },
     /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {

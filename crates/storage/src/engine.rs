@@ -164,8 +164,8 @@ impl<R: IndexRead> Engine<R> {
                     self.settle(ticket, Answer::Merged(None), durability, answers);
                 })
             }
-            Command::Defer { owner, key, delta, durability } => {
-                self.defer(owner, &key, &delta).map(|()| {
+            Command::Defer { owner, key, delta, durability, is_kept } => {
+                self.defer(owner, &key, &delta, is_kept).map(|()| {
                     let at_once = sabotage::is(Bug::HintBeforeCommit);
                     let durability = if at_once { Durability::None } else { durability };
                     self.settle(ticket, Answer::Durable, durability, answers);

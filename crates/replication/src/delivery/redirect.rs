@@ -45,7 +45,7 @@ impl Redirects {
             let command = if owner == turn.me() {
                 Command::Merge { key, delta, show: None, durability }
             } else {
-                Command::Defer { owner, key, delta, durability }
+                Command::Defer { owner, key, delta, durability, is_kept: true }
             };
             turn.store(Waiter::Redirected(number), command);
         }

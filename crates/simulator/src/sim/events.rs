@@ -327,7 +327,7 @@ impl Sim {
             _ => None,
         };
         let deferred = match &command {
-            Command::Defer { owner, .. } => {
+            Command::Defer { owner, is_kept: false, .. } => {
                 Some((*owner, process.engine.pending_bytes_for(*owner)))
             }
             _ => None,

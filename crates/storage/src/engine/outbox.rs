@@ -46,16 +46,18 @@ const PAGE_BYTES: usize = 1 << 20;
 
 impl<R: IndexRead> Engine<R> {
     /// Merges `delta` into what is pending for (owner, key). A damaged record is replaced: what it
-    /// held is left to anti-entropy. Refused once as much is pending for the owner as may be.
+    /// held is left to anti-entropy. Refused once as much is pending for the owner as may be, unless this node
+    /// keeps it already (also in its log).
     pub(super) fn defer(
         &mut self,
         owner: NodeId,
         key: &Key,
         delta: &Delta,
+        is_kept: bool,
     ) -> Result<(), StorageError> {
         self.check_room()?;
         let pending_bytes = self.census.pending_bytes(owner);
-        if pending_bytes >= self.config.hint_bytes_max {
+        if pending_bytes >= self.config.hint_bytes_max && !is_kept {
             return Err(StorageError::HintsFull { bytes: pending_bytes });
         }
         let at = RowKey::of(key);

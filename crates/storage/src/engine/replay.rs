@@ -80,7 +80,7 @@ impl<R: IndexRead> Replay<R> {
         let engine = &mut self.engine;
         let done = match log_record::decode(record) {
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
-            Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta),
+            Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta, true),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Enter(round)) => engine.enter(round),
