@@ -296,7 +296,7 @@ pub(crate) fn cluster() -> Seeds {
     let barrier = |round, stage| {
         let standing = |life| {
             let progress = BarrierProgress { round, stage };
-            BarrierStanding { life, progress, since: 0 }
+            BarrierStanding { life, progress }
         };
         BarrierTable([(NodeId(1), standing(0)), (NodeId(2), standing(1))].into())
     };
