@@ -6,7 +6,13 @@ use clock::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::BarrierStanding;
-use super::standing::era;
+use super::standing::{era, first_round};
+
+/// The life of whom its peer has heard nothing. That one waits for it, from when it knows it as a member: so what
+/// it sends is safe to take in the first life of a member, in which nobody counted it before.
+const UNHEARD: u64 = u64::MAX - 1;
+/// The life of a receiver that is to refuse what is sent.
+const NOBODYS: u64 = u64::MAX;
 
 /// What every message says of how far its sender was with the barrier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +59,9 @@ impl BarrierTerms {
     /// come from an outbox, so that one that is emptied takes them from those only that are too.
     pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
         let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
+        let is_first = self.own.life <= first_round(era(self.own.life)) + 1;
         self.is_open
-            && stamp.to_life == self.own.life
+            && (stamp.to_life == self.own.life || stamp.to_life == UNHEARD && is_first)
             && era(stamp.life) == era(self.own.life)
             && (stamp.life, stamp.number) >= required
             && (!is_hint || required.1 == 0 || stamp.number >= self.own.progress.emptied().number())
@@ -63,9 +70,9 @@ impl BarrierTerms {
     /// What a message to `to` says.
     pub fn stamp(&self, to: NodeId) -> BarrierStamp {
         let to_life = match self.peers.get(&to) {
-            _ if self.is_behind => u64::MAX,
+            _ if self.is_behind => NOBODYS,
             Some(peer) => peer.life,
-            None => 0,
+            None => UNHEARD,
         };
         BarrierStamp { life: self.own.life, number: self.own.progress.number(), to_life }
     }

@@ -342,3 +342,25 @@ fn a_note_is_read_as_it_was_written() {
     // It must not be taken for one of a node that never took part: that one would begin anew.
     assert!(Barrier::of_notes(&[other, damaged]).is_err());
 }
+
+/// Others hear of a member that joins by gossip, some time after it serves: until then what they answer it is taken,
+/// since each of them waits for it. Of one that began anew they may have heard, and passed it, in its life before.
+#[test]
+fn who_has_heard_nothing_of_a_member_is_listened_to_in_its_first_life_only() {
+    let at = |life| {
+        let mut member = Barrier::new(NodeId(4), None);
+        member.set_members([1, 4].map(NodeId), []);
+        member.noted(BarrierStanding { life, progress: BarrierProgress::default() });
+        member.terms(true)
+    };
+    let mut other = Barrier::new(NodeId(1), None);
+    other.set_members([1, 4].map(NodeId), []);
+    assert_eq!(other.waits_for(), [NodeId(4)]);
+    let said = other.terms(true).stamp(NodeId(4));
+    let takes = [0, 1, 2].map(|life| at(life).takes(NodeId(1), said, false));
+    assert_eq!(takes, [true, true, false]);
+    other.heard(&BarrierTable([(NodeId(4), BarrierStanding::default())].into()));
+    let said = other.terms(true).stamp(NodeId(4));
+    let takes = [0, 1, 2].map(|life| at(life).takes(NodeId(1), said, false));
+    assert_eq!(takes, [true, false, false]);
+}
