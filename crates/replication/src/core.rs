@@ -199,7 +199,7 @@ impl Core {
             + usize::from(self.keeper.as_ref().is_some_and(Keeper::is_busy))
     }
 
-    /// On whose account the last event was dealt with: [`Message::trace`] of all that was sent.
+    /// On whose account the last event was dealt with: [`Message::trace`](crate::Message::trace) of all that was sent.
     pub const fn trace(&self) -> u64 {
         self.shared.trace
     }
