@@ -51,6 +51,14 @@ enum Job {
     Key(Box<KeyJob>),
 }
 
+/// The keys that are brought to the same side by side.
+#[derive(Debug, Default)]
+struct Round {
+    began_ms: u64,
+    /// How many were begun.
+    begun: usize,
+}
+
 /// A node of a tree, and where in it a list begins.
 #[derive(Clone, Debug)]
 struct Place {
@@ -85,8 +93,7 @@ pub(super) struct Session {
     /// Whether it ended early to make room for another.
     pub(super) is_left_off: bool,
     began_ms: u64,
-    /// When the round of keys under way began, and how many keys were begun in it.
-    round: (u64, usize),
+    round: Round,
     /// Until when it rests.
     rests_until_ms: u64,
     /// Bytes sent and received since this was asked last.
@@ -108,7 +115,7 @@ impl Session {
             unfinished: BTreeSet::new(),
             is_left_off: false,
             began_ms: now_ms,
-            round: (0, 0),
+            round: Round::default(),
             rests_until_ms: 0,
             bytes: 0,
             heard_ms: now_ms,
@@ -188,16 +195,18 @@ impl Session {
         let now_ms = turn.now.monotonic_ms;
         let may_begin = match self.stack.last() {
             None => false,
-            Some(Task::Key(_)) => self.round.1 < KEYS_AT_ONCE,
-            Some(_) => self.keys() == self.jobs.len() && self.round.1 < KEYS_AT_ONCE,
+            Some(Task::Key(_)) => self.round.begun < KEYS_AT_ONCE,
+            Some(_) => self.keys() == self.jobs.len() && self.round.begun < KEYS_AT_ONCE,
         };
         let Some(task) = self.stack.pop_if(|_| may_begin) else { return false };
         if self.jobs.is_empty() {
             self.heard_ms = now_ms;
         }
         if let Task::Key(_) = task {
-            let began_ms = if self.round.1 == 0 { now_ms } else { self.round.0 };
-            self.round = (began_ms, self.round.1 + 1);
+            if self.round.begun == 0 {
+                self.round.began_ms = now_ms;
+            }
+            self.round.begun += 1;
         }
         let number = self.next_job;
         self.next_job += 1;
@@ -335,7 +344,7 @@ impl Session {
                 Job::Key(job) => drop(self.unfinished.insert(turn.shared.partition(&job.key))),
             },
         }
-        if self.round.1 > 0 && self.keys() == 0 {
+        if self.round.begun > 0 && self.keys() == 0 {
             self.end_round(turn.now.monotonic_ms);
         }
         self.progress()
@@ -347,8 +356,8 @@ impl Session {
     }
 
     fn end_round(&mut self, now_ms: u64) {
-        let (began_ms, keys) = std::mem::take(&mut self.round);
-        if keys >= KEYS_AT_ONCE {
+        let Round { began_ms, begun } = std::mem::take(&mut self.round);
+        if begun >= KEYS_AT_ONCE {
             let took_ms = now_ms.saturating_sub(began_ms);
             self.rests_until_ms = now_ms.saturating_add(took_ms.min(REST_MAX_MS));
         }

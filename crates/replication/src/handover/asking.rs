@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Partitions of one question at most; what is beyond is not answered. A guess.
-pub(super) const PARTITIONS_MAX: usize = 256;
+const PARTITIONS_MAX: usize = 256;
 /// Partitions of which nodes are asked at once, each counted for each node. A guess.
 const ASKED_MAX: usize = 1_024;
 
