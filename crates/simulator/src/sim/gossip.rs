@@ -181,6 +181,12 @@ impl Sim {
         self.order(at, &Command::Remove(gone)).is_ok()
     }
 
+    /// Whether some node that runs knows of a member.
+    fn is_known(&self, peer: usize) -> bool {
+        let mut talkers = (0..self.nodes.len()).filter_map(|node| self.gossip(node));
+        talkers.any(|gossip| gossip.table().get(self.nodes[peer].id).is_some())
+    }
+
     /// How often a member was suspected.
     pub const fn suspicions(&self) -> u64 {
         self.suspicions
@@ -196,6 +202,10 @@ impl Sim {
             let Some(gossip) = self.gossip(node) else { continue };
             for peer in 0..self.nodes.len() {
                 let Some(member) = gossip.member(self.now_ms, self.nodes[peer].id) else {
+                    // One that was killed for good before it had told anybody of itself is no member.
+                    if self.nodes[peer].is_gone && !self.is_known(peer) {
+                        continue;
+                    }
                     return Some(format!("node {node} does not know node {peer}"));
                 };
                 let is_right = match self.incarnation(peer) {
