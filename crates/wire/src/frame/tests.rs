@@ -8,7 +8,7 @@ use crate::{ClientCall, ClientReply};
 
 fn message_frame() -> PeerFrame {
     let header = FrameHeader {
-        version: MESSAGE_VERSION,
+        version: MESSAGE_VERSIONS.max,
         sender: NodeId(0x0102),
         incarnation: Incarnation { generation: 3, nonce: 0x81 },
         sequence: Sequence(1),
