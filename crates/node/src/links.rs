@@ -273,7 +273,7 @@ impl Outgoing {
             tracing::debug!(%to, "a message to a node that is no member was dropped");
             return None;
         };
-        let Some(version) = peer.link.spoken().filter(|_| peer.link.is_up()) else { return None };
+        let version = peer.link.spoken().filter(|_| peer.link.is_up())?;
         let frame = framed(self.header, version, peer.barrier, message);
         let Err(OversizeFrame { bytes, limit }) = append_peer_frame(&mut peer.buffer, &frame)
         else {

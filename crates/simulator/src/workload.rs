@@ -109,7 +109,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
 }
 
 /// Faults after which what was not durable may be at some replicas and not at others.
-const LOSES_STATE: [Fault; 15] = [
+const LOSES_STATE: [Fault; 16] = [
     Fault::ProcessCrash,
     Fault::MachineCrash,
     Fault::RefusedWrite,
@@ -125,6 +125,7 @@ const LOSES_STATE: [Fault; 15] = [
     Fault::Removal,
     Fault::Replacement,
     Fault::Upgrade,
+    Fault::NextVersion,
 ];
 
 #[derive(Debug)]

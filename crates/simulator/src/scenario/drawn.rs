@@ -60,6 +60,10 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
         workload.rates.set(Fault::Replacement, 10);
     }
+    if workload.rates.of(Fault::Upgrade) > 0 && random.chance(500) {
+        workload.rates.set(Fault::Upgrade, 0);
+        workload.rates.set(Fault::NextVersion, 3);
+    }
 }
 
 /// Faults with their rates that come together.

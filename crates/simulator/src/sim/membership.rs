@@ -14,9 +14,9 @@ impl Sim {
     pub fn add_node(&mut self) -> usize {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
-        let version = self.newest();
+        let newest = self.newest();
         self.nodes.push(Node::new(id, &self.options, &mut self.random));
-        self.nodes[node].version = version;
+        self.nodes[node].messages = newest;
         self.nodes[node].joins = true;
         self.restart(node);
         node
