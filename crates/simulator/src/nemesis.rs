@@ -349,6 +349,7 @@ pub(crate) fn mend(sim: &mut Sim) {
         }
         sim.restart(node);
     }
+    sim.ask_disks();
     remove_the_gone(sim);
     sim.scrub();
     sim.run_until_quiet();
