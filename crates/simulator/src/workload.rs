@@ -83,7 +83,9 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
             let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
-            run.history.disks_lost.extend(lost);
+            if let Some(node) = lost {
+                run.history.note_lost(node, run.sim.fewest_owners());
+            }
         }
         if reduction.keeps_request(step) {
             run.ask(workload, &mut asking, step as u64 + 1);

@@ -303,6 +303,10 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     workload.pause_ms = *random.pick(&[40, 200, 1_000]);
     workload.lasts_ms = 30 * workload.pause_ms;
     workload.name_bytes = *random.pick(&[0, 300]);
+    // What an owner missed stays missed for many rounds, if nobody looks before.
+    options.hints_lost = *random.pick(&[0, 0, 300, 1_000]);
+    options.anti_entropy.interval_ms = Some(*random.pick(&[3_000, 20_000]));
+    options.anti_entropy.bytes_per_second = *random.pick(&[1 << 20, 2_000]);
     (options, workload)
 }
 
