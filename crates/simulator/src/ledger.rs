@@ -141,7 +141,9 @@ impl Ledger {
             let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
             named == Some(dot.actor) || !expired.contains(place) && !found_due.iter().any(takes)
         });
-        let (schedules, ended) = schedules(delta);
+        // Its own name says that it was done: no more of a schedule that it made before need be there.
+        let (schedules, mut ended) = schedules(delta);
+        ended.retain(|dot| named != Some(dot.actor));
         let is_due = |dot: &Dot| {
             let seen = held.schedules().chain(shown.schedules());
             seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)

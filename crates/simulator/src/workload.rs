@@ -44,6 +44,8 @@ pub struct Workload {
     pub deadlines: u32,
     /// How many requests, in a thousand, say by themselves how many owners are to answer.
     pub levels: u32,
+    /// How many updates delete their key whatever is in it, beside those that do so anyway, in a thousand.
+    pub deletes: u32,
 }
 
 /// What a client keeps between its requests.
@@ -227,7 +229,11 @@ impl Run<'_> {
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
         let sizes = Sizes { names: workload.names, bytes: workload.name_bytes };
-        let operation = kind.operation(random, number, now_ms, sizes);
+        let operation = if workload.deletes > 0 && random.chance(workload.deletes) {
+            Operation::Delete(None)
+        } else {
+            kind.operation(random, number, now_ms, sizes)
+        };
         let mut request = Request::update(key, operation);
         // As its node would make of it, so that its context is one of what it makes.
         request.action = request.action.with_raw(policy.raw);
