@@ -48,6 +48,8 @@ faults! {
     Clog = "clog",
     /// Two nodes are cut from one another, and others reach both.
     Cut = "cut",
+    /// One node is cut from two others, and meets them again one after the other.
+    CutTwo = "cut-two",
     /// One node's messages no longer reach another, whose own still arrive.
     CutWay = "cut-way",
     /// The cluster is cut in two.

@@ -87,6 +87,14 @@ impl Nemesis {
         let ends_ms = sim.now_ms() + random.between(1, workload.lasts_ms);
         match fault {
             Fault::Cut if a != b => self.cut(sim, fault, ends_ms, vec![(a, b), (b, a)]),
+            Fault::CutTwo => {
+                let c = random.below(nodes) as usize;
+                let later_ms = sim.now_ms() + random.between(1, workload.lasts_ms);
+                if a != b && b != c && a != c {
+                    self.cut(sim, fault, ends_ms, vec![(a, b), (b, a)]);
+                    self.cut(sim, fault, later_ms, vec![(a, c), (c, a)]);
+                }
+            }
             Fault::CutWay if a != b => self.cut(sim, fault, ends_ms, vec![(a, b)]),
             Fault::Split => {
                 let side: Vec<bool> = (0..nodes).map(|_| random.chance(500)).collect();

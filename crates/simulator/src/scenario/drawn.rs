@@ -64,6 +64,9 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
         workload.rates.set(Fault::Upgrade, 0);
         workload.rates.set(Fault::NextVersion, 3);
     }
+    if family == Family::All && random.chance(200) {
+        workload.rates.set(Fault::CutTwo, 5);
+    }
 }
 
 /// Faults with their rates that come together.
@@ -311,7 +314,7 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
         // others all the while.
         options.policy = BucketPolicy { n: 2, r: 1, w: 1, ..options.policy };
         options.barrier_ms = Some(100);
-        workload.rates = Rates::default().with(Fault::Cut, 40);
+        workload.rates = Rates::default().with(Fault::Cut, 10).with(Fault::CutTwo, 15);
         (workload.pause_ms, workload.lasts_ms) = (1_000, 90_000);
         (workload.requests, workload.keys, workload.deletes) = (400, 20, 300);
     }
