@@ -6,10 +6,13 @@
 //! `docs/explanation/models.md`.
 
 mod amnesia;
+mod barrier;
 mod checked;
+mod hand;
 mod names;
 mod seat;
 
 pub use amnesia::{Amnesia, AmnesiaRules};
+pub use barrier::{BarrierRules, BarrierState, BarrierWay, Forgetful, Hears, Third};
 pub use checked::{Checked, is_long};
 pub use names::{Folding, FoldingRules};
