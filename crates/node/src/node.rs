@@ -114,6 +114,7 @@ impl Node {
             name: config.name.clone(),
             incarnation: view.incarnation,
             partitions: config.partitions.get(),
+            versions: config.messages,
         };
         let ownership = Ownership::new(match &view.ring {
             Some(ring) => Ring::clone(ring),

@@ -141,7 +141,9 @@ impl Ledger {
             let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
             named == Some(dot.actor) || !expired.contains(place) && !found_due.iter().any(takes)
         });
-        let (schedules, ended) = schedules(delta);
+        // Its own name says that it was done: no more of a schedule that it made before need be there.
+        let (schedules, mut ended) = schedules(delta);
+        ended.retain(|dot| named != Some(dot.actor));
         let is_due = |dot: &Dot| {
             let seen = held.schedules().chain(shown.schedules());
             seen.filter(|(of, _)| of == dot).any(|(_, schedule)| schedule.deadline_ms <= now_ms)
@@ -259,7 +261,12 @@ impl Ledger {
         self.writes.get(key).into_iter().flatten().map(|(&place, write)| (place, write))
     }
 
-    /// What a dot was minted for.
+    /// What a dot was minted for, wherever it was.
+    pub fn made(&self, key: &Key, place: Place) -> Vec<&Write> {
+        self.of(key).filter_map(|entry| entry.minted.get(&place)).collect()
+    }
+
+    /// What a dot was minted for, first.
     pub fn write(&self, key: &Key, place: Place) -> Option<&Write> {
         self.writes.get(key)?.get(&place)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use membership::Versions;
 use replication::{Call, OwnershipCall, PlanChange, Request};
 use ring::Weight;
 use values::{Key, Scope};
@@ -25,6 +26,8 @@ enum End {
     Disk(usize),
     /// The next node is upgraded.
     Upgrade,
+    /// A node goes back to a build that speaks these messages.
+    Back(usize, Versions),
 }
 
 /// Begins and ends faults.
@@ -59,6 +62,7 @@ impl Nemesis {
                     sim.restart(node);
                 }
                 End::Upgrade => self.upgrade(sim),
+                End::Back(node, before) => drop(sim.upgrade(node, before)),
             }
         }
     }
@@ -124,10 +128,16 @@ impl Nemesis {
                 }
                 self.ends(ends_ms, End::Disk(a));
             }
-            Fault::Upgrade => {
+            Fault::Upgrade | Fault::NextVersion if !sim.is_gone(a) => {
                 sim.strike(fault, &[a]);
-                sim.upgrade(a, sim.newest() + 1);
+                let newest = sim.newest().max;
+                let speaks_both = fault == Fault::NextVersion;
+                let min = if speaks_both { newest } else { newest + 1 };
+                let before = sim.upgrade(a, Versions { min, max: newest + 1 });
                 self.upgrade_ms = random.between(1, workload.lasts_ms);
+                if speaks_both && random.chance(300) {
+                    self.ends(sim.now_ms() + self.upgrade_ms / 2, End::Back(a, before));
+                }
                 self.ends(sim.now_ms() + self.upgrade_ms, End::Upgrade);
             }
             Fault::Flood if sim.is_up(a) => flood(sim, random, a, keys),
@@ -339,6 +349,7 @@ pub(crate) fn mend(sim: &mut Sim) {
         }
         sim.restart(node);
     }
+    sim.ask_disks();
     remove_the_gone(sim);
     sim.scrub();
     sim.run_until_quiet();

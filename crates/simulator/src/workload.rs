@@ -44,6 +44,8 @@ pub struct Workload {
     pub deadlines: u32,
     /// How many requests, in a thousand, say by themselves how many owners are to answer.
     pub levels: u32,
+    /// How many updates delete their key whatever is in it, beside those that do so anyway, in a thousand.
+    pub deletes: u32,
 }
 
 /// What a client keeps between its requests.
@@ -83,7 +85,9 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
             let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
-            run.history.disks_lost.extend(lost);
+            if let Some(node) = lost {
+                run.history.note_lost(node, run.sim.fewest_owners());
+            }
         }
         if reduction.keeps_request(step) {
             run.ask(workload, &mut asking, step as u64 + 1);
@@ -109,7 +113,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
 }
 
 /// Faults after which what was not durable may be at some replicas and not at others.
-const LOSES_STATE: [Fault; 15] = [
+const LOSES_STATE: [Fault; 16] = [
     Fault::ProcessCrash,
     Fault::MachineCrash,
     Fault::RefusedWrite,
@@ -125,6 +129,7 @@ const LOSES_STATE: [Fault; 15] = [
     Fault::Removal,
     Fault::Replacement,
     Fault::Upgrade,
+    Fault::NextVersion,
 ];
 
 #[derive(Debug)]
@@ -224,7 +229,11 @@ impl Run<'_> {
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
         let sizes = Sizes { names: workload.names, bytes: workload.name_bytes };
-        let operation = kind.operation(random, number, now_ms, sizes);
+        let operation = if workload.deletes > 0 && random.chance(workload.deletes) {
+            Operation::Delete(None)
+        } else {
+            kind.operation(random, number, now_ms, sizes)
+        };
         let mut request = Request::update(key, operation);
         // As its node would make of it, so that its context is one of what it makes.
         request.action = request.action.with_raw(policy.raw);

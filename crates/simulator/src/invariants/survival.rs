@@ -48,7 +48,8 @@ pub fn invariant_nothing_comes_from_nowhere(run: Run<'_>) -> Result<(), String> 
                 if !made.any(|entry| entry.minted.get(&(tag, dot)) == Some(&shown))
                     && !is_removed_by_schedule(run, key, (tag, dot), &shown)
                 {
-                    return Err(format!("{key:?} shows {shown:?} under {dot:?}"));
+                    let schedules = schedules_that_cover(run, key, (tag, dot));
+                    return Err(format!("{key:?} shows {shown:?} under {dot:?}; {schedules:?}"));
                 }
             }
         }

@@ -60,6 +60,10 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
         workload.rates.set(Fault::Replacement, 10);
     }
+    if workload.rates.of(Fault::Upgrade) > 0 && random.chance(500) {
+        workload.rates.set(Fault::Upgrade, 0);
+        workload.rates.set(Fault::NextVersion, 3);
+    }
 }
 
 /// Faults with their rates that come together.
@@ -155,6 +159,7 @@ fn workload(random: &mut Random, rates: Rates) -> Workload {
         names: 3,
         deadlines: 0,
         levels: 0,
+        deletes: 0,
     }
 }
 
@@ -299,6 +304,17 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     workload.pause_ms = *random.pick(&[40, 200, 1_000]);
     workload.lasts_ms = 30 * workload.pause_ms;
     workload.name_bytes = *random.pick(&[0, 300]);
+    options.anti_entropy.bytes_per_second = *random.pick(&[1 << 20, 2_000]);
+    options.hints_lost = *random.pick(&[0, 0, 300, 1_000]);
+    if random.chance(500) {
+        // Two owners, or one and who holds a hint for it, do not meet for many rounds, of which they hear through
+        // others all the while.
+        options.policy = BucketPolicy { n: 2, r: 1, w: 1, ..options.policy };
+        options.barrier_ms = Some(100);
+        workload.rates = Rates::default().with(Fault::Cut, 40);
+        (workload.pause_ms, workload.lasts_ms) = (1_000, 90_000);
+        (workload.requests, workload.keys, workload.deletes) = (400, 20, 300);
+    }
     (options, workload)
 }
 
@@ -382,6 +398,7 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         names: 3,
         deadlines: if has_years { 0 } else { *random.pick(&[0, 100]) },
         levels: 0,
+        deletes: 0,
     };
     (options, workload)
 }

@@ -34,7 +34,8 @@ impl Sim {
             return;
         }
         let id = self.nodes[node].id;
-        let about = About::new(format!("node{}", id.0), node.to_string());
+        let mut about = About::new(format!("node{}", id.0), node.to_string());
+        about.messages = self.nodes[node].messages;
         let mut config = Config::new(id, "simulated", about, self.random.next());
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
         config.bootstrap = (is_founder || !self.is_remembered()).then_some(CLUSTER);

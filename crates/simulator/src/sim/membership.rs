@@ -14,9 +14,9 @@ impl Sim {
     pub fn add_node(&mut self) -> usize {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
-        let version = self.newest();
+        let newest = self.newest();
         self.nodes.push(Node::new(id, &self.options, &mut self.random));
-        self.nodes[node].version = version;
+        self.nodes[node].messages = newest;
         self.nodes[node].joins = true;
         self.restart(node);
         node
@@ -59,6 +59,17 @@ impl Sim {
     /// Who owns partitions as the nodes that run know it: as the first of them does.
     pub(super) fn any_ownership(&self) -> Option<&Arc<Ownership>> {
         (0..self.nodes.len()).find_map(|node| self.ownership(node))
+    }
+
+    /// Owners of the partition that has fewest, as any node that runs knows it.
+    pub(crate) fn fewest_owners(&self) -> usize {
+        let n = usize::from(self.options.policy.n);
+        let views = (0..self.nodes.len()).filter_map(|node| self.ownership(node));
+        let counts = views.flat_map(|ownership| {
+            let partitions = ownership.partition_count().iter();
+            partitions.map(|partition| ownership.present(partition).owners(partition, n).count())
+        });
+        counts.min().unwrap_or(n)
     }
 
     /// Handovers that a node has a part in; `None` if it is down.
