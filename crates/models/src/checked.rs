@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Write as _};
 use std::hash::Hash;
 
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
 /// What came of looking at a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub struct Checked {
     pub depth: usize,
     /// A claim that does not hold, and a shortest way to a state in which it does not.
     pub wrong: Option<(&'static str, Vec<String>)>,
-    /// What was to be seen, so that the model is not true of nothing, and was not.
+    /// What was to be seen, so that the model is not true of nothing, and was not: nothing more is looked at once
+    /// a claim does not hold.
     pub unseen: Vec<&'static str>,
 }
 
@@ -27,7 +28,8 @@ impl Checked {
         M::Action: Clone + Debug + PartialEq + Send + Sync + 'static,
     {
         let properties = model.properties();
-        let checker = model.checker().spawn_bfs().join();
+        let checker = model.checker().finish_when(HasDiscoveries::AnyFailures);
+        let checker = checker.spawn_bfs().join();
         let mut found = checker.discoveries();
         let mut wrong: Option<(&'static str, Vec<String>)> = None;
         let mut unseen = Vec::new();

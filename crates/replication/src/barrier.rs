@@ -82,7 +82,7 @@ pub struct BarrierNote {
 }
 
 /// What a member is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BarrierTask {
     /// Nothing of its own: others are waited for, or there is nothing to forget.
     Wait,
