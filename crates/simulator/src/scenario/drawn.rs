@@ -18,6 +18,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Removals => removals(seed),
         Family::Moving => moving(seed),
         Family::Forgetting => forgetting(seed),
+        Family::Rings => rings(seed),
         Family::Retries => retries(seed),
     };
     if family != Family::Retries {
@@ -60,6 +61,19 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
         workload.rates.set(Fault::Replacement, 10);
     }
+    if family == Family::All {
+        let mut random = Random::new(seed ^ 0x2_2146);
+        if random.chance(60) {
+            part(&mut random, options, workload);
+        }
+    }
+}
+
+/// Has some nodes found a ring of their own, and the two become one.
+fn part(random: &mut Random, options: &mut SimOptions, workload: &mut Workload) {
+    options.apart = random.between(1, 3) as usize;
+    options.nodes = options.apart + random.between(1, 3) as usize;
+    workload.rates.set(Fault::Merge, *random.pick(&[10, 30, 100]));
 }
 
 /// Faults with their rates that come together.
@@ -299,6 +313,17 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     workload.pause_ms = *random.pick(&[40, 200, 1_000]);
     workload.lasts_ms = 30 * workload.pause_ms;
     workload.name_bytes = *random.pick(&[0, 300]);
+    (options, workload)
+}
+
+fn rings(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0002_2146);
+    let (mut options, mut workload) = forgetting(seed);
+    if random.chance(500) {
+        options.barrier_ms = None;
+    }
+    set(&mut workload.rates, CRASHES);
+    part(&mut random, &mut options, &mut workload);
     (options, workload)
 }
 

@@ -12,12 +12,13 @@ const DATA: [Table; 2] = [Table::Header, Table::Element];
 
 impl Node {
     fn image(&self) -> Image {
-        Image(self.disk.snapshot(), self.membership.clone())
+        Image(self.disk.snapshot(), self.membership.clone(), self.crossing)
     }
 
-    fn go_back_to(&mut self, Image(data, membership): Image) {
+    fn go_back_to(&mut self, Image(data, membership, crossing): Image) {
         self.disk.restore(&data);
         self.membership = membership;
+        self.crossing = crossing;
         self.heard = BarrierTable::default();
     }
 }
@@ -31,6 +32,7 @@ impl Sim {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
         self.nodes[node].membership = None;
+        self.nodes[node].crossing = super::rings::Crossing::default();
         self.nodes[node].heard = BarrierTable::default();
     }
 
