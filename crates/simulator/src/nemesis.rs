@@ -251,6 +251,10 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
     let running: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_settled(node)).collect();
     let Some(&at) = running.get(random.below(running.len().max(1) as u64) as usize) else { return };
     let Some(ownership) = sim.ownership(at).cloned() else { return };
+    // Nobody changes a ring that is being left.
+    if sim.left_ring() == Some(sim.ring_of(at)) {
+        return;
+    }
     let members = ownership.target().ring().members().to_vec();
     let mut plan = PlanChange::default();
     let changed = match fault {
@@ -289,6 +293,9 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     let others = || (0..sim.nodes()).filter(|&other| other != node && sim.ring_of(other) == ring);
     let left = others().filter(|&other| !sim.is_gone(other)).count();
     let at = others().find(|&other| sim.is_settled(other))?;
+    if sim.left_ring() == Some(ring) {
+        return None;
+    }
     let is_replaced = fault == Fault::Replacement;
     let ownership = sim.ownership(at)?;
     let member = sim.member(node).node;

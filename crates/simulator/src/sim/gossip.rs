@@ -41,7 +41,7 @@ impl Sim {
         let ring = self.nodes[node].ring;
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
         config.bootstrap = (is_founder || !self.is_remembered(ring)).then_some(cluster(ring));
-        config.seeds = self.founders(ring).take(SEEDS).map(|seed| seed.to_string()).collect();
+        config.seeds = self.seeds(node).into_iter().map(|seed| seed.to_string()).collect();
         if self.is_searching(node) {
             // Whatever it is told it begins no ring, and those that it left it does not listen to.
             config.bootstrap = None;
@@ -54,6 +54,19 @@ impl Sim {
             process.talker = Some(Talker { gossip, due_ms: u64::MAX });
         }
         self.tick_gossip(node);
+    }
+
+    /// By whom a node finds its cluster.
+    fn seeds(&self, node: usize) -> Vec<usize> {
+        if !self.are_founded_apart() {
+            return (0..SEEDS.min(self.nodes.len())).collect();
+        }
+        // Of the founders of a ring few may be left, or one.
+        let is_of_it = |&peer: &usize| self.nodes[peer].ring == self.nodes[node].ring;
+        (0..self.nodes.len())
+            .filter(|&peer| peer != node && !self.is_gone(peer))
+            .filter(is_of_it)
+            .collect()
     }
 
     /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever

@@ -34,6 +34,14 @@ pub(super) struct Crossing {
     is_to_own: bool,
 }
 
+impl Crossing {
+    /// The disk is one of another time. What an administrator has to do stays.
+    pub(super) const fn go_back_to(&mut self, other: Self) {
+        let is_to_own = self.is_to_own;
+        *self = Self { is_to_own, ..other };
+    }
+}
+
 /// The founders of each ring: all of one, or the last `apart` of a second one.
 pub(super) fn founded(ids: &[NodeId], apart: usize) -> Vec<Vec<NodeId>> {
     let (first, second) = ids.split_at(ids.len() - apart);
@@ -68,7 +76,7 @@ impl Sim {
     }
 
     /// Whether a node runs and belongs to its ring, neither about to leave it nor to join it.
-    pub(crate) fn is_settled(&self, node: usize) -> bool {
+    pub fn is_settled(&self, node: usize) -> bool {
         self.way(node) == Some(Way::Member)
     }
 
@@ -128,6 +136,16 @@ impl Sim {
         None
     }
 
+    /// A node whose ring is being left knows it no more: whoever runs it has it join the other one, empty.
+    pub(super) fn lose_ring(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        if self.left == Some(state.ring) {
+            state.ring = 1 - state.ring;
+            state.joins = true;
+            state.crossing.is_to_own = true;
+        }
+    }
+
     /// How often gossip refused another cluster.
     pub const fn refusals(&self) -> u64 {
         self.refusals
@@ -159,7 +177,7 @@ impl Sim {
 
     /// Has a node go over to the other ring, if it reaches one of that. Returns whether it does: it has that on
     /// disk, and drains.
-    pub(crate) fn go_over(&mut self, node: usize) -> bool {
+    pub fn go_over(&mut self, node: usize) -> bool {
         let other = 1 - self.nodes[node].ring;
         let greets = |peer: usize| {
             self.is_settled(peer)
@@ -185,7 +203,7 @@ impl Sim {
     }
 
     /// Whether a node that drains has nothing left to do, as far as it reaches others.
-    pub(crate) fn is_drained(&self, node: usize) -> bool {
+    pub fn is_drained(&self, node: usize) -> bool {
         let Some(process) = &self.nodes[node].process else { return false };
         let keeps = |owner: &super::Node| {
             process.core.is_in_reach(owner.id) && process.engine.pending_for(owner.id) > 0
@@ -202,7 +220,7 @@ impl Sim {
     }
 
     /// Stops a node that drains and starts it again. One that is paused goes on first.
-    pub(crate) fn leave_ring(&mut self, node: usize) {
+    pub fn leave_ring(&mut self, node: usize) {
         if self.is_draining(node) && self.nodes[node].paused.is_none() {
             self.restart_process(node);
         }
@@ -260,7 +278,7 @@ impl Sim {
     }
 
     /// A node that went over and goes on with the life of before, if one does.
-    pub(crate) fn is_in_no_life(&self) -> Option<usize> {
+    pub fn is_in_no_life(&self) -> Option<usize> {
         let is_it = |node: &usize| {
             let state = &self.nodes[*node];
             let has_hand = state.process.as_ref().is_some_and(|process| process.hand.is_some());
