@@ -16,6 +16,7 @@ fuzz_target!(|input: &[u8]| {
         name: "b".into(),
         incarnation: Incarnation { generation: 5, nonce: 7 },
         partitions: 64,
+        versions: wire::MESSAGE_VERSIONS,
     };
     let secret = ClusterSecret::new("quack");
     let admission = Admission { us: &us, secret: &secret };

@@ -368,6 +368,7 @@ impl Datastore for MemoryDatastore {
                 generation: 1,
                 version: env!("CARGO_PKG_VERSION").into(),
                 connected: true,
+                messages: None,
                 cut: false,
                 partitions: 1,
                 pending: 0,

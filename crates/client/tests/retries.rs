@@ -57,7 +57,14 @@ async fn serve(
     seen: &Seen,
 ) {
     let (cluster, name) = ("c".to_owned(), "a".to_owned());
-    let us = Identity { cluster, node: NodeId(1), name, incarnation: START, partitions: 16 };
+    let us = Identity {
+        cluster,
+        node: NodeId(1),
+        name,
+        incarnation: START,
+        partitions: 16,
+        versions: wire::MESSAGE_VERSIONS,
+    };
     let secret = ClusterSecret::new(*b"s");
     let admission = Admission { us: &us, secret: &secret };
     let Ok((mut stream, _)) = accept(stream, admission, [1; 32], |_| Ok(())).await else { return };

@@ -107,6 +107,7 @@ fn member(member: &MemberStatus) -> Value {
         "phi": member.phi,
         "version": member.version,
         "connected": member.connected,
+        "messages": member.messages,
         "cut": member.cut,
         "zone": member.zone,
         "weight": member.weight,

@@ -13,7 +13,6 @@
 //! travel by gossip, so silence is measured from when the last known one was *made* and not from when it came:
 //! one that is still making the rounds after its maker's death does not pass for life.
 
-use std::collections::VecDeque;
 use std::f64::consts::{FRAC_1_PI, LOG10_E, TAU};
 
 /// How the detector judges. All in milliseconds, except where said.
@@ -52,7 +51,9 @@ impl DetectorConfig {
 /// The silences of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct Detector {
-    window: VecDeque<u32>,
+    /// The latest silences, in the order noted; once it is full, from `oldest` on and around.
+    window: Vec<u32>,
+    oldest: usize,
     sum: u64,
     squares: u64,
 }
@@ -61,9 +62,12 @@ impl Detector {
     /// Longest silence noted, so that sums stay exact: longer ones were suspicions and teach nothing.
     const SILENCE_MS_MAX: u64 = 3_600_000;
 
+    /// How surprising the average silence is: half of all are longer.
+    pub(crate) const AVERAGE_PHI: f64 = std::f64::consts::LOG10_2;
+
     /// Knows nothing yet: expects `first_ms`, give or take half of it.
     pub(crate) fn new(config: &DetectorConfig) -> Self {
-        let mut detector = Self { window: VecDeque::new(), sum: 0, squares: 0 };
+        let mut detector = Self { window: Vec::new(), oldest: 0, sum: 0, squares: 0 };
         detector.note(config.first_ms / 2, config);
         detector.note(config.first_ms + config.first_ms / 2, config);
         detector
@@ -72,14 +76,15 @@ impl Detector {
     /// News came after a silence of `ms`.
     pub(crate) fn note(&mut self, ms: u64, config: &DetectorConfig) {
         let ms = ms.min(Self::SILENCE_MS_MAX);
-        self.window.push_back(ms as u32);
         self.sum += ms;
         self.squares += ms * ms;
-        if self.window.len() > config.window {
-            let oldest = u64::from(self.window.pop_front().expect("just pushed"));
-            self.sum -= oldest;
-            self.squares -= oldest * oldest;
+        if self.window.len() < config.window {
+            return self.window.push(ms as u32);
         }
+        let oldest = u64::from(std::mem::replace(&mut self.window[self.oldest], ms as u32));
+        self.oldest = if self.oldest + 1 < self.window.len() { self.oldest + 1 } else { 0 };
+        self.sum -= oldest;
+        self.squares -= oldest * oldest;
     }
 
     /// Mean and standard deviation of the silences, in milliseconds.
@@ -88,6 +93,12 @@ impl Detector {
         let mean = self.sum as f64 / count;
         let variance = (self.squares as f64 / count - mean * mean).max(0.0);
         (mean, variance.sqrt().max(config.deviation_min_ms as f64))
+    }
+
+    /// Whether a silence of `ms` is no longer than they are on the average: phi is at most
+    /// [`AVERAGE_PHI`](Self::AVERAGE_PHI) then.
+    pub(crate) fn is_usual(&self, ms: u64) -> bool {
+        u128::from(ms) * self.window.len() as u128 <= u128::from(self.sum)
     }
 
     /// How surprising a silence of `ms` is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ring::{Weight, Zone};
 use serde::{Deserialize, Serialize};
 
-use crate::Incarnation;
+use crate::{Incarnation, Versions};
 
 /// Longest name of a node, in bytes; as in the handshake between nodes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -66,10 +66,8 @@ pub struct About {
     pub weight: Weight,
     /// The version of its software, for people.
     pub software: String,
-    /// Lowest version of messages that it speaks.
-    pub messages_min: u16,
-    /// Highest version of messages that it speaks.
-    pub messages_max: u16,
+    /// Versions of messages that it speaks.
+    pub messages: Versions,
 }
 
 /// How busy a node is. Said now and then; a change alone is no reason to write anything to disk.
@@ -134,8 +132,7 @@ impl About {
             zone: None,
             weight: Weight::default(),
             software: String::new(),
-            messages_min: 1,
-            messages_max: 1,
+            messages: Versions::only(1),
         }
     }
 
@@ -160,7 +157,7 @@ impl About {
         if !self.software.is_empty() && !is_text(&self.software, LABEL_BYTES_MAX) {
             return Err(InvalidEntry::Software);
         }
-        if self.messages_min > self.messages_max {
+        if self.messages.min > self.messages.max {
             return Err(InvalidEntry::Messages);
         }
         Ok(())
@@ -200,7 +197,7 @@ mod tests {
         assert_eq!(about(&|it| many(it, 9)), Err(InvalidEntry::Addresses));
         assert_eq!(about(&|it| it.software = "v".repeat(64)), Ok(()));
         assert_eq!(about(&|it| it.software = "v".repeat(65)), Err(InvalidEntry::Software));
-        assert_eq!(about(&|it| it.messages_min = 2), Err(InvalidEntry::Messages));
+        assert_eq!(about(&|it| it.messages.min = 2), Err(InvalidEntry::Messages));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use clock::NodeId;
 
 use crate::event::{Destination, Effect, Ending, Event, Liveness, Member, Report};
 use crate::message::{Body, Header, Message};
-use crate::peer::Peer;
+use crate::peer::{Peer, Said};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::{ClusterId, Config, Incarnation, InvalidConfig, Record, Snapshot, Table, Values};
@@ -94,7 +94,9 @@ impl Gossip {
         let others = table.iter().filter(|&(id, _)| id != node);
         let others = others.map(|(id, record)| (id, record.clone()));
         let table: Table = others.chain([(node, record)]).collect();
-        let peer = |(id, _)| (id, Peer::new(now_ms, 0, 0, &config.detector));
+        let peer = |(id, record): (NodeId, &Record)| {
+            (id, Peer::new(now_ms, record, 0, 0, &config.detector))
+        };
         let peers = table.iter().map(peer).collect();
         let schedule = Schedule::new(now_ms, config.round_ms);
         Ok(Self {
@@ -187,6 +189,7 @@ impl Gossip {
         self.table
             .iter()
             .zip(self.peers.values())
+            .inspect(|((_, record), peer)| debug_assert_eq!(peer.said, Said::of(record)))
             .map(|((node, record), peer)| (node, record, peer))
     }
 
@@ -229,7 +232,7 @@ impl Gossip {
         self.changes += 1;
         let record = self.table.get(node).expect("it changed");
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.recency = self.changes;
+            (peer.recency, peer.said) = (self.changes, Said::of(record));
         }
         if before.is_some_and(|before| !record.differs_durably(before)) {
             return;

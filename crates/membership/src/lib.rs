@@ -27,6 +27,7 @@ mod record;
 mod schedule;
 mod table;
 mod values;
+mod versions;
 
 pub use config::{Config, InvalidConfig, Snapshot};
 pub use detector::DetectorConfig;
@@ -49,3 +50,4 @@ pub use table::{MEMBERS_MAX, RECORDS_MAX, Table};
 pub use values::{
     MergeValue, VALUE_BYTES_MAX, VALUE_MERGED_BYTES_MAX, VALUES_MAX, Values, larger_value,
 };
+pub use versions::Versions;

@@ -134,7 +134,7 @@ pub struct ValueLine {
 /// What the other node lacks, and what it is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// Heartbeats.
+    /// Heartbeats, by ascending ids.
     pub fresh: Vec<Fresh>,
     /// Records.
     pub news: Vec<News>,
@@ -319,6 +319,9 @@ impl Delta {
         at_most(self.wants.len(), LINES_MAX)?;
         at_most(self.values.len(), VALUES_MAX)?;
         at_most(self.values_wanted.len(), VALUES_MAX)?;
+        if !self.fresh.is_sorted_by(|before, after| before.node < after.node) {
+            return Err(InvalidMessage::Node);
+        }
         for fresh in &self.fresh {
             is_node(fresh.node)?;
             if fresh.beat > VERSION_MAX {

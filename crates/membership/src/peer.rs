@@ -1,9 +1,9 @@
 //! What this node knows of a member by itself, beside the member's record: when it last lived, and
 //! whether it can be reached.
 
-use crate::Liveness;
 use crate::detector::{Detector, DetectorConfig};
 use crate::entry::VERSION_MAX;
+use crate::{Entry, Fresh, Liveness, Record};
 
 /// Time-outs closer to each other than this, in milliseconds, are one piece of evidence: requests of one moment
 /// fail together. A guess.
@@ -15,10 +15,28 @@ const TIMEOUTS_LAST_MS: u64 = 30_000;
 /// cautious guess: by loss alone it would be one in fifty.
 const TIMEOUT_PHI: f64 = 1.0;
 
+/// What every exchange and every round looks at of a member's record. Kept beside the heartbeats: to go through the
+/// records of a thousand members for it takes most of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) generation: u64,
+    pub(crate) version: u64,
+    pub(crate) is_over: bool,
+}
+
+impl Said {
+    pub(crate) fn of(record: &Record) -> Self {
+        let Entry { incarnation, version, .. } = record.entry;
+        Self { generation: incarnation.generation, version, is_over: record.is_over() }
+    }
+}
+
 /// Times are milliseconds of this node's clock; signed, because what others saw may be older than
 /// that clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    /// What its record says.
+    pub(crate) said: Said,
     /// The newest heartbeat known, of the incarnation in the record.
     pub(crate) beat: u64,
     /// When that heartbeat was made.
@@ -36,10 +54,18 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A member whose heartbeat `beat` was made `age_ms` ago. It has the benefit of the doubt.
-    pub(crate) fn new(now_ms: u64, beat: u64, age_ms: u64, config: &DetectorConfig) -> Self {
+    /// A member whose heartbeat `beat`, of the start in its record, was made `age_ms` ago. It has the benefit
+    /// of the doubt.
+    pub(crate) fn new(
+        now_ms: u64,
+        record: &Record,
+        beat: u64,
+        age_ms: u64,
+        config: &DetectorConfig,
+    ) -> Self {
         let made_ms = made(now_ms, age_ms);
         Self {
+            said: Said::of(record),
             beat,
             beat_made_ms: made_ms,
             alive_ms: made_ms,
@@ -53,9 +79,23 @@ impl Peer {
     }
 
     /// The member started anew: what its earlier start was used to says nothing.
-    pub(crate) fn restart(&mut self, now_ms: u64, beat: u64, age_ms: u64, config: &DetectorConfig) {
+    pub(crate) fn restart(
+        &mut self,
+        now_ms: u64,
+        record: &Record,
+        beat: u64,
+        age_ms: u64,
+        config: &DetectorConfig,
+    ) {
         let (liveness, recency) = (self.liveness, self.recency);
-        *self = Self { liveness, recency, ..Self::new(now_ms, beat, age_ms, config) };
+        *self = Self { liveness, recency, ..Self::new(now_ms, record, beat, age_ms, config) };
+    }
+
+    /// Somebody knows of a heartbeat: one of another start says nothing.
+    pub(crate) fn heard_of_start(&mut self, now_ms: u64, fresh: Fresh, config: &DetectorConfig) {
+        if fresh.generation == self.said.generation {
+            self.heard_of(now_ms, fresh.beat, fresh.age_ms, config);
+        }
     }
 
     /// Somebody knows of heartbeat `beat`, made `age_ms` ago. An old one says nothing, however young
@@ -134,6 +174,14 @@ impl Peer {
             + f64::from(self.evidence(now_ms)) * TIMEOUT_PHI
     }
 
+    /// Whether nothing is to be thought of its silence, as of most members at most times.
+    pub(crate) fn is_as_usual(&self, now_ms: u64, config: &DetectorConfig) -> bool {
+        self.liveness == Liveness::Reachable
+            && config.doubt > Detector::AVERAGE_PHI
+            && self.evidence(now_ms) == 0
+            && self.detector.is_usual(self.silence_ms(now_ms))
+    }
+
     /// Judges anew; what it comes to, if that is another judgement than before. A suspicion is lifted at half of
     /// the phi that raises it, so that a sick member does not flicker.
     pub(crate) fn judge(&mut self, phi: f64, config: &DetectorConfig) -> Option<Liveness> {
@@ -154,10 +202,24 @@ fn made(now_ms: u64, age_ms: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{About, Incarnation, Load, Phase};
+
+    fn record() -> Record {
+        let entry = Entry {
+            incarnation: Incarnation { generation: 1, nonce: 1 },
+            version: 1,
+            joined: 1,
+            phase: Phase::Up,
+            about: About::new("a", "a:1"),
+            load: Load::default(),
+            over: None,
+        };
+        Record { entry, ended: 0 }
+    }
 
     fn regular() -> (Peer, DetectorConfig) {
         let config = DetectorConfig::default();
-        let mut peer = Peer::new(0, 1, 0, &config);
+        let mut peer = Peer::new(0, &record(), 1, 0, &config);
         (1..200).for_each(|second| peer.heard_of(second * 1_000, second + 1, 0, &config));
         (peer, config)
     }

@@ -219,6 +219,7 @@ fn each_bound_of_a_message_holds_exactly() {
         (delta(&|it| it.wants = vec![NodeId(1); LINES_MAX + 1]), InvalidMessage::TooLong),
         (delta(&|it| it.wants = vec![NodeId(0)]), InvalidMessage::Node),
         (delta(&|it| it.fresh = vec![beat(VERSION_MAX + 1)]), InvalidMessage::Count),
+        (delta(&|it| it.fresh = vec![beat(1), beat(1)]), InvalidMessage::Node),
         (delta(&|it| it.values = vec![value(VALUE_MERGED_BYTES_MAX + 1)]), InvalidMessage::Value),
         (delta(&|it| it.values_wanted = vec![String::new()]), InvalidMessage::Value),
         (

@@ -284,6 +284,7 @@ impl Datastore for NodeDatastore {
             let node = member.node;
             let link = links.get(&node);
             member.connected = node == config.node() || link.is_some_and(|link| link.is_up());
+            member.messages = link.and_then(|link| link.spoken());
             member.cut = self.is_cut(&member.name);
             member.partitions = loads.get(&node).copied().unwrap_or(0);
             member.pending =
@@ -465,6 +466,7 @@ fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
         generation: 0,
         version: String::new(),
         connected: false,
+        messages: None,
         cut: false,
         partitions: 0,
         pending: 0,

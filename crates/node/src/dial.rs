@@ -74,14 +74,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
                 let route = Route::Link(Arc::clone(&link));
                 // What was queued for the connection before is lost, as the cores were told.
                 while queue.next_waiting().is_some() {}
-                link.set_outgoing(true, |up| shared.announce(&link, up));
+                link.set_outgoing(Some(welcome.version), |up| shared.announce(&link, up));
                 shared.members.tell(Notice::Met { node, incarnation, route });
                 let error = tokio::select! {
                     error = carry(&shared, stream, incarnation, &mut queue) => error,
                     _ = target.changed() => LinkError::Moved,
                     () = raised(&shared) => LinkError::Moved,
                 };
-                link.set_outgoing(false, |up| shared.announce(&link, up));
+                link.set_outgoing(None, |up| shared.announce(&link, up));
                 error
             }
             Err(error) => error,

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use wire::{
-    Accepted, Admission, FrameError, FrameStream, HANDSHAKE_LIMIT, HandshakeError, MESSAGE_VERSION,
-    PeerFrame, PeerHello, Purpose, Refusal, Role, accept,
+    Accepted, Admission, FrameError, FrameStream, HANDSHAKE_LIMIT, HandshakeError, PeerFrame,
+    PeerHello, Purpose, Refusal, Role, accept,
 };
 
 use crate::client_port;
@@ -48,7 +48,7 @@ pub(crate) enum InboundError {
     Foreign,
     #[error("nothing came for {} seconds", SILENCE_MAX.as_secs())]
     Silent,
-    #[error("message version {0}, this node reads version {MESSAGE_VERSION}")]
+    #[error("a message of version {0}, which this node does not speak")]
     Version(u16),
     #[error("a frame in another node's name")]
     Sender,
@@ -292,7 +292,8 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
         for bytes in ready.drain(..) {
             match clock::decode(&bytes).map_err(FrameError::Malformed)? {
                 PeerFrame::Message(header, mut message) => {
-                    if header.version != MESSAGE_VERSION {
+                    // That of this connection, or, of what was gathered before it, of the one before.
+                    if !shared.config.messages.contains(header.version) {
                         return Err(InboundError::Version(header.version));
                     }
                     if (header.sender, header.incarnation) != (from, peer.incarnation) {

@@ -5,7 +5,7 @@
 //! down, when its queue is full, when its deadline passed while it waited.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -13,9 +13,7 @@ use clock::NodeId;
 use membership::Incarnation;
 use replication::{BarrierStamp, BarrierTerms, Message};
 use tokio::sync::{mpsc, watch};
-use wire::{
-    FrameHeader, MESSAGE_VERSION, OperationName, OversizeFrame, PeerFrame, append_peer_frame,
-};
+use wire::{FrameHeader, OperationName, OversizeFrame, PeerFrame, append_peer_frame};
 
 /// Bytes that may wait for one peer. A guess: what a gigabit link carries in half a second.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -52,8 +50,8 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     pub(crate) name: String,
     target: watch::Sender<Target>,
-    /// Whether this node's own connection to the member works.
-    outgoing: AtomicBool,
+    /// Which version of messages this node's own connection to the member speaks; 0 while there is none.
+    spoken: AtomicU16,
     /// What `directions` comes to, for the loops to look at without the lock.
     up: AtomicBool,
     /// A lock, because links change seldom; held while the change is announced, so that what is
@@ -87,7 +85,7 @@ impl Link {
             node,
             name,
             target: watch::Sender::new(Target::At(address)),
-            outgoing: AtomicBool::new(false),
+            spoken: AtomicU16::new(0),
             up: AtomicBool::new(false),
             directions: Mutex::default(),
             queued_bytes: AtomicUsize::new(0),
@@ -113,7 +111,7 @@ impl Link {
 
     /// Sends gossip over this node's own connection to the member, if that works; whether it does.
     pub(crate) fn gossip(&self, bytes: Bytes, now_ms: u64) -> bool {
-        let is_outgoing = self.outgoing.load(Ordering::Acquire);
+        let is_outgoing = self.spoken().is_some();
         if is_outgoing {
             self.send(Chunk { bytes, useful_until_ms: now_ms + GOSSIP_USEFUL_MS });
         }
@@ -124,17 +122,22 @@ impl Link {
         self.up.load(Ordering::Acquire)
     }
 
+    /// Which version of messages is sent to the member; `None` without a connection.
+    pub(crate) fn spoken(&self) -> Option<u16> {
+        Some(self.spoken.load(Ordering::Acquire)).filter(|&version| version > 0)
+    }
+
     /// Whether the link is up, and the loops have been told so: a change under way is waited for.
     pub(crate) fn is_announced_up(&self) -> bool {
         let _announced = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_up()
     }
 
-    /// Takes note of this node's connection to the peer. Whether the link is up afterwards is
-    /// announced if that changed.
-    pub(crate) fn set_outgoing(&self, outgoing: bool, announce: impl FnOnce(bool)) {
-        self.outgoing.store(outgoing, Ordering::Release);
-        self.change(announce, |directions| directions.outgoing = outgoing);
+    /// Takes note of this node's connection to the peer, by the version that it speaks, or of its end.
+    /// Whether the link is up afterwards is announced if that changed.
+    pub(crate) fn set_outgoing(&self, spoken: Option<u16>, announce: impl FnOnce(bool)) {
+        self.spoken.store(spoken.unwrap_or(0), Ordering::Release);
+        self.change(announce, |directions| directions.outgoing = spoken.is_some());
     }
 
     /// Takes note that the peer's connection number `seat` works, unless a later one has its
@@ -270,10 +273,8 @@ impl Outgoing {
             tracing::debug!(%to, "a message to a node that is no member was dropped");
             return None;
         };
-        if !peer.link.is_up() {
-            return None;
-        }
-        let frame = framed(self.header, peer.barrier, message);
+        let version = peer.link.spoken().filter(|_| peer.link.is_up())?;
+        let frame = framed(self.header, version, peer.barrier, message);
         let Err(OversizeFrame { bytes, limit }) = append_peer_frame(&mut peer.buffer, &frame)
         else {
             peer.extend(&frame, now_ms);
@@ -286,7 +287,7 @@ impl Outgoing {
         if message.body.is_question() {
             return Some(Message { body, ..message });
         }
-        let frame = framed(self.header, peer.barrier, Message { body, ..message });
+        let frame = framed(self.header, version, peer.barrier, Message { body, ..message });
         append_peer_frame(&mut peer.buffer, &frame).expect("an error is short");
         peer.extend(&frame, now_ms);
         None
@@ -325,10 +326,10 @@ impl Gathered {
     }
 }
 
-fn framed(header: HeaderBase, barrier: BarrierStamp, message: Message) -> PeerFrame {
+fn framed(header: HeaderBase, version: u16, barrier: BarrierStamp, message: Message) -> PeerFrame {
     let HeaderBase { sender, incarnation } = header;
     let header = FrameHeader {
-        version: MESSAGE_VERSION,
+        version,
         sender,
         incarnation,
         sequence: message.sequence,
@@ -368,6 +369,9 @@ mod tests {
         }
     }
 
+    /// The connection to the member speaks a version.
+    const SPOKEN: Option<u16> = Some(8);
+
     fn outgoing() -> (Outgoing, LinkQueue) {
         let node = node_id("ducks", "b");
         let (link, queue) = Link::new(node, "b".into(), "127.0.0.1:1".into());
@@ -381,7 +385,7 @@ mod tests {
     #[test]
     fn a_turns_messages_leave_as_one_chunk_that_is_useful_as_long_as_any_of_them() {
         let (mut outgoing, mut queue) = outgoing();
-        queue.link().set_outgoing(true, |_| panic!("one direction is not enough"));
+        queue.link().set_outgoing(SPOKEN, |_| panic!("one direction is not enough"));
         let mut announced = Vec::new();
         queue.link().set_incoming(5, |up| announced.push(up));
         assert_eq!(announced, [true]);
@@ -404,12 +408,12 @@ mod tests {
         let link = queue.link();
         let mut announced = Vec::new();
         link.set_incoming(1, |up| announced.push(up));
-        link.set_outgoing(true, |up| announced.push(up));
+        link.set_outgoing(SPOKEN, |up| announced.push(up));
         link.set_incoming(2, |up| announced.push(up));
         link.clear_incoming(1, |up| announced.push(up));
         assert!(link.is_up());
         link.clear_incoming(2, |up| announced.push(up));
-        link.set_outgoing(false, |up| announced.push(up));
+        link.set_outgoing(None, |up| announced.push(up));
         assert_eq!(announced, [true, false]);
     }
 
@@ -419,7 +423,7 @@ mod tests {
     fn a_connection_that_was_replaced_does_not_take_the_link_down_with_it() {
         let (_, queue) = outgoing();
         let link = queue.link();
-        link.set_outgoing(true, |_| ());
+        link.set_outgoing(SPOKEN, |_| ());
         link.set_incoming(2, |_| ());
         link.set_incoming(1, |_| ());
         link.clear_incoming(1, |_| ());
@@ -435,7 +439,7 @@ mod tests {
         let (_, mut queue) = outgoing();
         let link = Arc::clone(queue.link());
         assert!(!link.gossip(Bytes::from_static(b"g"), 100));
-        link.set_outgoing(true, |_| panic!("one direction is not enough"));
+        link.set_outgoing(SPOKEN, |_| panic!("one direction is not enough"));
         assert!(link.gossip(Bytes::from_static(b"g"), 100));
         assert_eq!(queue.next_waiting().unwrap().useful_until_ms, 100 + GOSSIP_USEFUL_MS);
         assert!(queue.next_waiting().is_none());
@@ -444,7 +448,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_member_that_is_gone_goes_with_its_link() {
         let (mut outgoing, mut queue) = outgoing();
-        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_outgoing(SPOKEN, |_| ());
         queue.link().set_incoming(1, |_| ());
         let node = queue.link().node;
         assert_eq!(outgoing.push(node, message(0), 100), None);
@@ -490,7 +494,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_fit_in_a_frame_is_replaced_by_one_that_says_so() {
         let (mut outgoing, mut queue) = outgoing();
-        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_outgoing(SPOKEN, |_| ());
         queue.link().set_incoming(5, |_| ());
         let node = queue.link().node;
         let view = View::of(long_value());
@@ -512,7 +516,7 @@ mod tests {
     #[test]
     fn a_question_that_does_not_fit_in_a_frame_is_answered_at_once_and_not_sent() {
         let (mut outgoing, mut queue) = outgoing();
-        queue.link().set_outgoing(true, |_| ());
+        queue.link().set_outgoing(SPOKEN, |_| ());
         queue.link().set_incoming(5, |_| ());
         let node = queue.link().node;
         let (key, delta) = (Key::new("b", "k").unwrap(), Delta::whole(long_value()));

@@ -7,7 +7,7 @@ use membership::{
     About, ClusterId, Command, Config, Effect, Event, Gossip, InvalidConfig, Phase, Snapshot,
 };
 use ring::Ring;
-use wire::{MESSAGE_VERSION, NAME_BYTES_MAX};
+use wire::NAME_BYTES_MAX;
 
 use crate::config::{Beginning, NodeConfig};
 use crate::identity::{random_bytes, random_u64};
@@ -87,7 +87,7 @@ fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
         about.addresses.insert(label.into(), address.to_string());
     }
     about.software = env!("CARGO_PKG_VERSION").into();
-    (about.messages_min, about.messages_max) = (MESSAGE_VERSION, MESSAGE_VERSION);
+    about.messages = config.messages;
     (about.zone, about.weight) = (config.zone.clone(), config.weight);
     // The weight is an administrator's to change, once the node is a member.
     let known = snapshot.and_then(|snapshot| snapshot.table.get(config.node()));

@@ -115,6 +115,7 @@ impl Node {
             name: config.name.clone(),
             incarnation: view.incarnation,
             partitions: config.partitions.get(),
+            versions: config.messages,
         };
         let ownership = match &view.ring {
             Some(ring) => Ownership::new(Ring::clone(ring)),

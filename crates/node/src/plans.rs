@@ -160,6 +160,7 @@ mod tests {
             generation: 1,
             version: String::new(),
             connected: true,
+            messages: Some(9),
             cut: false,
             partitions: 0,
             pending: 0,

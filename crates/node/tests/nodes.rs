@@ -22,3 +22,5 @@ mod starting;
 mod strangers;
 #[path = "nodes/support.rs"]
 mod support;
+#[path = "nodes/versions.rs"]
+mod versions;

@@ -158,6 +158,9 @@ pub struct History {
     /// The nodes whose disks were lost, or some of what they held: what only they had is gone,
     /// acknowledged or not.
     pub disks_lost: BTreeSet<usize>,
+    /// Owners that a partition had when a disk was lost, in a cluster of fewest: what more had once was handed over
+    /// to these.
+    pub owners_left: Option<usize>,
     /// Whether outboxes lost what they said they keep.
     pub lost_hints: bool,
     /// The ring whose nodes went over to another one, if one was left.
@@ -171,11 +174,18 @@ pub struct History {
 }
 
 impl History {
+    /// Takes note of a node whose disk lost something, where a partition has so many owners.
+    pub(crate) fn note_lost(&mut self, node: usize, owners: usize) {
+        self.disks_lost.insert(node);
+        self.owners_left = Some(self.owners_left.map_or(owners, |before| before.min(owners)));
+    }
+
     /// Whether what was done for a record must be there in the end: more owners had it than disks
     /// were lost.
     pub fn must_survive(&self, record: &Record) -> bool {
         let lost = self.disks_lost.len();
-        record.copies() > lost || lost == 0 && !self.lost_hints
+        let copies = record.copies().min(self.owners_left.unwrap_or(usize::MAX));
+        copies > lost || lost == 0 && !self.lost_hints
     }
 
     /// Whether a record's owners are those of the ring that stayed, which know at all times what was done for it.

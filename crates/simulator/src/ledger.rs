@@ -259,7 +259,12 @@ impl Ledger {
         self.writes.get(key).into_iter().flatten().map(|(&place, write)| (place, write))
     }
 
-    /// What a dot was minted for.
+    /// What a dot was minted for, wherever it was.
+    pub fn made(&self, key: &Key, place: Place) -> Vec<&Write> {
+        self.of(key).filter_map(|entry| entry.minted.get(&place)).collect()
+    }
+
+    /// What a dot was minted for, first.
     pub fn write(&self, key: &Key, place: Place) -> Option<&Write> {
         self.writes.get(key)?.get(&place)
     }

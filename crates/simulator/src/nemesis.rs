@@ -5,6 +5,7 @@ mod merge;
 use std::collections::BTreeMap;
 
 use self::merge::{Going, Merge, merge_the_rest};
+use membership::Versions;
 use replication::{Call, OwnershipCall, PlanChange, Request};
 use ring::Weight;
 use values::{Key, Scope};
@@ -35,6 +36,8 @@ enum End {
     Going(Going),
     /// A node is killed, for a while.
     Crash(usize),
+    /// A node goes back to a build that speaks these messages.
+    Back(usize, Versions),
 }
 
 /// Begins and ends faults.
@@ -76,6 +79,7 @@ impl Nemesis {
                     sim.crash(node);
                     self.ends(sim.now_ms() + DOWN_MS, End::Down(node));
                 }
+                End::Back(node, before) => drop(sim.upgrade(node, before)),
             }
         }
     }
@@ -141,10 +145,16 @@ impl Nemesis {
                 }
                 self.ends(ends_ms, End::Disk(a));
             }
-            Fault::Upgrade => {
+            Fault::Upgrade | Fault::NextVersion if !sim.is_gone(a) => {
                 sim.strike(fault, &[a]);
-                sim.upgrade(a, sim.newest() + 1);
+                let newest = sim.newest().max;
+                let speaks_both = fault == Fault::NextVersion;
+                let min = if speaks_both { newest } else { newest + 1 };
+                let before = sim.upgrade(a, Versions { min, max: newest + 1 });
                 self.upgrade_ms = random.between(1, workload.lasts_ms);
+                if speaks_both && random.chance(300) {
+                    self.ends(sim.now_ms() + self.upgrade_ms / 2, End::Back(a, before));
+                }
                 self.ends(sim.now_ms() + self.upgrade_ms, End::Upgrade);
             }
             Fault::Merge => self.merge(sim, random),
@@ -367,6 +377,7 @@ pub(crate) fn mend(sim: &mut Sim) {
         }
         sim.restart(node);
     }
+    sim.ask_disks();
     if sim.are_founded_apart() {
         remove_the_gone(sim, 0);
         remove_the_gone(sim, 1);

@@ -16,6 +16,7 @@ mod start;
 
 use std::collections::BTreeMap;
 
+use ::membership::Versions;
 use clock::NodeId;
 use replication::{BarrierStamp, BarrierTable, CallId, Core, Event, Message, Reply, RequestError};
 use ring::{Member, PartitionCount, Ring};
@@ -159,8 +160,8 @@ struct Node {
     /// What it persisted of its gossip.
     membership: Option<Vec<u8>>,
     process: Option<Process>,
-    /// Which messages it speaks: nodes of different versions refuse one another.
-    version: u64,
+    /// Which messages it speaks: nodes that have no version in common refuse one another.
+    messages: Versions,
     /// Counts starts and crashes: what was sent in an earlier life does not arrive in this one.
     life: u64,
     /// How far the wall clock is off,
@@ -195,7 +196,7 @@ impl Node {
             disk: SimDisk::new(),
             membership: None,
             process: None,
-            version: 0,
+            messages: Versions::only(1),
             life: 0,
             skew_ms: either_way(random, options.skew_ms),
             drift_ppm: either_way(random, options.drift_ppm),

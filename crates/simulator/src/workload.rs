@@ -83,7 +83,9 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
             let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
-            run.history.disks_lost.extend(lost);
+            if let Some(node) = lost {
+                run.history.note_lost(node, run.sim.fewest_owners());
+            }
         }
         if reduction.keeps_request(step) {
             run.ask(workload, &mut asking, step as u64 + 1);
@@ -110,7 +112,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
 }
 
 /// Faults after which what was not durable may be at some replicas and not at others.
-const LOSES_STATE: [Fault; 16] = [
+const LOSES_STATE: [Fault; 17] = [
     Fault::ProcessCrash,
     Fault::MachineCrash,
     Fault::RefusedWrite,
@@ -127,6 +129,7 @@ const LOSES_STATE: [Fault; 16] = [
     Fault::Replacement,
     Fault::Upgrade,
     Fault::RingsApart,
+    Fault::NextVersion,
 ];
 
 #[derive(Debug)]

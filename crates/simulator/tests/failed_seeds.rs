@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 18] = [
+const FAILED: [(Family, u64); 22] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -20,6 +20,10 @@ const FAILED: [(Family, u64); 18] = [
     (Family::All, 7_000_372),
     (Family::All, 7_200_310),
     (Family::All, 7_300_947),
+    (Family::All, 1_058_133),
+    (Family::All, 40_006_593),
+    (Family::All, 40_014_856),
+    (Family::All, 50_005_832),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];

@@ -335,6 +335,8 @@ pub struct MemberStatus {
     pub version: String,
     /// Whether the answering node is connected to it (to itself it always is).
     pub connected: bool,
+    /// The version of messages that the answering node sends it, while it is connected to it.
+    pub messages: Option<u16>,
     /// Whether its links are cut on purpose (development clusters only).
     pub cut: bool,
     /// Partitions of which it is the first owner.

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use clock::{DecodeError, NodeId};
 use futures_util::{SinkExt, StreamExt};
-use membership::Incarnation;
+use membership::{Incarnation, Versions};
 use replication::{BarrierStamp, Message};
 use ring::Sequence;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -33,8 +33,9 @@ pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Longest frame of a handshake, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 
-/// Version of what a [`PeerFrame::Message`] holds.
-pub const MESSAGE_VERSION: u16 = 8;
+/// Versions of frames that this build speaks: those of nodes and those of clients. A connection
+/// speaks the highest that both ends do, so builds of neighbouring versions work together.
+pub const MESSAGE_VERSIONS: Versions = Versions::only(9);
 
 /// A connection cut into frames.
 pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;
@@ -42,7 +43,7 @@ pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;
 /// What every data frame says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameHeader {
-    /// Version of the message's format: [`MESSAGE_VERSION`].
+    /// Version of the message's format: the one that the handshake came to.
     pub version: u16,
     /// Who sends; the node that the handshake proved.
     pub sender: NodeId,

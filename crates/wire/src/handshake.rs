@@ -18,7 +18,7 @@ mod exchange;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use membership::Incarnation;
+use membership::{Incarnation, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::FrameError;
@@ -27,9 +27,6 @@ pub use exchange::{accept, connect_client, connect_peer};
 
 /// First thing in every connection after the length of its first frame and the encoding's version.
 pub const MAGIC: [u8; 4] = *b"MGSR";
-
-/// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 8;
 
 /// Longest name of a cluster, node, client or principal in a handshake, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -53,6 +50,9 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// Partitions of its cluster's ring.
     pub partitions: u32,
+    /// Versions that it speaks: [`MESSAGE_VERSIONS`](crate::MESSAGE_VERSIONS), but for tests of builds to
+    /// come.
+    pub versions: Versions,
 }
 
 /// The first frame of a connection.
@@ -60,10 +60,8 @@ pub struct Identity {
 pub struct Hello {
     /// [`MAGIC`].
     pub magic: [u8; 4],
-    /// Lowest version that the initiator speaks.
-    pub version_min: u16,
-    /// Highest version that the initiator speaks.
-    pub version_max: u16,
+    /// Versions that the initiator speaks.
+    pub versions: Versions,
     /// One bit per optional feature that the initiator has; none are defined yet.
     pub features: u64,
     /// The cluster it means to speak to; a client may leave it open.
@@ -156,16 +154,13 @@ pub struct Welcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No version in common.
+    /// No version in common with the acceptor, who speaks these.
     #[error(
-        "no protocol version in common, the other side speaks {min} to {max}: run versions that overlap"
+        "no version of messages in common, the other side speaks {} to {}: upgrade by a build that speaks \
+         both, or stop all nodes for it",
+        .0.min, .0.max
     )]
-    Version {
-        /// Lowest version of the acceptor.
-        min: u16,
-        /// Highest version of the acceptor.
-        max: u16,
-    },
+    Version(Versions),
     /// The acceptor belongs to another cluster.
     #[error("the node at this address belongs to cluster {0:?}: check the address and `cluster`")]
     Cluster(String),
@@ -251,7 +246,7 @@ impl Refusal {
     /// What to count it under: one of a few words, whatever the details are.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Version { .. } => "refusal: version",
+            Self::Version(_) => "refusal: version",
             Self::Cluster(_) => "refusal: cluster",
             Self::Secret => "refusal: secret",
             Self::Name => "refusal: name",

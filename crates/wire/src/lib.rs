@@ -19,13 +19,13 @@ pub use call::{
 };
 pub use drain::{DrainCall, DrainProgress, KeptFor};
 pub use frame::{
-    FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSION,
+    FRAME_BYTES_MAX, FrameError, FrameHeader, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSIONS,
     OversizeFrame, PEER_FRAME_BYTES_MAX, PeerFrame, append_frame, append_peer_frame, frames,
     read_frame, write_frame,
 };
 pub use handshake::{
     Accepted, Admission, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity, MAGIC,
-    NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Purpose, Refusal, Role, Welcome, accept,
-    connect_client, connect_peer,
+    NAME_BYTES_MAX, Nonce, PeerHello, Purpose, Refusal, Role, Welcome, accept, connect_client,
+    connect_peer,
 };
 pub use operation_name::OperationName;

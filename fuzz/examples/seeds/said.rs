@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, duplex};
 use values::{Key, Scope, View};
 use wire::{
     CallBody, ClientCall, ClientHello, ClientReply, ClusterCall, FrameHeader, Identity,
-    MESSAGE_VERSION, OperationName, PeerFrame, Purpose, Refusal, ReplyBody, Role, Welcome,
+    MESSAGE_VERSIONS, OperationName, PeerFrame, Purpose, Refusal, ReplyBody, Role, Welcome,
     connect_client, connect_peer,
 };
 
@@ -88,7 +88,7 @@ pub(crate) fn wire() -> Seeds {
             seeds.insert(format!("{name}-alone"), kind(6, &message(body.clone())));
         }
         let header = FrameHeader {
-            version: MESSAGE_VERSION,
+            version: MESSAGE_VERSIONS.max,
             sender: NodeId(0x0102),
             incarnation: INCARNATION,
             sequence: Sequence(1),
@@ -160,6 +160,7 @@ pub(crate) fn handshakes() -> Seeds {
         name: "a".into(),
         incarnation: INCARNATION,
         partitions: 64,
+        versions: MESSAGE_VERSIONS,
     };
     let said = |is_peer: bool| -> Vec<u8> {
         runtime().block_on(async {

@@ -47,6 +47,7 @@ async fn the_status_is_that_of_the_answering_node() {
             "generation": 2,
             "version": "0.1.0",
             "connected": false,
+            "messages": null,
             "suspected": true,
             "phi": 0.5,
             "cut": true,

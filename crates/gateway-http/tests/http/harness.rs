@@ -147,6 +147,7 @@ impl Datastore for Scripted {
             generation: id,
             version: "0.1.0".into(),
             connected,
+            messages: connected.then_some(9),
             cut: !connected,
             partitions: 2,
             pending: id - 1,

@@ -11,7 +11,7 @@ use crate::message::{
     Body, Delta, Digest, Fresh, InvalidMessage, LINES_MAX, Line, Mark, NEWS_BYTES_MAX, News, Open,
     ValueLine,
 };
-use crate::peer::Peer;
+use crate::peer::{Peer, Said};
 use crate::table::Merged;
 use crate::{RECORDS_MAX, Record};
 
@@ -22,19 +22,19 @@ impl Gossip {
             let digest = self.digest(now_ms, compare);
             return self.send(now_ms, Destination::Node(from), Body::Digest(digest));
         }
-        let present = self.table.iter().filter(|(_, record)| !record.is_over()).count();
+        let present = self.peers.values().filter(|peer| !peer.said.is_over).count();
         if open.marks.len() != present {
             let reason = InvalidMessage::Count;
             let report = Report::Malformed { node: from, reason };
             return self.report(now_ms, from, "malformed", report);
         }
         self.settled = true;
-        let mut delta = Delta { compare, ..Delta::default() };
+        let fresh = Vec::with_capacity(present.min(LINES_MAX));
+        let mut delta = Delta { compare, fresh, ..Delta::default() };
         let (mut given, mut own_beat) = (Vec::new(), 0);
-        let known = self.table.iter().zip(self.peers.values_mut());
-        let present = known.filter(|((_, record), _)| !record.is_over());
-        for (((node, record), peer), theirs) in present.zip(&open.marks) {
-            let (version, generation) = (record.entry.version, record.entry.incarnation.generation);
+        let present = self.peers.iter_mut().filter(|(_, peer)| !peer.said.is_over);
+        for ((&node, peer), theirs) in present.zip(&open.marks) {
+            let Said { version, generation, .. } = peer.said;
             if theirs.version > version {
                 delta.wants.push(node);
             } else if theirs.version < version {
@@ -54,16 +54,36 @@ impl Gossip {
     }
 
     /// Somebody knows of a heartbeat.
-    fn beat(&mut self, now_ms: u64, node: NodeId, generation: u64, beat: u64, age_ms: u64) {
-        let Some(record) = self.table.get(node) else { return };
-        if record.entry.incarnation.generation != generation {
-            return;
+    fn beat(&mut self, now_ms: u64, fresh: Fresh) {
+        if fresh.node == self.config.node {
+            return self.own_beat(now_ms, fresh);
         }
-        if node == self.config.node {
-            return self.outrun_beat(now_ms, beat);
+        let Some(peer) = self.peers.get_mut(&fresh.node) else { return };
+        peer.heard_of_start(now_ms, fresh, &self.config.detector);
+    }
+
+    /// Somebody knows of heartbeats, in order of ids: each member is found behind the one before, which of a
+    /// thousand is far less to look at than to search for each.
+    fn beats(&mut self, now_ms: u64, fresh: &[Fresh]) {
+        let mut own = None;
+        let mut peers = self.peers.iter_mut().peekable();
+        for &fresh in fresh {
+            while peers.next_if(|&(&node, _)| node < fresh.node).is_some() {}
+            if fresh.node == self.config.node {
+                own = Some(fresh);
+            } else if let Some((_, peer)) = peers.next_if(|&(&node, _)| node == fresh.node) {
+                peer.heard_of_start(now_ms, fresh, &self.config.detector);
+            }
         }
-        let peer = self.peers.get_mut(&node).expect("one for each record");
-        peer.heard_of(now_ms, beat, age_ms, &self.config.detector);
+        if let Some(fresh) = own {
+            self.own_beat(now_ms, fresh);
+        }
+    }
+
+    fn own_beat(&mut self, now_ms: u64, fresh: Fresh) {
+        if fresh.generation == self.own().entry.incarnation.generation {
+            self.outrun_beat(now_ms, fresh.beat);
+        }
     }
 
     pub(super) fn on_digest(&mut self, now_ms: u64, from: NodeId, digest: &Digest) {
@@ -110,7 +130,7 @@ impl Gossip {
             self.settled |= node == self.config.node;
             if !record.is_over() {
                 let (generation, Mark { beat, age_ms, .. }) = (ours.0.generation, line.mark);
-                self.beat(now_ms, node, generation, beat, age_ms);
+                self.beat(now_ms, Fresh { node, generation, beat, age_ms });
                 let peer = &self.peers[&node];
                 delta.fresh.extend(fresher(now_ms, node, generation, &line.mark, peer));
             }
@@ -118,9 +138,7 @@ impl Gossip {
     }
 
     pub(super) fn on_delta(&mut self, now_ms: u64, from: NodeId, delta: Delta) {
-        for &Fresh { node, generation, beat, age_ms } in &delta.fresh {
-            self.beat(now_ms, node, generation, beat, age_ms);
-        }
+        self.beats(now_ms, &delta.fresh);
         for news in &delta.news {
             self.on_news(now_ms, from, news);
             if self.over {
@@ -150,19 +168,19 @@ impl Gossip {
         }
         let generation = record.entry.incarnation.generation;
         match self.table.merge(node, record) {
-            Merged::Same => self.beat(now_ms, node, generation, beat, age_ms),
+            Merged::Same => self.beat(now_ms, Fresh { node, generation, beat, age_ms }),
             Merged::New => {
-                let peer = Peer::new(now_ms, beat, age_ms, &self.config.detector);
+                let peer = Peer::new(now_ms, record, beat, age_ms, &self.config.detector);
                 self.peers.insert(node, peer);
                 self.changed(node, None);
             }
             Merged::Grew(before) => {
-                let now = self.table.get(node).expect("just merged").entry.incarnation;
-                if now == before.entry.incarnation {
-                    self.beat(now_ms, node, generation, beat, age_ms);
+                let now = self.table.get(node).expect("just merged");
+                if now.entry.incarnation == before.entry.incarnation {
+                    self.beat(now_ms, Fresh { node, generation, beat, age_ms });
                 } else {
                     let peer = self.peers.get_mut(&node).expect("one for each record");
-                    peer.restart(now_ms, beat, age_ms, &self.config.detector);
+                    peer.restart(now_ms, now, beat, age_ms, &self.config.detector);
                 }
                 self.changed(node, Some(&before));
                 if self.is_present(node) {
@@ -236,7 +254,7 @@ impl Gossip {
             node,
             incarnation: record.entry.incarnation,
             ended: record.ended,
-            mark: Self::mark(now_ms, record, peer),
+            mark: Self::mark(now_ms, peer),
         };
         let lines: Vec<Line> = self.known().skip(skipped).take(LINES_MAX).map(line).collect();
         let before = skipped.checked_sub(1).and_then(|at| self.known().nth(at));
@@ -245,9 +263,8 @@ impl Gossip {
         Digest { after, until, lines, values }
     }
 
-    pub(super) fn mark(now_ms: u64, record: &Record, peer: &Peer) -> Mark {
-        let (beat, age_ms) = (peer.beat, peer.beat_age_ms(now_ms));
-        Mark { version: record.entry.version, beat, age_ms }
+    pub(super) fn mark(now_ms: u64, peer: &Peer) -> Mark {
+        Mark { version: peer.said.version, beat: peer.beat, age_ms: peer.beat_age_ms(now_ms) }
     }
 
     pub(super) fn roster(&mut self) -> u128 {

@@ -76,13 +76,17 @@ impl Gossip {
     fn judge_all(&mut self, now_ms: u64) -> (Vec<NodeId>, Vec<NodeId>) {
         let (mut reachable, mut unreachable, mut doubted) = (Vec::new(), Vec::new(), Vec::new());
         let config = &self.config.detector;
-        for ((node, record), peer) in self.table.iter().zip(self.peers.values_mut()) {
-            if node == self.config.node || record.is_over() {
+        for (&node, peer) in &mut self.peers {
+            if node == self.config.node || peer.said.is_over {
                 continue;
             }
             // Asked a round ago, and no answer since.
             if peer.asked_ms.take().is_some() {
                 peer.timed_out(now_ms);
+            }
+            if peer.is_as_usual(now_ms, config) {
+                reachable.push(node);
+                continue;
             }
             let phi = peer.phi(now_ms, config);
             if let Some(liveness) = peer.judge(phi, config) {
@@ -150,8 +154,9 @@ impl Gossip {
 
     /// How far each member is known that is not gone, in order of ids.
     fn marks(&self, now_ms: u64) -> Vec<Mark> {
-        let present = self.known().filter(|(_, record, _)| !record.is_over());
-        let mark = |(_, record, peer)| Self::mark(now_ms, record, peer);
-        present.map(mark).collect()
+        let present = self.peers.values().filter(|peer| !peer.said.is_over);
+        let mut marks = Vec::with_capacity(self.peers.len());
+        marks.extend(present.map(|peer| Self::mark(now_ms, peer)));
+        marks
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use membership::{ADDRESS_BYTES_MAX, ClusterId};
+use membership::{ADDRESS_BYTES_MAX, ClusterId, Versions};
 use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Token, Weight, Zone};
 use values::Limits;
@@ -81,6 +81,9 @@ pub struct NodeConfig {
     pub retry_window_ms: u64,
     /// Connections at once, on all ports together.
     pub connections_max: usize,
+    /// Versions of messages that it speaks: those of this build. No setting changes it; tests do, to be
+    /// builds that are to come.
+    pub messages: Versions,
 }
 
 /// Where a node listens. Port 0 takes any that is free.
@@ -226,6 +229,7 @@ impl NodeConfig {
                 None => RETRY_WINDOW_MS,
             },
             connections_max: connections_max(settings.connections_max)?,
+            messages: wire::MESSAGE_VERSIONS,
         })
     }
 

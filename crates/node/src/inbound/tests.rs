@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, 
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use values::{BytesOp, Key, Operation};
-use wire::{FrameHeader, Identity, OperationName, append_frame};
+use wire::{FrameHeader, Identity, MESSAGE_VERSIONS, OperationName, append_frame};
 
 use super::*;
 use crate::backups::Backups;
@@ -76,6 +76,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
             name: config.name.clone(),
             incarnation: START,
             partitions: config.partitions.get(),
+            versions: config.messages,
         },
         secret: ClusterSecret::new("the secret of this test"),
         members: Members::new(view).0,
@@ -113,7 +114,7 @@ impl Peer {
     /// A frame that holds a value of `length` bytes, cut in two in the middle.
     fn long_frame(&self, length: usize) -> (Bytes, Bytes) {
         let header = FrameHeader {
-            version: MESSAGE_VERSION,
+            version: MESSAGE_VERSIONS.max,
             sender: self.hello.node,
             incarnation: self.hello.incarnation,
             sequence: Sequence(4),

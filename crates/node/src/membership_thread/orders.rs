@@ -58,6 +58,7 @@ impl MembershipTask {
             generation: member.incarnation.generation,
             version: member.about.software.clone(),
             connected: false,
+            messages: None,
             cut: false,
             partitions: 0,
             pending: 0,

@@ -18,6 +18,7 @@ fn member(id: u64, state: MemberState, connected: bool) -> MemberStatus {
         generation: 1,
         version: String::new(),
         connected,
+        messages: None,
         cut: false,
         partitions: 0,
         pending: 0,

@@ -131,6 +131,7 @@ async fn dial(address: SocketAddr, cluster: &str, name: &str, secret: &str) -> R
         name: name.into(),
         incarnation: Incarnation { generation: 9, nonce: 9 },
         partitions: 4096,
+        versions: wire::MESSAGE_VERSIONS,
     };
     let secret = ClusterSecret::new(secret);
     match connect_peer(stream, &us, &secret, Purpose::Link, Some("node1"), [3; 32]).await {

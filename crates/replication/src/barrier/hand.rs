@@ -207,8 +207,11 @@ impl BarrierHand {
             (self.task, self.since_ms, self.shown) = (task, now_ms, None);
             self.moment += 1;
         }
-        let look =
-            |compares| BarrierLook { round: own.progress.round, moment: self.moment, compares };
+        let look = |compares: bool| BarrierLook {
+            round: own.progress.round,
+            moment: self.moment,
+            compares: compares && !sabotage::is(Bug::ForgottenUnequal),
+        };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
             (BarrierTask::Enter(_) | BarrierTask::Follow(_), Some(after)) => self.enter(after),

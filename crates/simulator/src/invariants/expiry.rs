@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clock::Dot;
-use values::Key;
+use values::{Key, Schedule};
 
 use super::Run;
 use crate::Record;
@@ -13,35 +13,36 @@ use crate::sight::{Sight, Write, covers, sight};
 /// Whether a schedule that may have been due by `by_ms` covers a write: then it may be gone. A
 /// schedule that was taken back counts only if it may have been due before everybody knew.
 pub(super) fn may_have_expired(run: Run<'_>, key: &Key, place: Place, by_ms: u64) -> bool {
-    let Some(write) = run.ledger.write(key, place) else { return false };
+    let writes = run.ledger.made(key, place);
     let by_ms = by_ms.saturating_add(run.history.slack_ms);
     run.ledger.of(key).any(|entry| {
-        entry.schedules.values().any(|schedule| {
-            schedule.deadline_ms <= by_ms && covers(&schedule.removal, place, write)
-        })
+        entry
+            .schedules
+            .values()
+            .any(|schedule| schedule.deadline_ms <= by_ms && covers_any(schedule, place, &writes))
     })
 }
 
 /// The same of the end of a run, when all deadlines have passed.
 pub(super) fn may_be_gone(run: Run<'_>, key: &Key, place: Place) -> bool {
-    let Some(write) = run.ledger.write(key, place) else { return false };
+    let writes = run.ledger.made(key, place);
     let taken_back = taken_back(run.ledger, key);
     let by_ms = run.history.ended_ms.saturating_add(run.history.slack_ms);
     run.ledger.of(key).any(|entry| {
         entry.schedules.iter().any(|(dot, schedule)| {
             (!taken_back.contains(dot) || schedule.deadline_ms <= by_ms)
                 && !is_taken_back_in_time(run, key, *dot, schedule.deadline_ms)
-                && covers(&schedule.removal, place, write)
+                && covers_any(schedule, place, &writes)
         })
     })
 }
 
 /// The schedules that cover a write, with their deadlines and when they were made, for people.
 pub(super) fn schedules_that_cover(run: Run<'_>, key: &Key, place: Place) -> Vec<String> {
-    let Some(write) = run.ledger.write(key, place) else { return Vec::new() };
+    let writes = run.ledger.made(key, place);
     let taken_back = taken_back(run.ledger, key);
     let of = |entry: &Entry| {
-        let covering = entry.schedules.iter().filter(|(_, s)| covers(&s.removal, place, write));
+        let covering = entry.schedules.iter().filter(|(_, s)| covers_any(s, place, &writes));
         let told = covering.map(|(dot, schedule)| {
             let (deadline_ms, back) = (schedule.deadline_ms, taken_back.contains(dot));
             format!("{dot:?} due at {deadline_ms}, taken back: {back}, made at {}", entry.at_ms)
@@ -49,6 +50,12 @@ pub(super) fn schedules_that_cover(run: Run<'_>, key: &Key, place: Place) -> Vec
         told.collect::<Vec<_>>()
     };
     run.ledger.of(key).flat_map(of).collect()
+}
+
+/// Whether a schedule covers a write as it was made anywhere: a set with a name has as many stamps as replicas
+/// that it was tried at.
+fn covers_any(schedule: &Schedule, place: Place, writes: &[&Write]) -> bool {
+    writes.iter().any(|write| covers(&schedule.removal, place, write))
 }
 
 /// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then

@@ -61,6 +61,10 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
         workload.rates.set(Fault::Replacement, 10);
     }
+    if workload.rates.of(Fault::Upgrade) > 0 && random.chance(500) {
+        workload.rates.set(Fault::Upgrade, 0);
+        workload.rates.set(Fault::NextVersion, 3);
+    }
     if family == Family::All {
         let mut random = Random::new(seed ^ 0x2_2146);
         if random.chance(60) {
@@ -313,6 +317,10 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     workload.pause_ms = *random.pick(&[40, 200, 1_000]);
     workload.lasts_ms = 30 * workload.pause_ms;
     workload.name_bytes = *random.pick(&[0, 300]);
+    // What an owner missed stays missed for many rounds, if nobody looks before.
+    options.hints_lost = *random.pick(&[0, 0, 300, 1_000]);
+    options.anti_entropy.interval_ms = Some(*random.pick(&[3_000, 20_000]));
+    options.anti_entropy.bytes_per_second = *random.pick(&[1 << 20, 2_000]);
     (options, workload)
 }
 

@@ -11,6 +11,9 @@ use crate::trace::Line;
 /// Tables whose rows are damaged: those that hold what clients wrote, which other replicas have too.
 const DATA: [Table; 2] = [Table::Header, Table::Element];
 
+/// A disk that is whole again takes a batch when it is asked so often, at the latest.
+const DISK_ASKED: usize = 10;
+
 impl Node {
     fn image(&self) -> Image {
         Image(self.disk.snapshot(), self.membership.clone(), self.crossing)
@@ -104,6 +107,25 @@ impl Sim {
             self.lock_disk(node, false);
         }
         self.nodes[node].ills.slow_ms = 0;
+    }
+
+    /// Has nodes whose disk refused the last batch ask it again, a second apart, as a shell does for ever.
+    pub(crate) fn ask_disks(&mut self) {
+        for _ in 0..DISK_ASKED {
+            let mut all_work = true;
+            for node in 0..self.nodes.len() {
+                let Some(process) = &mut self.nodes[node].process else { continue };
+                if process.engine.disk_error().is_some() {
+                    all_work = false;
+                    process.engine.probe();
+                    self.start_commit(node);
+                }
+            }
+            if all_work {
+                return;
+            }
+            self.advance(1_000);
+        }
     }
 
     /// Changes a byte of some row of a node's index.

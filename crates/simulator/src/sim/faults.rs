@@ -4,6 +4,7 @@
 //! A crash loses everything on its way to or from the node, and of what its disk had not synced
 //! any part, at any byte; a node that starts again has a new process id, as a real one would.
 
+use membership::Versions;
 use replication::{Event, RequestError};
 use storage::{Files, IndexWrite, RowChange, SeamError};
 
@@ -105,26 +106,29 @@ impl Sim {
         self.restart(node);
     }
 
-    /// Starts a node again, in the newest build.
-    pub(crate) fn upgrade(&mut self, node: usize, version: u64) {
+    /// Starts a node again, in a build that speaks `messages`. Returns what the one before spoke.
+    pub(crate) fn upgrade(&mut self, node: usize, messages: Versions) -> Versions {
         self.kill(node);
-        self.nodes[node].version = version;
+        let before = std::mem::replace(&mut self.nodes[node].messages, messages);
         self.restart(node);
+        before
     }
 
-    /// The newest build that runs anywhere.
-    pub(crate) fn newest(&self) -> u64 {
-        self.nodes.iter().map(|node| node.version).max().unwrap_or_default()
+    /// What the newest build speaks that is anywhere.
+    pub(crate) fn newest(&self) -> Versions {
+        let all = self.nodes.iter().map(|node| node.messages);
+        all.max_by_key(|messages| (messages.max, messages.min)).expect("there is a node")
     }
 
     /// Whether a node is to be upgraded.
     pub(crate) fn is_older(&self, node: usize) -> bool {
-        self.nodes[node].version < self.newest() && !self.is_gone(node)
+        self.nodes[node].messages != self.newest() && !self.is_gone(node)
     }
 
     /// Whether what is sent from one node to another does not arrive.
     pub(super) fn is_apart(&self, from: usize, to: usize) -> bool {
-        self.network.is_cut(from, to) || self.nodes[from].version != self.nodes[to].version
+        let spoken = self.nodes[from].messages.common(self.nodes[to].messages);
+        self.network.is_cut(from, to) || spoken.is_none()
     }
 
     /// Sets a node's wall clock forward or back.

@@ -36,7 +36,8 @@ impl Sim {
             return;
         }
         let id = self.nodes[node].id;
-        let about = About::new(format!("node{}", id.0), node.to_string());
+        let mut about = About::new(format!("node{}", id.0), node.to_string());
+        about.messages = self.nodes[node].messages;
         let mut config = Config::new(id, "simulated", about, self.random.next());
         let ring = self.nodes[node].ring;
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;

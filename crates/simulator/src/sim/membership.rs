@@ -19,9 +19,9 @@ impl Sim {
     pub(crate) fn add_node_to(&mut self, ring: usize) -> usize {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
-        let version = self.newest();
+        let newest = self.newest();
         self.nodes.push(Node::new(id, ring, &self.options, &mut self.random));
-        self.nodes[node].version = version;
+        self.nodes[node].messages = newest;
         self.nodes[node].joins = true;
         self.restart(node);
         node
@@ -71,6 +71,18 @@ impl Sim {
     pub(super) fn any_ownership_in(&self, ring: usize) -> Option<&Arc<Ownership>> {
         let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
         known.filter(|&node| self.ring_of(node) == ring).find_map(|node| self.ownership(node))
+    }
+
+    /// Owners of the partition that has fewest, as any node that runs knows it.
+    pub(crate) fn fewest_owners(&self) -> usize {
+        let n = usize::from(self.options.policy.n);
+        let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
+        let views = known.filter_map(|node| self.ownership(node));
+        let counts = views.flat_map(|ownership| {
+            let partitions = ownership.partition_count().iter();
+            partitions.map(|partition| ownership.present(partition).owners(partition, n).count())
+        });
+        counts.min().unwrap_or(n)
     }
 
     /// Handovers that a node has a part in; `None` if it is down.

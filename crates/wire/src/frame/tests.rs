@@ -8,7 +8,7 @@ use crate::{ClientCall, ClientReply};
 
 fn message_frame() -> PeerFrame {
     let header = FrameHeader {
-        version: MESSAGE_VERSION,
+        version: MESSAGE_VERSIONS.max,
         sender: NodeId(0x0102),
         incarnation: Incarnation { generation: 3, nonce: 0x81 },
         sequence: Sequence(1),
@@ -32,7 +32,7 @@ fn a_frame_is_these_bytes() {
     let expected: &[u8] = &[
         1, // encoding
         0, // PeerFrame::Message
-        8, 0x82, 2, 3, 0x81, 1, 1, 1, 13, 2, 0xfa, 1, 4, b'r', b'e', b'a', b'd', 7, // header
+        9, 0x82, 2, 3, 0x81, 1, 1, 1, 13, 2, 0xfa, 1, 4, b'r', b'e', b'a', b'd', 7, // header
         1, 9, 5, 0xfa, 1, 2, 1, b'b', 0, 1, b'k', 0, // message
     ];
     assert_eq!(bytes, expected);

@@ -6,12 +6,11 @@ use tokio::time::timeout;
 
 use super::{
     Accepted, Admission, Challenge, ClientHello, HANDSHAKE_LIMIT, HandshakeError, Hello, Identity,
-    MAGIC, NAME_BYTES_MAX, Nonce, PROTOCOL_VERSION, PeerHello, Proof, Purpose, Refusal, Role,
-    Verdict, Welcome,
+    MAGIC, NAME_BYTES_MAX, Nonce, PeerHello, Proof, Purpose, Refusal, Role, Verdict, Welcome,
 };
 use crate::frame::{
-    FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, PEER_FRAME_BYTES_MAX, frames, read_frame,
-    write_frame,
+    FRAME_BYTES_MAX, FrameStream, HANDSHAKE_BYTES_MAX, MESSAGE_VERSIONS, PEER_FRAME_BYTES_MAX,
+    frames, read_frame, write_frame,
 };
 
 /// Features of this build.
@@ -30,11 +29,10 @@ pub async fn connect_peer<S: AsyncRead + AsyncWrite + Unpin>(
     peer_name: Option<&str>,
     nonce: Nonce,
 ) -> Result<(FrameStream<S>, Welcome), HandshakeError> {
-    let Identity { cluster, node, name, incarnation, partitions } = us.clone();
+    let Identity { cluster, node, name, incarnation, partitions, versions } = us.clone();
     let hello = Hello {
         magic: MAGIC,
-        version_min: PROTOCOL_VERSION,
-        version_max: PROTOCOL_VERSION,
+        versions,
         features: FEATURES,
         cluster: Some(cluster),
         role: Role::Peer(PeerHello { node, name, incarnation, partitions, purpose }),
@@ -58,8 +56,7 @@ pub async fn connect_client<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(FrameStream<S>, Welcome), HandshakeError> {
     let hello = Hello {
         magic: MAGIC,
-        version_min: PROTOCOL_VERSION,
-        version_max: PROTOCOL_VERSION,
+        versions: MESSAGE_VERSIONS,
         features: FEATURES,
         cluster: cluster.map(str::to_owned),
         role: Role::Client(client),
@@ -115,7 +112,7 @@ async fn connect_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
     if hello.cluster.as_ref().is_some_and(|cluster| *cluster != welcome.cluster) {
         return Err(HandshakeError::Broken("welcomed to another cluster"));
     }
-    if !(hello.version_min..=hello.version_max).contains(&welcome.version) {
+    if !hello.versions.contains(welcome.version) {
         return Err(HandshakeError::Broken("a version that was not offered"));
     }
     Ok((large_frames(stream, &hello.role), welcome))
@@ -139,23 +136,25 @@ async fn accept_unlimited<S: AsyncRead + AsyncWrite + Unpin>(
     let proven = proof.is(&secret.mac(INITIATOR, &[&said[0], &said[1]]));
 
     let judged = judge(us, &hello, proven, proof.mac.is_some());
-    if let Err(refusal) = judged.and_then(|()| admit(&hello.role)) {
-        write_frame(&mut stream, &Verdict::Refused(refusal.clone())).await?;
-        return Err(HandshakeError::Refusing(refusal));
-    }
+    let version = match judged.and_then(|version| admit(&hello.role).map(|()| version)) {
+        Ok(version) => version,
+        Err(refusal) => {
+            write_frame(&mut stream, &Verdict::Refused(refusal.clone())).await?;
+            return Err(HandshakeError::Refusing(refusal));
+        }
+    };
     let Identity { cluster, node, name, incarnation, .. } = us.clone();
-    let (version, features) = (PROTOCOL_VERSION, hello.features & FEATURES);
+    let features = hello.features & FEATURES;
     let welcome = Welcome { version, features, cluster, node, name, incarnation };
     let mac = proven.then(|| secret.mac(ACCEPTOR, &[&said[0], &said[1], &clock::encode(&welcome)]));
     write_frame(&mut stream, &Verdict::Welcome(welcome, Proof { mac })).await?;
     Ok((large_frames(stream, &hello.role), Accepted { role: hello.role, version, features }))
 }
 
-/// Everything about a hello that does not depend on who is connected already.
-fn judge(us: &Identity, hello: &Hello, proven: bool, tried: bool) -> Result<(), Refusal> {
-    if !(hello.version_min..=hello.version_max).contains(&PROTOCOL_VERSION) {
-        return Err(Refusal::Version { min: PROTOCOL_VERSION, max: PROTOCOL_VERSION });
-    }
+/// Everything about a hello that does not depend on who is connected already. Returns the version
+/// to be spoken.
+fn judge(us: &Identity, hello: &Hello, proven: bool, tried: bool) -> Result<u16, Refusal> {
+    let version = us.versions.common(hello.versions).ok_or(Refusal::Version(us.versions))?;
     let named = hello.cluster.as_ref();
     let open = named.is_none() && matches!(hello.role, Role::Client(_));
     if !open && named != Some(&us.cluster) {
@@ -171,7 +170,7 @@ fn judge(us: &Identity, hello: &Hello, proven: bool, tried: bool) -> Result<(), 
         Role::Peer(peer) if peer.partitions != us.partitions => {
             Err(Refusal::Partitions { initiator: peer.partitions, acceptor: us.partitions })
         }
-        Role::Peer(_) | Role::Client(_) => Ok(()),
+        Role::Peer(_) | Role::Client(_) => Ok(version),
     }
 }
 

@@ -4,14 +4,22 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::{
-    FRAME_BYTES_MAX, FrameStream, PEER_FRAME_BYTES_MAX, PeerFrame, read_frame, write_frame,
+    FRAME_BYTES_MAX, FrameStream, MESSAGE_VERSIONS, PEER_FRAME_BYTES_MAX, PeerFrame, read_frame,
+    write_frame,
 };
 
 const START: Incarnation = Incarnation { generation: 5, nonce: 7 };
 
 fn node(name: &str, id: u64) -> Identity {
     let (cluster, name) = ("ducks".into(), name.into());
-    Identity { cluster, node: NodeId(id), name, incarnation: START, partitions: 64 }
+    Identity {
+        cluster,
+        node: NodeId(id),
+        name,
+        incarnation: START,
+        partitions: 64,
+        versions: MESSAGE_VERSIONS,
+    }
 }
 
 fn secret() -> ClusterSecret {
@@ -141,7 +149,7 @@ async fn an_acceptor_must_prove_the_secret_too() {
         write_frame(&mut far, &Challenge { nonce: [9; 32] }).await.unwrap();
         let proof: Proof = read_frame(&mut far).await.unwrap();
         let welcome = Welcome {
-            version: PROTOCOL_VERSION,
+            version: MESSAGE_VERSIONS.max,
             features: 0,
             cluster: "ducks".into(),
             node: NodeId(2),
@@ -192,18 +200,42 @@ async fn a_client_needs_neither_cluster_nor_secret_but_a_wrong_one_is_refused() 
 }
 
 #[tokio::test]
+async fn builds_of_neighbouring_versions_speak_the_highest_that_both_do() {
+    let spoken = |min, max| Versions { min, max };
+    for (ours, theirs, common) in [
+        (spoken(8, 8), spoken(8, 9), 8),
+        (spoken(8, 9), spoken(8, 8), 8),
+        (spoken(8, 9), spoken(9, 10), 9),
+        (spoken(8, 9), spoken(8, 9), 9),
+    ] {
+        let (near, far) = duplex(8192);
+        let a = Identity { versions: ours, ..node("a", 1) };
+        let b = Identity { versions: theirs, ..node("b", 2) };
+        let key = secret();
+        let admission = Admission { us: &b, secret: &key };
+        let (dialled, accepted) = tokio::join!(
+            connect_peer(near, &a, &key, Purpose::Link, Some("b"), [1; 32]),
+            accept(far, admission, [2; 32], |_| Ok(()))
+        );
+        assert_eq!(dialled.unwrap().1.version, common, "{ours:?} dials {theirs:?}");
+        assert_eq!(accepted.unwrap().1.version, common, "{ours:?} dials {theirs:?}");
+    }
+}
+
+#[tokio::test]
 async fn versions_that_are_not_spoken_are_refused() {
     // Those before, and those to come.
-    let spoken = PROTOCOL_VERSION;
-    for (version_min, version_max) in [(1, spoken - 1), (spoken + 1, spoken + 2)] {
+    let spoken = MESSAGE_VERSIONS;
+    let before = Versions { min: 1, max: spoken.min - 1 };
+    let to_come = Versions { min: spoken.max + 1, max: spoken.max + 2 };
+    for versions in [before, to_come] {
         let (near, far) = duplex(8192);
         let (b, theirs) = (node("b", 2), secret());
         let other = async {
             let mut near = crate::frames(near);
             let hello = Hello {
                 magic: MAGIC,
-                version_min,
-                version_max,
+                versions,
                 features: u64::MAX,
                 cluster: None,
                 role: Role::Client(ClientHello::default()),
@@ -216,7 +248,7 @@ async fn versions_that_are_not_spoken_are_refused() {
         };
         let admission = Admission { us: &b, secret: &theirs };
         let (verdict, accepted) = tokio::join!(other, accept(far, admission, [2; 32], |_| Ok(())));
-        let refusal = Refusal::Version { min: spoken, max: spoken };
+        let refusal = Refusal::Version(spoken);
         assert_eq!(verdict, Verdict::Refused(refusal.clone()));
         assert!(matches!(accepted, Err(HandshakeError::Refusing(said)) if said == refusal));
     }
