@@ -22,7 +22,7 @@ use crate::core_task::BarrierAsk;
 use crate::members::{Notice, View};
 use crate::shared::Shared;
 use crate::work::Urgent;
-use crate::{set_aside, whole_cluster};
+use crate::{merging, set_aside, whole_cluster};
 
 /// The loops are looked at so often, while there is something to wait for.
 const TICK: Duration = Duration::from_millis(500);
@@ -116,6 +116,12 @@ impl Rounds {
                         return Ok(false);
                     }
                     let was_open = self.hand.is_open();
+                    // Before it takes any message: a start that finds the file forgets by which tenures it went.
+                    if !was_open && let Err(error) = merging::is_done(&self.shared.config.data) {
+                        tracing::error!(%error, "what says that this node joins another ring is left");
+                        self.hand.failed();
+                        return Ok(false);
+                    }
                     self.hand.noted();
                     if !was_open {
                         self.begun()?;

@@ -32,7 +32,7 @@ use crate::membership_start::Prepared;
 use crate::seeds::Seeds;
 use crate::shared::Shared;
 use crate::work::Urgent;
-use crate::{barrier_rounds, barrier_view, merging, ring_value, snapshot_file};
+use crate::{barrier_rounds, barrier_view, ring_value, snapshot_file};
 
 /// Pause before a disk that did not take a snapshot is tried again.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -88,8 +88,7 @@ impl MembershipTask {
 
     async fn run(&mut self, prepared: Prepared, mut notices: mpsc::Receiver<Notice>) {
         let shared = Arc::clone(&self.shared);
-        let is_merging = prepared.ring.is_none();
-        let mut work = Work { gossip: prepared.gossip, dir: prepared.dir, is_merging };
+        let mut work = Work { gossip: prepared.gossip, dir: prepared.dir };
         let closed = shared.closed();
         tokio::pin!(closed);
         tokio::select! {
@@ -270,8 +269,6 @@ impl MembershipTask {
 struct Work {
     gossip: Gossip,
     dir: std::path::PathBuf,
-    /// Whether this process may have started on its way to another ring.
-    is_merging: bool,
 }
 
 impl Work {
@@ -284,16 +281,6 @@ impl Work {
                 tracing::error!(%error, failures, "membership cannot be persisted; this node is silent");
             }
             sleep(DISK_PAUSE).await;
-        }
-        // A node that began a ring once would begin another one if it knew the cluster and not its ring.
-        let knows_ring = snapshot.values.get(ring_value::NAME).is_some();
-        if self.is_merging && !snapshot.ids.is_empty() && knows_ring {
-            match merging::is_done(&self.dir) {
-                Ok(()) => self.is_merging = false,
-                Err(error) => {
-                    tracing::error!(%error, "what says that the node joins another ring is left")
-                }
-            }
         }
     }
 }

@@ -60,7 +60,8 @@ pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The ring was found, and with it the membership in it is on disk.
+/// The ring was found, membership in it is on disk with it, and so is the life that the node begins there with
+/// the barrier: until then what its disk says of these is of the ring that it left.
 pub(crate) fn is_done(dir: &Path) -> io::Result<()> {
     remove(dir, FILE)
 }

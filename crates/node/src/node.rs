@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use client::Datastore;
 use replication::{
     AntiEntropyConfig, Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes,
-    Buckets, Core, CoreConfig, KeptCommits, OWNERS_MAX, PolicyTable, kept_ownership,
-    ownership_note,
+    Buckets, Core, CoreConfig, KeptCommits, KeptStart, OWNERS_MAX, PolicyTable,
+    provisional_ownership,
 };
 use ring::{Ownership, Ring};
 use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
@@ -116,11 +117,11 @@ impl Node {
             partitions: config.partitions.get(),
             versions: config.messages,
         };
-        let ownership = Ownership::new(match &view.ring {
-            Some(ring) => Ring::clone(ring),
-            // It refuses requests until it knows the ring; its own loses against any.
-            None => provisional_ring(&config),
-        });
+        let ownership = match &view.ring {
+            Some(ring) => Ownership::new(Ring::clone(ring)),
+            // It refuses requests until it knows the ring.
+            None => provisional_ownership(config.node().into(), config.partitions),
+        };
         let (members, notices) = Members::new(view);
         let table = prepared.gossip.values().get(barrier_view::NAME);
         let table = table.map(|bytes| barrier_view::decode(bytes)).unwrap_or_default();
@@ -233,22 +234,15 @@ impl Node {
                 None => {
                     let notes = engine.notes()?;
                     noted_barrier = Barrier::of_notes(&notes)?;
-                    match kept_ownership(&notes)? {
-                        // Of a cluster to which it does not belong any more.
-                        Some(_) if is_merging => {
-                            forget(&mut engine, &log_sender, &shared.ownership())?;
-                        }
-                        // What it forgot it by says nothing of who owns what.
-                        Some(kept) if kept.target().ring().version() > PROVISIONAL => {
-                            drop(shared.ownership.send_replace(Arc::new(kept)));
-                        }
-                        _ => {}
+                    let kept = KeptStart::of_notes(&notes, &shared.ownership(), is_merging)?;
+                    if !kept.forgets.is_empty() {
+                        note(&mut engine, &log_sender, kept.forgets)?;
                     }
-                    let commits = match is_merging {
-                        true => KeptCommits::default(),
-                        false => KeptCommits::of_notes(&notes),
-                    };
-                    noted.insert((PolicyTable::of_notes(&notes), commits, shared.ownership()))
+                    if let Some(ownership) = kept.ownership {
+                        drop(shared.ownership.send_replace(Arc::new(ownership)));
+                    }
+                    let policies = PolicyTable::of_notes(&notes);
+                    noted.insert((policies, kept.commits, shared.ownership()))
                 }
             };
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
@@ -435,22 +429,12 @@ impl Drop for Node {
     }
 }
 
-/// The version of a ring that is none: before every cluster's.
-const PROVISIONAL: u64 = 0;
-
-/// The ring of a node that does not know its cluster's.
-fn provisional_ring(config: &NodeConfig) -> Ring {
-    let owners = vec![0; config.partitions.iter().count()];
-    Ring::new(PROVISIONAL, vec![config.node().into()], owners).expect("one member that owns all")
-}
-
-/// Has the node go by `ownership` from now on, whatever its notes say; durable when this returns.
-fn forget(
+/// Has the engine keep the notes; durable when this returns.
+fn note(
     engine: &mut Engine<ShardReader>,
     log: &std::sync::mpsc::Sender<LogJob>,
-    ownership: &Ownership,
+    notes: Vec<(Bytes, Bytes)>,
 ) -> Result<(), StartError> {
-    let notes = vec![ownership_note(ownership), KeptCommits::default().note()];
     let note = Command::Note { notes };
     // Nobody waits for its answer.
     engine.execute(Ticket(u64::MAX), note, &mut Vec::new());

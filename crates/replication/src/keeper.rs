@@ -8,6 +8,7 @@
 //! state; a join does not care how it came.)
 
 mod peers;
+mod start;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Answer, Command, StorageError};
 
 use self::peers::Peers;
+pub use self::start::{KeptStart, provisional_ownership};
 use crate::{
     Body, CallId, Effect, KnownOwnership, OwnershipCall, OwnershipReply, PlanChange, Reply,
     RequestError, RequestId,
@@ -112,7 +114,7 @@ pub(crate) struct Keeper {
 ///
 /// `None` if there is none yet. An error if it is damaged: then the node has forgotten by which
 /// tenures it must not answer any more.
-pub fn kept_ownership(notes: &[(Bytes, Option<Bytes>)]) -> Result<Option<Ownership>, StorageError> {
+fn kept_ownership(notes: &[(Bytes, Option<Bytes>)]) -> Result<Option<Ownership>, StorageError> {
     let Some((_, value)) = notes.iter().find(|(name, _)| name == NOTE) else { return Ok(None) };
     let decoded = value.as_ref().and_then(|value| clock::decode(value).ok());
     let damaged = || StorageError::Corrupt("the note of who owns partitions".into());

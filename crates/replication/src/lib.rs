@@ -51,7 +51,7 @@ pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
 pub use handover::{Part, Stands, Transfer};
 pub use journal::Coordinated;
-pub use keeper::{KeptCommits, kept_ownership, ownership_note};
+pub use keeper::{KeptCommits, KeptStart, ownership_note, provisional_ownership};
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};
 pub use ownership_call::{OwnershipCall, OwnershipReply, PlanChange};
 pub use policies::{Bucket, BucketEntry, Buckets, Classes, PolicyTable, Setting, Standing};

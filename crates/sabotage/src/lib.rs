@@ -119,6 +119,10 @@ bugs! {
         "a node answers as an owner by a tenure that is over";
     DroppedUnheld, "dropped-unheld", "data lost in a handover",
         "a former owner drops its copy without asking the new owners";
+    RingsNotRefused, "rings-not-refused", "two rings bootstrapped apart",
+        "a node takes what a node of another cluster says";
+    TenuresSurviveMerge, "tenures-survive-merge", "two rings bootstrapped apart",
+        "a node that joins another ring goes on by the plans and tenures of the one that it left";
     NothingCompared, "nothing-compared", "anti-entropy that does nothing",
         "what a comparison finds is taken for equal";
 }

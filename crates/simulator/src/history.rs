@@ -81,6 +81,8 @@ pub struct Record {
     pub call: CallId,
     /// The node called.
     pub node: usize,
+    /// The ring that the node was of, of two that were founded apart.
+    pub ring: usize,
     /// The client that called.
     pub client: usize,
     /// Which key.
@@ -118,9 +120,10 @@ impl Record {
         self.answer().is_some_and(|answer| answer.acks.owners <= self.quorum.n)
     }
 
-    /// Whether some owner that showed what it holds for this one was to have what `put` wrote.
+    /// Whether some owner that showed what it holds for this one was to have what `put` wrote. Owners of two
+    /// rings do not meet, before and while one goes over to the other.
     pub const fn meets(&self, put: &Self) -> bool {
-        self.quorum.meets(put.quorum)
+        self.ring == put.ring && self.quorum.meets(put.quorum)
     }
 
     /// Whether r + w > n by its bucket alone.
@@ -160,6 +163,8 @@ pub struct History {
     pub owners_left: Option<usize>,
     /// Whether outboxes lost what they said they keep.
     pub lost_hints: bool,
+    /// The ring whose nodes went over to another one, if one was left.
+    pub left_ring: Option<usize>,
     /// Whether keys had deadlines.
     pub has_deadlines: bool,
     /// How far a clock may have been from the right time, either way, in milliseconds.
@@ -181,6 +186,11 @@ impl History {
         let lost = self.disks_lost.len();
         let copies = record.copies().min(self.owners_left.unwrap_or(usize::MAX));
         copies > lost || lost == 0 && !self.lost_hints
+    }
+
+    /// Whether a record's owners are those of the ring that stayed, which know at all times what was done for it.
+    pub fn stays(&self, record: &Record) -> bool {
+        self.left_ring != Some(record.ring)
     }
 
     /// Whether nothing was lost that a node said it holds.

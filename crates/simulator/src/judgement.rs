@@ -26,6 +26,14 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     if let Some(wrong) = sim.members_disagree() {
         return Err(format!("members_are_agreed: {wrong}"));
     }
+    if let Some(wrong) = sim.rings_mixed() {
+        return Err(format!("rings_refuse_each_other: {wrong}"));
+    }
+    if let Some(node) = sim.is_in_no_life() {
+        return Err(format!(
+            "lives_begin_anew: node {node} goes on with the life of the ring it left"
+        ));
+    }
     if sim.pending() != 0 {
         return Err(format!("deltas are still in outboxes: {:?}", sim.outboxes()));
     }

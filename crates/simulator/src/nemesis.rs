@@ -1,7 +1,10 @@
 //! What begins faults while clients are at work, and ends those that last.
 
+mod merge;
+
 use std::collections::BTreeMap;
 
+use self::merge::{Going, Merge, merge_the_rest};
 use membership::Versions;
 use replication::{Call, OwnershipCall, PlanChange, Request};
 use ring::Weight;
@@ -16,6 +19,9 @@ const MEMBERS_MIN: usize = 2;
 /// A member that is dead is suspected within so many seconds.
 const SUSPECTED_WITHIN_S: u32 = 120;
 
+/// A node that is killed on its way to another ring is down for so long, in milliseconds.
+const DOWN_MS: u64 = 300;
+
 /// A fault that ends.
 #[derive(Debug)]
 enum End {
@@ -26,6 +32,10 @@ enum End {
     Disk(usize),
     /// The next node is upgraded.
     Upgrade,
+    /// A merge of two rings goes on.
+    Going(Going),
+    /// A node is killed, for a while.
+    Crash(usize),
     /// A node goes back to a build that speaks these messages.
     Back(usize, Versions),
 }
@@ -42,6 +52,8 @@ pub(crate) struct Nemesis {
     pub(crate) jumped_ms: u64,
     /// Between two nodes that are upgraded, in milliseconds.
     upgrade_ms: u64,
+    /// The merge of two rings, once it has begun.
+    merge: Option<Merge>,
 }
 
 impl Nemesis {
@@ -62,6 +74,11 @@ impl Nemesis {
                     sim.restart(node);
                 }
                 End::Upgrade => self.upgrade(sim),
+                End::Going(going) => self.go_on(sim, going),
+                End::Crash(node) => {
+                    sim.crash(node);
+                    self.ends(sim.now_ms() + DOWN_MS, End::Down(node));
+                }
                 End::Back(node, before) => drop(sim.upgrade(node, before)),
             }
         }
@@ -148,6 +165,7 @@ impl Nemesis {
                 }
                 self.ends(sim.now_ms() + self.upgrade_ms, End::Upgrade);
             }
+            Fault::Merge => self.merge(sim, random),
             Fault::Flood if sim.is_up(a) => flood(sim, random, a, keys),
             Fault::Join | Fault::Leave | Fault::Weight => change(sim, random, fault),
             Fault::Removal | Fault::Replacement => return remove(sim, random, fault),
@@ -248,14 +266,18 @@ fn flood(sim: &mut Sim, random: &mut Random, node: usize, keys: &[Key]) {
 
 /// Has a node join, leave or get another weight, as one that runs commits it.
 fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
-    let running: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_up(node)).collect();
+    let running: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_settled(node)).collect();
     let Some(&at) = running.get(random.below(running.len().max(1) as u64) as usize) else { return };
     let Some(ownership) = sim.ownership(at).cloned() else { return };
+    // Nobody changes a ring that is being left.
+    if sim.left_ring() == Some(sim.ring_of(at)) {
+        return;
+    }
     let members = ownership.target().ring().members().to_vec();
     let mut plan = PlanChange::default();
     let changed = match fault {
         Fault::Join if sim.nodes() < NODES_MAX => {
-            let node = sim.add_node();
+            let node = sim.add_node_to(sim.ring_of(at));
             plan.put.push(sim.member(node));
             node
         }
@@ -267,7 +289,7 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
         _ => {
             // A member's weight, or a node that left comes back.
             let node = random.below(sim.nodes() as u64) as usize;
-            if sim.is_gone(node) {
+            if sim.is_gone(node) || sim.ring_of(node) != sim.ring_of(at) {
                 return;
             }
             let mut member = sim.member(node);
@@ -285,8 +307,13 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
 /// which.
 fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     let node = random.below(sim.nodes() as u64) as usize;
-    let left = (0..sim.nodes()).filter(|&other| other != node && !sim.is_gone(other)).count();
-    let at = (0..sim.nodes()).find(|&other| other != node && sim.is_up(other))?;
+    let ring = sim.ring_of(node);
+    let others = || (0..sim.nodes()).filter(|&other| other != node && sim.ring_of(other) == ring);
+    let left = others().filter(|&other| !sim.is_gone(other)).count();
+    let at = others().find(|&other| sim.is_settled(other))?;
+    if sim.left_ring() == Some(ring) {
+        return None;
+    }
     let is_replaced = fault == Fault::Replacement;
     let ownership = sim.ownership(at)?;
     let member = sim.member(node).node;
@@ -304,7 +331,7 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     sim.remove_member(at, node);
     let mut plan = PlanChange { remove: vec![member], ..PlanChange::default() };
     if is_replaced {
-        let new = sim.add_node();
+        let new = sim.add_node_to(ring);
         let new = sim.member(new);
         plan.replace.push((member, new.node));
         plan.put.push(new);
@@ -313,10 +340,11 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     Some(node)
 }
 
-/// Removes nodes that are gone for good and whose removal went with the node that was to commit it.
-fn remove_the_gone(sim: &mut Sim) {
-    let gone: Vec<usize> = (0..sim.nodes()).filter(|&node| sim.is_gone(node)).collect();
-    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_up(node)) else { return };
+/// Removes nodes of a ring that are gone for good and whose removal went with the node that was to commit it.
+fn remove_the_gone(sim: &mut Sim, ring: usize) {
+    let nodes = || (0..sim.nodes()).filter(|&node| sim.ring_of(node) == ring);
+    let gone: Vec<usize> = nodes().filter(|&node| sim.is_gone(node)).collect();
+    let Some(at) = nodes().find(|&node| sim.is_settled(node)) else { return };
     if gone.is_empty() {
         return;
     }
@@ -358,7 +386,13 @@ pub(crate) fn mend(sim: &mut Sim) {
         sim.restart(node);
     }
     sim.ask_disks();
-    remove_the_gone(sim);
+    if sim.are_founded_apart() {
+        remove_the_gone(sim, 0);
+        remove_the_gone(sim, 1);
+        merge_the_rest(sim);
+    } else {
+        remove_the_gone(sim, 0);
+    }
     sim.scrub();
     sim.run_until_quiet();
 }

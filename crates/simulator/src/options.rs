@@ -29,6 +29,8 @@ impl Default for DiskFaults {
 pub struct SimOptions {
     /// Nodes, at least 1.
     pub nodes: usize,
+    /// How many of them, the last ones, found a ring of their own under the same name; 0 for one ring.
+    pub apart: usize,
     /// Partitions, a power of two.
     pub partitions: u32,
     /// Policy of every bucket but the second.
@@ -67,6 +69,7 @@ impl Default for SimOptions {
     fn default() -> Self {
         Self {
             nodes: 3,
+            apart: 0,
             partitions: 16,
             policy: BucketPolicy::default(),
             second: None,

@@ -106,7 +106,7 @@ impl Sessions {
             sight(&before.value, tag, dot, write) == Sight::Live
                 && !is_accounted_for(run, read, &answer.view, place)
         });
-        let is_strict = read.is_met() && last.is_met() && last.quorum.meets(read.quorum);
+        let is_strict = read.is_met() && last.is_met() && last.meets(read);
         let share = if is_strict { &mut self.reads_strict } else { &mut self.reads_sloppy };
         share.count(is_broken);
     }

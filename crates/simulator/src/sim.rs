@@ -11,6 +11,7 @@ mod faults;
 mod gossip;
 mod look;
 mod membership;
+mod rings;
 mod start;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ enum Happening {
         from: usize,
         to: usize,
         to_life: u64,
+        /// The ring that the sender is of.
+        ring: usize,
         table: Box<BarrierTable>,
     },
     /// A message of a node's gossip arrives.
@@ -145,6 +148,9 @@ struct Process {
     /// With which life of each peer it is connected, or was last.
     met: BTreeMap<usize, u64>,
     talker: Option<gossip::Talker>,
+    /// The ring that it is of, or looks for.
+    ring: usize,
+    way: rings::Way,
 }
 
 #[derive(Debug)]
@@ -170,6 +176,9 @@ struct Node {
     heard: BarrierTable,
     /// Whether it joined a cluster that there was.
     joins: bool,
+    /// The ring that its next process is of.
+    ring: usize,
+    crossing: rings::Crossing,
     /// How much longer messages to and from it may take.
     slow_ms: u64,
     ills: Ills,
@@ -178,7 +187,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(id: NodeId, options: &SimOptions, random: &mut Random) -> Self {
+    fn new(id: NodeId, ring: usize, options: &SimOptions, random: &mut Random) -> Self {
         let either_way = |random: &mut Random, most: u64| {
             if most == 0 { 0 } else { random.below(2 * most + 1) as i64 - most as i64 }
         };
@@ -195,6 +204,8 @@ impl Node {
             reborn: None,
             heard: BarrierTable::default(),
             joins: false,
+            ring,
+            crossing: rings::Crossing::default(),
             slow_ms: 0,
             ills: Ills::default(),
             is_gone: false,
@@ -219,16 +230,21 @@ struct Ills {
     twin: Option<Image>,
 }
 
-/// What a disk held at one time: data, and what was persisted of gossip.
+/// What a disk held at one time: data, what was persisted of gossip, and of a way to another ring.
 #[derive(Debug)]
-struct Image(DiskSnapshot, Option<Vec<u8>>);
+struct Image(DiskSnapshot, Option<Vec<u8>>, rings::Crossing);
 
 /// A simulated cluster.
 #[derive(Debug)]
 pub struct Sim {
     options: SimOptions,
-    /// The placement that the cluster began with.
-    ring: Ring,
+    /// The placements that the cluster began with: of one ring, or of two that were founded apart.
+    rings: Vec<Ring>,
+    /// Whether a node took a message of a ring that it does not belong to.
+    mixed: Option<String>,
+    /// The ring that nodes go over from, or went.
+    left: Option<usize>,
+    refusals: u64,
     nodes: Vec<Node>,
     network: Network,
     random: Random,
@@ -259,18 +275,27 @@ impl Sim {
     pub fn new(seed: u64, mut options: SimOptions) -> Self {
         // Nobody gossips alone.
         options.gossip &= options.nodes > 1;
+        options.apart = options.apart.min(options.nodes.saturating_sub(1));
         let mut random = Random::new(seed);
         let ids: Vec<NodeId> = (1..=options.nodes as u64).map(NodeId).collect();
         let count = PartitionCount::new(options.partitions).expect("a power of two");
-        let members: Vec<Member> = ids.iter().copied().map(Member::new).collect();
-        let ring = Ring::place(&members, count, usize::from(options.policy.n), None)
-            .expect("at least one node")
-            .ring;
-        let nodes = ids.iter().map(|&id| Node::new(id, &options, &mut random)).collect();
+        let rings = rings::founded(&ids, options.apart);
+        let placed = rings.iter().map(|ids| {
+            let members: Vec<Member> = ids.iter().copied().map(Member::new).collect();
+            let placed = Ring::place(&members, count, usize::from(options.policy.n), None);
+            placed.expect("at least one node").ring
+        });
+        let placed = placed.collect();
+        let founders =
+            rings.iter().enumerate().flat_map(|(ring, ids)| ids.iter().map(move |&id| (ring, id)));
+        let nodes = founders.map(|(ring, id)| Node::new(id, ring, &options, &mut random)).collect();
         let network = Network::new(options.network, random.split());
         let mut sim = Self {
             options,
-            ring,
+            rings: placed,
+            mixed: None,
+            left: None,
+            refusals: 0,
             nodes,
             network,
             random,
@@ -289,6 +314,10 @@ impl Sim {
             strikes: Strikes::default(),
             lines: None,
         };
+        if sim.rings.len() > 1 {
+            let second = (0..sim.nodes.len()).filter(|&node| sim.ring_of(node) > 0);
+            sim.strike(Fault::RingsApart, &second.collect::<Vec<_>>());
+        }
         for node in 0..sim.nodes.len() {
             sim.start(node);
         }

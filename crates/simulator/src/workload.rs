@@ -100,6 +100,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     run.history.lost_state = LOSES_STATE.iter().any(|&fault| strikes.of(fault) > 0);
     run.history.lost_hints = strikes.of(Fault::LostHint) > 0;
     mend(run.sim);
+    run.history.left_ring = run.sim.left_ring();
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * LIFE_MAX_MS));
         if run.sim.forgets() {
@@ -113,7 +114,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
 }
 
 /// Faults after which what was not durable may be at some replicas and not at others.
-const LOSES_STATE: [Fault; 16] = [
+const LOSES_STATE: [Fault; 17] = [
     Fault::ProcessCrash,
     Fault::MachineCrash,
     Fault::RefusedWrite,
@@ -129,6 +130,7 @@ const LOSES_STATE: [Fault; 16] = [
     Fault::Removal,
     Fault::Replacement,
     Fault::Upgrade,
+    Fault::RingsApart,
     Fault::NextVersion,
 ];
 
@@ -191,7 +193,7 @@ impl Run<'_> {
         let policy = self.sim.policy_of(&key);
         let quorum = Quorum::of(policy, request.level);
         let forges = random.chance(workload.rates.of(Fault::ForgedContext));
-        let from_ms = self.sim.now_ms();
+        let (from_ms, ring) = (self.sim.now_ms(), self.sim.ring_of(node));
         let told = Told::Unknown(RequestError::Timeout);
         let call = match &operation {
             Some(operation) if forges => {
@@ -202,7 +204,8 @@ impl Run<'_> {
             _ => self.sim.call_traced(node, request),
         };
         let to_ms = u64::MAX;
-        let record = Record { from_ms, to_ms, call, node, client, key, operation, quorum, told };
+        let record =
+            Record { from_ms, to_ms, call, node, ring, client, key, operation, quorum, told };
         self.clients[client].under_way = Some(record);
     }
 

@@ -6,6 +6,7 @@ use clock::Dot;
 use values::{Key, Schedule};
 
 use super::Run;
+use crate::Record;
 use crate::ledger::{Entry, Ledger, Place};
 use crate::sight::{Sight, Write, covers, sight};
 
@@ -60,7 +61,9 @@ fn covers_any(schedule: &Schedule, place: Place, writes: &[&Write]) -> bool {
 /// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then
 /// nobody may remove for it.
 fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) -> bool {
-    let met = run.done().filter(|(record, _)| record.key == *key && record.is_met());
+    let met = run
+        .done()
+        .filter(|(record, _)| record.key == *key && record.is_met() && run.history.stays(record));
     met.filter(|(record, _)| {
         run.wall_ms(record.to_ms).saturating_add(run.history.slack_ms) < deadline_ms
     })
@@ -74,7 +77,8 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
 /// At the end of all time nothing is there that an acknowledged schedule covers, unless some write
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
-    for (record, _) in run.done().filter(|(record, _)| record.is_usual_and_meets()) {
+    let promised = |record: &Record| record.is_usual_and_meets() && run.history.stays(record);
+    for (record, _) in run.done().filter(|(record, _)| promised(record)) {
         let Some(view) = run.finals.get(&record.key) else { continue };
         let taken_back = taken_back(run.ledger, &record.key);
         // Of a request that was done twice the client was told of one.

@@ -18,6 +18,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Removals => removals(seed),
         Family::Moving => moving(seed),
         Family::Forgetting => forgetting(seed),
+        Family::Rings => rings(seed),
         Family::Retries => retries(seed),
     };
     if family != Family::Retries {
@@ -67,6 +68,19 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if family == Family::All && random.chance(200) {
         workload.rates.set(Fault::CutTwo, 5);
     }
+    if family == Family::All {
+        let mut random = Random::new(seed ^ 0x2_2146);
+        if random.chance(60) {
+            part(&mut random, options, workload);
+        }
+    }
+}
+
+/// Has some nodes found a ring of their own, and the two become one.
+fn part(random: &mut Random, options: &mut SimOptions, workload: &mut Workload) {
+    options.apart = random.between(1, 3) as usize;
+    options.nodes = options.apart + random.between(1, 3) as usize;
+    workload.rates.set(Fault::Merge, *random.pick(&[10, 30, 100]));
 }
 
 /// Faults with their rates that come together.
@@ -318,6 +332,17 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
         (workload.pause_ms, workload.lasts_ms) = (1_000, 90_000);
         (workload.requests, workload.keys, workload.deletes) = (400, 20, 300);
     }
+    (options, workload)
+}
+
+fn rings(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0002_2146);
+    let (mut options, mut workload) = forgetting(seed);
+    if random.chance(500) {
+        options.barrier_ms = None;
+    }
+    set(&mut workload.rates, CRASHES);
+    part(&mut random, &mut options, &mut workload);
     (options, workload)
 }
 

@@ -29,13 +29,15 @@ pub enum Family {
     Moving,
     /// What is left of deleted keys is forgotten meanwhile, behind the barrier.
     Forgetting,
+    /// Two rings that were founded apart under one name serve both, and become one in the middle of other faults.
+    Rings,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::All,
         Self::Owners,
         Self::Fallbacks,
@@ -46,6 +48,7 @@ impl Family {
         Self::Removals,
         Self::Moving,
         Self::Forgetting,
+        Self::Rings,
         Self::Retries,
     ];
 
@@ -62,6 +65,7 @@ impl Family {
             Self::Removals => "removals",
             Self::Moving => "moving",
             Self::Forgetting => "forgetting",
+            Self::Rings => "rings",
             Self::Retries => "retries",
         }
     }

@@ -73,9 +73,12 @@ impl Sim {
         Some(engine.oldest_remnant().expect("simulated disks can be read").is_some())
     }
 
-    /// What a running node knows of the barrier.
-    pub(super) fn any_barrier(&self) -> BarrierTable {
-        let mut running = self.nodes.iter().filter_map(|node| node.process.as_ref()?.hand.as_ref());
+    /// What a running node of a ring knows of the barrier.
+    pub(super) fn any_barrier(&self, ring: usize) -> BarrierTable {
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let mut running = running
+            .filter(|process| process.ring == ring)
+            .filter_map(|process| process.hand.as_ref());
         running.next().map(|hand| hand.hand.barrier().table()).unwrap_or_default()
     }
 
@@ -124,11 +127,17 @@ impl Sim {
 
     pub(super) fn tick_barrier(&mut self, node: usize) {
         self.enqueue_barrier(node);
+        // Without the others it would take itself for all there are.
+        if self.is_searching(node) {
+            return;
+        }
         self.tell_barrier(node);
         let now_ms = self.now_ms;
+        let ring = self.ring_of(node);
         let of = |is_gone| {
-            let all = self.nodes.iter().filter(move |member| member.is_gone == is_gone);
-            all.map(|member| member.id).collect::<Vec<_>>()
+            let all = (0..self.nodes.len()).filter(|&member| self.ring_of(member) == ring);
+            let all = all.map(|member| &self.nodes[member]);
+            all.filter(|member| member.is_gone == is_gone).map(|it| it.id).collect::<Vec<_>>()
         };
         let (members, gone) = (of(false), of(true));
         let process = self.nodes[node].process.as_mut();
@@ -149,10 +158,10 @@ impl Sim {
         if to == node {
             return;
         }
-        let to_life = self.nodes[to].life;
+        let (to_life, ring) = (self.nodes[to].life, self.ring_of(node));
         for at_ms in self.network.arrivals(self.now_ms, (node, to), 0) {
             let table = Box::new(table.clone());
-            self.enqueue(at_ms, Happening::Told { from: node, to, to_life, table });
+            self.enqueue(at_ms, Happening::Told { from: node, to, to_life, ring, table });
         }
     }
 
@@ -206,6 +215,7 @@ impl Sim {
             (BarrierStep::Note(_), Answer::Durable) => {
                 hand.hand.noted();
                 hand.terms = hand.hand.terms();
+                self.has_begun(node);
                 BarrierStep::Wait
             }
             (BarrierStep::Forget { .. }, Answer::RemnantsForgotten { more: true }) => given,

@@ -46,10 +46,13 @@ impl Sim {
             self.advance(MEETING_MS);
         }
         if let Some(policy) = self.options.second {
-            let name = Bytes::from_static(SECOND.as_bytes());
-            match self.buckets(0, BucketCall::Create { name, fields: fields(policy) }) {
-                Ok(BucketReply::Changed { known, members, .. }) => assert_eq!(known, members),
-                other => panic!("a bucket is not created while nothing fails: {other:?}"),
+            for ring in 0..self.rings.len() {
+                let name = Bytes::from_static(SECOND.as_bytes());
+                let call = BucketCall::Create { name, fields: fields(policy) };
+                match self.buckets(self.founders(ring).start, call) {
+                    Ok(BucketReply::Changed { known, members, .. }) => assert_eq!(known, members),
+                    other => panic!("a bucket is not created while nothing fails: {other:?}"),
+                }
             }
         }
         (self.network.faults, self.options.disk) = (network, disk);

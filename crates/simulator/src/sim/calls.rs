@@ -19,6 +19,10 @@ impl Sim {
         self.next_call += 1;
         let id = CallId(self.next_call);
         let life = self.nodes[node].life;
+        if let Some(refusal) = self.refusal(node) {
+            self.outcomes.insert(id, Err(refusal));
+            return id;
+        }
         match &mut self.nodes[node].process {
             Some(process) => {
                 process.calls.push(id);

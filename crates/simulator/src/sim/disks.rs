@@ -3,6 +3,7 @@
 use replication::BarrierTable;
 use storage::{Files, Table};
 
+use super::rings::Crossing;
 use super::{Image, Node, Sim};
 use crate::Fault;
 use crate::trace::Line;
@@ -15,12 +16,13 @@ const DISK_ASKED: usize = 10;
 
 impl Node {
     fn image(&self) -> Image {
-        Image(self.disk.snapshot(), self.membership.clone())
+        Image(self.disk.snapshot(), self.membership.clone(), self.crossing)
     }
 
-    fn go_back_to(&mut self, Image(data, membership): Image) {
+    fn go_back_to(&mut self, Image(data, membership, crossing): Image) {
         self.disk.restore(&data);
         self.membership = membership;
+        self.crossing.go_back_to(crossing);
         self.heard = BarrierTable::default();
     }
 }
@@ -34,6 +36,8 @@ impl Sim {
         assert!(self.nodes[node].process.is_none(), "crash the node first");
         self.nodes[node].disk.wipe();
         self.nodes[node].membership = None;
+        self.nodes[node].crossing.go_back_to(Crossing::default());
+        self.lose_ring(node);
         self.nodes[node].heard = BarrierTable::default();
     }
 

@@ -23,7 +23,7 @@ pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
 const CHECKPOINTS: u32 = 100;
 
 /// A node whose log takes nothing any more is restarted after this long.
-const RESTART_MS: u64 = 500;
+pub(super) const RESTART_MS: u64 = 500;
 
 /// Rows of cleared collections that an engine looks at after each commit.
 const SWEEP_ROWS: usize = 8;
@@ -78,6 +78,7 @@ impl Sim {
                     && self.takes(to, from, stamp, is_hint);
                 self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
                 if arrives {
+                    self.watch_rings(from, to);
                     let from = self.nodes[from].id;
                     self.tell_gossip(to, membership::Event::Heard(from));
                     self.step(to, Event::Received { from, message: *message });
@@ -95,8 +96,9 @@ impl Sim {
             Happening::Called { node, life, event } if self.nodes[node].life == life => {
                 self.step(node, *event);
             }
-            Happening::Told { from, to, to_life, table } => {
-                if self.nodes[to].life == to_life && !self.is_apart(from, to) {
+            Happening::Told { from, to, to_life, ring, table } => {
+                let is_member = self.ring_of(to) == ring && !self.is_searching(to);
+                if self.nodes[to].life == to_life && is_member && !self.is_apart(from, to) {
                     self.hear_barrier(to, &table);
                 }
             }

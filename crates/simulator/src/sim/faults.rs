@@ -276,8 +276,14 @@ impl Sim {
         let is_linked = self.nodes[peer].process.is_some()
             && !self.is_apart(node, peer)
             && !self.is_apart(peer, node);
+        if is_linked && !self.options.gossip {
+            self.meets(node, peer);
+        }
         let is_up = is_linked && self.admits(node, peer);
-        if is_linked && let Some(incarnation) = self.incarnation(peer) {
+        if is_linked
+            && self.may_meet(node, peer)
+            && let Some(incarnation) = self.incarnation(peer)
+        {
             self.tell_gossip(node, membership::Event::Met { node: id, incarnation });
         }
         // A connection does not outlive a process, however soon there is another.

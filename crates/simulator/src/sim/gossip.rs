@@ -8,14 +8,16 @@
 use clock::{decode, encode};
 use membership::{
     About, ClusterId, Command, CommandError, Config, Destination, Effect, Event, Gossip,
-    Incarnation, Liveness, MemberState, Message, Phase, Snapshot,
+    Incarnation, Liveness, MemberState, Message, Phase, Refusal, Report, Snapshot,
 };
 
 use super::{Happening, Sim};
 use crate::trace::Line;
 
-/// The cluster that the first nodes found together.
-const CLUSTER: ClusterId = ClusterId(1);
+/// The cluster that the first nodes of a ring found together.
+const fn cluster(ring: usize) -> ClusterId {
+    ClusterId(ring as u128 + 1)
+}
 
 /// Nodes by which the others find it.
 const SEEDS: usize = 3;
@@ -37,9 +39,15 @@ impl Sim {
         let mut about = About::new(format!("node{}", id.0), node.to_string());
         about.messages = self.nodes[node].messages;
         let mut config = Config::new(id, "simulated", about, self.random.next());
+        let ring = self.nodes[node].ring;
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
-        config.bootstrap = (is_founder || !self.is_remembered()).then_some(CLUSTER);
-        config.seeds = (0..SEEDS.min(self.nodes.len())).map(|seed| seed.to_string()).collect();
+        config.bootstrap = (is_founder || !self.is_remembered(ring)).then_some(cluster(ring));
+        config.seeds = self.seeds(node).into_iter().map(|seed| seed.to_string()).collect();
+        if self.is_searching(node) {
+            // Whatever it is told it begins no ring, and those that it left it does not listen to.
+            config.bootstrap = None;
+            config.left = [cluster(1 - ring)].into();
+        }
         let persisted = self.nodes[node].membership.as_deref();
         let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
         let gossip = Gossip::new(config, snapshot, self.now_ms).expect("within the bounds");
@@ -49,13 +57,26 @@ impl Sim {
         self.tick_gossip(node);
     }
 
-    /// Whether some disk remembers the cluster. Where all were lost, nodes find nobody who does and wait: whoever
+    /// By whom a node finds its cluster.
+    fn seeds(&self, node: usize) -> Vec<usize> {
+        if !self.are_founded_apart() {
+            return (0..SEEDS.min(self.nodes.len())).collect();
+        }
+        // Of the founders of a ring few may be left, or one.
+        let is_of_it = |&peer: &usize| self.nodes[peer].ring == self.nodes[node].ring;
+        (0..self.nodes.len())
+            .filter(|&peer| peer != node && !self.is_gone(peer))
+            .filter(is_of_it)
+            .collect()
+    }
+
+    /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever
     /// runs them has one found it anew.
-    fn is_remembered(&self) -> bool {
+    fn is_remembered(&self, ring: usize) -> bool {
         let mut persisted = self.nodes.iter().filter_map(|node| node.membership.as_deref());
         persisted.any(|bytes| {
             let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
-            !snapshot.ids.is_empty()
+            snapshot.ids.contains(&cluster(ring))
         })
     }
 
@@ -63,7 +84,8 @@ impl Sim {
     pub(super) fn tick_gossip(&mut self, node: usize) {
         let is_owner = self
             .ownership(node)
-            .is_some_and(|ownership| ownership.members().contains(&self.nodes[node].id));
+            .is_some_and(|ownership| ownership.members().contains(&self.nodes[node].id))
+            && !self.is_searching(node);
         let random = self.random.next();
         let Some(talker) = self.talker(node) else { return };
         talker.due_ms = u64::MAX;
@@ -98,6 +120,9 @@ impl Sim {
             match effect {
                 Effect::Persist(snapshot) => {
                     self.nodes[node].membership = Some(encode(&*snapshot));
+                    if !snapshot.ids.is_empty() {
+                        self.has_found(node);
+                    }
                 }
                 Effect::MemberChanged { node: member, .. } => {
                     let peer = self.number_of(member);
@@ -124,6 +149,9 @@ impl Sim {
                     if let Some(to) = to.filter(|&to| to < self.nodes.len()) {
                         self.send_gossip(node, to, &message);
                     }
+                }
+                Effect::Report(Report::Refused { refusal: Refusal::OtherCluster(_), .. }) => {
+                    self.refusals += 1;
                 }
                 Effect::ValueChanged { .. } | Effect::Report(_) => {}
             }
@@ -156,7 +184,7 @@ impl Sim {
         self.nodes[node].process.as_mut()?.talker.as_mut()
     }
 
-    fn gossip(&self, node: usize) -> Option<&Gossip> {
+    pub(super) fn gossip(&self, node: usize) -> Option<&Gossip> {
         Some(&self.nodes[node].process.as_ref()?.talker.as_ref()?.gossip)
     }
 
@@ -167,7 +195,9 @@ impl Sim {
 
     /// Whether a node takes messages of another: of a member, in its latest start.
     pub(super) fn admits(&self, node: usize, peer: usize) -> bool {
-        let Some(gossip) = self.gossip(node) else { return !self.options.gossip };
+        let Some(gossip) = self.gossip(node) else {
+            return !self.options.gossip && self.is_of_one_ring(node, peer);
+        };
         let record = gossip.table().get(self.nodes[peer].id);
         let is_latest = record.is_some_and(|record| {
             !record.is_over() && Some(record.entry.incarnation) == self.incarnation(peer)

@@ -67,9 +67,9 @@ impl Sim {
 
     /// The numbers of all nodes in the order in which they would serve `key`.
     pub fn preference_list(&self, key: &Key) -> Vec<usize> {
-        let partition = self.ring.partition(ring::Token::of(key.bucket(), key.key()));
+        let partition = self.rings[0].partition(ring::Token::of(key.bucket(), key.key()));
         let ring =
-            self.any_ownership().map_or(&self.ring, |ownership| ownership.present(partition));
+            self.any_ownership().map_or(&self.rings[0], |ownership| ownership.present(partition));
         ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
     }
 
@@ -115,7 +115,7 @@ impl Sim {
     /// # Panics
     /// If the replica cannot be read.
     pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
-        let partition = self.ring.partition(ring::Token::of(key.bucket(), key.key()));
+        let partition = self.rings[0].partition(ring::Token::of(key.bucket(), key.key()));
         self.root(node, partition, self.policy_of(key).n)
     }
 

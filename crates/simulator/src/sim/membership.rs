@@ -12,10 +12,15 @@ use super::{Node, Sim};
 impl Sim {
     /// Starts one more node, with an empty disk. It owns nothing until a plan says so.
     pub fn add_node(&mut self) -> usize {
+        self.add_node_to(0)
+    }
+
+    /// Starts one more node, which joins a ring.
+    pub(crate) fn add_node_to(&mut self, ring: usize) -> usize {
         let node = self.nodes.len();
         let id = NodeId(node as u64 + 1);
         let newest = self.newest();
-        self.nodes.push(Node::new(id, &self.options, &mut self.random));
+        self.nodes.push(Node::new(id, ring, &self.options, &mut self.random));
         self.nodes[node].messages = newest;
         self.nodes[node].joins = true;
         self.restart(node);
@@ -56,15 +61,23 @@ impl Sim {
         self.nodes[node].process.as_ref().map(|process| process.core.ownership())
     }
 
-    /// Who owns partitions as the nodes that run know it: as the first of them does.
+    /// Who owns partitions as the nodes that run know it: as the first of them does that knows its cluster.
     pub(super) fn any_ownership(&self) -> Option<&Arc<Ownership>> {
-        (0..self.nodes.len()).find_map(|node| self.ownership(node))
+        let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
+        known.into_iter().find_map(|node| self.ownership(node))
+    }
+
+    /// The same of the nodes of a ring.
+    pub(super) fn any_ownership_in(&self, ring: usize) -> Option<&Arc<Ownership>> {
+        let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
+        known.filter(|&node| self.ring_of(node) == ring).find_map(|node| self.ownership(node))
     }
 
     /// Owners of the partition that has fewest, as any node that runs knows it.
     pub(crate) fn fewest_owners(&self) -> usize {
         let n = usize::from(self.options.policy.n);
-        let views = (0..self.nodes.len()).filter_map(|node| self.ownership(node));
+        let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
+        let views = known.filter_map(|node| self.ownership(node));
         let counts = views.flat_map(|ownership| {
             let partitions = ownership.partition_count().iter();
             partitions.map(|partition| ownership.present(partition).owners(partition, n).count())

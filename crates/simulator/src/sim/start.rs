@@ -3,29 +3,42 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clock::ClusterSecret;
 use replication::{
-    Barrier, BarrierHand, BarrierStart, BarrierTask, BarrierTimes, Buckets, Core, CoreConfig,
-    KeptCommits, PolicyTable, kept_ownership,
+    Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes, Buckets, Core,
+    CoreConfig, KeptStart, PolicyTable, provisional_ownership,
 };
 use ring::Ownership;
-use storage::{EngineConfig, Log, Replay, ShardSet, Shards, shard_positions};
+use storage::{
+    Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimFiles, SimIndexReader, Ticket,
+    shard_positions,
+};
 use values::Limits;
 
-use super::{Process, SECRET, SHARDS, Sim, barrier};
+use super::events::RESTART_MS;
+use super::rings::Way;
+use super::{Happening, Process, SECRET, SHARDS, Sim, barrier};
 use crate::random::mix;
 
 impl Sim {
     pub(super) fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
-        let seed = self.any_ownership().cloned();
-        let heard = self.any_barrier();
+        let ring = self.nodes[node].ring;
+        let is_merging = self.nodes[node].crossing.is_merging;
+        if is_merging {
+            // What others know of it in the ring that it left, is gone.
+            self.nodes[node].membership = None;
+            self.nodes[node].heard = BarrierTable::default();
+        }
+        let seed = self.any_ownership_in(ring).cloned();
+        let heard = self.any_barrier(ring);
         let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
         let state = &mut self.nodes[node];
         let config = EngineConfig {
             node: state.id,
             process,
-            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
+            shards: ShardSet::all(Shards::new(self.rings[0].partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
             hint_bytes_max: self.options.hint_bytes_max,
         };
@@ -33,17 +46,19 @@ impl Sim {
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
         let mut replay = Replay::begin(reader, config).expect("it can be read");
         let visit = &mut |position, record: &[u8]| replay.replay(position, record);
-        let (log, found) =
+        let (mut log, found) =
             Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
         assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
         let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
-        let mut barrier = Barrier::new(state.id, noted.clone());
+        // What it says of a ring that it has left says nothing in another.
+        let mut barrier = Barrier::new(state.id, noted.clone().filter(|_| !is_merging));
         barrier.heard(&state.heard);
         let mut start = match state.reborn.take() {
             Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
+            None if is_merging => BarrierStart::Joining,
             None => BarrierStart::AsNoted,
         };
         // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it
@@ -63,25 +78,34 @@ impl Sim {
         let times = BarrierTimes { interval_ms, retries_ms: 0 };
         let hand = BarrierHand::new(barrier, start, times, self.now_ms);
         let hand = barrier::Hand::new(hand);
-        let kept = kept_ownership(&notes).expect("simulated disks keep notes whole");
+        let provisional = provisional_ownership(state.id.into(), self.rings[0].partition_count());
+        let kept = KeptStart::of_notes(&notes, &provisional, is_merging);
+        let kept = kept.expect("simulated disks keep notes whole");
+        if !kept.forgets.is_empty() && !note(&mut engine, &mut log, kept.forgets) {
+            // The disk does not take it: whoever runs the node starts it again later.
+            return self.enqueue(self.now_ms + RESTART_MS, Happening::Restarted { node, life });
+        }
         // Without a record of its own a node has what another tells it, as one that joins.
-        let ownership = match kept {
-            Some(kept) => Arc::new(kept),
-            None => seed.unwrap_or_else(|| Arc::new(Ownership::new(self.ring.clone()))),
+        let ownership = match (kept.ownership, is_merging) {
+            (Some(kept), _) => Arc::new(kept),
+            (None, true) => Arc::new(provisional),
+            (None, false) => {
+                seed.unwrap_or_else(|| Arc::new(Ownership::new(self.rings[ring].clone())))
+            }
         };
         let buckets = Buckets::new(&policies, self.options.policy, &Limits::default());
         engine.set_tree_classes(buckets.tree_classes());
         let core = CoreConfig {
             node: state.id,
             core: 0,
-            shards: ShardSet::all(Shards::new(self.ring.partition_count(), SHARDS)),
+            shards: ShardSet::all(Shards::new(self.rings[0].partition_count(), SHARDS)),
             anti_entropy: self.options.anti_entropy,
             incarnation: self.random.next(),
             names: ownership.members().iter().map(|&id| (id, format!("node{}", id.0))).collect(),
             secret: ClusterSecret::new(SECRET),
             default_policy: self.options.policy,
             policies,
-            commits: KeptCommits::of_notes(&notes),
+            commits: kept.commits,
             limits: Limits::default(),
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
@@ -98,8 +122,25 @@ impl Sim {
             hand: self.options.barrier_ms.is_some().then_some(hand),
             met: BTreeMap::new(),
             talker: None,
+            ring,
+            way: if is_merging { Way::Searching } else { Way::Member },
         });
         self.enqueue_barrier(node);
         self.begin_gossip(node);
     }
+}
+
+/// Has an engine keep notes, durably, before anything else happens. Returns whether the disk took them.
+fn note(
+    engine: &mut Engine<SimIndexReader>,
+    log: &mut Log<SimFiles>,
+    notes: Vec<(Bytes, Bytes)>,
+) -> bool {
+    let mut answers = Vec::new();
+    engine.execute(Ticket(u64::MAX), Command::Note { notes }, &mut answers);
+    let Some(mut batch) = engine.take_batch() else { return false };
+    let result = log.commit(&mut batch.records, true);
+    let is_durable = result.is_ok();
+    engine.committed(batch.id, result, &mut answers);
+    is_durable
 }

@@ -1,0 +1,109 @@
+//! Two rings that were founded apart under one name: they refuse each other and serve on, and become one with
+//! nothing lost of either, whatever befalls those that go over.
+
+use replication::{AntiEntropyConfig, PlanChange};
+use simulator::{Family, Fault, Scenario, Sim, SimOptions, Strikes};
+use values::{Blob, Key, Operation, OrsetOp, State, Tag};
+
+/// Nodes 0 to 2 founded one ring, nodes 3 to 5 another.
+fn rings(gossip: bool) -> Sim {
+    let anti_entropy = AntiEntropyConfig { interval_ms: Some(1_000), bytes_per_second: 1 << 20 };
+    let options = SimOptions {
+        nodes: 6,
+        apart: 3,
+        barrier_ms: Some(1_000),
+        gossip,
+        anti_entropy,
+        ..SimOptions::default()
+    };
+    let mut sim = Sim::new(1, options);
+    sim.advance(5_000);
+    sim
+}
+
+fn key() -> Key {
+    Key::new("default", "set").expect("within the bounds of a key")
+}
+
+fn add(sim: &mut Sim, node: usize, element: &'static str) {
+    let element = Blob::from_static(element.as_bytes());
+    let answer = sim.update(node, &key(), Operation::Orset(OrsetOp::Add(vec![element]))).unwrap();
+    assert!(answer.acks.is_met(), "{:?}", answer.acks);
+}
+
+fn members(sim: &mut Sim, node: usize) -> Vec<Blob> {
+    match sim.get(node, &key()).unwrap().view.value.state(Tag::ORSET) {
+        Some(State::Orset(state)) => state.store.0.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Has a node go over to the other ring, up to where its next process looks for that.
+fn send_over(sim: &mut Sim, node: usize) {
+    assert!(sim.go_over(node));
+    while !sim.is_drained(node) {
+        sim.advance(10);
+    }
+    sim.leave_ring(node);
+}
+
+/// Has those that went over be owners, and waits until all is at rest.
+fn settle(sim: &mut Sim) {
+    sim.advance(20_000);
+    let put = (3..6).map(|node| sim.member(node)).collect();
+    sim.commit(0, PlanChange { put, ..PlanChange::default() }).unwrap();
+    sim.run_until_quiet();
+    sim.unrest().unwrap();
+    assert_eq!(sim.members_disagree(), None);
+    assert_eq!(sim.is_in_no_life(), None);
+    assert_eq!(sim.ownership(0).unwrap().members().len(), 6);
+}
+
+#[test]
+fn two_rings_refuse_each_other_and_become_one_with_nothing_lost() {
+    for gossip in [false, true] {
+        let mut sim = rings(gossip);
+        add(&mut sim, 0, "first");
+        add(&mut sim, 3, "second");
+        let (first, second) = (Blob::from_static(b"first"), Blob::from_static(b"second"));
+        assert_eq!(members(&mut sim, 1), [first.clone()]);
+        assert_eq!(members(&mut sim, 4), [second.clone()]);
+        assert_eq!(sim.refusals() > 0, gossip);
+        for node in 3..6 {
+            send_over(&mut sim, node);
+        }
+        settle(&mut sim);
+        for node in 0..6 {
+            assert_eq!(members(&mut sim, node), [first.clone(), second.clone()], "at {node}");
+        }
+    }
+}
+
+/// Whenever it is killed on its way, it goes on by what it kept of that, and begins a life in the other ring.
+#[test]
+fn a_node_that_is_killed_on_its_way_goes_on_when_it_starts_again() {
+    for after_ms in (0..600).step_by(40) {
+        let mut sim = rings(true);
+        add(&mut sim, 3, "second");
+        for node in 3..5 {
+            send_over(&mut sim, node);
+        }
+        send_over(&mut sim, 5);
+        sim.advance(after_ms);
+        sim.crash(5);
+        sim.restart(5);
+        settle(&mut sim);
+        assert_eq!(members(&mut sim, 0), [Blob::from_static(b"second")], "after {after_ms} ms");
+    }
+}
+
+#[test]
+fn histories_of_two_rings_of_seeds_1_to_200() {
+    let mut strikes = Strikes::default();
+    for seed in 1..=200 {
+        strikes.add(&Scenario::drawn(Family::Rings, seed).check().strikes());
+    }
+    assert_eq!(strikes.of(Fault::RingsApart), 200);
+    // The others become one with all faults over.
+    assert!(strikes.of(Fault::Merge) > 100, "{strikes:?}");
+}
