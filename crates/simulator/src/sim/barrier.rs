@@ -57,6 +57,12 @@ impl Sim {
         Some((hand.hand.barrier().agreed(), hand.hand.barrier().complete()))
     }
 
+    /// Whether a node that runs has noted in which life it is, where there is a barrier.
+    pub(super) fn is_open(&self, node: usize) -> bool {
+        let process = self.nodes[node].process.as_ref();
+        process.and_then(|process| process.hand.as_ref()).is_none_or(|hand| hand.hand.is_open())
+    }
+
     /// Header rows of a node's disk and memory that are no key's with something live; `None` if it is down.
     pub fn remnants(&self, node: usize) -> Option<u64> {
         let engine = &self.nodes[node].process.as_ref()?.engine;

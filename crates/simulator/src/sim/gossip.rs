@@ -62,8 +62,9 @@ impl Sim {
         if !self.are_founded_apart() {
             return (0..SEEDS.min(self.nodes.len())).collect();
         }
-        // Of the founders of a ring few may be left, or one.
-        let is_of_it = |&peer: &usize| self.nodes[peer].ring == self.nodes[node].ring;
+        // Of the founders of a ring few may be left, or one. Who is still about to leave another one would let it in there.
+        let ring = self.nodes[node].ring;
+        let is_of_it = |&peer: &usize| self.nodes[peer].ring == ring && self.ring_of(peer) == ring;
         (0..self.nodes.len())
             .filter(|&peer| peer != node && !self.is_gone(peer))
             .filter(is_of_it)

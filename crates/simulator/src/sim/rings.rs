@@ -30,15 +30,15 @@ pub(super) struct Crossing {
     pub(super) is_merging: bool,
     /// Whether it is still to begin a life there.
     is_to_begin: bool,
-    /// Whether a plan there is still to name it.
-    is_to_own: bool,
+    /// Whether it went over, so that a plan there is to name it.
+    went_over: bool,
 }
 
 impl Crossing {
     /// The disk is one of another time. What an administrator has to do stays.
     pub(super) const fn go_back_to(&mut self, other: Self) {
-        let is_to_own = self.is_to_own;
-        *self = Self { is_to_own, ..other };
+        let went_over = self.went_over;
+        *self = Self { went_over, ..other };
     }
 }
 
@@ -83,7 +83,11 @@ impl Sim {
     /// Why a node takes no calls, if it runs and does not.
     pub(super) fn refusal(&self, node: usize) -> Option<RequestError> {
         match self.way(node)? {
-            Way::Member => None,
+            Way::Member if self.is_open(node) => None,
+            Way::Member => {
+                let why = "the node has not noted yet in which life it is".to_owned();
+                Some(RequestError::Unreachable(why))
+            }
             Way::Draining => Some(RequestError::Stopping),
             Way::Searching | Way::Joining => {
                 Some(RequestError::Unreachable("the node looks for its cluster".to_owned()))
@@ -142,7 +146,7 @@ impl Sim {
         if self.left == Some(state.ring) {
             state.ring = 1 - state.ring;
             state.joins = true;
-            state.crossing.is_to_own = true;
+            state.crossing.went_over = true;
         }
     }
 
@@ -192,7 +196,7 @@ impl Sim {
         self.left = Some(1 - other);
         let state = &mut self.nodes[node];
         state.ring = other;
-        state.crossing = Crossing { is_merging: true, is_to_begin: true, is_to_own: true };
+        state.crossing = Crossing { is_merging: true, is_to_begin: true, went_over: true };
         // Copies of a disk that knows the ring of before are thrown away.
         (state.ills.backup, state.ills.twin) = (None, None);
         if let Some(process) = &mut state.process {
@@ -226,20 +230,20 @@ impl Sim {
         }
     }
 
-    /// Nodes that went over and that no plan names yet. They can be named only once they belong there.
-    pub(crate) fn to_own(&mut self) -> Vec<usize> {
-        for node in 0..self.nodes.len() {
+    /// Nodes that went over and that no plan names: not yet, or not any more, where the disk of the only member that
+    /// knew of one was lost. They can be named only once they belong there.
+    pub(crate) fn to_own(&self) -> Vec<usize> {
+        let is_named = |node: usize| {
             let state = &self.nodes[node];
-            if state.crossing.is_to_own {
-                let there = (0..self.nodes.len())
-                    .filter(|&peer| self.is_settled(peer) && self.ring_of(peer) == state.ring);
-                let is_named = there
-                    .filter_map(|peer| self.ownership(peer))
-                    .any(|ownership| ownership.members().contains(&state.id));
-                self.nodes[node].crossing.is_to_own = !is_named && !self.nodes[node].is_gone;
-            }
-        }
-        (0..self.nodes.len()).filter(|&node| self.nodes[node].crossing.is_to_own).collect()
+            let there = (0..self.nodes.len())
+                .filter(|&peer| self.is_settled(peer) && self.ring_of(peer) == state.ring);
+            let mut known = there.filter_map(|peer| self.ownership(peer));
+            known.any(|ownership| ownership.members().contains(&state.id))
+        };
+        let is_to_own = |&node: &usize| {
+            self.nodes[node].crossing.went_over && !self.nodes[node].is_gone && !is_named(node)
+        };
+        (0..self.nodes.len()).filter(is_to_own).collect()
     }
 
     /// A node without gossip connects to one of its ring.
