@@ -182,9 +182,8 @@ impl Model for Forgetful {
             for at in 0..self.members {
                 self.act(&mut state, at);
             }
-            if !self.rules.heard {
-                self.send(&mut state);
-            }
+            // What is sent before anybody has heard of its receiver may arrive much later.
+            self.send(&mut state);
             for at in 0..self.members {
                 state.hear(at);
             }

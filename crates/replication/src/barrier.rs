@@ -140,15 +140,19 @@ impl Barrier {
 
     /// A member whose directory is empty, in a cluster that is as far as `table` says: its next life
     /// begins in the round that is under way. To be noted before anybody hears of it.
+    ///
+    /// A founder begins in the life before the first one of a member that joins. Its next one is none of these:
+    /// what was sent to it before its sender had heard of it is of the life that it lost.
     pub fn reborn(me: NodeId, table: &BarrierTable) -> BarrierStanding {
         let era = table.era();
-        let told = table.0.get(&me).map_or(0, |standing| standing.life);
+        let first = first_round(era);
+        let told = table.0.get(&me).map_or(first, |standing| standing.life.max(first + 1));
         let latest = table.latest(era);
         // It has nothing to hide where others have hidden theirs.
         let is_agreed = latest.stage == BarrierStage::Hidden;
         let stage = if is_agreed { BarrierStage::Hidden } else { BarrierStage::Entered };
         let progress = BarrierProgress::at(latest.round, stage);
-        BarrierStanding { life: told.max(first_round(era)) + 1, progress }
+        BarrierStanding { life: told.max(first) + 1, progress }
     }
 
     /// A member that was restored from a backup together with all others, in the next era.

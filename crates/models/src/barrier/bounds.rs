@@ -25,8 +25,6 @@ pub struct BarrierRules {
     pub refused: bool,
     /// What was sent to an earlier life is refused.
     pub lives: bool,
-    /// Members have heard of one another before anything is sent: a rule of the model, not of the product.
-    pub heard: bool,
     /// A member that has emptied its outbox keeps nothing that comes from one that has not.
     pub kept: bool,
     /// A member that is behind begins anew without what it has.
@@ -46,7 +44,6 @@ impl BarrierRules {
         older: true,
         refused: true,
         lives: true,
-        heard: true,
         kept: true,
         empty: true,
     };

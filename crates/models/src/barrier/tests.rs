@@ -58,7 +58,6 @@ fn each_rule_left_out_brings_it_back_to_two_owners() {
         BarrierRules { older: false, ..ALL },
         BarrierRules { refused: false, ..ALL },
         BarrierRules { lives: false, ..ALL },
-        BarrierRules { heard: false, ..ALL },
         BarrierRules { empty: false, ..ALL },
     ] {
         assert_broken(rules, LOSSES);

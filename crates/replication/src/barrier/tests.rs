@@ -140,7 +140,7 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
     assert!(!takes(&mut members, 1, 2, said), "it must not be listened to any more");
     let reborn = Barrier::reborn(NodeId(2), &restored.table());
     let entered = BarrierProgress { round: 1, stage: BarrierStage::Entered };
-    assert_eq!(reborn, BarrierStanding { life: 1, progress: entered });
+    assert_eq!(reborn, BarrierStanding { life: 2, progress: entered });
     let mut anew = Barrier::new(NodeId(2), None);
     anew.heard(&members.at(1).table());
     anew.noted(reborn);

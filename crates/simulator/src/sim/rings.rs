@@ -147,6 +147,8 @@ impl Sim {
             state.ring = 1 - state.ring;
             state.joins = true;
             state.crossing.went_over = true;
+            // As with `go_over`.
+            (state.ills.backup, state.ills.twin) = (None, None);
         }
     }
 
