@@ -68,12 +68,6 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if family == Family::All && random.chance(200) {
         workload.rates.set(Fault::CutTwo, 5);
     }
-    if family == Family::All {
-        let mut random = Random::new(seed ^ 0x2_2146);
-        if random.chance(60) {
-            part(&mut random, options, workload);
-        }
-    }
 }
 
 /// Has some nodes found a ring of their own, and the two become one.
@@ -321,7 +315,7 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     workload.pause_ms = *random.pick(&[40, 200, 1_000]);
     workload.lasts_ms = 30 * workload.pause_ms;
     workload.name_bytes = *random.pick(&[0, 300]);
-    options.anti_entropy.bytes_per_second = *random.pick(&[1 << 20, 2_000]);
+    options.anti_entropy.bytes_per_second = *random.pick(&[1 << 20, 20_000]);
     options.hints_lost = *random.pick(&[0, 0, 300, 1_000]);
     if random.chance(500) {
         // Two owners, or one and who holds a hint for it, do not meet for many rounds, of which they hear through
