@@ -105,7 +105,11 @@ impl Nemesis {
         match fault {
             Fault::Cut if a != b => self.cut(sim, fault, ends_ms, vec![(a, b), (b, a)]),
             Fault::CutTwo => {
-                let c = random.below(nodes) as usize;
+                // Neighbours on the ring, or any.
+                let (b, c) = match random.chance(500) {
+                    true => ((a + 1) % sim.nodes(), (a + 2) % sim.nodes()),
+                    false => (b, random.below(nodes) as usize),
+                };
                 let later_ms = sim.now_ms() + random.between(1, workload.lasts_ms);
                 if a != b && b != c && a != c {
                     self.cut(sim, fault, ends_ms, vec![(a, b), (b, a)]);

@@ -319,10 +319,12 @@ fn forgetting(seed: u64) -> (SimOptions, Workload) {
     options.hints_lost = *random.pick(&[0, 0, 300, 1_000]);
     if random.chance(500) {
         // Two owners, or one and who holds a hint for it, do not meet for many rounds, of which they hear through
-        // others all the while.
+        // others all the while. With two owners of eight few have something to compare, for which a round waits.
+        options.nodes = 8;
+        options.partitions = 8;
         options.policy = BucketPolicy { n: 2, r: 1, w: 1, ..options.policy };
         options.barrier_ms = Some(100);
-        workload.rates = Rates::default().with(Fault::Cut, 10).with(Fault::CutTwo, 15);
+        workload.rates = Rates::default().with(Fault::Cut, 4).with(Fault::CutTwo, 8);
         (workload.pause_ms, workload.lasts_ms) = (1_000, 90_000);
         (workload.requests, workload.keys, workload.deletes) = (400, 20, 300);
     }

@@ -60,7 +60,8 @@ impl Sim {
     /// By whom a node finds its cluster.
     fn seeds(&self, node: usize) -> Vec<usize> {
         if !self.are_founded_apart() {
-            return (0..SEEDS.min(self.nodes.len())).collect();
+            // Whoever runs them names others in the places of those that are gone for good.
+            return (0..self.nodes.len()).filter(|&seed| !self.is_gone(seed)).take(SEEDS).collect();
         }
         // Of the founders of a ring few may be left, or one. Who is still about to leave another one would let it in there.
         let ring = self.nodes[node].ring;
