@@ -67,7 +67,7 @@ mod tests {
         let members = [1, 2].map(|id| Member::new(NodeId(id)));
         let own = Ownership::new(Ring::place(&members, count, 3, None).unwrap().ring);
         let provisional = provisional_ownership(NodeId(1).into(), count);
-        let notes = |ownership| {
+        let notes = |ownership: &Ownership| {
             let note = ownership_note(ownership);
             [(note.0, Some(note.1))]
         };

@@ -203,10 +203,15 @@ pub(crate) fn draw(
         range: 0.0..most,
         is_log: false,
     };
+    // A little above the highest point.
+    let above = |lines: &[Line]| {
+        let highest = lines.iter().flat_map(|line| &line.points).map(|&(_, y)| y);
+        1.1 * highest.fold(0.01, f64::max)
+    };
     let unmet = lines(|of| {
         100.0 * part(of.unmet_reads + of.unmet_writes + of.failed, of.reads + of.writes)
     });
-    draw_chart(left, &chart("fewer owners than asked for", 30.0), &unmet)?;
+    draw_chart(left, &chart("fewer owners than asked for", above(&unmet)), &unmet)?;
     let stale = lines(|of| 100.0 * part(of.stale, of.reads));
-    draw_chart(right, &chart("reads that show less than acknowledged", 5.0), &stale)
+    draw_chart(right, &chart("reads that show less than acknowledged", above(&stale)), &stale)
 }
