@@ -74,7 +74,8 @@ impl Gossip {
 
     /// Judges all members and asks those in doubt. Who can be reached, and who cannot.
     fn judge_all(&mut self, now_ms: u64) -> (Vec<NodeId>, Vec<NodeId>) {
-        let (mut reachable, mut unreachable, mut doubted) = (Vec::new(), Vec::new(), Vec::new());
+        let mut reachable = Vec::with_capacity(self.peers.len());
+        let (mut unreachable, mut doubted) = (Vec::new(), Vec::new());
         let config = &self.config.detector;
         for (&node, peer) in &mut self.peers {
             if node == self.config.node || peer.said.is_over {
