@@ -11,8 +11,8 @@ use replication::{
 };
 use ring::Ownership;
 use storage::{
-    Command, Engine, EngineConfig, Log, Replay, ShardSet, Shards, SimFiles, SimIndexReader, Ticket,
-    shard_positions,
+    Command, Engine, EngineConfig, Log, Replay, SeamError, ShardSet, Shards, SimFiles,
+    SimIndexReader, Ticket, shard_positions,
 };
 use values::Limits;
 
@@ -46,8 +46,13 @@ impl Sim {
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
         let mut replay = Replay::begin(reader, config).expect("it can be read");
         let visit = &mut |position, record: &[u8]| replay.replay(position, record);
-        let (mut log, found) =
-            Log::open(files, node as u64, &indexed, visit).expect("simulated disks open");
+        let (mut log, found) = match Log::open(files, node as u64, &indexed, visit) {
+            // A damaged place is not put aside where there is no room: whoever runs the node starts it again later.
+            Err(SeamError::Full) => {
+                return self.enqueue(self.now_ms + RESTART_MS, Happening::Restarted { node, life });
+            }
+            opened => opened.expect("simulated disks open"),
+        };
         assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");
