@@ -46,7 +46,9 @@ type Opened = (Log<SimFiles>, LogRecovery, Vec<(u64, Vec<u8>)>);
 
 fn open(files: &SimFiles, indexed: Option<u64>) -> Opened {
     let mut records = Vec::new();
-    let mut visit = |position, record: &[u8]| records.push((position, record.to_vec()));
+    let mut visit = |position, record: Option<&[u8]>| {
+        records.extend(record.map(|record| (position, record.to_vec())))
+    };
     let opened = Log::open(files.clone(), DIRECTORY, &[indexed], &mut visit);
     let (log, found) = opened.expect("a disk without faults");
     (log, found, records)

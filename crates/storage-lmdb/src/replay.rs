@@ -31,14 +31,14 @@ pub struct OpenedEngines<R> {
 #[derive(Debug, Default)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// Position of each, and where in `bytes` it ends.
-    records: Vec<(u64, usize)>,
+    /// Position of each, and where in `bytes` it ends; `None` for some that are gone.
+    records: Vec<(u64, Option<usize>)>,
 }
 
 impl Chunk {
     fn push(&mut self, position: u64, record: &[u8]) {
         self.bytes.extend_from_slice(record);
-        self.records.push((position, self.bytes.len()));
+        self.records.push((position, Some(self.bytes.len())));
     }
 }
 
@@ -76,6 +76,11 @@ pub fn open_engines<R: IndexRead + Send>(
             threads.push(scope.spawn(move || replay(reader, config, &chunks)));
         }
         let opened = Log::open(files, directory, indexed, &mut |position, record| {
+            let Some(record) = record else {
+                // Of which shard they were nobody knows.
+                senders.iter_mut().for_each(|sender| sender.chunk.records.push((position, None)));
+                return;
+            };
             let Some(shard) = record_shard(record) else { return };
             if let Some(sender) = senders.iter_mut().find(|sender| sender.shards.contains(shard)) {
                 sender.chunk.push(position, record);
@@ -110,8 +115,8 @@ fn replay<R: IndexRead>(
     for Chunk { bytes, records } in chunks {
         let mut from = 0;
         for (position, to) in records {
-            replay.replay(position, &bytes[from..to]);
-            from = to;
+            replay.replay(position, to.map(|to| &bytes[from..to]));
+            from = to.unwrap_or(from);
         }
     }
     Ok(replay)

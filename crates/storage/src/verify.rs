@@ -305,8 +305,9 @@ pub fn check_log(
     let mut unreadable = BTreeMap::new();
     let (log, recovery) =
         Log::open(UnchangedFiles::new(files), directory, &positions, &mut |position, record| {
-            if record_shard(record).is_none_or(|shard| shard.0 >= shards.count())
-                || crate::log_record::decode(record).is_none()
+            if let Some(record) = record
+                && (record_shard(record).is_none_or(|shard| shard.0 >= shards.count())
+                    || crate::log_record::decode(record).is_none())
             {
                 unreadable.insert(position, record.len());
             }

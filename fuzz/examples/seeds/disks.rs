@@ -89,7 +89,7 @@ pub(crate) fn records() -> Seeds {
     let (engine, disk) = replica();
     drop(engine);
     let mut records = Vec::new();
-    let visit = &mut |_, record: &[u8]| records.push(record.to_vec());
+    let visit = &mut |_, record: Option<&[u8]>| records.extend(record.map(<[u8]>::to_vec));
     Log::open(disk.files, 0, &[None], visit).expect("a disk without faults");
     let mut seeds = Seeds::new();
     for (at, four) in records.chunks(4).enumerate() {

@@ -80,7 +80,9 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
     let opened = Opened::open(dir, |_| Ok(()))?;
     let (shards, directory) = (opened.shards, opened.stamp.directory);
     let mut flow = ControlFlow::Continue(());
-    let mut visit = |position: u64, record: &[u8]| {
+    let mut visit = |position: u64, record: Option<&[u8]>| {
+        // Told with the damage, at the end.
+        let Some(record) = record else { return };
         if flow == ControlFlow::Break(()) {
             return;
         }
@@ -114,7 +116,7 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
 fn read_log(
     files: &impl Files,
     directory: u64,
-    visit: &mut dyn FnMut(u64, &[u8]),
+    visit: &mut dyn FnMut(u64, Option<&[u8]>),
 ) -> Result<LogRecovery, SeamError> {
     let start = log_parts(files, 0, u64::MAX)?.first().map(|part| part.start);
     let log = Log::open(UnchangedFiles::new(files), directory, &[start], visit)?;

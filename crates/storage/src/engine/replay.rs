@@ -13,6 +13,7 @@ use crate::epochs::Epochs;
 use crate::log_record::{self, RecordIn, record_shard};
 use crate::memtable::Memtable;
 use crate::{IndexRead, Shard, StorageError};
+use values::{Delta, State, empty_collection, is_collection};
 
 /// An engine that is being opened.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Replay<R> {
     /// From where on each shard lacks its records.
     positions: BTreeMap<Shard, u64>,
     records: u64,
+    /// Whether records are gone that came before the next one.
+    is_after_hole: bool,
     /// The bounds that hold once it is open: what was accepted is not refused here.
     pending_bytes_max: usize,
     hint_bytes_max: u64,
@@ -66,12 +69,23 @@ impl<R: IndexRead> Replay<R> {
             damaged: 0,
             is_replaying: true,
         };
-        Ok(Self { engine, positions, records: 0, pending_bytes_max, hint_bytes_max })
+        Ok(Self {
+            engine,
+            positions,
+            records: 0,
+            is_after_hole: false,
+            pending_bytes_max,
+            hint_bytes_max,
+        })
     }
 
-    /// Does again what the record at `position` of the log says, if the index lacks it. Records are
-    /// given in order; those of other engines' shards are passed over.
-    pub fn replay(&mut self, position: u64, record: &[u8]) {
+    /// Does again what the record at `position` of the log says, if the index lacks it; `None` for some that
+    /// are gone. Records are given in order; those of other engines' shards are passed over.
+    pub fn replay(&mut self, position: u64, record: Option<&[u8]>) {
+        let Some(record) = record else {
+            self.is_after_hole = true;
+            return;
+        };
         let from = record_shard(record).and_then(|shard| self.positions.get(&shard));
         if from.is_none_or(|&from| position < from) {
             return;
@@ -79,6 +93,9 @@ impl<R: IndexRead> Replay<R> {
         self.records += 1;
         let engine = &mut self.engine;
         let done = match log_record::decode(record) {
+            // That a transfer brought all of a collection rests on what came before, of which some may be gone.
+            // What was brought would count as removed here, and so everywhere.
+            Some(RecordIn::Merge(_, delta)) if self.is_after_hole && completes(&delta) => Ok(()),
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
             Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta, true),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
@@ -111,4 +128,14 @@ impl<R: IndexRead> Replay<R> {
         self.engine.config.hint_bytes_max = self.hint_bytes_max;
         self.engine
     }
+}
+
+/// Whether a delta says of collections that something was seen, and neither brings nor touches any of it, as the
+/// end of a transfer does.
+fn completes(delta: &Delta) -> bool {
+    let is_context = |tag, state: &State| *state == empty_collection(tag, state.context().clone());
+    let mut states = delta.value.0.iter();
+    !delta.is_empty()
+        && delta.touch.is_empty()
+        && states.all(|(&tag, state)| is_collection(tag) && is_context(tag, state))
 }

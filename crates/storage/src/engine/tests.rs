@@ -10,6 +10,7 @@ mod durability;
 mod element_trees;
 mod expiry;
 mod forget;
+mod holes;
 mod notes;
 mod outbox;
 mod remnants;

@@ -77,12 +77,12 @@ impl<F: Files> Log<F> {
     /// Opens the log in `files`, of the data directory with the number `directory`. `indexed`: of
     /// each shard that has a row in the index, up to which position its records are there; none in a
     /// new directory. `visit` is given every whole record that some shard may lack, with its
-    /// position, in order.
+    /// position, in order; and `None` where some are gone that it may lack, before those that came later.
     pub fn open(
         files: F,
         directory: u64,
         indexed: &[Option<u64>],
-        visit: &mut dyn FnMut(u64, &[u8]),
+        visit: &mut dyn FnMut(u64, Option<&[u8]>),
     ) -> Result<(Self, LogRecovery), SeamError> {
         let log = Self {
             files,
@@ -139,7 +139,7 @@ struct Opening<'a, F> {
     /// Records before this are in the index.
     needed: u64,
     found: LogRecovery,
-    visit: &'a mut dyn FnMut(u64, &[u8]),
+    visit: &'a mut dyn FnMut(u64, Option<&[u8]>),
 }
 
 /// Offset in its file of what stands at `position` in the segment that begins at `start`.
@@ -278,7 +278,7 @@ impl<F: Files> Opening<'_, F> {
         while at < bytes.len() {
             if let Some(record) = read(at) {
                 if position(at) >= self.needed {
-                    (self.visit)(position(at), record);
+                    (self.visit)(position(at), Some(record));
                     self.found.records += 1;
                     self.found.bytes += (FRAME_BYTES + record.len()) as u64;
                 }
@@ -290,6 +290,7 @@ impl<F: Files> Opening<'_, F> {
             let Some(whole) = (at + 1..bytes.len()).find(|&at| read(at).is_some()) else { break };
             if position(whole) > self.needed {
                 walked.holes.push((at as u64, (whole - at) as u64));
+                (self.visit)(position(at), None);
             }
             at = whole;
         }
@@ -304,6 +305,7 @@ impl<F: Files> Opening<'_, F> {
         what: &'static str,
         kept_as: Option<String>,
     ) {
+        (self.visit)(self.log.end, None);
         self.found.damage.push(LogDamage { segment, offset, bytes, what, kept_as });
     }
 

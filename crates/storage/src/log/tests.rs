@@ -13,7 +13,7 @@ type Records = Vec<(u64, Vec<u8>)>;
 fn open_at(files: &SimFiles, indexed: &[Option<u64>]) -> (Log<SimFiles>, LogRecovery, Records) {
     let mut records = Vec::new();
     let (log, found) = Log::open(files.clone(), DIRECTORY, indexed, &mut |position, record| {
-        records.push((position, record.to_vec()));
+        records.extend(record.map(|record| (position, record.to_vec())));
     })
     .unwrap();
     (log, found, records)

@@ -1,0 +1,57 @@
+//! Records of the log that are gone: what came after them claims no more than it brings.
+
+use super::*;
+
+/// The records of a replica that was brought two elements of a set, then told that it has seen all of it.
+fn fetched() -> (SimDisk, CausalContext, Vec<(u64, Vec<u8>)>) {
+    let mut other = MemoryEngine::new(config(2, 2));
+    let first = updated(&mut other, &key("set"), add(&["x"]));
+    let mut all = first.clone();
+    all.merge(&updated(&mut other, &key("set"), add(&["y"])));
+    // What is removed again is not brought, and is seen.
+    updated(&mut other, &key("set"), add(&["z"]));
+    updated(&mut other, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("z")])));
+    let context = whole(&mut other, &key("set")).context(Tag::ORSET).clone();
+    let disk = SimDisk::default();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    one.give(1, merge(&key("set"), &first));
+    assert!(one.take());
+    one.commit();
+    one.give(2, merge(&key("set"), &all));
+    let told = context.clone();
+    let (key, tag, seen) = (key("set"), Tag::ORSET, CausalContext::default());
+    one.give(3, Command::Complete { key, tag, seen, context, durability: Durability::Sync });
+    assert!(one.take());
+    one.commit();
+    let mut records = Vec::new();
+    let visit = &mut |position, record: Option<&[u8]>| {
+        records.push((position, record.expect("nothing is damaged").to_vec()));
+    };
+    let indexed = shard_positions(&disk.index.reader(), shards()).unwrap();
+    Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
+    (disk, told, records)
+}
+
+/// What a replica has seen of the set that does these again.
+fn seen(disk: &SimDisk, records: &[(u64, Option<&[u8]>)]) -> CausalContext {
+    let mut replay = Replay::begin(disk.index.reader(), config(1, 3)).unwrap();
+    records.iter().for_each(|&(position, record)| replay.replay(position, record));
+    let mut engine = replay.finish(1 << 20);
+    let mut answers = Vec::new();
+    engine.execute(Ticket(1), read(&key("set"), Scope::Whole), &mut answers);
+    match answers.pop() {
+        Some((_, Answer::View(view))) => view.value.context(Tag::ORSET).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_fetched_is_not_seen_where_some_of_it_is_gone() {
+    let (disk, told, records) = fetched();
+    let whole: Vec<_> = records.iter().map(|(at, record)| (*at, Some(&record[..]))).collect();
+    assert_eq!(whole.len(), 3);
+    assert_eq!(seen(&disk, &whole), told);
+    // Of both elements: then only what is told at the end speaks of them.
+    let gone: Vec<_> = [(whole[0].0, None), (whole[1].0, None), whole[2]].to_vec();
+    assert_eq!(seen(&disk, &gone), CausalContext::default());
+}
