@@ -2,11 +2,12 @@
 
 use std::hash::{Hash, Hasher};
 
-use clock::NodeId;
 use replication::{
     Barrier, BarrierHand, BarrierLook, BarrierShown, BarrierStamp, BarrierStanding, BarrierStart,
     BarrierStep, BarrierTable, BarrierTask, BarrierTimes,
 };
+
+use crate::seat::id;
 
 /// Rounds begin at once, and nobody tries again.
 const TIMES: BarrierTimes = BarrierTimes { interval_ms: Some(0), retries_ms: 0 };
@@ -133,9 +134,4 @@ impl Hash for Hand {
         let (note, table, task, is, dropped) = self.parts();
         (note, table.0, task, is, dropped).hash(state);
     }
-}
-
-/// The id of member `at`.
-const fn id(at: usize) -> NodeId {
-    NodeId(at as u64 + 1)
 }

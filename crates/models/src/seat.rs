@@ -1,4 +1,4 @@
-//! The product's barrier, as the models sit at it: the one place that knows how it is spoken to.
+//! The product's barrier, as the model of names sits at it: without the hand that a node has, nobody begins anew.
 
 use std::hash::{Hash, Hasher};
 
@@ -104,6 +104,6 @@ impl Hash for Seat {
 }
 
 /// The id of member `at`.
-const fn id(at: usize) -> NodeId {
+pub(crate) const fn id(at: usize) -> NodeId {
     NodeId(at as u64 + 1)
 }

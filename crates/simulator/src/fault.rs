@@ -111,13 +111,13 @@ faults! {
     /// Nodes are started again one by one, in a build whose messages those of the build before refuse, and the
     /// other way round.
     Upgrade = "upgrade",
+    /// The same with a build that speaks the version of before as well: all work together meanwhile. Sometimes the
+    /// first goes back to the build before, once.
+    NextVersion = "next-version",
     /// Some nodes founded a ring of their own, under the same name.
     RingsApart = "rings-apart",
     /// All nodes of one of two rings leave it and join the other with what they hold.
     Merge = "merge",
-    /// The same with a build that speaks the version of before as well: all work together meanwhile. Sometimes the
-    /// first goes back to the build before, once.
-    NextVersion = "next-version",
     /// More requests at once than a node takes.
     Flood = "flood",
     /// A client presents a context that no node made.

@@ -4,12 +4,12 @@ mod merge;
 
 use std::collections::BTreeMap;
 
-use self::merge::{Going, Merge, merge_the_rest};
 use membership::Versions;
 use replication::{Call, OwnershipCall, PlanChange, Request};
 use ring::Weight;
 use values::{Key, Scope};
 
+use self::merge::{Going, Merge, merge_the_rest};
 use crate::{DiskFaults, Fault, NetworkFaults, Random, Sim, Workload};
 
 /// Most nodes that a workload brings a cluster to, and fewest members.

@@ -177,8 +177,8 @@ fn member_json(m: &MemberStatus) -> serde_json::Value {
         "name": m.name, "id": m.node.to_string(), "generation": m.generation,
         "peer_address": m.peer_address, "zone": m.zone, "weight": m.weight,
         "state": m.state.word(), "suspected": m.liveness == Liveness::Suspected, "phi": m.phi,
-        "version": m.version, "connected": m.connected, "messages": m.messages, "cut": m.cut, "partitions": m.partitions,
-        "pending": m.pending,
+        "version": m.version, "connected": m.connected, "messages": m.messages, "cut": m.cut,
+        "partitions": m.partitions, "pending": m.pending,
     })
 }
 

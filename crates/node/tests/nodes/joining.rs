@@ -9,7 +9,7 @@ use replication::RequestError;
 use wire::{ClusterCall, MemberStatus};
 
 use crate::ports::free_port;
-use crate::support::{add, ends, eventually, members};
+use crate::support::{add, ends, eventually, members, settings};
 
 /// How a node of these tests is started.
 struct Start<'a> {
@@ -31,18 +31,11 @@ fn free() -> SocketAddr {
 impl Start<'_> {
     async fn node(&self) -> Node {
         let settings = Settings {
-            name: Some(self.name.into()),
-            cluster: Some("ducks".into()),
-            data: Some(self.dir.join(self.name)),
             secret: Some("the secret of this test".into()),
             seeds: Some(self.seeds.iter().map(SocketAddr::to_string).collect()),
             bootstrap: Some(self.bootstrap),
-            resp: Some(any()),
-            http: Some(any()),
             peer: Some(self.peer),
-            loops: Some(1),
-            timeout_ms: Some(30_000),
-            ..Settings::default()
+            ..settings(&self.dir.join(self.name), self.name, "ducks")
         };
         Node::start(settings.resolve().unwrap()).await.unwrap()
     }

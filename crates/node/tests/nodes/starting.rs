@@ -4,23 +4,11 @@ use std::path::Path;
 
 use node::{DevCluster, DevError, DevOptions, Node, NodeConfig, Settings, StartError};
 
-use crate::support::{add, ends, members};
+use crate::support::{add, ends, members, settings};
 
 /// A node alone on any free ports.
 fn alone(dir: &Path, name: &str, cluster: &str) -> NodeConfig {
-    let any = Some("127.0.0.1:0".parse().unwrap());
-    let settings = Settings {
-        name: Some(name.into()),
-        cluster: Some(cluster.into()),
-        data: Some(dir.into()),
-        bootstrap: Some(true),
-        resp: any,
-        http: any,
-        peer: any,
-        loops: Some(1),
-        timeout_ms: Some(30_000),
-        ..Settings::default()
-    };
+    let settings = Settings { bootstrap: Some(true), ..settings(dir, name, cluster) };
     settings.resolve().unwrap()
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +30,22 @@ pub(crate) async fn start(options: DevOptions, loops: u16) -> DevCluster {
         ..Settings::default()
     };
     ends("the start", DevCluster::start_configured(options, &settings)).await.unwrap()
+}
+
+/// A node of `cluster` alone, on any free ports.
+pub(crate) fn settings(dir: &Path, name: &str, cluster: &str) -> Settings {
+    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    Settings {
+        name: Some(name.into()),
+        cluster: Some(cluster.into()),
+        data: Some(dir.into()),
+        resp: any,
+        http: any,
+        peer: any,
+        loops: Some(1),
+        timeout_ms: Some(30_000),
+        ..Settings::default()
+    }
 }
 
 pub(crate) fn set_key(key: &str) -> Key {

@@ -7,26 +7,17 @@ use membership::Versions;
 use node::{Node, Settings};
 use wire::MESSAGE_VERSIONS;
 
-use crate::support::{add, ends, eventually, members};
+use crate::support::{add, ends, eventually, members, settings};
 
 const THIS: u16 = MESSAGE_VERSIONS.max;
 
 /// Starts a node of a build that speaks `messages`, which finds its cluster by `seed` or begins it.
 async fn start(dir: &Path, name: &str, messages: Versions, seed: Option<SocketAddr>) -> Node {
-    let any = Some("127.0.0.1:0".parse().unwrap());
     let settings = Settings {
-        name: Some(name.into()),
-        cluster: Some("ducks".into()),
-        data: Some(dir.join(name)),
         secret: Some("the secret of this test".into()),
         seeds: Some(seed.iter().map(SocketAddr::to_string).collect()),
         bootstrap: Some(seed.is_none()),
-        resp: any,
-        http: any,
-        peer: any,
-        loops: Some(1),
-        timeout_ms: Some(30_000),
-        ..Settings::default()
+        ..settings(&dir.join(name), name, "ducks")
     };
     let mut config = settings.resolve().unwrap();
     config.messages = messages;

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use values::{Delta, State, empty_collection, is_collection};
+
 use super::{Engine, EngineConfig, Waiting, disk, expiry, remnants, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
@@ -13,7 +15,6 @@ use crate::epochs::Epochs;
 use crate::log_record::{self, RecordIn, record_shard};
 use crate::memtable::Memtable;
 use crate::{IndexRead, Shard, StorageError};
-use values::{Delta, State, empty_collection, is_collection};
 
 /// An engine that is being opened.
 #[derive(Debug)]
