@@ -175,3 +175,23 @@ fn a_sweep_takes_back_only_the_schedules_that_are_due() {
     assert_eq!(members(&a.value, 8_999), ["added"]);
     assert_eq!(members(&a.value, 9_000), [] as [&str; 0]);
 }
+
+/// Each replica shows one field, another one, so that what the two show in all is not what each
+/// says there is in all. (`Scope::Removal` has the fields with increments only.)
+#[test]
+fn a_removal_of_a_map_some_of_which_is_due_takes_the_fields_that_it_does_not_name() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let due = a.update(&Operation::Map(MapOp::Increment { field: "due".into(), by: 1 }));
+    let ends = a.update(&ends(2_000));
+    let stays = b.update(&Operation::Map(MapOp::Set(vec![("stays".into(), "here".into())])));
+    b.wall_ms = 3_000;
+    let set = RegisterOp::Set { value: "new".into(), at: None, replace: true };
+    let set = Operation::Register(set);
+    let mut seen = b.show(&set.scope());
+    seen.merge(&a.show(&set.scope()));
+    let set = b.prepare_living((&set, Lifetime::Usual), &seen, &CausalContext::default());
+    let set = set.expect("within all limits").delta;
+    let mut all = Value::default();
+    [&due, &ends, &stays, &set].into_iter().for_each(|delta| all.apply(delta));
+    assert_eq!(at(&all, 3_000).live_tags(), [Tag::LWW]);
+}
