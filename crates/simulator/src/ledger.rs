@@ -157,7 +157,10 @@ impl Ledger {
                 || removed.flatten().any(|removed| removed == *made)
         };
         let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
-        let bases = (base(&held).max(base(&shown)), base(&delta.value).filter(is_made));
+        // A base that is due is there to win over, though it is shown to nobody.
+        let ended = found_due.iter().filter_map(|due| base(&due.delta().value)).max();
+        let before = base(&held).max(base(&shown)).max(ended);
+        let bases = (before, base(&delta.value).filter(is_made));
         // A set that loses against what it was shown replaces nothing.
         let loses =
             matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;

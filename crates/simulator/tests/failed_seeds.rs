@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 28] = [
+const FAILED: [(Family, u64); 31] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -30,6 +30,9 @@ const FAILED: [(Family, u64); 28] = [
     (Family::All, 80_002_552),
     (Family::All, 90_002_702),
     (Family::All, 90_006_815),
+    (Family::All, 100_101_281),
+    (Family::All, 100_105_670),
+    (Family::All, 100_208_796),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];

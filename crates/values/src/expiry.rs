@@ -48,6 +48,17 @@ pub struct Schedules(pub BTreeMap<Dot, Schedule>);
 /// State of the part that holds a key's schedules.
 pub type Expiry = Causal<Schedules>;
 
+impl Expiry {
+    /// The schedules that say more than those of `stale`; `None` if there are none.
+    pub(crate) fn added_to(&self, stale: &Self) -> Option<Self> {
+        let held = &stale.store.0;
+        let added = self.store.0.iter().filter(|(dot, schedule)| held.get(dot) != Some(schedule));
+        let store = Schedules(added.map(|(dot, schedule)| (*dot, schedule.clone())).collect());
+        let context = store.0.keys().copied().collect();
+        (!store.0.is_empty()).then_some(Self { store, context })
+    }
+}
+
 impl DotStore for Schedules {
     fn is_bottom(&self) -> bool {
         self.0.is_empty()

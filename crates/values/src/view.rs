@@ -212,9 +212,11 @@ impl View {
 
     /// The delta that brings a replica which showed `stale` within the same scope up to this view;
     /// `None` if it lacks nothing. Speaks only of dots that one of the two shows, so the replica
-    /// claims to have seen nothing else (read repair, Dynamo §5).
+    /// claims to have seen nothing else (read repair, Dynamo §5). Leaves out what
+    /// [`View::taken_back`] gives.
     pub fn repair(&self, stale: &Self) -> Option<Delta> {
         let mut delta = Delta::default();
+        let holds_back = self.taken_back(stale).is_some();
         for (&tag, state) in &self.value.0 {
             // Where this view's page ends before the stale one's, what lies beyond is not absent
             // from it but not looked at.
@@ -252,6 +254,9 @@ impl View {
                 }
                 (State::Map(mine), _) => repair_elements(mine, &Causal::default())
                     .map(|(part, names)| (State::Map(part), names)),
+                (State::Expiry(mine), Some(State::Expiry(theirs))) if holds_back => {
+                    mine.added_to(theirs).map(|part| (State::Expiry(part), BTreeSet::new()))
+                }
                 (whole, _) => Some((whole.clone(), BTreeSet::new())),
             };
             if let Some((state, elements)) = repaired {
@@ -262,6 +267,29 @@ impl View {
             }
         }
         (!delta.is_empty()).then_some(delta)
+    }
+
+    /// That schedules which `stale` shows were taken back, where a collection has elements that
+    /// differ and are not at hand. Who swept what was due took the schedule back with it, so a replica that
+    /// heard of the one without the other would show again what had ended: to be merged there once
+    /// all elements have been repaired.
+    pub fn taken_back(&self, stale: &Self) -> Option<Delta> {
+        let expiry = self.value.state(Tag::EXPIRY)?;
+        let held = stale.value.schedules();
+        let mut taken_back = held.filter(|&(dot, _)| !self.value.schedules().any(|s| s.0 == dot));
+        if self.tells_all(stale) || taken_back.next().is_none() {
+            return None;
+        }
+        Some(Delta::of(Tag::EXPIRY, expiry.clone()))
+    }
+
+    /// Whether a repair of `stale` takes away all elements that this view knows to be removed.
+    fn tells_all(&self, stale: &Self) -> bool {
+        stale.collections.iter().all(|(tag, theirs)| {
+            let shown = stale.value.state(*tag).map_or(0, State::live_elements);
+            let is_at_hand = self.next.is_none() && theirs.exact && theirs.live == shown;
+            is_at_hand || theirs.exact && self.collections.get(tag) == Some(theirs)
+        })
     }
 }
 

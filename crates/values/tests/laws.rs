@@ -11,7 +11,7 @@ mod model;
 #[path = "support/replica.rs"]
 mod replica;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::CausalContext;
 use history::{World, scopes, show_both, world};
@@ -304,12 +304,14 @@ proptest! {
         });
         for (stale, fresh, scope) in both_ways {
             let merged = show_both(stale, fresh, &scope);
+            let last = merged.taken_back(&show(stale, &scope));
             let Some(delta) = merged.repair(&show(stale, &scope)) else {
-                prop_assert_eq!(entries(stale, &scope, &merged.next),
-                    entries(&join(stale, fresh), &scope, &merged.next));
+                let stale = applied(stale, &last);
+                prop_assert_eq!(entries(&stale, &scope, &merged.next),
+                    entries(&join(&stale, fresh), &scope, &merged.next));
                 continue;
             };
-            let repaired = applied(stale, [&delta]);
+            let repaired = applied(&applied(stale, [&delta]), &last);
             prop_assert_eq!(entries(&repaired, &scope, &merged.next),
                 entries(&join(stale, fresh), &scope, &merged.next), "{:?}", scope);
             prop_assert!(claims_its_dots(&repaired), "{:?}", scope);
@@ -322,6 +324,25 @@ proptest! {
                 rest.is_none_or(|rest| applied(&repaired, [&rest]) == repaired),
                 "a repair is not needed twice"
             );
+        }
+    }
+
+    /// A repair alone, of part of a key, which another must follow.
+    #[test]
+    fn a_repair_shows_nothing_that_had_ended(world in world()) {
+        let [one, other] = [0, 1].map(|at: usize| &world.replicas[at].0.value);
+        for (stale, fresh) in [(one, other), (other, one)] {
+            let both = join(stale, fresh);
+            for scope in scopes() {
+                let merged = show_both(stale, fresh, &scope);
+                let delta = merged.repair(&show(stale, &scope)).unwrap_or_default();
+                let repaired = applied(stale, [&delta]);
+                for now_ms in (0..40_000).step_by(4_000) {
+                    let before = &elements_at(stale, now_ms) | &elements_at(&both, now_ms);
+                    let after = elements_at(&repaired, now_ms);
+                    prop_assert!(after.is_subset(&before), "{:?} at {}", scope, now_ms);
+                }
+            }
         }
     }
 
@@ -377,6 +398,15 @@ fn is_one_thing(part: &Delta) -> bool {
 
 /// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
 /// repaired replica say only what it was shown.
+/// The elements of all collections that are seen at `now_ms`.
+fn elements_at(value: &Value, now_ms: u64) -> BTreeSet<(Tag, Blob)> {
+    let mut left = value.clone();
+    left.expire(now_ms);
+    let left = Delta::whole(left);
+    let tags = value.0.keys().copied().filter(|&tag| is_collection(tag));
+    tags.flat_map(|tag| left.named_elements(tag).into_iter().map(move |name| (tag, name))).collect()
+}
+
 fn entries(value: &Value, scope: &Scope, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
     let all = match scope.clone() {
         Scope::Range { tag, after, .. } => Scope::Range { tag, after, limit: u32::MAX },

@@ -1,8 +1,8 @@
 //! Bringing one key to the same at this node and a peer.
 //!
 //! First the headers of both, whole states with them: what either lacks of these is merged there.
-//! Then, of each collection that differs, its elements (`elements`), and last each side is told that
-//! it has seen what the other had seen. Everything is a merge; a side that fails to merge leaves the
+//! Then, of each collection that differs, its elements (`elements`), and then each side is told that
+//! it has seen what the other had seen; last, which schedules were taken back. Everything is a merge; a side that fails to merge leaves the
 //! key to the next comparison. A side whose header is damaged is sent a merge of nothing: any merge brings
 //! a key back to what is whole of it, and the next comparison brings the rest.
 
@@ -97,6 +97,7 @@ impl Hands<'_, '_> {
             exchanged.there = delta.value.clone();
             exchanged.answers += self.push(key, delta);
         }
+        exchanged.last = Last { here: merged.taken_back(mine), there: merged.taken_back(theirs) };
         exchanged
     }
 }
@@ -108,6 +109,14 @@ pub(super) struct Exchanged {
     pub(super) there: Value,
     /// How many answers come.
     pub(super) answers: usize,
+    last: Last,
+}
+
+/// What each side is to merge once no element differs ([`View::taken_back`]).
+#[derive(Debug, Default)]
+struct Last {
+    here: Option<Delta>,
+    there: Option<Delta>,
 }
 
 /// A collection that differs.
@@ -142,12 +151,13 @@ pub(super) struct KeyJob {
     pub(super) key: Key,
     step: Step,
     collections: VecDeque<Differing>,
+    last: Last,
 }
 
 impl KeyJob {
     pub(super) fn begin(key: Key, hands: &mut Hands<'_, '_>) -> Self {
         let step = Step::Headers { mine: None, theirs: None };
-        let job = Self { key, step, collections: VecDeque::new() };
+        let job = Self { key, step, collections: VecDeque::new(), last: Last::default() };
         job.read(hands);
         job
     }
@@ -231,6 +241,7 @@ impl KeyJob {
         }
         // Of a collection no element is in scope: this is about whole states.
         let exchanged = hands.exchange(&self.key, mine, theirs);
+        self.last = exchanged.last;
         self.step = Step::Merging(exchanged.answers);
         self.go_on(hands)
     }
@@ -243,7 +254,7 @@ impl KeyJob {
         self.go_on(hands)
     }
 
-    /// Goes on with the next collection, unless answers are waited for.
+    /// Goes on with the next collection, or with what comes last, unless answers are waited for.
     fn go_on(&mut self, hands: &mut Hands<'_, '_>) -> Outcome {
         match self.step {
             Step::Merging(0) => {}
@@ -262,7 +273,14 @@ impl KeyJob {
             }
             self.collections.pop_front();
         }
-        Outcome::Done
+        let Last { here, there } = std::mem::take(&mut self.last);
+        let here = here.map_or(0, |delta| hands.pull(&self.key, delta));
+        let answers = here + there.map_or(0, |delta| hands.push(&self.key, delta));
+        if answers == 0 {
+            return Outcome::Done;
+        }
+        self.step = Step::Merging(answers);
+        Outcome::Waiting
     }
 
     fn compared_elements(&mut self, outcome: Outcome, hands: &mut Hands<'_, '_>) -> Outcome {
