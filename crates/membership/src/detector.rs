@@ -48,12 +48,20 @@ impl DetectorConfig {
     }
 }
 
+/// How many silences are kept together. Who notes those of a thousand members has none of their windows at hand,
+/// and this many times fewer of them to fetch.
+const BLOCK: usize = 16;
+
 /// The silences of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct Detector {
-    /// The latest silences, in the order noted; once it is full, from `oldest` on and around.
-    window: Vec<u32>,
-    oldest: usize,
+    /// The latest silences around a ring, 0 where none is yet. Those of the block that holds the next place are not here but
+    /// in `block`.
+    window: Box<[u32]>,
+    block: [u32; BLOCK],
+    /// Where the next one goes, in place of the oldest.
+    next: u32,
+    count: u32,
     sum: u64,
     squares: u64,
 }
@@ -67,29 +75,43 @@ impl Detector {
 
     /// Knows nothing yet: expects `first_ms`, give or take half of it.
     pub(crate) fn new(config: &DetectorConfig) -> Self {
-        let mut detector = Self { window: Vec::new(), oldest: 0, sum: 0, squares: 0 };
-        detector.note(config.first_ms / 2, config);
-        detector.note(config.first_ms + config.first_ms / 2, config);
+        let window = vec![0; config.window].into_boxed_slice();
+        let mut detector =
+            Self { window, block: [0; BLOCK], next: 0, count: 0, sum: 0, squares: 0 };
+        detector.note(config.first_ms / 2);
+        detector.note(config.first_ms + config.first_ms / 2);
         detector
     }
 
     /// News came after a silence of `ms`.
-    pub(crate) fn note(&mut self, ms: u64, config: &DetectorConfig) {
+    pub(crate) fn note(&mut self, ms: u64) {
         let ms = ms.min(Self::SILENCE_MS_MAX);
-        self.sum += ms;
-        self.squares += ms * ms;
-        if self.window.len() < config.window {
-            return self.window.push(ms as u32);
+        let at = self.next as usize % BLOCK;
+        let oldest = u64::from(std::mem::replace(&mut self.block[at], ms as u32));
+        self.sum = self.sum + ms - oldest;
+        self.squares = self.squares + ms * ms - oldest * oldest;
+        let length = self.window.len() as u32;
+        self.count = length.min(self.count + 1);
+        self.next += 1;
+        if at + 1 == BLOCK || self.next == length {
+            self.turn_over(at + 1);
         }
-        let oldest = u64::from(std::mem::replace(&mut self.window[self.oldest], ms as u32));
-        self.oldest = if self.oldest + 1 < self.window.len() { self.oldest + 1 } else { 0 };
-        self.sum -= oldest;
-        self.squares -= oldest * oldest;
+    }
+
+    /// The block is full, or the ring at its end, with `held` silences in the block: those of the next one are
+    /// taken out.
+    fn turn_over(&mut self, held: usize) {
+        let end = self.next as usize;
+        self.window[end - held..end].copy_from_slice(&self.block[..held]);
+        let from = if end < self.window.len() { end } else { 0 };
+        let next = &self.window[from..self.window.len().min(from + BLOCK)];
+        self.block[..next.len()].copy_from_slice(next);
+        self.next = from as u32;
     }
 
     /// Mean and standard deviation of the silences, in milliseconds.
     pub(crate) fn distribution(&self, config: &DetectorConfig) -> (f64, f64) {
-        let count = self.window.len() as f64;
+        let count = f64::from(self.count);
         let mean = self.sum as f64 / count;
         let variance = (self.squares as f64 / count - mean * mean).max(0.0);
         (mean, variance.sqrt().max(config.deviation_min_ms as f64))
@@ -98,7 +120,7 @@ impl Detector {
     /// Whether a silence of `ms` is no longer than they are on the average: phi is at most
     /// [`AVERAGE_PHI`](Self::AVERAGE_PHI) then.
     pub(crate) fn is_usual(&self, ms: u64) -> bool {
-        u128::from(ms) * self.window.len() as u128 <= u128::from(self.sum)
+        u128::from(ms) * u128::from(self.count) <= u128::from(self.sum)
     }
 
     /// How surprising a silence of `ms` is.
@@ -157,7 +179,7 @@ mod tests {
     fn regular_heartbeats_are_missed_after_four_seconds() {
         let config = DetectorConfig::default();
         let mut detector = Detector::new(&config);
-        (0..config.window).for_each(|_| detector.note(1_000, &config));
+        (0..config.window).for_each(|_| detector.note(1_000));
         assert_eq!(detector.distribution(&config), (1_000.0, 500.0));
         let suspected = (0..).find(|&ms| detector.phi(ms, &config) >= config.threshold);
         assert_eq!(suspected, Some(4_181));
@@ -168,11 +190,11 @@ mod tests {
         let config = DetectorConfig::default();
         let mut detector = Detector::new(&config);
         for number in 0..config.window as u64 {
-            detector.note(if number % 2 == 0 { 1_000 } else { 5_000 }, &config);
+            detector.note(if number % 2 == 0 { 1_000 } else { 5_000 });
         }
         assert_eq!(detector.distribution(&config), (3_000.0, 2_000.0));
         assert!(detector.phi(5_000, &config) < 1.0);
-        (0..config.window).for_each(|_| detector.note(1_000, &config));
+        (0..config.window).for_each(|_| detector.note(1_000));
         assert!(detector.phi(5_000, &config) > config.threshold);
     }
 
@@ -180,9 +202,29 @@ mod tests {
     fn an_absurd_silence_is_noted_as_an_hour_and_sums_stay_exact() {
         let config = DetectorConfig { window: 2, ..DetectorConfig::default() };
         let mut detector = Detector::new(&config);
-        (0..3).for_each(|_| detector.note(u64::MAX, &config));
+        (0..3).for_each(|_| detector.note(u64::MAX));
         assert_eq!(detector.distribution(&config).0, 3_600_000.0);
-        (0..2).for_each(|_| detector.note(7, &config));
+        (0..2).for_each(|_| detector.note(7));
         assert_eq!(detector.distribution(&config), (7.0, 500.0));
+    }
+
+    /// The ring of blocks beside a plain queue, for windows that blocks do and do not fill.
+    #[test]
+    fn a_window_holds_as_many_of_the_latest_silences_as_it_is_long() {
+        for window in [2, 7, 8, 9, 16, 61, 120] {
+            let config = DetectorConfig { window, ..DetectorConfig::default() };
+            let mut detector = Detector::new(&config);
+            let mut latest = std::collections::VecDeque::from([1_000, 3_000]);
+            for number in 0..500_u64 {
+                let ms = number * 7_919 % 10_007;
+                detector.note(ms);
+                latest.push_back(ms);
+                latest.drain(..latest.len().saturating_sub(window));
+                let (sum, squares): (u64, u64) =
+                    latest.iter().fold((0, 0), |(sum, all), ms| (sum + ms, all + ms * ms));
+                assert_eq!((detector.sum, detector.squares), (sum, squares), "{window}, {number}");
+                assert_eq!(detector.count as usize, latest.len());
+            }
+        }
     }
 }

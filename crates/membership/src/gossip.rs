@@ -263,6 +263,9 @@ impl Gossip {
 
     fn judge(&mut self, now_ms: u64, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.is_as_usual(now_ms, &self.config.detector) {
+            return;
+        }
         let phi = peer.phi(now_ms, &self.config.detector);
         if let Some(liveness) = peer.judge(phi, &self.config.detector) {
             self.effects.push(Effect::LivenessChanged { node, liveness });
@@ -270,7 +273,7 @@ impl Gossip {
     }
 
     fn is_present(&self, node: NodeId) -> bool {
-        node != self.config.node && self.table.get(node).is_some_and(|record| !record.is_over())
+        node != self.config.node && self.peers.get(&node).is_some_and(|peer| !peer.said.is_over)
     }
 
     fn on_heard(&mut self, now_ms: u64, node: NodeId) {

@@ -92,28 +92,22 @@ impl Peer {
     }
 
     /// Somebody knows of a heartbeat: one of another start says nothing.
-    pub(crate) fn heard_of_start(&mut self, now_ms: u64, fresh: Fresh, config: &DetectorConfig) {
+    pub(crate) fn heard_of_start(&mut self, now_ms: u64, fresh: Fresh) {
         if fresh.generation == self.said.generation {
-            self.heard_of(now_ms, fresh.beat, fresh.age_ms, config);
+            self.heard_of(now_ms, fresh.beat, fresh.age_ms);
         }
     }
 
     /// Somebody knows of heartbeat `beat`, made `age_ms` ago. An old one says nothing, however young
     /// it is said to be: it may have gone in circles.
-    pub(crate) fn heard_of(
-        &mut self,
-        now_ms: u64,
-        beat: u64,
-        age_ms: u64,
-        config: &DetectorConfig,
-    ) {
+    pub(crate) fn heard_of(&mut self, now_ms: u64, beat: u64, age_ms: u64) {
         if beat <= self.beat {
             return;
         }
         // A silence that was a suspicion is nothing to get used to.
         if self.liveness == Liveness::Reachable {
             let silence = (now_ms as i64).saturating_sub(self.beat_made_ms).max(0);
-            self.detector.note(silence as u64, config);
+            self.detector.note(silence as u64);
         }
         self.beat = beat;
         self.beat_made_ms = self.beat_made_ms.max(made(now_ms, age_ms));
@@ -220,7 +214,7 @@ mod tests {
     fn regular() -> (Peer, DetectorConfig) {
         let config = DetectorConfig::default();
         let mut peer = Peer::new(0, &record(), 1, 0, &config);
-        (1..200).for_each(|second| peer.heard_of(second * 1_000, second + 1, 0, &config));
+        (1..200).for_each(|second| peer.heard_of(second * 1_000, second + 1, 0));
         (peer, config)
     }
 
@@ -231,12 +225,12 @@ mod tests {
 
     #[test]
     fn an_old_heartbeat_that_comes_late_or_in_circles_is_no_proof_of_life() {
-        let (mut peer, config) = regular();
+        let (mut peer, _) = regular();
         // Made at 199 s; told again and again, each time as if it were new.
-        (200..210).for_each(|second| peer.heard_of(second * 1_000, 200, 0, &config));
+        (200..210).for_each(|second| peer.heard_of(second * 1_000, 200, 0));
         assert_eq!(peer.silence_ms(209_000), 10_000);
         // A later one, that took seven seconds to get here.
-        peer.heard_of(209_000, 201, 7_000, &config);
+        peer.heard_of(209_000, 201, 7_000);
         assert_eq!(peer.silence_ms(209_000), 7_000);
     }
 
@@ -246,7 +240,7 @@ mod tests {
         let quiet = peer.phi(200_000, &config);
         (0..9).for_each(|number| peer.timed_out(200_000 + number * 200));
         // Heard of through others all the while: it lives, but cannot be reached from here.
-        peer.heard_of(201_600, 202, 0, &config);
+        peer.heard_of(201_600, 202, 0);
         assert_eq!(judged(&mut peer, 201_600, &config), None);
         peer.timed_out(201_799);
         assert_eq!(judged(&mut peer, 201_799, &config), None, "no evidence beside the one before");
@@ -261,7 +255,7 @@ mod tests {
     fn time_outs_are_forgotten_after_half_a_minute() {
         let (mut peer, config) = regular();
         peer.timed_out(200_000);
-        peer.heard_of(229_999, 231, 0, &config);
+        peer.heard_of(229_999, 231, 0);
         assert!(peer.phi(229_999, &config) > 1.0);
         assert!(peer.phi(230_000, &config) < 1.0);
     }
@@ -270,7 +264,7 @@ mod tests {
     fn a_silence_that_was_a_suspicion_is_not_got_used_to() {
         let (mut peer, config) = regular();
         assert_eq!(judged(&mut peer, 299_000, &config), Some(Liveness::Suspected));
-        peer.heard_of(300_000, 300, 0, &config);
+        peer.heard_of(300_000, 300, 0);
         assert_eq!(judged(&mut peer, 300_000, &config), Some(Liveness::Reachable));
         assert_eq!(peer.detector.distribution(&config), (1_000.0, 500.0));
     }

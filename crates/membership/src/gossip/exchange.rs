@@ -43,7 +43,7 @@ impl Gossip {
             if node == self.config.node {
                 own_beat = theirs.beat;
             } else {
-                peer.heard_of(now_ms, theirs.beat, theirs.age_ms, &self.config.detector);
+                peer.heard_of(now_ms, theirs.beat, theirs.age_ms);
             }
             delta.fresh.extend(fresher(now_ms, node, generation, theirs, peer));
         }
@@ -59,7 +59,7 @@ impl Gossip {
             return self.own_beat(now_ms, fresh);
         }
         let Some(peer) = self.peers.get_mut(&fresh.node) else { return };
-        peer.heard_of_start(now_ms, fresh, &self.config.detector);
+        peer.heard_of_start(now_ms, fresh);
     }
 
     /// Somebody knows of heartbeats, in order of ids: each member is found behind the one before, which of a
@@ -72,7 +72,7 @@ impl Gossip {
             if fresh.node == self.config.node {
                 own = Some(fresh);
             } else if let Some((_, peer)) = peers.next_if(|&(&node, _)| node == fresh.node) {
-                peer.heard_of_start(now_ms, fresh, &self.config.detector);
+                peer.heard_of_start(now_ms, fresh);
             }
         }
         if let Some(fresh) = own {
