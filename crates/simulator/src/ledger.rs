@@ -157,13 +157,13 @@ impl Ledger {
                 || removed.flatten().any(|removed| removed == *made)
         };
         let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
-        // A base that is due is there to win over, though it is shown to nobody.
+        let is_set = matches!(operation, Operation::Register(RegisterOp::Set { .. }));
+        // What a set has to win over is there too if it is due and shown to nobody.
         let ended = found_due.iter().filter_map(|due| base(&due.delta().value)).max();
-        let before = base(&held).max(base(&shown)).max(ended);
+        let before = base(&held).max(base(&shown)).max(ended.filter(|_| is_set));
         let bases = (before, base(&delta.value).filter(is_made));
-        // A set that loses against what it was shown replaces nothing.
-        let loses =
-            matches!(operation, Operation::Register(RegisterOp::Set { .. })) && bases.0 >= bases.1;
+        // A set that loses against what it was up against replaces nothing.
+        let loses = is_set && bases.0 >= bases.1;
         let whole = matches!(operation, Operation::Delete(_) | Operation::Resolve(_))
             || matches!(
                 operation,

@@ -23,8 +23,8 @@ pub struct Replay<R> {
     /// From where on each shard lacks its records.
     positions: BTreeMap<Shard, u64>,
     records: u64,
-    /// Whether records are gone that came before the next one.
-    is_after_hole: bool,
+    /// Whether something is gone that came before the next record: other records, or a row of the index.
+    is_after_loss: bool,
     /// The bounds that hold once it is open: what was accepted is not refused here.
     pending_bytes_max: usize,
     hint_bytes_max: u64,
@@ -74,7 +74,7 @@ impl<R: IndexRead> Replay<R> {
             engine,
             positions,
             records: 0,
-            is_after_hole: false,
+            is_after_loss: false,
             pending_bytes_max,
             hint_bytes_max,
         })
@@ -84,7 +84,7 @@ impl<R: IndexRead> Replay<R> {
     /// are gone. Records are given in order; those of other engines' shards are passed over.
     pub fn replay(&mut self, position: u64, record: Option<&[u8]>) {
         let Some(record) = record else {
-            self.is_after_hole = true;
+            self.is_after_loss = true;
             return;
         };
         let from = record_shard(record).and_then(|shard| self.positions.get(&shard));
@@ -93,10 +93,11 @@ impl<R: IndexRead> Replay<R> {
         }
         self.records += 1;
         let engine = &mut self.engine;
+        let damaged = engine.damaged;
         let done = match log_record::decode(record) {
             // That a transfer brought all of a collection rests on what came before, of which some may be gone.
             // What was brought would count as removed here, and so everywhere.
-            Some(RecordIn::Merge(_, delta)) if self.is_after_hole && completes(&delta) => Ok(()),
+            Some(RecordIn::Merge(_, delta)) if self.is_after_loss && completes(&delta) => Ok(()),
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
             Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta, true),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
@@ -110,6 +111,7 @@ impl<R: IndexRead> Replay<R> {
         if done.is_err() {
             engine.damaged += 1;
         }
+        self.is_after_loss |= engine.damaged > damaged;
         engine.current.counted.clear();
         engine.current.minted.clear();
         engine.rows.keep();

@@ -1,4 +1,4 @@
-//! Records of the log that are gone: what came after them claims no more than it brings.
+//! Records of the log or rows of the index that are gone: what came after them claims no more than it brings.
 
 use super::*;
 
@@ -23,13 +23,19 @@ fn fetched() -> (SimDisk, CausalContext, Vec<(u64, Vec<u8>)>) {
     one.give(3, Command::Complete { key, tag, seen, context, durability: Durability::Sync });
     assert!(one.take());
     one.commit();
+    let records = logged(&disk);
+    (disk, told, records)
+}
+
+/// The records that the index may lack, with their positions.
+fn logged(disk: &SimDisk) -> Vec<(u64, Vec<u8>)> {
     let mut records = Vec::new();
     let visit = &mut |position, record: Option<&[u8]>| {
         records.push((position, record.expect("nothing is damaged").to_vec()));
     };
     let indexed = shard_positions(&disk.index.reader(), shards()).unwrap();
     Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
-    (disk, told, records)
+    records
 }
 
 /// What a replica has seen of the set that does these again.
@@ -54,4 +60,38 @@ fn what_was_fetched_is_not_seen_where_some_of_it_is_gone() {
     // Of both elements: then only what is told at the end speaks of them.
     let gone: Vec<_> = [(whole[0].0, None), (whole[1].0, None), whole[2]].to_vec();
     assert_eq!(seen(&disk, &gone), CausalContext::default());
+}
+
+/// The row is damaged, its header is not: the merge that meets the damage brings the key back to what is whole.
+#[test]
+fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
+    let (mut two, mut three) = (MemoryEngine::new(config(2, 2)), MemoryEngine::new(config(3, 3)));
+    let first = updated(&mut two, &key("set"), add(&["x"]));
+    let second = updated(&mut three, &key("set"), add(&["x"]));
+    merged(&mut two, &key("set"), &second);
+    updated(&mut two, &key("set"), add(&["z"]));
+    updated(&mut two, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("z")])));
+    let told = whole(&mut two, &key("set")).context(Tag::ORSET).clone();
+    let disk = SimDisk::default();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    one.give(1, merge(&key("set"), &first));
+    assert!(one.take());
+    one.commit();
+    one.checkpoint();
+    one.give(2, merge(&key("set"), &second));
+    let (tag, seen_before) = (Tag::ORSET, CausalContext::default());
+    let (key, context) = (key("set"), told.clone());
+    let row = RowKey::of(&key).element(tag, b"x");
+    one.give(
+        3,
+        Command::Complete { key, tag, seen: seen_before, context, durability: Durability::Sync },
+    );
+    assert!(one.take());
+    one.commit();
+    let records = logged(&disk);
+    let records: Vec<_> = records.iter().map(|(at, record)| (*at, Some(&record[..]))).collect();
+    assert_eq!(records.len(), 2);
+    assert_eq!(seen(&disk, &records), told);
+    assert!(disk.index.corrupt(Table::Element, &row, 9));
+    assert_eq!(seen(&disk, &records), *second.value.context(Tag::ORSET));
 }
