@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 31] = [
+const FAILED: [(Family, u64); 35] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -33,6 +33,10 @@ const FAILED: [(Family, u64); 31] = [
     (Family::All, 100_101_281),
     (Family::All, 100_105_670),
     (Family::All, 100_208_796),
+    (Family::All, 102_005_084),
+    (Family::All, 102_009_874),
+    (Family::All, 102_012_054),
+    (Family::All, 103_006_896),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];

@@ -44,8 +44,19 @@ fn covers(held: &Header, delta: &Delta) -> bool {
     })
 }
 
+/// Whether a delta says of collections that something was seen, and neither brings nor touches any of it, as the
+/// end of a transfer does.
+pub(super) fn completes(delta: &Delta) -> bool {
+    let is_context = |tag, state: &State| *state == empty_collection(tag, state.context().clone());
+    let mut states = delta.value.0.iter();
+    !delta.is_empty()
+        && delta.touch.is_empty()
+        && states.all(|(&tag, state)| is_collection(tag) && is_context(tag, state))
+}
+
 impl<R: IndexRead> Engine<R> {
-    /// Merges a delta from elsewhere. A damaged key is first brought back to what is whole of it.
+    /// Merges a delta from elsewhere. A damaged key is first brought back to what is whole of it, into which
+    /// nothing is merged that rests on what was held: [`StorageError::Unseen`].
     pub(super) fn merge(&mut self, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         self.check_room()?;
         let at = RowKey::of(key);
@@ -53,6 +64,9 @@ impl<R: IndexRead> Engine<R> {
             Err(StorageError::Corrupt(_)) => {
                 self.damaged += 1;
                 self.rebuild(&at, key)?;
+                if completes(delta) {
+                    return Err(StorageError::Unseen);
+                }
                 self.try_merge(&at, key, delta)
             }
             done => done,

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use values::{Delta, State, empty_collection, is_collection};
-
+use super::merge::completes;
 use super::{Engine, EngineConfig, Waiting, disk, expiry, remnants, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
@@ -108,7 +107,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };
-        if done.is_err() {
+        if done.is_err_and(|error| error != StorageError::Unseen) {
             engine.damaged += 1;
         }
         self.is_after_loss |= engine.damaged > damaged;
@@ -131,14 +130,4 @@ impl<R: IndexRead> Replay<R> {
         self.engine.config.hint_bytes_max = self.hint_bytes_max;
         self.engine
     }
-}
-
-/// Whether a delta says of collections that something was seen, and neither brings nor touches any of it, as the
-/// end of a transfer does.
-fn completes(delta: &Delta) -> bool {
-    let is_context = |tag, state: &State| *state == empty_collection(tag, state.context().clone());
-    let mut states = delta.value.0.iter();
-    !delta.is_empty()
-        && delta.touch.is_empty()
-        && states.all(|(&tag, state)| is_collection(tag) && is_context(tag, state))
 }

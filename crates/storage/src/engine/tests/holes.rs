@@ -94,4 +94,7 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     assert_eq!(seen(&disk, &records), told);
     assert!(disk.index.corrupt(Table::Element, &row, 9));
     assert_eq!(seen(&disk, &records), *second.value.context(Tag::ORSET));
+    // The first that meets the damage is the one that rests on what was held.
+    assert!(disk.index.corrupt(Table::Header, RowKey::of(&self::key("set")).as_bytes(), 9));
+    assert_eq!(seen(&disk, &records[1..]), CausalContext::default());
 }
