@@ -10,17 +10,15 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use clock::NodeId;
-use replication::{
-    BarrierStamp, BarrierTerms, Body, Core, Effect, Event, Message, Now, Request, RequestError,
-};
+use replication::{BarrierStamp, BarrierTerms, Core, Effect, Event, Message, Now};
 use ring::Ownership;
 use storage::{Answer, Command, Engine, StorageError, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::calls::{Calls, Kind};
+use crate::calls::Calls;
 use crate::checkpoint_thread::IndexJob;
-use crate::feed::{Feed, Next};
+use crate::feed::Feed;
 use crate::gather::{Gatherings, concerns_all_loops};
 use crate::health::Health;
 use crate::links::{LinkMap, Outgoing};
@@ -29,7 +27,7 @@ use crate::members::Notice;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
-use crate::work::{CallGroup, LoopReport, MessageBatch, SingleCall, Urgent, Work};
+use crate::work::{LoopReport, Urgent, Work};
 
 /// Pieces of work taken in one turn. A guess: large enough to share a sync, small enough that the
 /// loop's connections get theirs.
@@ -44,25 +42,6 @@ const SWEEP_ROWS: usize = 64;
 
 /// While such are left, a quiet loop looks at some more after this long.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
-
-/// Keys of which what is due is removed at a time. A guess: a few milliseconds of a loop's time.
-const EXPIRE_KEYS: usize = 50;
-
-/// While more are due, after this long again: at most 1,000 keys a second and loop.
-const EXPIRE_PAUSE: Duration = Duration::from_millis(50);
-
-/// While none is, after this long: until then a reader is not shown what is due, and it takes room.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Rows that are counted anew for the hash trees at a time. A guess: well under a millisecond of a
-/// loop's time, and a million keys in about half an hour.
-const RECOUNT_ROWS: usize = 500;
-
-/// So long after the last time.
-const RECOUNT_PAUSE: Duration = Duration::from_secs(1);
-
-/// While the disk refuses batches, it is asked again after this long.
-const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A loop's core and engine, and how they reach the rest of the node.
 pub(crate) struct CoreTask {
@@ -181,8 +160,8 @@ impl Running {
             checkpoints: Checkpoints::default(),
             probe_at: None,
             trouble: None,
-            recount_at: Instant::now() + RECOUNT_PAUSE,
-            expire_at: Instant::now() + EXPIRE_PAUSE,
+            recount_at: Instant::now() + upkeep::RECOUNT_PAUSE,
+            expire_at: Instant::now() + upkeep::EXPIRE_PAUSE,
             barrier_reply: None,
             terms: Arc::default(),
             stopping: None,
@@ -267,58 +246,12 @@ impl Running {
         assert!(sent.is_ok(), "the log thread has died; nothing can be made durable");
     }
 
-    /// Compares the hash trees with what is there, a little now and then.
-    fn recount_trees(&mut self) {
-        let now = Instant::now();
-        if self.recount_at <= now {
-            self.task.engine.recount_trees(RECOUNT_ROWS);
-            self.recount_at = now + RECOUNT_PAUSE;
-        }
-    }
-
-    /// Removes what is due, a little now and then.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        if self.expire_at <= now {
-            let keys = self.task.engine.due(self.now.wall_ms, EXPIRE_KEYS);
-            let more = keys.len() == EXPIRE_KEYS;
-            self.expire_at = now + if more { EXPIRE_PAUSE } else { EXPIRE_INTERVAL };
-            if !keys.is_empty() {
-                self.step(Event::Due { keys });
-            }
-        }
-    }
-
-    /// Asks a disk that refused a batch again, now and then, so that writes are taken as soon as
-    /// there is room.
-    fn probe_disk(&mut self) {
-        if self.task.engine.disk_error().is_none() {
-            self.probe_at = None;
-            return;
-        }
-        let now = Instant::now();
-        if *self.probe_at.get_or_insert(now + PROBE_PAUSE) <= now {
-            self.task.engine.probe();
-            self.probe_at = Some(now + PROBE_PAUSE);
-        }
-    }
-
     /// Tells the node's other tasks who owns partitions, once that changed.
     fn tell_ownership(&mut self) {
         let ownership = self.task.core.ownership();
         if self.task.loop_index == 0 && !Arc::ptr_eq(ownership, &self.told) {
             self.told = Arc::clone(ownership);
             self.task.ownership.send_replace(Arc::clone(ownership));
-        }
-    }
-
-    /// Tells when the disk begins or ceases to refuse what is written.
-    fn watch_disk(&mut self) {
-        let engine = &self.task.engine;
-        let trouble = engine.disk_error().or(engine.checkpoint_error());
-        if trouble != self.trouble.as_ref() {
-            self.task.health.tell(self.task.loop_index, trouble);
-            self.trouble = trouble.cloned();
         }
     }
 
@@ -378,117 +311,6 @@ impl Running {
                 self.stopping.get_or_insert(Instant::now() + self.task.stop_limit);
             }
         }
-    }
-
-    fn take(&mut self, work: Work) {
-        match work {
-            Work::Group(group) => self.take_group(group),
-            Work::Single(single) => {
-                let SingleCall { call, reply } = *single;
-                let id = self.calls.enter_single(reply);
-                self.step(Event::Call { id, call });
-            }
-            Work::Messages(MessageBatch { from, messages, received_ms, barrier }) => {
-                self.messages.extend(messages.into_iter().map(|message| {
-                    let useful_ms = match message.budget_ms {
-                        0 => u64::MAX,
-                        limit => received_ms.saturating_add(limit.into()),
-                    };
-                    Waiting { from, message, useful_ms, barrier }
-                }));
-            }
-            // Whoever asked may have left.
-            Work::Report(reply) => drop(reply.send(self.report())),
-        }
-    }
-
-    fn take_group(&mut self, CallGroup { requests, reply, allowance, queued_ms }: CallGroup) {
-        if self.has_waited_too_long(queued_ms) {
-            // The callers have given up or will have; to do it now would only make others wait.
-            let results = vec![Err(RequestError::Overloaded); requests.len()];
-            return drop(reply.send(results));
-        }
-        let kinds = requests.iter().map(Kind::of).collect();
-        let first = self.calls.enter_group(kinds, reply, Arc::clone(&allowance));
-        self.feeds.push(Feed::new(first, requests, allowance, queued_ms));
-    }
-
-    fn has_waited_too_long(&self, queued_ms: u64) -> bool {
-        self.now.monotonic_ms.saturating_sub(queued_ms) > self.task.wait_max_ms
-    }
-
-    /// Takes from a request's time what it waited here. Refuses it if nothing is left: its caller has
-    /// given up.
-    fn charge_wait(&self, request: &mut Request, queued_ms: u64) -> Option<RequestError> {
-        let waited_ms = self.now.monotonic_ms.saturating_sub(queued_ms);
-        let limit_ms = request.timeout_ms.map_or(self.task.wait_max_ms, u64::from);
-        // A limit of 0 is the core's to refuse.
-        if waited_ms == 0 || limit_ms == 0 {
-            return None;
-        }
-        let left_ms = limit_ms.saturating_sub(waited_ms);
-        request.timeout_ms = Some(u32::try_from(left_ms).unwrap_or(u32::MAX));
-        (left_ms == 0).then_some(RequestError::Overloaded)
-    }
-
-    /// Deals with messages until `end`. Returns whether none is left.
-    fn read(&mut self, end: Instant) -> bool {
-        while let Some(waiting) = self.messages.pop_front() {
-            let Waiting { from, message, useful_ms, barrier } = waiting;
-            // What all agreed on meanwhile may be what it knows nothing of.
-            let is_hint = matches!(message.body, Body::Hint { .. });
-            if self.terms.takes(from, barrier, is_hint)
-                && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
-            {
-                self.step(Event::Received { from, message });
-            }
-            if Instant::now() >= end {
-                break;
-            }
-        }
-        self.messages.is_empty()
-    }
-
-    /// Begins requests until `end`, or until all that are left must wait for answers to others.
-    /// Returns whether it came to that.
-    fn feed(&mut self, end: Instant) -> bool {
-        let mut feeds = std::mem::take(&mut self.feeds);
-        let mut is_in_time = true;
-        let mut stalled: Vec<Feed> = Vec::new();
-        for mut feed in feeds.drain(..) {
-            // What one connection asks for is begun in its order.
-            if is_in_time && !stalled.iter().any(|other| other.is_akin(&feed)) {
-                is_in_time = self.begin(&mut feed, end);
-            }
-            if !feed.is_done() {
-                stalled.push(feed);
-            }
-        }
-        self.feeds = stalled;
-        is_in_time
-    }
-
-    /// Begins requests of one group until `end`, or until one must wait: `true`.
-    fn begin(&mut self, feed: &mut Feed, end: Instant) -> bool {
-        let group = feed.group();
-        while !feed.is_done() && !feed.is_stalled(self.calls.unanswered(group)) {
-            let refusal = if self.has_waited_too_long(feed.queued_ms) {
-                Some(RequestError::Overloaded)
-            } else if feed.is_at_read() {
-                self.calls.refusal(group)
-            } else {
-                None
-            };
-            let Some(Next { id, mut request, after }) = feed.next() else { break };
-            match refusal.or_else(|| self.charge_wait(&mut request, feed.queued_ms)) {
-                Some(error) => self.calls.reply(id, Err(error)),
-                None => feed.found(self.step_measured(Event::Request { id, request, after })),
-            }
-            if Instant::now() >= end {
-                return feed.is_done();
-            }
-        }
-        true
     }
 
     /// One event into the core, and all that follows from it until nothing more does.
@@ -649,19 +471,12 @@ impl Running {
 
 mod barrier;
 mod checkpoints;
+mod intake;
+mod upkeep;
 
 /// The beginning of a key, for the log.
 fn shortened(key: &[u8]) -> impl std::fmt::Display + '_ {
     key[..key.len().min(100)].escape_ascii()
-}
-
-/// A message that has waited, with the time that it has left; `None` if its sender waits no more.
-fn still_useful(mut message: Message, useful_ms: u64, now_ms: u64) -> Option<Message> {
-    let left_ms = useful_ms.checked_sub(now_ms).filter(|&left_ms| left_ms > 0)?;
-    if message.budget_ms > 0 {
-        message.budget_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-    }
-    Some(message)
 }
 
 #[cfg(test)]

@@ -2,23 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Client, Datastore};
+use client::Datastore;
 use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
-    Explanation, OwnershipCall, OwnershipReply, PlanChange, RepairProgress, RepairRequest, Reply,
-    Request, RequestError, ScanPage, ScanRequest,
+    Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError, ScanPage,
+    ScanRequest,
 };
-use ring::Ownership;
 use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use values::Key;
 use wire::{
     BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, DrainCall,
@@ -28,22 +25,19 @@ use wire::{
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::config::NodeConfig;
-use crate::members::{Notice, View};
+use crate::members::View;
+use crate::plans;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
-use crate::{merging, plans, seeds};
+
+mod administration;
+
+use administration::called;
 
 /// What the answers to one call of a gateway may come to, in bytes. A guess: far above what one
 /// reply to a client should be, far below what a machine has.
 const ANSWERS_BYTES: usize = 256 << 20;
-
-/// How long a question how far a drain is waits for its end: less than any request may take.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-
-/// For how long a node that is to join another ring waits for others, in milliseconds: nothing depends on it,
-/// since it takes along what it keeps for them.
-const MERGE_LIMIT_MS: u32 = 5_000;
 
 /// A node from within.
 #[derive(Debug)]
@@ -338,57 +332,11 @@ impl Datastore for NodeDatastore {
     }
 
     async fn drain(&self, call: DrainCall) -> Result<DrainProgress, RequestError> {
-        let shared = &self.shared;
-        if call.member == shared.config.name {
-            if self.switchboard.is_some() {
-                return Err(RequestError::Unsupported(
-                    "the nodes of a development cluster stop together (Ctrl-C)".into(),
-                ));
-            }
-            if !call.join.is_empty() {
-                self.go_over(&call.join).await?;
-            }
-            let limit = Duration::from_millis(call.limit_ms.into());
-            shared.drain.ask(limit, !call.join.is_empty());
-            return Ok(shared.drain.progress(DRAIN_PATIENCE).await);
-        }
-        let members = self.members().await?;
-        let member = called(&members, &call.member)?;
-        self.passed_on(member, async |client| client.drain(call).await).await
+        self.drain_member(call).await
     }
 
     async fn merge(&self, seed: &str) -> Result<(), RequestError> {
-        let refused = RequestError::Membership;
-        let unreachable = |error: &dyn std::fmt::Display| {
-            RequestError::Unreachable(format!("the other ring cannot be asked: {error}"))
-        };
-        let other = Client::connect(seed).await.map_err(|error| unreachable(&error))?;
-        // It knows the cluster's secret, as a member must.
-        seeds::greet(&self.shared, seed).await.map_err(|error| refused(error.to_string()))?;
-        let listed = |reply| match reply {
-            BucketReply::Listed(buckets) => Ok(buckets),
-            _ => Err(unexpected()),
-        };
-        let (ours, theirs) = (self.status().await?, other.status().await?);
-        let our_buckets = listed(self.buckets(BucketCall::List).await?)?;
-        let their_buckets = listed(other.buckets(BucketCall::List).await?)?;
-        if let Some(why) = merging::refusal((&ours, &our_buckets), (&theirs, &their_buckets)) {
-            return Err(refused(why));
-        }
-        let limit_ms = MERGE_LIMIT_MS;
-        let there = theirs.members.iter().filter(|member| member.state.is_present());
-        let mut join: Vec<String> = there.map(|member| member.peer_address.clone()).collect();
-        join.push(seed.to_owned());
-        let others = ours.members.iter().filter(|member| member.state.is_present());
-        let mut gone = Vec::new();
-        for member in others.filter(|member| member.name != ours.node && member.connected) {
-            let call = DrainCall { member: member.name.clone(), limit_ms, join: join.clone() };
-            let done = self.passed_on(member, async |client| client.drain(call).await).await;
-            done.map_err(|error| half_way(&gone, error))?;
-            gone.push(member.name.as_str());
-        }
-        let call = DrainCall { member: ours.node.clone(), limit_ms, join };
-        self.drain(call).await.map(drop).map_err(|error| half_way(&gone, error))
+        self.merge_rings(seed).await
     }
 
     async fn replace(
@@ -440,17 +388,6 @@ impl Datastore for NodeDatastore {
     }
 }
 
-/// Why a merge ended, where some members are on their way already.
-fn half_way(gone: &[&str], error: RequestError) -> RequestError {
-    if gone.is_empty() {
-        return error;
-    }
-    RequestError::Membership(format!(
-        "{error}; on their way already: {}: once these are up there, mend it and give the command again",
-        gone.join(", ")
-    ))
-}
-
 /// An owner that gossip has not told of.
 fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
     let founder = config.peers.iter().find(|peer| peer.node == node);
@@ -474,86 +411,6 @@ fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
 }
 
 impl NodeDatastore {
-    /// Has the next start of this node join the ring of the nodes at `others`, of which it can reach one.
-    async fn go_over(&self, others: &[String]) -> Result<(), RequestError> {
-        let name = &self.shared.config.name;
-        let mut why = String::new();
-        for other in others {
-            match seeds::greet(&self.shared, other).await {
-                // Also if it is killed before it has drained.
-                Ok(()) => {
-                    return merging::write(&self.shared.config.data, others).map_err(|error| {
-                        RequestError::Membership(format!("{name:?} cannot keep it: {error}"))
-                    });
-                }
-                Err(error) => why += &format!("; {other}: {error}"),
-            }
-        }
-        let text = format!("{name:?} reaches no node of the other ring{why}");
-        Err(RequestError::Membership(text))
-    }
-
-    /// Commits a plan that has the change, or says what it would do.
-    async fn commit_change(
-        &self,
-        members: &[MemberStatus],
-        change: PlanChange,
-        is_trial: bool,
-    ) -> Result<PlanReport, RequestError> {
-        let (config, ownership) = (&self.shared.config, self.shared.ownership());
-        if let Some(refusal) = self.shared.members.refusal() {
-            return Err(refusal);
-        }
-        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
-        let mut report = PlanReport {
-            version: ownership.target().id().version,
-            is_changed: false,
-            moves: Vec::new(),
-            known: 0,
-            members: 0,
-        };
-        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
-        (report.is_changed, report.version) = (true, plan.id().version);
-        let mut after = Ownership::clone(&ownership);
-        after.add_plan(plan);
-        report.moves = plans::moves(&after, config.default_policy.n, &names);
-        if is_trial {
-            return Ok(report);
-        }
-        // The first loop keeps the ownership.
-        match self.call(0, Call::Ownership(OwnershipCall::Commit(change))).await? {
-            Reply::Ownership(OwnershipReply::Committed { plan, known, members, .. }) => {
-                Ok(PlanReport { version: plan.version, known, members, ..report })
-            }
-            _ => Err(unexpected()),
-        }
-    }
-
-    /// Has this node's membership do what an administrator orders.
-    async fn order(&self, call: ClusterCall) -> Result<(), RequestError> {
-        let (reply, result) = oneshot::channel();
-        let told = self.shared.members.notices.send(Notice::Order { call, reply }).await;
-        told.map_err(|_| RequestError::Stopping)?;
-        result.await.unwrap_or_else(|_| Err(lost()))
-    }
-
-    /// Has another member do what only it can.
-    async fn passed_on<T>(
-        &self,
-        member: &MemberStatus,
-        ask: impl AsyncFnOnce(Client) -> Result<T, RequestError>,
-    ) -> Result<T, RequestError> {
-        let asked = async {
-            let client = Client::connect(&member.peer_address).await.map_err(|error| {
-                let name = &member.name;
-                RequestError::Unreachable(format!("{name:?} itself must do this: {error}"))
-            })?;
-            ask(client).await
-        };
-        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
-        timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
-    }
-
     /// Why the node does not serve, if it does not.
     fn waiting(&self, view: &View) -> Option<String> {
         let draining = || "this node drains: it finishes what it took, and stops".to_owned();
@@ -561,21 +418,8 @@ impl NodeDatastore {
         view.waiting.clone().or_else(|| is_draining.then(draining))
     }
 
-    /// All members, as membership has them.
-    async fn members(&self) -> Result<Vec<MemberStatus>, RequestError> {
-        let (reply, members) = oneshot::channel();
-        let asked = self.shared.members.notices.send(Notice::Report(reply)).await;
-        asked.map_err(|_| RequestError::Stopping)?;
-        members.await.map_err(|_| lost())
-    }
-
     fn is_cut(&self, member: &str) -> bool {
         let switch = self.switchboard.as_ref().and_then(|switches| switches.get(member));
         switch.is_some_and(|switch| switch.is_cut())
     }
-}
-
-fn called<'a>(members: &'a [MemberStatus], name: &str) -> Result<&'a MemberStatus, RequestError> {
-    let found = members.iter().find(|member| member.name == name);
-    found.ok_or_else(|| RequestError::Membership(plans::no_member(members, name)))
 }

@@ -1,10 +1,11 @@
 use clock::ClusterSecret;
-use replication::{BucketPolicy, CoreConfig, Request};
+use replication::{Body, BucketPolicy, CoreConfig, Request, RequestError};
 use ring::{Ownership, Ring, Sequence};
 use storage::EngineConfig;
 use tokio::sync::oneshot;
 use values::{Key, Limits, Scope};
 
+use super::intake::still_useful;
 use super::*;
 use crate::allowance::Allowance;
 use crate::checkpoint_thread;
@@ -14,7 +15,7 @@ use crate::links::HeaderBase;
 use crate::log_thread;
 use crate::recovery::recover;
 use crate::routing::{LoopHandle, LoopOwners};
-use crate::work::Results;
+use crate::work::{CallGroup, Results};
 
 /// The only loop of a node that is alone, on an empty disk.
 fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
