@@ -39,6 +39,7 @@ mod membership_thread;
 mod merging;
 mod node;
 pub mod offline;
+mod outgoing;
 mod places;
 mod plans;
 mod recovery;
