@@ -79,8 +79,9 @@ impl<R: IndexRead> Engine<R> {
             // Of all types only this one merges what the client has seen.
             self.epochs.observe(at.as_bytes(), tag, local, observed);
         }
-        if let Some(shown) = shown {
-            self.epochs.observe(at.as_bytes(), tag, local, shown.value.context(tag));
+        // A removal takes what is shown of every type, and the contexts of all come here with it.
+        for (&tag, theirs) in shown.iter().flat_map(|shown| &shown.value.0) {
+            self.epochs.observe(at.as_bytes(), tag, view.value.context(tag), theirs.context());
         }
         let actor = match named {
             Some(actor) => *actor,
@@ -89,14 +90,7 @@ impl<R: IndexRead> Engine<R> {
         // A schedule has dots of its own, beside those of the operation.
         let schedules = matches!(lifetime, Lifetime::Ends(_)) && operation.adds();
         let scheduler = match named {
-            None if schedules => {
-                let held = view.value.context(Tag::EXPIRY);
-                if let Some(shown) = shown {
-                    let inbound = shown.value.context(Tag::EXPIRY);
-                    self.epochs.observe(at.as_bytes(), Tag::EXPIRY, held, inbound);
-                }
-                self.actor(at, Tag::EXPIRY, held)?
-            }
+            None if schedules => self.actor(at, Tag::EXPIRY, view.value.context(Tag::EXPIRY))?,
             _ => actor,
         };
         if let Some(shown) = shown {

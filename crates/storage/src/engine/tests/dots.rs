@@ -256,6 +256,23 @@ fn a_context_that_a_client_brings_back_is_not_gone_on_from() {
 }
 
 /// A context that claims the last counter of an actor not drawn yet, and then drawn elsewhere.
+/// What a coordinator that lost its copy is shown by an older one, of all types, before it deletes the key.
+#[test]
+fn an_older_copy_that_is_shown_to_a_removal_is_not_gone_on_from() {
+    let mut cluster = Cluster::new(1);
+    let key = key("k");
+    cluster.update(0, &key, add(&["first"]));
+    let older = viewed(&mut cluster.replicas[0], &key, Scope::Removal);
+    cluster.update(0, &key, add(&["second"]));
+    cluster.replicas[0].index().wipe();
+    let mut delete = update(&key, Operation::Delete(None));
+    let Command::Update { shown, .. } = &mut delete else { unreachable!() };
+    *shown = Some(older);
+    cluster.replicas[0].execute_now(delete);
+    // By an actor of its own, or it is the dot of the second.
+    cluster.update(0, &key, add(&["third"]));
+}
+
 #[test]
 fn an_actor_without_a_counter_left_is_replaced_by_another() {
     let mut one = MemoryEngine::new(config(1, 1));
