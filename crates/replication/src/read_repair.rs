@@ -18,7 +18,7 @@ pub(crate) fn repairs<'a>(
         .filter(|(node, _)| owners.contains(node))
         .filter_map(|(node, view)| Some((node, merged.repair(view)?)))
         .flat_map(|(node, delta)| {
-            delta.split(REPAIR_BYTES_MAX).into_iter().map(move |part| (node, part))
+            delta.split_repair(REPAIR_BYTES_MAX).into_iter().map(move |part| (node, part))
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, State, Tag, TagMap, Value, tag_map};
+use crate::{Blob, Expiry, State, Tag, TagMap, Value, tag_map};
 
 /// Which elements of one tag a delta touches beyond those it holds entries of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +50,17 @@ impl Delta {
     /// A delta of one tag that removed dots from no matter which elements.
     pub fn sweeping(tag: Tag, state: State) -> Self {
         Self::with_touch(tag, state, Touch { elements: BTreeSet::new(), everything: true })
+    }
+
+    /// Leaves out which schedules were taken back: to whom that is told before what their sweeps removed, it shows again
+    /// what had ended.
+    pub fn leave_taken_back(&mut self) {
+        let Some(State::Expiry(expiry)) = self.value.0.get_mut(&Tag::EXPIRY) else { return };
+        *expiry = expiry.added_to(&Expiry::default());
+        if expiry.store.0.is_empty() {
+            self.value.0.remove(&Tag::EXPIRY);
+            self.touch.remove(&Tag::EXPIRY);
+        }
     }
 
     fn with_touch(tag: Tag, state: State, touch: Touch) -> Self {

@@ -49,13 +49,19 @@ pub struct Schedules(pub BTreeMap<Dot, Schedule>);
 pub type Expiry = Causal<Schedules>;
 
 impl Expiry {
-    /// The schedules that say more than those of `stale`; `None` if there are none.
-    pub(crate) fn added_to(&self, stale: &Self) -> Option<Self> {
+    /// The schedules that say more than those of `stale`, and nothing of any that was taken back.
+    pub(crate) fn added_to(&self, stale: &Self) -> Self {
         let held = &stale.store.0;
         let added = self.store.0.iter().filter(|(dot, schedule)| held.get(dot) != Some(schedule));
         let store = Schedules(added.map(|(dot, schedule)| (*dot, schedule.clone())).collect());
         let context = store.0.keys().copied().collect();
-        (!store.0.is_empty()).then_some(Self { store, context })
+        Self { store, context }
+    }
+
+    /// Whether it knows that schedules were taken back, of which `stale` does not know that.
+    pub(crate) fn takes_back_from(&self, stale: &Self) -> bool {
+        let taken_back = |expiry: &Self| expiry.context.without(expiry.store.0.keys().copied());
+        !taken_back(stale).descends(&taken_back(self))
     }
 }
 

@@ -6,8 +6,8 @@ use clock::{CausalContext, Dot};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, TagMap, Touch, Value, WrongType,
-    is_collection, tag_map,
+    Blob, Causal, Delta, DotMap, DotStore, Expiry, Sibling, State, Tag, TagMap, Touch, Value,
+    WrongType, is_collection, tag_map,
 };
 
 /// Which part of a value is looked at. Every scope has all of `bytes`, `lww` and `counter`, and the
@@ -254,8 +254,13 @@ impl View {
                 }
                 (State::Map(mine), _) => repair_elements(mine, &Causal::default())
                     .map(|(part, names)| (State::Map(part), names)),
-                (State::Expiry(mine), Some(State::Expiry(theirs))) if holds_back => {
-                    mine.added_to(theirs).map(|part| (State::Expiry(part), BTreeSet::new()))
+                (State::Expiry(mine), theirs) if holds_back => {
+                    let added = match theirs {
+                        Some(State::Expiry(theirs)) => mine.added_to(theirs),
+                        _ => mine.added_to(&Expiry::default()),
+                    };
+                    let is_news = !added.store.0.is_empty();
+                    is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
                 (whole, _) => Some((whole.clone(), BTreeSet::new())),
             };
@@ -269,26 +274,30 @@ impl View {
         (!delta.is_empty()).then_some(delta)
     }
 
-    /// That schedules which `stale` shows were taken back, where a collection has elements that
-    /// differ and are not at hand. Who swept what was due took the schedule back with it, so a replica that
-    /// heard of the one without the other would show again what had ended: to be merged there once
-    /// all elements have been repaired.
+    /// That schedules were taken back, where `stale` does not know it, nor all that this view knows of a collection.
+    /// Who swept what was due took the schedule back with it. A replica that heard of the one without the other
+    /// would show again what had ended, or, read with one that still has the schedule, have that shown again: to be
+    /// merged there once it has seen all that was seen of every collection.
     pub fn taken_back(&self, stale: &Self) -> Option<Delta> {
-        let expiry = self.value.state(Tag::EXPIRY)?;
-        let held = stale.value.schedules();
-        let mut taken_back = held.filter(|&(dot, _)| !self.value.schedules().any(|s| s.0 == dot));
-        if self.tells_all(stale) || taken_back.next().is_none() {
+        let Some(State::Expiry(mine)) = self.value.state(Tag::EXPIRY) else { return None };
+        let is_news = match stale.value.state(Tag::EXPIRY) {
+            Some(State::Expiry(theirs)) => mine.takes_back_from(theirs),
+            _ => mine.takes_back_from(&Expiry::default()),
+        };
+        if !is_news || self.tells_all(stale) {
             return None;
         }
-        Some(Delta::of(Tag::EXPIRY, expiry.clone()))
+        Some(Delta::of(Tag::EXPIRY, State::Expiry(mine.clone())))
     }
 
-    /// Whether a repair of `stale` takes away all elements that this view knows to be removed.
+    /// Whether `stale` has seen all that this view has of every collection, and a repair brings it the elements.
     fn tells_all(&self, stale: &Self) -> bool {
-        stale.collections.iter().all(|(tag, theirs)| {
+        self.collections.iter().all(|(tag, all)| {
+            let Some(theirs) = stale.collections.get(tag) else { return false };
             let shown = stale.value.state(*tag).map_or(0, State::live_elements);
-            let is_at_hand = self.next.is_none() && theirs.exact && theirs.live == shown;
-            is_at_hand || theirs.exact && self.collections.get(tag) == Some(theirs)
+            let is_at_hand = self.next.is_none() && theirs.live == shown;
+            let has_seen = stale.value.context(*tag).descends(self.value.context(*tag));
+            has_seen && theirs.exact && (is_at_hand || all == theirs)
         })
     }
 }

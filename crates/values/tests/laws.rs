@@ -327,20 +327,24 @@ proptest! {
         }
     }
 
-    /// A repair alone, of part of a key, which another must follow.
+    /// A repair alone, of part of a key, which another must follow; also where the replica is read together with
+    /// another one.
     #[test]
     fn a_repair_shows_nothing_that_had_ended(world in world()) {
-        let [one, other] = [0, 1].map(|at: usize| &world.replicas[at].0.value);
+        let [one, other, third] = [0, 1, 2].map(|at: usize| &world.replicas[at].0.value);
         for (stale, fresh) in [(one, other), (other, one)] {
-            let both = join(stale, fresh);
             for scope in scopes() {
                 let merged = show_both(stale, fresh, &scope);
                 let delta = merged.repair(&show(stale, &scope)).unwrap_or_default();
                 let repaired = applied(stale, [&delta]);
-                for now_ms in (0..40_000).step_by(4_000) {
-                    let before = &elements_at(stale, now_ms) | &elements_at(&both, now_ms);
-                    let after = elements_at(&repaired, now_ms);
-                    prop_assert!(after.is_subset(&before), "{:?} at {}", scope, now_ms);
+                for beside in [&Value::default(), third] {
+                    let [stale, fresh, repaired] = [stale, fresh, &repaired].map(|it| join(it, beside));
+                    let both = join(&stale, &fresh);
+                    for now_ms in (0..40_000).step_by(4_000) {
+                        let before = &elements_at(&stale, now_ms) | &elements_at(&both, now_ms);
+                        let after = elements_at(&repaired, now_ms);
+                        prop_assert!(after.is_subset(&before), "{:?} at {}", scope, now_ms);
+                    }
                 }
             }
         }
@@ -396,8 +400,6 @@ fn is_one_thing(part: &Delta) -> bool {
     })
 }
 
-/// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
-/// repaired replica say only what it was shown.
 /// The elements of all collections that are seen at `now_ms`.
 fn elements_at(value: &Value, now_ms: u64) -> BTreeSet<(Tag, Blob)> {
     let mut left = value.clone();
@@ -407,6 +409,8 @@ fn elements_at(value: &Value, now_ms: u64) -> BTreeSet<(Tag, Blob)> {
     tags.flat_map(|tag| left.named_elements(tag).into_iter().map(move |name| (tag, name))).collect()
 }
 
+/// What `value` holds within `scope` up to `next`, contexts of collections aside: those of a
+/// repaired replica say only what it was shown.
 fn entries(value: &Value, scope: &Scope, next: &Option<Blob>) -> Vec<(Tag, Vec<u8>)> {
     let all = match scope.clone() {
         Scope::Range { tag, after, .. } => Scope::Range { tag, after, limit: u32::MAX },

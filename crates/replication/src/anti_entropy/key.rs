@@ -75,7 +75,7 @@ impl Hands<'_, '_> {
     /// Sends the peer what it lacks. Returns how many answers come.
     fn push(&mut self, key: &Key, delta: Delta) -> usize {
         self.turn.shared.counters.keys_pushed += 1;
-        let parts = delta.split(REPAIR_BYTES_MAX);
+        let parts = delta.split_repair(REPAIR_BYTES_MAX);
         let count = parts.len();
         for delta in parts {
             self.ask(Body::Merge { key: key.clone(), delta, show: None });

@@ -95,7 +95,8 @@ impl<F: Files> Log<F> {
             failed: None,
         };
         let needed = indexed.iter().map(|position| position.unwrap_or(0)).min().unwrap_or(0);
-        let mut opening = Opening { log, needed, found: LogRecovery::default(), visit };
+        let read_to = needed;
+        let mut opening = Opening { log, needed, read_to, found: LogRecovery::default(), visit };
         opening.read_all()?;
         let Opening { mut log, found, .. } = opening;
         if log.end < log.floor {
@@ -138,6 +139,8 @@ struct Opening<'a, F> {
     log: Log<F>,
     /// Records before this are in the index.
     needed: u64,
+    /// All records from there up to this were given, or told to be gone.
+    read_to: u64,
     found: LogRecovery,
     visit: &'a mut dyn FnMut(u64, Option<&[u8]>),
 }
@@ -277,11 +280,7 @@ impl<F: Files> Opening<'_, F> {
         let mut at = HEADER_BYTES as usize;
         while at < bytes.len() {
             if let Some(record) = read(at) {
-                if position(at) >= self.needed {
-                    (self.visit)(position(at), Some(record));
-                    self.found.records += 1;
-                    self.found.bytes += (FRAME_BYTES + record.len()) as u64;
-                }
+                self.give(position(at), record);
                 walked.frames += 1;
                 at += FRAME_BYTES + record.len();
                 walked.end = position(at);
@@ -290,11 +289,26 @@ impl<F: Files> Opening<'_, F> {
             let Some(whole) = (at + 1..bytes.len()).find(|&at| read(at).is_some()) else { break };
             if position(whole) > self.needed {
                 walked.holes.push((at as u64, (whole - at) as u64));
-                (self.visit)(position(at), None);
             }
             at = whole;
         }
         walked
+    }
+
+    /// Gives the record at `position`, if the index may lack it. One that does not follow the one before stands behind
+    /// others that are gone, whatever took them: that is told first.
+    fn give(&mut self, position: u64, record: &[u8]) {
+        if position < self.needed {
+            return;
+        }
+        if position > self.read_to {
+            (self.visit)(self.read_to, None);
+        }
+        (self.visit)(position, Some(record));
+        let bytes = (FRAME_BYTES + record.len()) as u64;
+        self.read_to = position + bytes;
+        self.found.records += 1;
+        self.found.bytes += bytes;
     }
 
     fn damaged(
@@ -305,7 +319,6 @@ impl<F: Files> Opening<'_, F> {
         what: &'static str,
         kept_as: Option<String>,
     ) {
-        (self.visit)(self.log.end, None);
         self.found.damage.push(LogDamage { segment, offset, bytes, what, kept_as });
     }
 

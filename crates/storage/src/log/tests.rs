@@ -243,6 +243,38 @@ fn a_full_disk_fails_an_append_keeps_what_was_there_and_heals() {
     assert!(records.starts_with(&expected));
 }
 
+/// Whatever took them: a byte changed in the middle of a segment or at its end, or a segment is missing, at the
+/// first start after that and at the next.
+#[test]
+fn that_records_are_gone_is_told_before_what_came_after_them() {
+    for gone in [0, 1, 2] {
+        let (files, expected) = filled(40);
+        let names = segments(&files);
+        let [first, second, _, ..] = names.as_slice() else { panic!("{names:?}") };
+        let end = files.length(first).unwrap().unwrap() as usize;
+        match gone {
+            0 => assert!(files.corrupt(first, end / 2)),
+            1 => assert!(files.corrupt(first, end - 1)),
+            _ => files.clone().remove(second).unwrap(),
+        }
+        for start in 0..2 {
+            let mut told = Vec::new();
+            Log::open(files.clone(), DIRECTORY, &[], &mut |position, record| {
+                told.push(record.map(|_| position));
+            })
+            .unwrap();
+            assert_eq!(told.iter().filter(|told| told.is_none()).count(), 1, "{gone}, {start}");
+            let before = told.iter().take_while(|told| told.is_some()).count();
+            let all: Vec<u64> = expected.iter().map(|(position, _)| *position).collect();
+            assert_eq!(told[..before], all[..before].iter().copied().map(Some).collect::<Vec<_>>());
+            let after = told.len() - before - 1;
+            let rest = &all[all.len() - after..];
+            assert!(before > 0 && after > 0 && before + after < all.len(), "{gone}, {start}");
+            assert_eq!(told[before + 1..], rest.iter().copied().map(Some).collect::<Vec<_>>());
+        }
+    }
+}
+
 /// The beginning of the last segment was interrupted; the one before it was durable by then.
 #[test]
 fn damage_before_a_segment_that_is_torn_is_reported() {

@@ -63,6 +63,19 @@ impl Delta {
     }
 }
 
+impl Delta {
+    /// The same for a repair, of which one part may be lost and another one merged: in several parts it leaves out which
+    /// schedules were taken back.
+    pub fn split_repair(self, bytes_max: usize) -> Vec<Self> {
+        let mut parts = self.split(bytes_max);
+        if parts.len() > 1 {
+            parts.iter_mut().for_each(Self::leave_taken_back);
+            parts.retain(|part| !part.is_empty());
+        }
+        parts
+    }
+}
+
 /// Groups `items` in order, so that the sizes in a group sum up to at most `bytes_max`.
 fn grouped<T>(items: impl Iterator<Item = (T, usize)>, bytes_max: usize) -> Vec<Vec<T>> {
     let mut groups: Vec<Vec<T>> = Vec::new();

@@ -63,12 +63,14 @@ pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
     let speaks_of = |other| other == tag || other == Tag::EXPIRY;
     delta.value.0.retain(|&other, _| speaks_of(other));
     delta.touch.retain(|&other, _| speaks_of(other));
+    delta.leave_taken_back();
     let seen = view.value.context(tag);
     let own = seen.ranges().filter(|&(other, ..)| other == actor);
     let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();
     state(&mut delta, tag).context_mut().into_iter().for_each(|context| {
         context.extend(own.iter().copied());
     });
+    delta.touch.entry(tag).or_default();
     Prepared { delta, changed: 0, repeated: true, minted: None }
 }
 
@@ -89,6 +91,8 @@ pub(super) fn mark(delta: &mut Delta, tag: Tag, actor: Actor) -> Dot {
     if let Some(context) = state.context_mut() {
         context.insert(dot);
     }
+    // It names no element, and is not the context alone that ends a transfer.
+    delta.touch.entry(tag).or_default();
     dot
 }
 
