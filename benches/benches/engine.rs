@@ -61,6 +61,7 @@ impl Replica {
             shards: ShardSet::all(Shards::new(partitions, 64)),
             pending_bytes_max: 1 << 30,
             hint_bytes_max: u64::MAX,
+            bounds: storage::EngineBounds::default(),
         };
         let (engine, _) = SingleEngine::open(files, reader, writer, 1, config).expect("empty");
         Self { directory, engine, answers: Vec::new(), stamp: 1, limits: Arc::default() }

@@ -39,6 +39,7 @@ fn rows(disk: &SimDisk) -> (u64, Vec<Vec<u8>>) {
         shards: ShardSet::all(Shards::new(PartitionCount::new(16).expect("a power of two"), 4)),
         pending_bytes_max: 1 << 30,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let (reader, writer) = (disk.index.reader(), disk.index.writer());
     let opened = SingleEngine::open(disk.files.clone(), reader, writer, 0, config.clone());

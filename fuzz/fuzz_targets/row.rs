@@ -37,6 +37,7 @@ fuzz_target!(|input: &[u8]| {
         shards: ShardSet::all(shards),
         pending_bytes_max: 1 << 30,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     bounded(input.len(), || use_engine(&disk, config));
 });

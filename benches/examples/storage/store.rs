@@ -31,6 +31,7 @@ fn config(shards: ShardSet) -> EngineConfig {
         shards,
         pending_bytes_max: 256 << 20,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     }
 }
 

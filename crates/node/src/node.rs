@@ -198,6 +198,7 @@ impl Node {
             shards: owners.set(loop_index),
             pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
             hint_bytes_max: config.hint_bytes_max / u64::from(config.loops),
+            bounds: storage::EngineBounds::default(),
         })?;
         let Recovered { log, engines, writer, found } = recovered;
         let damage = found.damage.len() as u64;

@@ -62,6 +62,8 @@ pub struct SimOptions {
     pub hints_lost: u32,
     /// [`EngineConfig::hint_bytes_max`](storage::EngineConfig::hint_bytes_max).
     pub hint_bytes_max: u64,
+    /// Whether engines have [`EngineBounds::SMALL`](storage::EngineBounds::SMALL), and segments of the log a few KiB.
+    pub small_bounds: bool,
 }
 
 impl Default for SimOptions {
@@ -85,6 +87,7 @@ impl Default for SimOptions {
             gossip: false,
             hints_lost: 0,
             hint_bytes_max: u64::MAX,
+            small_bounds: false,
         }
     }
 }

@@ -385,15 +385,28 @@ impl Sim {
     /// once that was done.
     pub fn scrub(&mut self) {
         for node in 0..self.nodes.len() {
+            self.sweep(node);
             let Some(process) = &mut self.nodes[node].process else { continue };
-            while process.engine.sweep(usize::MAX) {}
-            while process.engine.count_chunks(usize::MAX) {}
             // The round under way, and one of all rows.
             for _ in 0..2 {
                 while process.engine.recount_trees(usize::MAX) {}
             }
             self.start_commit(node);
         }
+    }
+
+    /// Has the nodes that run sweep and count what is left of that, as a loop does that has nothing else to do.
+    pub(crate) fn sweep_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.sweep(node);
+            self.start_commit(node);
+        }
+    }
+
+    fn sweep(&mut self, node: usize) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        while process.engine.sweep(usize::MAX) {}
+        while process.engine.count_chunks(usize::MAX) {}
     }
 
     /// Has the nodes that run remove all that is due by their clocks. Returns what they do not

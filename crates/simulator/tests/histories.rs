@@ -138,6 +138,12 @@ fn histories_with_all_faults_of_seeds_1_to_80_in_which_every_fault_comes() {
     assert_eq!(strikes.missing(), Vec::<Fault>::new(), "{strikes:?}");
 }
 
+/// The same over collections that are large for their engines.
+#[test]
+fn histories_with_all_faults_and_large_collections_of_seeds_1_to_60() {
+    check_all(Family::Large, 1..=60);
+}
+
 // What a run tells beside whether anything is wrong.
 
 #[test]

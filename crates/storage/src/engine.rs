@@ -13,6 +13,7 @@
 //! holds of a shard, and the records of the shard from there on, give what the memtable shows.
 
 mod batches;
+mod bounds;
 mod collection;
 mod conflicts;
 mod disk;
@@ -40,6 +41,7 @@ use self::update::Asked;
 mod tests;
 
 pub use batches::Batch;
+pub use bounds::EngineBounds;
 pub(crate) use element_tree::Chunk;
 pub use replay::Replay;
 pub use trees::TreeCheck;
@@ -73,6 +75,8 @@ pub struct EngineConfig {
     /// Once so many bytes are pending for one owner, [`Command::Defer`] for it is refused as
     /// [`HintsFull`](StorageError::HintsFull).
     pub hint_bytes_max: u64,
+    /// How much it does at a time.
+    pub bounds: EngineBounds,
 }
 
 /// One change of one row, not made yet.

@@ -35,7 +35,7 @@ pub use command::{
     Listed, Listing, NOTE_NAME_MAX, OutboxPosition, Pending, StorageError, Ticket,
 };
 pub use durability::Durability;
-pub use engine::{Batch, Engine, EngineConfig, Replay, TreeCheck, WrittenRows};
+pub use engine::{Batch, Engine, EngineBounds, EngineConfig, Replay, TreeCheck, WrittenRows};
 pub use epochs::Epochs;
 pub use inspect::{LeafShown, RecordShown, RowShown, show_record, show_row, show_tree};
 pub use log::{Appended, Log, LogDamage, LogRecovery, SegmentPart, log_parts};

@@ -59,9 +59,16 @@ pub struct Log<F> {
     synced: u64,
     /// Why a sync failed, if one did.
     failed: Option<SeamError>,
+    segment_bytes: u64,
 }
 
 impl<F: Files> Log<F> {
+    /// Begins a segment once the one before has so many bytes, from now on.
+    #[must_use]
+    pub fn with_segments_of(self, bytes: u64) -> Self {
+        Self { segment_bytes: bytes, ..self }
+    }
+
     /// Appends the frames in `batch`, which are without checksums yet, as they come out of
     /// [`Engine::take_batch`](crate::Engine::take_batch). All of them or, on an error, none.
     pub fn append(&mut self, batch: &mut [u8]) -> Result<(), SeamError> {
@@ -69,7 +76,7 @@ impl<F: Files> Log<F> {
         if batch.is_empty() {
             return Ok(());
         }
-        let is_full = |segment: &Segment| segment.length() >= SEGMENT_BYTES;
+        let is_full = |segment: &Segment| segment.length() >= self.segment_bytes;
         if self.is_open && self.segments.back().is_some_and(is_full) {
             self.sync()?;
             self.is_open = false;

@@ -54,6 +54,7 @@ impl Replica {
             shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: 1 << 30,
             hint_bytes_max: u64::MAX,
+            bounds: storage::EngineBounds::default(),
         };
         let reader = Counting { reader: disk.index.reader(), rows: Rc::clone(&rows) };
         let (engine, _) = SingleEngine::open(disk.files, reader, disk.index.writer(), 0, config)

@@ -57,6 +57,7 @@ fn replica() -> (MemoryEngine, SimDisk) {
         shards: ShardSet::all(Shards::new(PartitionCount::new(16).expect("a power of two"), 4)),
         pending_bytes_max: 1 << 30,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let disk = SimDisk::new();
     let mut engine = MemoryEngine::open(disk.clone(), config).expect("an empty disk");

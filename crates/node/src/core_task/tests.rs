@@ -36,6 +36,7 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         shards: owners.set(0),
         pending_bytes_max: 1 << 20,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let mut engines = recover(directory, owners, engine_config).unwrap().engines;
     let core_config = CoreConfig {

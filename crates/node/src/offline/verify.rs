@@ -156,6 +156,7 @@ fn contents(opened: &Opened, report: &mut Report<'_>) -> Result<(), StorageError
         shards: ShardSet::all(*shards),
         pending_bytes_max: usize::MAX,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let total = source.row_count()?;
     report.begin("rows", total, false);

@@ -8,7 +8,7 @@ use crate::{DiskFaults, Fault, NetworkFaults, Random, Rates, SimOptions, Workloa
 /// The scenario of a family that a seed stands for.
 pub(super) fn draw(family: Family, seed: u64) -> Scenario {
     let (mut options, mut workload) = match family {
-        Family::All => all(seed),
+        Family::All | Family::Large => all(seed),
         Family::Owners => owners(seed),
         Family::Fallbacks => fallbacks(seed),
         Family::Deadlines => deadlines(seed),
@@ -32,6 +32,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
 /// outboxes that are soon full, members that are replaced, and nodes that are upgraded one by one.
 fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Workload) {
     let mut random = Random::new(seed ^ 0x0071_a7e5);
+    let has_all = matches!(family, Family::All | Family::Large);
     if random.chance(400) {
         let n = *random.pick(&[1, 2, 2, 2]);
         let levels = if n == 1 { &[(1, 1)][..] } else { &[(2, 2), (2, 2), (1, 2), (2, 1), (1, 1)] };
@@ -49,13 +50,13 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
         workload.keys = 30;
     }
     options.gossip = options.anti_entropy.interval_ms.is_some() && random.chance(500);
-    if family == Family::All && random.chance(250) {
+    if has_all && random.chance(250) {
         options.barrier_ms = Some(*random.pick(&[1_000, 5_000]));
     }
-    if family == Family::All && random.chance(200) {
+    if has_all && random.chance(200) {
         workload.rates.set(Fault::Upgrade, 3);
     }
-    if family == Family::All && random.chance(100) {
+    if has_all && random.chance(100) {
         options.hint_bytes_max = *random.pick(&[300, 2_000]);
     }
     if workload.rates.of(Fault::Removal) > 0 && random.chance(500) {
@@ -65,8 +66,13 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
         workload.rates.set(Fault::Upgrade, 0);
         workload.rates.set(Fault::NextVersion, 3);
     }
-    if family == Family::All && random.chance(200) {
+    if has_all && random.chance(200) {
         workload.rates.set(Fault::CutTwo, 5);
+    }
+    if family == Family::Large {
+        options.small_bounds = true;
+        workload.names = 60;
+        workload.keys = random.between(1, 3) as usize;
     }
 }
 

@@ -9,6 +9,9 @@ pub enum Family {
     /// All faults together, for 60 simulated seconds on five nodes, replicas compared in the
     /// background: what `run` runs.
     All,
+    /// The same over collections that are large: what an engine keeps otherwise from thousands of elements on it does from
+    /// a few on, and the log has many segments.
+    Large,
     /// Owners only, and no disk lost: a bad network, failing disks, crashes and wrong clocks.
     Owners,
     /// The same with more nodes than owners, of which some pause: what owners miss is kept by
@@ -37,8 +40,9 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::All,
+        Self::Large,
         Self::Owners,
         Self::Fallbacks,
         Self::Deadlines,
@@ -56,6 +60,7 @@ impl Family {
     pub const fn name(self) -> &'static str {
         match self {
             Self::All => "all",
+            Self::Large => "large",
             Self::Owners => "owners",
             Self::Fallbacks => "fallbacks",
             Self::Deadlines => "deadlines",

@@ -11,8 +11,8 @@ use replication::{
 };
 use ring::Ownership;
 use storage::{
-    Command, Engine, EngineConfig, Log, Replay, SeamError, ShardSet, Shards, SimFiles,
-    SimIndexReader, Ticket, shard_positions,
+    Command, Engine, EngineBounds, EngineConfig, Log, Replay, SeamError, ShardSet, Shards,
+    SimFiles, SimIndexReader, Ticket, shard_positions,
 };
 use values::Limits;
 
@@ -20,6 +20,9 @@ use super::events::RESTART_MS;
 use super::rings::Way;
 use super::{Happening, Process, SECRET, SHARDS, Sim, barrier};
 use crate::random::mix;
+
+/// Bytes of a log's segments where bounds are small: some tens of records.
+const SMALL_SEGMENT_BYTES: u64 = 4 << 10;
 
 impl Sim {
     pub(super) fn start(&mut self, node: usize) {
@@ -34,6 +37,7 @@ impl Sim {
         let seed = self.any_ownership_in(ring).cloned();
         let heard = self.any_barrier(ring);
         let process = mix(mix(node as u64 + 1).wrapping_add(life)).wrapping_add(self.random.next());
+        let is_small = self.options.small_bounds;
         let state = &mut self.nodes[node];
         let config = EngineConfig {
             node: state.id,
@@ -41,6 +45,7 @@ impl Sim {
             shards: ShardSet::all(Shards::new(self.rings[0].partition_count(), SHARDS)),
             pending_bytes_max: 1 << 30,
             hint_bytes_max: self.options.hint_bytes_max,
+            bounds: if is_small { EngineBounds::SMALL } else { EngineBounds::default() },
         };
         let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
@@ -53,6 +58,9 @@ impl Sim {
             }
             opened => opened.expect("simulated disks open"),
         };
+        if is_small {
+            log = log.with_segments_of(SMALL_SEGMENT_BYTES);
+        }
         assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
         let mut engine = replay.finish(log.end());
         let notes = engine.notes().expect("simulated disks are read");

@@ -28,16 +28,6 @@ use crate::row_key::RowKey;
 use crate::tree::LeafSum;
 use crate::{IndexRead, StorageError, Table};
 
-/// Most live dots of a delta that are cut out of `cleared` one by one. A guess: beyond it, joining
-/// every row is the lesser cost.
-/// Under test small enough that both ways are taken.
-const CUT_OUT_MAX: usize = if cfg!(test) { 3 } else { 64 };
-
-/// Most rows that are counted at once when a clearing leaves some: with more, the sweep counts
-/// them. A guess.
-/// Under test small enough that both ways are taken.
-const COUNT_MAX: usize = if cfg!(test) { 3 } else { 256 };
-
 /// What some rows add to their collection's header.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
@@ -161,7 +151,7 @@ impl<R: IndexRead> Engine<R> {
         }
         if delta.touches_everything(tag) && had_rows {
             let kept = dots(theirs);
-            if kept.len() > CUT_OUT_MAX {
+            if kept.len() > self.config.bounds.cut_out_max {
                 self.join_others(at, key, tag, collection, theirs, &named, changes)?;
             } else {
                 let kept = if sabotage::is(Bug::ClearingTakesLive) { Vec::new() } else { kept };
@@ -237,7 +227,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Counts what `cleared` leaves of every row that `named` does not name; `None` if that takes
-    /// looking at more than [`COUNT_MAX`].
+    /// looking at too many.
     fn count_others(
         &self,
         at: &RowKey,
@@ -247,11 +237,18 @@ impl<R: IndexRead> Engine<R> {
         named: &BTreeSet<Blob>,
     ) -> Result<Option<Sum>, StorageError> {
         let mut sum = Sum::default();
-        let counted_all = self.visit_others(at, key, tag, named, COUNT_MAX, |element, row| {
-            let kept = without_dots(tag, &row, &collection.cleared, &element)?;
-            sum.add(Sum::before(tag, &element, &kept)?);
-            Ok(())
-        })?;
+        let counted_all = self.visit_others(
+            at,
+            key,
+            tag,
+            named,
+            self.config.bounds.count_max,
+            |element, row| {
+                let kept = without_dots(tag, &row, &collection.cleared, &element)?;
+                sum.add(Sum::before(tag, &element, &kept)?);
+                Ok(())
+            },
+        )?;
         Ok(counted_all.then_some(sum))
     }
 

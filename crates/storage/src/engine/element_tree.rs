@@ -35,18 +35,6 @@ use crate::row_key::{RowKey, chunks_prefix, parse_chunks};
 use crate::tree::LeafSum;
 use crate::{IndexRead, StorageError, Table};
 
-/// Elements from which on a collection has chunks. A guess: a few answers hold them all.
-/// Under test small enough to be met, as are those that follow.
-const CHUNKED_FROM: u64 = if cfg!(test) { 12 } else { 1024 };
-/// Below so many it loses them again.
-const CHUNKED_DOWN_TO: u64 = if cfg!(test) { 4 } else { 256 };
-/// Rows of a chunk when it is made.
-const CHUNK_ROWS: usize = if cfg!(test) { 4 } else { 256 };
-/// A chunk with more is cut in two.
-const CHUNK_ROWS_MAX: u64 = if cfg!(test) { 8 } else { 512 };
-/// A chunk with fewer is joined to the next.
-const CHUNK_ROWS_MIN: u64 = if cfg!(test) { 2 } else { 64 };
-
 /// A run of element rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chunk {
@@ -194,9 +182,10 @@ impl<R: IndexRead> Engine<R> {
         for Rechunked { tag, chunks, reset } in rechunked {
             let place = Place { key, tag, prefix: at.elements(tag) };
             self.put_rows(reset);
+            let bounds = self.config.bounds;
             let is_in_shape = |(row, chunk): (&Vec<u8>, &Chunk)| {
-                let least = if *row == place.prefix { 0 } else { CHUNK_ROWS_MIN };
-                (least..=CHUNK_ROWS_MAX).contains(&chunk.sum.count)
+                let least = if *row == place.prefix { 0 } else { bounds.chunk_rows_min };
+                (least..=bounds.chunk_rows_max).contains(&chunk.sum.count)
             };
             // Joining one to the next changes that one too.
             let rows: Vec<Vec<u8>> = match chunks.iter().all(is_in_shape) {
@@ -219,7 +208,8 @@ impl<R: IndexRead> Engine<R> {
         let record = self.rows.get(Table::ElementTree, row, |record| decode_chunk(row, record))?;
         let Some(mut chunk) = record.transpose()?.filter(Chunk::is_counted) else { return Ok(()) };
         let is_last = row == place.prefix;
-        if chunk.sum.count < CHUNK_ROWS_MIN && !is_last {
+        let bounds = self.config.bounds;
+        if chunk.sum.count < bounds.chunk_rows_min && !is_last {
             let Some((next_row, next)) = self.next_chunk(&place.prefix, &successor(row))? else {
                 return Ok(());
             };
@@ -231,8 +221,9 @@ impl<R: IndexRead> Engine<R> {
             return Ok(());
         }
         let until = (!is_last).then(|| place.part(row));
-        while chunk.sum.count > CHUNK_ROWS_MAX {
-            let (first, rest) = self.sum_rows(place, &chunk.from, until.as_deref(), CHUNK_ROWS)?;
+        while chunk.sum.count > bounds.chunk_rows_max {
+            let (first, rest) =
+                self.sum_rows(place, &chunk.from, until.as_deref(), bounds.chunk_rows)?;
             let (Some(from), Some(sum)) = (rest, chunk.sum.less(first)) else { return Ok(()) };
             self.put_chunk(place.row_key(&from), &Chunk { from: chunk.from, sum: first });
             chunk = Chunk { from, sum };
@@ -277,9 +268,9 @@ impl<R: IndexRead> Engine<R> {
         // Fields of a map whose increments were all reset have rows too.
         let rows = collection.live.saturating_add(collection.tallies.fields);
         if collection.is_chunked {
-            rows >= CHUNKED_DOWN_TO || !collection.cleared.is_empty()
+            rows >= self.config.bounds.chunked_down_to || !collection.cleared.is_empty()
         } else {
-            rows >= CHUNKED_FROM
+            rows >= self.config.bounds.chunked_from
         }
     }
 
@@ -312,7 +303,7 @@ impl<R: IndexRead> Engine<R> {
         if is_behind || self.disk_error().is_some() {
             return false;
         }
-        let mut left = rows.div_ceil(CHUNK_ROWS).max(1);
+        let mut left = rows.div_ceil(self.config.bounds.chunk_rows).max(1);
         while left > 0 {
             left -= 1;
             match self.count_chunk() {
@@ -349,7 +340,8 @@ impl<R: IndexRead> Engine<R> {
             .get(Table::ElementTree, &place.prefix, |record| decode_chunk(&place.prefix, record))?;
         let counted = match last.transpose() {
             Ok(Some(last)) if !last.is_counted() => {
-                let counted = self.sum_rows(&place, &last.from, None, CHUNK_ROWS);
+                let counted =
+                    self.sum_rows(&place, &last.from, None, self.config.bounds.chunk_rows);
                 counted.map(|(sum, rest)| Some((last.from, sum, rest)))
             }
             Ok(Some(_)) => Ok(None),

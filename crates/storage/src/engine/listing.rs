@@ -12,11 +12,6 @@ use crate::record::{Header, live_tags};
 use crate::row_key::{Parsed, RowKey, partition_start};
 use crate::{IndexRead, ListPosition, Listed, Listing, StorageError, Table};
 
-/// Rows looked at beyond a page's limit before the page is given short: keys of other buckets and
-/// deleted ones must not make one page cost all that the node holds. A guess.
-/// Under test small enough to be met.
-const OTHER_ROWS_PER_PAGE: usize = if cfg!(test) { 4 } else { 1024 };
-
 impl<R: IndexRead> Engine<R> {
     /// Live keys of `bucket` in `range`. Damaged ones are passed over.
     pub(super) fn list(
@@ -46,7 +41,9 @@ impl<R: IndexRead> Engine<R> {
             if let Some((key, tags)) = live_key(row_key, record, bucket) {
                 listing.keys.push(Listed { position: position(), key, tags });
             }
-            if listing.keys.len() < limit && rows < limit.saturating_add(OTHER_ROWS_PER_PAGE) {
+            if listing.keys.len() < limit
+                && rows < limit.saturating_add(self.config.bounds.other_rows_max)
+            {
                 return ControlFlow::Continue(());
             }
             listing.next = Some(position());

@@ -22,11 +22,6 @@ use crate::record::{Collection, Header, Part, encode_element};
 use crate::row_key::{RowKey, parse_sweep, sweep_prefix};
 use crate::{IndexRead, StorageError, Table};
 
-/// Collections whose place is remembered at most. A guess; of any more, each turn sweeps the first
-/// rows, until others are done.
-/// Under test small enough to be met.
-const PLACES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
-
 /// Collections with a damaged header that are passed over at most. A guess.
 const DAMAGED_MAX: usize = 1024;
 
@@ -133,7 +128,7 @@ impl<R: IndexRead> Engine<R> {
         }
         let header_changed = header != before;
         self.apply(&at, &key, Merged { header, header_changed, before: None, changes })?;
-        if !at_end && self.sweep.places.len() < PLACES_MAX {
+        if !at_end && self.sweep.places.len() < self.config.bounds.sweep_places_max {
             self.sweep.places.insert(marker, place);
         }
         Ok(true)

@@ -46,6 +46,7 @@ fn config(node: u64, process: u64) -> EngineConfig {
         shards: ShardSet::all(shards()),
         pending_bytes_max: 1 << 20,
         hint_bytes_max: u64::MAX,
+        bounds: EngineBounds::SMALL,
     }
 }
 

@@ -93,6 +93,7 @@ impl<F: Files> Log<F> {
             floor: indexed.iter().copied().flatten().max().unwrap_or(0),
             synced: 0,
             failed: None,
+            segment_bytes: super::SEGMENT_BYTES,
         };
         let needed = indexed.iter().map(|position| position.unwrap_or(0)).min().unwrap_or(0);
         let read_to = needed;

@@ -18,16 +18,6 @@ use crate::{IndexRead, ListPosition, StorageError, Table};
 /// Leaves summed for one command at most, unless one partition has more. A guess: a millisecond.
 const LEAVES_PER_ANSWER: usize = 16_384;
 
-/// Header rows looked at for nodes below a leaf. A guess: some milliseconds. A leaf has more only
-/// where a client chose its keys for that; what was not looked at is then told as not settled.
-/// Under test small enough to be met.
-const KEYS_PER_ANSWER: usize = if cfg!(test) { 16 } else { 16_384 };
-
-/// Rows looked at beyond a page's limit before the page is given short: keys of other classes. A
-/// guess.
-/// Under test small enough to be met.
-const OTHER_ROWS_PER_PAGE: usize = if cfg!(test) { 4 } else { 1024 };
-
 impl<R: IndexRead> Engine<R> {
     pub(in crate::engine) fn tree_roots(
         &self,
@@ -66,7 +56,7 @@ impl<R: IndexRead> Engine<R> {
         self.visit_shares(tokens, &tokens.first.to_be_bytes(), |row_key, _, share| {
             let Some(token) = row_key.first_chunk() else { return ControlFlow::Continue(()) };
             let child = child_of(tokens, u128::from_be_bytes(*token));
-            if looked == KEYS_PER_ANSWER {
+            if looked == self.config.bounds.leaf_keys_max {
                 reached = child;
                 return ControlFlow::Break(());
             }
@@ -172,7 +162,9 @@ impl<R: IndexRead> Engine<R> {
                 let digest = (sum.unsettled == 0).then_some(sum.digest);
                 page.keys.push(TreeKey { key, digest });
             }
-            if page.keys.len() < limit && looked < limit.saturating_add(OTHER_ROWS_PER_PAGE) {
+            if page.keys.len() < limit
+                && looked < limit.saturating_add(self.config.bounds.other_rows_max)
+            {
                 return ControlFlow::Continue(());
             }
             page.next = Some(ListPosition(row_key.to_vec().into()));
