@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
     }
 
     /// Updates that were done.
-    fn done(self) -> impl Iterator<Item = (&'a Record, &'a Operation)> {
+    pub(crate) fn done(self) -> impl Iterator<Item = (&'a Record, &'a Operation)> {
         let done = self.history.records.iter().filter(|record| record.is_done());
         done.filter_map(|record| Some((record, record.operation.as_ref()?)))
     }

@@ -35,7 +35,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         ));
     }
     if sim.pending() != 0 {
-        return Err(format!("deltas are still in outboxes: {:?}", sim.outboxes()));
+        return Err(format!("outboxes_are_emptied: {:?}", sim.outboxes()));
     }
     // What was lost in a crash or with an outbox only comparing brings, without anybody reading.
     let are_equal = !history.lost_state || sim.compares();
@@ -82,7 +82,7 @@ fn damage_is_told(sim: &mut Sim, damaged: &BTreeSet<Key>) -> Result<(), String> 
         }
         // Whether there was more than it shows nobody knows: the answer may say so.
         sim.update(node, key, Operation::Delete(None))
-            .map_err(|error| format!("deleting {key:?}: {error}"))?;
+            .map_err(|error| format!("deletes_are_done: {key:?}: {error}"))?;
     }
     Ok(())
 }
@@ -148,9 +148,11 @@ pub(crate) fn read_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<BTreeMap<K
         let mut request = Request::get(key.clone(), Scope::Whole);
         request.level = Level { r: Some(sim.policy_of(key).n), ..Level::default() };
         let node = running(sim, turn);
-        let answer = sim.request(node, request).map_err(|error| format!("{key:?}: {error}"))?;
+        let answer = sim
+            .request(node, request)
+            .map_err(|error| format!("reads_are_met: {key:?}: {error}"))?;
         if !answer.acks.is_met() {
-            return Err(format!("{key:?}: only {:?} after healing", answer.acks));
+            return Err(format!("reads_are_met: {key:?}: only {:?} after healing", answer.acks));
         }
         finals.insert(key.clone(), answer.view);
     }
@@ -170,12 +172,12 @@ fn delete_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<(), String> {
         let node = running(sim, turn);
         let answer = sim
             .update(node, key, Operation::Delete(None))
-            .map_err(|error| format!("deleting {key:?}: {error}"))?;
+            .map_err(|error| format!("deletes_are_done: {key:?}: {error}"))?;
         // An owner that fell silent before is not waited for until it is heard of again: what it is to
         // have, if anything, is hinted.
         let kept = answer.acks.answered + answer.acks.hinted;
         if answer.partly_observed || answer.changed > 0 && kept < answer.acks.needed {
-            return Err(format!("deleting {key:?} after healing: {answer:?}"));
+            return Err(format!("deletes_are_done: {key:?}: {answer:?}"));
         }
     }
     sim.run_until_quiet();
@@ -183,7 +185,9 @@ fn delete_all(sim: &mut Sim, keys: &BTreeSet<Key>) -> Result<(), String> {
         for node in sim.owners(key) {
             let live = sim.view(node, key).map(|view| view.live_tags()).unwrap_or_default();
             if !live.is_empty() {
-                return Err(format!("{key:?} was deleted, but node {node} shows {live:?}"));
+                return Err(format!(
+                    "deletes_are_done: {key:?} was deleted, but node {node} shows {live:?}"
+                ));
             }
         }
     }

@@ -7,9 +7,13 @@
 //! reads never go back is not promised with any quorum: a write that only one owner has yet may be shown
 //! by one read and not by the next.
 //!
+//! Beside these: how many acknowledged sets of registers were lost to concurrent ones, as the last of them wins.
+//!
 //! Source of the names: Terry et al., "Session Guarantees for Weakly Consistent Replicated Data" (1994).
 
 use std::fmt;
+
+use values::{Base, Operation, RegisterOp};
 
 use crate::history::{History, Record};
 use crate::invariants::{Finals, Run, reads::is_accounted_for};
@@ -56,6 +60,8 @@ pub struct Sessions {
     pub reads_strict: Share,
     /// The same where it is not so.
     pub reads_sloppy: Share,
+    /// A set of a register that was acknowledged; broken where one that had not seen it won.
+    pub sets: Share,
 }
 
 impl Sessions {
@@ -72,6 +78,15 @@ impl Sessions {
             if ledger.is_judged(&read.key) {
                 sessions.count(run, read);
             }
+        }
+        let sets = run.done().filter(|(record, operation)| {
+            matches!(operation, Operation::Register(RegisterOp::Set { .. }))
+                && ledger.is_judged(&record.key)
+        });
+        for (set, _) in sets {
+            let made = run.made_for(set).filter_map(|entry| entry.bases.1.as_ref());
+            let has_lost = made.max().is_some_and(|made| has_lost(ledger, set, made));
+            sessions.sets.count(has_lost);
         }
         sessions
     }
@@ -117,7 +132,16 @@ impl Sessions {
         self.own_writes_sloppy.add(other.own_writes_sloppy);
         self.reads_strict.add(other.reads_strict);
         self.reads_sloppy.add(other.reads_sloppy);
+        self.sets.add(other.sets);
     }
+}
+
+/// Whether a set or delete of the same register won over `made` without having seen it.
+fn has_lost(ledger: &Ledger, set: &Record, made: &Base) -> bool {
+    ledger.of(&set.key).any(|entry| {
+        let (before, after) = &entry.bases;
+        after.as_ref() > Some(made) && before.as_ref() < Some(made)
+    })
 }
 
 impl fmt::Display for Sessions {
@@ -125,8 +149,14 @@ impl fmt::Display for Sessions {
         write!(
             f,
             "reads after one's own write: {} where r + w > n owners answered, {} elsewhere; \
-             reads after one's own read: {} and {}",
-            self.own_writes_strict, self.own_writes_sloppy, self.reads_strict, self.reads_sloppy
+             reads after one's own read: {} and {}; {} of {} acknowledged sets lost against one that had \
+             not seen them",
+            self.own_writes_strict,
+            self.own_writes_sloppy,
+            self.reads_strict,
+            self.reads_sloppy,
+            self.sets.broken,
+            self.sets.all,
         )
     }
 }
