@@ -42,6 +42,7 @@ fn open(dir: &Path, may_create: bool) -> Result<(Engine, LogRecovery), String> {
         shards: ShardSet::all(Shards::new(PartitionCount::new(64).unwrap(), 8)),
         pending_bytes_max: 64 << 20,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let files = DiskFiles::open(dir).map_err(|error| error.to_string())?;
     SingleEngine::open(files, reader, writer, 7, config).map_err(|error| error.to_string())

@@ -31,6 +31,7 @@ fn open(dir: &Path, process: u64) -> SingleEngine<DiskFiles, LmdbReader, LmdbWri
         shards: ShardSet::all(Shards::new(PartitionCount::new(64).unwrap(), 8)),
         pending_bytes_max: 64 << 20,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let files = DiskFiles::open(dir).unwrap();
     let (engine, found) = SingleEngine::open(files, reader, writer, 7, config).unwrap();

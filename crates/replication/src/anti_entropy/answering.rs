@@ -33,8 +33,9 @@ fn may_compare(peer: NodeId, n: u8, partition: Partition, turn: &Turn<'_>) -> bo
         && partition.0 < ownership.partition_count().get()
         && turn.shared.buckets.classes().contains(&n)
         && (is_owner(turn.me()) || is_owner(peer))
-        // Of those who were members before nothing is known any more.
-        && (!ownership.is_first() || ownership.members().contains(&peer))
+        // Of those who were members before nothing is known any more. Before the first change only who is a member yet
+        // without being in a plan may have written.
+        && (!ownership.is_first() || ownership.members().contains(&peer) || turn.shared.links.contains(&peer))
 }
 
 /// Whether this node and `peer` have something to compare in `key`, and its bucket was not dropped.

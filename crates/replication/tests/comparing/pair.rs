@@ -83,6 +83,7 @@ impl Pair {
                 shards: shards.clone(),
                 pending_bytes_max: 1 << 30,
                 hint_bytes_max: u64::MAX,
+                bounds: storage::EngineBounds::default(),
             };
             Side {
                 core: Core::new(config, Arc::new(Ownership::new(ring.ring.clone()))),

@@ -328,6 +328,7 @@ impl Node {
             shards: ShardSet::all(Shards::new(partitions, 4)),
             pending_bytes_max: room,
             hint_bytes_max: u64::MAX,
+            bounds: storage::EngineBounds::default(),
         };
         Self {
             core: Core::new(config, Arc::new(Ownership::new(ring))),

@@ -58,11 +58,11 @@ fn covers_any(schedule: &Schedule, place: Place, writes: &[&Write]) -> bool {
     writes.iter().any(|write| covers(&schedule.removal, place, write))
 }
 
-/// Whether w owners had it, before a schedule was due by any clock, that it was taken back: then
-/// nobody may remove for it.
+/// Whether w owners had it, more than disks were lost, before a schedule was due by any clock, that it was taken
+/// back: then nobody may remove for it.
 fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) -> bool {
     let met = run
-        .done()
+        .lasting()
         .filter(|(record, _)| record.key == *key && record.is_met() && run.history.stays(record));
     met.filter(|(record, _)| {
         run.wall_ms(record.to_ms).saturating_add(run.history.slack_ms) < deadline_ms

@@ -129,6 +129,7 @@ pub(super) fn with_engine() -> (Core, MemoryEngine) {
         shards,
         pending_bytes_max: 1 << 30,
         hint_bytes_max: u64::MAX,
+        bounds: storage::EngineBounds::default(),
     };
     let mut engine = MemoryEngine::new(engine);
     let elements = (0..100).map(|number| Blob::from(format!("element {number:03}"))).collect();
