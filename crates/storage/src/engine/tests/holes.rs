@@ -98,3 +98,22 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     assert!(disk.index.corrupt(Table::Header, RowKey::of(&self::key("set")).as_bytes(), 9));
     assert_eq!(seen(&disk, &records[1..]), CausalContext::default());
 }
+
+/// That looks like the end of a transfer, and rests on nothing that was held: without it the operation would be done
+/// once more.
+#[test]
+fn that_a_named_operation_was_done_is_known_where_records_before_it_are_gone() {
+    let name = Actor::named(7, 1, 2);
+    let mut command = update(&key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("none")])));
+    let Command::Update { named, .. } = &mut command else { unreachable!() };
+    *named = Some(name);
+    let disk = SimDisk::default();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    one.give(1, command);
+    assert!(one.take());
+    one.commit();
+    let records = logged(&disk);
+    let [(at, record)] = records.as_slice() else { panic!("{records:?}") };
+    let after_a_hole = [(0, None), (*at, Some(&record[..]))];
+    assert!(seen(&disk, &after_a_hole).contains(clock::Dot::new(name, 1)));
+}
