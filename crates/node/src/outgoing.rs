@@ -150,3 +150,6 @@ fn framed(header: HeaderBase, version: u16, barrier: BarrierStamp, message: Mess
     };
     PeerFrame::Message(header, message)
 }
+
+#[cfg(test)]
+mod tests;
