@@ -151,16 +151,15 @@ impl Ledger {
         let (swept, taken_back) = ended.into_iter().partition(is_due);
         // What a schedule removed stands under its own stamp and dot: nothing was set or deleted. (A set with
         // a name, tried twice, has two stamps, and the schedule had seen one of them.)
-        let is_removed = |made: &Base| {
-            let removed = found_due.iter().map(|due| base(&due.delta().value));
-            expired.contains(&(Tag::LWW, made.dot))
-                || removed.flatten().any(|removed| removed == *made)
-        };
+        let due_bases: Vec<Base> =
+            found_due.iter().filter_map(|due| base(&due.delta().value)).collect();
+        let is_removed =
+            |made: &Base| expired.contains(&(Tag::LWW, made.dot)) || due_bases.contains(made);
         let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
         let is_set = matches!(operation, Operation::Register(RegisterOp::Set { .. }));
         // What a set has to win over is there too if it is due and shown to nobody.
-        let ended = found_due.iter().filter_map(|due| base(&due.delta().value)).max();
-        let before = base(&held).max(base(&shown)).max(ended.filter(|_| is_set));
+        let due_base = due_bases.iter().max().filter(|_| is_set).cloned();
+        let before = base(&held).max(base(&shown)).max(due_base);
         let bases = (before, base(&delta.value).filter(is_made));
         // A set that loses against what it was up against replaces nothing.
         let loses = is_set && bases.0 >= bases.1;

@@ -23,6 +23,7 @@
 mod removal;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use clock::{CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
@@ -167,11 +168,16 @@ pub enum ExpiryCondition {
 impl Value {
     /// The schedules that no later write has taken back.
     pub fn schedules(&self) -> impl Iterator<Item = (Dot, &Schedule)> + '_ {
-        let store = match self.state(Tag::EXPIRY) {
-            Some(State::Expiry(expiry)) => Some(&expiry.store.0),
-            _ => None,
-        };
-        store.into_iter().flatten().map(|(&dot, schedule)| (dot, schedule))
+        self.expiry().store.0.iter().map(|(&dot, schedule)| (dot, schedule))
+    }
+
+    /// Those, and which were taken back.
+    pub(crate) fn expiry(&self) -> &Expiry {
+        static NOTHING: LazyLock<Expiry> = LazyLock::new(Expiry::default);
+        match self.state(Tag::EXPIRY) {
+            Some(State::Expiry(expiry)) => expiry,
+            _ => &NOTHING,
+        }
     }
 
     /// What is to be removed at `now_ms`; `None` where nothing is due.

@@ -6,8 +6,8 @@ use clock::{CausalContext, Dot};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blob, Causal, Delta, DotMap, DotStore, Expiry, Sibling, State, Tag, TagMap, Touch, Value,
-    WrongType, is_collection, tag_map,
+    Blob, Causal, Delta, DotMap, DotStore, Sibling, State, Tag, TagMap, Touch, Value, WrongType,
+    is_collection, tag_map,
 };
 
 /// Which part of a value is looked at. Every scope has all of `bytes`, `lww` and `counter`, and the
@@ -147,6 +147,13 @@ impl View {
         }
     }
 
+    /// Whether all elements of a collection are at hand. Of replicas that differ it is not known how many there are,
+    /// whatever is shown.
+    pub(crate) fn shows_all(&self, tag: Tag) -> bool {
+        let shown = self.value.state(tag).map_or(0, State::live_elements);
+        self.collections.get(&tag).is_none_or(|all| all.exact && all.live == shown)
+    }
+
     /// Every type that the key has something of. More than one is a type conflict.
     pub fn live_tags(&self) -> Vec<Tag> {
         self.value.0.keys().copied().filter(|&tag| self.is_live(tag)).collect()
@@ -216,7 +223,7 @@ impl View {
     /// [`View::taken_back`] gives.
     pub fn repair(&self, stale: &Self) -> Option<Delta> {
         let mut delta = Delta::default();
-        let holds_back = self.taken_back(stale).is_some();
+        let holds_back = self.holds_back(stale);
         for (&tag, state) in &self.value.0 {
             // Where this view's page ends before the stale one's, what lies beyond is not absent
             // from it but not looked at.
@@ -254,11 +261,8 @@ impl View {
                 }
                 (State::Map(mine), _) => repair_elements(mine, &Causal::default())
                     .map(|(part, names)| (State::Map(part), names)),
-                (State::Expiry(mine), theirs) if holds_back => {
-                    let added = match theirs {
-                        Some(State::Expiry(theirs)) => mine.added_to(theirs),
-                        _ => mine.added_to(&Expiry::default()),
-                    };
+                (State::Expiry(mine), _) if holds_back => {
+                    let added = mine.added_to(stale.value.expiry());
                     let is_news = !added.store.0.is_empty();
                     is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
@@ -279,25 +283,21 @@ impl View {
     /// would show again what had ended, or, read with one that still has the schedule, have that shown again: to be
     /// merged there once it has seen all that was seen of every collection.
     pub fn taken_back(&self, stale: &Self) -> Option<Delta> {
-        let Some(State::Expiry(mine)) = self.value.state(Tag::EXPIRY) else { return None };
-        let is_news = match stale.value.state(Tag::EXPIRY) {
-            Some(State::Expiry(theirs)) => mine.takes_back_from(theirs),
-            _ => mine.takes_back_from(&Expiry::default()),
-        };
-        if !is_news || self.tells_all(stale) {
-            return None;
-        }
-        Some(Delta::of(Tag::EXPIRY, State::Expiry(mine.clone())))
+        let all = || Delta::of(Tag::EXPIRY, State::Expiry(self.value.expiry().clone()));
+        self.holds_back(stale).then(all)
+    }
+
+    fn holds_back(&self, stale: &Self) -> bool {
+        self.value.expiry().takes_back_from(stale.value.expiry()) && !self.tells_all(stale)
     }
 
     /// Whether `stale` has seen all that this view has of every collection, and a repair brings it the elements.
     fn tells_all(&self, stale: &Self) -> bool {
         self.collections.iter().all(|(tag, all)| {
             let Some(theirs) = stale.collections.get(tag) else { return false };
-            let shown = stale.value.state(*tag).map_or(0, State::live_elements);
-            let is_at_hand = self.next.is_none() && theirs.live == shown;
+            let is_at_hand = self.next.is_none() && stale.shows_all(*tag);
             let has_seen = stale.value.context(*tag).descends(self.value.context(*tag));
-            has_seen && theirs.exact && (is_at_hand || all == theirs)
+            has_seen && (is_at_hand || theirs.exact && all == theirs)
         })
     }
 }

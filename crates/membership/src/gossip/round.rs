@@ -38,7 +38,7 @@ impl Gossip {
             return;
         }
         let partners = self.partners(&reachable);
-        self.open_with(now_ms, &partners);
+        self.open_all(now_ms, partners.iter().copied().map(Destination::Node));
         if to_unreachable(reachable.len(), unreachable.len(), &mut self.random)
             && let Some(&node) = self.random.pick(&unreachable)
         {
@@ -146,28 +146,23 @@ impl Gossip {
     }
 
     pub(super) fn open(&mut self, now_ms: u64, to: Destination) {
-        let marks = self.marks(now_ms);
-        self.send_open(now_ms, to, marks);
+        self.open_all(now_ms, [to]);
     }
 
-    /// Opens an exchange with each of `nodes`. What is known is gone through once: all that changes from one to
-    /// the next is this node's own heartbeat.
-    fn open_with(&mut self, now_ms: u64, nodes: &[NodeId]) {
+    /// Opens an exchange with each. What is known is gone through once: all that changes from one to the next is
+    /// this node's own heartbeat.
+    fn open_all(&mut self, now_ms: u64, all: impl IntoIterator<Item = Destination>) {
         let mut marks = self.marks(now_ms);
         let before = self.peers.range(..self.config.node);
         let own = before.filter(|(_, peer)| !peer.said.is_over).count();
-        for &node in nodes {
+        for to in all {
             let me = &self.peers[&self.config.node];
             if !me.said.is_over {
                 marks[own] = Self::mark(now_ms, me);
             }
-            self.send_open(now_ms, Destination::Node(node), marks.clone());
+            let (roster, values) = (self.roster(), self.values.digest());
+            self.send(now_ms, to, Body::Open(Open { roster, marks: marks.clone(), values }));
         }
-    }
-
-    fn send_open(&mut self, now_ms: u64, to: Destination, marks: Vec<Mark>) {
-        let (roster, values) = (self.roster(), self.values.digest());
-        self.send(now_ms, to, Body::Open(Open { roster, marks, values }));
     }
 
     /// How far each member is known that is not gone, in order of ids.

@@ -2,8 +2,8 @@
 //!
 //! First the headers of both, whole states with them: what either lacks of these is merged there.
 //! Then, of each collection that differs, its elements (`elements`), and then each side is told that
-//! it has seen what the other had seen; last, which schedules were taken back. Everything is a merge; a side that fails to merge leaves the
-//! key to the next comparison. A side whose header is damaged is sent a merge of nothing: any merge brings
+//! it has seen what the other had seen; last, which schedules were taken back. Everything is a merge;
+//! a side that fails to merge leaves the key to the next comparison. A side whose header is damaged is sent a merge of nothing: any merge brings
 //! a key back to what is whole of it, and the next comparison brings the rest.
 
 use std::collections::VecDeque;
@@ -97,7 +97,7 @@ impl Hands<'_, '_> {
             exchanged.there = delta.value.clone();
             exchanged.answers += self.push(key, delta);
         }
-        exchanged.last = Last { here: merged.taken_back(mine), there: merged.taken_back(theirs) };
+        exchanged.merged = merged;
         exchanged
     }
 }
@@ -109,7 +109,8 @@ pub(super) struct Exchanged {
     pub(super) there: Value,
     /// How many answers come.
     pub(super) answers: usize,
-    last: Last,
+    /// What both show together.
+    merged: View,
 }
 
 /// What each side is to merge once no element differs ([`View::taken_back`]).
@@ -241,7 +242,8 @@ impl KeyJob {
         }
         // Of a collection no element is in scope: this is about whole states.
         let exchanged = hands.exchange(&self.key, mine, theirs);
-        self.last = exchanged.last;
+        let merged = &exchanged.merged;
+        self.last = Last { here: merged.taken_back(mine), there: merged.taken_back(theirs) };
         self.step = Step::Merging(exchanged.answers);
         self.go_on(hands)
     }

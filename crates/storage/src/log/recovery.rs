@@ -96,8 +96,8 @@ impl<F: Files> Log<F> {
             segment_bytes: super::SEGMENT_BYTES,
         };
         let needed = indexed.iter().map(|position| position.unwrap_or(0)).min().unwrap_or(0);
-        let read_to = needed;
-        let mut opening = Opening { log, needed, read_to, found: LogRecovery::default(), visit };
+        let found = LogRecovery::default();
+        let mut opening = Opening { log, needed, read_to: needed, found, visit };
         opening.read_all()?;
         let Opening { mut log, found, .. } = opening;
         if log.end < log.floor {

@@ -61,9 +61,7 @@ impl Delta {
         }
         parts
     }
-}
 
-impl Delta {
     /// The same for a repair, of which one part may be lost and another one merged: in several parts it leaves out which
     /// schedules were taken back.
     pub fn split_repair(self, bytes_max: usize) -> Vec<Self> {

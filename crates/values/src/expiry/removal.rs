@@ -154,13 +154,8 @@ impl Removal {
                 _ => false,
             });
         }
-        // Of replicas that differ it is not known how many elements there are, whatever is shown.
-        let whole = |view: &View, tag| {
-            let shown = view.value.state(tag).map_or(0, State::live_elements);
-            view.collections.get(&tag).is_none_or(|all| all.exact && all.live == shown)
-        };
         let is_whole: Vec<Tag> =
-            self.dots.keys().copied().filter(|&tag| whole(view, tag)).collect();
+            self.dots.keys().copied().filter(|&tag| view.shows_all(tag)).collect();
         view.value.apply(&delta);
         for (tag, summary) in &mut view.collections {
             let Some(removed) = self.dots.get(tag) else { continue };
