@@ -2,25 +2,33 @@
 
 use super::*;
 
+/// What a replica has seen of the set: also what is removed again, which is not brought to others.
+fn seen_by(other: &mut MemoryEngine) -> CausalContext {
+    updated(other, &key("set"), add(&["z"]));
+    updated(other, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("z")])));
+    whole(other, &key("set")).context(Tag::ORSET).clone()
+}
+
+/// The end of a transfer of the set.
+fn complete(context: &CausalContext) -> Command {
+    let (key, tag, context) = (key("set"), Tag::ORSET, context.clone());
+    Command::Complete { key, tag, seen: Default::default(), context, durability: Durability::Sync }
+}
+
 /// The records of a replica that was brought two elements of a set, then told that it has seen all of it.
 fn fetched() -> (SimDisk, CausalContext, Vec<(u64, Vec<u8>)>) {
     let mut other = MemoryEngine::new(config(2, 2));
     let first = updated(&mut other, &key("set"), add(&["x"]));
     let mut all = first.clone();
     all.merge(&updated(&mut other, &key("set"), add(&["y"])));
-    // What is removed again is not brought, and is seen.
-    updated(&mut other, &key("set"), add(&["z"]));
-    updated(&mut other, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("z")])));
-    let context = whole(&mut other, &key("set")).context(Tag::ORSET).clone();
+    let told = seen_by(&mut other);
     let disk = SimDisk::default();
     let mut one = Stepped::open(&disk, config(1, 1));
     one.give(1, merge(&key("set"), &first));
     assert!(one.take());
     one.commit();
     one.give(2, merge(&key("set"), &all));
-    let told = context.clone();
-    let (key, tag, seen) = (key("set"), Tag::ORSET, CausalContext::default());
-    one.give(3, Command::Complete { key, tag, seen, context, durability: Durability::Sync });
+    one.give(3, complete(&told));
     assert!(one.take());
     one.commit();
     let records = logged(&disk);
@@ -69,9 +77,7 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     let first = updated(&mut two, &key("set"), add(&["x"]));
     let second = updated(&mut three, &key("set"), add(&["x"]));
     merged(&mut two, &key("set"), &second);
-    updated(&mut two, &key("set"), add(&["z"]));
-    updated(&mut two, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("z")])));
-    let told = whole(&mut two, &key("set")).context(Tag::ORSET).clone();
+    let told = seen_by(&mut two);
     let disk = SimDisk::default();
     let mut one = Stepped::open(&disk, config(1, 1));
     one.give(1, merge(&key("set"), &first));
@@ -79,23 +85,18 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     one.commit();
     one.checkpoint();
     one.give(2, merge(&key("set"), &second));
-    let (tag, seen_before) = (Tag::ORSET, CausalContext::default());
-    let (key, context) = (key("set"), told.clone());
-    let row = RowKey::of(&key).element(tag, b"x");
-    one.give(
-        3,
-        Command::Complete { key, tag, seen: seen_before, context, durability: Durability::Sync },
-    );
+    one.give(3, complete(&told));
     assert!(one.take());
     one.commit();
     let records = logged(&disk);
     let records: Vec<_> = records.iter().map(|(at, record)| (*at, Some(&record[..]))).collect();
     assert_eq!(records.len(), 2);
     assert_eq!(seen(&disk, &records), told);
-    assert!(disk.index.corrupt(Table::Element, &row, 9));
+    let at = RowKey::of(&key("set"));
+    assert!(disk.index.corrupt(Table::Element, &at.element(Tag::ORSET, b"x"), 9));
     assert_eq!(seen(&disk, &records), *second.value.context(Tag::ORSET));
     // The first that meets the damage is the one that rests on what was held.
-    assert!(disk.index.corrupt(Table::Header, RowKey::of(&self::key("set")).as_bytes(), 9));
+    assert!(disk.index.corrupt(Table::Header, at.as_bytes(), 9));
     assert_eq!(seen(&disk, &records[1..]), CausalContext::default());
 }
 
