@@ -4,9 +4,9 @@
 //! process that drew it, so neither a lost disk, a restored backup nor a cloned one can make a
 //! replica issue a dot again. (Riak's kv679 is what happens without this.)
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A physical node of the cluster; the replica part of an [`Actor`].
 ///
@@ -96,8 +96,13 @@ impl Actor {
 pub struct Dot {
     /// Who wrote.
     pub actor: Actor,
-    /// Which of its writes to the key's tag this is, from 1.
+    /// Which of its writes to the key's tag this is, from 1; 0, which every context contains, is not decoded.
+    #[serde(deserialize_with = "from_1")]
     pub counter: u64,
+}
+
+fn from_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    NonZeroU64::deserialize(deserializer).map(NonZeroU64::get)
 }
 
 impl Dot {

@@ -121,8 +121,9 @@ impl<E: DotStore> DotMap<E> {
 }
 
 impl<E: DotStore> DotStore for DotMap<E> {
+    /// A replica keeps no element without anything; what a peer sent may name some.
     fn is_bottom(&self) -> bool {
-        self.0.is_empty()
+        self.0.values().all(E::is_bottom)
     }
 
     fn is_live(&self) -> bool {
@@ -236,5 +237,7 @@ mod tests {
         let mut again = held(&[(1, 10)]);
         again.store.join_element(&name, &mine.context, &removal.store, &removal.context);
         assert_eq!(again.store, DotMap::default());
+        assert!(held(&[]).is_bottom(), "a name alone is nothing that was written");
+        assert!(!held(&[(1, 10)]).is_bottom());
     }
 }

@@ -105,10 +105,10 @@ proptest! {
         let mut values = [Value::default(), Value::default()];
         for value in &mut values {
             let actor = Actor::new(NodeId(next() % 2), 7_001, 0);
-            let dot = Dot::new(actor, next());
+            let dot = Dot::new(actor, next().max(1));
             let mut context = CausalContext::default();
             context.insert_range(actor, next(), next());
-            let adds = DotFun(BTreeMap::from([(dot, next()), (Dot::new(actor, next()), next())]));
+            let adds = DotFun(BTreeMap::from([(dot, next()), (Dot::new(actor, next().max(1)), next())]));
             let cart = DotMap(BTreeMap::from([(Blob::from_static(b"a"), adds)]));
             value.0.insert(Tag::CART, State::Cart(Causal { store: cart, context: context.clone() }));
             // A tally's parts are private: it is made as a peer would send it.
@@ -177,6 +177,22 @@ fn pairs_out_of_order_doubled_or_of_malformed_states_are_refused() {
     for pairs in bad {
         assert!(clock::decode::<Value>(&sent(pairs)).is_err(), "{pairs:?}");
     }
+}
+
+/// No replica writes either: one would be a state in which nothing was written, kept; the other is gone
+/// from every join as soon as it is there.
+#[test]
+fn an_element_without_a_dot_is_nothing_and_a_dot_of_no_write_is_refused() {
+    let mut held = Value::default();
+    let bare = DotMap(BTreeMap::from([(Blob::from_static(b"x"), DotFun::<()>::default())]));
+    let nothing = clock::encode(&Causal { store: bare, context: CausalContext::default() });
+    held.merge(&clock::decode(&sent(&[(Tag::ORSET.0, &nothing)])).unwrap());
+    assert_eq!(held, Value::default());
+
+    let mut set = set_of(1, "x");
+    let dot = Dot::new(Actor::new(NodeId(1), 7, 0), 0);
+    set.store = DotMap(BTreeMap::from([(Blob::from_static(b"x"), DotFun([(dot, ())].into()))]));
+    assert!(clock::decode::<Value>(&sent(&[(Tag::ORSET.0, &clock::encode(&set))])).is_err());
 }
 
 #[test]

@@ -15,7 +15,8 @@ use values::Tag;
 use super::Engine;
 use crate::log_record::RecordOut;
 use crate::row_key::{RowKey, partition_start};
-use crate::{IndexRead, KeysOf, StorageError, Table};
+
+use crate::{IndexRead, KeysOf, StorageError, Table, check_row_key};
 
 /// Rows after which a step drops no further key: clients wait meanwhile, and each row takes memory
 /// until a checkpoint. A guess: some milliseconds.
@@ -89,6 +90,7 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn forget_key(&mut self, row_key: &[u8]) -> Result<usize, StorageError> {
         let Some(at) = RowKey::read(row_key) else {
             // No key's: it says nothing, and nobody reads it.
+            check_row_key(row_key)?;
             self.rows.put(Table::Header, row_key.to_vec(), None);
             return Ok(1);
         };

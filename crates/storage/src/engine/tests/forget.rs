@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{IndexRead, KeysOf, Table, TreeClasses};
+use crate::log_record::{self, RecordOut};
+use crate::{IndexRead, KeysOf, Log, ROW_KEY_MAX, Shard, SingleEngine, Table, TreeClasses};
 
 const SHARED: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -239,4 +240,21 @@ proptest! {
         prop_assert_eq!(engine.engine().live_keys(), twin.engine().live_keys());
         prop_assert!(check(&engine).is_clean());
     }
+}
+
+/// Written by no engine; the index would refuse it, and so every checkpoint with it.
+#[test]
+fn a_record_of_a_row_that_no_index_takes_is_damage_and_is_passed_over() {
+    let disk = SimDisk::new();
+    let (mut log, _) = Log::open(disk.files.clone(), 0, &[None], &mut |_, _| ()).unwrap();
+    for row_key in [vec![], vec![0; ROW_KEY_MAX + 1]] {
+        let mut batch = Vec::new();
+        log_record::push(&mut batch, Shard(0), &RecordOut::Forget(&row_key));
+        log.commit(&mut batch, true).unwrap();
+    }
+    drop(log);
+    let (reader, writer) = (disk.index.reader(), disk.index.writer());
+    let (mut engine, _) = SingleEngine::open(disk.files, reader, writer, 0, config(1, 1)).unwrap();
+    assert_eq!(engine.engine().damaged_count(), 2);
+    engine.checkpoint().expect("no row is refused");
 }
