@@ -94,6 +94,8 @@ faults! {
     LostHint = "lost-hint",
     /// An outbox holds as much for an owner as it may, and refuses more.
     FullHints = "full-hints",
+    /// An engine holds as many rows in memory as it may until a checkpoint is through, and refuses writes.
+    FullMemory = "full-memory",
     /// A wall clock jumps.
     ClockJump = "clock-jump",
     /// A wall clock runs fast or slow.

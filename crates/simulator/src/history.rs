@@ -165,6 +165,10 @@ pub struct History {
     pub lost_hints: bool,
     /// The ring whose nodes went over to another one, if one was left.
     pub left_ring: Option<usize>,
+    /// How long it took after all faults were over until every partition was served, in virtual milliseconds,
+    pub served_ms: u64,
+    /// or what was not.
+    pub unserved: Option<String>,
     /// Whether keys had deadlines.
     pub has_deadlines: bool,
     /// How far a clock may have been from the right time, either way, in milliseconds.

@@ -7,6 +7,7 @@
 
 pub mod bounds;
 pub mod expiry;
+pub mod healing;
 pub mod minting;
 pub mod reads;
 pub mod removals;

@@ -34,6 +34,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
             "lives_begin_anew: node {node} goes on with the life of the ring it left"
         ));
     }
+    if let Some(wrong) = &history.unserved {
+        return Err(format!("serves_again_after_healing: {wrong}"));
+    }
     if sim.pending() != 0 {
         return Err(format!("outboxes_are_emptied: {:?}", sim.outboxes()));
     }

@@ -5,6 +5,7 @@
 //! random faults and hands back what they did and were told; the `invariant_` functions judge that.
 //! The same scenario gives the same run: [`Sim::trace_hash`] says whether it was.
 
+mod coverage;
 mod diagram;
 mod fault;
 mod history;
@@ -24,6 +25,7 @@ mod sim;
 mod trace;
 mod workload;
 
+pub use coverage::Coverage;
 pub use fault::{Fault, Rates, Strikes};
 pub use history::{History, Quorum, Record, Told};
 pub use judgement::judge;

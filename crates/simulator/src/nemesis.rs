@@ -375,6 +375,12 @@ fn remove_the_gone(sim: &mut Sim, ring: usize) {
 
 /// Ends all faults and waits until everything has come to rest.
 pub(crate) fn mend(sim: &mut Sim) {
+    end_faults(sim);
+    sim.run_until_quiet();
+}
+
+/// Ends all faults, and does what administrators do after them.
+pub(crate) fn end_faults(sim: &mut Sim) {
     sim.set_network(NetworkFaults::default());
     for node in 0..sim.nodes() {
         sim.mend_disk(node);
@@ -398,5 +404,4 @@ pub(crate) fn mend(sim: &mut Sim) {
         remove_the_gone(sim, 0);
     }
     sim.scrub();
-    sim.run_until_quiet();
 }

@@ -11,7 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use self::family::Family;
 pub use self::reduction::{Reduction, Steps};
 use crate::trace::Trace;
-use crate::{History, Sessions, Sim, SimOptions, Strikes, Workload, judge, retries, workload};
+use crate::{
+    Coverage, History, Sessions, Sim, SimOptions, Strikes, Workload, judge, retries, workload,
+};
 
 /// Everything that a run follows from.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct RunOutcome {
     pub strikes: Strikes,
     /// What clients saw of their own.
     pub sessions: Sessions,
+    /// How much of it was judged.
+    pub coverage: Coverage,
     /// What happened, if that was to be written down.
     pub trace: Trace,
 }
@@ -80,20 +84,21 @@ impl Scenario {
     /// If anything is wrong, with all that is needed to see it again.
     pub fn check(&self) -> Sim {
         let mut sim = Sim::new(self.seed, self.options.clone());
-        if let Err(wrong) = self.run_on(&mut sim).1 {
+        if let Err(wrong) = self.run_on(&mut sim, &mut RunOutcome::default()) {
             panic!("{wrong}\n{self}");
         }
         sim
     }
 
     /// Runs it on its cluster, mends everything, and judges the run.
-    fn run_on(&self, sim: &mut Sim) -> (Sessions, Result<(), String>) {
+    fn run_on(&self, sim: &mut Sim, outcome: &mut RunOutcome) -> Result<(), String> {
         if self.family == Family::Retries {
-            return (Sessions::default(), retries::run(sim, self));
+            return retries::run(sim, self);
         }
         let history = workload::run(sim, self);
-        let sessions = Sessions::of(&history, sim.ledger(), sim.forgets());
-        (sessions, judge(sim, &history))
+        outcome.sessions = Sessions::of(&history, sim.ledger(), sim.forgets());
+        outcome.coverage = Coverage::of(&history, sim.ledger());
+        judge(sim, &history)
     }
 
     /// Runs it, whatever happens, and says how it went; with everything that happened if `traced`. A
@@ -104,18 +109,17 @@ impl Scenario {
             sim.begin_trace();
         }
         // After a panic the cluster is only looked at: how far it came.
-        let run = catch_unwind(AssertUnwindSafe(|| self.run_on(&mut sim)));
-        let (sessions, outcome) =
-            run.unwrap_or_else(|panic| (Sessions::default(), Err(said(&*panic))));
+        let mut outcome = RunOutcome::default();
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_on(&mut sim, &mut outcome)));
         RunOutcome {
-            wrong: outcome.err(),
-            sessions,
+            wrong: run.unwrap_or_else(|panic| Err(said(&*panic))).err(),
             trace_hash: sim.trace_hash(),
             simulated_ms: sim.now_ms(),
             events: sim.events(),
             operations: sim.calls(),
             strikes: sim.strikes(),
             trace: sim.take_trace(),
+            ..outcome
         }
     }
 }

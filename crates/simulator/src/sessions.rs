@@ -30,12 +30,12 @@ pub struct Share {
 }
 
 impl Share {
-    fn count(&mut self, is_broken: bool) {
+    pub(crate) fn count(&mut self, is_broken: bool) {
         self.all += 1;
         self.broken += u64::from(is_broken);
     }
 
-    const fn add(&mut self, other: Self) {
+    pub(crate) const fn add(&mut self, other: Self) {
         self.all += other.all;
         self.broken += other.broken;
     }

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use clock::{
     Actor, CausalContext, ClusterSecret, ContextToken, Dot, NodeId, Stamp, TokenClaims, TokenScope,
 };
-use replication::{Action, Call, Level, NamedBy, Reply, Request, RequestError, RequestName};
+use replication::{
+    Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName,
+};
 use values::{Key, Operation, Scope, Tag};
 
 pub(crate) use self::operations::LIFE_MAX_MS;
 use self::operations::{Kind, Sizes};
-use crate::nemesis::{Nemesis, mend};
+use crate::invariants::healing::invariant_serves_again_after_healing;
+use crate::nemesis::{Nemesis, end_faults};
 use crate::random::mix;
 use crate::sim::{buckets::SECOND, events::WALL_START_MS};
 use crate::{Fault, History, Quorum, Random, Rates, Record, Scenario, Sim, Told};
@@ -44,6 +47,9 @@ pub struct Workload {
     pub deadlines: u32,
     /// How many requests, in a thousand, say by themselves how many owners are to answer.
     pub levels: u32,
+    /// How often a client does not wait any longer for its request, in a thousand at each step: it goes on without
+    /// an answer, or sends it again to another node if it has a name.
+    pub gives_up: u32,
     /// How many updates delete their key whatever is in it, beside those that do so anyway, in a thousand.
     pub deletes: u32,
 }
@@ -51,9 +57,29 @@ pub struct Workload {
 /// What a client keeps between its requests.
 #[derive(Debug, Default)]
 struct Client {
-    under_way: Option<Record>,
+    under_way: Option<UnderWay>,
     /// The contexts of its last read of a key.
     contexts: BTreeMap<(Key, Tag), ContextToken>,
+}
+
+/// A request that its client waits for.
+#[derive(Debug)]
+struct UnderWay {
+    record: Record,
+    /// The call that is waited for: the record's, or a later one for the same.
+    call: CallId,
+    /// What can be sent again, of a request that has a name.
+    named: Option<Request>,
+}
+
+impl UnderWay {
+    /// What was told about the last call says nothing of those before it, if it was not done.
+    fn told(&self, told: Told) -> Told {
+        match told {
+            Told::Refused(error) if self.call != self.record.call => Told::Unknown(error),
+            told => told,
+        }
+    }
 }
 
 /// Runs a workload under the faults of `options`, and mends everything. Returns what clients did, not
@@ -79,9 +105,12 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     for step in 0..workload.requests {
         // Each step has its own chances, so that leaving one out leaves the others as they are.
         let mut random = Random::new(mix(seed ^ mix(step as u64 + 1)));
-        let (mut ill, mut asking) = (random.split(), random.split());
+        let (mut ill, mut asking, mut impatient) = (random.split(), random.split(), random.split());
         run.sim.advance(random.below(workload.pause_ms + 1));
         run.collect();
+        if workload.gives_up > 0 {
+            run.give_up(workload, &mut impatient);
+        }
         run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
             let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
@@ -99,7 +128,12 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     let strikes = run.sim.strikes();
     run.history.lost_state = LOSES_STATE.iter().any(|&fault| strikes.of(fault) > 0);
     run.history.lost_hints = strikes.of(Fault::LostHint) > 0;
-    mend(run.sim);
+    end_faults(run.sim);
+    match invariant_serves_again_after_healing(run.sim) {
+        Ok(took_ms) => run.history.served_ms = took_ms,
+        Err(wrong) => run.history.unserved = Some(wrong),
+    }
+    run.sim.run_until_quiet();
     run.history.left_ring = run.sim.left_ring();
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * LIFE_MAX_MS));
@@ -148,17 +182,18 @@ impl Run<'_> {
     fn collect(&mut self) {
         let now_ms = self.sim.now_ms();
         for client in &mut self.clients {
-            let Some(mut record) = client.under_way.take() else { continue };
-            let Some(outcome) = self.sim.take_outcome(record.call) else {
-                client.under_way = Some(record);
+            let Some(waiting) = client.under_way.take() else { continue };
+            let Some(outcome) = self.sim.take_outcome(waiting.call) else {
+                client.under_way = Some(waiting);
                 continue;
             };
             let outcome = outcome.map(|reply| match reply {
                 Reply::Answer(answer) => answer,
                 other => unreachable!("a request is answered by an answer, not {other:?}"),
             });
-            record.to_ms = now_ms;
-            record.told = Told::of(outcome);
+            let told = waiting.told(Told::of(outcome));
+            let mut record = waiting.record;
+            (record.to_ms, record.told) = (now_ms, told);
             if let Some(answer) = record.answer()
                 && record.operation.is_none()
             {
@@ -172,6 +207,23 @@ impl Run<'_> {
                 self.nemesis.last_done = Some(record.node);
             }
             self.history.records.push(record);
+        }
+    }
+
+    /// Lets some clients wait no longer.
+    fn give_up(&mut self, workload: &Workload, random: &mut Random) {
+        for client in &mut self.clients {
+            let Some(mut waiting) = client.under_way.take() else { continue };
+            let node = random.below(self.sim.nodes() as u64) as usize;
+            if !random.chance(workload.gives_up) {
+                client.under_way = Some(waiting);
+            } else if let Some(request) = waiting.named.clone().filter(|_| random.chance(700)) {
+                (waiting.record.node, waiting.record.ring) = (node, self.sim.ring_of(node));
+                waiting.call = self.sim.call_traced_as(waiting.record.call, node, request);
+                client.under_way = Some(waiting);
+            } else {
+                self.history.records.push(waiting.record);
+            }
         }
     }
 
@@ -195,18 +247,22 @@ impl Run<'_> {
         let forges = random.chance(workload.rates.of(Fault::ForgedContext));
         let (from_ms, ring) = (self.sim.now_ms(), self.sim.ring_of(node));
         let told = Told::Unknown(RequestError::Timeout);
+        let mut named = None;
         let call = match &operation {
             Some(operation) if forges => {
                 self.sim.strike(Fault::ForgedContext, &[node]);
                 request.context = Some(forged(&request.key, operation));
                 self.sim.call(node, Call::Request(request))
             }
-            _ => self.sim.call_traced(node, request),
+            _ => {
+                named = request.name.is_some().then(|| request.clone());
+                self.sim.call_traced(node, request)
+            }
         };
         let to_ms = u64::MAX;
         let record =
             Record { from_ms, to_ms, call, node, ring, client, key, operation, quorum, told };
-        self.clients[client].under_way = Some(record);
+        self.clients[client].under_way = Some(UnderWay { record, call, named });
     }
 
     /// What a client does to a key of a kind: reads it, or changes it with the context of its last
@@ -250,7 +306,7 @@ impl Run<'_> {
             let place = (request.key.clone(), tag);
             request.context = self.clients[client].contexts.get(&place).cloned();
         }
-        if random.chance(100) {
+        if random.chance(if workload.gives_up > 0 { 500 } else { 100 }) {
             let client = Bytes::from(format!("client{client}"));
             let id = Bytes::from(number.to_string());
             request.name = Some(RequestName { by: NamedBy::Application, client, id });

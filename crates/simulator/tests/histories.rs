@@ -131,9 +131,13 @@ fn histories_with_all_faults_of_seeds_1_to_80_in_which_every_fault_comes() {
     for seed in 1..=80 {
         strikes.add(&Scenario::drawn(Family::All, seed).check().strikes());
     }
-    // These alone have two rings.
+    // These alone have two rings,
     for seed in 1..=20 {
         strikes.add(&Scenario::drawn(Family::Rings, seed).check().strikes());
+    }
+    // and engines that hold little.
+    for seed in 1..=20 {
+        strikes.add(&Scenario::drawn(Family::Large, seed).check().strikes());
     }
     assert_eq!(strikes.missing(), Vec::<Fault>::new(), "{strikes:?}");
 }

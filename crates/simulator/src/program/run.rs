@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use simulator::{Family, RunOutcome, Scenario, Sessions, Strikes};
+use simulator::{Coverage, Family, RunOutcome, Scenario, Sessions, Strikes};
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -18,6 +18,7 @@ struct Totals {
     operations: u64,
     strikes: Strikes,
     sessions: Sessions,
+    coverage: Coverage,
 }
 
 impl Totals {
@@ -28,6 +29,7 @@ impl Totals {
         self.operations += outcome.operations;
         self.strikes.add(&outcome.strikes);
         self.sessions.add(&outcome.sessions);
+        self.coverage.add(&outcome.coverage);
         if outcome.wrong.is_some() {
             self.failed.push(seed);
         }
@@ -76,6 +78,7 @@ pub(super) fn run(family: Family, seeds: Range<u64>, keep_going: bool) -> ExitCo
     println!("{}", totals.line(now() - begun));
     println!("faults: {:?}", totals.strikes);
     println!("{}", totals.sessions);
+    println!("{}", totals.coverage);
     let missing = totals.strikes.missing();
     if !missing.is_empty() {
         println!("faults that did not come: {missing:?}");

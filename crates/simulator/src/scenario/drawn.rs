@@ -74,6 +74,9 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
         workload.names = 60;
         workload.keys = random.between(1, 3) as usize;
     }
+    if has_all && random.chance(200) {
+        workload.gives_up = *random.pick(&[30, 300]);
+    }
 }
 
 /// Has some nodes found a ring of their own, and the two become one.
@@ -177,6 +180,7 @@ fn workload(random: &mut Random, rates: Rates) -> Workload {
         deadlines: 0,
         levels: 0,
         deletes: 0,
+        gives_up: 0,
     }
 }
 
@@ -429,6 +433,7 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         deadlines: if has_years { 0 } else { *random.pick(&[0, 100]) },
         levels: 0,
         deletes: 0,
+        gives_up: 0,
     };
     (options, workload)
 }

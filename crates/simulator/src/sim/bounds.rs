@@ -6,6 +6,9 @@ use storage::{Answer, StorageError, Ticket};
 use super::Sim;
 use crate::Fault;
 
+/// What rows may take in memory until a checkpoint is through, in bytes, where bounds are small.
+pub(super) const ROWS_SMALL: usize = 128 << 10;
+
 /// Calls of a core beside its requests: a change of buckets, one of ownership.
 const CALLS: usize = 2;
 
@@ -22,6 +25,23 @@ impl Sim {
         if under_way > most {
             let what = format!("node {node} has {under_way} requests under way, of {most}");
             self.exceeded.get_or_insert(what);
+        }
+    }
+
+    /// Looks whether an engine took more into memory though it held as much as it may, before which was `before`.
+    pub(super) fn watch_rows(&mut self, node: usize, before: usize, answers: &[(Ticket, Answer)]) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let after = process.engine.pending_bytes();
+        if self.options.small_bounds && before > ROWS_SMALL && after > before {
+            let what = format!(
+                "node {node} has rows of {after} bytes in memory, of {ROWS_SMALL}: {before} before"
+            );
+            self.exceeded.get_or_insert(what);
+        }
+        let is_full =
+            |answer: &Answer| matches!(answer, Answer::Failed(StorageError::Overloaded(_)));
+        if answers.iter().any(|(_, answer)| is_full(answer)) {
+            self.strikes.count(Fault::FullMemory);
         }
     }
 

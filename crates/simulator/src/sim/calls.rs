@@ -43,7 +43,17 @@ impl Sim {
 
     /// Requests at a node, with a tracer in what the client presents to have seen, so that the
     /// ledger knows for which call a delta was made.
-    pub(crate) fn call_traced(&mut self, node: usize, mut request: Request) -> CallId {
+    pub(crate) fn call_traced(&mut self, node: usize, request: Request) -> CallId {
+        self.call_traced_as(CallId(self.next_call + 1), node, request)
+    }
+
+    /// The same of a request that was sent before, for the call `first`.
+    pub(crate) fn call_traced_as(
+        &mut self,
+        first: CallId,
+        node: usize,
+        mut request: Request,
+    ) -> CallId {
         if let Action::Update(operation) = &request.action {
             let tag = operation.tag().unwrap_or(Tag::BYTES);
             let key = &request.key;
@@ -59,7 +69,7 @@ impl Sim {
                 Some(token) => token.open(&secret, scope).expect("a token of this cluster"),
                 None => nothing,
             };
-            claims.context.insert(tracer(CallId(self.next_call + 1)));
+            claims.context.insert(tracer(first));
             request.context = Some(ContextToken::seal(&secret, scope, &claims));
         }
         self.call(node, Call::Request(request))

@@ -8,7 +8,7 @@ use replication::{Action, Call, Effect, Event, Message, Now, RequestError};
 use storage::{Answer, Batch, Checkpoint, Command, Engine, SeamError, SimIndexReader, Ticket};
 use values::{Delta, Key, Scope, View};
 
-use super::{Happening, Node, Sim};
+use super::{Happening, Node, Sim, bounds};
 use crate::Fault;
 use crate::ledger::Asked;
 use crate::random::mix;
@@ -335,7 +335,9 @@ impl Sim {
             _ => None,
         };
         let mut answers = Vec::new();
+        let rows = process.engine.pending_bytes();
         process.engine.execute(ticket, command, &mut answers);
+        self.watch_rows(node, rows, &answers);
         if let Some(key) = over_damage.filter(|_| prepared(&answers, ticket).is_some()) {
             self.ledger.give_up(&key);
         }
@@ -371,6 +373,9 @@ impl Sim {
             self.enqueue(self.now_ms + takes_ms, Happening::Committed { node, life, batch });
         }
         let Some(process) = &mut self.nodes[node].process else { return };
+        if self.options.small_bounds && process.engine.unfrozen_bytes() > bounds::ROWS_SMALL / 4 {
+            process.engine.freeze(0);
+        }
         if let Some(checkpoint) = process.engine.take_checkpoint() {
             let takes_ms = self.random.between(disk.commit_min_ms, 4 * disk.commit_max_ms);
             self.enqueue(

@@ -1,6 +1,6 @@
 //! What is to be seen of a cluster, and of its replicas.
 
-use ring::Partition;
+use ring::{Partition, PartitionCount};
 use storage::{Command, Ticket, TreeCheck, TreeNode};
 use values::{Key, View};
 
@@ -41,6 +41,11 @@ impl Sim {
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How many partitions the ring has.
+    pub(crate) fn partition_count(&self) -> PartitionCount {
+        self.rings[0].partition_count()
     }
 
     /// [`SimOptions::requests_max`].

@@ -18,7 +18,7 @@ use values::Limits;
 
 use super::events::RESTART_MS;
 use super::rings::Way;
-use super::{Happening, Process, SECRET, SHARDS, Sim, barrier};
+use super::{Happening, Process, SECRET, SHARDS, Sim, barrier, bounds};
 use crate::random::mix;
 
 /// Bytes of a log's segments where bounds are small: some tens of records.
@@ -43,7 +43,7 @@ impl Sim {
             node: state.id,
             process,
             shards: ShardSet::all(Shards::new(self.rings[0].partition_count(), SHARDS)),
-            pending_bytes_max: 1 << 30,
+            pending_bytes_max: if is_small { bounds::ROWS_SMALL } else { 1 << 30 },
             hint_bytes_max: self.options.hint_bytes_max,
             bounds: if is_small { EngineBounds::SMALL } else { EngineBounds::default() },
         };
