@@ -11,7 +11,7 @@ use replication::BucketPolicy;
 use simulator::{Family, Fault, Scenario, Sessions, Strikes, TraceFilter};
 
 /// The same on every machine; another whenever the core or the simulation does something else.
-const TRACE_OF_SEED_1: u64 = 16983966129297350367;
+const TRACE_OF_SEED_1: u64 = 8964166589207456993;
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
