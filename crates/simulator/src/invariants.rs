@@ -64,15 +64,17 @@ impl<'a> Run<'a> {
     }
 
     /// What was certainly minted for a record that was done: each alone of what any delta made for
-    /// it may stand for.
+    /// it may stand for. One that says only that it had been done stands for those before it.
     fn minted_alternatives(self, record: &Record) -> Vec<Vec<Place>> {
-        self.made_for(record).map(|entry| entry.minted.keys().copied().collect()).collect()
+        let made = self.made_for(record).filter(|entry| !entry.repeated);
+        made.map(|entry| entry.minted.keys().copied().collect()).collect()
     }
 
     /// What was certainly taken away for a record that was done: what every delta made for it
     /// takes.
     fn certainly_removed(self, record: &Record) -> BTreeSet<Place> {
-        let removed = self.made_for(record).map(|entry| entry.removed.clone());
+        let made = self.made_for(record).filter(|entry| !entry.repeated);
+        let removed = made.map(|entry| entry.removed.clone());
         removed.reduce(|all, next| &all & &next).unwrap_or_default()
     }
 }

@@ -335,6 +335,35 @@ fn a_removal_that_fewer_than_r_replicas_answered_says_so() {
     assert!(!whole.partly_observed);
 }
 
+/// Whom the first try did not reach has the name by now, and nothing of what it took away.
+#[test]
+fn a_removal_tried_again_counts_those_who_know_it_and_nobody_else() {
+    let mut sim = cluster(3, 2, 2, Availability::Always);
+    let set = key("set");
+    sim.update(0, &set, sadd("x")).unwrap();
+    sim.run_until_quiet();
+    let mut removal = Request::update(set.clone(), srem("x"));
+    removal.name = Some(RequestName::parse(b"c:1"));
+    // Two owners have it; the hint for the third goes down with the first.
+    sim.isolate(2);
+    let done = sim.request(0, removal.clone()).unwrap();
+    assert_eq!(done.acks.answered, 2);
+    sim.crash(0);
+    sim.heal();
+    for round in ["known to one", "and still"] {
+        let again = sim.request(1, removal.clone()).unwrap();
+        assert!(again.repeated, "{round}");
+        assert_eq!(again.acks.answered, 1, "{round}: {:?}", again.acks);
+        let held = sim.view(2, &set).unwrap();
+        assert_eq!(members(&held), [Blob::from("x")], "{round}");
+    }
+    sim.restart(0);
+    sim.run_until_quiet();
+    let again = sim.request(1, removal).unwrap();
+    assert_eq!((again.repeated, again.acks.answered >= 2), (true, true), "{:?}", again.acks);
+    assert_eq!(members(&sim.view(2, &set).unwrap()), [] as [Blob; 0]);
+}
+
 #[test]
 fn a_set_concurrent_with_an_increment_keeps_the_increment() {
     let mut sim = cluster(3, 2, 2, Availability::Always);

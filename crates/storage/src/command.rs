@@ -390,6 +390,10 @@ pub enum Answer {
         changed: u64,
         /// Whether the operation, known by its name, had been done before.
         repeated: bool,
+        /// Whether the delta says that it was done, and not all that it took away.
+        partial: bool,
+        /// Whether that is known here; it was not merged if not.
+        is_here: bool,
         /// The dots that it minted, if any.
         minted: Option<Minted>,
         /// The key after the merge, within the operation's scope.

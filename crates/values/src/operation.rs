@@ -4,7 +4,10 @@
 //! merge checks nothing and never fails. Removals act on what the given view shows (observed
 //! remove); a coordinator shows them what enough replicas have.
 
+use std::collections::BTreeSet;
+
 use clock::{Actor, CausalContext, Dot, Stamp};
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,8 +27,8 @@ pub use refusal::{UpdateError, WrongType};
 use limits::{check_elements, check_value};
 use living::prepare_expiry;
 use prepare::{
-    Dots, add_elements, prepare_bytes, prepare_cart, prepare_counter, prepare_delete, prepare_map,
-    prepare_orset, prepare_register, prepare_resolve,
+    Dots, add_elements, last_values, prepare_bytes, prepare_cart, prepare_counter, prepare_delete,
+    prepare_map, prepare_orset, prepare_register, prepare_resolve,
 };
 
 /// One operation on one key.
@@ -81,13 +84,16 @@ pub struct Prepared {
     pub changed: u64,
     /// Whether the operation, known by its name, had been done before: nothing was done now.
     pub repeated: bool,
+    /// Whether the delta says that it was done, and not all that it took away: not to be merged where the operation is
+    /// not known ([`Operation::is_known`]).
+    pub partial: bool,
     /// The dots that it minted, if any: what the write is called from now on.
     pub minted: Option<Minted>,
 }
 
 impl Prepared {
     const fn new(delta: Delta, changed: u64) -> Self {
-        Self { delta, changed, repeated: false, minted: None }
+        Self { delta, changed, repeated: false, partial: false, minted: None }
     }
 }
 
@@ -284,6 +290,48 @@ impl Operation {
         )
     }
 
+    /// Whether the operation, which has the name that `actor` stands for, was done, as far as `view`, shown within
+    /// [`scope`](Self::scope), or the context that its client presents has seen: all of it. Some of the elements
+    /// that it adds may be known alone.
+    pub fn is_known(&self, view: &View, observed: &CausalContext, actor: Actor) -> bool {
+        let seen = view.value.context(self.minted_tag());
+        match self.elements_added() {
+            // One dot says so: the write's, or a mark.
+            0 | 1 => seen.highest(actor) > 0 || observed.highest(actor) > 0,
+            count => (1..=count).all(|counter| seen.contains(Dot::new(actor, counter))),
+        }
+    }
+
+    /// How many elements it adds, each under a dot of its own, in the order of their names.
+    fn elements_added(&self) -> u64 {
+        let count = match self {
+            Self::Gset(GsetOp::Add(names)) | Self::Orset(OrsetOp::Add(names)) => {
+                names.iter().collect::<BTreeSet<_>>().len()
+            }
+            Self::Map(MapOp::Set(fields)) => last_values(fields).len(),
+            _ => 0,
+        };
+        count as u64
+    }
+
+    /// Whether what it takes away are elements of collections that `view` shows: of these nothing but a context is
+    /// left, which says of no dot of which element it was.
+    fn removes_elements(&self, view: &View) -> bool {
+        match self {
+            Self::Orset(OrsetOp::Remove(_))
+            | Self::Cart(CartOp::Remove(_) | CartOp::SetQuantity { .. })
+            | Self::Map(MapOp::Set(_) | MapOp::Remove(_)) => true,
+            Self::Register(RegisterOp::Set { replace: true, .. })
+            | Self::Delete(_)
+            | Self::Resolve(_) => view
+                .value
+                .0
+                .keys()
+                .any(|tag| [Tag::GSET, Tag::ORSET, Tag::CART, Tag::MAP].contains(tag)),
+            _ => false,
+        }
+    }
+
     /// Whether done twice it counts twice, so that a node which passes it on gives it a name.
     pub const fn counts(&self) -> bool {
         matches!(
@@ -340,10 +388,21 @@ impl Operation {
         if !actor.is_named() {
             return self.prepare_once(living, seen, observed, mint, limits);
         }
-        if named::is_repeated(view, observed, actor, limits)? {
-            return Ok(named::repeated(seen.held, tag, actor));
+        named::check(view, observed, actor, limits)?;
+        if self.is_known(view, observed, actor) && !sabotage::is(Bug::NameUsedTwice) {
+            let mut prepared = named::repeated(self, seen.held, actor);
+            if !named::is_scheduled(living, self, view) {
+                let first = Dot::new(actor, 1);
+                prepared.minted = Some(Minted { tag, first, last: self.elements_added().max(1) });
+                living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
+            }
+            return Ok(prepared);
         }
         let mut prepared = self.prepare_once(living, seen, observed, mint, limits)?;
+        if view.value.context(tag).highest(actor) > 0 {
+            // Of some of its elements nothing was made.
+            prepared.delta.merge(&named::here(self, seen.held));
+        }
         let first = named::mark(&mut prepared.delta, tag, actor);
         let last = first.counter;
         prepared.minted = prepared.minted.or(Some(Minted { tag, first, last }));

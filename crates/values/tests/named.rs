@@ -216,3 +216,79 @@ fn a_deadline_goes_with_the_operation_that_made_it() {
     write(&mut a, 3).unwrap();
     assert_eq!(write(&mut a, 4).unwrap_err(), UpdateError::TooManyNames { limit: 3 });
 }
+
+/// What is read of one element repairs that element, and brings the dot of its addition alone.
+#[test]
+fn an_addition_of_which_one_element_is_known_is_made_where_the_other_is_missing() {
+    let add = |set: bool| match set {
+        true => Operation::Orset(OrsetOp::Add(vec![blob("x"), blob("y")])),
+        false => Operation::Map(MapOp::Set(vec![(blob("x"), blob("1")), (blob("y"), blob("2"))])),
+    };
+    for operation in [add(true), add(false)] {
+        let (tag, element) = (operation.tag().unwrap(), [blob("x")].into());
+        let of_x = Scope::Elements { tag, elements: element };
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        named(&mut a, &operation);
+        b.value.apply(&a.show(&of_x).repair(&b.show(&of_x)).unwrap());
+        // One that was removed meanwhile stays so, and so does what was added after that.
+        b.update(&match tag {
+            Tag::MAP => Operation::Map(MapOp::Remove(vec![blob("x")])),
+            _ => Operation::Orset(OrsetOp::Remove(vec![blob("x")])),
+        });
+        b.update(&match tag {
+            Tag::MAP => Operation::Map(MapOp::Set(vec![(blob("x"), blob("3"))])),
+            _ => Operation::Orset(OrsetOp::Add(vec![blob("x")])),
+        });
+        let later = shown(&View::of(b.value.clone()));
+        let again = named(&mut b, &operation);
+        assert!(!again.repeated, "{operation:?}");
+        let mut c = Replica::new(3);
+        c.value.apply(&again.delta);
+        for replica in [&b, &c] {
+            assert_eq!(shown(&View::of(replica.value.clone())).len(), 2, "{operation:?}");
+        }
+        assert!(later.iter().all(|one| shown(&View::of(b.value.clone())).contains(one)));
+        a.value.merge(&b.value);
+        assert_eq!(a.value, b.value, "the same dots: {operation:?}");
+        assert!(named(&mut b, &operation).repeated);
+    }
+}
+
+/// What is read of a key brings its deadlines whole, and of its elements those that were asked for.
+#[test]
+fn of_a_write_and_its_deadline_what_is_missing_is_made() {
+    let ends = Lifetime::Ends(Deadline::At(u64::MAX / 2));
+    let add = Operation::Cart(CartOp::Add { item: blob("book"), quantity: 1 });
+    let write = |replica: &mut Replica| {
+        let mint = Mint { actor: NAME, stamp: Stamp::from_millis(replica.wall_ms) };
+        let (view, nothing) = (replica.show(&add.scope()), CausalContext::default());
+        let limits = Limits::default();
+        let prepared = add.prepare_living((ends, NAME), &view, &nothing, mint, &limits).unwrap();
+        replica.value.apply(&prepared.delta);
+        prepared
+    };
+    for only in [Tag::EXPIRY, Tag::CART] {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        let mut part = write(&mut a).delta;
+        part.value.0.retain(|&tag, _| tag == only);
+        b.value.apply(&part);
+        write(&mut b);
+        assert_eq!(b.value, a.value, "with {only:?} alone");
+        assert!(write(&mut b).repeated);
+    }
+}
+
+/// Nothing that is left here says of which dots it was.
+#[test]
+fn a_removal_from_a_collection_says_nothing_to_who_does_not_know_it() {
+    let removal = Operation::Cart(CartOp::Remove(blob("book")));
+    let mut a = Replica::new(1);
+    a.update(&Operation::Cart(CartOp::Add { item: blob("book"), quantity: 1 }));
+    assert!(!named(&mut a, &removal).partial);
+    let again = named(&mut a, &removal);
+    assert!(again.repeated && again.partial);
+    let set = Operation::Register(RegisterOp::Set { value: blob("v"), at: None, replace: true });
+    let mut b = Replica::new(2);
+    named(&mut b, &set);
+    assert!(!named(&mut b, &set).partial, "a register goes whole");
+}

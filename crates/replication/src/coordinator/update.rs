@@ -17,7 +17,7 @@ mod sending;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use clock::{NodeId, Stamp};
+use clock::{CausalContext, NodeId, Stamp};
 use ring::Sequence;
 use sabotage::Bug;
 use storage::{Command, StorageError};
@@ -118,6 +118,9 @@ pub(crate) struct Update {
     view: View,
     changed: u64,
     repeated: bool,
+    /// Whether the delta says that the operation was done, and not all that it took away: it counts at nobody but those
+    /// who know it, and is sent to them alone, who so say that it is durable there.
+    is_partial: bool,
     many_siblings: Option<ManySiblings>,
     stamp: Stamp,
     delta: Delta,
@@ -145,23 +148,16 @@ impl Update {
     pub(crate) fn new(terms: Terms, operation: Operation, me: NodeId) -> Self {
         let others = terms.holders().filter(|&owner| owner != me);
         let peers = others.map(|owner| (owner, Peer::UNSENT)).collect();
-        let quorum = terms.quorum;
-        let needed = match &operation {
-            // What w owners have acknowledged must be seen: a deadline may have been taken away.
-            Operation::Expiry(ExpiryOp::Sweep) => quorum.all_acknowledged(),
-            _ if sabotage::is(Bug::RemovalObservesNobody) => 0,
-            operation if operation.removes_observed() => quorum.r,
-            _ => 0,
-        };
         Self {
             show: shows_sum(&operation).then(|| operation.scope()),
-            observation: Observation::new(operation.scope(), needed),
+            observation: Observation::new(operation.scope(), observed_owners(&operation, &terms)),
             terms,
             operation,
             local: Local::Observing,
             view: View::default(),
             changed: 0,
             repeated: false,
+            is_partial: false,
             many_siblings: None,
             stamp: Stamp::default(),
             delta: Delta::default(),
@@ -243,7 +239,12 @@ impl Update {
                 return Err(BucketError::Dropped { bucket: text(self.terms.key.bucket()) }.into());
             }
             Input::Answered { part, body: Body::Shown(shown) } => {
-                self.observation.shown(part.node, shown, &self.terms, turn);
+                let Self { terms, operation, .. } = self;
+                let (named, nothing) = (terms.named, CausalContext::default());
+                let knows = |view: &View| {
+                    named.is_some_and(|actor| operation.is_known(view, &nothing, actor))
+                };
+                self.observation.shown(part, shown, knows, terms, turn);
             }
             Input::Answered { part, body: Body::Merged(merged) } => {
                 self.acknowledged(part, merged, turn);
@@ -315,10 +316,10 @@ impl Update {
     fn stored(&mut self, answer: storage::Answer, turn: &mut Turn<'_>) -> Result<(), RequestError> {
         use storage::Answer as Stored;
         match answer {
-            Stored::Prepared { delta, changed, repeated, minted, view } => {
-                self.local = Local::Merged;
+            Stored::Prepared { delta, changed, repeated, partial, is_here, minted, view } => {
+                self.local = if is_here { Local::Merged } else { Local::Failed };
                 (self.view, self.changed, self.delta) = (view, changed, delta);
-                self.repeated = repeated;
+                (self.repeated, self.is_partial) = (repeated, partial);
                 turn.shared.counters.writes_repeated += u64::from(repeated);
                 if self.delta.is_empty() && self.is_sweep() {
                     turn.stale.push(self.terms.key.clone());
@@ -328,7 +329,8 @@ impl Update {
                 self.report_siblings(turn);
                 self.send(turn);
             }
-            Stored::Durable => self.local = Local::Durable,
+            Stored::Durable if self.local == Local::Merged => self.local = Local::Durable,
+            Stored::Durable => {}
             Stored::Refused(error) => {
                 let is_crowded = matches!(
                     error,
@@ -350,7 +352,9 @@ impl Update {
                     self.disk = Some(error);
                 }
                 self.local = Local::Failed;
-                self.keep(turn.me(), turn);
+                if !self.is_partial {
+                    self.keep(turn.me(), turn);
+                }
             }
         }
         Ok(())
@@ -462,6 +466,19 @@ impl Update {
             time,
         };
         turn.reply(self.terms.origin, Ok(answer));
+    }
+}
+
+/// How many owners an operation must observe.
+fn observed_owners(operation: &Operation, terms: &Terms) -> u8 {
+    let quorum = terms.quorum;
+    match operation {
+        // What w owners have acknowledged must be seen: a deadline may have been taken away.
+        Operation::Expiry(ExpiryOp::Sweep) => quorum.all_acknowledged(),
+        _ if sabotage::is(Bug::RemovalObservesNobody) || !operation.removes_observed() => 0,
+        // What was done already counts at those who show that they know it.
+        _ if terms.named.is_some() => quorum.r.max(quorum.w),
+        _ => quorum.r,
     }
 }
 

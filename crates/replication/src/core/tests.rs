@@ -179,8 +179,15 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let state = State::Register(Register { base, context, ..Register::default() });
     let delta = Delta::of(Tag::LWW, state);
     let view = View::of(delta.value.clone());
-    let prepared =
-        Answer::Prepared { delta: delta.clone(), changed: 1, repeated: false, minted: None, view };
+    let prepared = Answer::Prepared {
+        delta: delta.clone(),
+        changed: 1,
+        repeated: false,
+        partial: false,
+        is_here: true,
+        minted: None,
+        view,
+    };
     let sent = stored(&mut core, at(0), ticket, prepared);
     let times: Vec<Stamp> = sent
         .iter()

@@ -93,6 +93,8 @@ impl<R: IndexRead> Engine<R> {
             None if schedules => self.actor(at, Tag::EXPIRY, view.value.context(Tag::EXPIRY))?,
             _ => actor,
         };
+        let is_here =
+            named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
         if let Some(shown) = shown {
             view.merge(shown);
         }
@@ -114,10 +116,22 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(seen, actor);
         }
-        let Prepared { delta, changed, repeated, minted } = match prepared {
+        let Prepared { delta, changed, repeated, partial, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
+        if partial && !is_here {
+            // Merged, it would say that what it took away is gone from here.
+            return Ok(Answer::Prepared {
+                delta,
+                changed,
+                repeated,
+                partial,
+                is_here,
+                minted,
+                view,
+            });
+        }
         let merged = self.merged(at, key, Held { header, told }, &delta, &looked)?;
         // Within the scope this is what reading it again would show, for less.
         view.value.apply(&delta);
@@ -127,7 +141,8 @@ impl<R: IndexRead> Engine<R> {
         if schedules {
             self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));
         }
-        Ok(Answer::Prepared { delta, changed, repeated, minted, view })
+        let is_here = true;
+        Ok(Answer::Prepared { delta, changed, repeated, partial, is_here, minted, view })
     }
 
     /// Who mints for `tag` of the key at `at`, whose context is `context`.

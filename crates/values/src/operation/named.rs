@@ -3,32 +3,32 @@
 //!
 //! A named operation mints under an actor of its own ([`Actor::named`]), so every replica that does
 //! it makes the same dots, and their merge is one. Nothing else remembers the name: it is known
-//! where one of those dots is in a context. So it lasts as long as the key does, and costs one entry
+//! where all of those dots are in a context. So it lasts as long as the key does, and costs one entry
 //! of the context, which is why there are bounds on how many a key takes.
+//!
+//! What is read of a key repairs others: some of the elements that were added may be known, or the deadline alone.
+//! What is missing is made then, under the same dots. What a removal took of a collection leaves nothing but a context;
+//! who knows its mark has what it did, and only to those who know it is said again.
 //!
 //! A set of a register has the time of its latest try: tried where the first is not known, it wins
 //! over what was set there before, as any set that comes then.
 
 use std::collections::BTreeSet;
 
+use super::{Limits, Operation, Prepared, UpdateError};
+use crate::{Delta, Lifetime, Scope, State, Tag, View};
 use clock::{Actor, CausalContext, Dot};
-use sabotage::Bug;
 
-use super::{Limits, Prepared, UpdateError};
-use crate::{Delta, State, Tag, View};
-
-/// Whether the operation of `actor` was done already, as far as this replica or `observed`, the
-/// context that its client presents, has seen; an error if it may not be done.
-pub(super) fn is_repeated(
+/// Refuses a name that another operation has, and one more than a key takes.
+pub(super) fn check(
     view: &View,
     observed: &CausalContext,
     actor: Actor,
     limits: &Limits,
-) -> Result<bool, UpdateError> {
+) -> Result<(), UpdateError> {
     let contexts = || view.value.0.values().map(State::context).chain([observed]);
-    let was_used = contexts().any(|context| context.highest(actor) > 0);
-    if was_used && !sabotage::is(Bug::NameUsedTwice) {
-        return Ok(true);
+    if contexts().any(|context| context.highest(actor) > 0) {
+        return Ok(());
     }
     let (mut names, mut of_client, mut unasked) = (0, 0, 0);
     // One name can be in several contexts: what it did was scheduled to be removed, or it was shown
@@ -52,18 +52,27 @@ pub(super) fn is_repeated(
             return Err(UpdateError::TooManyNames { limit });
         }
     }
-    Ok(false)
+    Ok(())
+}
+
+/// Whether the deadline that an operation makes beside it is known too: what is read of a key may bring one of them
+/// alone.
+pub(super) fn is_scheduled(
+    (lifetime, scheduler): (Lifetime, Actor),
+    operation: &Operation,
+    view: &View,
+) -> bool {
+    !matches!(lifetime, Lifetime::Ends(_))
+        || !operation.adds()
+        || view.value.context(Tag::EXPIRY).highest(scheduler) > 0
 }
 
 /// What an operation that was done already gives to other replicas: what is here of all that it
 /// speaks of, and that it was done.
-pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
-    let mut delta = view.repair(&View::default()).unwrap_or_default();
-    // A schedule that was made with it goes with it.
-    let speaks_of = |other| other == tag || other == Tag::EXPIRY;
-    delta.value.0.retain(|&other, _| speaks_of(other));
-    delta.touch.retain(|&other, _| speaks_of(other));
-    delta.leave_taken_back();
+pub(super) fn repeated(operation: &Operation, view: &View, actor: Actor) -> Prepared {
+    let tag = operation.minted_tag();
+    let partial = operation.removes_elements(view);
+    let mut delta = here(operation, view);
     let seen = view.value.context(tag);
     let own = seen.ranges().filter(|&(other, ..)| other == actor);
     let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();
@@ -71,7 +80,20 @@ pub(super) fn repeated(view: &View, tag: Tag, actor: Actor) -> Prepared {
         context.extend(own.iter().copied());
     });
     delta.touch.entry(tag).or_default();
-    Prepared { delta, changed: 0, repeated: true, minted: None }
+    Prepared { delta, changed: 0, repeated: true, partial, minted: None }
+}
+
+/// What is here of all that an operation speaks of: of its type, of the key's deadlines, and of every type if it
+/// removes whole ones.
+pub(super) fn here(operation: &Operation, view: &View) -> Delta {
+    let mut delta = view.repair(&View::default()).unwrap_or_default();
+    let tag = operation.minted_tag();
+    let of_all = operation.scope() == Scope::Removal;
+    let speaks_of = |other| of_all || other == tag || other == Tag::EXPIRY;
+    delta.value.0.retain(|&other, _| speaks_of(other));
+    delta.touch.retain(|&other, _| speaks_of(other));
+    delta.leave_taken_back();
+    delta
 }
 
 fn dots(actor: Actor, first: u64, last: u64) -> impl Iterator<Item = Dot> {

@@ -24,8 +24,10 @@ pub(super) struct Dots {
 }
 
 impl Dots {
+    /// A named operation makes the same dots wherever it is done, from 1 on.
     pub(super) fn new(view: &View, tag: Tag, actor: Actor) -> Self {
-        let seen = view.value.context(tag).highest(actor);
+        let is_first = actor.is_named() && !sabotage::is(Bug::NameUsedTwice);
+        let seen = if is_first { 0 } else { view.value.context(tag).highest(actor) };
         Self { actor, seen, last: seen }
     }
 
@@ -233,7 +235,8 @@ pub(super) fn prepare_counter(
 }
 
 /// Adds `names`, each under a dot of its own that replaces the dots seen of it. An element already
-/// there is added anew all the same, so that it survives a concurrent removal.
+/// there is added anew all the same, so that it survives a concurrent removal; not one whose dot was seen: of an
+/// operation with a name that was done in part.
 pub(super) fn add_elements(
     set: Option<&Causal<DotMap<DotSet>>>,
     names: &[Blob],
@@ -242,11 +245,14 @@ pub(super) fn add_elements(
     let mut delta = Causal::<DotMap<DotSet>>::default();
     let mut changed = 0;
     for name in names.iter().collect::<BTreeSet<_>>() {
+        let dot = dots.mint()?;
+        if set.is_some_and(|set| set.context.contains(dot)) {
+            continue;
+        }
         match set.and_then(|set| set.store.0.get(name)) {
             Some(seen) => delta.context.extend(seen.dots()),
             None => changed += 1,
         }
-        let dot = dots.mint()?;
         delta.context.insert(dot);
         delta.store.0.insert(name.clone(), DotFun([(dot, ())].into()));
     }
@@ -358,6 +364,10 @@ pub(super) fn prepare_map(
     match op {
         MapOp::Set(fields) => {
             for (name, value) in last_values(fields) {
+                let dot = dots.mint()?;
+                if view.value.context(Tag::MAP).contains(dot) {
+                    continue;
+                }
                 let seen = map_field(view, name);
                 changed += u64::from(!seen.is_some_and(DotStore::is_live));
                 let mut field = Field::default();
@@ -369,7 +379,6 @@ pub(super) fn prepare_map(
                         stamp = stamp.max(latest.stamp.next());
                     }
                 }
-                let dot = dots.mint()?;
                 delta.context.insert(dot);
                 field.writes.0.insert(dot, Write { stamp, value: value.clone() });
                 delta.store.0.insert(name.clone(), field);

@@ -16,7 +16,7 @@ use super::super::Terms;
 use crate::{
     Body,
     latency::Work,
-    turn::{PartKind, Turn},
+    turn::{Part, PartKind, Turn},
 };
 
 /// What is observed for one write; of a write that removes nothing observed, nothing.
@@ -27,6 +27,10 @@ pub(super) struct Observation {
     needed: u8,
     /// Owners that showed what they hold, this node included if it is one.
     owners: u8,
+    /// How often the owners became others.
+    round: u32,
+    /// Nodes that showed that they know the operation, which has a name.
+    knowing: BTreeSet<NodeId>,
     asked: BTreeSet<NodeId>,
     pending: BTreeSet<NodeId>,
     view: Option<View>,
@@ -42,6 +46,8 @@ impl Observation {
             scope,
             needed,
             owners: 0,
+            round: 0,
+            knowing: BTreeSet::new(),
             asked: BTreeSet::new(),
             pending: BTreeSet::new(),
             view: None,
@@ -62,31 +68,39 @@ impl Observation {
         self.wake_at = delays.max().unwrap_or(latest).min(latest);
     }
 
-    /// Asks the owners of now, unless enough showed what they hold. What those before showed is kept:
-    /// it was there.
-    pub(super) fn rerouted(&mut self, terms: &Terms, turn: &mut Turn<'_>) {
+    /// Asks the owners of now, `needed` of them, unless enough showed what they hold. What those before showed is
+    /// kept: it was there. Who was asked by another tenure, as a fallback perhaps, and answers late, does not count.
+    pub(super) fn rerouted(&mut self, needed: u8, terms: &Terms, turn: &mut Turn<'_>) {
         if !self.is_over() {
+            self.needed = needed;
+            self.round += 1;
             self.asked.clear();
             self.pending.clear();
             self.begin(terms, turn);
         }
     }
 
-    /// Takes what a node shows, or asks another one in its place.
+    /// Takes what a node shows, or asks another one in its place. `knows` says of a view whether who showed it knows
+    /// the operation.
     pub(super) fn shown(
         &mut self,
-        node: NodeId,
+        part: Part,
         shown: Result<View, StorageError>,
+        knows: impl Fn(&View) -> bool,
         terms: &Terms,
         turn: &mut Turn<'_>,
     ) {
-        if !self.pending.remove(&node) {
+        let node = part.node;
+        if part.round != self.round || !self.pending.remove(&node) {
             return;
         }
         match shown {
             Ok(view) => {
                 let counts = sabotage::is(Bug::FallbacksObserved) || terms.owners.contains(&node);
                 self.owners += u8::from(counts);
+                if knows(&view) {
+                    self.knowing.insert(node);
+                }
                 match &mut self.view {
                     Some(known) => known.merge(&view),
                     None => self.view = Some(view),
@@ -117,6 +131,11 @@ impl Observation {
             (u64::from(terms.budget_ms(turn)) / 3).min(u64::from(turn.shared.config.cover_ms));
         self.wake_at = now.saturating_add(patience_ms);
         self.ask_next(self.pending.len(), terms, turn);
+    }
+
+    /// Whether a node showed that it knows the operation.
+    pub(super) fn is_known_to(&self, node: NodeId) -> bool {
+        self.knowing.contains(&node)
     }
 
     /// Whether nothing more is waited for.
@@ -160,7 +179,7 @@ impl Observation {
         for node in next.into_iter().take(count) {
             self.asked.insert(node);
             self.pending.insert(node);
-            let waiter = terms.waiter(0, node, PartKind::Ask);
+            let waiter = terms.waiter(self.round, node, PartKind::Ask);
             let body = Body::Read { key: terms.key.clone(), scope: self.scope.clone() };
             turn.ask_owner(node, waiter, terms.budget_ms(turn), terms.sequence, body);
         }

@@ -5,7 +5,7 @@ use ring::Sequence;
 use storage::StorageError;
 use values::{Delta, Scope, View};
 
-use super::{Hint, Peer, Update};
+use super::{Hint, Peer, Update, observed_owners};
 use crate::{
     Body,
     latency::Work,
@@ -20,6 +20,9 @@ impl Update {
         let cover_ms = u64::from(turn.shared.config.cover_ms);
         self.terms.cover_at = turn.now.monotonic_ms.saturating_add(cover_ms);
         self.send_to(self.peers.keys().copied().collect(), turn);
+        if self.is_partial {
+            return;
+        }
         let partition = self.terms.partition;
         let Some(coming) = turn.shared.ownership.coming(partition) else { return };
         let coming: Vec<NodeId> = coming.owners(partition, self.terms.quorum.n.into()).collect();
@@ -49,7 +52,15 @@ impl Update {
         }
     }
 
-    pub(super) fn send_to(&mut self, nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
+    pub(super) fn send_to(&mut self, mut nodes: Vec<NodeId>, turn: &mut Turn<'_>) {
+        if self.is_partial {
+            nodes.retain(|node| self.observation.is_known_to(*node));
+            for (node, peer) in &mut self.peers {
+                if !self.observation.is_known_to(*node) {
+                    (peer.hint, peer.is_out) = (Hint::Absent, true);
+                }
+            }
+        }
         if nodes.is_empty() {
             return;
         }
@@ -92,7 +103,8 @@ impl Update {
             let again = self.peers.iter().filter(|(_, peer)| peer.is_moved && !peer.acked);
             self.send_to(again.map(|(&node, _)| node).collect(), turn);
         } else {
-            self.observation.rerouted(&self.terms, turn);
+            let needed = observed_owners(&self.operation, &self.terms);
+            self.observation.rerouted(needed, &self.terms, turn);
         }
     }
 

@@ -60,7 +60,15 @@ fn every_question_carries_the_time_that_is_left() {
     let [Effect::Storage { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
     let delta = Delta::default();
     let view = View::default();
-    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+    let prepared = Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        partial: false,
+        is_here: true,
+        minted: None,
+        view,
+    };
     let effects = stored(&mut core, at(30), ticket, prepared);
     assert_eq!(sent(&effects), [("merge", 970), ("merge", 970)]);
 }
@@ -181,7 +189,15 @@ fn a_removal_of_many_parts_is_no_hint_of_one_message() {
     let state = Causal { store: DotFun(siblings.into()), context };
     let delta = Delta::of(Tag::BYTES, State::Bytes(state));
     let view = View::default();
-    let prepared = Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+    let prepared = Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        partial: false,
+        is_here: true,
+        minted: None,
+        view,
+    };
     let effects = stored(&mut core, at(2), ticket, prepared);
     let names: Vec<&str> = sent(&effects).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["merge", "merge"]);
@@ -217,7 +233,15 @@ fn incremented() -> Answer {
     let counter = CounterState { tally, context: [dot].into_iter().collect() };
     let delta = Delta::of(Tag::COUNTER, State::Counter(counter));
     let view = View::default();
-    Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view }
+    Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        partial: false,
+        is_here: true,
+        minted: None,
+        view,
+    }
 }
 
 type Replies = Vec<Result<Reply, RequestError>>;
