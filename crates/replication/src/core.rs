@@ -192,6 +192,11 @@ impl Core {
         self.anti_entropy.summary(now.monotonic_ms)
     }
 
+    /// Requests that wait for their replies.
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
         self.running.len()
