@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use ring::Ownership;
+use sabotage::Bug;
 use values::{Key, Scope};
 
 use crate::{
@@ -240,7 +241,8 @@ impl Core {
     /// not answer; then there is none for writes, while reads go on.
     fn is_full(&self, writes: bool) -> bool {
         let requests_max = self.shared.config.requests_max;
-        self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max
+        !sabotage::is(Bug::RequestsUnbounded)
+            && (self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max)
     }
 
     fn link_down(&mut self, node: NodeId, now: Now, effects: &mut Vec<Effect>) {
