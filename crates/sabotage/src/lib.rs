@@ -63,8 +63,6 @@ bugs! {
         "a member with a disk from before what others have forgotten goes on with it";
     TakenBackComesBack, "taken-back-comes-back", "expired zombie",
         "a join takes in a schedule that was seen and taken back";
-    DueRemovedAlone, "due-removed-alone", "expired by one replica",
-        "a coordinator removes what is due by what its own replica shows";
     DueTakesBeside, "due-takes-beside", "expiry of what was written later",
         "a removal of what is due takes the key whole, with what was written beside it";
     DeleteTakesUnseen, "delete-takes-unseen", "delete concurrent with put",

@@ -148,9 +148,7 @@ impl Update {
         let quorum = terms.quorum;
         let needed = match &operation {
             // What w owners have acknowledged must be seen: a deadline may have been taken away.
-            Operation::Expiry(ExpiryOp::Sweep) if !sabotage::is(Bug::DueRemovedAlone) => {
-                quorum.all_acknowledged()
-            }
+            Operation::Expiry(ExpiryOp::Sweep) => quorum.all_acknowledged(),
             _ if sabotage::is(Bug::RemovalObservesNobody) => 0,
             operation if operation.removes_observed() => quorum.r,
             _ => 0,
