@@ -286,6 +286,9 @@ pub(crate) fn quorum(
 /// When a request of `timeout_ms` that begins now must end.
 pub(crate) fn deadline(timeout_ms: Option<u32>, turn: &Turn<'_>) -> u64 {
     let timeout_ms = timeout_ms.unwrap_or(turn.shared.config.timeout_ms).min(TIMEOUT_MAX_MS);
+    if sabotage::is(Bug::SilenceAwaited) {
+        return u64::MAX;
+    }
     turn.now.monotonic_ms.saturating_add(timeout_ms.into())
 }
 

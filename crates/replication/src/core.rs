@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use clock::NodeId;
 use ring::Ownership;
+use sabotage::Bug;
 use values::{Key, Scope};
 
 use crate::{
@@ -192,6 +193,11 @@ impl Core {
         self.anti_entropy.summary(now.monotonic_ms)
     }
 
+    /// Requests that wait for their replies.
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Requests under way, those included that were replied to and go on in the background.
     pub fn under_way(&self) -> usize {
         self.running.len()
@@ -235,7 +241,8 @@ impl Core {
     /// not answer; then there is none for writes, while reads go on.
     fn is_full(&self, writes: bool) -> bool {
         let requests_max = self.shared.config.requests_max;
-        self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max
+        !sabotage::is(Bug::RequestsUnbounded)
+            && (self.waiting >= requests_max || writes && self.running.len() >= 2 * requests_max)
     }
 
     fn link_down(&mut self, node: NodeId, now: Now, effects: &mut Vec<Effect>) {

@@ -43,6 +43,8 @@ bugs! {
         "a dot of one's own that comes from elsewhere raises no doubt";
     ForgedContextsTaken, "forged-contexts-taken", "forged context",
         "the MAC of a context token is not looked at";
+    GenerationStays, "generation-stays", "generation going backwards",
+        "a node of whom its peers know a later start goes on in the generation that it has";
     ContextsPruned, "contexts-pruned", "unsafe pruning",
         "of a context of more than ten actors the first is dropped when it is merged";
     GapsFilled, "gaps-filled", "gapped dots",
@@ -59,6 +61,10 @@ bugs! {
         "what is left of deleted keys is forgotten while writes are pending and under way";
     OldDiskMerged, "old-disk-merged", "zombie out of an old backup",
         "a member with a disk from before what others have forgotten goes on with it";
+    TakenBackComesBack, "taken-back-comes-back", "expired zombie",
+        "a join takes in a schedule that was seen and taken back";
+    DueTakesBeside, "due-takes-beside", "expiry of what was written later",
+        "a removal of what is due takes the key whole, with what was written beside it";
     DeleteTakesUnseen, "delete-takes-unseen", "delete concurrent with put",
         "a delete removes siblings that its client has not seen";
     PutKeepsSeen, "put-keeps-seen", "sibling explosion",
@@ -75,8 +81,12 @@ bugs! {
         "a merge keeps the first reset that it hears of";
     LastMergedWins, "last-merged-wins", "last writer wins without an order",
         "a register takes the other base, earlier or later";
+    TiesStay, "ties-stay", "equal stamps without an order",
+        "of two sets of a register with the same stamp each replica keeps its own";
     ClockDecides, "clock-decides", "wrong clocks",
         "a set takes the clock's time though it was shown a later one";
+    OtherTypeDropped, "other-type-dropped", "type conflict",
+        "a replica drops what it hears of a key of another type than it holds of it";
     NameUsedTwice, "name-used-twice", "counter drift by retries",
         "a name that was used is not recognised";
     ClearingTakesLive, "clearing-takes-live", "clearing",
@@ -85,6 +95,12 @@ bugs! {
         "a merge of a collection writes no element rows";
     TreeMissesChange, "tree-misses-change", "false equal",
         "a change of a key that was there is not counted in the hash tree";
+    TreeHashesLocal, "tree-hashes-local", "false different",
+        "a hash tree also hashes what only this replica says of a key, such as how old a remnant is";
+    ChunkMissesElement, "chunk-misses-element", "false equal",
+        "an element that is written is not counted in its collection's hash tree";
+    CountMissesWrites, "count-misses-writes", "write during a rebuild",
+        "while a large collection is counted, writes to what is counted already are missed";
     AckBeforeCommit, "ack-before-commit", "acknowledged before durable",
         "no acknowledgement waits for the log";
     ReplicaAcksBeforeCommit, "replica-acks-before-commit", "acknowledged before durable",
@@ -99,6 +115,8 @@ bugs! {
         "a hint that the disk refused counts as kept";
     HintDroppedEarly, "hint-dropped-early", "lost hint",
         "a hint is dropped though it has grown since it was sent";
+    HintsKeepAddress, "hints-keep-address", "hint to a node that was replaced",
+        "what is kept for a node that owns the key no more is kept for it all the same";
     NoHints, "no-hints", "lost hint",
         "nothing is kept for an owner that stays silent";
     OneAckTooMany, "one-ack-too-many", "quorum count",
@@ -113,10 +131,18 @@ bugs! {
         "a forwarded request that the network copies is done twice";
     MadeSaidRefused, "made-said-refused", "unknown said to be failed",
         "a write that was made is answered as failed when its disk refuses it";
+    SilenceAwaited, "silence-awaited", "half-open connection",
+        "a request has no deadline: what a silent peer does not answer is waited for";
+    RequestsUnbounded, "requests-unbounded", "unbounded queue",
+        "a core takes every request, however many are under way";
+    HintsUnbounded, "hints-unbounded", "unbounded queue",
+        "an outbox takes every delta, however much it holds for the owner";
     OneSideCounts, "one-side-counts", "concurrent joins",
         "during a handover the owners of the other side are not counted";
     StrangersServe, "strangers-serve", "sleeper that believes it owns",
         "a node answers as an owner by a tenure that is over";
+    RemovalUntold, "removal-untold", "gossip resurrection",
+        "nodes that missed a removal are not told of it, and go on with the member";
     DroppedUnheld, "dropped-unheld", "data lost in a handover",
         "a former owner drops its copy without asking the new owners";
     RingsNotRefused, "rings-not-refused", "two rings bootstrapped apart",

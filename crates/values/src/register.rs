@@ -52,7 +52,9 @@ impl Register {
     /// The least upper bound.
     pub fn merge(&mut self, other: &Self) {
         let takes_any = sabotage::is(Bug::LastMergedWins) && other.base.is_some();
-        if self.base < other.base || takes_any {
+        let stamp = |register: &Self| register.base.as_ref().map(|base| base.stamp);
+        let is_tie = sabotage::is(Bug::TiesStay) && stamp(self) == stamp(other);
+        if (self.base < other.base && !is_tie) || takes_any {
             self.base.clone_from(&other.base);
         }
         self.tally.merge(&other.tally);

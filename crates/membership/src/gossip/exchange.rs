@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use bytes::Bytes;
 use clock::{NodeId, encoded_length};
+use sabotage::Bug;
 
 use super::Gossip;
 use crate::event::{Destination, Effect, Report};
@@ -118,7 +119,8 @@ impl Gossip {
     ) {
         let node = line.node;
         let record = self.table.get(node).expect("compared are those known");
-        let (ours, ended) = ((record.entry.incarnation, record.entry.version), record.ended);
+        let ours = (record.entry.incarnation, record.entry.version);
+        let ended = if sabotage::is(Bug::RemovalUntold) { line.ended } else { record.ended };
         let theirs = (line.incarnation, line.mark.version);
         if theirs > ours || line.ended > ended {
             delta.wants.push(node);

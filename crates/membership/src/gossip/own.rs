@@ -5,6 +5,8 @@
 //! under the same id took this one's place while it was alive, and says so in its entry: then this one
 //! stops.
 
+use sabotage::Bug;
+
 use super::Gossip;
 use crate::event::{Ending, Report};
 use crate::{Config, Entry, Incarnation, Load, Phase, Record, Snapshot, VERSION_MAX};
@@ -58,7 +60,7 @@ impl Gossip {
         }
         let mut next = mine.clone();
         next.ended = mine.ended.max(theirs.ended);
-        if later {
+        if later && !sabotage::is(Bug::GenerationStays) {
             if said.incarnation.generation >= Incarnation::GENERATION_MAX {
                 return self.supersede(said);
             }

@@ -21,9 +21,13 @@ impl Sim {
     /// Looks whether a core has more under way than it may.
     pub(super) fn watch_requests(&mut self, node: usize) {
         let Some(process) = &self.nodes[node].process else { return };
-        let (under_way, most) = (process.core.under_way(), 3 * self.options.requests_max + CALLS);
-        if under_way > most {
-            let what = format!("node {node} has {under_way} requests under way, of {most}");
+        let (waiting, under_way) = (process.core.waiting(), process.core.under_way());
+        let waiting_max = self.options.requests_max;
+        let under_way_max = 3 * waiting_max + CALLS;
+        if waiting > waiting_max || under_way > under_way_max {
+            let what = format!(
+                "node {node} has {waiting} requests waiting, of {waiting_max}, and {under_way} under way, of {under_way_max}"
+            );
             self.exceeded.get_or_insert(what);
         }
     }

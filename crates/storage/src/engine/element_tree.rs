@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 use values::{Key, Tag};
 
@@ -117,12 +118,13 @@ impl<R: IndexRead> Engine<R> {
         changes: &[Change],
     ) -> Result<BTreeMap<Vec<u8>, Chunk>, StorageError> {
         let mut chunks = BTreeMap::<Vec<u8>, Chunk>::new();
+        let is_missed = sabotage::is(Bug::CountMissesWrites) && self.is_counting(place)?;
         let ours = changes.iter().filter(|change| {
             change.table == Table::Element && change.row_key.starts_with(&place.prefix)
         });
         for change in ours {
             let (row, stored) = self.chunk_of(&place.prefix, &change.row_key)?;
-            if !stored.is_counted() {
+            if !stored.is_counted() || is_missed {
                 continue;
             }
             let chunk = chunks.entry(row).or_insert(stored);
@@ -132,9 +134,17 @@ impl<R: IndexRead> Engine<R> {
             };
             let rest = chunk.sum.less(before);
             let rest = rest.ok_or_else(|| corrupt("a chunk that lacks what is taken from it"))?;
-            chunk.sum = rest.plus(after);
+            chunk.sum = if sabotage::is(Bug::ChunkMissesElement) { rest } else { rest.plus(after) };
         }
         Ok(chunks)
+    }
+
+    /// Whether the last chunk is still to be counted.
+    fn is_counting(&self, place: &Place<'_>) -> Result<bool, StorageError> {
+        let last = self
+            .rows
+            .get(Table::ElementTree, &place.prefix, |record| decode_chunk(&place.prefix, record))?;
+        Ok(last.transpose()?.is_some_and(|last| !last.is_counted()))
     }
 
     /// What an element's row adds to its chunk, and what it will.

@@ -1,6 +1,7 @@
 //! What a write does to the key's time to live, beside what its operation does.
 
 use clock::{Actor, Dot, Stamp};
+use sabotage::Bug;
 
 use super::{Dots, Limits, Operation, Prepared, UpdateError};
 use crate::expiry::schedules_delta;
@@ -202,6 +203,9 @@ pub(super) fn prepare_expiry(
         let changed = found.due.len() as u64;
         let mut delta = schedules_delta(found.due, []);
         delta.merge(&view.value.due(stamp.millis()).unwrap_or_default().delta());
+        if sabotage::is(Bug::DueTakesBeside) {
+            delta.merge(&Removal::of_shown(view, |_| true).delta());
+        }
         return Ok(Prepared::new(delta, changed));
     }
     let ExpiryOp::Set { deadline, only_if } = op else {
