@@ -329,8 +329,9 @@ impl Update {
                 self.report_siblings(turn);
                 self.send(turn);
             }
-            Stored::Durable if self.local == Local::Merged => self.local = Local::Durable,
-            Stored::Durable => {}
+            // It was not merged here.
+            Stored::Durable if self.is_partial && self.local == Local::Failed => {}
+            Stored::Durable => self.local = Local::Durable,
             Stored::Refused(error) => {
                 let is_crowded = matches!(
                     error,

@@ -134,6 +134,8 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
         delta,
         changed: 1,
         repeated: false,
+        partial: false,
+        is_here: true,
         minted: None,
         view: View::default(),
     };
@@ -409,6 +411,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             delta: Delta::default(),
             changed: 1,
             repeated: false,
+            partial: false,
+            is_here: true,
             minted: None,
             view: View::default(),
         },
