@@ -34,13 +34,15 @@ pub enum Family {
     Forgetting,
     /// Two rings that were founded apart under one name serve both, and become one in the middle of other faults.
     Rings,
+    /// The same in the middle of all faults.
+    AllRings,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::All,
         Self::Large,
         Self::Owners,
@@ -53,6 +55,7 @@ impl Family {
         Self::Moving,
         Self::Forgetting,
         Self::Rings,
+        Self::AllRings,
         Self::Retries,
     ];
 
@@ -71,6 +74,7 @@ impl Family {
             Self::Moving => "moving",
             Self::Forgetting => "forgetting",
             Self::Rings => "rings",
+            Self::AllRings => "all-rings",
             Self::Retries => "retries",
         }
     }
