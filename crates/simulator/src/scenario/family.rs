@@ -34,7 +34,8 @@ pub enum Family {
     Forgetting,
     /// Two rings that were founded apart under one name serve both, and become one in the middle of other faults.
     Rings,
-    /// The same in the middle of all faults.
+    /// Two such rings, with all faults of `All`: members are killed for good and replaced, and disks lost, while nodes
+    /// go over.
     AllRings,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
