@@ -42,7 +42,8 @@ impl Core {
         }
     }
 
-    /// Whether this is a founder of a cluster in which nothing has changed: what it keeps is for members.
+    /// Whether this is a founder of a cluster in which nothing has changed: what it keeps is for members. Also one that
+    /// knows no ring yet: there is nobody else to keep it.
     fn is_founder(&self) -> bool {
         let ownership = &self.shared.ownership;
         ownership.is_first() && ownership.members().contains(&self.shared.config.node)
