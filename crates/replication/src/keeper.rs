@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Answer, Command, StorageError};
 
 use self::peers::Peers;
+pub(crate) use self::start::is_provisional;
 pub use self::start::{KeptStart, provisional_ownership};
 use crate::{
     Body, CallId, Effect, KnownOwnership, OwnershipCall, OwnershipReply, PlanChange, Reply,

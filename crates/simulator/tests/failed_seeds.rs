@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 41] = [
+const FAILED: [(Family, u64); 47] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -42,6 +42,12 @@ const FAILED: [(Family, u64); 41] = [
     (Family::All, 103_006_896),
     (Family::All, 105_006_320),
     (Family::All, 107_010_207),
+    (Family::AllRings, 17),
+    (Family::AllRings, 68),
+    (Family::AllRings, 83),
+    (Family::AllRings, 1_207),
+    (Family::AllRings, 1_559),
+    (Family::AllRings, 1_708),
     (Family::Large, 1_003_894),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),

@@ -109,3 +109,10 @@ fn histories_of_two_rings_of_seeds_1_to_200() {
     // The others become one with all faults over.
     assert!(strikes.of(Fault::Merge) > 100, "{strikes:?}");
 }
+
+#[test]
+fn histories_of_two_rings_with_all_faults_of_seeds_1_to_60() {
+    for seed in 1..=60 {
+        Scenario::drawn(Family::AllRings, seed).check();
+    }
+}

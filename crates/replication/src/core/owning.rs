@@ -8,16 +8,15 @@ use super::{Core, Running};
 use crate::{
     Effect, Now,
     coordinator::{Coordinator, Input},
+    keeper::is_provisional,
     turn::{Turn, Waiter},
 };
 
 impl Core {
     /// Lets handovers and anti-entropy, which they want to compare partitions, go on.
     pub(super) fn hand_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !std::mem::replace(&mut self.is_begun, true) && !self.shared.ownership.is_first() {
-            // Those who are gone for good never come for it.
-            let mut turn = Turn::new(&mut self.shared, now, effects);
-            turn.store(Waiter::OutboxOwners, storage::Command::OutboxOwners);
+        if !std::mem::replace(&mut self.is_begun, true) && !self.is_founder() {
+            self.ask_for_whom_is_kept(now, effects);
         }
         loop {
             let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -41,6 +40,19 @@ impl Core {
                 self.learn(decisions, of, now, effects);
             }
         }
+    }
+
+    /// Whether this is a founder of a cluster in which nothing has changed: what it keeps is for members. Also one that
+    /// knows no ring yet: there is nobody else to keep it.
+    fn is_founder(&self) -> bool {
+        let ownership = &self.shared.ownership;
+        ownership.is_first() && ownership.members().contains(&self.shared.config.node)
+    }
+
+    /// Looks for whom something is kept: those who are no members never come for it.
+    fn ask_for_whom_is_kept(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut turn = Turn::new(&mut self.shared, now, effects);
+        turn.store(Waiter::OutboxOwners, storage::Command::OutboxOwners);
     }
 
     /// Goes by what the keeper has on disk.
@@ -91,6 +103,10 @@ impl Core {
             for &node in before.members() {
                 self.delivery.rerouted(node, &mut turn);
             }
+        }
+        if is_provisional(&before) && self.is_begun {
+            // It may have left another ring, whose members need not all be members here.
+            self.ask_for_whom_is_kept(now, effects);
         }
         let is_begun = |running: &Running| {
             !running.is_held || matches!(running.coordinator, Coordinator::Update(_))

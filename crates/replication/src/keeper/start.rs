@@ -17,6 +17,11 @@ pub fn provisional_ownership(node: Member, count: PartitionCount) -> Ownership {
     Ownership::new(ring.expect("one member that owns all"))
 }
 
+/// Whether a node that goes by `ownership` does not know its cluster's ring.
+pub(crate) fn is_provisional(ownership: &Ownership) -> bool {
+    ownership.target().ring().version() == PROVISIONAL
+}
+
 /// What a node that starts goes by, of what its notes keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptStart {
@@ -48,7 +53,7 @@ impl KeptStart {
             return Ok(Self { ownership: None, commits, forgets });
         }
         // What it forgot others by says nothing of who owns what.
-        let ownership = kept.filter(|kept| kept.target().ring().version() > PROVISIONAL);
+        let ownership = kept.filter(|kept| !is_provisional(kept));
         Ok(Self { ownership, commits: KeptCommits::of_notes(notes), forgets: Vec::new() })
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Moving => moving(seed),
         Family::Forgetting => forgetting(seed),
         Family::Rings => rings(seed),
+        Family::AllRings => all_rings(seed),
         Family::Retries => retries(seed),
     };
     if family != Family::Retries {
@@ -32,7 +33,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
 /// outboxes that are soon full, members that are replaced, and nodes that are upgraded one by one.
 fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Workload) {
     let mut random = Random::new(seed ^ 0x0071_a7e5);
-    let has_all = matches!(family, Family::All | Family::Large);
+    let has_all = matches!(family, Family::All | Family::Large | Family::AllRings);
     if random.chance(400) {
         let n = *random.pick(&[1, 2, 2, 2]);
         let levels = if n == 1 { &[(1, 1)][..] } else { &[(2, 2), (2, 2), (1, 2), (2, 1), (1, 1)] };
@@ -435,5 +436,12 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         deletes: 0,
         gives_up: 0,
     };
+    (options, workload)
+}
+
+fn all_rings(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0a11_2146);
+    let (mut options, mut workload) = all(seed);
+    part(&mut random, &mut options, &mut workload);
     (options, workload)
 }

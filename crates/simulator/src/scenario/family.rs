@@ -34,13 +34,16 @@ pub enum Family {
     Forgetting,
     /// Two rings that were founded apart under one name serve both, and become one in the middle of other faults.
     Rings,
+    /// Two such rings, with all faults of `All`: members are killed for good and replaced, and disks lost, while nodes
+    /// go over.
+    AllRings,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::All,
         Self::Large,
         Self::Owners,
@@ -53,6 +56,7 @@ impl Family {
         Self::Moving,
         Self::Forgetting,
         Self::Rings,
+        Self::AllRings,
         Self::Retries,
     ];
 
@@ -71,6 +75,7 @@ impl Family {
             Self::Moving => "moving",
             Self::Forgetting => "forgetting",
             Self::Rings => "rings",
+            Self::AllRings => "all-rings",
             Self::Retries => "retries",
         }
     }

@@ -43,10 +43,14 @@ impl Sim {
         let is_founder = node < self.options.nodes && self.nodes[node].life == 0;
         config.bootstrap = (is_founder || !self.is_remembered(ring)).then_some(cluster(ring));
         config.seeds = self.seeds(node).into_iter().map(|seed| seed.to_string()).collect();
-        if self.is_searching(node) {
-            // Whatever it is told it begins no ring, and those that it left it does not listen to.
-            config.bootstrap = None;
+        if self.are_founded_apart() {
+            // It listens neither to those that it left nor, when it joins, to a seed that goes over meanwhile: it has the
+            // plans of its ring from the start, and not, as in a shell, of the one that it finds.
             config.left = [cluster(1 - ring)].into();
+        }
+        if self.is_searching(node) {
+            // Whatever it is told it begins no ring.
+            config.bootstrap = None;
         }
         let persisted = self.nodes[node].membership.as_deref();
         let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
@@ -75,7 +79,9 @@ impl Sim {
     /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever
     /// runs them has one found it anew.
     fn is_remembered(&self, ring: usize) -> bool {
-        let mut persisted = self.nodes.iter().filter_map(|node| node.membership.as_deref());
+        // Of nodes that are gone for good the disks are, too.
+        let there = self.nodes.iter().filter(|node| !node.is_gone);
+        let mut persisted = there.filter_map(|node| node.membership.as_deref());
         persisted.any(|bytes| {
             let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
             snapshot.ids.contains(&cluster(ring))

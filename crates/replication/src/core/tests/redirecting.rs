@@ -3,6 +3,7 @@
 use storage::{OutboxPosition, Pending};
 
 use super::*;
+use crate::provisional_ownership;
 
 fn cluster(nodes: u64) -> Arc<Ownership> {
     let members: Vec<Member> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
@@ -109,4 +110,40 @@ fn a_page_that_the_disk_does_not_take_is_tried_again_later() {
     effects.clear();
     core.step(at(1_100), Event::Tick, &mut effects);
     assert!(matches!(&lists(&effects)[..], [(4, None, _)]), "{effects:?}");
+}
+
+/// Under which ticket it is asked for whom the outbox keeps anything.
+fn asked_for_whom(effects: &[Effect]) -> Option<Ticket> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Storage { ticket, command: Command::OutboxOwners } => Some(*ticket),
+        _ => None,
+    })
+}
+
+/// Node 4 was a member of the ring that this node left, and does not come over.
+#[test]
+fn what_is_brought_from_another_ring_for_no_member_is_kept_for_the_owners() {
+    let count = PartitionCount::new(8).unwrap();
+    let ring = Ring::place(&[2, 3].map(|id| Member::new(NodeId(id))), count, 3, None).unwrap().ring;
+    let mut core = Core::new(config(), Arc::new(provisional_ownership(ME.into(), count)));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Tick, &mut effects);
+    assert_eq!(asked_for_whom(&effects), None);
+    core.step(at(0), Event::Ring(ring.clone()), &mut effects);
+    let ticket = asked_for_whom(&effects).expect("it is asked once the ring is known");
+    let effects = stored(&mut core, at(0), ticket, Answer::OutboxOwners(vec![NodeId(4)]));
+    let [(4, None, ticket)] = lists(&effects)[..] else { panic!("{effects:?}") };
+    let effects = stored(&mut core, at(0), ticket, page());
+    let kept = effects.iter().filter_map(|effect| match effect {
+        Effect::Storage { command: Command::Defer { owner, .. }, .. } => Some(owner.0),
+        _ => None,
+    });
+    let mut kept: Vec<u64> = kept.collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [2, 2, 3, 3]);
+    // Also if it is killed before that is done.
+    let mut core = Core::new(config(), Arc::new(Ownership::new(ring)));
+    let mut effects = Vec::new();
+    core.step(at(0), Event::Tick, &mut effects);
+    assert!(asked_for_whom(&effects).is_some(), "{effects:?}");
 }
