@@ -12,10 +12,11 @@
 //! issued again only if the local context lost it while still holding an earlier dot of a, or got
 //! one back. Local state is lost by a failed commit and by a damaged record: both are doubts. (All
 //! that a failed commit takes of a's dots are those minted for it, so it is a doubt about the
-//! (key, tag)s they were minted for.) A lost state that comes back from elsewhere, whole or older, comes by a merge, or with the
-//! context that a client presents, and shows a ahead of the local context, where only this engine
-//! ever mints for a: a doubt too. And after a doubt no actor drawn before it mints again. (A state
-//! lost whole leaves no actor of ours, and a fresh one is drawn.)
+//! (key, tag)s they were minted for.) A lost state that comes back from elsewhere, whole or older,
+//! comes by a merge, with the context that a client presents, or with the dots that a schedule names,
+//! and shows a ahead of the local context, where only this engine ever mints for a: a doubt too. And
+//! after a doubt no actor drawn before it mints again. (A state lost whole leaves no actor of ours, and
+//! a fresh one is drawn.)
 //!
 //! The index must not be replaced by an older one underneath a running process; the lock on the
 //! data directory and the restart that a restore needs see to that.

@@ -1,15 +1,26 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
 use replication::BarrierTable;
-use storage::{Files, Table};
+use storage::{Files, Table, row_token};
 
 use super::rings::Crossing;
 use super::{Image, Node, Sim};
 use crate::Fault;
 use crate::trace::Line;
 
-/// Tables whose rows are damaged: those that hold what clients wrote, which other replicas have too.
-const DATA: [Table; 2] = [Table::Header, Table::Element];
+/// Tables whose rows are damaged: what clients wrote, which other replicas have too, also what is kept for
+/// one of them; and what follows from that. The first are hit most often.
+const DATA: [Table; 9] = [
+    Table::Header,
+    Table::Header,
+    Table::Header,
+    Table::Element,
+    Table::Element,
+    Table::Outbox,
+    Table::Tree,
+    Table::ElementTree,
+    Table::Meta,
+];
 
 /// A disk that is whole again takes a batch when it is asked so often, at the latest.
 const DISK_ASKED: usize = 10;
@@ -156,7 +167,9 @@ impl Sim {
     }
 
     fn some_row(&mut self, node: usize, table: Table) -> Option<Vec<u8>> {
-        let rows = self.nodes[node].disk.index.keys(table);
+        let mut rows = self.nodes[node].disk.index.keys(table);
+        // With a damaged note, which is of no key, a node does not start: its operator has another take its places.
+        rows.retain(|row| row_token(table, row).is_some());
         let at = self.random.below(rows.len() as u64) as usize;
         rows.get(at).cloned()
     }

@@ -73,6 +73,7 @@ impl<R: IndexRead> Engine<R> {
             }
         }
         self.sweep.failed();
+        self.trees.failed();
         for (counted, added) in failed.counted.iter().chain(&lost.counted).rev() {
             if *added { self.census.remove(counted) } else { self.census.add(counted) }
         }

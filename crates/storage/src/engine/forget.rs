@@ -115,6 +115,10 @@ impl<R: IndexRead> Engine<R> {
         for (table, row_key) in rows {
             self.rows.put(table, row_key, None);
         }
+        for tag in Tag::KNOWN {
+            // Should the key come back, it is swept from its beginning.
+            self.sweep.rebuilt(&at.sweep(tag));
+        }
         self.record(at.token(), &RecordOut::Forget(row_key));
         Ok(dropped)
     }

@@ -128,26 +128,37 @@ impl<R: IndexRead> Engine<R> {
         Ok(latest)
     }
 
-    /// Lists what is pending for `owner`. Damaged records are passed over.
+    /// Lists what is pending for `owner`. Damaged records are deleted, for nobody else would ever take them
+    /// away, and count for no page: what they held is left to anti-entropy.
     pub(super) fn outbox(
-        &self,
+        &mut self,
         owner: NodeId,
         after: Option<&OutboxPosition>,
         limit: usize,
     ) -> Result<Vec<Pending>, StorageError> {
         let prefix = owner.0.to_be_bytes();
         let from = after.map_or_else(Vec::new, |after| successor(&after.0));
-        let mut listed = Vec::new();
+        let (mut listed, mut damaged) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         self.rows.scan(Table::Outbox, &prefix, &from, |row_key, record| {
-            if let Ok((key, delta, version)) = decode_pending(row_key, record) {
-                let position = OutboxPosition(row_key.to_vec().into());
-                listed.push(Pending { position, key, delta, version });
+            let position = OutboxPosition(row_key.to_vec().into());
+            match decode_pending(row_key, record) {
+                Ok((key, delta, version)) => {
+                    listed.push(Pending { position, key, delta, version });
+                    bytes += record.len();
+                }
+                Err(_) => damaged.push(position),
             }
-            bytes += record.len();
             let goes_on = listed.len() < limit && bytes < PAGE_BYTES;
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        for position in &damaged {
+            match self.delivered(position, 0) {
+                // The next listing meets what is left.
+                Err(StorageError::Overloaded(_)) => break,
+                done => done?,
+            }
+        }
         Ok(listed)
     }
 
@@ -176,7 +187,8 @@ impl<R: IndexRead> Engine<R> {
         Ok(view)
     }
 
-    /// Deletes the row at `position` if it is still what was delivered.
+    /// Deletes the row at `position` if it is still what was delivered, or if it is damaged. The log says so
+    /// of either: replay gives what is kept later for the same owner and key the same numbers.
     pub(super) fn delivered(
         &mut self,
         position: &OutboxPosition,
@@ -190,11 +202,14 @@ impl<R: IndexRead> Engine<R> {
             return Ok(());
         };
         let pending = self.rows.get(Table::Outbox, row_key, |record| {
-            decode_pending(row_key, record).map(|(_, _, version)| (version, record.len()))
+            let held = decode_pending(row_key, record).map(|(_, _, version)| version);
+            (held, record.len())
         })?;
-        let Some(Ok((held, bytes))) = pending else { return Ok(()) };
-        if held != version && !sabotage::is(Bug::HintDroppedEarly) {
-            return Ok(());
+        let Some((held, bytes)) = pending else { return Ok(()) };
+        match held {
+            Ok(held) if held != version && !sabotage::is(Bug::HintDroppedEarly) => return Ok(()),
+            Ok(_) => {}
+            Err(_) => self.damaged += 1,
         }
         let mut row_count = 0;
         self.rows.scan(Table::Outbox, prefix, &[], |_, _| {

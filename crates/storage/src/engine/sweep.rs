@@ -43,7 +43,7 @@ impl Progress {
         self.damaged.clear();
     }
 
-    /// The collection's header was made anew.
+    /// The collection's header was made anew, or dropped.
     pub(super) fn rebuilt(&mut self, marker: &[u8]) {
         self.places.remove(marker);
         self.damaged.remove(marker);

@@ -52,6 +52,11 @@ impl Trees {
         }
     }
 
+    /// Rows counted anew were not committed: partitions are counted by their classes again.
+    pub(super) fn failed(&mut self) {
+        self.counted.clear();
+    }
+
     pub(super) const fn mended(&mut self) {
         self.mended += 1;
     }

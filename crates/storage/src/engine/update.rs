@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clock::{Actor, CausalContext, Stamp};
 use values::{
-    Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag, UpdateError, View,
+    ExpiryOp, Field, Key, Lifetime, Limits, Mint, Operation, Prepared, Scope, State, Tag,
+    UpdateError, View,
 };
 
 use super::Engine;
@@ -131,6 +132,10 @@ impl<R: IndexRead> Engine<R> {
                 minted,
                 view,
             });
+        }
+        if *operation == Operation::Expiry(ExpiryOp::Sweep) {
+            // The dots that schedules name were in no context here, perhaps.
+            self.observe(at, &header, &delta);
         }
         let merged = self.merged(at, key, Held { header, told }, &delta, &looked)?;
         // Within the scope this is what reading it again would show, for less.

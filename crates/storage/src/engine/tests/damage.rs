@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use values::MapOp;
 
 use super::*;
-use crate::{IndexRead, IndexWrite, RowChange, Table};
+use crate::{IndexRead, IndexWrite, Pending, RowChange, Table};
 
 fn rows(index: &SimIndex, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
@@ -242,23 +242,94 @@ fn a_context_made_anew_from_rows_is_not_gone_on_from() {
 }
 
 #[test]
-fn a_damaged_pending_delta_is_passed_over_and_replaced() {
+fn a_damaged_pending_delta_is_replaced() {
     let (mut one, _) = twins();
     assert_eq!(one.engine().pending_for(OWNER), 6);
     corrupt_all(one.index(), Table::Outbox);
-    let list = Command::Outbox { owner: OWNER, after: None, limit: 10 };
-    assert_eq!(one.execute_now(list.clone()), [Answer::Outbox(Vec::new())]);
     let delta = updated(&mut one, &key("set"), add(&["x"]));
     let defer = deferred(OWNER, &key("set"), &delta);
     assert_eq!(one.execute_now(defer), [Answer::Durable]);
-    match one.execute_now(list).remove(0) {
-        Answer::Outbox(pending) => {
-            assert_eq!(pending.len(), 1);
-            assert_eq!(pending[0].delta, delta);
-        }
+    assert_eq!(one.engine().pending_for(OWNER), 6);
+    let pending = listed(&mut one);
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].delta, delta);
+}
+
+fn listed(engine: &mut MemoryEngine) -> Vec<Pending> {
+    let list = Command::Outbox { owner: OWNER, after: None, limit: 10 };
+    match engine.execute_now(list).remove(0) {
+        Answer::Outbox(pending) => pending,
         other => panic!("{other:?}"),
     }
-    assert_eq!(one.engine().pending_for(OWNER), 6);
+}
+
+/// While anything is pending no stage of the barrier is noted, and a leaving node stays.
+#[test]
+fn damaged_pending_deltas_are_gone_once_they_are_listed() {
+    let (mut one, _) = twins();
+    corrupt_all(one.index(), Table::Outbox);
+    assert_eq!(listed(&mut one), []);
+    assert_eq!(one.engine().damaged_count(), 6);
+    assert!(!one.engine().has_pending());
+    assert_eq!(one.engine().pending_bytes_for(OWNER), 0);
+    assert_eq!(rows(one.index(), Table::Outbox), []);
+    let again = MemoryEngine::open(one.disk().clone(), config(1, 2)).unwrap();
+    assert!(!again.engine().has_pending());
+}
+
+/// What is listed is a page, and an empty page is the last.
+#[test]
+fn damaged_pending_deltas_hold_up_none_behind_them_however_long_they_are() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        let delta = updated(&mut one, &key(name), put(&"x".repeat(600_000)));
+        assert_eq!(one.execute_now(deferred(OWNER, &key(name), &delta)), [Answer::Durable]);
+    }
+    let pending = rows(one.index(), Table::Outbox);
+    for (row, record) in &pending[..names.len() - 1] {
+        assert!(one.index().corrupt(Table::Outbox, row, record.len() - 1));
+    }
+    assert_eq!(listed(&mut one).len(), 1);
+    assert_eq!(one.engine().pending_for(OWNER), 1);
+}
+
+/// What is kept after a damaged row was deleted has a number that a log without the deletion would not give
+/// it again, and its delivery is told by that number.
+#[test]
+fn after_a_crash_nothing_is_pending_again_where_a_damaged_row_was() {
+    let disk = SimDisk::new();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    let write = |one: &mut Stepped, command: Command| {
+        one.give(1, command);
+        if one.take() {
+            one.commit();
+        }
+        one.answered()
+    };
+    let delta = |n: u32| {
+        let names: Vec<String> = (0..1_000).map(|name| format!("{n}-{name:0100}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        updated(&mut MemoryEngine::new(config(2, n.into())), &key("k"), add(&names))
+    };
+    for n in 1..=2 {
+        write(&mut one, deferred(OWNER, &key("k"), &delta(n)));
+    }
+    one.checkpoint();
+    let pending = rows(&disk.index, Table::Outbox);
+    assert_eq!(pending.len(), 2, "each fills a row");
+    for (row, _) in &pending {
+        assert!(disk.index.corrupt(Table::Outbox, row, 9));
+    }
+    let list = Command::Outbox { owner: OWNER, after: None, limit: 10 };
+    assert_eq!(write(&mut one, list.clone()), [(1, Answer::Outbox(Vec::new()))]);
+    write(&mut one, deferred(OWNER, &key("k"), &delta(3)));
+    let [(1, Answer::Outbox(pending))] = &write(&mut one, list)[..] else { panic!("it is listed") };
+    let [Pending { position, version, .. }] = &pending[..] else { panic!("{pending:?}") };
+    write(&mut one, Command::Delivered { position: position.clone(), version: *version });
+    assert!(!one.engine.has_pending());
+    let again = Stepped::open(&disk, config(1, 2));
+    assert!(!again.engine.has_pending());
 }
 
 /// A row read back under another key than it was written under is damaged too.

@@ -6,9 +6,10 @@
 
 use clock::{Actor, Dot};
 use proptest::prelude::*;
+use values::{Deadline, ExpiryOp};
 
 use super::*;
-use crate::DiskSnapshot;
+use crate::{DiskSnapshot, KeysOf};
 
 /// Knows every dot ever issued.
 #[derive(Default)]
@@ -271,6 +272,29 @@ fn an_older_copy_that_is_shown_to_a_removal_is_not_gone_on_from() {
     cluster.replicas[0].execute_now(delete);
     // By an actor of its own, or it is the dot of the second.
     cluster.update(0, &key, add(&["third"]));
+}
+
+/// What a schedule covers is named by it, also where the key was dropped in between.
+#[test]
+fn dots_that_a_schedule_brings_back_are_not_gone_on_from() {
+    let (mut one, mut two) = (MemoryEngine::new(config(1, 1)), MemoryEngine::new(config(2, 2)));
+    let key = key("k");
+    let first = updated(&mut one, &key, add(&["first"]));
+    merged(&mut two, &key, &first);
+    let deadline = Deadline::At(10);
+    let expire = Operation::Expiry(ExpiryOp::Set { deadline, only_if: None });
+    let schedule = updated(&mut two, &key, expire);
+    let second = updated(&mut one, &key, add(&["second"]));
+    let partition = shards().partitions().partition(Token::of(key.bucket(), key.key()));
+    one.execute_now(Command::Forget { partition, keys: KeysOf::AllBuckets, limit: 9 });
+    merged(&mut one, &key, &schedule);
+    let mut sweep = update(&key, Operation::Expiry(ExpiryOp::Sweep));
+    let Command::Update { stamp, .. } = &mut sweep else { unreachable!() };
+    *stamp = Stamp::from_millis(20);
+    one.execute_now(sweep);
+    let third = updated(&mut one, &key, add(&["third"]));
+    let dots = |delta: &Delta| -> Vec<_> { delta.value.context(Tag::ORSET).ranges().collect() };
+    assert_ne!(dots(&third), dots(&second));
 }
 
 #[test]

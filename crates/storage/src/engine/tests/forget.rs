@@ -146,6 +146,53 @@ fn keys_of_buckets_with_few_owners_are_dropped_apart() {
 }
 
 #[test]
+fn keys_are_counted_by_class_again_where_the_disk_refused_it() {
+    let disk = SimDisk::new();
+    let mut engine = Stepped::open(&disk, config(1, 1));
+    let pair = Key::new("pairs", "a").unwrap();
+    let partition = shards().partitions().partition(Token::of(pair.bucket(), pair.key()));
+    engine.give(1, update(&pair, put("x")));
+    assert!(engine.take());
+    engine.commit();
+    engine.checkpoint();
+    let mut classes = TreeClasses::new(3);
+    classes.set("pairs".into(), 2, 0);
+    engine.engine.set_tree_classes(classes);
+    let is_empty = |engine: &mut Stepped| {
+        engine.answered();
+        engine.give(2, Command::IsEmpty { partition, keys: KeysOf::BucketsUpTo(2) });
+        engine.answered().remove(0).1
+    };
+    let count = updated(&mut MemoryEngine::new(config(2, 2)), &key("c"), count(1));
+    engine.give(3, merge(&key("c"), &count));
+    assert_eq!(is_empty(&mut engine), Answer::IsEmpty(false));
+    assert!(engine.take());
+    disk.fail_next(SeamError::Full);
+    engine.commit();
+    engine.give(3, merge(&key("c"), &count));
+    assert!(engine.take());
+    engine.commit();
+    assert_eq!(is_empty(&mut engine), Answer::IsEmpty(false));
+}
+
+#[test]
+fn a_key_that_comes_back_half_swept_is_swept_from_its_beginning() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let mut other = MemoryEngine::new(config(2, 2));
+    let added = updated(&mut other, &key("a"), add(&["1", "2", "3", "4", "5", "6"]));
+    let deleted = updated(&mut other, &key("a"), Operation::Delete(None));
+    merged(&mut engine, &key("a"), &added);
+    merged(&mut engine, &key("a"), &deleted);
+    assert!(engine.sweep(3));
+    forget(&mut engine, partition("a"), 100);
+    merged(&mut engine, &key("a"), &added);
+    merged(&mut engine, &key("a"), &deleted);
+    while engine.sweep(3) {}
+    assert_eq!(elements(&whole(&mut engine, &key("a"))), BTreeSet::new());
+    assert!(check(&engine).is_clean());
+}
+
+#[test]
 fn what_is_pending_for_others_stays() {
     let mut engine = MemoryEngine::new(config(1, 1));
     let delta = updated(&mut engine, &key("a"), put("x"));
