@@ -305,6 +305,8 @@ impl Handover {
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.questions.link_down(node, turn);
+        self.drives.values_mut().for_each(|drive| drive.link_down(node));
+        self.departures.values_mut().for_each(|departure| departure.link_down(node));
     }
 
     /// It is time to look after what waits.

@@ -274,3 +274,95 @@ fn what_is_decided_is_decided_at_once_when_it_is_time() {
     core.step(Now { monotonic_ms: 200, wall_ms: 0 }, Event::Tick, &mut effects);
     assert_eq!(notes(&mut effects), 1);
 }
+
+/// The owners of a partition that node 1 does not own.
+fn departed_from(ownership: &Ownership) -> (Partition, [NodeId; 3]) {
+    let all = ownership.partition_count().iter();
+    let mut owned =
+        all.map(|partition| (partition, owners(ownership.present(partition), partition)));
+    owned.find(|(_, owners)| !owners.contains(&NodeId(1))).expect("others own something")
+}
+
+fn owners(ring: &Ring, partition: Partition) -> [NodeId; 3] {
+    ring.owners(partition, 3).collect::<Vec<_>>().try_into().expect("there are as many")
+}
+
+/// A departure with keys of buckets with n=1 and with n=3, of which something is here.
+fn departure(partition: Partition, ownership: &Ownership, turn: &mut Turn<'_>) -> Departure {
+    let sequence = ownership.sequence(partition);
+    let given_up = (KeysOf::AllBuckets, classes(&[1, 3]));
+    let mut departure = Departure::of(partition, sequence, ownership, given_up);
+    departure.go_on(ownership, turn);
+    departure.looked(&Answer::IsEmpty(false));
+    departure
+}
+
+/// A holder is found equal, and says that everything is durable.
+fn make_sure(departure: &mut Departure, partition: Partition, peer: NodeId) {
+    let stands = Stands { sequence: Sequence(u64::MAX), ..Stands::default() };
+    for n in departure.stood(peer, stands) {
+        departure.wanted(peer, n, 7);
+        departure.found(&Found { peer, n, partition, number: 7, is_equal: true });
+    }
+    assert_eq!(departure.stood(peer, stands), []);
+}
+
+/// The only owner by n=1 is removed: of its keys this may be the last copy, whatever the owners by n=3 hold.
+#[test]
+fn a_copy_is_not_dropped_before_an_owner_by_every_n_holds_it() {
+    let mut ownership = cluster(8, 8);
+    let mut shared = Shared::new(config(), Arc::new(ownership.clone()));
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    let (partition, [first, second, third]) = departed_from(&ownership);
+    let rest: Vec<Member> = members(8).into_iter().filter(|it| it.node != first).collect();
+    let plan = ownership.commit(&rest, 3, &[first]).unwrap();
+    ownership.add_plan(plan);
+    let mut before = departure(partition, &ownership, &mut turn);
+    for node in [second, third] {
+        make_sure(&mut before, partition, node);
+        before.go_on(&ownership, &mut turn);
+    }
+    assert!(before.waits_for(&ownership).is_empty() && !before.is_dropping());
+    // In its place another one owns them, to which they are brought.
+    let (driver, plan) = (ownership.driver(partition).unwrap(), ownership.target().id());
+    let tenure = ownership.next_tenure(partition, driver, Stage::Steady { plan }).unwrap();
+    ownership.add_tenures([(partition, tenure)]);
+    let mut after = departure(partition, &ownership, &mut turn);
+    for node in owners(ownership.present(partition), partition) {
+        assert_ne!(node, NodeId(1));
+        assert!(!after.is_dropping());
+        make_sure(&mut after, partition, node);
+        after.go_on(&ownership, &mut turn);
+    }
+    assert!(after.is_dropping());
+}
+
+/// Meanwhile its disk may have been lost.
+#[test]
+fn what_a_node_said_of_itself_is_asked_again_after_its_link_was_down() {
+    let ownership = cluster(5, 8);
+    let mut shared = Shared::new(config(), Arc::new(ownership.clone()));
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    let (partition, [first, second, third]) = departed_from(&ownership);
+    let mut departure = departure(partition, &ownership, &mut turn);
+    let mut drive = Drive::default();
+    for node in [first, second] {
+        make_sure(&mut departure, partition, node);
+        drive.stood(node, Stands::default());
+    }
+    let mut handover = Handover::default();
+    handover.departures.insert(partition, departure);
+    handover.drives.insert(partition, drive);
+    handover.link_down(first, &mut turn);
+    let drive = &handover.drives[&partition];
+    assert!(!drive.has_heard_of(first) && drive.has_heard_of(second));
+    let departure = handover.departures.get_mut(&partition).unwrap();
+    make_sure(departure, partition, third);
+    assert_eq!(departure.go_on(&ownership, &mut turn), [first].into());
+    assert!(!departure.is_dropping());
+    make_sure(departure, partition, first);
+    departure.go_on(&ownership, &mut turn);
+    assert!(departure.is_dropping());
+}
