@@ -9,7 +9,7 @@ use storage::{Answer, Command, KeysOf, ShardSet, Shards};
 
 use super::{Departure, Drive, Handover, Pull, Stands, TURNS_MAX};
 use crate::{
-    Body, Classes, Core, Effect, Event, Now, RequestId,
+    BarrierLook, Body, Classes, Core, Effect, Event, Now, RequestId,
     anti_entropy::{COMMANDS_WAITING_MAX, Found},
     core::tests::config,
     turn::{Shared, Turn, Waiter},
@@ -365,4 +365,50 @@ fn what_a_node_said_of_itself_is_asked_again_after_its_link_was_down() {
     make_sure(departure, partition, first);
     departure.go_on(&ownership, &mut turn);
     assert!(departure.is_dropping());
+}
+
+/// Node 1 has left, but that of one partition, which another one drives, it may have yet to hear so.
+fn left(is_over: bool) -> Ownership {
+    let mut ownership = cluster(4, 8);
+    let rest: Vec<Member> = members(4).into_iter().filter(|it| it.node != NodeId(1)).collect();
+    let plan = ownership.commit(&rest, 3, &[]).unwrap();
+    let (from, to) = (ownership.target().id(), plan.id());
+    let is_followed =
+        |at: &Partition| owners(ownership.present(*at), *at)[1..].contains(&NodeId(1));
+    let last =
+        ownership.partition_count().iter().find(is_followed).expect("it is not always first");
+    ownership.add_plan(plan);
+    let joint = [Stage::Joint { from, to }, Stage::Shifted { from, to }];
+    for partition in ownership.partition_count().iter() {
+        let is_steady = is_over || partition != last;
+        let steady = is_steady.then_some(Stage::Steady { plan: to });
+        for stage in joint.into_iter().chain(steady) {
+            let driver = ownership.driver(partition).unwrap();
+            let tenure = ownership.next_tenure(partition, driver, stage).unwrap();
+            ownership.add_tenures([(partition, tenure)]);
+        }
+    }
+    ownership
+}
+
+/// What it holds may be older than what the owners have forgotten by then, and nobody waits for it to hear that
+/// its copy is to go.
+#[test]
+fn a_former_owner_has_a_part_in_a_handover_until_it_hears_that_it_is_over() {
+    let mut core = Core::new(config(), Arc::new(cluster(4, 8)));
+    let mut shows = |is_over| {
+        let mut effects = Vec::new();
+        core.step(Now::default(), Event::Ownership(Arc::new(left(is_over))), &mut effects);
+        for effect in std::mem::take(&mut effects) {
+            if let Effect::Storage { ticket, command: Command::IsEmpty { .. } } = effect {
+                let event = Event::Storage { ticket, answer: Answer::IsEmpty(true) };
+                core.step(Now::default(), event, &mut effects);
+            }
+        }
+        let look = BarrierLook { round: 1, moment: 1, compares: true };
+        let shown = core.look(look, Now::default(), &mut effects);
+        (shown.pairs, shown.handovers)
+    };
+    assert_eq!(shows(false), (0, 1));
+    assert_eq!(shows(true), (0, 0));
 }
