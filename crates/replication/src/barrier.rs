@@ -21,8 +21,8 @@
 //! **Messages.** Each says how far its sender was ([`BarrierStamp`]). Once all have come to one of these three
 //! stages, what was sent before its sender had is refused ([`BarrierTerms::takes`]).
 //!
-//! And an outbox may pass on what it holds to another: so a member that has emptied its own keeps nothing for
-//! others that comes from one that has not.
+//! And an outbox may pass on what it holds to another: so once all have confirmed a member keeps nothing for
+//! others that comes from one that has not emptied its own.
 //!
 //! **Lives.** A member whose disk lost what it once told of itself, by a restored backup or an empty directory,
 //! hears that from the others: it has to begin anew, empty, in another *life*, and from then on takes and says

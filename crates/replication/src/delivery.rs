@@ -7,7 +7,7 @@
 //!
 //! What is kept for a node that is no owner any more is kept for others in its place (`redirect`), page
 //! by page too: the next one only once that is done, and after a pause. A node that is to own nothing any more
-//! passes on what it keeps for owners that cannot be reached: the next node in reach keeps it.
+//! passes on what it keeps for owners that cannot be reached: the next node in reach that stays keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,7 +129,9 @@ impl Delivery {
         }
         turn.shared.clear_timer(Timer::Delivery(owner));
         // It need not come back for what is to be kept for others.
-        if matches!(lane.phase, Phase::Idle) && (is_gone(owner, turn) || is_leaving(turn)) {
+        if matches!(lane.phase, Phase::Idle)
+            && (is_gone(owner, turn) || is_leaving(turn.me(), turn))
+        {
             let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
             turn.set_timer(Timer::Delivery(owner), at);
         }
@@ -156,7 +158,7 @@ impl Delivery {
             Phase::Idle
                 if turn.shared.links.contains(&owner)
                     || is_gone(owner, turn)
-                    || is_leaving(turn) =>
+                    || is_leaving(turn.me(), turn) =>
             {
                 let at = turn.now.monotonic_ms.saturating_add(lane.retry_ms);
                 turn.set_timer_if_none(Timer::Delivery(owner), at);
@@ -193,7 +195,7 @@ impl Delivery {
         let redirects = strange.into_iter();
         let redirects: BTreeSet<u64> =
             redirects.map(|pending| self.redirects.begin(owner, pending, turn)).collect();
-        let page = if is_up || is_leaving(turn) { page } else { Vec::new() };
+        let page = if is_up || is_leaving(turn.me(), turn) { page } else { Vec::new() };
         let has_redirected = !redirects.is_empty();
         let mut unacknowledged = BTreeMap::new();
         let mut sent = Vec::new();
@@ -332,7 +334,7 @@ impl Delivery {
         let is_due = turn.shared.links.contains(&owner)
             || is_removed
             || is_gone(owner, turn)
-            || is_leaving(turn);
+            || is_leaving(turn.me(), turn);
         if owner == turn.me() || !is_due {
             return;
         }
@@ -395,14 +397,15 @@ fn is_gone(node: NodeId, turn: &Turn<'_>) -> bool {
     turn.shared.ownership.members().binary_search(&node).is_err()
 }
 
-/// Whether this node is to own nothing any more: it may soon be gone.
-fn is_leaving(turn: &Turn<'_>) -> bool {
-    turn.shared.ownership.target().ring().members().binary_search(&turn.me()).is_err()
+/// Whether a node is to own nothing any more: it may soon be gone.
+fn is_leaving(node: NodeId, turn: &Turn<'_>) -> bool {
+    turn.shared.ownership.target().ring().members().binary_search(&node).is_err()
 }
 
-/// Who keeps a delta of `key` for an owner that cannot be reached, in place of this node, which is leaving.
+/// Who keeps a delta of `key` for an owner that cannot be reached, in place of this node, which is leaving. One that
+/// leaves too would pass it on again, and back.
 fn next_keeper(owner: NodeId, key: &Key, turn: &Turn<'_>) -> Option<NodeId> {
     let list = turn.shared.preference_list(turn.shared.partition(key)).into_iter();
     let mut others = list.filter(|&node| node != owner && node != turn.me());
-    others.find(|&node| turn.takes_charge(node))
+    others.find(|&node| turn.takes_charge(node) && !is_leaving(node, turn))
 }

@@ -106,6 +106,9 @@ pub(crate) struct Handover {
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
+    /// Those whose owners are changing, this node among those before or after: it has yet to hear that it is
+    /// over, and then it may have to depart.
+    owned: BTreeSet<Partition>,
     /// Those of the drives that are past the first stage, and of the pulls in which something is compared.
     begun: BTreeSet<Partition>,
     pulling: BTreeSet<Partition>,
@@ -208,6 +211,12 @@ impl Handover {
         let holds = |n: u8| {
             rings.into_iter().flatten().any(|ring| owners(ring, partition, n).contains(&me))
         };
+        let is_over = matches!(tenure.stage, Stage::Steady { .. });
+        if !is_over && classes.last().is_some_and(|&n| holds(n)) {
+            self.owned.insert(partition);
+        } else {
+            self.owned.remove(&partition);
+        }
         // An owner of a bucket's keys is one of those of all buckets with more owners.
         let (keys, given_up) = match classes.iter().find(|&&n| holds(n)) {
             Some(&held) => (
@@ -305,6 +314,8 @@ impl Handover {
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.questions.link_down(node, turn);
+        self.drives.values_mut().for_each(|drive| drive.link_down(node));
+        self.departures.values_mut().for_each(|departure| departure.link_down(node));
     }
 
     /// It is time to look after what waits.
@@ -387,13 +398,14 @@ impl Handover {
         }
     }
 
-    /// How many partitions are received or driven here, or departed from, and how many are departed from;
-    /// `None` if it is not known yet what the present ownership comes to.
+    /// In how many partitions' handovers this node has a part, and how many it departs from; `None` if it is
+    /// not known yet what the present ownership comes to.
     pub(crate) fn counts(&self, shared: &Shared) -> Option<(u64, u64)> {
         let (ownership, _) = self.seen.as_ref()?;
-        let departures = self.departures.len();
-        let all = self.drives.len() + self.pulls.len() + departures;
-        Arc::ptr_eq(ownership, &shared.ownership).then_some((all as u64, departures as u64))
+        let departures = self.departures.len() as u64;
+        let parts = self.drives.keys().chain(self.pulls.keys()).chain(self.departures.keys());
+        let all = parts.chain(&self.owned).collect::<BTreeSet<_>>().len() as u64;
+        Arc::ptr_eq(ownership, &shared.ownership).then_some((all, departures))
     }
 
     /// Comparisons to be made.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::BarrierStanding;
 use super::standing::{era, first_round};
+use super::{BarrierProgress, BarrierStage, BarrierStanding};
 
 /// The life of whom its peer has heard nothing. That one waits for it, from when it knows it as a member: so what
 /// it sends is safe to take in the first life of a member, in which nobody counted it before.
@@ -56,15 +56,22 @@ pub(super) struct Peer {
 
 impl BarrierTerms {
     /// Whether a message of `from` is taken; `is_hint` if it brings something to be kept for another. Such may
-    /// come from an outbox, so that one that is emptied takes them from those only that are too.
+    /// come from an outbox, so that one that is emptied takes them from those only that are too. So does one
+    /// that is about to be: else it might be given some after it has looked whether its own is empty.
     pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
         let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
         let is_first = self.own.life <= first_round(era(self.own.life)) + 1;
+        let own = self.own.progress;
+        let is_emptying = own.stage == BarrierStage::Confirmed && self.least >= own.number();
+        let emptied = match is_emptying {
+            true => BarrierProgress::at(own.round, BarrierStage::Emptied),
+            false => own.emptied(),
+        };
         self.is_open
             && (stamp.to_life == self.own.life || stamp.to_life == UNHEARD && is_first)
             && era(stamp.life) == era(self.own.life)
             && (stamp.life, stamp.number) >= required
-            && (!is_hint || required.1 == 0 || stamp.number >= self.own.progress.emptied().number())
+            && (!is_hint || required.1 == 0 || stamp.number >= emptied.number())
     }
 
     /// What a message to `to` says.

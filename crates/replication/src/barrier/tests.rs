@@ -117,6 +117,32 @@ fn what_was_said_before_its_sender_came_to_a_stage_is_refused_once_all_have() {
     }
 }
 
+/// It says so a little later: a hint that comes in between would be an old one in an outbox that counts as emptied.
+#[test]
+fn old_hints_are_refused_before_it_is_looked_whether_the_outbox_is_empty() {
+    let mut members = Members::new(2);
+    members.tell_all();
+    members.do_task(1);
+    members.tell_all();
+    members.do_task(2);
+    members.tell_all();
+    (1..=2).for_each(|node| members.do_task(node));
+    members.tell_all();
+    let takes = |members: &mut Members, is_hint| {
+        let said = stamp(members, 2, 1);
+        members.at(1).terms(true).takes(NodeId(2), said, is_hint)
+    };
+    members.do_task(1);
+    assert_eq!(members.at(1).task(), BarrierTask::Wait);
+    assert!(takes(&mut members, true), "not all have confirmed");
+    members.do_task(2);
+    members.tell_all();
+    assert_eq!(members.at(1).task(), BarrierTask::Drain(BarrierStage::Emptied));
+    assert_eq!([true, false].map(|is_hint| takes(&mut members, is_hint)), [false, true]);
+    members.do_task(2);
+    assert!(takes(&mut members, true), "the other has emptied its own");
+}
+
 #[test]
 fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
     let mut members = Members::new(2);

@@ -19,7 +19,8 @@ use crate::{
 struct Holder {
     /// Whether it stands at the tenure, so that it knows itself for an owner.
     stands: bool,
-    /// What is still to be compared with it, by n.
+    /// Of which it is an owner, by n, and what of it is still to be compared with it.
+    classes: BTreeSet<u8>,
     left: BTreeSet<u8>,
     wanted: BTreeMap<u8, u64>,
     /// Whether it said after that, that everything it holds is durable.
@@ -62,7 +63,9 @@ impl Departure {
         let mut holders = BTreeMap::<NodeId, Holder>::new();
         for &n in &classes {
             for owner in owners(ownership.present(partition), partition, n) {
-                holders.entry(owner).or_default().left.insert(n);
+                let holder = holders.entry(owner).or_default();
+                holder.classes.insert(n);
+                holder.left.insert(n);
             }
         }
         Self { partition, keys, sequence, classes, phase: Phase::Unknown, holders }
@@ -105,12 +108,13 @@ impl Departure {
             }
             Phase::Comparing if sabotage::is(Bug::DroppedUnheld) => self.phase = Phase::Dropping,
             Phase::Comparing => {
-                let mut left =
-                    self.holders.iter().filter(|(node, _)| !ownership.is_removed(**node));
-                let is_sure = !self.holders.is_empty() && left.all(|(_, holder)| holder.is_sure);
-                let has_holder =
-                    self.holders.iter().any(|(node, holder)| holder.is_sure && *node != turn.me());
-                if is_sure && has_holder {
+                let left = || self.holders.iter().filter(|(node, _)| !ownership.is_removed(**node));
+                let is_sure = !self.holders.is_empty() && left().all(|(_, holder)| holder.is_sure);
+                // Where all owners by one n are gone this may be the last copy: those of the next tenure get it.
+                let has_holder = |n: &u8| {
+                    left().any(|(node, holder)| *node != turn.me() && holder.classes.contains(n))
+                };
+                if is_sure && self.classes.iter().all(has_holder) {
                     self.phase = Phase::Dropping;
                 }
             }
@@ -156,6 +160,14 @@ impl Departure {
             return Vec::new();
         }
         holder.left.iter().copied().filter(|n| self.classes.contains(n)).collect()
+    }
+
+    /// A node cannot be reached any more: its disk may be another one when it can.
+    pub(super) fn link_down(&mut self, node: NodeId) {
+        if let Some(holder) = self.holders.get_mut(&node) {
+            let classes = std::mem::take(&mut holder.classes);
+            *holder = Holder { left: classes.clone(), classes, ..Holder::default() };
+        }
     }
 
     pub(super) fn wanted(&mut self, node: NodeId, n: u8, number: u64) {

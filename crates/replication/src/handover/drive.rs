@@ -79,6 +79,11 @@ impl Drive {
         self.stands.insert(node, stands);
     }
 
+    /// A node cannot be reached any more: its disk may be another one when it can.
+    pub(super) fn link_down(&mut self, node: NodeId) {
+        self.stands.remove(&node);
+    }
+
     #[cfg(test)]
     pub(super) fn has_heard_of(&self, node: NodeId) -> bool {
         self.stands.contains_key(&node)

@@ -9,7 +9,7 @@ use storage::{Answer, Command, KeysOf, ShardSet, Shards};
 
 use super::{Departure, Drive, Handover, Pull, Stands, TURNS_MAX};
 use crate::{
-    Body, Classes, Core, Effect, Event, Now, RequestId,
+    BarrierLook, Body, Classes, Core, Effect, Event, Now, RequestId,
     anti_entropy::{COMMANDS_WAITING_MAX, Found},
     core::tests::config,
     turn::{Shared, Turn, Waiter},
@@ -273,4 +273,142 @@ fn what_is_decided_is_decided_at_once_when_it_is_time() {
     assert_eq!(notes(&mut effects), 0);
     core.step(Now { monotonic_ms: 200, wall_ms: 0 }, Event::Tick, &mut effects);
     assert_eq!(notes(&mut effects), 1);
+}
+
+/// The owners of a partition that node 1 does not own.
+fn departed_from(ownership: &Ownership) -> (Partition, [NodeId; 3]) {
+    let all = ownership.partition_count().iter();
+    let mut owned =
+        all.map(|partition| (partition, owners(ownership.present(partition), partition)));
+    owned.find(|(_, owners)| !owners.contains(&NodeId(1))).expect("others own something")
+}
+
+fn owners(ring: &Ring, partition: Partition) -> [NodeId; 3] {
+    ring.owners(partition, 3).collect::<Vec<_>>().try_into().expect("there are as many")
+}
+
+/// A departure with keys of buckets with n=1 and with n=3, of which something is here.
+fn departure(partition: Partition, ownership: &Ownership, turn: &mut Turn<'_>) -> Departure {
+    let sequence = ownership.sequence(partition);
+    let given_up = (KeysOf::AllBuckets, classes(&[1, 3]));
+    let mut departure = Departure::of(partition, sequence, ownership, given_up);
+    departure.go_on(ownership, turn);
+    departure.looked(&Answer::IsEmpty(false));
+    departure
+}
+
+/// A holder is found equal, and says that everything is durable.
+fn make_sure(departure: &mut Departure, partition: Partition, peer: NodeId) {
+    let stands = Stands { sequence: Sequence(u64::MAX), ..Stands::default() };
+    for n in departure.stood(peer, stands) {
+        departure.wanted(peer, n, 7);
+        departure.found(&Found { peer, n, partition, number: 7, is_equal: true });
+    }
+    assert_eq!(departure.stood(peer, stands), []);
+}
+
+/// The only owner by n=1 is removed: of its keys this may be the last copy, whatever the owners by n=3 hold.
+#[test]
+fn a_copy_is_not_dropped_before_an_owner_by_every_n_holds_it() {
+    let mut ownership = cluster(8, 8);
+    let mut shared = Shared::new(config(), Arc::new(ownership.clone()));
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    let (partition, [first, second, third]) = departed_from(&ownership);
+    let rest: Vec<Member> = members(8).into_iter().filter(|it| it.node != first).collect();
+    let plan = ownership.commit(&rest, 3, &[first]).unwrap();
+    ownership.add_plan(plan);
+    let mut before = departure(partition, &ownership, &mut turn);
+    for node in [second, third] {
+        make_sure(&mut before, partition, node);
+        before.go_on(&ownership, &mut turn);
+    }
+    assert!(before.waits_for(&ownership).is_empty() && !before.is_dropping());
+    // In its place another one owns them, to which they are brought.
+    let (driver, plan) = (ownership.driver(partition).unwrap(), ownership.target().id());
+    let tenure = ownership.next_tenure(partition, driver, Stage::Steady { plan }).unwrap();
+    ownership.add_tenures([(partition, tenure)]);
+    let mut after = departure(partition, &ownership, &mut turn);
+    for node in owners(ownership.present(partition), partition) {
+        assert_ne!(node, NodeId(1));
+        assert!(!after.is_dropping());
+        make_sure(&mut after, partition, node);
+        after.go_on(&ownership, &mut turn);
+    }
+    assert!(after.is_dropping());
+}
+
+/// Meanwhile its disk may have been lost.
+#[test]
+fn what_a_node_said_of_itself_is_asked_again_after_its_link_was_down() {
+    let ownership = cluster(5, 8);
+    let mut shared = Shared::new(config(), Arc::new(ownership.clone()));
+    let mut effects = Vec::new();
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    let (partition, [first, second, third]) = departed_from(&ownership);
+    let mut departure = departure(partition, &ownership, &mut turn);
+    let mut drive = Drive::default();
+    for node in [first, second] {
+        make_sure(&mut departure, partition, node);
+        drive.stood(node, Stands::default());
+    }
+    let mut handover = Handover::default();
+    handover.departures.insert(partition, departure);
+    handover.drives.insert(partition, drive);
+    handover.link_down(first, &mut turn);
+    let drive = &handover.drives[&partition];
+    assert!(!drive.has_heard_of(first) && drive.has_heard_of(second));
+    let departure = handover.departures.get_mut(&partition).unwrap();
+    make_sure(departure, partition, third);
+    assert_eq!(departure.go_on(&ownership, &mut turn), [first].into());
+    assert!(!departure.is_dropping());
+    make_sure(departure, partition, first);
+    departure.go_on(&ownership, &mut turn);
+    assert!(departure.is_dropping());
+}
+
+/// Node 1 has left, but that of one partition, which another one drives, it may have yet to hear so.
+fn left(is_over: bool) -> Ownership {
+    let mut ownership = cluster(4, 8);
+    let rest: Vec<Member> = members(4).into_iter().filter(|it| it.node != NodeId(1)).collect();
+    let plan = ownership.commit(&rest, 3, &[]).unwrap();
+    let (from, to) = (ownership.target().id(), plan.id());
+    let is_followed =
+        |at: &Partition| owners(ownership.present(*at), *at)[1..].contains(&NodeId(1));
+    let last =
+        ownership.partition_count().iter().find(is_followed).expect("it is not always first");
+    ownership.add_plan(plan);
+    let joint = [Stage::Joint { from, to }, Stage::Shifted { from, to }];
+    for partition in ownership.partition_count().iter() {
+        let is_steady = is_over || partition != last;
+        let steady = is_steady.then_some(Stage::Steady { plan: to });
+        for stage in joint.into_iter().chain(steady) {
+            let driver = ownership.driver(partition).unwrap();
+            let tenure = ownership.next_tenure(partition, driver, stage).unwrap();
+            ownership.add_tenures([(partition, tenure)]);
+        }
+    }
+    ownership
+}
+
+/// What it holds may be older than what the owners have forgotten by then, and nobody waits for it to hear that
+/// its copy is to go.
+#[test]
+fn a_former_owner_has_a_part_in_a_handover_until_it_hears_that_it_is_over() {
+    let mut core = Core::new(config(), Arc::new(cluster(4, 8)));
+    let mut shows = |is_over| {
+        let mut effects = Vec::new();
+        core.step(Now::default(), Event::Ownership(Arc::new(left(is_over))), &mut effects);
+        for effect in std::mem::take(&mut effects) {
+            if let Effect::Storage { ticket, command: Command::IsEmpty { .. } } = effect {
+                let event = Event::Storage { ticket, answer: Answer::IsEmpty(true) };
+                core.step(Now::default(), event, &mut effects);
+            }
+        }
+        let look = BarrierLook { round: 1, moment: 1, compares: true };
+        let shown = core.look(look, Now::default(), &mut effects);
+        (shown.pairs, shown.handovers)
+    };
+    assert_eq!(shows(false), (0, 1));
+    assert_eq!(shows(true), (0, 0));
 }

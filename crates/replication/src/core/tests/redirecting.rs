@@ -147,3 +147,46 @@ fn what_is_brought_from_another_ring_for_no_member_is_kept_for_the_owners() {
     core.step(at(0), Event::Tick, &mut effects);
     assert!(asked_for_whom(&effects).is_some(), "{effects:?}");
 }
+
+/// The nodes among effects that are to keep something for another.
+fn keepers(effects: &[Effect]) -> Vec<u64> {
+    let keepers = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, message } if message.body.name() == "hint" => Some(to.0),
+        _ => None,
+    });
+    keepers.collect()
+}
+
+/// It would pass it on in its turn, and the first that left back to it, for as long as its owner is away.
+#[test]
+fn what_a_leaving_node_keeps_it_does_not_pass_on_to_another_that_leaves() {
+    let first = cluster(5);
+    let mut second = Ownership::clone(&first);
+    let stay: Vec<Member> = (3..=5).map(|id| Member::new(NodeId(id))).collect();
+    let plan = second.commit(&stay, 3, &[]).unwrap();
+    second.add_plan(plan);
+    for keeper in [None, Some(4)] {
+        let mut core = core();
+        let mut effects = Vec::new();
+        core.step(at(0), Event::LinkDown(NodeId(3)), &mut effects);
+        core.step(at(0), Event::Ownership(Arc::clone(&first)), &mut effects);
+        if let Some(node) = keeper {
+            core.step(at(0), Event::LinkUp(NodeId(node)), &mut effects);
+        }
+        for (_, _, ticket) in lists(&std::mem::take(&mut effects)) {
+            stored(&mut core, at(0), ticket, Answer::Outbox(vec![]));
+        }
+        core.step(at(0), Event::Ownership(Arc::new(second.clone())), &mut effects);
+        let listed = lists(&effects).into_iter().find(|(owner, ..)| *owner == 3);
+        let (_, _, ticket) = listed.expect("this node leaves");
+        let mut keys = (0..).map(|at| Key::new("default", format!("{at}")).unwrap());
+        let is_it = |key: &Key| {
+            let present = core.shared.owners(core.shared.partition(key), 3);
+            present.contains(&NodeId(2)) && present.contains(&NodeId(3))
+        };
+        let key = keys.find(is_it).unwrap();
+        let pending = Pending { position: position(1), key, delta: Delta::default(), version: 1 };
+        let effects = stored(&mut core, at(0), ticket, Answer::Outbox(vec![pending]));
+        assert_eq!(keepers(&effects), Vec::from_iter(keeper));
+    }
+}
