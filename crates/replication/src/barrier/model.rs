@@ -119,6 +119,8 @@ struct Member {
     moment: (u64, u64),
     /// With whom it was found equal since it entered its round.
     equal: BTreeSet<NodeId>,
+    /// What it has still to note, and then to say, by what it saw when it looked.
+    noting: Option<BarrierStanding>,
     is_cut: bool,
     joins: bool,
 }
@@ -154,6 +156,7 @@ impl Model {
             work: BTreeMap::new(),
             moment: (0, 0),
             equal: BTreeSet::new(),
+            noting: None,
             is_cut: false,
             joins,
         };
@@ -179,6 +182,7 @@ impl Model {
         let member = self.members.get_mut(&node).unwrap();
         (member.moment, member.hand) = ((0, 0), Some(hand));
         member.equal.clear();
+        member.noting = None;
     }
 
     fn lists(&self) -> (Vec<NodeId>, Vec<NodeId>) {

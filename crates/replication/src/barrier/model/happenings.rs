@@ -16,6 +16,8 @@ struct Parts {
 enum Happens {
     Tell(u64, u64),
     Step(u64),
+    /// What it does then is not noted yet.
+    Look(u64),
     Write(u64),
     Delete(u64, u64),
     Read(u64),
@@ -47,6 +49,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         12 => (node(), node()).prop_map(|(from, to)| Happens::Tell(from, to)),
         12 => node().prop_map(Happens::Step),
+        6 => node().prop_map(Happens::Look),
         4 => node().prop_map(Happens::Write),
         4 => (node(), node()).prop_map(|(node, other)| Happens::Delete(node, other)),
         3 => node().prop_map(Happens::Read),
@@ -78,6 +81,7 @@ fn happen(model: &mut Model, event: &Happens) {
     match *event {
         Happens::Tell(from, to) => model.tell(NodeId(from), NodeId(to)),
         Happens::Step(node) => model.step(NodeId(node)),
+        Happens::Look(node) => model.step_up_to(NodeId(node), false),
         Happens::Write(node) => model.update(NodeId(node), false, NodeId(node)),
         Happens::Delete(node, other) => model.update(NodeId(node), true, NodeId(other)),
         Happens::Read(node) => model.read(NodeId(node)),
@@ -257,6 +261,29 @@ fn a_hint_is_not_passed_on_past_a_round() {
     model.all_go_further(&[2, 3, 3]);
     model.pass_on(NodeId(1), NodeId(2), NodeId(3));
     (0..4).for_each(|_| model.all_go_further(&all));
+    model.heal();
+    model.check_healed();
+}
+
+/// It would be with one that says that it has emptied its outbox.
+#[test]
+fn a_hint_is_not_passed_on_to_one_that_has_looked_and_not_said_so_yet() {
+    let mut model = Model::new();
+    let all = [1, 2, 3];
+    model.written_and_deleted(1, 1);
+    // The third keeps the write for the second.
+    (0..2).for_each(|_| model.all_go_further(&all));
+    model.go_further(3);
+    model.go_on(NodeId(1), 1, NodeId(NODES), false);
+    model.end(NodeId(1), 0);
+    model.pass_on(NodeId(1), NodeId(2), NodeId(3));
+    model.all_go_further(&[1, 2]);
+    model.tell(NodeId(2), NodeId(1));
+    model.step_up_to(NodeId(1), false);
+    model.pass_on(NodeId(3), NodeId(2), NodeId(1));
+    model.step(NodeId(1));
+    assert_eq!(model.progress(1), BarrierProgress { round: 1, stage: BarrierStage::Emptied });
+    assert!(model.members[&NodeId(1)].disk.outbox.is_empty());
     model.heal();
     model.check_healed();
 }

@@ -5,6 +5,11 @@ use super::*;
 impl Model {
     /// Does what is to be done for the barrier now.
     pub(super) fn step(&mut self, node: NodeId) {
+        self.step_up_to(node, true);
+    }
+
+    /// Does it up to what is to be noted, or that too.
+    pub(super) fn step_up_to(&mut self, node: NodeId, notes: bool) {
         if !self.is_up(node) {
             return;
         }
@@ -14,7 +19,7 @@ impl Model {
         let member = self.members.get_mut(&node).unwrap();
         let hand = member.hand.as_mut().unwrap();
         hand.set_members(members, gone);
-        let mut step = hand.next(0);
+        let mut step = member.noting.take().map_or_else(|| hand.next(0), BarrierStep::Note);
         let mut dropped = None;
         loop {
             step = match step {
@@ -42,6 +47,10 @@ impl Model {
                     member.disk.round = member.disk.round.max(round);
                     member.equal.clear();
                     hand.entered(0)
+                }
+                BarrierStep::Note(standing) if !notes => {
+                    member.noting = Some(standing);
+                    break;
                 }
                 BarrierStep::Note(standing) => {
                     let (name, value) = hand.note_of(standing);
