@@ -105,6 +105,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
             Some(RecordIn::Probe(_)) => Ok(()),
             Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
+            Some(RecordIn::Rebuild(row_key)) => engine.rebuild_again(&row_key),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };
         if done.is_err_and(|error| error != StorageError::Unseen) {
