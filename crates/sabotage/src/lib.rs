@@ -59,6 +59,8 @@ bugs! {
         "what is left of deleted keys is forgotten while writes are pending and under way";
     OldDiskMerged, "old-disk-merged", "zombie out of an old backup",
         "a member with a disk from before what others have forgotten goes on with it";
+    HoleTakenForWhole, "hole-taken-for-whole", "zombie out of a damaged log",
+        "a member whose log lost records from before what others have forgotten goes on with what is left";
     DeleteTakesUnseen, "delete-takes-unseen", "delete concurrent with put",
         "a delete removes siblings that its client has not seen";
     PutKeepsSeen, "put-keeps-seen", "sibling explosion",

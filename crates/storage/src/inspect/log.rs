@@ -48,6 +48,9 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             let (key, what) = key_of_row(&row_key);
             (key, format!("bring {what} back to what is whole of it"))
         }
+        Some(RecordIn::LossMet) => {
+            (None, "the replica went on without what is gone of the log before".into())
+        }
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
         }
