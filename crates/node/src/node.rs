@@ -225,6 +225,7 @@ impl Node {
             log: log_sender.clone(),
         });
         let (mut noted, mut noted_barrier, mut is_blank) = (None, None, true);
+        let mut has_doubts = false;
         for engine in &engines {
             is_blank &= engine.is_blank()?;
         }
@@ -236,6 +237,12 @@ impl Node {
                 None => {
                     let notes = engine.notes()?;
                     noted_barrier = Barrier::of_notes(&notes)?;
+                    has_doubts = engine
+                        .notes_before_loss()
+                        .is_some_and(|before| Barrier::doubts(before, noted_barrier.as_ref()));
+                    if !has_doubts {
+                        engine.go_on_after_loss();
+                    }
                     let kept = KeptStart::of_notes(&notes, &shared.ownership(), is_merging)?;
                     if !kept.forgets.is_empty() {
                         note(&mut engine, &log_sender, kept.forgets)?;
@@ -293,8 +300,15 @@ impl Node {
             () if begins => BarrierStart::As(Barrier::reborn(config.node(), &heard)),
             () if joins => BarrierStart::Joining,
             () if is_restored => BarrierStart::As(Barrier::restored(noted_barrier)),
+            () if has_doubts => BarrierStart::Doubting,
             () => BarrierStart::AsNoted,
         };
+        if start == BarrierStart::Doubting {
+            tracing::error!(
+                "what the log lost is from before something that the cluster has forgotten since, and \
+                may show that again: unless this node is alone, it begins anew"
+            );
+        }
         let times = BarrierTimes {
             interval_ms: config.barrier_interval_ms,
             retries_ms: config.retry_window_ms,

@@ -162,6 +162,16 @@ impl Barrier {
         BarrierStanding { life: first, progress }
     }
 
+    /// Whether a member whose log lost some records, before which its notes were `before`, may hold again what all have
+    /// forgotten since: its delete, or that a hint of it was delivered, may be among them. That holds where the member
+    /// came further with the barrier than it had noted then; what it is still to do, it does anew when it starts.
+    pub fn doubts(before: &[(Bytes, Option<Bytes>)], noted: Option<&BarrierNote>) -> bool {
+        let standing = |note: Option<&BarrierNote>| note.map(|note| note.standing);
+        let before = Self::of_notes(before).ok().flatten();
+        let [before, now] = [before.as_ref(), noted].map(|it| standing(it).unwrap_or_default());
+        before != now && !sabotage::is(Bug::HoleTakenForWhole)
+    }
+
     /// Reads a member's own part from its notes.
     pub fn of_notes<'a>(
         notes: impl IntoIterator<Item = &'a (Bytes, Option<Bytes>)>,
@@ -275,6 +285,11 @@ impl Barrier {
         let unheard = self.members.iter().filter(|node| !self.table.0.contains_key(node));
         let all = self.table.0.keys().filter(|node| !self.gone.contains(node)).chain(unheard);
         all.copied().filter(|node| *node != self.me)
+    }
+
+    /// Whether there is no other member.
+    pub fn is_alone(&self) -> bool {
+        self.others().next().is_none()
     }
 
     /// The least that any member has come to; one that is not heard of has come nowhere.

@@ -172,6 +172,14 @@ impl Ledger {
                         | RegisterOp::DeleteRaw
                 )
             );
+        // Of elements of which what it makes was known, nothing is made nor taken away again.
+        let minted_tag = operation.minted_tag();
+        let is_known =
+            |value: &Value| named.is_some_and(|actor| value.context(minted_tag).highest(actor) > 0);
+        let is_partly_known = is_known(&held) || is_known(&shown);
+        let made: BTreeSet<&Blob> = minted.values().filter_map(Write::element).collect();
+        let is_made =
+            |write: &Write| !is_partly_known || write.element().is_some_and(|of| made.contains(of));
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();
         let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
@@ -206,7 +214,7 @@ impl Ledger {
             }
             let is_shown = here == Sight::Live || there == Some(Sight::Live) || is_presented;
             let is_gone = here == Sight::Gone || matches!(there, None | Some(Sight::Gone));
-            if naming == Naming::Removes && is_shown && !is_gone {
+            if naming == Naming::Removes && is_made(write) && is_shown && !is_gone {
                 due.insert(place);
             }
         }

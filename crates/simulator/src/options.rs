@@ -64,6 +64,8 @@ pub struct SimOptions {
     pub hint_bytes_max: u64,
     /// Whether engines have [`EngineBounds::SMALL`](storage::EngineBounds::SMALL), and segments of the log a few KiB.
     pub small_bounds: bool,
+    /// Batches with which a checkpoint begins, in a thousand.
+    pub checkpoints: u32,
 }
 
 impl Default for SimOptions {
@@ -88,6 +90,8 @@ impl Default for SimOptions {
             hints_lost: 0,
             hint_bytes_max: u64::MAX,
             small_bounds: false,
+            // So many that rows are met in memory, on their way and in the index.
+            checkpoints: 100,
         }
     }
 }

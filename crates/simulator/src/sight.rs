@@ -42,6 +42,14 @@ impl Write {
         Self::Entry { element: element.clone(), payload: payload.into() }
     }
 
+    /// Which element, item or field it is of; empty in a type that has none.
+    pub(crate) const fn element(&self) -> Option<&Blob> {
+        match self {
+            Self::Entry { element, .. } | Self::Count { element, .. } => Some(element),
+            Self::Base { .. } | Self::End | Self::Mark => None,
+        }
+    }
+
     /// The same without its time: what a named request done again writes under another.
     pub(crate) fn unstamped(&self) -> Self {
         match self {

@@ -90,23 +90,27 @@ const fn shard_key(shard: Shard) -> [u8; 2] {
 }
 
 /// What the index says of a shard: up to where in the log its rows go, and its census, if that is
-/// known; `None` if there is no checkpoint of it, and a damaged record is as good as none.
+/// known.
+pub(crate) type ShardRead = (u64, Option<ShardCensus>);
+
+/// What the index says of a shard, `None` if that is damaged; `None` if there is no checkpoint of it.
 pub(crate) fn read_shard(
     reader: &impl IndexRead,
     shard: Shard,
-) -> Result<Option<(u64, Option<ShardCensus>)>, SeamError> {
+) -> Result<Option<Option<ShardRead>>, SeamError> {
     let key = shard_key(shard);
     let mut found = None;
-    reader.get(Table::Shard, &key, &mut |record| found = decode_shard(&key, record).ok())?;
+    reader.get(Table::Shard, &key, &mut |record| found = Some(decode_shard(&key, record).ok()))?;
     Ok(found)
 }
 
 /// Of each shard, in order, up to which position of the log the index holds its records; `None` of
-/// one without a checkpoint. For [`Log::open`](crate::Log::open).
+/// one without a checkpoint, and of one where that is damaged: then all that the log has is done again.
+/// For [`Log::open`](crate::Log::open).
 pub fn shard_positions(
     reader: &impl IndexRead,
     shards: Shards,
 ) -> Result<Vec<Option<u64>>, SeamError> {
-    let position = |shard| Ok(read_shard(reader, shard)?.map(|(position, _)| position));
+    let position = |shard| Ok(read_shard(reader, shard)?.flatten().map(|(position, _)| position));
     shards.iter().map(position).collect()
 }

@@ -120,6 +120,8 @@ pub struct Engine<R> {
     round: u64,
     /// Whether what is done is in the log already.
     is_replaying: bool,
+    /// What the notes were where the log first lost something; see `notes`.
+    before_loss: Option<notes::Notes>,
     /// Up to which row a step of forgetting has come.
     forgotten: Option<(Forgetting, Vec<u8>)>,
 }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What the engine does beside (sweeping, bringing damaged keys back, counting hash trees anew) follows
-//! from the rows and is not recorded: replay meets the same rows and does it again.
+//! from the rows and is not recorded: replay meets the same rows and does it again. But where counting
+//! found rows that are not what their header says: replay counts nothing.
 
 use bytes::Bytes;
 use clock::NodeId;
@@ -34,6 +35,10 @@ pub(crate) enum RecordOut<'a> {
     Probe(Blob),
     /// All that was held of the key with this header row was dropped.
     Forget(&'a [u8]),
+    /// The collections of the key with this header row were brought back to what is whole of them.
+    Rebuild(&'a [u8]),
+    /// What is gone of the log before was met by a start, and the replica went on.
+    LossMet,
 }
 
 /// What is read.
@@ -47,6 +52,8 @@ pub(crate) enum RecordIn {
     Remnant(Forgetting, u64, Bytes),
     Probe(Blob),
     Forget(Vec<u8>),
+    Rebuild(Vec<u8>),
+    LossMet,
 }
 
 /// Appends a frame with this record to `batch`.

@@ -77,6 +77,9 @@ pub enum BarrierStart {
     /// As a member that joins: it takes no message before it has heard how far others are, and then begins
     /// a life there. Whatever it holds was never theirs to forget.
     Joining,
+    /// With doubts about what its disk has ([`Barrier::doubts`]): it takes no message and begins anew, unless there is no
+    /// other member. What it holds is all there is then.
+    Doubting,
 }
 
 /// When a member does what.
@@ -190,6 +193,15 @@ impl BarrierHand {
                 let standing = Barrier::reborn(self.barrier.me, &self.barrier.table);
                 self.start = BarrierStart::As(standing);
                 return self.enter(standing);
+            }
+            BarrierStart::Doubting if self.barrier.is_alone() => {
+                let own = self.barrier.own();
+                self.start = BarrierStart::As(own);
+                return self.enter(own);
+            }
+            BarrierStart::Doubting => {
+                self.task = BarrierTask::BeginAnew;
+                return BarrierStep::BeginAnew;
             }
             BarrierStart::AsNoted => {}
         }
@@ -320,7 +332,10 @@ impl BarrierHand {
 
     /// What is asked of messages, and said in them.
     pub fn terms(&self) -> BarrierTerms {
-        self.barrier.terms(self.is_open())
+        let terms = self.barrier.terms(self.is_open());
+        // Nobody is to listen to it.
+        let is_behind = terms.is_behind || self.start == BarrierStart::Doubting;
+        BarrierTerms { is_behind, ..terms }
     }
 
     /// Whether it is known in which life this member is: before, it takes no message and serves nobody.

@@ -352,6 +352,47 @@ fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
     assert!(!takes(&mut members, 1, 2, restored[1].terms(true).stamp(NodeId(1))));
 }
 
+/// What is lost from before a round may be a delete that was forgotten in it.
+#[test]
+fn a_member_begins_anew_whose_log_lost_what_came_before_a_stage_unless_it_is_alone() {
+    let at = |round, stage| {
+        let barrier = Barrier::new(NodeId(1), None);
+        let progress = BarrierProgress { round, stage };
+        let (name, value) = barrier.note(BarrierStanding { life: 0, progress });
+        vec![(name, Some(value))]
+    };
+    let doubts =
+        |before: &[_], now: &[_]| Barrier::doubts(before, Barrier::of_notes(now).unwrap().as_ref());
+    let [first, entered, hidden] =
+        [(0, BarrierStage::Hidden), (1, BarrierStage::Entered), (1, BarrierStage::Hidden)]
+            .map(|(round, stage)| at(round, stage));
+    assert_eq!([&first, &entered, &hidden].map(|now| doubts(&hidden, now)), [true, true, false]);
+    // The same round: what all forget in it may have come late, or from an outbox.
+    assert!(doubts(&entered, &hidden));
+    // It is not known; nothing was ever forgotten.
+    assert_eq!([doubts(&[], &hidden), doubts(&[], &first), doubts(&[], &[])], [true, false, false]);
+
+    let noted = Barrier::of_notes(&hidden).unwrap();
+    let times = BarrierTimes { interval_ms: None, retries_ms: 0 };
+    let hand = || {
+        let barrier = Barrier::new(NodeId(1), noted.clone());
+        BarrierHand::new(barrier, BarrierStart::Doubting, times, 0)
+    };
+    let mut one = hand();
+    one.set_members([1, 2].map(NodeId), []);
+    let said = one.terms().stamp(NodeId(2));
+    let mut two = Barrier::new(NodeId(2), noted.clone());
+    two.set_members([1, 2].map(NodeId), []);
+    assert!(!two.terms(true).takes(NodeId(1), said, false));
+    assert_eq!((one.next(0), one.is_open()), (BarrierStep::BeginAnew, false));
+    let mut alone = hand();
+    alone.set_members([NodeId(1)], [NodeId(2)]);
+    assert_eq!(alone.next(0), BarrierStep::Enter(1));
+    assert!(matches!(alone.entered(0), BarrierStep::Note(_)));
+    alone.noted();
+    assert!(alone.is_open());
+}
+
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };

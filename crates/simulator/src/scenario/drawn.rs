@@ -78,6 +78,11 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if has_all && random.chance(200) {
         workload.gives_up = *random.pick(&[30, 300]);
     }
+    if family == Family::Forgetting && random.chance(300) {
+        // A log that goes over many rounds, as that of a node with little to do.
+        options.checkpoints = 5;
+        workload.rates.set(Fault::LogRot, 20);
+    }
 }
 
 /// Has some nodes found a ring of their own, and the two become one.

@@ -1,10 +1,11 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
 use replication::BarrierTable;
-use storage::{Files, Table, row_token};
+use storage::{Files, Log, Shards, Table, row_token, shard_positions, show_record};
+use values::Key;
 
 use super::rings::Crossing;
-use super::{Image, Node, Sim};
+use super::{Image, Node, SHARDS, Sim};
 use crate::Fault;
 use crate::trace::Line;
 
@@ -186,6 +187,31 @@ impl Sim {
         let is_done = files.corrupt(name, self.random.below(length) as usize);
         self.nodes[node].ills.is_rotten |= is_done;
         is_done
+    }
+
+    /// Changes a byte of the last record about a key in the log of a node that is down. Returns whether there was one
+    /// that its index may lack.
+    ///
+    /// # Panics
+    /// If the disk cannot be read.
+    pub fn rot_last_record(&mut self, node: usize, key: &Key) -> bool {
+        let shards = Shards::new(self.rings[0].partition_count(), SHARDS);
+        let Node { disk, ills, .. } = &mut self.nodes[node];
+        let indexed = shard_positions(&disk.index.reader(), shards).expect("it can be read");
+        let mut last = None;
+        let visit = &mut |_, record: Option<&[u8]>| {
+            let about = record.filter(|record| show_record(record).key.as_ref() == Some(key));
+            last = about.map(<[u8]>::to_vec).or_else(|| last.take());
+        };
+        Log::open(disk.files.clone(), node as u64, &indexed, visit).expect("it can be read");
+        let Some(last) = last else { return false };
+        for name in disk.files.list().expect("simulated files are listed") {
+            let bytes = disk.files.read(&name, 0, usize::MAX).expect("a name it listed");
+            if let Some(at) = bytes.windows(last.len()).rposition(|part| part == last) {
+                ills.is_rotten |= disk.files.corrupt(&name, at);
+            }
+        }
+        ills.is_rotten
     }
 
     /// Counts a fault of a disk that was just met.

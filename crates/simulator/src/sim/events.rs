@@ -18,10 +18,6 @@ use crate::trace::Line;
 /// clocks to be set back.
 pub(crate) const WALL_START_MS: u64 = 1_700_000_000_000;
 
-/// Batches with which a checkpoint begins, in a thousand: so many that rows are met in memory, on
-/// their way and in the index.
-const CHECKPOINTS: u32 = 100;
-
 /// A node whose log takes nothing any more is restarted after this long.
 pub(super) const RESTART_MS: u64 = 500;
 
@@ -361,7 +357,7 @@ impl Sim {
             && let Some(batch) = process.engine.take_batch()
         {
             process.committing = true;
-            if self.random.chance(CHECKPOINTS) {
+            if self.random.chance(self.options.checkpoints) {
                 process.engine.freeze(0);
             }
             let mut takes_ms = self.random.between(disk.commit_min_ms, disk.commit_max_ms);

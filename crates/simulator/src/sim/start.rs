@@ -66,12 +66,18 @@ impl Sim {
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
         let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
+        let before_loss = engine.notes_before_loss();
+        let has_doubts = before_loss.is_some_and(|before| Barrier::doubts(before, noted.as_ref()));
+        if !has_doubts {
+            engine.go_on_after_loss();
+        }
         // What it says of a ring that it has left says nothing in another.
         let mut barrier = Barrier::new(state.id, noted.clone().filter(|_| !is_merging));
         barrier.heard(&state.heard);
         let mut start = match state.reborn.take() {
             Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
             None if is_merging => BarrierStart::Joining,
+            None if has_doubts => BarrierStart::Doubting,
             None => BarrierStart::AsNoted,
         };
         // Nothing is in it, whatever befell it: it holds nothing that is older. A node serves only once it

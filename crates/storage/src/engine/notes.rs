@@ -10,13 +10,16 @@ use crate::record::{CHECKSUM_BYTES, checksum};
 use crate::row_key::{note_prefix, note_row};
 use crate::{IndexRead, NOTE_NAME_MAX, Shard, StorageError, Table};
 
+/// Notes with their names; without a value where one is damaged.
+pub(super) type Notes = Vec<(Bytes, Option<Bytes>)>;
+
 /// The shard that notes go with: that of rows which are no key's.
-const NOTES: Shard = Shard(0);
+pub(super) const NOTES: Shard = Shard(0);
 
 impl<R: IndexRead> Engine<R> {
     /// Every note with its name, in order of name; without its value if it is damaged, which is
     /// counted.
-    pub fn notes(&mut self) -> Result<Vec<(Bytes, Option<Bytes>)>, StorageError> {
+    pub fn notes(&mut self) -> Result<Notes, StorageError> {
         let (mut notes, mut damaged) = (Vec::new(), 0);
         self.rows.scan(Table::Meta, note_prefix(), &[], |row_key, record| {
             let name = row_key.strip_prefix(note_prefix()).unwrap_or_default();
@@ -43,6 +46,23 @@ impl<R: IndexRead> Engine<R> {
         }
         self.record_in(NOTES, &RecordOut::Note(&notes));
         Ok(())
+    }
+}
+
+impl<R: IndexRead> Engine<R> {
+    /// What the notes were where the log first lost something, if replay met such a place that no start before met;
+    /// none if that is not known. What was done between what was noted then and what is noted now may rest
+    /// on what is lost. Told by the engine that keeps notes.
+    pub fn notes_before_loss(&self) -> Option<&[(Bytes, Option<Bytes>)]> {
+        self.before_loss.as_deref()
+    }
+
+    /// Goes on without what the log lost. That it did so is in the log before all else that it does, so that the
+    /// next start meets no more than what is lost from here on.
+    pub fn go_on_after_loss(&mut self) {
+        if self.before_loss.take().is_some() {
+            self.record_in(NOTES, &RecordOut::LossMet);
+        }
     }
 }
 

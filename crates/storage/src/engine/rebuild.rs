@@ -17,6 +17,7 @@ use values::{Key, Tag, empty_collection};
 use super::collection::{Sum, dots, without_dots};
 use super::look::{Rows, read_element};
 use super::{Change, Engine};
+use crate::log_record::RecordOut;
 use crate::record::{Collection, Header, Part, decode_cleared};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError, Table};
@@ -30,9 +31,27 @@ impl<R: IndexRead> Engine<R> {
         self.rebuild_from(at, key, false)
     }
 
-    /// The same where every record is whole, and the rows are not what the header says.
+    /// The same where every record is whole, and the rows are not what the header says. What is merged from
+    /// here on rests on that, and nothing that is done again would find it.
     pub(super) fn rebuild_rows(&mut self, at: &RowKey, key: &Key) -> Result<(), StorageError> {
-        self.rebuild_from(at, key, true)
+        self.rebuild_from(at, key, true)?;
+        self.record(at.token(), &RecordOut::Rebuild(at.as_bytes()));
+        Ok(())
+    }
+
+    /// Does again what the log says.
+    pub(super) fn rebuild_again(&mut self, row_key: &[u8]) -> Result<(), StorageError> {
+        let Some(at) = RowKey::read(row_key) else {
+            return Err(StorageError::Corrupt("a row to be rebuilt has no such key".into()));
+        };
+        // The sweep had come to its end then, and leaves no record of that.
+        self.sweep_key(&at)?;
+        let full = self.rows.get(Table::Header, at.as_bytes(), |record| {
+            Header::decode(at.as_bytes(), record).ok().map(|(_, full)| full)
+        })?;
+        // A header that is damaged by now is met by whoever merges the key.
+        let key = full.flatten().and_then(|full| full.or_else(|| at.short_key()));
+        key.map_or(Ok(()), |key| self.rebuild_rows(&at, &key))
     }
 
     fn rebuild_from(

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::merge::completes;
+use super::notes::NOTES;
 use super::{Engine, EngineConfig, Waiting, disk, expiry, remnants, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
@@ -24,6 +25,8 @@ pub struct Replay<R> {
     records: u64,
     /// Whether something is gone that came before the next record: other records, or a row of the index.
     is_after_loss: bool,
+    /// From where on the index lacks notes; the end of all logs if it does not say.
+    notes_from: u64,
     /// The bounds that hold once it is open: what was accepted is not refused here.
     pending_bytes_max: usize,
     hint_bytes_max: u64,
@@ -37,10 +40,16 @@ impl<R: IndexRead> Replay<R> {
         let mut rows = Memtable::new(reader);
         rows.set_replaying(true);
         let (mut census, mut is_counted) = (Census::default(), true);
-        let mut positions = BTreeMap::new();
+        let (mut positions, mut notes_from) = (BTreeMap::new(), 0);
         for shard in config.shards.iter() {
             let found = read_shard(rows.reader(), shard)?;
-            positions.insert(shard, found.as_ref().map_or(0, |(position, _)| *position));
+            let is_damaged = found == Some(None);
+            let found = found.flatten();
+            let position = found.as_ref().map_or(0, |(position, _)| *position);
+            positions.insert(shard, position);
+            if shard == NOTES {
+                notes_from = if is_damaged { u64::MAX } else { position };
+            }
             match found.and_then(|(_, part)| part) {
                 Some(part) => census.add_shard(shard, &part),
                 None => is_counted = false,
@@ -68,12 +77,14 @@ impl<R: IndexRead> Replay<R> {
             disk: disk::Disk::default(),
             damaged: 0,
             is_replaying: true,
+            before_loss: None,
         };
         Ok(Self {
             engine,
             positions,
             records: 0,
             is_after_loss: false,
+            notes_from,
             pending_bytes_max,
             hint_bytes_max,
         })
@@ -82,18 +93,25 @@ impl<R: IndexRead> Replay<R> {
     /// Does again what the record at `position` of the log says, if the index lacks it; `None` for some that
     /// are gone. Records are given in order; those of other engines' shards are passed over.
     pub fn replay(&mut self, position: u64, record: Option<&[u8]>) {
-        let Some(record) = record else {
-            self.is_after_loss = true;
-            return;
-        };
+        let Some(record) = record else { return self.lost(position) };
         let from = record_shard(record).and_then(|shard| self.positions.get(&shard));
+        if self.engine.before_loss.is_some()
+            && from.is_some()
+            && log_record::decode(record) == Some(RecordIn::LossMet)
+        {
+            self.engine.before_loss = None;
+        }
         if from.is_none_or(|&from| position < from) {
             return;
         }
         self.records += 1;
+        let decoded = log_record::decode(record);
+        if decoded.is_none() {
+            self.lost(position);
+        }
         let engine = &mut self.engine;
         let damaged = engine.damaged;
-        let done = match log_record::decode(record) {
+        let done = match decoded {
             // That a transfer brought all of a collection rests on what came before, of which some may be gone.
             // What was brought would count as removed here, and so everywhere.
             Some(RecordIn::Merge(_, delta)) if self.is_after_loss && completes(&delta) => Ok(()),
@@ -103,8 +121,9 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Enter(round)) => engine.enter(round),
             Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
-            Some(RecordIn::Probe(_)) => Ok(()),
+            Some(RecordIn::Probe(_) | RecordIn::LossMet) => Ok(()),
             Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
+            Some(RecordIn::Rebuild(row_key)) => engine.rebuild_again(&row_key),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
         };
         if done.is_err_and(|error| error != StorageError::Unseen) {
@@ -114,6 +133,17 @@ impl<R: IndexRead> Replay<R> {
         engine.current.counted.clear();
         engine.current.minted.clear();
         engine.rows.keep();
+    }
+
+    /// Some records are gone that stood at `position`.
+    fn lost(&mut self, position: u64) {
+        self.is_after_loss = true;
+        if self.engine.before_loss.is_none() {
+            // What is in the index may have been noted later.
+            let is_known = self.notes_from <= position;
+            let notes = is_known.then(|| self.engine.notes().ok()).flatten();
+            self.engine.before_loss = Some(notes.unwrap_or_default());
+        }
     }
 
     /// Records done again so far.

@@ -41,13 +41,26 @@ pub fn show_record(record: &[u8]) -> RecordShown {
         Some(RecordIn::Remnant(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
         Some(RecordIn::Remnant(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
         Some(RecordIn::Forget(row_key)) => {
-            let key = RowKey::read(&row_key).and_then(|at| at.short_key());
-            let what = key.as_ref().map_or_else(|| "a key with a long name".into(), key_shown);
+            let (key, what) = key_of_row(&row_key);
             (key, format!("drop what was held of {what}"))
+        }
+        Some(RecordIn::Rebuild(row_key)) => {
+            let (key, what) = key_of_row(&row_key);
+            (key, format!("bring {what} back to what is whole of it"))
+        }
+        Some(RecordIn::LossMet) => {
+            (None, "the replica went on without what is gone of the log before".into())
         }
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))
         }
     };
     RecordShown { shard, key, what }
+}
+
+/// The key with this header row, if that tells it, and what it is called.
+fn key_of_row(row_key: &[u8]) -> (Option<Key>, String) {
+    let key = RowKey::read(row_key).and_then(|at| at.short_key());
+    let what = key.as_ref().map_or_else(|| "a key with a long name".into(), key_shown);
+    (key, what)
 }

@@ -168,6 +168,10 @@ impl<F: Files> Opening<'_, F> {
                 _ => self.read_segment(start, next, &mut before)?,
             }
         }
+        if !self.found.damage.is_empty() && self.read_to < self.log.floor {
+            // Nothing is left that came later: only the index says that there was more.
+            (self.visit)(self.read_to, None);
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ pub fn check_census(
 ) -> Result<u64, StorageError> {
     let counted = Census::of(&Memtable::new(index), shards)?;
     for (shard, counted) in shards.iter().zip(counted.by_shard(shards)) {
-        let Some((_, Some(stored))) = read_shard(index, shard)? else { continue };
+        let Some((_, Some(stored))) = read_shard(index, shard)?.flatten() else { continue };
         if stored != counted {
             let place = format!("shard {}", shard.0);
             let what = "its census is not what its rows count to".into();

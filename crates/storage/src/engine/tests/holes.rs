@@ -1,6 +1,7 @@
 //! Records of the log or rows of the index that are gone: what came after them claims no more than it brings.
 
 use super::*;
+use crate::{Files, Table};
 
 /// What a replica has seen of the set: also what is removed again, which is not brought to others.
 fn seen_by(other: &mut MemoryEngine) -> CausalContext {
@@ -117,4 +118,100 @@ fn that_a_named_operation_was_done_is_known_where_records_before_it_are_gone() {
     let [(at, record)] = records.as_slice() else { panic!("{records:?}") };
     let after_a_hole = [(0, None), (*at, Some(&record[..]))];
     assert!(seen(&disk, &after_a_hole).contains(clock::Dot::new(name, 1)));
+}
+
+fn note(value: &'static str) -> Command {
+    Command::Note { notes: vec![("round".into(), value.into())] }
+}
+
+/// What is there now, and what was noted before the log lost something.
+fn opened(disk: &SimDisk) -> (Stepped, Option<Vec<Option<bytes::Bytes>>>) {
+    let reader = disk.index.reader();
+    let indexed = shard_positions(&reader, shards()).unwrap();
+    let mut replay = Replay::begin(reader, config(1, 9)).unwrap();
+    let visit = &mut |position, record: Option<&[u8]>| replay.replay(position, record);
+    let (log, _) = Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
+    let (disk, answers, batch) = (disk.clone(), Vec::new(), None);
+    let one = Stepped { engine: replay.finish(log.end()), log, disk, answers, batch };
+    let before = one.engine.notes_before_loss();
+    let before = before.map(|notes| notes.iter().map(|(_, value)| value.clone()).collect());
+    (one, before)
+}
+
+fn committed(one: &mut Stepped, command: Command) {
+    one.give(1, command);
+    assert!(one.take());
+    one.commit();
+}
+
+/// A byte of the record at `position` changes, of a log of one segment.
+fn rot(one: &Stepped, position: u64) {
+    // What is kept aside stands before it.
+    let name = one.disk.files.list().unwrap().pop().unwrap();
+    let length = one.disk.files.length(&name).unwrap().unwrap();
+    let offset = length - one.log.end() + position;
+    assert!(one.disk.files.corrupt(&name, usize::try_from(offset).unwrap()));
+}
+
+#[test]
+fn what_was_noted_before_the_log_lost_something_is_told_until_the_replica_goes_on() {
+    let disk = SimDisk::default();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    for command in [note("1"), update(&key("count"), count(1)), note("2")] {
+        committed(&mut one, command);
+    }
+    assert_eq!(opened(&disk).1, None);
+    rot(&one, logged(&disk)[1].0);
+    let before = Some(vec![Some("1".into())]);
+    assert_eq!(opened(&disk).1, before);
+    // Until it is in the log that it did.
+    let (mut one, _) = opened(&disk);
+    one.engine.go_on_after_loss();
+    assert_eq!(opened(&disk).1, before);
+    committed(&mut one, note("3"));
+    assert_eq!(opened(&disk).1, None);
+    // Another loss is another matter.
+    let end = one.log.end();
+    committed(&mut one, update(&key("count"), count(1)));
+    committed(&mut one, note("4"));
+    assert!(opened(&disk).1.is_none());
+    rot(&one, end);
+    assert_eq!(opened(&disk).1, Some(vec![Some("3".into())]));
+}
+
+/// The index may hold notes of after the loss, where it lacks records of other shards.
+#[test]
+fn of_a_loss_before_what_the_index_holds_it_is_not_known_what_was_noted() {
+    let disk = SimDisk::default();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    committed(&mut one, update(&key("count"), count(1)));
+    committed(&mut one, note("1"));
+    one.checkpoint();
+    let mut replay = Replay::begin(disk.index.reader(), config(1, 2)).unwrap();
+    replay.replay(0, None);
+    let engine = replay.finish(1 << 20);
+    assert_eq!(engine.notes_before_loss(), Some([].as_slice()));
+}
+
+/// What is done again over later rows comes out as it was, but for what was pending: of that the beginning is missing.
+#[test]
+fn a_shard_whose_position_is_damaged_has_lost_what_its_log_no_longer_holds() {
+    for shard in [0_u16, 1] {
+        let disk = SimDisk::default();
+        let (log, _) = Log::open(disk.files.clone(), 0, &[None; 4], &mut |_, _| ()).unwrap();
+        let mut one = Stepped::open(&disk, config(1, 1));
+        one.log = log.with_segments_of(64);
+        committed(&mut one, note("1"));
+        for _ in 0..8 {
+            committed(&mut one, update(&key("count"), count(1)));
+        }
+        one.checkpoint();
+        committed(&mut one, note("2"));
+        let position = disk.index.reader();
+        let position = shard_positions(&position, shards()).unwrap()[0].unwrap();
+        one.log.trim(position).unwrap();
+        assert_eq!(opened(&disk).1, None);
+        assert!(disk.index.corrupt(Table::Shard, &shard.to_be_bytes(), 9));
+        assert_eq!(opened(&disk).1, Some(Vec::new()), "{shard}");
+    }
 }
