@@ -106,8 +106,15 @@ fn coordinate(c: &mut Criterion) {
                 number += 1;
                 let call = Call::Request(Request::update(key(), operation.clone()));
                 let (delta, view) = (delta.clone(), view.clone());
-                let prepared =
-                    Answer::Prepared { delta, changed: 1, repeated: false, minted: None, view };
+                let prepared = Answer::Prepared {
+                    delta,
+                    changed: 1,
+                    repeated: false,
+                    partial: false,
+                    is_here: true,
+                    minted: None,
+                    view,
+                };
                 (Event::Call { id: CallId(number), call }, prepared)
             },
             |(call, answer_made)| {
