@@ -294,7 +294,9 @@ fn check(seed: u64) -> u64 {
     sim.advance(120_000);
     // But for one whose disk is not what it was.
     let rates = &scenario.workload.rates;
-    let lose = [Fault::WipedDisk, Fault::OldDisk].into_iter().any(|fault| rates.of(fault) > 0);
+    let lose = [Fault::WipedDisk, Fault::OldDisk, Fault::LogRot]
+        .into_iter()
+        .any(|fault| rates.of(fault) > 0);
     assert!(lose || sim.begun_anew() == 0, "seed {seed}");
     for node in (0..sim.nodes()).filter(|&node| !sim.is_gone(node)) {
         assert_eq!(sim.has_remnants(node), Some(false), "seed {seed}, node {node}");

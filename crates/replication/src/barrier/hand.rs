@@ -195,9 +195,7 @@ impl BarrierHand {
                 return self.enter(standing);
             }
             BarrierStart::Doubting if self.barrier.is_alone() => {
-                let own = self.barrier.own();
-                self.start = BarrierStart::As(own);
-                return self.enter(own);
+                self.start = BarrierStart::AsNoted;
             }
             BarrierStart::Doubting => {
                 self.task = BarrierTask::BeginAnew;
