@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use values::{Key, Operation, View};
 
-use crate::ledger::{Entry, Ledger, Place};
+use crate::ledger::{Entry, Ledger, Place, named::removes};
 use crate::sim::events::WALL_START_MS;
 use crate::{History, Record};
 
@@ -71,10 +71,19 @@ impl<'a> Run<'a> {
     }
 
     /// What was certainly taken away for a record that was done: what every delta made for it
-    /// takes.
+    /// takes. Where it was found done, owners may have heard of that only: they have what was added, beside what it
+    /// replaced, until they are compared.
     fn certainly_removed(self, record: &Record) -> BTreeSet<Place> {
-        let made = self.made_for(record).filter(|entry| !entry.repeated);
-        let removed = made.map(|entry| entry.removed.clone());
-        removed.reduce(|all, next| &all & &next).unwrap_or_default()
+        let (again, made): (Vec<&Entry>, Vec<&Entry>) =
+            self.made_for(record).partition(|entry| entry.repeated);
+        let removed = made.iter().map(|entry| entry.removed.clone());
+        let mut removed = removed.reduce(|all, next| &all & &next).unwrap_or_default();
+        if let (false, Some(operation)) = (again.is_empty(), &record.operation) {
+            removed.retain(|&place| {
+                let write = self.ledger.write(&record.key, place);
+                write.is_some_and(|write| removes(operation, place, write))
+            });
+        }
+        removed
     }
 }

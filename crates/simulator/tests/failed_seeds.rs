@@ -43,6 +43,7 @@ const FAILED: [(Family, u64); 48] = [
     (Family::All, 105_006_320),
     (Family::All, 107_010_207),
     (Family::All, 131_000_793),
+    (Family::All, 142_001_562),
     (Family::AllRings, 17),
     (Family::AllRings, 68),
     (Family::AllRings, 83),
