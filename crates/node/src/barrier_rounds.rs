@@ -155,6 +155,11 @@ impl Rounds {
 
     /// What is in the directory is set aside, at the next start.
     async fn begin_anew(&mut self) -> Result<bool, Gone> {
+        // Of others that are not in reach nobody knows whether they have what is set aside.
+        let are_in_reach = self.shared.links().values().all(|link| link.is_up());
+        if self.hand.is_doubting() && !are_in_reach {
+            return Ok(false);
+        }
         if let Err(error) = set_aside::mark(&self.shared.config.data) {
             tracing::error!(%error, "what this node holds is older than the barrier, and cannot be set aside");
             return Ok(false);

@@ -240,9 +240,6 @@ impl Node {
                     has_doubts = engine
                         .notes_before_loss()
                         .is_some_and(|before| Barrier::doubts(before, noted_barrier.as_ref()));
-                    if !has_doubts {
-                        engine.go_on_after_loss();
-                    }
                     let kept = KeptStart::of_notes(&notes, &shared.ownership(), is_merging)?;
                     if !kept.forgets.is_empty() {
                         note(&mut engine, &log_sender, kept.forgets)?;
@@ -306,7 +303,7 @@ impl Node {
         if start == BarrierStart::Doubting {
             tracing::error!(
                 "what the log lost is from before something that the cluster has forgotten since, and \
-                may show that again: unless this node is alone, it begins anew"
+                may show that again: unless this node is alone, it begins anew once all others are in reach"
             );
         }
         let times = BarrierTimes {

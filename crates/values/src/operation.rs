@@ -314,13 +314,14 @@ impl Operation {
         count as u64
     }
 
-    /// Whether what it takes away are elements of collections that `view` shows: of these nothing but a context is
-    /// left, which says of no dot of which element it was.
+    /// Whether what it takes away are elements of collections that `view` shows, of which nothing but a context is
+    /// left, which says of no dot of which element it was; or deadlines, which are taken back last of all.
     fn removes_elements(&self, view: &View) -> bool {
         match self {
             Self::Orset(OrsetOp::Remove(_))
             | Self::Cart(CartOp::Remove(_) | CartOp::SetQuantity { .. })
-            | Self::Map(MapOp::Set(_) | MapOp::Remove(_)) => true,
+            | Self::Map(MapOp::Set(_) | MapOp::Remove(_))
+            | Self::Expiry(_) => true,
             Self::Register(RegisterOp::Set { replace: true, .. })
             | Self::Delete(_)
             | Self::Resolve(_) => view

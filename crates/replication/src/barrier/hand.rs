@@ -336,6 +336,12 @@ impl BarrierHand {
         BarrierTerms { is_behind, ..terms }
     }
 
+    /// Whether it begins anew for doubts about what its disk has, which nobody else has of it: whoever runs it sees to it
+    /// that others have what it sets aside.
+    pub fn is_doubting(&self) -> bool {
+        self.start == BarrierStart::Doubting
+    }
+
     /// Whether it is known in which life this member is: before, it takes no message and serves nobody.
     pub const fn is_open(&self) -> bool {
         matches!(self.start, BarrierStart::AsNoted)

@@ -68,9 +68,6 @@ impl Sim {
         let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");
         let before_loss = engine.notes_before_loss();
         let has_doubts = before_loss.is_some_and(|before| Barrier::doubts(before, noted.as_ref()));
-        if !has_doubts {
-            engine.go_on_after_loss();
-        }
         // What it says of a ring that it has left says nothing in another.
         let mut barrier = Barrier::new(state.id, noted.clone().filter(|_| !is_merging));
         barrier.heard(&state.heard);

@@ -15,7 +15,6 @@ use values::Tag;
 use super::Engine;
 use crate::log_record::RecordOut;
 use crate::row_key::{RowKey, partition_start};
-
 use crate::{IndexRead, KeysOf, StorageError, Table, check_row_key};
 
 /// Rows after which a step drops no further key: clients wait meanwhile, and each row takes memory

@@ -47,9 +47,7 @@ impl<R: IndexRead> Engine<R> {
         self.record_in(NOTES, &RecordOut::Note(&notes));
         Ok(())
     }
-}
 
-impl<R: IndexRead> Engine<R> {
     /// What the notes were where the log first lost something, if replay met such a place that no start before met;
     /// none if that is not known. What was done between what was noted then and what is noted now may rest
     /// on what is lost. Told by the engine that keeps notes.
@@ -59,7 +57,7 @@ impl<R: IndexRead> Engine<R> {
 
     /// Goes on without what the log lost. That it did so is in the log before all else that it does, so that the
     /// next start meets no more than what is lost from here on.
-    pub fn go_on_after_loss(&mut self) {
+    pub(super) fn go_on_after_loss(&mut self) {
         if self.before_loss.take().is_some() {
             self.record_in(NOTES, &RecordOut::LossMet);
         }

@@ -80,6 +80,8 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn enter_round(&mut self, round: u64) -> Result<(), StorageError> {
         self.check_disk()?;
         self.check_room()?;
+        // Whoever enters a round goes on with what there is.
+        self.go_on_after_loss();
         self.enter(round)
     }
 

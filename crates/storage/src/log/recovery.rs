@@ -186,6 +186,10 @@ impl<F: Files> Opening<'_, F> {
         let name = Segment::at(start).name();
         let bytes = self.log.files.read(&name, 0, usize::MAX)?;
         let header = Header::decode(&bytes, self.log.directory, start);
+        if header.as_ref().is_ok_and(|header| header.before == self.read_to) {
+            // What stood between was never synced, and the index is ahead of it.
+            self.read_to = start;
+        }
         let walked = self.walk(&bytes, start, next);
         if let Err(what) = header
             && walked.frames == 0

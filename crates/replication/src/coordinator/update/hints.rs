@@ -86,7 +86,8 @@ impl Update {
         if peer.acked || peer.hint != Hint::None {
             return;
         }
-        if self.delta.is_empty() || sabotage::is(Bug::NoHints) {
+        // That it was done says nothing to who does not know it.
+        if self.delta.is_empty() || self.is_partial || sabotage::is(Bug::NoHints) {
             peer.hint = Hint::Absent;
             return;
         }
@@ -142,7 +143,7 @@ impl Update {
         if peer.acked || !matches!(peer.hint, Hint::None | Hint::Asked { .. }) {
             return;
         }
-        if self.delta.is_empty() {
+        if self.delta.is_empty() || self.is_partial {
             peer.hint = Hint::Absent;
             return;
         }
