@@ -11,7 +11,7 @@ use replication::BucketPolicy;
 use simulator::{Family, Fault, Scenario, Sessions, Strikes, TraceFilter};
 
 /// The same on every machine; another whenever the core or the simulation does something else.
-const TRACE_OF_SEED_1: u64 = 10655189897289550195;
+const TRACE_OF_SEED_1: u64 = 539798142849596974;
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
