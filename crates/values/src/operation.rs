@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Blob, BytesOp, CartOp, CounterOp, Delta, ExpiryOp, GsetOp, Lifetime, MapOp, OrsetOp,
-    RegisterOp, Scope, State, Tag, View,
+    RegisterOp, Scope, State, Tag, View, is_collection,
 };
 
 mod limits;
@@ -324,11 +324,7 @@ impl Operation {
             | Self::Expiry(_) => true,
             Self::Register(RegisterOp::Set { replace: true, .. })
             | Self::Delete(_)
-            | Self::Resolve(_) => view
-                .value
-                .0
-                .keys()
-                .any(|tag| [Tag::GSET, Tag::ORSET, Tag::CART, Tag::MAP].contains(tag)),
+            | Self::Resolve(_) => view.value.0.keys().any(|&tag| is_collection(tag)),
             _ => false,
         }
     }

@@ -44,6 +44,16 @@ impl Members {
     }
 }
 
+/// Two members that have entered the first round: one proposed it, the other followed.
+fn both_entered() -> Members {
+    let mut members = Members::new(2);
+    members.tell_all();
+    members.do_task(1);
+    members.tell_all();
+    members.do_task(2);
+    members
+}
+
 #[test]
 fn all_members_go_through_a_round_together() {
     let mut members = Members::new(3);
@@ -99,11 +109,7 @@ fn takes(members: &mut Members, to: u64, from: u64, stamp: BarrierStamp) -> bool
 
 #[test]
 fn what_was_said_before_its_sender_came_to_a_stage_is_refused_once_all_have() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     // Entered, equal, confirmed, emptied, settled, hidden: of the first two nothing follows.
     let mut older = Vec::new();
     for taken in [0, 0, 2, 3, 4, 4] {
@@ -120,11 +126,7 @@ fn what_was_said_before_its_sender_came_to_a_stage_is_refused_once_all_have() {
 /// It says so a little later: a hint that comes in between would be an old one in an outbox that counts as emptied.
 #[test]
 fn old_hints_are_refused_before_it_is_looked_whether_the_outbox_is_empty() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     members.tell_all();
     (1..=2).for_each(|node| members.do_task(node));
     members.tell_all();
@@ -145,11 +147,7 @@ fn old_hints_are_refused_before_it_is_looked_whether_the_outbox_is_empty() {
 
 #[test]
 fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     let noted = BarrierNote { standing: members.at(2).own(), ..BarrierNote::default() };
     members.tell_all();
     let before = stamp(&mut members, 1, 2);
@@ -182,11 +180,7 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
 
 #[test]
 fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     members.tell_all();
     for _ in 0..4 {
         (1..=2).for_each(|node| members.do_task(node));
@@ -216,11 +210,7 @@ fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
 
 #[test]
 fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     members.tell_all();
     // It begins while the round is under way, and nobody hears of it before it is over.
     let mut third = Barrier::new(NodeId(3), None);
@@ -315,11 +305,7 @@ fn one_that_is_in_the_table_and_unknown_otherwise_is_waited_for() {
 
 #[test]
 fn a_cluster_that_is_restored_as_a_whole_goes_on_in_the_next_era() {
-    let mut members = Members::new(2);
-    members.tell_all();
-    members.do_task(1);
-    members.tell_all();
-    members.do_task(2);
+    let mut members = both_entered();
     members.tell_all();
     let told = members.at(1).table();
     // Backups of different stages; each heard of the other what it told later.

@@ -105,6 +105,19 @@ fn call(core: &mut Core, operation: Operation) -> Vec<Effect> {
     effects
 }
 
+/// The engine's answer to an operation that it did.
+fn made(delta: Delta, view: View) -> Answer {
+    Answer::Prepared {
+        delta,
+        changed: 1,
+        repeated: false,
+        partial: false,
+        is_here: true,
+        minted: None,
+        view,
+    }
+}
+
 fn stored(core: &mut Core, now: Now, ticket: Ticket, answer: Answer) -> Vec<Effect> {
     let mut effects = Vec::new();
     core.step(now, Event::Storage { ticket, answer }, &mut effects);
@@ -130,15 +143,7 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
     let tally = Tally::default().incremented(dot, 1);
     let context = [dot].into_iter().collect();
     let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
-    let prepared = Answer::Prepared {
-        delta,
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view: View::default(),
-    };
+    let prepared = made(delta, View::default());
     let sent = stored(core, at(0), ticket, prepared);
     let sent = sent.iter().map(|effect| match effect {
         Effect::Send { to, message } if message.body.name() == "merge" => (to.0, message.id),
@@ -181,15 +186,7 @@ fn a_clients_own_timestamp_does_not_move_the_clock_and_a_peers_message_does() {
     let state = State::Register(Register { base, context, ..Register::default() });
     let delta = Delta::of(Tag::LWW, state);
     let view = View::of(delta.value.clone());
-    let prepared = Answer::Prepared {
-        delta: delta.clone(),
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view,
-    };
+    let prepared = made(delta.clone(), view);
     let sent = stored(&mut core, at(0), ticket, prepared);
     let times: Vec<Stamp> = sent
         .iter()
@@ -407,15 +404,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Answer::Listed(Listing::default()),
         Answer::Count(3),
         Answer::Conflicts(ConflictPage::default()),
-        Answer::Prepared {
-            delta: Delta::default(),
-            changed: 1,
-            repeated: false,
-            partial: false,
-            is_here: true,
-            minted: None,
-            view: View::default(),
-        },
+        made(Delta::default(), View::default()),
     ]);
     let stored = (0..40_u64, answer)
         .prop_map(|(ticket, answer)| Event::Storage { ticket: Ticket(ticket), answer });

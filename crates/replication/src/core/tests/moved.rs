@@ -104,15 +104,7 @@ fn acknowledgements_of_a_first_sending_are_none_of_the_second() {
     let state = Causal { store: DotFun(siblings.into()), context };
     let delta = Delta::of(Tag::BYTES, State::Bytes(state));
     let view = View::default();
-    let prepared = Answer::Prepared {
-        delta,
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view,
-    };
+    let prepared = made(delta, view);
     let first = merges(&stored(&mut core, at(1), ticket, prepared));
     assert_eq!(first.iter().filter(|(to, ..)| *to == 2).count(), 2);
     let of_2 = |sent: &[(u64, RequestId, Sequence)]| -> Vec<RequestId> {

@@ -60,15 +60,7 @@ fn every_question_carries_the_time_that_is_left() {
     let [Effect::Storage { ticket, .. }] = effects[..] else { panic!("{effects:?}") };
     let delta = Delta::default();
     let view = View::default();
-    let prepared = Answer::Prepared {
-        delta,
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view,
-    };
+    let prepared = made(delta, view);
     let effects = stored(&mut core, at(30), ticket, prepared);
     assert_eq!(sent(&effects), [("merge", 970), ("merge", 970)]);
 }
@@ -189,15 +181,7 @@ fn a_removal_of_many_parts_is_no_hint_of_one_message() {
     let state = Causal { store: DotFun(siblings.into()), context };
     let delta = Delta::of(Tag::BYTES, State::Bytes(state));
     let view = View::default();
-    let prepared = Answer::Prepared {
-        delta,
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view,
-    };
+    let prepared = made(delta, view);
     let effects = stored(&mut core, at(2), ticket, prepared);
     let names: Vec<&str> = sent(&effects).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["merge", "merge"]);
@@ -233,15 +217,7 @@ fn incremented() -> Answer {
     let counter = CounterState { tally, context: [dot].into_iter().collect() };
     let delta = Delta::of(Tag::COUNTER, State::Counter(counter));
     let view = View::default();
-    Answer::Prepared {
-        delta,
-        changed: 1,
-        repeated: false,
-        partial: false,
-        is_here: true,
-        minted: None,
-        view,
-    }
+    made(delta, view)
 }
 
 type Replies = Vec<Result<Reply, RequestError>>;
