@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use merganser_fuzz::{bounded, parts};
-use storage::{Files, Log, LogRecovery, SimFiles};
+use storage::{Files, Log, LogRecovery, Logged, SimFiles};
 
 /// The data directory that the seeds are of.
 const DIRECTORY: u64 = 7;
@@ -46,8 +46,8 @@ type Opened = (Log<SimFiles>, LogRecovery, Vec<(u64, Vec<u8>)>);
 
 fn open(files: &SimFiles, indexed: Option<u64>) -> Opened {
     let mut records = Vec::new();
-    let mut visit = |position, record: Option<&[u8]>| {
-        records.extend(record.map(|record| (position, record.to_vec())))
+    let mut visit = |position, logged: Logged<'_>| {
+        records.extend(logged.record().map(|record| (position, record.to_vec())))
     };
     let opened = Log::open(files.clone(), DIRECTORY, &[indexed], &mut visit);
     let (log, found) = opened.expect("a disk without faults");

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use storage::{
-    Engine, EngineConfig, IndexRead, Log, LogRecovery, Replay, ShardSet, StorageError, record_shard,
+    Engine, EngineConfig, IndexRead, Log, LogRecovery, Logged, Replay, ShardSet, StorageError, record_shard,
 };
 
 use crate::DiskFiles;
@@ -31,14 +31,14 @@ pub struct OpenedEngines<R> {
 #[derive(Debug, Default)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// Position of each, and where in `bytes` it ends; `None` for some that are gone.
-    records: Vec<(u64, Option<usize>)>,
+    /// Position of each, and where in `bytes` it ends, or up to where the log lost some.
+    records: Vec<(u64, Result<usize, u64>)>,
 }
 
 impl Chunk {
     fn push(&mut self, position: u64, record: &[u8]) {
         self.bytes.extend_from_slice(record);
-        self.records.push((position, Some(self.bytes.len())));
+        self.records.push((position, Ok(self.bytes.len())));
     }
 }
 
@@ -75,11 +75,14 @@ pub fn open_engines<R: IndexRead + Send>(
             senders.push(Sender { shards, chunks: sender, chunk: Chunk::default() });
             threads.push(scope.spawn(move || replay(reader, config, &chunks)));
         }
-        let opened = Log::open(files, directory, indexed, &mut |position, record| {
-            let Some(record) = record else {
-                // Of which shard they were nobody knows.
-                senders.iter_mut().for_each(|sender| sender.chunk.records.push((position, None)));
-                return;
+        let opened = Log::open(files, directory, indexed, &mut |position, logged| {
+            let record = match logged {
+                Logged::Record(record) => record,
+                Logged::GoneTo(to) => {
+                    // Of which shard they were nobody knows.
+                    let lost = (position, Err(to));
+                    return senders.iter_mut().for_each(|sender| sender.chunk.records.push(lost));
+                }
             };
             let Some(shard) = record_shard(record) else { return };
             if let Some(sender) = senders.iter_mut().find(|sender| sender.shards.contains(shard)) {
@@ -114,9 +117,14 @@ fn replay<R: IndexRead>(
     let mut replay = Replay::begin(reader, config)?;
     for Chunk { bytes, records } in chunks {
         let mut from = 0;
-        for (position, to) in records {
-            replay.replay(position, to.map(|to| &bytes[from..to]));
-            from = to.unwrap_or(from);
+        for (position, end) in records {
+            match end {
+                Ok(to) => {
+                    replay.replay(position, Logged::Record(&bytes[from..to]));
+                    from = to;
+                }
+                Err(to) => replay.replay(position, Logged::GoneTo(to)),
+            }
         }
     }
     Ok(replay)

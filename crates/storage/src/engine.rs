@@ -23,6 +23,7 @@ mod forget;
 mod header_row;
 mod listing;
 mod look;
+mod losses;
 mod merge;
 mod notes;
 mod outbox;
@@ -120,8 +121,7 @@ pub struct Engine<R> {
     round: u64,
     /// Whether what is done is in the log already.
     is_replaying: bool,
-    /// What the notes were where the log first lost something; see `notes`.
-    before_loss: Option<notes::Notes>,
+    losses: losses::Losses,
     /// Up to which row a step of forgetting has come.
     forgotten: Option<(Forgetting, Vec<u8>)>,
 }

@@ -38,7 +38,7 @@ pub use durability::Durability;
 pub use engine::{Batch, Engine, EngineBounds, EngineConfig, Replay, TreeCheck, WrittenRows};
 pub use epochs::Epochs;
 pub use inspect::{LeafShown, RecordShown, RowShown, show_record, show_row, show_tree};
-pub use log::{Appended, Log, LogDamage, LogRecovery, SegmentPart, log_parts};
+pub use log::{Appended, Log, LogDamage, LogRecovery, Logged, SegmentPart, log_parts};
 pub use log_record::record_shard;
 pub use memory::MemoryEngine;
 pub use memtable::BatchId;

@@ -22,7 +22,7 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use parts::{SegmentPart, log_parts};
-pub use recovery::{LogDamage, LogRecovery};
+pub use recovery::{LogDamage, LogRecovery, Logged};
 use segment::{HEADER_BYTES, Header, Segment};
 
 use sabotage::Bug;

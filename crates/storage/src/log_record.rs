@@ -37,8 +37,8 @@ pub(crate) enum RecordOut<'a> {
     Forget(&'a [u8]),
     /// The collections of the key with this header row were brought back to what is whole of them.
     Rebuild(&'a [u8]),
-    /// What is gone of the log before was met by a start, and the replica went on.
-    LossMet,
+    /// A start met that records of the log are gone, each time from one position up to another, and the replica went on.
+    LossMet(&'a [(u64, u64)]),
 }
 
 /// What is read.
@@ -53,7 +53,7 @@ pub(crate) enum RecordIn {
     Probe(Blob),
     Forget(Vec<u8>),
     Rebuild(Vec<u8>),
-    LossMet,
+    LossMet(Vec<(u64, u64)>),
 }
 
 /// Appends a frame with this record to `batch`.

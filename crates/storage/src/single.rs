@@ -26,8 +26,8 @@ impl<F: Files, R: IndexRead, W: IndexWrite> SingleEngine<F, R, W> {
     ) -> Result<(Self, LogRecovery), StorageError> {
         let indexed = shard_positions(&reader, config.shards.shards())?;
         let mut replay = Replay::begin(reader, config)?;
-        let (log, found) = Log::open(files, directory, &indexed, &mut |position, record| {
-            replay.replay(position, record);
+        let (log, found) = Log::open(files, directory, &indexed, &mut |position, logged| {
+            replay.replay(position, logged);
         })?;
         let engine = replay.finish(log.end());
         Ok((Self { engine, log, writer }, found))

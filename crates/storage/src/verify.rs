@@ -304,14 +304,14 @@ pub fn check_log(
     let mut replay = Replay::begin(index, config)?;
     let mut unreadable = BTreeMap::new();
     let (log, recovery) =
-        Log::open(UnchangedFiles::new(files), directory, &positions, &mut |position, record| {
-            if let Some(record) = record
+        Log::open(UnchangedFiles::new(files), directory, &positions, &mut |position, logged| {
+            if let Some(record) = logged.record()
                 && (record_shard(record).is_none_or(|shard| shard.0 >= shards.count())
                     || crate::log_record::decode(record).is_none())
             {
                 unreadable.insert(position, record.len());
             }
-            replay.replay(position, record);
+            replay.replay(position, logged);
         })?;
     for damage in &recovery.damage {
         let place = format!("{} at byte {}", damage.segment, damage.offset);

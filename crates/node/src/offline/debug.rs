@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ring::Partition;
 use storage::{
-    Files, IndexRead, Log, LogRecovery, SeamError, StorageError, Table, TreeNode, UnchangedFiles,
+    Files, IndexRead, Log, LogRecovery, Logged, SeamError, StorageError, Table, TreeNode, UnchangedFiles,
     log_parts, record_shard, show_record, show_row, show_tree,
 };
 
@@ -80,9 +80,9 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
     let opened = Opened::open(dir, |_| Ok(()))?;
     let (shards, directory) = (opened.shards, opened.stamp.directory);
     let mut flow = ControlFlow::Continue(());
-    let mut visit = |position: u64, record: Option<&[u8]>| {
+    let mut visit = |position: u64, logged: Logged<'_>| {
         // Told with the damage, at the end.
-        let Some(record) = record else { return };
+        let Some(record) = logged.record() else { return };
         if flow == ControlFlow::Break(()) {
             return;
         }
@@ -116,7 +116,7 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
 fn read_log(
     files: &impl Files,
     directory: u64,
-    visit: &mut dyn FnMut(u64, Option<&[u8]>),
+    visit: &mut dyn FnMut(u64, Logged<'_>),
 ) -> Result<LogRecovery, SeamError> {
     let start = log_parts(files, 0, u64::MAX)?.first().map(|part| part.start);
     let log = Log::open(UnchangedFiles::new(files), directory, &[start], visit)?;

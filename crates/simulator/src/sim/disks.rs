@@ -1,7 +1,7 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
 use replication::BarrierTable;
-use storage::{Files, Log, Shards, Table, row_token, shard_positions, show_record};
+use storage::{Files, Log, Logged, Shards, Table, row_token, shard_positions, show_record};
 use values::Key;
 
 use super::rings::Crossing;
@@ -199,8 +199,8 @@ impl Sim {
         let Node { disk, ills, .. } = &mut self.nodes[node];
         let indexed = shard_positions(&disk.index.reader(), shards).expect("it can be read");
         let mut last = None;
-        let visit = &mut |_, record: Option<&[u8]>| {
-            let about = record.filter(|record| show_record(record).key.as_ref() == Some(key));
+        let visit = &mut |_, logged: Logged<'_>| {
+            let about = logged.record().filter(|record| show_record(record).key.as_ref() == Some(key));
             last = about.map(<[u8]>::to_vec).or_else(|| last.take());
         };
         Log::open(disk.files.clone(), node as u64, &indexed, visit).expect("it can be read");

@@ -11,7 +11,7 @@ use replication::{
 };
 use ring::Ownership;
 use storage::{
-    Command, Engine, EngineBounds, EngineConfig, Log, Replay, SeamError, ShardSet, Shards,
+    Command, Engine, EngineBounds, EngineConfig, Log, Logged, Replay, SeamError, ShardSet, Shards,
     SimFiles, SimIndexReader, Ticket, shard_positions,
 };
 use values::Limits;
@@ -50,7 +50,7 @@ impl Sim {
         let (reader, files) = (state.disk.index.reader(), state.disk.files.clone());
         let indexed = shard_positions(&reader, config.shards.shards()).expect("it can be read");
         let mut replay = Replay::begin(reader, config).expect("it can be read");
-        let visit = &mut |position, record: Option<&[u8]>| replay.replay(position, record);
+        let visit = &mut |position, logged: Logged<'_>| replay.replay(position, logged);
         let (mut log, found) = match Log::open(files, node as u64, &indexed, visit) {
             // A damaged place is not put aside where there is no room: whoever runs the node starts it again later.
             Err(SeamError::Full) => {

@@ -47,21 +47,6 @@ impl<R: IndexRead> Engine<R> {
         self.record_in(NOTES, &RecordOut::Note(&notes));
         Ok(())
     }
-
-    /// What the notes were where the log first lost something, if replay met such a place that no start before met;
-    /// none if that is not known. What was done between what was noted then and what is noted now may rest
-    /// on what is lost. Told by the engine that keeps notes.
-    pub fn notes_before_loss(&self) -> Option<&[(Bytes, Option<Bytes>)]> {
-        self.before_loss.as_deref()
-    }
-
-    /// Goes on without what the log lost. That it did so is in the log before all else that it does, so that the
-    /// next start meets no more than what is lost from here on.
-    pub(super) fn go_on_after_loss(&mut self) {
-        if self.before_loss.take().is_some() {
-            self.record_in(NOTES, &RecordOut::LossMet);
-        }
-    }
 }
 
 fn open<'a>(row_key: &[u8], record: &'a [u8]) -> Option<&'a [u8]> {

@@ -5,16 +5,17 @@
 //! its rows already.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::merge::completes;
-use super::notes::NOTES;
-use super::{Engine, EngineConfig, Waiting, disk, expiry, remnants, sweep, trees, write_out};
+use super::notes::{NOTES, Notes};
+use super::{Engine, EngineConfig, Waiting, disk, expiry, losses, remnants, sweep, trees, write_out};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
 use crate::log_record::{self, RecordIn, record_shard};
 use crate::memtable::Memtable;
-use crate::{IndexRead, Shard, StorageError};
+use crate::{IndexRead, Logged, Shard, StorageError};
 
 /// An engine that is being opened.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Replay<R> {
     is_after_loss: bool,
     /// From where on the index lacks notes; the end of all logs if it does not say.
     notes_from: u64,
+    /// What is noted, if that was looked up since it was noted.
+    notes: Option<Arc<Notes>>,
     /// The bounds that hold once it is open: what was accepted is not refused here.
     pending_bytes_max: usize,
     hint_bytes_max: u64,
@@ -77,7 +80,7 @@ impl<R: IndexRead> Replay<R> {
             disk: disk::Disk::default(),
             damaged: 0,
             is_replaying: true,
-            before_loss: None,
+            losses: losses::Losses::default(),
         };
         Ok(Self {
             engine,
@@ -85,30 +88,37 @@ impl<R: IndexRead> Replay<R> {
             records: 0,
             is_after_loss: false,
             notes_from,
+            notes: None,
             pending_bytes_max,
             hint_bytes_max,
         })
     }
 
-    /// Does again what the record at `position` of the log says, if the index lacks it; `None` for some that
-    /// are gone. Records are given in order; those of other engines' shards are passed over.
-    pub fn replay(&mut self, position: u64, record: Option<&[u8]>) {
-        let Some(record) = record else { return self.lost(position) };
+    /// Does again what the record at `position` of the log says, if the index lacks it. What the log gives is given
+    /// in order; records of other engines' shards are passed over.
+    pub fn replay(&mut self, position: u64, logged: Logged<'_>) {
+        let record = match logged {
+            Logged::Record(record) => record,
+            Logged::GoneTo(to) => return self.lost(position, to),
+        };
         let from = record_shard(record).and_then(|shard| self.positions.get(&shard));
-        if self.engine.before_loss.is_some()
-            && from.is_some()
-            && log_record::decode(record) == Some(RecordIn::LossMet)
-        {
-            self.engine.before_loss = None;
+        let Some(&from) = from else { return };
+        if position < from && !self.is_after_loss {
+            return;
         }
-        if from.is_none_or(|&from| position < from) {
+        let decoded = log_record::decode(record);
+        if let Some(RecordIn::LossMet(losses)) = &decoded {
+            // Also one that is in the index: what was lost before is given all the same.
+            self.engine.losses.were_met(losses);
+        }
+        if position < from {
             return;
         }
         self.records += 1;
-        let decoded = log_record::decode(record);
         if decoded.is_none() {
-            self.lost(position);
+            self.lost(position, position + 1);
         }
+        let is_note = matches!(decoded, Some(RecordIn::Note(_)));
         let engine = &mut self.engine;
         let damaged = engine.damaged;
         let done = match decoded {
@@ -121,7 +131,7 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Note(notes)) => engine.note(notes),
             Some(RecordIn::Enter(round)) => engine.enter(round),
             Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
-            Some(RecordIn::Probe(_) | RecordIn::LossMet) => Ok(()),
+            Some(RecordIn::Probe(_) | RecordIn::LossMet(_)) => Ok(()),
             Some(RecordIn::Forget(row_key)) => engine.forget_key(&row_key).map(|_| ()),
             Some(RecordIn::Rebuild(row_key)) => engine.rebuild_again(&row_key),
             None => Err(StorageError::Corrupt("a record that cannot be read".into())),
@@ -130,20 +140,24 @@ impl<R: IndexRead> Replay<R> {
             engine.damaged += 1;
         }
         self.is_after_loss |= engine.damaged > damaged;
+        if is_note {
+            self.notes = None;
+        }
         engine.current.counted.clear();
         engine.current.minted.clear();
         engine.rows.keep();
     }
 
-    /// Some records are gone that stood at `position`.
-    fn lost(&mut self, position: u64) {
+    /// Records are gone.
+    fn lost(&mut self, from: u64, to: u64) {
         self.is_after_loss = true;
-        if self.engine.before_loss.is_none() {
-            // What is in the index may have been noted later.
-            let is_known = self.notes_from <= position;
-            let notes = is_known.then(|| self.engine.notes().ok()).flatten();
-            self.engine.before_loss = Some(notes.unwrap_or_default());
-        }
+        // What is in the index may have been noted later.
+        let notes = match &self.notes {
+            _ if from < self.notes_from => Arc::default(),
+            Some(notes) => Arc::clone(notes),
+            None => Arc::clone(self.notes.insert(Arc::new(self.engine.notes().unwrap_or_default()))),
+        };
+        self.engine.losses.meet(from, to, &notes);
     }
 
     /// Records done again so far.

@@ -183,8 +183,8 @@ impl Stepped {
         let reader = disk.index.reader();
         let indexed = shard_positions(&reader, config.shards.shards()).unwrap();
         let mut replay = Replay::begin(reader, config).unwrap();
-        let (log, found) = Log::open(disk.files.clone(), 0, &indexed, &mut |position, record| {
-            replay.replay(position, record);
+        let (log, found) = Log::open(disk.files.clone(), 0, &indexed, &mut |position, logged| {
+            replay.replay(position, logged);
         })
         .unwrap();
         assert_eq!(found.damage, []);

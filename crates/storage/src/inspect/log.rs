@@ -48,8 +48,10 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             let (key, what) = key_of_row(&row_key);
             (key, format!("bring {what} back to what is whole of it"))
         }
-        Some(RecordIn::LossMet) => {
-            (None, "the replica went on without what is gone of the log before".into())
+        Some(RecordIn::LossMet(losses)) => {
+            let places: Vec<_> =
+                losses.iter().map(|(from, to)| format!("from position {from} to {to}")).collect();
+            (None, format!("the replica went on without the records {}", places.join(", ")))
         }
         Some(RecordIn::Probe(bytes)) => {
             (None, format!("nothing: {} bytes to ask the disk", bytes.len()))

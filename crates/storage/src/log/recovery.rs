@@ -62,6 +62,25 @@ pub struct LogRecovery {
     pub damage: Vec<LogDamage>,
 }
 
+/// What opening a log gives of it, in order, with the position at which it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logged<'a> {
+    /// A whole record.
+    Record(&'a [u8]),
+    /// Records are gone, up to this position.
+    GoneTo(u64),
+}
+
+impl<'a> Logged<'a> {
+    /// The record, if it is one.
+    pub const fn record(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::GoneTo(_) => None,
+        }
+    }
+}
+
 /// What a walk through one segment found.
 #[derive(Default)]
 struct Walked {
@@ -77,12 +96,12 @@ impl<F: Files> Log<F> {
     /// Opens the log in `files`, of the data directory with the number `directory`. `indexed`: of
     /// each shard that has a row in the index, up to which position its records are there; none in a
     /// new directory. `visit` is given every whole record that some shard may lack, with its
-    /// position, in order; and `None` where some are gone that it may lack, before those that came later.
+    /// position, in order; and where some are gone that it may lack, before those that came later.
     pub fn open(
         files: F,
         directory: u64,
         indexed: &[Option<u64>],
-        visit: &mut dyn FnMut(u64, Option<&[u8]>),
+        visit: &mut dyn FnMut(u64, Logged<'_>),
     ) -> Result<(Self, LogRecovery), SeamError> {
         let log = Self {
             files,
@@ -143,7 +162,7 @@ struct Opening<'a, F> {
     /// All records from there up to this were given, or told to be gone.
     read_to: u64,
     found: LogRecovery,
-    visit: &'a mut dyn FnMut(u64, Option<&[u8]>),
+    visit: &'a mut dyn FnMut(u64, Logged<'_>),
 }
 
 /// Offset in its file of what stands at `position` in the segment that begins at `start`.
@@ -170,7 +189,7 @@ impl<F: Files> Opening<'_, F> {
         }
         if !self.found.damage.is_empty() && self.read_to < self.log.floor {
             // Nothing is left that came later: only the index says that there was more.
-            (self.visit)(self.read_to, None);
+            (self.visit)(self.read_to, Logged::GoneTo(self.log.floor));
         }
         Ok(())
     }
@@ -311,9 +330,9 @@ impl<F: Files> Opening<'_, F> {
             return;
         }
         if position > self.read_to {
-            (self.visit)(self.read_to, None);
+            (self.visit)(self.read_to, Logged::GoneTo(position));
         }
-        (self.visit)(position, Some(record));
+        (self.visit)(position, Logged::Record(record));
         let bytes = (FRAME_BYTES + record.len()) as u64;
         self.read_to = position + bytes;
         self.found.records += 1;

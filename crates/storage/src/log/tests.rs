@@ -12,8 +12,8 @@ type Records = Vec<(u64, Vec<u8>)>;
 
 fn open_at(files: &SimFiles, indexed: &[Option<u64>]) -> (Log<SimFiles>, LogRecovery, Records) {
     let mut records = Vec::new();
-    let (log, found) = Log::open(files.clone(), DIRECTORY, indexed, &mut |position, record| {
-        records.extend(record.map(|record| (position, record.to_vec())));
+    let (log, found) = Log::open(files.clone(), DIRECTORY, indexed, &mut |position, logged| {
+        records.extend(logged.record().map(|record| (position, record.to_vec())));
     })
     .unwrap();
     (log, found, records)
@@ -259,8 +259,8 @@ fn that_records_are_gone_is_told_before_what_came_after_them() {
         }
         for start in 0..2 {
             let mut told = Vec::new();
-            Log::open(files.clone(), DIRECTORY, &[], &mut |position, record| {
-                told.push(record.map(|_| position));
+            Log::open(files.clone(), DIRECTORY, &[], &mut |position, logged| {
+                told.push(logged.record().map(|_| position));
             })
             .unwrap();
             assert_eq!(told.iter().filter(|told| told.is_none()).count(), 1, "{gone}, {start}");

@@ -1,7 +1,7 @@
 //! Records of the log or rows of the index that are gone: what came after them claims no more than it brings.
 
 use super::*;
-use crate::{Files, Table};
+use crate::{Files, Logged, Table};
 
 /// What a replica has seen of the set: also what is removed again, which is not brought to others.
 fn seen_by(other: &mut MemoryEngine) -> CausalContext {
@@ -39,8 +39,8 @@ fn fetched() -> (SimDisk, CausalContext, Vec<(u64, Vec<u8>)>) {
 /// The records that the index may lack, with their positions.
 fn logged(disk: &SimDisk) -> Vec<(u64, Vec<u8>)> {
     let mut records = Vec::new();
-    let visit = &mut |position, record: Option<&[u8]>| {
-        records.push((position, record.expect("nothing is damaged").to_vec()));
+    let visit = &mut |position, logged: Logged<'_>| {
+        records.push((position, logged.record().expect("nothing is damaged").to_vec()));
     };
     let indexed = shard_positions(&disk.index.reader(), shards()).unwrap();
     Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
@@ -50,7 +50,9 @@ fn logged(disk: &SimDisk) -> Vec<(u64, Vec<u8>)> {
 /// What a replica has seen of the set that does these again.
 fn seen(disk: &SimDisk, records: &[(u64, Option<&[u8]>)]) -> CausalContext {
     let mut replay = Replay::begin(disk.index.reader(), config(1, 3)).unwrap();
-    records.iter().for_each(|&(position, record)| replay.replay(position, record));
+    for &(position, record) in records {
+        replay.replay(position, record.map_or(Logged::GoneTo(position + 1), Logged::Record));
+    }
     let mut engine = replay.finish(1 << 20);
     let mut answers = Vec::new();
     engine.execute(Ticket(1), read(&key("set"), Scope::Whole), &mut answers);
@@ -129,7 +131,7 @@ fn opened(disk: &SimDisk) -> (Stepped, Option<Vec<Option<bytes::Bytes>>>) {
     let reader = disk.index.reader();
     let indexed = shard_positions(&reader, shards()).unwrap();
     let mut replay = Replay::begin(reader, config(1, 9)).unwrap();
-    let visit = &mut |position, record: Option<&[u8]>| replay.replay(position, record);
+    let visit = &mut |position, logged: Logged<'_>| replay.replay(position, logged);
     let (log, _) = Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
     let (disk, answers, batch) = (disk.clone(), Vec::new(), None);
     let one = Stepped { engine: replay.finish(log.end()), log, disk, answers, batch };
@@ -179,6 +181,30 @@ fn what_was_noted_before_the_log_lost_something_is_told_until_the_replica_goes_o
     assert_eq!(opened(&disk).1, Some(vec![Some("3".into())]));
 }
 
+/// The start that went on knew of one place; what rots later, before it in the log too, is another matter.
+#[test]
+fn what_rots_later_is_told_also_before_where_an_earlier_start_went_on() {
+    let told = |later: usize| {
+        let disk = SimDisk::default();
+        let mut one = Stepped::open(&disk, config(1, 1));
+        let counted = || update(&key("count"), count(1));
+        for command in [note("1"), counted(), counted(), note("2"), counted(), note("3")] {
+            committed(&mut one, command);
+        }
+        let records = logged(&disk);
+        rot(&one, records[1].0);
+        let (mut again, _) = opened(&disk);
+        again.engine.go_on_after_loss();
+        committed(&mut again, note("4"));
+        assert_eq!(opened(&disk).1, None);
+        rot(&again, records[later].0);
+        opened(&disk).1.map(|notes| notes.into_iter().flatten().collect::<Vec<_>>())
+    };
+    assert_eq!(told(4), Some(vec!["2".into()]), "elsewhere");
+    assert_eq!(told(2), Some(vec!["1".into()]), "the place grows");
+    assert_eq!(told(0), Some(vec![]), "to the front");
+}
+
 /// The index may hold notes of after the loss, where it lacks records of other shards.
 #[test]
 fn of_a_loss_before_what_the_index_holds_it_is_not_known_what_was_noted() {
@@ -188,7 +214,7 @@ fn of_a_loss_before_what_the_index_holds_it_is_not_known_what_was_noted() {
     committed(&mut one, note("1"));
     one.checkpoint();
     let mut replay = Replay::begin(disk.index.reader(), config(1, 2)).unwrap();
-    replay.replay(0, None);
+    replay.replay(0, Logged::GoneTo(1));
     let engine = replay.finish(1 << 20);
     assert_eq!(engine.notes_before_loss(), Some([].as_slice()));
 }
