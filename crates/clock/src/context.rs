@@ -138,8 +138,19 @@ impl CausalContext {
 
     /// The union. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
-        for (actor, first, last) in other.ranges() {
-            self.insert_range(actor, first, last);
+        self.vector.merge(&other.vector);
+        let vector = &mut self.vector;
+        self.cloud.retain(|&actor, ranges| {
+            // What the vector reaches now it swallows.
+            while let Some(range) = ranges.first_entry()
+                && *range.key() <= vector.get(actor).saturating_add(1)
+            {
+                vector.advance(actor, range.remove());
+            }
+            !ranges.is_empty()
+        });
+        for (&actor, ranges) in &other.cloud {
+            ranges.iter().for_each(|(&first, &last)| self.insert_range(actor, first, last));
         }
         if sabotage::is(Bug::ContextsPruned) && self.actors().count() > 10 {
             let rest: Vec<_> = self.ranges().skip(1).collect();
@@ -291,7 +302,9 @@ mod tests {
     }
 
     fn dots() -> impl Strategy<Value = Vec<Dot>> {
-        let actor = prop::sample::select(vec![A, B]);
+        // Two mostly, and now and then as many as are merged in one pass.
+        let other = (3_u64..9).prop_map(|n| Actor::new(NodeId(n), 1, 0));
+        let actor = prop_oneof![6 => prop::sample::select(vec![A, B]), 1 => other];
         vec((actor, 0_u64..24).prop_map(|(actor, counter)| Dot::new(actor, counter)), 0..40)
     }
 

@@ -169,6 +169,8 @@ pub struct History {
     pub served_ms: u64,
     /// or what was not.
     pub unserved: Option<String>,
+    /// A request that nobody answered, nor the end of its node.
+    pub unanswered: Option<CallId>,
     /// Whether keys had deadlines.
     pub has_deadlines: bool,
     /// How far a clock may have been from the right time, either way, in milliseconds.

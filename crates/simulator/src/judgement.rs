@@ -22,7 +22,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
     };
-    sim.unrest().map_err(|wrong| format!("no rest: {wrong}"))?;
+    sim.unrest().map_err(|wrong| format!("comes_to_rest: {wrong}"))?;
     if let Some(wrong) = sim.members_disagree() {
         return Err(format!("members_are_agreed: {wrong}"));
     }
@@ -33,6 +33,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         return Err(format!(
             "lives_begin_anew: node {node} goes on with the life of the ring it left"
         ));
+    }
+    if let Some(call) = history.unanswered {
+        return Err(format!("calls_are_answered: {call:?} still waits"));
     }
     if let Some(wrong) = &history.unserved {
         return Err(format!("serves_again_after_healing: {wrong}"));

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::{Actor, CausalContext, Dot, NodeId};
 use replication::CallId;
 use values::{
-    Base, Blob, Delta, Key, Operation, RegisterOp, Removal, Schedule, State, Tag, Value, View,
+    Base, Blob, Delta, Key, Operation, RegisterOp, Schedule, State, Tag, Value, View,
 };
 
 pub(crate) use self::named::said;
@@ -57,7 +57,7 @@ pub struct Entry {
     /// What it had to take away: of what a removal names, all that was shown to be there.
     pub due: BTreeSet<Place>,
     /// The schedules that it makes or adds to, as far as it says.
-    pub schedules: BTreeMap<Dot, Schedule>,
+    pub schedules: BTreeMap<Dot, Scheduled>,
     /// The schedules that it takes back before they were due,
     pub taken_back: BTreeSet<Dot>,
     /// and those that it found due, and removes for.
@@ -66,6 +66,15 @@ pub struct Entry {
     pub expired: BTreeSet<Place>,
     /// The latest register base that its maker was shown, and the base that it made.
     pub bases: (Option<Base>, Option<Base>),
+}
+
+/// What is to go, and when.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// When, by the clock of whoever removes it, in milliseconds.
+    pub deadline_ms: u64,
+    /// What a replica that holds it merges then.
+    pub removed: Value,
 }
 
 /// What an engine was given for an operation, and held.
@@ -126,7 +135,8 @@ impl Ledger {
         // Of both together: one of them may show that a deadline was taken back.
         let mut both = held.clone();
         both.merge(&shown);
-        let found_due: Vec<Removal> = both.due(now_ms).into_iter().collect();
+        let found_due: Vec<Value> =
+            both.due(now_ms).into_iter().map(|removal| removal.delta().value).collect();
         let expired: BTreeSet<Place> = match self.writes.get(&key) {
             Some(known) if !found_due.is_empty() => {
                 let is_due = |place, write| found_due.iter().any(|due| covers(due, place, write));
@@ -138,7 +148,7 @@ impl Ledger {
         // What is due takes away all that its schedule had seen, more than its remover need have: but for
         // what a request makes under its own name, which another replica made before, it was not made.
         minted.retain(|place @ (tag, dot), _| {
-            let takes = |due: &Removal| due.delta().value.context(*tag).contains(*dot);
+            let takes = |due: &Value| due.context(*tag).contains(*dot);
             named == Some(dot.actor) || !expired.contains(place) && !found_due.iter().any(takes)
         });
         // Its own name says that it was done: no more of a schedule that it made before need be there.
@@ -151,8 +161,7 @@ impl Ledger {
         let (swept, taken_back) = ended.into_iter().partition(is_due);
         // What a schedule removed stands under its own stamp and dot: nothing was set or deleted. (A set with
         // a name, tried twice, has two stamps, and the schedule had seen one of them.)
-        let due_bases: Vec<Base> =
-            found_due.iter().filter_map(|due| base(&due.delta().value)).collect();
+        let due_bases: Vec<Base> = found_due.iter().filter_map(base).collect();
         let is_removed =
             |made: &Base| expired.contains(&(Tag::LWW, made.dot)) || due_bases.contains(made);
         let is_made = |made: &Base| made.value.is_some() || !is_removed(made);
@@ -283,11 +292,15 @@ impl Ledger {
 }
 
 /// The schedules that a delta holds, and those that it takes back.
-fn schedules(delta: &Delta) -> (BTreeMap<Dot, Schedule>, BTreeSet<Dot>) {
+fn schedules(delta: &Delta) -> (BTreeMap<Dot, Scheduled>, BTreeSet<Dot>) {
     let Some(State::Expiry(expiry)) = delta.value.state(Tag::EXPIRY) else {
         return Default::default();
     };
-    let schedules = expiry.store.0.clone();
+    let scheduled = |(&dot, schedule): (&Dot, &Schedule)| {
+        let removed = schedule.removal.delta().value;
+        (dot, Scheduled { deadline_ms: schedule.deadline_ms, removed })
+    };
+    let schedules: BTreeMap<_, _> = expiry.store.0.iter().map(scheduled).collect();
     let ranges = expiry.context.ranges();
     let dots =
         ranges.flat_map(|(actor, first, last)| (first..=last).map(move |c| Dot::new(actor, c)));

@@ -4,7 +4,7 @@
 //! here joins anything.
 
 use clock::{Dot, Stamp};
-use values::{Blob, Field, Removal, State, Tag, Tally, Value};
+use values::{Blob, Field, State, Tag, Tally, Value};
 
 /// What one dot was minted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,9 +164,8 @@ pub(crate) fn held(state: &State) -> Vec<(Dot, Write)> {
     held
 }
 
-/// Whether a schedule's removal takes a write away.
-pub(crate) fn covers(removal: &Removal, (tag, dot): (Tag, Dot), write: &Write) -> bool {
-    let removed = removal.delta().value;
+/// Whether a schedule takes a write away: `removed` is what its removal merges.
+pub(crate) fn covers(removed: &Value, (tag, dot): (Tag, Dot), write: &Write) -> bool {
     match write {
         Write::Base { stamp, .. } => match removed.state(Tag::LWW) {
             Some(State::Register(register)) if tag == Tag::LWW => {
@@ -175,7 +174,7 @@ pub(crate) fn covers(removal: &Removal, (tag, dot): (Tag, Dot), write: &Write) -
             _ => false,
         },
         Write::End | Write::Mark => false,
-        write => sight(&removed, tag, dot, write) == Sight::Gone,
+        write => sight(removed, tag, dot, write) == Sight::Gone,
     }
 }
 

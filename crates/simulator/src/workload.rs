@@ -144,6 +144,8 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     }
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.collect();
+    let waiting = run.clients.iter().find_map(|client| client.under_way.as_ref());
+    run.history.unanswered = waiting.map(|waiting| waiting.call);
     run.history
 }
 

@@ -53,6 +53,8 @@ pub struct Log<F> {
     segments: VecDeque<Segment>,
     /// Whether the last segment takes records.
     is_open: bool,
+    /// Whether no sync says that what the last segment holds is durable: a process before this one wrote it.
+    is_doubted: bool,
     end: u64,
     /// The index goes up to here: a segment begins no earlier, so that no position is used twice.
     floor: u64,
@@ -76,6 +78,7 @@ impl<F: Files> Log<F> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.write_again()?;
         let is_full = |segment: &Segment| segment.length() >= self.segment_bytes;
         if self.is_open && self.segments.back().is_some_and(is_full) {
             self.sync()?;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use clock::Dot;
-use values::{Key, Schedule};
+use values::Key;
 
 use super::Run;
 use crate::Record;
-use crate::ledger::{Entry, Ledger, Place};
+use crate::ledger::{Entry, Ledger, Place, Scheduled};
 use crate::sight::{Sight, Write, covers, sight};
 
 /// Whether a schedule that may have been due by `by_ms` covers a write: then it may be gone. A
@@ -54,8 +54,8 @@ pub(super) fn schedules_that_cover(run: Run<'_>, key: &Key, place: Place) -> Vec
 
 /// Whether a schedule covers a write as it was made anywhere: a set with a name has as many stamps as replicas
 /// that it was tried at.
-fn covers_any(schedule: &Schedule, place: Place, writes: &[&Write]) -> bool {
-    writes.iter().any(|write| covers(&schedule.removal, place, write))
+fn covers_any(schedule: &Scheduled, place: Place, writes: &[&Write]) -> bool {
+    writes.iter().any(|write| covers(&schedule.removed, place, write))
 }
 
 /// Whether w owners had it, more than disks were lost, before a schedule was due by any clock, that it was taken
@@ -91,7 +91,7 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
         };
         for (place @ (tag, dot), write) in run.ledger.writes(&record.key) {
             let covered = entry.schedules.iter().any(|(dot, schedule)| {
-                !taken_back.contains(dot) && in_time(dot) && covers(&schedule.removal, place, write)
+                !taken_back.contains(dot) && in_time(dot) && covers(&schedule.removed, place, write)
             });
             let is_there = match write {
                 Write::Base { .. } => false,
@@ -126,7 +126,7 @@ pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<()
                 for (place @ (tag, dot), write) in run.ledger.writes(&read.key) {
                     let is_there = !matches!(write, Write::Base { .. })
                         && sight(&view.value, tag, dot, write) == Sight::Live;
-                    if is_there && covers(&schedule.removal, place, write) {
+                    if is_there && covers(&schedule.removed, place, write) {
                         return Err(format!("{read:?} shows {place:?}, due since {record:?}"));
                     }
                 }

@@ -1,7 +1,7 @@
 //! Claims on what clients were shown while faults went on: where r + w > n, all that w owners had, and
 //! nothing that had been taken away.
 
-use values::View;
+use values::{State, Tag, View};
 
 use super::Run;
 use super::expiry::may_have_expired;
@@ -79,11 +79,36 @@ pub(crate) fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, pla
         Sight::Unseen if !run.forgets => false,
         // What was forgotten is not even known to be gone; it was taken away all the same.
         Sight::Unseen | Sight::Gone => {
-            matches!(write, Write::Base { .. })
+            is_replaced(run, shown_to, view, place)
                 || ledger
                     .of(&shown_to.key)
                     .any(|entry| entry.at_ms <= shown_to.to_ms && entry.removed.contains(&place))
                 || may_have_expired(run, &shown_to.key, place, run.wall_ms(shown_to.to_ms))
         }
     }
+}
+
+/// Whether a set lost: against what is shown, or against a delete of which nothing is known any more (or it is that
+/// delete).
+fn is_replaced(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bool {
+    let shown = match view.value.state(Tag::LWW) {
+        Some(State::Register(register)) => register.base.as_ref(),
+        _ => None,
+    };
+    let deletes = run.ledger.of(&shown_to.key).filter(|entry| entry.at_ms <= shown_to.to_ms);
+    let deletes = deletes.filter_map(|entry| entry.bases.1.as_ref());
+    let deletes = deletes.filter(|base| run.forgets && base.value.is_none());
+    // A set with a name has as many stamps as replicas that it was tried at.
+    let made = run.ledger.made(&shown_to.key, place);
+    // Where nothing was to be deleted a name leaves its mark only.
+    let stamp = |write: &&Write| match write {
+        Write::Base { stamp, .. } => Some(*stamp),
+        _ => None,
+    };
+    let is_mark = made.iter().any(|write| matches!(write, Write::Mark));
+    is_mark
+        || made.iter().filter_map(stamp).min().is_some_and(|stamp| {
+            let made = (stamp, place.1);
+            shown.into_iter().chain(deletes).any(|later| (later.stamp, later.dot) >= made)
+        })
 }

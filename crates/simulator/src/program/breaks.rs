@@ -16,13 +16,14 @@ struct Catch {
     claim: String,
 }
 
-/// Runs the first seed of each family, then the second of each, and so on, until the bug is found.
-fn catch(bug: Bug, seeds_max: u64) -> Option<Catch> {
+/// Runs the first seed of each family, then the second of each, and so on, until the bug is found. A seed that fails
+/// without the bug, too, is an error.
+fn catch(bug: Bug, seeds_max: u64) -> Result<Option<Catch>, String> {
     let mut seeds = 0;
     for seed in 1.. {
         for family in Family::ALL {
             if seeds == seeds_max {
-                return None;
+                return Ok(None);
             }
             seeds += 1;
             let scenario = Scenario::drawn(family, seed);
@@ -30,13 +31,13 @@ fn catch(bug: Bug, seeds_max: u64) -> Option<Catch> {
             let outcome = scenario.outcome(false);
             sabotage::arm(None);
             let Some(claim) = outcome.claim() else { continue };
-            // It counts if the run is without fault without the bug.
-            if scenario.outcome(false).wrong.is_none() {
-                return Some(Catch { seeds, family, seed, claim: claim.to_owned() });
+            if let Some(wrong) = scenario.outcome(false).wrong {
+                return Err(format!("{wrong}\n{scenario}"));
             }
+            return Ok(Some(Catch { seeds, family, seed, claim: claim.to_owned() }));
         }
     }
-    None
+    Ok(None)
 }
 
 pub(super) fn breaks(only: Option<Bug>, seeds_max: u64, page: Option<&Path>) -> ExitCode {
@@ -45,11 +46,15 @@ pub(super) fn breaks(only: Option<Bug>, seeds_max: u64, page: Option<&Path>) -> 
     for &bug in Bug::ALL.iter().filter(|&&bug| only.is_none_or(|only| only == bug)) {
         let (class, name, what) = (bug.class(), bug.name(), bug.what());
         let told = match catch(bug, seeds_max) {
-            Some(Catch { seeds, family, seed, claim }) => {
+            Ok(Some(Catch { seeds, family, seed, claim })) => {
                 caught += 1;
                 format!("{seeds} | `{claim}` | `{family}` {seed} |")
             }
-            None => {
+            Err(wrong) => {
+                eprintln!("without any bug: {wrong}");
+                return ExitCode::FAILURE;
+            }
+            Ok(None) => {
                 missed.push(name);
                 format!("**not in {seeds_max}** | | |")
             }

@@ -3,6 +3,7 @@
 //!
 //! Any node may have its machine's disk replaced by one of an earlier day ([`Sim::restore`]).
 
+use clock::NodeId;
 use replication::{
     BarrierHand, BarrierShown, BarrierStamp, BarrierStep, BarrierTable, BarrierTerms, Now,
 };
@@ -139,13 +140,7 @@ impl Sim {
         }
         self.tell_barrier(node);
         let now_ms = self.now_ms;
-        let ring = self.ring_of(node);
-        let of = |is_gone| {
-            let all = (0..self.nodes.len()).filter(|&member| self.ring_of(member) == ring);
-            let all = all.map(|member| &self.nodes[member]);
-            all.filter(|member| member.is_gone == is_gone).map(|it| it.id).collect::<Vec<_>>()
-        };
-        let (members, gone) = (of(false), of(true));
+        let Some((members, gone)) = self.members_known_to(node) else { return };
         let process = self.nodes[node].process.as_mut();
         if let Some(hand) = process.and_then(|process| process.hand.as_mut()) {
             hand.hand.set_members(members, gone);
@@ -153,6 +148,26 @@ impl Sim {
             let step = hand.hand.next(now_ms);
             self.take_step(node, step);
         }
+    }
+
+    /// The members that are not gone, and those that are, as a node knows them; `None` if it is none of them.
+    fn members_known_to(&self, node: usize) -> Option<(Vec<NodeId>, Vec<NodeId>)> {
+        let states: Vec<(NodeId, bool)> = match self.gossip(node) {
+            Some(gossip) => {
+                let states = gossip.table().iter();
+                states.map(|(member, record)| (member, record.state().is_present())).collect()
+            }
+            None => {
+                let ring = self.ring_of(node);
+                let all = (0..self.nodes.len()).filter(|&member| self.ring_of(member) == ring);
+                all.map(|member| (self.nodes[member].id, !self.nodes[member].is_gone)).collect()
+            }
+        };
+        let of = |is_present| {
+            let all = states.iter().filter(move |(_, it)| *it == is_present);
+            all.map(|&(member, _)| member).collect()
+        };
+        states.contains(&(self.nodes[node].id, true)).then(|| (of(true), of(false)))
     }
 
     /// Tells another node, drawn by lot, what this one knows.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use clock::{decode, encode};
-use replication::{Action, Call, Effect, Event, Message, Now, RequestError};
+use replication::{Action, Call, Effect, Event, Message, Now, Reply, RequestError};
 use storage::{Answer, Batch, Checkpoint, Command, Engine, SeamError, SimIndexReader, Ticket};
 use values::{Delta, Key, Scope, View};
 
@@ -268,6 +268,9 @@ impl Sim {
             }
             Effect::Reply { id, reply } => {
                 self.trace(2, id.0, u64::from(reply.is_ok()));
+                if let Ok(Reply::Answer(answer)) = &reply {
+                    self.trace_bytes(18, &encode(&answer.view.value));
+                }
                 if matches!(reply, Err(RequestError::Overloaded)) {
                     self.strikes.count(Fault::Flood);
                 }
@@ -357,6 +360,8 @@ impl Sim {
             && let Some(batch) = process.engine.take_batch()
         {
             process.committing = true;
+            self.trace_bytes(17, &batch.records);
+            let Some(process) = &mut self.nodes[node].process else { return };
             if self.random.chance(self.options.checkpoints) {
                 process.engine.freeze(0);
             }
@@ -411,6 +416,16 @@ impl Sim {
                 self.trace(13, peer.0 ^ node as u64, u64::from(*suspected));
             }
         }
+    }
+
+    /// What was recorded, or answered.
+    fn trace_bytes(&mut self, kind: u64, bytes: &[u8]) {
+        let fold = |all: u64, word: &[u8]| {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            mix(all ^ u64::from_le_bytes(padded))
+        };
+        self.trace(kind, bytes.len() as u64, bytes.chunks(8).fold(0, fold));
     }
 
     const fn trace(&mut self, kind: u64, a: u64, b: u64) {

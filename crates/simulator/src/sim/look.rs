@@ -33,7 +33,8 @@ impl Sim {
         self.events
     }
 
-    /// Depends on everything that happened, and in which order.
+    /// Depends on everything that happened and in which order, on every record of every log, and on what every answer
+    /// shows.
     pub const fn trace_hash(&self) -> u64 {
         self.trace
     }

@@ -108,6 +108,7 @@ impl<F: Files> Log<F> {
             directory,
             segments: VecDeque::new(),
             is_open: false,
+            is_doubted: false,
             end: 0,
             floor: indexed.iter().copied().flatten().max().unwrap_or(0),
             synced: 0,
@@ -123,36 +124,48 @@ impl<F: Files> Log<F> {
             // What was not synced of the log is lost, and the index is ahead of it.
             log.is_open = false;
         }
-        if let Some(last) = log.segments.back() {
-            let name = last.name();
-            write_again(&mut log.files, &name)?;
+        log.is_doubted = !log.segments.is_empty();
+        match log.write_again() {
+            // Nothing is appended before there is.
+            Err(SeamError::Full | SeamError::ReadOnly(_)) => log.sync_as_it_stands()?,
+            done => done?,
         }
         log.synced = log.end;
         Ok((log, found))
     }
 }
 
-/// Makes all of a segment durable. What the process before this one appended may not be, and is
-/// shown from now on; after a sync that failed it never will be by another, since the pages are taken
-/// for clean: so it is written into a new file. Where there is no room for that, or no
-/// writing at all, it is synced as it stands.
-fn write_again<F: Files>(files: &mut F, name: &str) -> Result<(), SeamError> {
-    let copy = format!("{AGAIN}{name}");
-    let mut copied = || -> Result<(), SeamError> {
-        files.remove(&copy)?;
-        let bytes = files.read(name, 0, usize::MAX)?;
-        files.append(&copy, &bytes)?;
-        files.sync(&copy)?;
-        files.rename(&copy, name)
-    };
-    match copied() {
-        Err(SeamError::Full | SeamError::ReadOnly(_)) => {
-            let _ = files.remove(&copy);
-            files.sync(name)?;
-        }
-        done => done?,
+impl<F: Files> Log<F> {
+    /// Makes all of the last segment durable, unless that was done. What the process before this one appended may not
+    /// be, and is shown from now on; after a sync that failed it never will be by another, since the pages are taken
+    /// for clean: so it is written into a new file. Until there is room for that, nothing is appended: what is
+    /// appended to such a file is as doubtful.
+    pub(super) fn write_again(&mut self) -> Result<(), SeamError> {
+        let Some(name) = self.segments.back().filter(|_| self.is_doubted).map(Segment::name) else {
+            return Ok(());
+        };
+        let copy = format!("{AGAIN}{name}");
+        let files = &mut self.files;
+        let mut copied = || -> Result<(), SeamError> {
+            files.remove(&copy)?;
+            let bytes = files.read(&name, 0, usize::MAX)?;
+            files.append(&copy, &bytes)?;
+            files.sync(&copy)?;
+            files.rename(&copy, &name)?;
+            files.sync_directory()
+        };
+        copied().inspect_err(|_| drop(files.remove(&copy)))?;
+        self.is_doubted = false;
+        Ok(())
     }
-    files.sync_directory()
+
+    /// Syncs the last segment, whatever that is worth.
+    fn sync_as_it_stands(&mut self) -> Result<(), SeamError> {
+        if let Some(last) = self.segments.back() {
+            self.files.sync(&last.name())?;
+        }
+        self.files.sync_directory()
+    }
 }
 
 struct Opening<'a, F> {

@@ -320,6 +320,26 @@ fn what_a_start_reads_after_a_failed_sync_is_durable_from_then_on() {
     assert_eq!(open(&files).2.len(), 4);
 }
 
+/// There is no room to write again what a sync did not write: what follows it in the file would be as doubtful.
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_before_there_is_room_to_write_all_again() {
+    let (files, _) = filled(3);
+    let (mut log, _, _) = open(&files);
+    files.fail_next_sync();
+    log.commit(&mut batch(&[b"not written".to_vec()]), true).unwrap_err();
+    files.process_ended();
+    files.full(true);
+    let (mut log, _, records) = open(&files);
+    assert_eq!(records.len(), 4);
+    let next = || batch(&[b"acknowledged".to_vec()]);
+    assert_eq!(log.commit(&mut next(), true), Err(SeamError::Full));
+    files.full(false);
+    log.commit(&mut next(), true).unwrap();
+    files.crash(&mut |_| 0);
+    let (_, found, records) = open(&files);
+    assert_eq!((records.len(), found.damage), (5, vec![]));
+}
+
 #[test]
 fn after_a_failed_sync_the_log_takes_nothing_more() {
     let (files, _) = filled(3);

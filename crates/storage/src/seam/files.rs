@@ -366,7 +366,12 @@ impl Files for SimFiles {
                 return Err(SeamError::Io(format!("the simulated sync of {name} failed")));
             }
             let written = inode.unwritten.unwrap_or(inode.current.len());
-            inode.durable = inode.current[..written].to_vec();
+            // Appended to most often: what was durable before stands as it was then.
+            if inode.floor == inode.durable.len() && inode.floor <= written {
+                inode.durable.extend_from_slice(&inode.current[inode.floor..written]);
+            } else {
+                inode.durable = inode.current[..written].to_vec();
+            }
             inode.floor = written;
             state.syncs += 1;
             Ok(())
