@@ -158,6 +158,8 @@ pub struct History {
     /// The nodes whose disks were lost, or some of what they held: what only they had is gone,
     /// acknowledged or not.
     pub disks_lost: BTreeSet<usize>,
+    /// When the first of them was, in virtual milliseconds.
+    pub lost_from_ms: Option<u64>,
     /// Owners that a partition had when a disk was lost, in a cluster of fewest: what more had once was handed over
     /// to these.
     pub owners_left: Option<usize>,
@@ -180,9 +182,10 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a node whose disk lost something, where a partition has so many owners.
-    pub(crate) fn note_lost(&mut self, node: usize, owners: usize) {
+    /// Takes note of a node whose disk loses something, where a partition has so many owners.
+    pub(crate) fn note_lost(&mut self, node: usize, now_ms: u64, owners: usize) {
         self.disks_lost.insert(node);
+        self.lost_from_ms.get_or_insert(now_ms);
         self.owners_left = Some(self.owners_left.map_or(owners, |before| before.min(owners)));
     }
 
@@ -197,6 +200,11 @@ impl History {
     /// Whether a record's owners are those of the ring that stayed, which know at all times what was done for it.
     pub fn stays(&self, record: &Record) -> bool {
         self.left_ring != Some(record.ring)
+    }
+
+    /// Whether nothing that a node said it holds had been lost when this was answered.
+    pub fn is_before_losses(&self, record: &Record) -> bool {
+        !self.lost_hints && self.lost_from_ms.is_none_or(|lost_ms| record.to_ms < lost_ms)
     }
 
     /// Whether nothing was lost that a node said it holds.

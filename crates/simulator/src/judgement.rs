@@ -123,6 +123,12 @@ fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
         ("nothing_comes_from_nowhere", survival::invariant_nothing_comes_from_nowhere(run)),
         ("sums_are_exact", sums::invariant_sums_are_exact(run)),
         ("answers_show_their_writes", reads::invariant_answers_show_their_writes(run)),
+        ("reads_see_quorum_writes", reads::invariant_reads_see_quorum_writes(run)),
+        ("reads_show_nothing_removed", reads::invariant_reads_show_nothing_removed(run)),
+        (
+            "reads_show_nothing_past_its_deadline",
+            expiry::invariant_reads_show_nothing_past_its_deadline(run),
+        ),
     ];
     outcomes.extend([
         ("no_acknowledged_write_is_lost", survival::invariant_no_acknowledged_write_is_lost(run)),
@@ -136,12 +142,6 @@ fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
                 removals::invariant_removals_take_what_quorums_hold(run),
             ),
             ("nothing_outlives_its_deadline", expiry::invariant_nothing_outlives_its_deadline(run)),
-            (
-                "reads_show_nothing_past_its_deadline",
-                expiry::invariant_reads_show_nothing_past_its_deadline(run),
-            ),
-            ("reads_see_quorum_writes", reads::invariant_reads_see_quorum_writes(run)),
-            ("reads_show_nothing_removed", reads::invariant_reads_show_nothing_removed(run)),
         ]);
     }
     outcomes

@@ -11,9 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, NodeId};
 use replication::CallId;
-use values::{
-    Base, Blob, Delta, Key, Operation, RegisterOp, Schedule, State, Tag, Value, View,
-};
+use values::{Base, Blob, Delta, Key, Operation, RegisterOp, Schedule, State, Tag, Value, View};
 
 pub(crate) use self::named::said;
 use self::named::{Naming, naming};

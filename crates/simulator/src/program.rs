@@ -68,9 +68,9 @@ enum Command {
     /// Puts bugs back, one at a time, and says which claim finds each after how many seeds.
     #[cfg(feature = "sabotage")]
     Breaks {
-        /// This one only.
+        /// Only this one, or these.
         #[arg(long)]
-        bug: Option<sabotage::Bug>,
+        bug: Vec<sabotage::Bug>,
         /// Seeds for each, at most.
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
@@ -112,6 +112,6 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Shrink { scenario, runs } => shrink::shrink(&scenario.scenario(), runs),
         #[cfg(feature = "sabotage")]
-        Command::Breaks { bug, seeds, page } => breaks::breaks(bug, seeds, page.as_deref()),
+        Command::Breaks { bug, seeds, page } => breaks::breaks(&bug, seeds, page.as_deref()),
     }
 }

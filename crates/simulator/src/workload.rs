@@ -115,7 +115,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         if reduction.keeps_fault(step) {
             let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
             if let Some(node) = lost {
-                run.history.note_lost(node, run.sim.fewest_owners());
+                run.history.note_lost(node, run.sim.now_ms(), run.sim.fewest_owners());
             }
         }
         if reduction.keeps_request(step) {

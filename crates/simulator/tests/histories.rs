@@ -4,14 +4,19 @@
 //! `cargo run --release -p simulator -- replay SEED --family FAMILY` runs one again and shows what
 //! happened.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use replication::BucketPolicy;
-use simulator::{Family, Fault, Scenario, Sessions, Strikes, TraceFilter};
+use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, TraceFilter};
 
-/// The same on every machine; another whenever the core or the simulation does something else.
-const TRACE_OF_SEED_1: u64 = 539798142849596974;
+/// The same on every machine; others whenever the core or the simulation does something else. With gossip and without.
+const TRACES: [(Family, u64, u64); 5] = [
+    (Family::All, 1, 0x2af1_e6cd_1a6a_6778),
+    (Family::All, 2, 0xfac5_a6f8_e208_23a5),
+    (Family::Large, 3, 0x9dc1_17ba_ae6b_9b80),
+    (Family::Forgetting, 4, 0x44bd_4b39_87a8_6f33),
+    (Family::AllRings, 5, 0x7242_9590_8431_cf96),
+];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
     seeds.for_each(|seed| drop(Scenario::drawn(family, seed).check()));
@@ -44,10 +49,13 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
 /// Writing down what happens changes nothing, and neither does the machine: the hashes stand here.
 #[test]
 fn a_run_is_the_same_with_and_without_its_trace_and_on_every_machine() {
-    let hashes: BTreeSet<u64> = [true, false]
-        .map(|traced| Scenario::drawn(Family::All, 1).outcome(traced).trace_hash)
-        .into();
-    assert_eq!(hashes, [TRACE_OF_SEED_1].into());
+    for traced in [true, false] {
+        let now = TRACES.map(|(family, seed, _)| {
+            (family, seed, Scenario::drawn(family, seed).outcome(traced).trace_hash)
+        });
+        assert_eq!(now, TRACES);
+    }
+    assert!(TRACES.iter().any(|&(family, seed, _)| Scenario::drawn(family, seed).options.gossip));
 }
 
 // Two thousand seeds, in parts that run side by side.
@@ -140,6 +148,22 @@ fn histories_with_all_faults_of_seeds_1_to_80_in_which_every_fault_comes() {
         strikes.add(&Scenario::drawn(Family::Large, seed).check().strikes());
     }
     assert_eq!(strikes.missing(), Vec::<Fault>::new(), "{strikes:?}");
+}
+
+/// That nothing was wrong says little where little is judged.
+#[test]
+fn of_runs_with_all_faults_most_is_judged() {
+    let mut coverage = Coverage::default();
+    for seed in 1..=80 {
+        coverage.add(&Scenario::drawn(Family::All, seed).outcome(false).coverage);
+    }
+    let judged = |share: Share| 100 * (share.all - share.broken) / share.all;
+    let Coverage { updates, reads, keys, .. } = coverage;
+    let per_cent = [updates, reads, keys].map(judged);
+    assert!(
+        per_cent[0] >= 50 && per_cent[1] >= 40 && per_cent[2] >= 90,
+        "{per_cent:?}: {coverage}"
+    );
 }
 
 /// The same over collections that are large for their engines.

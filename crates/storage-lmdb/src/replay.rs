@@ -4,7 +4,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use storage::{
-    Engine, EngineConfig, IndexRead, Log, LogRecovery, Logged, Replay, ShardSet, StorageError, record_shard,
+    Engine, EngineConfig, IndexRead, Log, LogRecovery, Logged, Replay, ShardSet, StorageError,
+    record_shard,
 };
 
 use crate::DiskFiles;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ring::Partition;
 use storage::{
-    Files, IndexRead, Log, LogRecovery, Logged, SeamError, StorageError, Table, TreeNode, UnchangedFiles,
-    log_parts, record_shard, show_record, show_row, show_tree,
+    Files, IndexRead, Log, LogRecovery, Logged, SeamError, StorageError, Table, TreeNode,
+    UnchangedFiles, log_parts, record_shard, show_record, show_row, show_tree,
 };
 
 use super::OfflineError;

@@ -110,6 +110,7 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
 /// was due by every clock, before the read began.
 pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<(), String> {
     let reads = run.history.records.iter().filter(|record| record.operation.is_none());
+    let reads = reads.filter(|read| run.history.is_before_losses(read));
     for read in reads.filter(|read| read.is_met() && read.is_usual_and_meets()) {
         let Some(view) = read.view() else { continue };
         let taken_back = taken_back(run.ledger, &read.key);

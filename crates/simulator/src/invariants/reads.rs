@@ -1,5 +1,5 @@
 //! Claims on what clients were shown while faults went on: where r + w > n, all that w owners had, and
-//! nothing that had been taken away.
+//! nothing that had been taken away. Judged are reads that were answered before the first disk or hint was lost.
 
 use values::{State, Tag, View};
 
@@ -55,6 +55,7 @@ pub fn invariant_answers_show_their_writes(run: Run<'_>) -> Result<(), String> {
 
 fn reads(run: Run<'_>) -> impl Iterator<Item = (&Record, &View)> {
     let reads = run.history.records.iter().filter(|record| record.operation.is_none());
+    let reads = reads.filter(move |read| run.history.is_before_losses(read));
     reads.filter(|read| read.is_met()).filter_map(|read| Some((read, read.view()?)))
 }
 

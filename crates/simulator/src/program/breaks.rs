@@ -40,10 +40,10 @@ fn catch(bug: Bug, seeds_max: u64) -> Result<Option<Catch>, String> {
     Ok(None)
 }
 
-pub(super) fn breaks(only: Option<Bug>, seeds_max: u64, page: Option<&Path>) -> ExitCode {
+pub(super) fn breaks(only: &[Bug], seeds_max: u64, page: Option<&Path>) -> ExitCode {
     let mut rows = String::new();
     let (mut caught, mut missed) = (0, Vec::new());
-    for &bug in Bug::ALL.iter().filter(|&&bug| only.is_none_or(|only| only == bug)) {
+    for &bug in Bug::ALL.iter().filter(|bug| only.is_empty() || only.contains(bug)) {
         let (class, name, what) = (bug.class(), bug.name(), bug.what());
         let told = match catch(bug, seeds_max) {
             Ok(Some(Catch { seeds, family, seed, claim })) => {

@@ -1,7 +1,9 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
 use replication::BarrierTable;
-use storage::{Files, Log, Logged, Shards, Table, row_token, shard_positions, show_record};
+use storage::{
+    Files, IndexRead, Log, Logged, Shards, Table, row_token, shard_positions, show_record,
+};
 use values::Key;
 
 use super::rings::Crossing;
@@ -144,7 +146,11 @@ impl Sim {
     pub(crate) fn rot_row(&mut self, node: usize) -> bool {
         let table = *self.random.pick(&DATA);
         let Some(row) = self.some_row(node, table) else { return false };
-        let offset = self.random.below(16) as usize;
+        let mut length = 0;
+        let index = &self.nodes[node].disk.index;
+        let look = &mut |record: &[u8]| length = record.len() as u64;
+        index.reader().get(table, &row, look).expect("simulated disks are read");
+        let offset = self.random.below(length.max(1)) as usize;
         let is_done = self.nodes[node].disk.index.corrupt(table, &row, offset);
         self.nodes[node].ills.has_rotten_rows |= is_done;
         is_done
@@ -200,7 +206,8 @@ impl Sim {
         let indexed = shard_positions(&disk.index.reader(), shards).expect("it can be read");
         let mut last = None;
         let visit = &mut |_, logged: Logged<'_>| {
-            let about = logged.record().filter(|record| show_record(record).key.as_ref() == Some(key));
+            let about =
+                logged.record().filter(|record| show_record(record).key.as_ref() == Some(key));
             last = about.map(<[u8]>::to_vec).or_else(|| last.take());
         };
         Log::open(disk.files.clone(), node as u64, &indexed, visit).expect("it can be read");

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::merge::completes;
 use super::notes::{NOTES, Notes};
-use super::{Engine, EngineConfig, Waiting, disk, expiry, losses, remnants, sweep, trees, write_out};
+use super::{
+    Engine, EngineConfig, Waiting, disk, expiry, losses, remnants, sweep, trees, write_out,
+};
 use crate::census::Census;
 use crate::checkpoint::read_shard;
 use crate::epochs::Epochs;
@@ -155,7 +157,9 @@ impl<R: IndexRead> Replay<R> {
         let notes = match &self.notes {
             _ if from < self.notes_from => Arc::default(),
             Some(notes) => Arc::clone(notes),
-            None => Arc::clone(self.notes.insert(Arc::new(self.engine.notes().unwrap_or_default()))),
+            None => {
+                Arc::clone(self.notes.insert(Arc::new(self.engine.notes().unwrap_or_default())))
+            }
         };
         self.engine.losses.meet(from, to, &notes);
     }
