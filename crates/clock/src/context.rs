@@ -303,9 +303,12 @@ mod tests {
 
     fn dots() -> impl Strategy<Value = Vec<Dot>> {
         // Two mostly, and now and then as many as are merged in one pass.
-        let other = (3_u64..9).prop_map(|n| Actor::new(NodeId(n), 1, 0));
-        let actor = prop_oneof![6 => prop::sample::select(vec![A, B]), 1 => other];
-        vec((actor, 0_u64..24).prop_map(|(actor, counter)| Dot::new(actor, counter)), 0..40)
+        let one = (prop::sample::select(vec![A, B]), 0_u64..24);
+        let other = ((3_u64..12).prop_map(|n| Actor::new(NodeId(n), 1, 0)), 1_u64..3);
+        vec(
+            prop_oneof![2 => one, 1 => other].prop_map(|(actor, counter)| Dot::new(actor, counter)),
+            0..40,
+        )
     }
 
     /// The naive twin: a plain set.

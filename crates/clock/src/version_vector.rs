@@ -73,7 +73,7 @@ impl VersionVector {
 
     /// The least upper bound: seen by either. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
-        // Most often the other brings a few, or nothing new.
+        // Most often the other brings a few.
         if other.len() <= MERGED_SINGLY_MAX {
             return other.iter().for_each(|(actor, counter)| self.advance(actor, counter));
         }

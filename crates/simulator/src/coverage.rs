@@ -14,8 +14,8 @@ use crate::{Ledger, Record};
 pub struct Coverage {
     /// Acknowledged updates; broken where more disks were lost than owners had them, so that they need not survive.
     pub updates: Share,
-    /// Reads that r owners answered; broken if a disk or hint had been lost by then, so that they need not show what w
-    /// owners had.
+    /// Reads that r owners answered; broken if a disk or hint had been lost by then, or r + w ≤ n, so that they need not
+    /// show what w owners had.
     pub reads: Share,
     /// Keys that clients wrote; broken where a damaged record was written over, so that dots say nothing of them.
     pub keys: Share,
@@ -31,7 +31,8 @@ impl Coverage {
             coverage.updates.count(!history.must_survive(record) || !ledger.is_judged(&record.key));
         }
         for read in history.records.iter().filter(|it| it.operation.is_none() && it.is_met()) {
-            coverage.reads.count(!history.is_before_losses(read) || !ledger.is_judged(&read.key));
+            let says_nothing = !history.is_before_losses(read) || !read.meets(read);
+            coverage.reads.count(says_nothing || !ledger.is_judged(&read.key));
         }
         let keys: BTreeSet<&Key> = history.records.iter().map(|record| &record.key).collect();
         keys.into_iter().for_each(|key| coverage.keys.count(!ledger.is_judged(key)));

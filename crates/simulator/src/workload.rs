@@ -134,6 +134,9 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         Err(wrong) => run.history.unserved = Some(wrong),
     }
     run.sim.run_until_quiet();
+    // As in the background, by the classes of buckets that a node with an empty disk has heard of meanwhile.
+    run.sim.scrub();
+    run.sim.run_until_quiet();
     run.history.left_ring = run.sim.left_ring();
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * LIFE_MAX_MS));

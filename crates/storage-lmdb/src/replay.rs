@@ -102,8 +102,8 @@ pub fn open_engines<R: IndexRead + Send>(
             .map(|thread| thread.join().expect("replay does not panic"))
             .collect();
         let (log, found) = opened?;
-        let end = log.end();
-        let engines = replays.into_iter().map(|replay| Ok(replay?.finish(end)));
+        let (end, is_synced) = (log.end(), log.is_synced());
+        let engines = replays.into_iter().map(|replay| Ok(replay?.finish(end, is_synced)));
         let engines = engines.collect::<Result<Vec<_>, StorageError>>()?;
         Ok(OpenedEngines { log, found, engines })
     })

@@ -111,6 +111,7 @@ impl<F: Files> Log<F> {
     /// Makes everything appended durable.
     pub fn sync(&mut self) -> Result<(), SeamError> {
         self.check()?;
+        self.write_again()?;
         if self.synced < self.end
             && let Some(segment) = self.segments.back()
         {
@@ -128,7 +129,7 @@ impl<F: Files> Log<F> {
 
     /// Whether everything appended is durable.
     pub fn is_synced(&self) -> bool {
-        self.synced >= self.end
+        self.synced >= self.end && !self.is_doubted
     }
 
     /// Why nothing is appended any more; `None` while the log works.
@@ -144,6 +145,10 @@ impl<F: Files> Log<F> {
     /// Removes segments whose records all stand before `position`, which is in the index. The last
     /// segment stays: that there is one tells a log from files that were lost.
     pub fn trim(&mut self, position: u64) -> Result<(), SeamError> {
+        if self.is_doubted && position >= self.end {
+            // Nothing rests on what it holds any more: the next records begin another.
+            (self.is_doubted, self.is_open) = (false, false);
+        }
         while self.segments.len() > 1 && self.segments[0].end <= position {
             // That this is durable matters to nobody: what comes back is removed again.
             self.files.remove(&self.segments[0].name())?;

@@ -29,7 +29,7 @@ impl<F: Files, R: IndexRead, W: IndexWrite> SingleEngine<F, R, W> {
         let (log, found) = Log::open(files, directory, &indexed, &mut |position, logged| {
             replay.replay(position, logged);
         })?;
-        let engine = replay.finish(log.end());
+        let engine = replay.finish(log.end(), log.is_synced());
         Ok((Self { engine, log, writer }, found))
     }
 

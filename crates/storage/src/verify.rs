@@ -324,7 +324,7 @@ pub fn check_log(
         verifying.fault(Fault { kind: FaultKind::Log, place, what });
     }
     let replayed = replay.records();
-    let engine = replay.finish(log.end());
+    let engine = replay.finish(log.end(), log.is_synced());
     if replayed > 0 {
         engine.check_trees_telling(verifying)?;
     }
@@ -337,6 +337,6 @@ pub fn check_trees(
     config: EngineConfig,
     verifying: &mut impl Verifying,
 ) -> Result<TreeCheck, StorageError> {
-    let engine = Replay::begin(index, config)?.finish(0);
+    let engine = Replay::begin(index, config)?.finish(0, true);
     engine.check_trees_telling(verifying)
 }

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::Record;
-use crate::ledger::{Ledger, named};
+use crate::ledger::{Entry, Ledger, Place, named};
 use crate::sight::{Sight, Write, sight};
 
 /// A delta takes away nothing but what its operation names and its maker was shown before.
@@ -64,7 +64,8 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
     Ok(())
 }
 
-/// What an acknowledged delta took away is not there in the end.
+/// What an acknowledged delta took away is not there in the end. But in a ring that forgets what was removed in it, of a
+/// write that another ring has: nobody there can be asked about that.
 pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
     for (removal, _) in run.lasting() {
         let Some(view) = run.finals.get(&removal.key) else { continue };
@@ -72,10 +73,21 @@ pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
             let Some(write) = run.ledger.write(&removal.key, (tag, dot)) else { continue };
             if !matches!(write, Write::Base { .. })
                 && sight(&view.value, tag, dot, write) == Sight::Live
+                && !(run.forgets && is_of_another_ring(run, removal, (tag, dot)))
             {
                 return Err(format!("{dot:?}, {write:?}, is back after {removal:?}"));
             }
         }
     }
     Ok(())
+}
+
+/// Whether what is removed was written in another ring than where it is.
+fn is_of_another_ring(run: Run<'_>, removal: &Record, place: Place) -> bool {
+    let mut made = run.ledger.of(&removal.key).filter(|entry| entry.minted.contains_key(&place));
+    let ring_of = |entry: &Entry| {
+        let record = run.history.records.iter().find(|record| Some(record.call) == entry.call);
+        record.map(|record| record.ring)
+    };
+    made.all(|entry| ring_of(entry).is_some_and(|ring| ring != removal.ring))
 }

@@ -54,7 +54,8 @@ impl Sim {
         }
         let persisted = self.nodes[node].membership.as_deref();
         let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
-        let gossip = Gossip::new(config, snapshot, self.now_ms).expect("within the bounds");
+        let gossip = Gossip::new(config, snapshot, self.now_ms);
+        let gossip = gossip.unwrap_or_else(|error| panic!("node {node} does not gossip: {error}"));
         if let Some(process) = &mut self.nodes[node].process {
             process.talker = Some(Talker { gossip, due_ms: u64::MAX });
         }

@@ -27,6 +27,10 @@ const SMALL_SEGMENT_BYTES: u64 = 4 << 10;
 impl Sim {
     pub(super) fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
+        if self.options.gossip && self.nodes[node].membership.is_none() {
+            // All others of its ring may have left that since its disk was lost.
+            self.lose_ring(node);
+        }
         let ring = self.nodes[node].ring;
         let is_merging = self.nodes[node].crossing.is_merging;
         if is_merging {
@@ -62,7 +66,7 @@ impl Sim {
             log = log.with_segments_of(SMALL_SEGMENT_BYTES);
         }
         assert!(found.damage.is_empty() || state.ills.is_rotten, "a crash is no damage: {found:?}");
-        let mut engine = replay.finish(log.end());
+        let mut engine = replay.finish(log.end(), log.is_synced());
         let notes = engine.notes().expect("simulated disks are read");
         let policies = PolicyTable::of_notes(&notes);
         let noted = Barrier::of_notes(&notes).expect("simulated disks keep notes whole");

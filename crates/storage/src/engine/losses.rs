@@ -46,7 +46,8 @@ impl Losses {
     }
 
     fn first(&self) -> Option<&Notes> {
-        self.met.first().or(self.more.as_ref()).map(|loss| &*loss.notes)
+        let first = self.met.first().into_iter().chain(&self.more).min_by_key(|loss| loss.from);
+        first.map(|loss| &*loss.notes)
     }
 }
 
@@ -86,5 +87,7 @@ mod tests {
         let mut again = start();
         again.were_met(&met);
         assert_eq!(again.first(), Some(&*notes(LOSSES_MAX as u64)));
+        again.meet(1 << 30, 1 << 31, &notes(7));
+        assert_eq!(again.first(), Some(&*notes(LOSSES_MAX as u64)), "the earlier one");
     }
 }

@@ -169,9 +169,9 @@ impl<R: IndexRead> Replay<R> {
         self.records
     }
 
-    /// The engine, once every record up to the `end` of the log was given.
-    pub fn finish(mut self, end: u64) -> Engine<R> {
-        self.engine.position = end;
+    /// The engine, once every record up to the `end` of the log was given. `is_synced`: whether all of them are durable.
+    pub fn finish(mut self, end: u64, is_synced: bool) -> Engine<R> {
+        (self.engine.position, self.engine.is_unsynced) = (end, !is_synced);
         self.engine.is_replaying = false;
         self.engine.rows.set_replaying(false);
         self.engine.config.pending_bytes_max = self.pending_bytes_max;

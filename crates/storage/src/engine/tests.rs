@@ -189,7 +189,7 @@ impl Stepped {
         .unwrap();
         assert_eq!(found.damage, []);
         Self {
-            engine: replay.finish(log.end()),
+            engine: replay.finish(log.end(), log.is_synced()),
             log,
             disk: disk.clone(),
             answers: Vec::new(),

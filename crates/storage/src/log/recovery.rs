@@ -138,8 +138,8 @@ impl<F: Files> Log<F> {
 impl<F: Files> Log<F> {
     /// Makes all of the last segment durable, unless that was done. What the process before this one appended may not
     /// be, and is shown from now on; after a sync that failed it never will be by another, since the pages are taken
-    /// for clean: so it is written into a new file. Until there is room for that, nothing is appended: what is
-    /// appended to such a file is as doubtful.
+    /// for clean: so it is written into a new file. Until there is room for that, nothing is appended and nothing
+    /// counts as synced: what is appended to such a file is as doubtful. What fails here is tried again with a new copy.
     pub(super) fn write_again(&mut self) -> Result<(), SeamError> {
         let Some(name) = self.segments.back().filter(|_| self.is_doubted).map(Segment::name) else {
             return Ok(());

@@ -258,8 +258,16 @@ fn that_records_are_gone_is_told_before_what_came_after_them() {
             _ => files.clone().remove(second).unwrap(),
         }
         for start in 0..2 {
-            let mut told = Vec::new();
+            let (mut told, mut gone_to) = (Vec::new(), None);
             Log::open(files.clone(), DIRECTORY, &[], &mut |position, logged| {
+                assert!(
+                    gone_to.is_none_or(|to| to == position),
+                    "what follows stands where they end"
+                );
+                gone_to = match logged {
+                    Logged::Record(_) => None,
+                    Logged::GoneTo(to) => Some(to),
+                };
                 told.push(logged.record().map(|_| position));
             })
             .unwrap();
@@ -320,24 +328,78 @@ fn what_a_start_reads_after_a_failed_sync_is_durable_from_then_on() {
     assert_eq!(open(&files).2.len(), 4);
 }
 
-/// There is no room to write again what a sync did not write: what follows it in the file would be as doubtful.
-#[test]
-fn after_a_failed_sync_nothing_is_acknowledged_before_there_is_room_to_write_all_again() {
+/// A log of three records and one that no sync will write, begun while there is no room to write it again.
+fn doubted() -> (SimFiles, Log<SimFiles>) {
     let (files, _) = filled(3);
     let (mut log, _, _) = open(&files);
     files.fail_next_sync();
     log.commit(&mut batch(&[b"not written".to_vec()]), true).unwrap_err();
     files.process_ended();
     files.full(true);
-    let (mut log, _, records) = open(&files);
+    let (log, _, records) = open(&files);
     assert_eq!(records.len(), 4);
-    let next = || batch(&[b"acknowledged".to_vec()]);
-    assert_eq!(log.commit(&mut next(), true), Err(SeamError::Full));
+    (files, log)
+}
+
+fn next() -> Vec<u8> {
+    batch(&[b"acknowledged".to_vec()])
+}
+
+/// What follows in the file would be as doubtful.
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_before_there_is_room_to_write_all_again() {
+    let (files, mut log) = doubted();
+    assert!(!log.is_synced());
+    for sync in [true, false] {
+        assert_eq!(log.commit(&mut next(), sync), Err(SeamError::Full));
+    }
+    assert_eq!(
+        log.commit(&mut Vec::new(), true),
+        Err(SeamError::Full),
+        "it rests on what is there"
+    );
     files.full(false);
+    log.commit(&mut Vec::new(), true).unwrap();
+    assert!(log.is_synced());
     log.commit(&mut next(), true).unwrap();
     files.crash(&mut |_| 0);
     let (_, found, records) = open(&files);
     assert_eq!((records.len(), found.damage), (5, vec![]));
+}
+
+#[test]
+fn what_the_index_has_need_not_be_written_again() {
+    let (files, mut log) = doubted();
+    files.full(false);
+    let used: u64 = segments(&files).iter().map(|name| files.length(name).unwrap().unwrap()).sum();
+    // A header and a record.
+    files.capacity(Some(used + 100));
+    assert_eq!(log.commit(&mut next(), true), Err(SeamError::Full));
+    let end = log.end();
+    log.trim(end).unwrap();
+    log.commit(&mut next(), true).unwrap();
+    files.crash(&mut |_| 0);
+    let (_, found, records) = open_at(&files, &[Some(end)]);
+    assert_eq!((records, found.damage), (vec![(end, b"acknowledged".to_vec())], vec![]));
+}
+
+#[test]
+fn a_crash_while_a_segment_is_written_again_loses_nothing_that_was_synced() {
+    let mut acknowledged = 0;
+    for stop in 0..10 {
+        for choice in 0..4 {
+            let (files, mut log) = doubted();
+            files.full(false);
+            files.stop_after(Some(stop));
+            let is_done = log.commit(&mut next(), true).is_ok();
+            acknowledged += usize::from(is_done);
+            files.crash(&mut |bound| choice % bound);
+            let (_, found, records) = open(&files);
+            assert_eq!(found.damage, [], "{stop}, {choice}");
+            assert!(records.len() >= if is_done { 5 } else { 3 }, "{stop}, {choice}");
+        }
+    }
+    assert!((1..40).contains(&acknowledged), "{acknowledged}");
 }
 
 #[test]

@@ -55,6 +55,39 @@ fn what_changes_nothing_waits_for_what_it_found() {
     assert!(!one.take(), "a duplicate writes nothing");
 }
 
+/// A process before this one had it refused by a sync, and there is no room to write it again.
+#[test]
+fn what_changes_nothing_is_not_acknowledged_while_what_it_found_is_doubtful() {
+    let disk = SimDisk::new();
+    let delta = updated(&mut MemoryEngine::new(config(2, 2)), &key("k"), add(&["x"]));
+    let mut one = Stepped::open(&disk, config(1, 1));
+    disk.files.fail_next_sync();
+    one.give(1, merge(&key("k"), &delta));
+    assert!(one.take());
+    one.commit();
+    assert!(matches!(one.answered().as_slice(), [(1, Answer::Failed(_))]));
+    disk.files.process_ended();
+    disk.files.full(true);
+    let mut one = Stepped::open(&disk, config(1, 2));
+    one.give(2, merge(&key("k"), &delta));
+    assert_eq!(one.answered(), []);
+    assert!(one.take());
+    one.commit();
+    assert!(matches!(one.answered().as_slice(), [(2, Answer::Failed(_))]));
+    disk.files.full(false);
+    one.give(3, merge(&key("k"), &delta));
+    assert!(one.take());
+    one.commit();
+    assert_eq!(one.answered(), [(3, Answer::Merged(None))]);
+    disk.files.crash(&mut |_| 0);
+    let mut one = Stepped::open(&disk, config(1, 3));
+    one.give(4, read(&key("k"), Scope::Whole));
+    match one.answered().remove(0) {
+        (4, Answer::View(view)) => assert_eq!(elements(&view.value), [blob("x")].into()),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn what_changes_nothing_leaves_no_remnant() {
     let mut one = MemoryEngine::new(config(1, 1));

@@ -53,7 +53,7 @@ fn seen(disk: &SimDisk, records: &[(u64, Option<&[u8]>)]) -> CausalContext {
     for &(position, record) in records {
         replay.replay(position, record.map_or(Logged::GoneTo(position + 1), Logged::Record));
     }
-    let mut engine = replay.finish(1 << 20);
+    let mut engine = replay.finish(1 << 20, true);
     let mut answers = Vec::new();
     engine.execute(Ticket(1), read(&key("set"), Scope::Whole), &mut answers);
     match answers.pop() {
@@ -134,7 +134,8 @@ fn opened(disk: &SimDisk) -> (Stepped, Option<Vec<Option<bytes::Bytes>>>) {
     let visit = &mut |position, logged: Logged<'_>| replay.replay(position, logged);
     let (log, _) = Log::open(disk.files.clone(), 0, &indexed, visit).unwrap();
     let (disk, answers, batch) = (disk.clone(), Vec::new(), None);
-    let one = Stepped { engine: replay.finish(log.end()), log, disk, answers, batch };
+    let one =
+        Stepped { engine: replay.finish(log.end(), log.is_synced()), log, disk, answers, batch };
     let before = one.engine.notes_before_loss();
     let before = before.map(|notes| notes.iter().map(|(_, value)| value.clone()).collect());
     (one, before)
@@ -215,7 +216,7 @@ fn of_a_loss_before_what_the_index_holds_it_is_not_known_what_was_noted() {
     one.checkpoint();
     let mut replay = Replay::begin(disk.index.reader(), config(1, 2)).unwrap();
     replay.replay(0, Logged::GoneTo(1));
-    let engine = replay.finish(1 << 20);
+    let engine = replay.finish(1 << 20, true);
     assert_eq!(engine.notes_before_loss(), Some([].as_slice()));
 }
 
