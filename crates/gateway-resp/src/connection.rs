@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
-use crate::plan::{Gather, Outcome, Plan, Session, Step};
+use crate::plan::{Gather, Gathered, Outcome, Plan, Session, Step};
 use crate::reply::{Output, Reply, of_read};
 use crate::server::{Counters, ServerInfo};
 
@@ -40,9 +40,6 @@ const READS_MAX: usize = 64;
 /// Bytes of the answers to a slice beyond which the next one begins small again; bytes of replies
 /// beyond which they are sent.
 const SLICE_BYTES: usize = 1 << 20;
-/// Most bytes of values that one command may gather into one reply (MGET): four of the longest. A
-/// reply that fails halfway must not have begun, so these are held together.
-const GATHERED_BYTES_MAX: usize = 32 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
@@ -259,31 +256,20 @@ impl Connection {
     /// The reply from the answers to several requests.
     async fn gather(&mut self, gather: Gather, work: &mut Work) -> io::Result<Reply> {
         let Gather { count, each, finish } = gather;
-        let (mut kept, mut bytes, mut failure) = (Vec::new(), 0, None);
+        let (mut gathered, mut failure) = (Gathered::default(), None);
         // All are taken, also behind one that failed: what stands there was asked too.
         for _ in 0..count {
-            match self.next_outcome(work).await? {
-                Err(error) => {
-                    failure.get_or_insert_with(|| Reply::failed(&error));
-                }
-                Ok(answer) if failure.is_none() => {
-                    let reply = each(answer);
-                    if let Reply::Bulk(value) = &reply {
-                        bytes += value.len();
-                    }
-                    kept.push(reply);
-                }
-                Ok(_) => {}
-            }
-            if bytes > GATHERED_BYTES_MAX && failure.is_none() {
-                let text = "values of more than 32 MiB in one reply; ask for fewer at a time";
-                failure = Some(Reply::error("ERR", text));
-            }
+            let outcome = self.next_outcome(work).await?;
             if failure.is_some() {
-                kept = Vec::new();
+                continue;
+            }
+            let answer = outcome.map_err(|error| Reply::failed(&error));
+            if let Err(refusal) = answer.and_then(|answer| gathered.add(each(answer))) {
+                failure = Some(refusal);
+                gathered = Gathered::default();
             }
         }
-        Ok(failure.unwrap_or_else(|| finish(kept)))
+        Ok(failure.unwrap_or_else(|| finish(gathered.replies)))
     }
 
     /// Sends the replies so far. Fails when the client takes none of them for too long.

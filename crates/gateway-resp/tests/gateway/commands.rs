@@ -188,6 +188,13 @@ async fn hashes_are_maps_of_registers() {
     client.expect("HINCRBY h word 1", "-ERR hash value is not an integer\r\n").await;
     client.expect("HSCAN h 0 MATCH w*", "*2\r\n$1\r\n0\r\n*2\r\n$4\r\nword\r\n$1\r\nw\r\n").await;
     client.expect("HSCAN h 0 MATCH w* NOVALUES", "*2\r\n$1\r\n0\r\n*1\r\n$4\r\nword\r\n").await;
+    for options in ["NOVALUES MATCH w*", "COUNT 9 novalues MATCH w*"] {
+        client
+            .expect(&format!("HSCAN h 0 {options}"), "*2\r\n$1\r\n0\r\n*1\r\n$4\r\nword\r\n")
+            .await;
+    }
+    client.expect("HSCAN h 0 NOVALUES MATCH", "-ERR syntax error\r\n").await;
+    client.expect("SSCAN s 0 NOVALUES", "-ERR syntax error\r\n").await;
     client.expect("HDEL h a x", ":1\r\n").await;
     client.expect("HDEL h b new word", ":3\r\n").await;
     client.expect("EXISTS h", ":0\r\n").await;
@@ -380,8 +387,11 @@ async fn patterns_and_lists_of_names_that_are_too_long_are_refused() {
     client.expect(&format!("CONFIG GET {long}"), refused).await;
     client.expect(&format!("SCAN 0 MATCH {}", &long[1..]), "*2\r\n$1\r\n0\r\n*0\r\n").await;
     let refused = "-ERR 1025 names in one command, at most 1024 are allowed\r\n";
-    for command in ["COMMAND INFO", "COMMAND DOCS", "CONFIG GET", "INFO"] {
+    for command in ["COMMAND INFO", "COMMAND DOCS", "INFO"] {
         client.expect(&format!("{command}{}", " x".repeat(1025)), refused).await;
     }
+    let refused = "-ERR 65 patterns in one command, at most 64 are allowed\r\n";
+    client.expect(&format!("CONFIG GET{}", " x".repeat(65)), refused).await;
+    client.expect(&format!("CONFIG GET{}", " x".repeat(64)), "*0\r\n").await;
     client.expect(&format!("COMMAND DOCS{}", " x".repeat(1024)), "*0\r\n").await;
 }
