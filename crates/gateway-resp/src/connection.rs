@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
@@ -34,12 +35,20 @@ const PLAN_BYTES: usize = 16 << 20;
 /// Reads of a connection's first slice, and of the one after a slice with large answers: 64 MiB if
 /// all are of the longest values.
 const READS_FIRST: usize = 8;
-/// Most reads of a slice, reached by doubling while answers stay small: a guess at where larger
-/// batches stop paying.
-const READS_MAX: usize = 64;
+/// Most reads of a slice, reached by doubling while answers stay small. How long the next ones are
+/// is not known before, and a node refuses what goes beyond 256 MiB of answers to one batch: 24 of
+/// the longest values (8 MiB) are 192 MiB, which leaves as much as a transaction queues (64 MiB) for
+/// the answers to writes between them.
+const READS_MAX: usize = 24;
 /// Bytes of the answers to a slice beyond which the next one begins small again; bytes of replies
 /// beyond which they are sent.
 const SLICE_BYTES: usize = 1 << 20;
+/// How long a client may take to receive the last reply and to stop sending. A guess: a few round
+/// trips across the world.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// Most bytes that are read, and forgotten, behind the last command: the longest command on the
+/// wire, which may be what broke the protocol.
+const LEAVE_BYTES_MAX: usize = 16 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
@@ -99,10 +108,11 @@ impl Connection {
                     self.warn_of_http();
                 }
                 self.output.write(&Reply::error("ERR Protocol error:", error));
-                return self.flush().await;
+                self.flush().await?;
+                return self.take_leave().await;
             }
             if self.session.is_closing {
-                return Ok(());
+                return self.take_leave().await;
             }
             if let Round::Starved(needed) = end {
                 if *shutdown.borrow() {
@@ -270,6 +280,26 @@ impl Connection {
             }
         }
         Ok(failure.unwrap_or_else(|| finish(gathered.replies)))
+    }
+
+    /// Ends the connection behind the last reply. Closed with something of the client's unread, it
+    /// would be reset, and that reply might be lost.
+    async fn take_leave(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        self.input = BytesMut::with_capacity(READ_BYTES);
+        let drained = async {
+            let mut left = LEAVE_BYTES_MAX;
+            while left > 0 {
+                self.input.clear();
+                match self.stream.read_buf(&mut self.input).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // One that goes on sending was given its time to read.
+        timeout(LEAVE_LIMIT, drained).await.unwrap_or(Ok(()))
     }
 
     /// Sends the replies so far. Fails when the client takes none of them for too long.
