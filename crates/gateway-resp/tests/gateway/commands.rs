@@ -40,7 +40,26 @@ async fn the_connection_commands_answer_as_redis_does() {
     assert!(list.contains("id=1 addr=127.0.0.1:"), "{list}");
     assert!(list.contains("name=me"), "{list}");
     assert!(list.contains("lib-name=redis-py lib-ver=8.1\n"), "{list}");
-    client.expect_start("CLIENT INFO", "$").await;
+    let info = client.ask("CLIENT INFO").await;
+    assert!(info.ends_with(" lib-name=redis-py lib-ver=8.1\n\r\n"), "{info}");
+    for line in [info.as_str(), list.as_str()] {
+        let fields: Vec<(&str, &str)> =
+            line.split_whitespace().filter_map(|field| field.split_once('=')).collect();
+        let value = |name| fields.iter().find(|field| field.0 == name).map(|field| field.1);
+        // What redis-py turns into numbers, and fails without.
+        let numbers = "id age idle db sub psub multi qbuf qbuf-free obl argv-mem oll omem tot-mem";
+        for name in numbers.split(' ') {
+            let number: Option<i64> = value(name).and_then(|value| value.parse().ok());
+            assert!(number.is_some(), "{name} in {line}");
+        }
+        assert_eq!((value("multi"), value("user")), (Some("-1"), Some("default")));
+        assert_eq!((value("events"), value("resp")), (Some("r"), Some("2")));
+    }
+    assert!(info.contains(" cmd=client|info "), "{info}");
+    client.expect_start("HELLO 3", "%").await;
+    assert!(client.ask("CLIENT INFO").await.contains(" resp=3 "));
+    let mut other = server.connect().await;
+    assert!(other.ask("CLIENT LIST").await.contains(" resp=3 "));
     client.expect("CLIENT NO-EVICT ON", "+OK\r\n").await;
     client.expect("CLIENT NO-TOUCH sometimes", "-ERR syntax error\r\n").await;
     client.expect_start("CLIENT MAINT_NOTIFICATIONS ON", "-ERR unknown subcommand 'MAINT_").await;
@@ -49,6 +68,7 @@ async fn the_connection_commands_answer_as_redis_does() {
         .await;
     client.expect("RESET", "+RESET\r\n").await;
     client.expect("CLIENT GETNAME", "$-1\r\n").await;
+    assert!(client.ask("CLIENT INFO").await.contains(" resp=2 "));
     client.expect("QUIT", "+OK\r\n").await;
     client.expect_end().await;
 }
