@@ -79,7 +79,11 @@ fn write_section(
             line("uptime_in_seconds", &info.uptime().as_secs());
             line("uptime_in_days", &(info.uptime().as_secs() / 86_400));
         }
-        "clients" => line("connected_clients", &info.connected()),
+        "clients" => {
+            line("connected_clients", &info.connected());
+            // There is no command that waits for others.
+            line("blocked_clients", &0);
+        }
         "persistence" => {
             line("loading", &0);
             line("aof_enabled", &1);
@@ -163,9 +167,12 @@ pub(crate) fn config(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 pub(crate) fn time(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
-    let now = ServerInfo::wall_clock();
-    cx.reply(Reply::Array(vec![
-        Reply::text(now.as_secs().to_string()),
-        Reply::text(now.subsec_micros().to_string()),
-    ]))
+    // When it is written: in a transaction that is the time of EXEC.
+    cx.lazy(|| {
+        let now = ServerInfo::wall_clock();
+        Reply::Array(vec![
+            Reply::text(now.as_secs().to_string()),
+            Reply::text(now.subsec_micros().to_string()),
+        ])
+    })
 }

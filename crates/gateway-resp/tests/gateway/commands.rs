@@ -150,6 +150,10 @@ async fn strings_are_registers_with_increments() {
     client.expect("DECRBY a -9223372036854775808", "-ERR decrement would overflow\r\n").await;
     let wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
     client.expect("GET s", wrong_type).await;
+    client.expect("STRLEN s", wrong_type).await;
+    client.expect("STRLEN none", ":0\r\n").await;
+    client.expect("STRLEN a", ":1\r\n").await;
+    client.expect("SET k 'a b'\r\nSTRLEN k", "+OK\r\n:3\r\n").await;
     client.expect("INCR s", wrong_type).await;
     client.expect("SET s now-a-string", "+OK\r\n").await;
     client.expect("TYPE s", "+string\r\n").await;
@@ -351,6 +355,29 @@ async fn transactions_queue_and_answer_in_one_array() {
     client.expect("MULTI\r\nRESET\r\nEXEC", "+OK\r\n+RESET\r\n-ERR EXEC without MULTI\r\n").await;
 }
 
+/// The microseconds since 1970 that the last reply of TIME in `replies` says.
+fn microseconds(replies: &str) -> u128 {
+    let words: Vec<&str> = replies.lines().collect();
+    let [.., seconds, _, micros] = words[..] else { panic!("{replies:?}") };
+    seconds.parse::<u128>().unwrap() * 1_000_000 + micros.parse::<u128>().unwrap()
+}
+
+#[tokio::test]
+async fn time_in_a_transaction_is_that_of_exec() {
+    let server = Server::start().await;
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    client.expect_alone("MULTI\r\nTIME", "+OK\r\n+QUEUED\r\n").await;
+    let queued = microseconds(&other.ask("TIME").await);
+    let later = loop {
+        let now = microseconds(&other.ask("TIME").await);
+        if now > queued {
+            break now;
+        }
+    };
+    let executed = microseconds(&client.ask("EXEC").await);
+    assert!(executed >= later, "{executed} is before {later}");
+}
+
 #[tokio::test]
 async fn the_server_describes_itself() {
     let server = Server::start().await;
@@ -360,6 +387,7 @@ async fn the_server_describes_itself() {
         "# Server\r\nredis_version:7.2.4\r\n",
         "merganser_version:1.2.3\r\n",
         "arch_bits:64\r\n",
+        "blocked_clients:0\r\n",
         "loading:0\r\n",
         "role:master\r\n",
         "cluster_enabled:0\r\n",
