@@ -251,12 +251,13 @@ impl Parser {
             return Err(ProtocolError::LongInline);
         }
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-        split_line(line, &mut self.unquoted, &mut self.ranges)?;
+        let split = split_line(line, &mut self.unquoted, &mut self.ranges);
         if let Some(&(from, to)) = self.ranges.first()
             && HTTP_WORDS.iter().any(|word| self.unquoted[from..to].eq_ignore_ascii_case(word))
         {
             return Err(ProtocolError::Http);
         }
+        split?;
         self.is_done = true;
         Ok(Parsed::Command(Args { bytes: &self.unquoted, ranges: &self.ranges }, end + 1))
     }
@@ -299,7 +300,8 @@ fn length_line(bytes: &[u8]) -> Line {
     if bytes.len() < LENGTH_LINE_MAX { Line::Incomplete } else { Line::Invalid }
 }
 
-/// Splits an inline command at white space, as a shell would: `"…"` with escapes, `'…'` without.
+/// Splits an inline command at white space, as Redis does: `"…"` with escapes, `'…'` without. A
+/// quote opens anywhere in a word, and its end must be the word's.
 fn split_line(
     line: &[u8],
     unquoted: &mut Vec<u8>,
@@ -308,20 +310,18 @@ fn split_line(
     let mut rest = line;
     loop {
         rest = rest.trim_ascii_start();
-        let Some(&first) = rest.first() else {
+        if rest.is_empty() {
             return Ok(());
-        };
+        }
         let from = unquoted.len();
-        rest = match first {
-            b'"' => take_double_quoted(&rest[1..], unquoted)?,
-            b'\'' => take_single_quoted(&rest[1..], unquoted)?,
-            _ => {
-                let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
-                unquoted.extend_from_slice(&rest[..end]);
-                &rest[end..]
-            }
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'');
+        let (plain, behind) = rest.split_at(rest.iter().position(ends).unwrap_or(rest.len()));
+        unquoted.extend_from_slice(plain);
+        rest = match behind {
+            [b'"', quoted @ ..] => take_double_quoted(quoted, unquoted)?,
+            [b'\'', quoted @ ..] => take_single_quoted(quoted, unquoted)?,
+            _ => behind,
         };
-        // A closing quote ends the argument.
         if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
             return Err(ProtocolError::Quotes);
         }

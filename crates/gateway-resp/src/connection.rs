@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
-use crate::plan::{Gather, Outcome, Plan, Session, Step};
+use crate::plan::{Gather, Gathered, Outcome, Plan, Session, Step};
 use crate::reply::{Output, Reply, of_read};
 use crate::server::{Counters, ServerInfo};
 
@@ -34,15 +35,20 @@ const PLAN_BYTES: usize = 16 << 20;
 /// Reads of a connection's first slice, and of the one after a slice with large answers: 64 MiB if
 /// all are of the longest values.
 const READS_FIRST: usize = 8;
-/// Most reads of a slice, reached by doubling while answers stay small: a guess at where larger
-/// batches stop paying.
-const READS_MAX: usize = 64;
+/// Most reads of a slice, reached by doubling while answers stay small. How long the next ones are
+/// is not known before, and a node refuses what goes beyond 256 MiB of answers to one batch: 24 of
+/// the longest values (8 MiB) are 192 MiB, which leaves as much as a transaction queues (64 MiB) for
+/// the answers to writes between them.
+const READS_MAX: usize = 24;
 /// Bytes of the answers to a slice beyond which the next one begins small again; bytes of replies
 /// beyond which they are sent.
 const SLICE_BYTES: usize = 1 << 20;
-/// Most bytes of values that one command may gather into one reply (MGET): four of the longest. A
-/// reply that fails halfway must not have begun, so these are held together.
-const GATHERED_BYTES_MAX: usize = 32 << 20;
+/// How long a client may take to receive the last reply and to stop sending. A guess: a few round
+/// trips across the world.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// Most bytes that are read, and forgotten, behind the last command: the longest command on the
+/// wire, which may be what broke the protocol.
+const LEAVE_BYTES_MAX: usize = 16 << 20;
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 
@@ -102,10 +108,11 @@ impl Connection {
                     self.warn_of_http();
                 }
                 self.output.write(&Reply::error("ERR Protocol error:", error));
-                return self.flush().await;
+                self.flush().await?;
+                return self.take_leave().await;
             }
             if self.session.is_closing {
-                return Ok(());
+                return self.take_leave().await;
             }
             if let Round::Starved(needed) = end {
                 if *shutdown.borrow() {
@@ -259,31 +266,40 @@ impl Connection {
     /// The reply from the answers to several requests.
     async fn gather(&mut self, gather: Gather, work: &mut Work) -> io::Result<Reply> {
         let Gather { count, each, finish } = gather;
-        let (mut kept, mut bytes, mut failure) = (Vec::new(), 0, None);
+        let (mut gathered, mut failure) = (Gathered::default(), None);
         // All are taken, also behind one that failed: what stands there was asked too.
         for _ in 0..count {
-            match self.next_outcome(work).await? {
-                Err(error) => {
-                    failure.get_or_insert_with(|| Reply::failed(&error));
-                }
-                Ok(answer) if failure.is_none() => {
-                    let reply = each(answer);
-                    if let Reply::Bulk(value) = &reply {
-                        bytes += value.len();
-                    }
-                    kept.push(reply);
-                }
-                Ok(_) => {}
-            }
-            if bytes > GATHERED_BYTES_MAX && failure.is_none() {
-                let text = "values of more than 32 MiB in one reply; ask for fewer at a time";
-                failure = Some(Reply::error("ERR", text));
-            }
+            let outcome = self.next_outcome(work).await?;
             if failure.is_some() {
-                kept = Vec::new();
+                continue;
+            }
+            let answer = outcome.map_err(|error| Reply::failed(&error));
+            if let Err(refusal) = answer.and_then(|answer| gathered.add(each(answer))) {
+                failure = Some(refusal);
+                gathered = Gathered::default();
             }
         }
-        Ok(failure.unwrap_or_else(|| finish(kept)))
+        Ok(failure.unwrap_or_else(|| finish(gathered.replies)))
+    }
+
+    /// Ends the connection behind the last reply. Closed with something of the client's unread, it
+    /// would be reset, and that reply might be lost.
+    async fn take_leave(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        self.input = BytesMut::with_capacity(READ_BYTES);
+        let drained = async {
+            let mut left = LEAVE_BYTES_MAX;
+            while left > 0 {
+                self.input.clear();
+                match self.stream.read_buf(&mut self.input).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // One that goes on sending was given its time to read.
+        timeout(LEAVE_LIMIT, drained).await.unwrap_or(Ok(()))
     }
 
     /// Sends the replies so far. Fails when the client takes none of them for too long.

@@ -5,6 +5,8 @@
 //! whatever the pattern, of as many words as the pattern has parts divided by 64 (Baeza-Yates and
 //! Gonnet, "A new approach to text searching", CACM 35(10), 1992).
 
+use bytes::Bytes;
+
 /// Longest pattern, in bytes: a guess. With it a step is 17 words and a pattern 34 KiB.
 pub(crate) const PATTERN_BYTES_MAX: usize = 1024;
 
@@ -21,6 +23,26 @@ pub(crate) struct Pattern {
     end: usize,
 }
 
+/// A pattern that is not compiled yet. What waits keeps it so: compiled it takes 34 times as much.
+#[derive(Debug)]
+pub(crate) struct PatternText(Bytes);
+
+impl PatternText {
+    /// A copy of `pattern`.
+    pub(crate) fn new(pattern: &[u8]) -> Result<Self, LongPattern> {
+        check(pattern)?;
+        Ok(Self(Bytes::copy_from_slice(pattern)))
+    }
+
+    pub(crate) fn compile(&self) -> Pattern {
+        Pattern::compile(&self.0)
+    }
+}
+
+const fn check(pattern: &[u8]) -> Result<(), LongPattern> {
+    if pattern.len() > PATTERN_BYTES_MAX { Err(LongPattern(pattern.len())) } else { Ok(()) }
+}
+
 /// A pattern of more than [`PATTERN_BYTES_MAX`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pattern of {0} bytes, at most {PATTERN_BYTES_MAX} are allowed")]
@@ -29,9 +51,11 @@ pub(crate) struct LongPattern(usize);
 impl Pattern {
     /// Compiles `pattern`.
     pub(crate) fn new(pattern: &[u8]) -> Result<Self, LongPattern> {
-        if pattern.len() > PATTERN_BYTES_MAX {
-            return Err(LongPattern(pattern.len()));
-        }
+        check(pattern)?;
+        Ok(Self::compile(pattern))
+    }
+
+    fn compile(pattern: &[u8]) -> Self {
         let (mut parts, mut stars) = (Vec::new(), Vec::new());
         let mut rest = pattern;
         while let Some((&first, behind)) = rest.split_first() {
@@ -45,17 +69,24 @@ impl Pattern {
             }
         }
         let words = parts.len() / WORD_BITS + 1;
-        let mut takes = vec![0; 256 * words].into_boxed_slice();
+        // Parts that match most bytes (`?`, `[^a]`) are entered for all at once, so that a part costs
+        // the bytes in which it differs, and not 256.
+        let mut common = vec![0; words];
+        for (at, _) in parts.iter().enumerate().filter(|(_, part)| part.has_most()) {
+            common[at / WORD_BITS] |= 1 << (at % WORD_BITS);
+        }
+        let mut takes = common.repeat(256).into_boxed_slice();
         for (at, part) in parts.iter().enumerate() {
-            for byte in (0..=u8::MAX).filter(|&byte| part.has(byte)) {
-                takes[usize::from(byte) * words + at / WORD_BITS] |= 1 << (at % WORD_BITS);
+            let differing = if part.has_most() { part.negated() } else { *part };
+            for byte in differing.bytes() {
+                takes[usize::from(byte) * words + at / WORD_BITS] ^= 1 << (at % WORD_BITS);
             }
         }
         let mut stays = vec![0; words].into_boxed_slice();
         for at in stars {
             stays[at / WORD_BITS] |= 1 << (at % WORD_BITS);
         }
-        Ok(Self { takes, stays, end: parts.len() })
+        Self { takes, stays, end: parts.len() }
     }
 
     /// Whether `text` matches the pattern as a whole.
@@ -97,8 +128,22 @@ impl ByteSet {
         self.0[usize::from(byte >> 7)] |= 1 << (byte & 0x7f);
     }
 
-    const fn has(&self, byte: u8) -> bool {
-        self.0[(byte >> 7) as usize] >> (byte & 0x7f) & 1 == 1
+    const fn has_most(&self) -> bool {
+        self.0[0].count_ones() + self.0[1].count_ones() > 128
+    }
+
+    fn bytes(self) -> impl Iterator<Item = u8> {
+        let [low, high] = self.0.map(|mut half| {
+            std::iter::from_fn(move || {
+                if half == 0 {
+                    return None;
+                }
+                let byte = half.trailing_zeros() as u8;
+                half &= half - 1;
+                Some(byte)
+            })
+        });
+        low.chain(high.map(|byte| byte | 0x80))
     }
 
     const fn negated(self) -> Self {
@@ -190,6 +235,24 @@ mod tests {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
         assert!(matches(b"[^a]", &[0xff]));
+    }
+
+    #[test]
+    fn a_part_takes_exactly_its_bytes_whether_they_are_few_or_most() {
+        type Expected = fn(u8) -> bool;
+        let cases: [(&[u8], Expected); 5] = [
+            (b"?", |_| true),
+            (b"[^a\xfe]", |byte| byte != b'a' && byte != 0xfe),
+            (b"[\x01-\xf0]", |byte| (1..=0xf0).contains(&byte)),
+            (b"[\x00-\x7f]", |byte| byte < 0x80),
+            (b"[^b-z]", |byte| !(b'b'..=b'z').contains(&byte)),
+        ];
+        for (pattern, expected) in cases {
+            let pattern = Pattern::new(&[b"a", pattern, b"c"].concat()).unwrap();
+            for byte in 0..=u8::MAX {
+                assert_eq!(pattern.matches(&[b'a', byte, b'c']), expected(byte), "{byte}");
+            }
+        }
     }
 
     #[test]

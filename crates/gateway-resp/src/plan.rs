@@ -88,6 +88,32 @@ pub(crate) struct Gather {
     pub(crate) finish: fn(Vec<Reply>) -> Reply,
 }
 
+/// Most bytes of values that one command may gather into one reply (MGET, HMGET): four of the
+/// longest. A reply that fails halfway must not have begun, so these are held together.
+const GATHERED_BYTES_MAX: usize = 32 << 20;
+
+/// What was gathered for one reply.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) replies: Vec<Reply>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Adds a reply, unless the values become too long together.
+    pub(crate) fn add(&mut self, reply: Reply) -> Result<(), Refusal> {
+        if let Reply::Bulk(value) = &reply {
+            self.bytes += value.len();
+        }
+        if self.bytes > GATHERED_BYTES_MAX {
+            let text = "values of more than 32 MiB in one reply; ask for fewer at a time";
+            return Err(Reply::error("ERR", text));
+        }
+        self.replies.push(reply);
+        Ok(())
+    }
+}
+
 /// Commands translated but not executed.
 #[derive(Default)]
 pub(crate) struct Plan {

@@ -161,6 +161,16 @@ pub(crate) enum Protocol {
     Resp3,
 }
 
+impl Protocol {
+    /// The number that HELLO takes and answers.
+    pub(crate) const fn number(self) -> i64 {
+        match self {
+            Self::Resp2 => 2,
+            Self::Resp3 => 3,
+        }
+    }
+}
+
 /// Replies on their way to the client.
 #[derive(Debug, Default)]
 pub(crate) struct Output {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::codec::ParserLimits;
 use crate::cursor::PlaceTable;
+use crate::reply::Protocol;
 
 /// The version of Redis that clients are told, since they choose by it what to send.
 pub(crate) const REDIS_VERSION: &str = "7.2.4";
@@ -78,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) library_name: Bytes,
     /// That library's version.
     pub(crate) library_version: Bytes,
+    /// The protocol that it chose.
+    pub(crate) protocol: Protocol,
     /// When it connected.
     pub(crate) since: Instant,
 }
@@ -157,6 +160,7 @@ impl ServerInfo {
             name: Bytes::new(),
             library_name: Bytes::new(),
             library_version: Bytes::new(),
+            protocol: Protocol::default(),
             since: Instant::now(),
         };
         self.clients().insert(id, client);

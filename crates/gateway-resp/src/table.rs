@@ -284,6 +284,8 @@ commands! {
         "Removes what was observed of members; answers how many were there." => sets::srem;
     "SSCAN" -3 [Readonly] ONE Set "key cursor [MATCH pattern] [COUNT count]"
         "Answers a page of the members." => sets::sscan;
+    "STRLEN" 2 [Readonly Fast] ONE String "key"
+        "Answers how many bytes a string has; 0 for no such key." => strings::strlen;
     "TIME" 1 [Fast] NONE Server ""
         "Answers the node's time in seconds and microseconds." => server::time;
     "TTL" 2 [Readonly Fast] ONE Generic "key"

@@ -69,6 +69,19 @@ fn inline_quotes_escapes_and_bare_line_feeds_are_understood() {
 }
 
 #[test]
+fn an_inline_quote_opens_anywhere_in_a_word_and_its_end_ends_the_word() {
+    let (commands, error) = parse_once(b"SET name=\"John Smith\" n='a b'\r\na\"\" b\n");
+    assert_eq!(error, None);
+    assert_eq!(commands[0], words(&["SET", "name=John Smith", "n=a b"]));
+    assert_eq!(commands[1], words(&["a", "b"]));
+    for bytes in ["SET k it's\r\n", "SET k a\"b\"c\n", "SET k 'a''b'\n"] {
+        assert_eq!(parse_once(bytes.as_bytes()).1, Some(ProtocolError::Quotes), "{bytes:?}");
+    }
+    // HTTP is known as such whatever follows its first word.
+    assert_eq!(parse_once(b"POST /it's HTTP/1.1\r\n").1, Some(ProtocolError::Http));
+}
+
+#[test]
 fn inline_quotes_that_do_not_close_are_refused() {
     for bytes in ["\"a\n", "'a\n", "\"a\"b\n", "'a'b\n", "\"\\\n"] {
         assert_eq!(parse_once(bytes.as_bytes()).1, Some(ProtocolError::Quotes), "{bytes:?}");

@@ -7,7 +7,7 @@ use replication::Answer;
 use values::{Scope, Tag};
 
 use crate::codec::Args;
-use crate::glob::Pattern;
+use crate::glob::{Pattern, PatternText};
 use crate::plan::{Context, Planned, Refusal, integer, read, syntax_error};
 use crate::reply::Reply;
 
@@ -44,29 +44,54 @@ pub(crate) fn size(cx: &mut Context<'_>, name: &[u8], tag: Tag) -> Planned {
 /// Options of a scan.
 #[derive(Debug)]
 pub(crate) struct ScanOptions {
-    pub(crate) pattern: Option<Pattern>,
+    pattern: Option<PatternText>,
     pub(crate) count: u32,
-    /// The type of keys wanted, in lower case. SCAN only.
-    pub(crate) kind: Option<String>,
+    /// The type of keys wanted, in any case. SCAN only.
+    pub(crate) kind: Option<Bytes>,
+    /// Whether fields come without their values. HSCAN only.
+    pub(crate) is_bare: bool,
+}
+
+/// What a scan lists: the options of some are not for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scanned {
+    Keys,
+    Members,
+    Fields,
+}
+
+/// Which names the MATCH of a scan wants.
+pub(crate) struct Filter(Option<Pattern>);
+
+impl Filter {
+    /// Whether `name` is wanted.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        self.0.as_ref().is_none_or(|pattern| pattern.matches(name))
+    }
 }
 
 impl ScanOptions {
     /// Reads the options `args`.
-    pub(crate) fn parse(args: Args<'_>, allows_type: bool) -> Result<Self, Refusal> {
-        let mut options = Self { pattern: None, count: PAGE_DEFAULT, kind: None };
-        for at in (0..args.len()).step_by(2) {
-            let (option, value) = (args.at(at), args.get(at + 1).ok_or_else(syntax_error)?);
+    pub(crate) fn parse(args: Args<'_>, scanned: Scanned) -> Result<Self, Refusal> {
+        let mut options = Self { pattern: None, count: PAGE_DEFAULT, kind: None, is_bare: false };
+        let mut words = args.iter();
+        while let Some(option) = words.next() {
+            if scanned == Scanned::Fields && option.eq_ignore_ascii_case(b"NOVALUES") {
+                options.is_bare = true;
+                continue;
+            }
+            let value = words.next().ok_or_else(syntax_error)?;
             if option.eq_ignore_ascii_case(b"MATCH") {
-                let pattern = Pattern::new(value).map_err(|error| Reply::error("ERR", error))?;
-                options.pattern = Some(pattern);
+                let text = PatternText::new(value).map_err(|error| Reply::error("ERR", error))?;
+                options.pattern = Some(text);
             } else if option.eq_ignore_ascii_case(b"COUNT") {
                 let count = integer(value)?;
                 if count < 1 {
                     return Err(syntax_error());
                 }
                 options.count = count.min(PAGE_MAX) as u32;
-            } else if allows_type && option.eq_ignore_ascii_case(b"TYPE") {
-                options.kind = Some(String::from_utf8_lossy(value).to_ascii_lowercase());
+            } else if scanned == Scanned::Keys && option.eq_ignore_ascii_case(b"TYPE") {
+                options.kind = Some(Bytes::copy_from_slice(value));
             } else {
                 return Err(syntax_error());
             }
@@ -74,9 +99,9 @@ impl ScanOptions {
         Ok(options)
     }
 
-    /// Whether `name` is wanted.
-    pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+    /// Compiles the pattern: for when the page is made, since scans may wait in a transaction.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter(self.pattern.as_ref().map(PatternText::compile))
     }
 }
 
@@ -95,7 +120,7 @@ pub(crate) fn scan(
     args: Args<'_>,
     tag: Tag,
     options: ScanOptions,
-    elements: impl FnOnce(&Answer, &ScanOptions) -> Vec<Reply> + Send + 'static,
+    elements: impl FnOnce(&Answer, &Filter) -> Vec<Reply> + Send + 'static,
 ) -> Planned {
     let name = Bytes::copy_from_slice(args.at(1));
     let after = cx.info.places().recall(&name, cursor(args.at(2))?);
@@ -105,7 +130,7 @@ pub(crate) fn scan(
     let info = Arc::clone(cx.info);
     let range = Scope::Range { tag, after, limit: options.count };
     let render = move |answer: Answer| {
-        let page = elements(&answer, &options);
+        let page = elements(&answer, &options.filter());
         let next = match answer.view.next {
             Some(last) => info.places().remember(name, last),
             None => 0,

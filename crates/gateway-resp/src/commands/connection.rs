@@ -31,7 +31,10 @@ pub(crate) fn quit(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
 
 pub(crate) fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
     *cx.session = Session { id: cx.session.id, ..Session::default() };
-    with_client(cx, |client| client.name = Bytes::new());
+    with_client(cx, |client| {
+        client.name = Bytes::new();
+        client.protocol = Protocol::default();
+    });
     cx.plan.steps.push(Step::Switch(Protocol::Resp2, Reply::Simple("RESET")));
     Ok(())
 }
@@ -95,15 +98,17 @@ pub(crate) fn hello(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
             return Err(Reply::Error(format!("ERR Syntax error in HELLO option '{option}'")));
         }
     }
-    if let Some(name) = name {
-        with_client(cx, |client| client.name = name);
-    }
+    with_client(cx, |client| {
+        client.protocol = protocol;
+        if let Some(name) = name {
+            client.name = name;
+        }
+    });
     cx.session.protocol = protocol;
-    let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
     let fields = vec![
         ("server".into(), "redis".into()),
         ("version".into(), REDIS_VERSION.into()),
-        ("proto".into(), Reply::Integer(number)),
+        ("proto".into(), Reply::Integer(protocol.number())),
         ("id".into(), Reply::Integer(cx.session.id as i64)),
         ("mode".into(), "standalone".into()),
         ("role".into(), "master".into()),
@@ -152,13 +157,18 @@ pub(crate) fn client(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         }
         b"INFO" => {
             check_arity(&args, "client|info", 2, 2)?;
-            let text = cx.info.clients().get(&id).map(|client| describe(id, client));
+            let text = cx.info.clients().get(&id).map(|client| describe(id, client, "client|info"));
             cx.reply(Reply::Verbatim(text.unwrap_or_default()))
         }
         b"LIST" => {
             check_arity(&args, "client|list", 2, 2)?;
             let clients = cx.info.clients();
-            let text = clients.iter().map(|(&id, client)| describe(id, client)).collect();
+            let line = |(&of, client)| {
+                // What others did last is not kept; Redis says so of one that did nothing yet.
+                let command = if of == id { "client|list" } else { "NULL" };
+                describe(of, client, command)
+            };
+            let text = clients.iter().map(line).collect();
             drop(clients);
             cx.reply(Reply::Verbatim(text))
         }
@@ -193,17 +203,21 @@ fn set_info(cx: &mut Context<'_>, attribute: &[u8], value: &[u8]) -> Planned {
     cx.reply(Reply::Ok)
 }
 
-/// One line of CLIENT LIST.
-fn describe(id: u64, client: &Client) -> String {
+/// One line of CLIENT LIST, as Redis 7.2 writes it: libraries fail without the numbers that they
+/// know of. What is not kept here is 0, and there is no file number.
+fn describe(id: u64, client: &Client, command: &str) -> String {
     let address = |address: Option<std::net::SocketAddr>| {
         address.map(|address| address.to_string()).unwrap_or_default()
     };
     format!(
-        "id={id} addr={} laddr={} name={} age={} flags=N db=0 lib-name={} lib-ver={}\n",
+        "id={id} addr={} laddr={} name={} age={} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
+         qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 \
+         events=r cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
         address(client.address),
         address(client.local),
         client.name.escape_ascii(),
         client.since.elapsed().as_secs(),
+        client.protocol.number(),
         client.library_name.escape_ascii(),
         client.library_version.escape_ascii(),
     )

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use replication::{Answer, RequestError};
 use values::{Field, MapOp, Operation, Scope, State, Tag, UpdateError};
 
-use super::collections::{self, ScanOptions, changed, typed};
+use super::collections::{self, ScanOptions, Scanned, changed, typed};
 use crate::codec::Args;
-use crate::plan::{Context, Planned, blobs, integer, read, write, wrong_arity};
+use crate::plan::{Context, Gathered, Planned, blobs, integer, read, write, wrong_arity};
 use crate::reply::Reply;
 
 /// The fields that an answer shows, with their values.
@@ -55,8 +55,15 @@ pub(crate) fn hmget(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let wanted = blobs(args.skip(2));
     let request = read(args.at(1), scope_of(&wanted))?;
     let render = move |answer: Answer| {
-        let shown = |name: &Bytes| value(&answer, name).map_or(Reply::Null, Reply::Bulk);
-        Reply::Array(wanted.iter().map(shown).collect())
+        let mut gathered = Gathered::default();
+        // A field named twice is shown twice, so what the answer holds bounds nothing.
+        for name in &wanted {
+            let shown = value(&answer, name).map_or(Reply::Null, Reply::Bulk);
+            if let Err(refusal) = gathered.add(shown) {
+                return refusal;
+            }
+        }
+        Reply::Array(gathered.replies)
     };
     cx.one(request, typed(Tag::MAP, render))
 }
@@ -117,16 +124,10 @@ pub(crate) fn hincrby(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 pub(crate) fn hscan(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
-    let mut options = args.skip(3);
-    let has_values = !options
-        .get(options.len().saturating_sub(1))
-        .is_some_and(|last| options.len() % 2 == 1 && last.eq_ignore_ascii_case(b"NOVALUES"));
-    if !has_values {
-        options = options.first(options.len() - 1);
-    }
-    let options = ScanOptions::parse(options, false)?;
-    collections::scan(cx, args, Tag::MAP, options, move |answer, options| {
-        let wanted = fields(answer).filter(|(name, _)| options.matches(name));
+    let options = ScanOptions::parse(args.skip(3), Scanned::Fields)?;
+    let has_values = !options.is_bare;
+    collections::scan(cx, args, Tag::MAP, options, move |answer, filter| {
+        let wanted = fields(answer).filter(|(name, _)| filter.takes(name));
         let mut page = Vec::new();
         for (name, value) in wanted {
             page.push(name.clone().into());

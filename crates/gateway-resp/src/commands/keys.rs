@@ -7,7 +7,7 @@ use client::Datastore;
 use replication::{ScanCursor, ScanRequest};
 use values::{Operation, Scope, Tag};
 
-use super::collections::{self, ScanOptions, changed};
+use super::collections::{self, ScanOptions, Scanned, changed};
 use crate::codec::Args;
 use crate::cursor::{number_of, scan_from};
 use crate::plan::{BUCKET, Context, Planned, Refusal, read, write};
@@ -71,7 +71,7 @@ pub(crate) fn dbsize(cx: &mut Context<'_>, _: Args<'_>) -> Planned {
 pub(crate) fn scan(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let number = collections::cursor(args.at(1))?;
     let from = scan_from(number).map_err(|error| Reply::error("ERR", error))?;
-    let options = ScanOptions::parse(args.skip(2), true)?;
+    let options = ScanOptions::parse(args.skip(2), Scanned::Keys)?;
     cx.call(move |datastore| async move {
         match scan_page(datastore, number, from, options).await {
             Ok((next, page)) => {
@@ -92,6 +92,7 @@ async fn scan_page(
 ) -> Result<(u64, Vec<Reply>), Refusal> {
     // What shares a cursor with the last key of the page before comes again: usually one key.
     let again = u32::from(number != 0);
+    let filter = options.filter();
     let mut page = Vec::new();
     let (mut listed, mut looked_at) = (0, 0);
     loop {
@@ -111,11 +112,10 @@ async fn scan_page(
                 looked_at = 0;
                 tokio::task::yield_now().await;
             }
-            let is_kind = options
-                .kind
-                .as_ref()
-                .is_none_or(|kind| tags.iter().any(|&tag| type_name(tag) == kind));
-            if is_kind && options.matches(key.key()) {
+            let is_kind = options.kind.as_ref().is_none_or(|kind| {
+                tags.iter().any(|&tag| kind.eq_ignore_ascii_case(type_name(tag).as_bytes()))
+            });
+            if is_kind && filter.takes(key.key()) {
                 page.push(key.key().clone().into());
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use replication::Answer;
 use values::{Operation, OrsetOp, Scope, State, Tag};
 
-use super::collections::{self, ScanOptions, changed, typed};
+use super::collections::{self, ScanOptions, Scanned, changed, typed};
 use crate::codec::Args;
 use crate::plan::{Context, Planned, blobs, read, write};
 use crate::reply::Reply;
@@ -63,9 +63,9 @@ pub(crate) fn scard(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 pub(crate) fn sscan(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
-    let options = ScanOptions::parse(args.skip(3), false)?;
-    collections::scan(cx, args, Tag::ORSET, options, |answer, options| {
-        let wanted = elements(answer).filter(|name| options.matches(name));
+    let options = ScanOptions::parse(args.skip(3), Scanned::Members)?;
+    collections::scan(cx, args, Tag::ORSET, options, |answer, filter| {
+        let wanted = elements(answer).filter(|name| filter.takes(name));
         wanted.cloned().map(Reply::Bulk).collect()
     })
 }

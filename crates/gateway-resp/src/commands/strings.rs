@@ -26,6 +26,13 @@ pub(crate) fn get(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     })
 }
 
+pub(crate) fn strlen(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
+    cx.one(read(args.at(1), Scope::Headers)?, |answer| match register(&answer) {
+        Ok(value) => Reply::Integer(value.map_or(0, |value| value.len()) as i64),
+        Err(refusal) => refusal,
+    })
+}
+
 fn setting(name: &[u8], value: &[u8]) -> Result<Request, Refusal> {
     let value = Bytes::copy_from_slice(value);
     write(name, Operation::Register(RegisterOp::Set { value, at: None, replace: true }))

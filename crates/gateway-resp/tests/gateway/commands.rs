@@ -40,7 +40,26 @@ async fn the_connection_commands_answer_as_redis_does() {
     assert!(list.contains("id=1 addr=127.0.0.1:"), "{list}");
     assert!(list.contains("name=me"), "{list}");
     assert!(list.contains("lib-name=redis-py lib-ver=8.1\n"), "{list}");
-    client.expect_start("CLIENT INFO", "$").await;
+    let info = client.ask("CLIENT INFO").await;
+    assert!(info.ends_with(" lib-name=redis-py lib-ver=8.1\n\r\n"), "{info}");
+    for line in [info.as_str(), list.as_str()] {
+        let fields: Vec<(&str, &str)> =
+            line.split_whitespace().filter_map(|field| field.split_once('=')).collect();
+        let value = |name| fields.iter().find(|field| field.0 == name).map(|field| field.1);
+        // What redis-py turns into numbers, and fails without.
+        let numbers = "id age idle db sub psub multi qbuf qbuf-free obl argv-mem oll omem tot-mem";
+        for name in numbers.split(' ') {
+            let number: Option<i64> = value(name).and_then(|value| value.parse().ok());
+            assert!(number.is_some(), "{name} in {line}");
+        }
+        assert_eq!((value("multi"), value("user")), (Some("-1"), Some("default")));
+        assert_eq!((value("events"), value("resp")), (Some("r"), Some("2")));
+    }
+    assert!(info.contains(" cmd=client|info "), "{info}");
+    client.expect_start("HELLO 3", "%").await;
+    assert!(client.ask("CLIENT INFO").await.contains(" resp=3 "));
+    let mut other = server.connect().await;
+    assert!(other.ask("CLIENT LIST").await.contains(" resp=3 "));
     client.expect("CLIENT NO-EVICT ON", "+OK\r\n").await;
     client.expect("CLIENT NO-TOUCH sometimes", "-ERR syntax error\r\n").await;
     client.expect_start("CLIENT MAINT_NOTIFICATIONS ON", "-ERR unknown subcommand 'MAINT_").await;
@@ -49,6 +68,7 @@ async fn the_connection_commands_answer_as_redis_does() {
         .await;
     client.expect("RESET", "+RESET\r\n").await;
     client.expect("CLIENT GETNAME", "$-1\r\n").await;
+    assert!(client.ask("CLIENT INFO").await.contains(" resp=2 "));
     client.expect("QUIT", "+OK\r\n").await;
     client.expect_end().await;
 }
@@ -130,6 +150,10 @@ async fn strings_are_registers_with_increments() {
     client.expect("DECRBY a -9223372036854775808", "-ERR decrement would overflow\r\n").await;
     let wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
     client.expect("GET s", wrong_type).await;
+    client.expect("STRLEN s", wrong_type).await;
+    client.expect("STRLEN none", ":0\r\n").await;
+    client.expect("STRLEN a", ":1\r\n").await;
+    client.expect("SET k 'a b'\r\nSTRLEN k", "+OK\r\n:3\r\n").await;
     client.expect("INCR s", wrong_type).await;
     client.expect("SET s now-a-string", "+OK\r\n").await;
     client.expect("TYPE s", "+string\r\n").await;
@@ -188,6 +212,13 @@ async fn hashes_are_maps_of_registers() {
     client.expect("HINCRBY h word 1", "-ERR hash value is not an integer\r\n").await;
     client.expect("HSCAN h 0 MATCH w*", "*2\r\n$1\r\n0\r\n*2\r\n$4\r\nword\r\n$1\r\nw\r\n").await;
     client.expect("HSCAN h 0 MATCH w* NOVALUES", "*2\r\n$1\r\n0\r\n*1\r\n$4\r\nword\r\n").await;
+    for options in ["NOVALUES MATCH w*", "COUNT 9 novalues MATCH w*"] {
+        client
+            .expect(&format!("HSCAN h 0 {options}"), "*2\r\n$1\r\n0\r\n*1\r\n$4\r\nword\r\n")
+            .await;
+    }
+    client.expect("HSCAN h 0 NOVALUES MATCH", "-ERR syntax error\r\n").await;
+    client.expect("SSCAN s 0 NOVALUES", "-ERR syntax error\r\n").await;
     client.expect("HDEL h a x", ":1\r\n").await;
     client.expect("HDEL h b new word", ":3\r\n").await;
     client.expect("EXISTS h", ":0\r\n").await;
@@ -324,6 +355,29 @@ async fn transactions_queue_and_answer_in_one_array() {
     client.expect("MULTI\r\nRESET\r\nEXEC", "+OK\r\n+RESET\r\n-ERR EXEC without MULTI\r\n").await;
 }
 
+/// The microseconds since 1970 that the last reply of TIME in `replies` says.
+fn microseconds(replies: &str) -> u128 {
+    let words: Vec<&str> = replies.lines().collect();
+    let [.., seconds, _, micros] = words[..] else { panic!("{replies:?}") };
+    seconds.parse::<u128>().unwrap() * 1_000_000 + micros.parse::<u128>().unwrap()
+}
+
+#[tokio::test]
+async fn time_in_a_transaction_is_that_of_exec() {
+    let server = Server::start().await;
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    client.expect_alone("MULTI\r\nTIME", "+OK\r\n+QUEUED\r\n").await;
+    let queued = microseconds(&other.ask("TIME").await);
+    let later = loop {
+        let now = microseconds(&other.ask("TIME").await);
+        if now > queued {
+            break now;
+        }
+    };
+    let executed = microseconds(&client.ask("EXEC").await);
+    assert!(executed >= later, "{executed} is before {later}");
+}
+
 #[tokio::test]
 async fn the_server_describes_itself() {
     let server = Server::start().await;
@@ -333,6 +387,7 @@ async fn the_server_describes_itself() {
         "# Server\r\nredis_version:7.2.4\r\n",
         "merganser_version:1.2.3\r\n",
         "arch_bits:64\r\n",
+        "blocked_clients:0\r\n",
         "loading:0\r\n",
         "role:master\r\n",
         "cluster_enabled:0\r\n",
@@ -380,8 +435,11 @@ async fn patterns_and_lists_of_names_that_are_too_long_are_refused() {
     client.expect(&format!("CONFIG GET {long}"), refused).await;
     client.expect(&format!("SCAN 0 MATCH {}", &long[1..]), "*2\r\n$1\r\n0\r\n*0\r\n").await;
     let refused = "-ERR 1025 names in one command, at most 1024 are allowed\r\n";
-    for command in ["COMMAND INFO", "COMMAND DOCS", "CONFIG GET", "INFO"] {
+    for command in ["COMMAND INFO", "COMMAND DOCS", "INFO"] {
         client.expect(&format!("{command}{}", " x".repeat(1025)), refused).await;
     }
+    let refused = "-ERR 65 patterns in one command, at most 64 are allowed\r\n";
+    client.expect(&format!("CONFIG GET{}", " x".repeat(65)), refused).await;
+    client.expect(&format!("CONFIG GET{}", " x".repeat(64)), "*0\r\n").await;
     client.expect(&format!("COMMAND DOCS{}", " x".repeat(1024)), "*0\r\n").await;
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
     ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
@@ -23,6 +23,8 @@ use crate::support::Server;
 struct Probe {
     memory: MemoryDatastore,
     batches: AtomicU64,
+    /// Most reads of one batch.
+    reads: AtomicU64,
     permits: Semaphore,
     error: Option<RequestError>,
 }
@@ -33,6 +35,7 @@ impl Probe {
         Arc::new(Self {
             memory,
             batches: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             permits: Semaphore::new(permits),
             error,
         })
@@ -43,6 +46,8 @@ impl Probe {
 impl Datastore for Probe {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
         self.batches.fetch_add(1, Ordering::Relaxed);
+        let reads = requests.iter().filter(|request| matches!(request.action, Action::Get(_)));
+        self.reads.fetch_max(reads.count() as u64, Ordering::Relaxed);
         self.permits.acquire().await.unwrap().forget();
         if let Some(error) = &self.error {
             return requests.iter().map(|_| Err(error.clone())).collect();
@@ -133,6 +138,19 @@ async fn more_commands_than_a_round_takes_are_all_answered_in_order() {
 }
 
 #[tokio::test]
+async fn a_batch_reads_no_more_values_than_a_node_answers_at_a_time_if_all_are_the_longest() {
+    let probe = Probe::new(1_000, None);
+    let server = Server::start_with(probe.clone(), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    // Small answers let the batches grow.
+    client.expect(&vec!["GET none"; 1_000].join("\r\n"), &"$-1\r\n".repeat(1_000)).await;
+    let reads = probe.reads.load(Ordering::Relaxed);
+    // What the longest values and a node's limit are by default.
+    let (longest, limit) = (8 << 20, 256 << 20);
+    assert!((16..limit / longest).contains(&reads), "{reads} reads in one batch");
+}
+
+#[tokio::test]
 async fn replies_larger_than_the_output_buffer_come_whole() {
     let server = Server::start().await;
     let mut client = server.connect().await;
@@ -196,6 +214,32 @@ async fn quit_is_the_last_command_that_is_answered() {
     let mut client = server.connect().await;
     client.send(b"PING\r\nQUIT\r\nPING\r\n").await;
     assert_eq!(client.read_to_end().await, "+PONG\r\n+OK\r\n");
+}
+
+#[tokio::test]
+async fn the_last_reply_reaches_a_client_that_sent_much_behind_the_command() {
+    let rest = b"GET k\r\n".repeat(200_000);
+    for (last, reply) in [
+        ("*1\r\n:1\r\n", "-ERR Protocol error: expected '$', got ':'\r\n"),
+        ("QUIT\r\n", "+OK\r\n"),
+    ] {
+        let server = Server::start().await;
+        let mut client = server.connect().await;
+        client.send(&[last.as_bytes(), &rest].concat()).await;
+        assert_eq!(client.read_to_end().await, reply);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_sending_after_the_last_reply_is_not_listened_to_for_long() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.send(b"QUIT\r\n").await;
+    // It neither closes nor stops: sooner or later the server does.
+    while client.0.write_all(b"PING\r\n").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.info.connected(), 0);
 }
 
 #[tokio::test]

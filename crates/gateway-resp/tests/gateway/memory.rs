@@ -210,3 +210,34 @@ async fn a_transaction_is_bounded_by_what_its_plan_takes() {
     let abort = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     client.expect("", &format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{long}{abort}")).await;
 }
+
+#[tokio::test]
+async fn a_field_named_again_and_again_is_not_answered_beyond_what_one_reply_may_gather() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let value = "x".repeat(VALUE_BYTES);
+    let words = "*4\r\n$4\r\nHSET\r\n$1\r\nh\r\n$1\r\nf\r\n";
+    client.send(format!("{words}${VALUE_BYTES}\r\n{value}\r\n").as_bytes()).await;
+    client.expect("", ":1\r\n").await;
+    let hmget = |count: usize| format!("HMGET h{}\r\nPING", " f".repeat(count));
+    let refused = "-ERR values of more than 32 MiB in one reply; ask for fewer at a time\r\n";
+    client.expect(&hmget(33), &format!("{refused}+PONG\r\n")).await;
+    let bulk = format!("${VALUE_BYTES}\r\n{value}\r\n");
+    client.expect(&hmget(32), &format!("*32\r\n{}+PONG\r\n", bulk.repeat(32))).await;
+}
+
+#[tokio::test]
+async fn a_transaction_of_scans_does_not_hold_their_patterns_compiled() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let before = resident_bytes();
+    // 45 MB of commands, whose patterns are 1.5 GiB when compiled.
+    let scans = vec![format!("SCAN 0 MATCH {}", "?".repeat(1024)); 1_000].join("\r\n");
+    client.expect_alone("MULTI", "+OK\r\n").await;
+    for _ in 0..45 {
+        client.expect_alone(&scans, &"+QUEUED\r\n".repeat(1_000)).await;
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    // Other tests of this program run beside it, and take some hundred MiB.
+    assert!(grown < 1 << 30, "{} MiB for 45,000 queued scans", grown >> 20);
+}

@@ -82,10 +82,7 @@ impl Client {
 
     pub(crate) async fn expect(&mut self, commands: &str, replies: &str) {
         if commands == "QUIT" {
-            self.send(b"QUIT\r\n").await;
-            let mut received = vec![0; replies.len()];
-            self.0.read_exact(&mut received).await.unwrap();
-            assert_eq!(String::from_utf8(received).unwrap(), replies);
+            self.expect_alone(commands, replies).await;
             return;
         }
         assert_eq!(self.ask(commands).await, replies, "{commands}");
@@ -94,6 +91,14 @@ impl Client {
     pub(crate) async fn expect_start(&mut self, commands: &str, start: &str) {
         let reply = self.ask(commands).await;
         assert!(reply.starts_with(start), "{commands}: {reply:?}, not {start:?}");
+    }
+
+    /// Sends commands, and nothing behind them that MULTI would queue.
+    pub(crate) async fn expect_alone(&mut self, commands: &str, replies: &str) {
+        self.send(format!("{commands}\r\n").as_bytes()).await;
+        let mut received = vec![0; replies.len()];
+        self.0.read_exact(&mut received).await.unwrap();
+        assert_eq!(String::from_utf8(received).unwrap(), replies, "{commands}");
     }
 
     pub(crate) async fn expect_end(&mut self) {
