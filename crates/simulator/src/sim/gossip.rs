@@ -77,6 +77,14 @@ impl Sim {
             .collect()
     }
 
+    /// Whether a node's disk says of which cluster it is.
+    pub(super) fn remembers_a_ring(&self, node: usize) -> bool {
+        self.nodes[node].membership.as_deref().is_some_and(|bytes| {
+            let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
+            !snapshot.ids.is_empty()
+        })
+    }
+
     /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever
     /// runs them has one found it anew.
     fn is_remembered(&self, ring: usize) -> bool {

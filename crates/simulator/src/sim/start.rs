@@ -27,7 +27,7 @@ const SMALL_SEGMENT_BYTES: u64 = 4 << 10;
 impl Sim {
     pub(super) fn start(&mut self, node: usize) {
         let life = self.nodes[node].life;
-        if self.options.gossip && self.nodes[node].membership.is_none() {
+        if self.options.gossip && !self.remembers_a_ring(node) {
             // All others of its ring may have left that since its disk was lost.
             self.lose_ring(node);
         }
