@@ -136,6 +136,30 @@ impl CausalContext {
         rest
     }
 
+    /// The dots of this set that `other` does not have.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let mut rest = Self::default();
+        for (actor, first, last) in self.ranges() {
+            // Where the next one may be that `other` does not have; none behind the last counter of all.
+            let mut next = other.vector.get(actor).checked_add(1).map(|from| from.max(first));
+            for (&from, &to) in other.cloud.get(&actor).into_iter().flatten() {
+                let Some(at) = next.filter(|&at| at <= last && from <= last) else { break };
+                if to < at {
+                    continue;
+                }
+                if from > at {
+                    rest.insert_range(actor, at, from - 1);
+                }
+                next = to.checked_add(1);
+            }
+            if let Some(at) = next.filter(|&at| at <= last) {
+                rest.insert_range(actor, at, last);
+            }
+        }
+        rest
+    }
+
     /// The union. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.vector.merge(&other.vector);
@@ -274,6 +298,7 @@ mod tests {
         assert_eq!(context.ranges().collect::<Vec<_>>(), [(A, u64::MAX - 1, u64::MAX)]);
         context.insert_range(A, 0, u64::MAX);
         assert_eq!(context.ranges().collect::<Vec<_>>(), [(A, 1, u64::MAX)]);
+        assert!(context.minus(&context).is_empty());
         let most = context.without([Dot::new(A, u64::MAX), Dot::new(A, 1)]);
         assert_eq!(most.ranges().collect::<Vec<_>>(), [(A, 2, u64::MAX - 1)]);
     }
@@ -352,6 +377,9 @@ mod tests {
             let mut reverse = b.clone();
             reverse.merge(&a);
             prop_assert_eq!(&union, &reverse);
+
+            prop_assert!(is_canonical(&a.minus(&b)));
+            prop_assert_eq!(&a.minus(&b), &set_a.difference(&set_b).copied().collect());
 
             let difference = a.without(other.iter().copied());
             prop_assert!(is_canonical(&difference));

@@ -23,7 +23,7 @@ const READ_BYTES: usize = 64 << 10;
 /// What each side had seen before its elements were compared, and the other had not. In the end either
 /// is told that it has seen the other's too: so whoever has lost some of it meanwhile, in a crash or
 /// because it dropped its copy, is compared with no further. What it does not hold any more would be
-/// taken for removed.
+/// taken for removed. And whoever has got some of it from elsewhere meanwhile may hold what the other saw removed.
 #[derive(Clone, Debug)]
 pub(super) struct News {
     mine: CausalContext,
@@ -32,21 +32,14 @@ pub(super) struct News {
 
 impl News {
     pub(super) fn of(mine: &CausalContext, theirs: &CausalContext) -> Self {
-        Self { mine: beyond(mine, theirs), theirs: beyond(theirs, mine) }
+        Self { mine: mine.minus(theirs), theirs: theirs.minus(mine) }
     }
 }
 
-/// The ranges of `context` in which there is something that `other` does not have.
-fn beyond(context: &CausalContext, other: &CausalContext) -> CausalContext {
-    let mut beyond = CausalContext::default();
-    for (actor, first, last) in context.ranges() {
-        let mut range = CausalContext::default();
-        range.insert_range(actor, first, last);
-        if !other.descends(&range) {
-            beyond.insert_range(actor, first, last);
-        }
-    }
-    beyond
+/// Whether who shows that it has seen this got some of the other's news, and not in what it was `sent`.
+fn came_from_elsewhere(news: &CausalContext, shown: &CausalContext, sent: &CausalContext) -> bool {
+    let rest = news.minus(sent);
+    rest.minus(shown) != rest
 }
 
 #[derive(Debug)]
@@ -76,6 +69,9 @@ pub(super) struct Elements {
     elements: Vec<Blob>,
     sent_here: CausalContext,
     sent_there: CausalContext,
+    /// What was merged at either side since the beginning.
+    pulled: CausalContext,
+    pushed: CausalContext,
 }
 
 impl Elements {
@@ -88,6 +84,8 @@ impl Elements {
             elements: Vec::new(),
             sent_here: CausalContext::default(),
             sent_there: CausalContext::default(),
+            pulled: CausalContext::default(),
+            pushed: CausalContext::default(),
         };
         job.go_on(key, hands);
         job
@@ -279,7 +277,14 @@ impl Elements {
         if !here.descends(&self.news.mine) || !there.descends(&self.news.theirs) {
             return Outcome::Unfinished;
         }
+        if came_from_elsewhere(&self.news.mine, there, &self.pushed)
+            || came_from_elsewhere(&self.news.theirs, here, &self.pulled)
+        {
+            return Outcome::Unfinished;
+        }
         let exchanged = hands.exchange(key, mine, theirs);
+        self.pulled.merge(exchanged.here.context(self.tag));
+        self.pushed.merge(exchanged.there.context(self.tag));
         // Also what a side showed, and was not sent for that reason: it may lose it again.
         for seen in [mine.value.context(self.tag), exchanged.here.context(self.tag)] {
             self.sent_here.merge(seen);

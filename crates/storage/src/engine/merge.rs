@@ -86,6 +86,14 @@ impl<R: IndexRead> Engine<R> {
         if !is_collection(tag) {
             return Err(StorageError::Unseen);
         }
+        let header = self.header(&RowKey::of(key), key)?;
+        if let Some(held) = header.tags.get(&tag).filter(|_| !header.is_hidden()) {
+            // What came from elsewhere meanwhile may be held here, and removed where this comes from.
+            let news = context.minus(seen);
+            if news.minus(held.context()) != news {
+                return Err(StorageError::Unseen);
+            }
+        }
         self.merge(key, &Delta::of(tag, empty_collection(tag, context)))
     }
 

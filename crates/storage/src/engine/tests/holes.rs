@@ -10,10 +10,11 @@ fn seen_by(other: &mut MemoryEngine) -> CausalContext {
     whole(other, &key("set")).context(Tag::ORSET).clone()
 }
 
-/// The end of a transfer of the set.
-fn complete(context: &CausalContext) -> Command {
+/// The end of a transfer of the set, of which so much was brought.
+fn complete(brought: &Delta, context: &CausalContext) -> Command {
     let (key, tag, context) = (key("set"), Tag::ORSET, context.clone());
-    Command::Complete { key, tag, seen: Default::default(), context, durability: Durability::Sync }
+    let seen = brought.value.context(tag).clone();
+    Command::Complete { key, tag, seen, context, durability: Durability::Sync }
 }
 
 /// The records of a replica that was brought two elements of a set, then told that it has seen all of it.
@@ -29,7 +30,7 @@ fn fetched() -> (SimDisk, CausalContext, Vec<(u64, Vec<u8>)>) {
     assert!(one.take());
     one.commit();
     one.give(2, merge(&key("set"), &all));
-    one.give(3, complete(&told));
+    one.give(3, complete(&all, &told));
     assert!(one.take());
     one.commit();
     let records = logged(&disk);
@@ -88,7 +89,9 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     one.commit();
     one.checkpoint();
     one.give(2, merge(&key("set"), &second));
-    one.give(3, complete(&told));
+    let mut both = first.clone();
+    both.merge(&second);
+    one.give(3, complete(&both, &told));
     assert!(one.take());
     one.commit();
     let records = logged(&disk);
@@ -101,6 +104,21 @@ fn what_was_fetched_is_not_seen_where_a_row_that_it_rests_on_is_gone() {
     // The first that meets the damage is the one that rests on what was held.
     assert!(disk.index.corrupt(Table::Header, at.as_bytes(), 9));
     assert_eq!(seen(&disk, &records[1..]), CausalContext::default());
+}
+
+/// Who tells has seen two elements removed. Meanwhile they come from another, who has not: they are compared again.
+#[test]
+fn a_transfer_does_not_end_where_some_of_it_came_from_elsewhere_meanwhile() {
+    let mut other = MemoryEngine::new(config(2, 2));
+    let added = updated(&mut other, &key("set"), add(&["x"]));
+    updated(&mut other, &key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("x")])));
+    let told = whole(&mut other, &key("set")).context(Tag::ORSET).clone();
+    let mut one = MemoryEngine::new(config(1, 1));
+    merged(&mut one, &key("set"), &added);
+    let nothing = Delta::default();
+    let answers = one.execute_now(complete(&nothing, &told));
+    assert_eq!(answers, [Answer::Failed(StorageError::Unseen)]);
+    assert_eq!(one.execute_now(complete(&added, &told)), [Answer::Merged(None)]);
 }
 
 /// That looks like the end of a transfer, and rests on nothing that was held: without it the operation would be done
