@@ -50,7 +50,8 @@ impl<'a> DotNames<'a> {
     /// is left out, so this is no identity.
     fn text(&self, dot: Dot) -> String {
         match self.requests.get(&dot.actor) {
-            Some(name) => format!("{name}:{}", dot.counter),
+            // An application chose it: it may hold what steers a terminal.
+            Some(name) => format!("{}:{}", name.escape_debug(), dot.counter),
             None => format!("{}:{}", self.found.name_of(dot.actor.replica), dot.counter),
         }
     }

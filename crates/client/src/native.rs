@@ -9,6 +9,7 @@ mod retry;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,8 +23,8 @@ use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use values::Key;
 use wire::{
@@ -34,7 +35,7 @@ use wire::{
 
 use crate::Datastore;
 use names::Names;
-use retry::{Batch, TRIES_MAX};
+use retry::{Batch, RETRY_LIMIT_MS, TRIES_MAX, is_turned_away};
 
 /// Calls waiting to be written before a caller has to wait.
 const QUEUE_MAX: usize = 1024;
@@ -42,6 +43,8 @@ const QUEUE_MAX: usize = 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit of a call, beyond every deadline that a node keeps.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
+/// For so long may what has no time limit of its own be tried again.
+const RETRY_LIMIT: Duration = Duration::from_millis(RETRY_LIMIT_MS);
 /// Bytes gathered before they are written though more calls wait.
 const WRITE_BYTES: usize = 256 << 10;
 /// Pause before nodes that all failed are tried again; doubled each time.
@@ -103,10 +106,16 @@ pub struct Client {
 #[derive(Debug)]
 struct Node {
     address: String,
-    /// `None` until it is first asked. Held only to look at or replace the connection, never across
-    /// a call.
-    connection: Mutex<Option<mpsc::Sender<Waiting>>>,
+    /// The last attempt to connect; `None` before the first. Held only to look at it or to begin
+    /// another, never across an await.
+    attempt: Mutex<Option<Attempt>>,
 }
+
+/// What comes of an attempt to connect: the queue of the connection, or why there is none. `None`
+/// while it lasts. All who want the node meanwhile wait for the one attempt.
+type Attempt = watch::Receiver<Option<Result<Queue, String>>>;
+
+type Queue = mpsc::Sender<Waiting>;
 
 /// A call and who waits for its reply.
 #[derive(Debug)]
@@ -130,7 +139,7 @@ impl Client {
         let nobody = |source| ConnectError::Unreachable { address: addresses.join(","), source };
         getrandom::fill(&mut random).map_err(|error| nobody(std::io::Error::other(error)))?;
         let node =
-            |address: &&str| Node { address: (*address).to_owned(), connection: Mutex::default() };
+            |address: &&str| Node { address: (*address).to_owned(), attempt: Mutex::default() };
         let client = Self {
             nodes: addresses.iter().map(node).collect(),
             current: AtomicUsize::new(0),
@@ -139,8 +148,9 @@ impl Client {
         };
         let mut failure = nobody(std::io::ErrorKind::InvalidInput.into());
         for (index, node) in client.nodes.iter().enumerate() {
-            match node.queue().await {
-                Ok(_) => {
+            match open(&node.address).await {
+                Ok(queue) => {
+                    node.begin(watch::channel(Some(Ok(queue))).1);
                     client.current.store(index, Ordering::Relaxed);
                     return Ok(client);
                 }
@@ -160,7 +170,37 @@ impl Client {
 
     /// Asks the current node, once.
     async fn call(&self, body: CallBody) -> Result<ReplyBody, RequestError> {
-        self.call_at(self.current.load(Ordering::Relaxed), body, CALL_LIMIT).await
+        self.call_at(self.current.load(Ordering::Relaxed), body, CALL_LIMIT, CALL_LIMIT).await
+    }
+
+    /// Asks the current node for what only reads, and others when it fails or is stopping, for as
+    /// long as requests are tried again that have no time limit.
+    async fn read(&self, body: CallBody) -> Result<ReplyBody, RequestError> {
+        let began = Instant::now();
+        let first = self.current.load(Ordering::Relaxed);
+        let mut tries = 1;
+        loop {
+            let index = (first + tries - 1) % self.nodes.len();
+            self.pause_before(tries).await;
+            let connect_limit = RETRY_LIMIT.saturating_sub(began.elapsed());
+            let answer = self.call_at(index, body.clone(), connect_limit, CALL_LIMIT).await;
+            let is_elsewhere = match &answer {
+                Ok(reply) => failure(reply).is_some_and(is_of_this_node),
+                Err(_) => true,
+            };
+            if !is_elsewhere || tries == TRIES_MAX || began.elapsed() >= RETRY_LIMIT {
+                return answer;
+            }
+            self.leave(index);
+            tries += 1;
+        }
+    }
+
+    /// Waits before a try that comes after all nodes were tried.
+    async fn pause_before(&self, tries: usize) {
+        if let Some(rounds @ 1..) = (tries - 1).checked_sub(self.nodes.len()) {
+            tokio::time::sleep(PAUSE * (1 << (rounds - 1))).await;
+        }
     }
 
     /// Asks a node, once. One that fails is not the current one any longer.
@@ -168,10 +208,11 @@ impl Client {
         &self,
         index: usize,
         body: CallBody,
+        connect_limit: Duration,
         limit: Duration,
     ) -> Result<ReplyBody, RequestError> {
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
-        let answer = self.nodes[index].call(ClientCall { id, body }, limit).await;
+        let answer = self.nodes[index].call(ClientCall { id, body }, connect_limit, limit).await;
         if answer.is_err() {
             self.leave(index);
         }
@@ -189,10 +230,12 @@ impl Client {
         &self,
         index: usize,
         requests: Vec<Request>,
+        connect_limit: Duration,
         limit: Duration,
     ) -> Vec<Result<Answer, RequestError>> {
         let count = requests.len();
-        let error = match self.call_at(index, CallBody::Execute(requests), limit).await {
+        let call = self.call_at(index, CallBody::Execute(requests), connect_limit, limit);
+        let error = match call.await {
             Ok(ReplyBody::Executed(results)) if results.len() == count => return results,
             Ok(_) => RequestError::Disconnected("the node answered something else".into()),
             Err(error) => error,
@@ -202,13 +245,28 @@ impl Client {
 }
 
 impl Node {
-    async fn call(&self, call: ClientCall, limit: Duration) -> Result<ReplyBody, RequestError> {
-        let lost = |why: &str| RequestError::Disconnected(format!("{} {why}", self.address));
+    /// Asks, within `limit` as a whole; `connect_limit` is for the part before the call is on its
+    /// way. Whatever fails in that part has done nothing.
+    async fn call(
+        &self,
+        call: ClientCall,
+        connect_limit: Duration,
+        limit: Duration,
+    ) -> Result<ReplyBody, RequestError> {
+        let Self { address, .. } = self;
+        let lost = |why: &str| RequestError::Disconnected(format!("{address} {why}"));
+        let unreachable = |why: &str| RequestError::Unreachable(format!("{address} {why}"));
+        let end = Instant::now() + limit;
         let (reply, replied) = oneshot::channel();
-        let queue =
-            self.queue().await.map_err(|error| RequestError::Unreachable(error.to_string()))?;
-        queue.send(Waiting { call, reply }).await.map_err(|_| lost("closed the connection"))?;
-        match tokio::time::timeout(limit, replied).await {
+        let handed_over = async {
+            let queue = self.queue().await.map_err(RequestError::Unreachable)?;
+            let sent = queue.send(Waiting { call, reply }).await;
+            sent.map_err(|_| unreachable("closed the connection before it was asked"))
+        };
+        timeout(connect_limit.min(limit), handed_over)
+            .await
+            .map_err(|_| unreachable("could not be asked in time"))??;
+        match timeout_at(end, replied).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(_)) => Err(lost("closed the connection")),
             Err(_) => Err(lost("did not answer in time")),
@@ -216,18 +274,45 @@ impl Node {
     }
 
     /// The queue of a living connection, opening one if need be.
-    async fn queue(&self) -> Result<mpsc::Sender<Waiting>, ConnectError> {
-        let mut connection = self.connection.lock().await;
-        match &*connection {
-            Some(queue) if !queue.is_closed() => Ok(queue.clone()),
-            _ => Ok(connection.insert(open(&self.address).await?).clone()),
+    async fn queue(&self) -> Result<Queue, String> {
+        let mut attempt = self.attempt();
+        // The task that connects is gone only with the runtime.
+        let came = attempt.wait_for(Option::is_some).await.ok().and_then(|came| came.clone());
+        came.unwrap_or_else(|| Err(format!("{} is not connected to any more", self.address)))
+    }
+
+    /// The attempt under way, or that which led to a living connection, or a new one.
+    fn attempt(&self) -> Attempt {
+        let mut last = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempt) = &*last {
+            let is_good = match &*attempt.borrow() {
+                Some(Ok(queue)) => !queue.is_closed(),
+                Some(Err(_)) => false,
+                // It has no end if its runtime ended first.
+                None => attempt.has_changed().is_ok(),
+            };
+            if is_good {
+                return attempt.clone();
+            }
         }
+        let (came, attempt) = watch::channel(None);
+        let address = self.address.clone();
+        // A task of its own: those who wait for it may give up, and others wait on.
+        tokio::spawn(async move {
+            let opened = open(&address).await.map_err(|error| error.to_string());
+            came.send_replace(Some(opened));
+        });
+        last.insert(attempt).clone()
+    }
+
+    fn begin(&self, attempt: Attempt) {
+        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt);
     }
 }
 
-async fn open(address: &str) -> Result<mpsc::Sender<Waiting>, ConnectError> {
+async fn open(address: &str) -> Result<Queue, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
-    let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address))
+    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
         .await
         .map_err(|_| unreachable(std::io::ErrorKind::TimedOut.into()))?
         .map_err(unreachable)?;
@@ -337,6 +422,23 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
     }
 }
 
+/// The error that a reply to what only reads is, if it is one.
+fn failure(reply: &ReplyBody) -> Option<&RequestError> {
+    match reply {
+        ReplyBody::Page(reply) => reply.as_ref().err(),
+        ReplyBody::Count(reply) => reply.as_ref().err(),
+        ReplyBody::Conflicts(reply) => reply.as_ref().err(),
+        ReplyBody::Explanation(reply) => reply.as_ref().as_ref().err(),
+        ReplyBody::Buckets(reply) => reply.as_ref().as_ref().err(),
+        _ => None,
+    }
+}
+
+/// Whether another node may well answer what this one did not.
+const fn is_of_this_node(error: &RequestError) -> bool {
+    is_turned_away(error) || matches!(error, RequestError::Disconnected(_))
+}
+
 fn confused<T>() -> Result<T, RequestError> {
     Err(RequestError::Disconnected("the node answered something else".into()))
 }
@@ -351,16 +453,16 @@ impl Datastore for Client {
         let first = self.current.load(Ordering::Relaxed);
         for tries in 1..=TRIES_MAX {
             let index = (first + tries - 1) % self.nodes.len();
-            if let Some(rounds @ 1..) = (tries - 1).checked_sub(self.nodes.len()) {
-                tokio::time::sleep(PAUSE * (1 << (rounds - 1))).await;
-            }
+            self.pause_before(tries).await;
             let may_retry = tries < TRIES_MAX;
             // One node alone is no faster asked twice.
             let patience = batch.patience_ms(elapsed_ms());
             let patience = patience.filter(|_| may_retry && self.nodes.len() > 1);
             let limit = patience.map_or(CALL_LIMIT, Duration::from_millis);
-            let outcomes = self.try_at(index, batch.pending(), limit).await;
-            if outcomes.iter().any(|outcome| *outcome == Err(RequestError::Stopping)) {
+            // Nobody waits longer to be connected than for the answer.
+            let connect_limit = Duration::from_millis(batch.left_ms(elapsed_ms()));
+            let outcomes = self.try_at(index, batch.pending(), connect_limit, limit).await;
+            if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(is_turned_away)) {
                 self.leave(index);
             }
             if !batch.take(outcomes, elapsed_ms(), may_retry, names) {
@@ -371,35 +473,42 @@ impl Datastore for Client {
     }
 
     async fn scan(&self, request: ScanRequest) -> Result<ScanPage, RequestError> {
-        match self.call(CallBody::Scan(request)).await? {
+        match self.read(CallBody::Scan(request)).await? {
             ReplyBody::Page(page) => page,
             _ => confused(),
         }
     }
 
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError> {
-        match self.call(CallBody::Count(bucket)).await? {
+        match self.read(CallBody::Count(bucket)).await? {
             ReplyBody::Count(count) => count,
             _ => confused(),
         }
     }
 
     async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
-        match self.call(CallBody::Conflicts(request)).await? {
+        // A page is of what one node holds: where it goes on, another cannot.
+        let is_first = request.after.is_none();
+        let body = CallBody::Conflicts(request);
+        let reply = if is_first { self.read(body).await } else { self.call(body).await };
+        match reply? {
             ReplyBody::Conflicts(page) => page,
             _ => confused(),
         }
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {
-        match self.call(CallBody::Explain(key)).await? {
+        match self.read(CallBody::Explain(key)).await? {
             ReplyBody::Explanation(explanation) => *explanation,
             _ => confused(),
         }
     }
 
     async fn buckets(&self, call: BucketCall) -> Result<BucketReply, RequestError> {
-        match self.call(CallBody::Buckets(call)).await? {
+        let reads = call.changes().is_none();
+        let body = CallBody::Buckets(call);
+        let reply = if reads { self.read(body).await } else { self.call(body).await };
+        match reply? {
             ReplyBody::Buckets(reply) => *reply,
             _ => confused(),
         }

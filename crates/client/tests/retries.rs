@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use client::{Bucket, Client, Datastore, MemoryDatastore};
 use clock::{ClusterSecret, NodeId};
 use futures_util::StreamExt;
 use membership::Incarnation;
-use replication::{Request, RequestError, RequestName};
+use replication::{Request, RequestError, RequestName, ScanPage, ScanRequest};
 use tokio::net::{TcpListener, TcpStream};
 use values::{BytesOp, CounterOp, Key, Operation, UpdateError};
 use wire::{
@@ -69,7 +70,24 @@ async fn serve(
     let admission = Admission { us: &us, secret: &secret };
     let Ok((mut stream, _)) = accept(stream, admission, [1; 32], |_| Ok(())).await else { return };
     while let Ok(ClientCall { id, body }) = read_frame(&mut stream).await {
-        let CallBody::Execute(requests) = body else { return };
+        let requests = match body {
+            CallBody::Execute(requests) => requests,
+            CallBody::Count(_) if fates.pop_front().is_none() => {
+                write_frame(&mut stream, &ClientReply { id, body: ReplyBody::Count(Ok(7)) })
+                    .await
+                    .unwrap();
+                continue;
+            }
+            CallBody::Scan(_) => {
+                let body = ReplyBody::Page(match fates.pop_front() {
+                    None => Ok(ScanPage { keys: Vec::new(), next: None, incomplete: false }),
+                    Some(_) => Err(RequestError::Stopping),
+                });
+                write_frame(&mut stream, &ClientReply { id, body }).await.unwrap();
+                continue;
+            }
+            _ => return,
+        };
         seen.lock().unwrap().extend(requests.iter().map(|request| request.name.clone()));
         let results = match fates.pop_front() {
             None => datastore.execute(requests).await,
@@ -230,4 +248,50 @@ async fn a_replica_in_memory_takes_so_many_names_of_a_client_as_a_node_does() {
     let reused = Request { action, ..named("c:7") };
     assert_eq!(datastore.request(reused).await, Err(UpdateError::NameReused.into()));
     assert_eq!(total(&Arc::new(datastore)).await, 257);
+}
+
+#[tokio::test]
+async fn what_only_reads_is_asked_of_another_node_when_one_is_gone_or_stopping() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let ill = node(&datastore, &[Fate::Cut, Fate::Cut], &seen).await;
+    let well = node(&datastore, &[], &seen).await;
+    let client = Client::connect_to_any(&[&ill, &well]).await.unwrap();
+    assert_eq!(client.count("b".into()).await, Ok(7));
+    // The ill one is cut once more, and has been left.
+    let client = Client::connect_to_any(&[&ill, &well]).await.unwrap();
+    let request = ScanRequest { bucket: "b".into(), cursor: None, limit: 9 };
+    assert!(client.scan(request).await.is_ok());
+    let alone = Client::connect(&node(&datastore, &[Fate::Cut; 9], &seen).await).await.unwrap();
+    assert!(matches!(alone.count("b".into()).await, Err(RequestError::Disconnected(_))));
+}
+
+/// Who listens and says nothing: the handshake has no end but its own time limit.
+#[tokio::test]
+async fn connecting_takes_no_longer_than_a_request_may_and_is_tried_once_for_all_who_wait() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&connections);
+    let task = tokio::spawn(async move {
+        // The first connection is served until its first call; others are taken and left alone.
+        let (stream, _) = listener.accept().await.unwrap();
+        serve(stream, &datastore, &mut VecDeque::from([Fate::Cut]), &seen).await;
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+            *count.lock().unwrap() += 1;
+        }
+    });
+    let client = Client::connect(&address).await.unwrap().without_names();
+    client.request(adding(1)).await.unwrap_err();
+    let request = || Request { timeout_ms: Some(200), ..adding(1) };
+    let began = std::time::Instant::now();
+    let failed = futures_util::future::join_all((0..20).map(|_| client.request(request()))).await;
+    for failed in failed {
+        assert!(matches!(failed, Err(RequestError::Unreachable(_))), "{failed:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(*connections.lock().unwrap(), 1);
+    task.abort();
 }

@@ -4,24 +4,27 @@
 //! that would answer. All are read and checked before any is done; then they are done side by
 //! side, those on one key in the order given.
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use clock::ContextToken;
 use replication::{Action, Answer, Request, RequestError, RequestName};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 use values::{BytesOp, Key, Lifetime, Operation};
 
-use crate::gateway::{Body, Gateway, Shared, json_response};
-use crate::headers::{ACKS, CONTEXT, REPEATED};
+use crate::gateway::{Body, Gateway, Shared, json_of};
+use crate::headers::{ACKS, CONTEXT, NAME, REPEATED};
 use crate::json::Text;
 use crate::parameters::{Asked, Parameters, lifetime};
 use crate::problem::Problem;
 use crate::typed::{Kind, Part};
 use crate::{raw, typed};
+
+/// How an answer begins.
+const OPENING: &[u8] = b"{\"results\":[";
 
 /// Most operations of a batch.
 pub(crate) const OPERATIONS_MAX: usize = 1_000;
@@ -80,8 +83,17 @@ enum Shape {
 pub(crate) async fn post(
     State(gateway): Shared,
     mut parameters: Parameters,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
+    for (header, member) in [(NAME, "id"), (CONTEXT, "context")] {
+        // For the whole batch it would have no meaning, and who sends it again relies on one.
+        if headers.contains_key(&header) {
+            return Err(refused(&format!(
+                "{header} is of one operation; give each its own {member:?}; nothing was done"
+            )));
+        }
+    }
     let asked = parameters.asked()?;
     parameters.finish()?;
     let batch: Batch<'_> = serde_json::from_slice(&body).map_err(|error| {
@@ -118,7 +130,7 @@ pub(crate) async fn post(
         })
         .collect();
     let outcomes = gateway.datastore.execute(requests).await;
-    let mut results = Vec::with_capacity(count);
+    let mut text = Vec::from(OPENING);
     let mut outcomes = outcomes.into_iter();
     for ((key, is_named, is_read), shape) in keys.iter().zip(shapes) {
         let lost = || Err(RequestError::Disconnected("no answer came".into()));
@@ -130,9 +142,13 @@ pub(crate) async fn post(
             Ok(answer) => shown(&gateway, shape, key, &answer).await,
             Err(problem) => Err(problem),
         };
-        results.push(result(shown.into_response()).await);
+        let limit = gateway.options.answer_bytes_max;
+        add(&mut text, shown.into_response(), *is_read, limit).await;
+        // Other requests are not to wait for all of a long answer.
+        tokio::task::yield_now().await;
     }
-    Ok(json_response(StatusCode::OK, &json!({ "results": results })))
+    text.extend_from_slice(b"]}\n");
+    Ok(json_of(StatusCode::OK, text))
 }
 
 fn read(item: Item<'_>, asked: Asked) -> Result<(Request, Shape), Problem> {
@@ -218,28 +234,53 @@ async fn shown(
     match shape {
         Shape::RawGet => raw::shown_json(gateway, key, answer).await,
         Shape::RawWrite => Ok(raw::written(answer, answer.raw_tag())),
-        Shape::Get(kind) => typed::shown_part(kind, &Part::of_batch(kind), key, answer),
+        Shape::Get(kind) => typed::shown_part(gateway, kind, &Part::of_batch(kind), key, answer),
         Shape::Update(kind) => Ok(typed::updated(kind, key, answer)),
         Shape::Delete(kind) => Ok(raw::written(answer, kind.tag())),
     }
 }
 
-/// A response as a member of the batch's: its status, the headers that carry causality and figures,
-/// and its document.
-async fn result(response: Response) -> Value {
-    let mut members = Map::new();
-    members.insert("status".into(), response.status().as_u16().into());
-    for (name, member) in [(CONTEXT, "context"), (ACKS, "acks"), (REPEATED, "repeated")] {
-        if let Some(value) = response.headers().get(&name).and_then(|value| value.to_str().ok()) {
-            members.insert(member.into(), value.into());
+/// Adds a response to the text of the batch's: its status, the headers that carry causality and
+/// figures, and its document, as it is. Where that leads beyond `limit`, a read is refused, and a
+/// write, which is done, shows no document.
+async fn add(text: &mut Vec<u8>, response: Response, is_read: bool, limit: usize) {
+    let (mut head, body) = response.into_parts();
+    // It is made of bytes that are all there.
+    let mut body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    if body.len() > limit.saturating_sub(text.len()) {
+        body = Bytes::new();
+        if is_read {
+            let refused = Problem::long_answer(limit);
+            body = refused.document().into();
+            head = refused.into_response().into_parts().0;
         }
     }
-    // It is made of bytes that are all there.
-    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-    if let Ok(document) = serde_json::from_slice::<Value>(&body) {
-        members.insert("body".into(), document);
+    let mut separator: &[u8] = if text.len() > OPENING.len() { b",{" } else { b"{" };
+    let mut member = |name: &str, value: &[u8]| {
+        for piece in [separator, b"\"", name.as_bytes(), b"\":", value] {
+            text.extend_from_slice(piece);
+        }
+        separator = b",";
+    };
+    let header = |name: HeaderName| {
+        let value = head.headers.get(name)?.to_str().ok()?;
+        Some(Value::from(value).to_string())
+    };
+    if let Some(acks) = header(ACKS) {
+        member("acks", acks.as_bytes());
     }
-    Value::Object(members)
+    let body = body.trim_ascii_end();
+    if !body.is_empty() {
+        member("body", body);
+    }
+    if let Some(context) = header(CONTEXT) {
+        member("context", context.as_bytes());
+    }
+    if head.headers.contains_key(REPEATED) {
+        member("repeated", b"true");
+    }
+    member("status", head.status.as_str().as_bytes());
+    text.push(b'}');
 }
 
 fn refused(detail: &str) -> Problem {

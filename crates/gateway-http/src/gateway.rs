@@ -1,5 +1,6 @@
 //! What every handler shares: the facade, the names of nodes, the metrics, the options.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -57,6 +58,15 @@ impl Gateway {
     ) -> Result<Answer, Problem> {
         let (context, name) = (presented(headers)?, name(headers)?);
         self.ask(key, Action::Update(operation), asked, context, name).await
+    }
+
+    /// What was read, as a JSON document, unless its text is too long.
+    pub(crate) fn answer(&self, status: StatusCode, document: &Value) -> Response {
+        let limit = self.options.answer_bytes_max;
+        match json_text(document, limit) {
+            Some(text) => json_of(status, text),
+            None => Problem::long_answer(limit).into_response(),
+        }
     }
 
     /// Does one request on `key`.
@@ -138,7 +148,38 @@ fn too_long(limit: usize) -> Problem {
 
 /// A JSON document with a line end, for terminals.
 pub(crate) fn json_response(status: StatusCode, document: &Value) -> Response {
-    let mut text = document.to_string();
-    text.push('\n');
+    json_of(status, format!("{document}\n").into_bytes())
+}
+
+/// `text` as it is, which is JSON.
+pub(crate) fn json_of(status: StatusCode, text: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The text of `document` with a line end, if it has at most `limit` bytes; no more is made of it.
+fn json_text(document: &Value, limit: usize) -> Option<Vec<u8>> {
+    let mut text = Bounded { text: Vec::new(), limit };
+    serde_json::to_writer(&mut text, document).ok()?;
+    text.write_all(b"\n").ok()?;
+    Some(text.text)
+}
+
+/// Takes `limit` bytes and fails at the next one.
+struct Bounded {
+    text: Vec<u8>,
+    limit: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.text.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

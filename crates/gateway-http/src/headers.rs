@@ -35,6 +35,28 @@ pub(crate) fn name(headers: &HeaderMap) -> Result<Option<RequestName>, Problem> 
     Ok(Some(name))
 }
 
+/// Refuses conditions that would be ignored (RFC 9110, section 13.1: what they rule out must not be
+/// done): there is no version of a key that all replicas know, for an entity tag to name.
+pub(crate) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    let conditions = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ];
+    let Some(given) = conditions.iter().find(|name| headers.contains_key(*name)) else {
+        return Ok(());
+    };
+    Err(Problem::bad_request(
+        "condition-not-supported",
+        "Conditional writes are not supported",
+        &format!(
+            "{given} is not supported; send the Merganser-Context of a get: the write then \
+             replaces what that get showed, and nothing else; nothing was done"
+        ),
+    ))
+}
+
 /// The context token presented with a request.
 pub(crate) fn presented(headers: &HeaderMap) -> Result<Option<ContextToken>, Problem> {
     let mut values = headers.get_all(CONTEXT).iter();

@@ -23,6 +23,7 @@ mod keys;
 mod metrics;
 mod names;
 mod options;
+mod origin;
 mod parameters;
 mod problem;
 mod raw;

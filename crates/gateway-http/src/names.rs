@@ -28,7 +28,9 @@ impl Names {
         nodes: impl IntoIterator<Item = NodeId>,
     ) -> NameTable {
         let (table, asked) = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let all_known = nodes.into_iter().all(|node| table.contains_key(&node));
+        // The actors of named requests are of no node, so no node's name is theirs.
+        let is_known = |node| node == NodeId::NAMED || table.contains_key(&node);
+        let all_known = nodes.into_iter().all(is_known);
         if all_known || asked.is_some_and(|asked| asked.elapsed() < REFRESH) {
             return table;
         }
@@ -51,6 +53,11 @@ pub(crate) fn name_of(node: NodeId, names: &BTreeMap<NodeId, String>) -> String 
 }
 
 /// A dot for people: node and number of the write. The epoch is left out, so this is no identity.
+/// That of a write under an idempotency key has a digest of the key in the node's place.
 pub(crate) fn dot_text(dot: Dot, names: &BTreeMap<NodeId, String>) -> String {
+    if dot.actor.is_named() {
+        // The first half of the digest tells the siblings of one key apart.
+        return format!("named-{:08x}:{}", dot.actor.epoch.process >> 32, dot.counter);
+    }
     format!("{}:{}", name_of(dot.actor.replica, names), dot.counter)
 }

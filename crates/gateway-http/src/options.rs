@@ -12,6 +12,8 @@ pub struct HttpOptions {
     pub body_bytes_max: usize,
     /// Longest wait for a request's body once its head is there. Later is answered with 408.
     pub body_limit: Duration,
+    /// Longest JSON text of an answer with values, in bytes. More is answered with 422.
+    pub answer_bytes_max: usize,
     /// Whether the node serves: what `/readyz` answers.
     pub ready: watch::Receiver<bool>,
     /// Why the node is out of service though it serves, if so: for `/readyz`, too.
@@ -24,6 +26,10 @@ impl HttpOptions {
     /// too long.
     pub const BODY_BYTES_MAX: usize = (8 << 20) + (64 << 10);
 
+    /// Default of [`answer_bytes_max`](Self::answer_bytes_max): as many bytes as a batch may read.
+    /// Their text can be six times as long, since a control character is `\u0001` in JSON.
+    pub const ANSWER_BYTES_MAX: usize = 256 << 20;
+
     /// Default of [`body_limit`](Self::body_limit): what nginx waits for a next piece of a body
     /// (`client_body_timeout`), here for all of it. The longest body needs 1.2 Mbit/s.
     pub const BODY_LIMIT: Duration = Duration::from_secs(60);
@@ -34,9 +40,14 @@ impl HttpOptions {
 
     /// The defaults, with the node's readiness; never out of service.
     pub fn new(ready: watch::Receiver<bool>) -> Self {
-        let (body_bytes_max, body_limit) = (Self::BODY_BYTES_MAX, Self::BODY_LIMIT);
         let (_, out_of_service) = watch::channel(None);
-        Self { body_bytes_max, body_limit, ready, out_of_service }
+        Self {
+            body_bytes_max: Self::BODY_BYTES_MAX,
+            body_limit: Self::BODY_LIMIT,
+            answer_bytes_max: Self::ANSWER_BYTES_MAX,
+            ready,
+            out_of_service,
+        }
     }
 
     /// Whether requests are to be sent here.

@@ -80,6 +80,20 @@ impl Problem {
             .header(header::CONNECTION, "close")
     }
 
+    /// What was read makes more text than an answer may have.
+    pub(crate) fn long_answer(limit: usize) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "answer-too-long",
+            "The answer is too long",
+            format!(
+                "its JSON would have more than {limit} bytes; ask for less at once, by limit and \
+                 after or in a batch of fewer reads, or for the bytes of a value alone (Accept: \
+                 application/octet-stream)"
+            ),
+        )
+    }
+
     /// The idempotency key was refused.
     pub(crate) fn bad_name(detail: &str) -> Self {
         Self::bad_request("bad-idempotency-key", "The idempotency key is not possible", detail)
@@ -361,7 +375,7 @@ impl Problem {
     }
 
     /// The document with a line end, for terminals.
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let Parts { status, slug, title, detail, members, .. } = &*self.0;
         let mut document = Map::new();
         document.insert("type".into(), format!("urn:merganser:{slug}").into());

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use values::{BytesOp, Key, Operation, Scope, Sibling, Tag};
 
 use crate::address::Target;
-use crate::gateway::{Body, Gateway, Shared, json_response};
+use crate::gateway::{Body, Gateway, Shared};
 use crate::headers::{describe, name, presented, wants_bytes};
 use crate::json::encoded;
 use crate::names::{NameTable, dot_text};
@@ -178,7 +178,7 @@ async fn listed(
     let context = answer.contexts.get(&answer.raw_tag()).map(|token| token.as_str());
     let mut document = json!({ "context": context, "siblings": shown(gateway, siblings).await });
     note_doubts(&mut document, key, answer);
-    let mut response = json_response(StatusCode::OK, &document);
+    let mut response = gateway.answer(StatusCode::OK, &document);
     describe(response.headers_mut(), answer, answer.raw_tag());
     response
 }

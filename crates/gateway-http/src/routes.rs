@@ -9,16 +9,18 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, on};
 use client::Datastore;
 
 use crate::gateway::Gateway;
+use crate::headers::refuse_conditions;
 use crate::options::HttpOptions;
 use crate::problem::Problem;
 use crate::typed::Kind;
 use crate::{
-    admin, batch, buckets, comparisons, conflicts, expiry, explain, keys, metrics, raw, typed,
+    admin, batch, buckets, comparisons, conflicts, expiry, explain, keys, metrics, origin, raw,
+    typed,
 };
 
 /// One address with its methods, each under the name that metrics give it.
@@ -126,6 +128,8 @@ pub fn router(datastore: Arc<dyn Datastore>, options: HttpOptions) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(from_fn(conditions))
+        .layer(from_fn(origin::check))
         .layer(from_fn(move |request, next| {
             count(Arc::clone(&counting), Arc::clone(&names), request, next)
         }))
@@ -147,6 +151,15 @@ async fn count(
     let response = next.run(request).await;
     gateway.metrics.count(named.unwrap_or("other"), response.status(), started.elapsed());
     response
+}
+
+/// Passes on what reads, and what writes under no condition.
+async fn conditions(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match refuse_conditions(request.headers()) {
+        Err(problem) if !reads => problem.into_response(),
+        _ => next.run(request).await,
+    }
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -17,7 +17,7 @@ pub(crate) use operation::parse;
 pub(crate) use shown::{put_size, put_value};
 
 use crate::address::Target;
-use crate::gateway::{Body, Shared, json_response};
+use crate::gateway::{Body, Gateway, Shared, json_response};
 use crate::headers::describe;
 use crate::json::text;
 use crate::parameters::{Parameters, refused};
@@ -156,11 +156,12 @@ pub(crate) async fn get(
     let asked = parameters.asked()?;
     parameters.finish()?;
     let answer = gateway.read(&key, part.scope(tag), asked).await?;
-    shown_part(kind, &part, &key, &answer)
+    shown_part(&gateway, kind, &part, &key, &answer)
 }
 
 /// What a read of `part` answers.
 pub(crate) fn shown_part(
+    gateway: &Gateway,
     kind: Kind,
     part: &Part,
     key: &Key,
@@ -190,7 +191,8 @@ pub(crate) fn shown_part(
             }
         }
     }
-    Ok(answered(StatusCode::OK, document, key, answer, tag))
+    complete(&mut document, key, answer, tag);
+    Ok(described(gateway.answer(StatusCode::OK, &document), answer, tag))
 }
 
 /// Does one operation, given as JSON.
@@ -223,7 +225,9 @@ pub(crate) fn updated(kind: Kind, key: &Key, answer: &Answer) -> Response {
         document["partly_observed"] = true.into();
     }
     let status = if answer.acks.is_met() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    answered(status, document, key, answer, tag)
+    complete(&mut document, key, answer, tag);
+    // No longer than what was sent allows, and a write that is done must not be shown as refused.
+    described(json_response(status, &document), answer, tag)
 }
 
 /// Removes what is observed of this type; other types that the key may have stay.
@@ -241,18 +245,15 @@ pub(crate) async fn delete(
     Ok(written(&answer, kind.tag()))
 }
 
-fn answered(
-    status: StatusCode,
-    mut document: Value,
-    key: &Key,
-    answer: &Answer,
-    tag: Tag,
-) -> Response {
+/// Adds the context, and what keeps the answer from being plain.
+fn complete(document: &mut Value, key: &Key, answer: &Answer, tag: Tag) {
     if let Some(token) = answer.contexts.get(&tag) {
         document["context"] = token.as_str().into();
     }
-    note_doubts(&mut document, key, answer);
-    let mut response = json_response(status, &document);
+    note_doubts(document, key, answer);
+}
+
+fn described(mut response: Response, answer: &Answer, tag: Tag) -> Response {
     describe(response.headers_mut(), answer, tag);
     response
 }

@@ -280,6 +280,18 @@ fn a_write_said_to_end_before_it_begins_is_shown_and_names_nothing() {
     assert_eq!(live, expected);
 }
 
+/// What it is shown as is `as "…"` in both, and the label of its dot.
+#[test]
+fn an_idempotency_key_that_would_steer_a_terminal_is_escaped() {
+    let mut found = three_siblings();
+    let write = &mut found.writes[2];
+    write.minted.as_mut().unwrap().first.actor = Actor::named(7, 7, 7);
+    write.name.as_mut().unwrap().id = Bytes::from_static(b"\x1b[2J\n");
+    let text = text(&found);
+    assert!(!text.contains('\x1b'), "{text}");
+    assert!(text.contains(r"shop:\u{1b}[2J\n:1"), "{text}");
+}
+
 #[tokio::test]
 async fn forms_are_not_made_where_requests_are_served() {
     let loops = std::thread::current().id();

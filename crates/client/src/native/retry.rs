@@ -19,7 +19,7 @@ use super::names::Names;
 /// losing connections.
 pub(super) const TRIES_MAX: usize = 4;
 /// For so long may a request without a time limit of its own be tried again.
-const RETRY_LIMIT_MS: u64 = 10_000;
+pub(super) const RETRY_LIMIT_MS: u64 = 10_000;
 
 pub(super) type Outcome = Result<Answer, RequestError>;
 
@@ -54,7 +54,7 @@ const fn is_doubtful(error: &RequestError) -> bool {
 }
 
 /// Whether nothing was done, and another node may do it.
-const fn is_turned_away(error: &RequestError) -> bool {
+pub(super) const fn is_turned_away(error: &RequestError) -> bool {
     matches!(error, RequestError::Unreachable(_) | RequestError::Stopping)
 }
 
@@ -101,6 +101,13 @@ impl Batch {
             let left = item.limit_ms().saturating_sub(elapsed_ms) / 2;
             item.is_safe().then(|| left.max(longest))
         })
+    }
+
+    /// How many milliseconds are left of the longest time limit of what is pending, `elapsed_ms`
+    /// after the start.
+    pub(super) fn left_ms(&self, elapsed_ms: u64) -> u64 {
+        let longest = self.open().map(Item::limit_ms).max().unwrap_or_default();
+        longest.saturating_sub(elapsed_ms)
     }
 
     /// Takes the outcomes of what was pending, `elapsed_ms` after the first try began. `may_retry`

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Answered, get, in_memory, send};
+use crate::harness::{Answered, answering, get, in_memory, send};
 
 async fn batch(app: &axum::Router, operations: &Json) -> Answered {
     let body = json!({ "operations": operations }).to_string();
@@ -36,10 +36,7 @@ async fn each_operation_is_answered_in_its_place_as_its_own_address_would() {
     assert_eq!(results[3]["acks"], "acked=1;needed=1;hinted=0;owners=1");
     assert_eq!(results[4]["body"]["named"], json!([{ "item": "book", "quantity": 1 }]));
     assert_eq!(results[5]["body"]["type"], "urn:merganser:no-value");
-    assert_eq!(
-        (&results[7]["repeated"], &results[7]["body"]["value"]),
-        (&json!("true"), &json!(1))
-    );
+    assert_eq!((&results[7]["repeated"], &results[7]["body"]["value"]), (&json!(true), &json!(1)));
     let read = get(&app, "/v1/buckets/default/counters/visits").await;
     assert_eq!(read.json()["value"], 5);
 
@@ -113,4 +110,57 @@ async fn a_batch_that_is_too_large_or_empty_is_refused_before_anything_is_writte
     let done = send(&app, "POST", "/v1/batch", &[], many(1_000)).await;
     assert_eq!(done.json()["results"].as_array().map(Vec::len), Some(1_000));
     assert_eq!(get(&app, "/v1/buckets/default/counters/k").await.json()["value"], 1_000);
+}
+
+#[tokio::test]
+async fn a_header_that_is_of_one_operation_is_refused_and_nothing_is_done() {
+    let app = in_memory();
+    let body = json!({ "operations": [{ "kind": "counters", "key": "k", "do": { "add": -1 } }] });
+    for (header, member) in [("Idempotency-Key", "id"), ("Merganser-Context", "context")] {
+        let refused = send(&app, "POST", "/v1/batch", &[(header, "c:1")], body.to_string()).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-batch"));
+        let wanted = format!("give each its own \"{member}\"; nothing was done");
+        assert!(refused.detail().ends_with(&wanted), "{refused:?}");
+    }
+    assert_eq!(get(&app, "/v1/buckets/default/counters/k").await.status, 404);
+}
+
+/// Each byte of the value is six of JSON.
+#[tokio::test]
+async fn what_a_batch_reads_beyond_the_longest_answer_is_refused_and_its_writes_are_done() {
+    let app = answering(10_000);
+    let value = "\u{1}".repeat(1_000);
+    send(&app, "PUT", "/v1/buckets/default/keys/k", &[], value.clone()).await;
+    let read = json!({ "kind": "keys", "key": "k", "get": true });
+    let tags: Vec<String> = (0..2_000).map(|tag| format!("tag{tag}")).collect();
+    let write = json!({ "kind": "sets", "key": "s", "do": { "add": tags } });
+    let done = batch(&app, &json!([read, read, write, read])).await;
+    assert!(done.body.len() < 12_000, "{}", done.body.len());
+    let results = done.json()["results"].clone();
+    assert_eq!(results[0]["body"]["siblings"][0]["value"], value.as_str());
+    for refused in [1, 3] {
+        let refused = &results[refused];
+        assert_eq!(refused["status"], 422);
+        assert_eq!(refused["body"]["type"], "urn:merganser:answer-too-long");
+    }
+    assert_eq!((&results[2]["status"], &results[2]["body"]), (&json!(200), &Json::Null));
+    let size = get(&app, "/v1/buckets/default/sets/s?count=true").await.json()["size"].clone();
+    assert_eq!(size, 2_000);
+}
+
+#[tokio::test]
+async fn an_answer_that_would_be_too_long_is_refused_with_what_to_ask_for_instead() {
+    let app = answering(3_000);
+    let path = "/v1/buckets/default/keys/k";
+    send(&app, "PUT", path, &[], "\u{1}".repeat(1_000)).await;
+    let refused = get(&app, path).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "answer-too-long"));
+    let accept = [("accept", "application/octet-stream")];
+    assert_eq!(send(&app, "GET", path, &accept, "").await.body.len(), 1_000);
+
+    let path = "/v1/buckets/default/sets/s";
+    let tags: Vec<String> = (0..1_000).map(|tag| format!("tag{tag}")).collect();
+    assert_eq!(send(&app, "POST", path, &[], json!({ "add": tags }).to_string()).await.status, 200);
+    assert_eq!(get(&app, path).await.problem(), "answer-too-long");
+    assert_eq!(get(&app, &format!("{path}?limit=100")).await.status, 200);
 }

@@ -81,6 +81,13 @@ pub(crate) fn in_memory() -> Router {
     over(MemoryDatastore::new())
 }
 
+/// The gateway over an empty replica in memory, whose answers have at most so many bytes.
+pub(crate) fn answering(answer_bytes_max: usize) -> Router {
+    let (_, ready) = watch::channel(true);
+    let options = HttpOptions { answer_bytes_max, ..HttpOptions::new(ready) };
+    router(Arc::new(MemoryDatastore::new()), options)
+}
+
 /// Sends a request to `router`.
 pub(crate) async fn send(
     router: &Router,

@@ -17,6 +17,7 @@ mod failures;
 mod harness;
 #[cfg(test)]
 mod once;
+mod origin;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]

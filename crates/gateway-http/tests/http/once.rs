@@ -133,3 +133,18 @@ async fn an_idempotency_key_is_no_concern_of_a_read() {
     let app = over(MemoryDatastore::new());
     assert_eq!(send(&app, "GET", COUNTER, &[("Idempotency-Key", "")], "").await.status, 404);
 }
+
+#[tokio::test]
+async fn siblings_put_under_idempotency_keys_have_dots_that_differ() {
+    let app = in_memory();
+    for (name, value) in [("c:1", "milk"), ("c:2", "tea")] {
+        send(&app, "PUT", RAW, &[("Idempotency-Key", name)], value).await;
+    }
+    let siblings = get(&app, RAW).await.json()["siblings"].clone();
+    let dots = [0, 1].map(|index| siblings[index]["dot"].as_str().unwrap().to_owned());
+    assert_ne!(dots[0], dots[1]);
+    for dot in dots {
+        let digest = dot.strip_prefix("named-").and_then(|dot| dot.strip_suffix(":1")).unwrap();
+        assert_eq!(digest.len(), 8, "{dot}");
+    }
+}

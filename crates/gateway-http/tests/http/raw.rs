@@ -308,3 +308,29 @@ async fn a_key_of_one_other_type_says_where_it_is_read() {
     }
     assert_eq!(get(&app, counter).await.json()["value"], 5);
 }
+
+#[tokio::test]
+async fn a_write_under_a_condition_is_refused_and_not_done() {
+    let app = in_memory();
+    send(&app, "PUT", KEY, &[], "milk").await;
+    let date = "Tue, 24 Nov 2026 04:40:07 GMT";
+    for condition in [
+        ("If-None-Match", "*"),
+        ("If-Match", "\"v1\""),
+        ("If-Modified-Since", date),
+        ("If-Unmodified-Since", date),
+    ] {
+        for (method, path) in
+            [("PUT", KEY), ("DELETE", KEY), ("POST", "/v1/buckets/default/sets/s")]
+        {
+            let refused = send(&app, method, path, &[condition], "tea").await;
+            let problem = (refused.status, refused.problem());
+            assert_eq!(problem, (400, "condition-not-supported".into()), "{method} {condition:?}");
+            assert!(refused.detail().contains("Merganser-Context"), "{refused:?}");
+        }
+        // A read without entity tags is not changed by any.
+        assert_eq!(send(&app, "GET", KEY, &[condition], "").await.status, 200);
+    }
+    let siblings = get(&app, KEY).await.json()["siblings"].clone();
+    assert_eq!(siblings.as_array().map(Vec::len), Some(1), "{siblings}");
+}

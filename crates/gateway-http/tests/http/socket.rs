@@ -201,3 +201,36 @@ async fn bytes_beyond_ascii_in_paths_and_headers_are_served_or_refused_but_never
     let said = say(address, &request).await;
     assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("bad-context"), "{said}");
 }
+
+#[tokio::test]
+async fn on_loopback_a_name_that_a_web_page_may_have_led_there_is_refused() {
+    let address = serve().await;
+    for (host, status) in [
+        ("evil.example:7380", "HTTP/1.1 403 "),
+        ("127.0.0.1:7380", "HTTP/1.1 404 "),
+        ("localhost", "HTTP/1.1 404 "),
+    ] {
+        let head = format!("GET /v1/buckets/b/keys/k HTTP/1.1\r\nhost: {host}\r\n");
+        let said = say(address, format!("{head}connection: close\r\n\r\n").as_bytes()).await;
+        assert!(said.starts_with(status), "{host}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_has_not_sent_all_of_its_body() {
+    let address = serve().await;
+    for (head, status) in [
+        ("PUT /v1/buckets/b/keys/k", "HTTP/1.1 413 "),
+        ("PUT /nowhere", "HTTP/1.1 404 "),
+        ("PUT /v1/batch", "HTTP/1.1 405 "),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{head} HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![0; 8 << 20]).await.unwrap();
+        let mut said = String::new();
+        // A connection that is reset fails here.
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with(status), "{said}");
+    }
+}
