@@ -229,7 +229,6 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
     let _lock = DirectoryLock::acquire(directory)?;
     let files = DiskFiles::open(directory)?;
     let mut taking = Taking::begin(files, DiskFiles::open(directory)?, &source.stamp)?;
-    let unreadable = taking.unreadable().map(ToString::to_string);
     match fs::read(data.join(SECRET)) {
         Ok(secret) => keep(directory, &secret).map_err(system)?,
         Err(error) if error.kind() == ErrorKind::NotFound => (),
@@ -248,12 +247,14 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
             total += snapshot.row_count(table)?;
         }
         job.rows_total.store(total, Ordering::Relaxed);
+        taking.expect_rows(total);
         copy_log(&mut taking, source, data, snapshot)?;
         drop(hold);
         copy_rows(taking, snapshot, job)
     })??;
     let bytes = taken.manifest.bytes();
-    let Taken { manifest, rows_written, rows_damaged, bytes_written, is_incremental } = taken;
+    let Taken { manifest, rows_written, rows_damaged, bytes_written, is_incremental, unreadable } =
+        taken;
     Ok(BackupTaken {
         number: manifest.number,
         rows: manifest.rows,
@@ -262,7 +263,7 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
         bytes_written,
         is_incremental,
         rows_damaged,
-        unreadable,
+        unreadable: unreadable.map(|error| error.to_string()),
     })
 }
 
