@@ -5,10 +5,9 @@
 //! a second or two; the snapshot of the index stands until all rows were looked at, which holds up
 //! nobody: the index only cannot use again the room of what is replaced meanwhile.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
@@ -18,7 +17,9 @@ use storage::{
     BackupError, DirectoryStamp, SeamError, Shards, Table, Taken, Taking, is_backup_file,
     log_parts, shard_positions,
 };
-use storage_lmdb::{DirectoryLock, DiskFiles, LOCK_FILE, LmdbReader, LmdbSnapshot, OpenError};
+use storage_lmdb::{
+    DirectoryLock, DiskFiles, LOCK_FILE, LmdbReader, LmdbSnapshot, OpenError, create_directory,
+};
 use wire::{BackupProgress, BackupTaken};
 
 use crate::config::NodeConfig;
@@ -221,7 +222,7 @@ impl Drop for Hold<'_> {
 fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> {
     let directory = &job.directory;
     let system = |reason| Failed::System { path: directory.clone(), reason };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
+    create_directory(directory, 0o700).map_err(system)?;
     // Before anything is written there, the lock's file included.
     if let Some(foreign) = foreign_entry(directory).map_err(system)? {
         return Err(BackupError::Foreign(foreign).into());
@@ -229,7 +230,6 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
     let _lock = DirectoryLock::acquire(directory)?;
     let files = DiskFiles::open(directory)?;
     let mut taking = Taking::begin(files, DiskFiles::open(directory)?, &source.stamp)?;
-    let unreadable = taking.unreadable().map(ToString::to_string);
     match fs::read(data.join(SECRET)) {
         Ok(secret) => keep(directory, &secret).map_err(system)?,
         Err(error) if error.kind() == ErrorKind::NotFound => (),
@@ -248,12 +248,14 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
             total += snapshot.row_count(table)?;
         }
         job.rows_total.store(total, Ordering::Relaxed);
+        taking.expect_rows(total);
         copy_log(&mut taking, source, data, snapshot)?;
         drop(hold);
         copy_rows(taking, snapshot, job)
     })??;
     let bytes = taken.manifest.bytes();
-    let Taken { manifest, rows_written, rows_damaged, bytes_written, is_incremental } = taken;
+    let Taken { manifest, rows_written, rows_damaged, bytes_written, is_incremental, unreadable } =
+        taken;
     Ok(BackupTaken {
         number: manifest.number,
         rows: manifest.rows,
@@ -262,7 +264,7 @@ fn take(source: &Source, data: &Path, job: &Job) -> Result<BackupTaken, Failed> 
         bytes_written,
         is_incremental,
         rows_damaged,
-        unreadable,
+        unreadable: unreadable.map(|error| error.to_string()),
     })
 }
 

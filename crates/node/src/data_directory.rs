@@ -23,7 +23,7 @@ use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader,
 use crate::config::NodeConfig;
 use crate::identity::{random_bytes, random_u64};
 use crate::routing::SHARDS;
-use crate::set_aside::{bring_back, set_aside_if_marked};
+use crate::set_aside::{bring_back, set_aside_if_marked, stamped_if_marked};
 use crate::start_error::StartError;
 
 /// Name of the directory that holds the index.
@@ -53,12 +53,6 @@ impl DataDirectory {
     pub(crate) fn open(config: &NodeConfig) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(&config.data)?;
         let dir = lock.dir().to_owned();
-        let aside = set_aside_if_marked(&dir);
-        let aside = aside.map_err(|source| StartError::SetAside { dir: dir.clone(), source })?;
-        if let Some(aside) = aside {
-            tracing::warn!(aside = %aside.display(), "what this node held was older than what its cluster has \
-                forgotten: it was set aside, and the node begins anew, empty");
-        }
         let wanted = DirectoryStamp {
             format: DIRECTORY_FORMAT,
             cluster: config.cluster.clone(),
@@ -69,13 +63,22 @@ impl DataDirectory {
             directory: random_u64(),
         };
         let refused = |source| StartError::Stamp { dir: dir.clone(), source };
+        let set_aside = |source| StartError::SetAside { dir: dir.clone(), source };
+        if let Some(stamped) = stamped_if_marked(&dir).map_err(set_aside)? {
+            // Before anything in it moves: it may be another node's, given to this one by mistake.
+            check_or_write(&mut DiskFiles::open(&stamped)?, &wanted).map_err(refused)?;
+        }
+        if let Some(aside) = set_aside_if_marked(&dir).map_err(set_aside)? {
+            tracing::warn!(aside = %aside.display(), "what this node held was older than what its cluster has \
+                forgotten: it was set aside, and the node begins anew, empty");
+        }
         // Whose it is only its stamp knew.
         if dir.join(INDEX).exists() && !dir.join(STAMP_FILE).exists() {
             return Err(refused(StampError::Unstamped(INDEX.into())));
         }
         let mut files = DiskFiles::open(&dir)?;
         let stamp = check_or_write(&mut files, &wanted).map_err(refused)?;
-        bring_back(&dir).map_err(|source| StartError::SetAside { dir: dir.clone(), source })?;
+        bring_back(&dir).map_err(set_aside)?;
         let secret = match &config.secret {
             Some(secret) => secret.clone(),
             None => own_secret(&dir)?,
@@ -137,6 +140,36 @@ pub(crate) fn keep(dir: &Path, secret: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+    use crate::set_aside::mark;
+
+    fn config(name: &str, data: &Path) -> NodeConfig {
+        let text = format!("name = \"{name}\"\ndata = {:?}", data.to_str().unwrap());
+        toml::from_str::<Settings>(&text).unwrap().resolve().unwrap()
+    }
+
+    #[test]
+    fn only_its_own_node_sets_a_directory_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let opened = DataDirectory::open(&config("n1", dir)).unwrap().stamp;
+        let aside = dir.join("older-than-barrier-1");
+        let refused_to_another = || {
+            let refused = DataDirectory::open(&config("n2", dir)).unwrap_err();
+            let StartError::Stamp { source, .. } = &refused else { panic!("{refused}") };
+            assert!(matches!(source, StampError::OtherNode { .. }), "{refused}");
+        };
+        mark(dir).unwrap();
+        refused_to_another();
+        assert!(dir.join(STAMP_FILE).exists() && dir.join(INDEX).exists() && !aside.exists());
+        // A crash on the way.
+        fs::create_dir(&aside).unwrap();
+        fs::rename(dir.join(STAMP_FILE), aside.join(STAMP_FILE)).unwrap();
+        refused_to_another();
+        assert!(dir.join(INDEX).exists());
+        let anew = DataDirectory::open(&config("n1", dir)).unwrap().stamp;
+        assert!(aside.join(INDEX).exists() && anew.directory != opened.directory);
+    }
 
     #[test]
     fn a_secret_is_drawn_once_and_kept_from_others() {

@@ -286,17 +286,22 @@ impl Node {
         // A directory without a note in which something is has an earlier day's disk: it may have to begin anew.
         let is_new = config.beginning == Beginning::Search && noted_barrier.is_none() && is_blank;
         let joins = is_merging || is_new;
-        let is_restored = whole_cluster::is_marked(&config.data);
         // What it says of the ring that it has left says nothing here.
         let mut barrier = Barrier::new(config.node(), noted_barrier.clone().filter(|_| !joins));
         barrier.heard(&heard);
         // Nothing is in it, whatever befell it: it holds nothing that is older.
         let begins =
             is_blank && noted_barrier.is_none() && barrier.task() == BarrierTask::BeginAnew;
+        let restored = Barrier::restored(noted_barrier.clone());
+        let noted_life = noted_barrier.as_ref().map(|note| note.standing.life);
+        let is_restored = !begins
+            && !joins
+            && whole_cluster::begins(&config.data, noted_life, restored.life)
+                .map_err(|source| StartError::WholeCluster { dir: config.data.clone(), source })?;
         let start = match () {
             () if begins => BarrierStart::As(Barrier::reborn(config.node(), &heard)),
             () if joins => BarrierStart::Joining,
-            () if is_restored => BarrierStart::As(Barrier::restored(noted_barrier)),
+            () if is_restored => BarrierStart::As(restored),
             () if has_doubts => BarrierStart::Doubting,
             () => BarrierStart::AsNoted,
         };

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use storage::STAMP_FILE;
 use storage_lmdb::LOCK_FILE;
 
 use crate::data_directory::{SECRET, SECRET_DRAFT};
@@ -33,9 +34,8 @@ pub(crate) fn mark(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Sets aside what is in `dir`, which is locked, if that is marked. Returns where it is now. Done again
-/// after a crash, it goes on.
-pub(crate) fn set_aside_if_marked(dir: &Path) -> io::Result<Option<PathBuf>> {
+/// The directory that `dir` is to be set aside to, if that is marked.
+fn marked(dir: &Path) -> io::Result<Option<PathBuf>> {
     let name = match fs::read_to_string(dir.join(MARK)) {
         Ok(name) => name,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -46,7 +46,20 @@ pub(crate) fn set_aside_if_marked(dir: &Path) -> io::Result<Option<PathBuf>> {
         let text = format!("{MARK} is damaged: it does not name a directory {PREFIX}N");
         return Err(io::Error::new(ErrorKind::InvalidData, text));
     }
-    let aside = dir.join(&name);
+    Ok(Some(dir.join(&name)))
+}
+
+/// Where the stamp of what is to be set aside stands, if that is marked: in `dir`, or where a crash left
+/// it on the way. `None` also if it had none.
+pub(crate) fn stamped_if_marked(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(aside) = marked(dir)? else { return Ok(None) };
+    Ok([dir.to_owned(), aside].into_iter().find(|dir| dir.join(STAMP_FILE).exists()))
+}
+
+/// Sets aside what is in `dir`, which is locked, if that is marked. Returns where it is now. Done again
+/// after a crash, it goes on.
+pub(crate) fn set_aside_if_marked(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(aside) = marked(dir)? else { return Ok(None) };
     fs::create_dir_all(&aside)?;
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();

@@ -55,6 +55,14 @@ pub enum StartError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// It was restored with its whole cluster, and what says so cannot be read or written.
+    #[error("{}: what says that it was restored with its whole cluster: {source}", dir.display())]
+    WholeCluster {
+        /// The directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// The secret of a cluster of one cannot be kept.
     #[error("{}: {reason}", path.display())]
     Secret {

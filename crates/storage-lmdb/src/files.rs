@@ -22,6 +22,8 @@ const OPEN_MAX: usize = 32;
 #[derive(Debug)]
 pub struct DiskFiles {
     dir: PathBuf,
+    /// The same, open for its syncs: a want of file descriptors must not look like a disk that fails.
+    dir_file: File,
     open: BTreeMap<String, Open>,
 }
 
@@ -38,7 +40,9 @@ struct Open {
 impl DiskFiles {
     /// Opens `dir`, creating it when absent.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        Ok(Self { dir: create(dir)?, open: BTreeMap::new() })
+        let dir = create(dir)?;
+        let dir_file = File::open(&dir).map_err(|error| OpenError::io(&dir, &error))?;
+        Ok(Self { dir, dir_file, open: BTreeMap::new() })
     }
 
     fn path(&self, name: &str) -> Result<PathBuf, SeamError> {
@@ -212,7 +216,7 @@ impl Files for DiskFiles {
     }
 
     fn sync_directory(&mut self) -> Result<(), SeamError> {
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|error| seam_io(&error))
+        self.dir_file.sync_all().map_err(|error| seam_io(&error))
     }
 }
 
@@ -248,6 +252,16 @@ mod tests {
         assert_eq!(files.list(), Ok(vec!["log".into()]));
         files.append("log", b"d").unwrap();
         assert_eq!(files.read("log", 0, 9).unwrap(), b"abcd");
+    }
+
+    /// Opening it for each sync would need a file descriptor, of which there may be none left just then;
+    /// here, its name.
+    #[test]
+    fn a_directory_is_synced_without_being_opened_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut files = DiskFiles::open(&temp.path().join("a")).unwrap();
+        fs::rename(temp.path().join("a"), temp.path().join("b")).unwrap();
+        assert_eq!(files.sync_directory(), Ok(()));
     }
 
     #[test]

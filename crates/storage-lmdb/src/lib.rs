@@ -22,6 +22,6 @@ mod replay;
 pub use disk_error::OpenError;
 pub use files::DiskFiles;
 pub use index::{LmdbIndex, LmdbOptions, LmdbReader, LmdbSnapshot, LmdbWriter};
-pub use lock::{DirectoryLock, LOCK_FILE};
+pub use lock::{DirectoryLock, LOCK_FILE, create_directory};
 pub use pages::check_pages;
 pub use replay::{OpenedEngines, open_engines};

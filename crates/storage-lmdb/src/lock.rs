@@ -5,8 +5,9 @@
 //! in the directory, which the operating system releases when the process dies, however it dies.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,31 +63,38 @@ impl DirectoryLock {
         let dir = create(dir)?;
         let claim = Claim::take(dir.clone())?;
         let file = writable(&dir.join(LOCK_FILE)).map_err(|error| OpenError::io(&dir, &error))?;
-        Self::lock(claim, dir, file)
+        Self::lock(claim, dir, file, false)
     }
 
     /// Takes a directory that is there and is only read. On media that cannot be written the lock file is
-    /// locked as it is; where there is none, nobody can make one, nor change what is read.
+    /// locked as it is, if it can be (a mount of NFS may want it open for writing); where there is none,
+    /// nobody can make one, nor change what is read.
     pub fn acquire_to_read(dir: &Path) -> Result<Self, OpenError> {
         let dir = dir.canonicalize().map_err(|error| OpenError::io(dir, &error))?;
         let claim = Claim::take(dir.clone())?;
         let failed = |error| OpenError::io(&dir, &error);
         let path = dir.join(LOCK_FILE);
-        let file = match writable(&path) {
-            Ok(file) => file,
+        let (file, is_read_only) = match writable(&path) {
+            Ok(file) => (file, false),
             Err(error) if !is_read_only(&error) => return Err(failed(error)),
             Err(_) => match File::open(&path) {
-                Ok(file) => file,
+                Ok(file) => (file, true),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Ok(Self { _file: None, dir: claim });
                 }
                 Err(error) => return Err(failed(error)),
             },
         };
-        Self::lock(claim, dir, file)
+        Self::lock(claim, dir, file, is_read_only)
     }
 
-    fn lock(claim: Claim, dir: PathBuf, mut file: File) -> Result<Self, OpenError> {
+    /// Locks `file`; where nothing can be written, also as it is.
+    fn lock(
+        claim: Claim,
+        dir: PathBuf,
+        mut file: File,
+        is_read_only: bool,
+    ) -> Result<Self, OpenError> {
         match file.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => {
@@ -95,6 +103,11 @@ impl DirectoryLock {
                 let read = (&file).take(16).read_to_string(&mut holder);
                 let holder = read.ok().and_then(|_| holder.trim().parse().ok());
                 return Err(OpenError::Locked { dir, holder });
+            }
+            Err(TryLockError::Error(error)) if is_read_only => {
+                tracing::warn!(dir = %dir.display(), %error, "it cannot be locked and is read without: \
+                    nobody else may change it meanwhile");
+                return Ok(Self { _file: None, dir: claim });
             }
             Err(TryLockError::Error(error)) => return Err(OpenError::io(&dir, &error)),
         }
@@ -125,18 +138,83 @@ fn is_read_only(error: &io::Error) -> bool {
 /// Creates `dir` when absent, durably, and returns its absolute path without links.
 pub(crate) fn create(dir: &Path) -> Result<PathBuf, OpenError> {
     let failed = |error| OpenError::io(dir, &error);
-    let created = !dir.exists();
-    fs::create_dir_all(dir).map_err(failed)?;
-    let canonical = dir.canonicalize().map_err(failed)?;
-    if created && let Some(parent) = canonical.parent() {
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+    create_directory(dir, 0o777).map_err(failed)?;
+    dir.canonicalize().map_err(failed)
+}
+
+/// Creates `dir` and what is missing above it, with this mode less the process's mask. A crash takes
+/// none of it away again: what is in a directory is no more durable than its name.
+pub fn create_directory(dir: &Path, mode: u32) -> io::Result<()> {
+    for missing in missing(dir) {
+        match DirBuilder::new().mode(mode).create(missing) {
+            // Somebody else was faster, or it is a name like `a/..`.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && missing.is_dir() => (),
+            created => created?,
+        }
+        File::open(parent(missing))?.sync_all()?;
     }
-    Ok(canonical)
+    if dir.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
+}
+
+/// The directories that are not there, from the outermost in.
+fn missing(dir: &Path) -> Vec<&Path> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let mut missing: Vec<_> = dir.ancestors().take_while(is_missing).collect();
+    missing.reverse();
+    missing
+}
+
+/// Where the name of `path` stands.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
     use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_created_and_each_of_it_made_durable() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b/c");
+        let missing_there: Vec<_> = ["a", "a/b", "a/b/c"].map(|name| temp.path().join(name)).into();
+        assert_eq!(missing(&dir), missing_there);
+        assert_eq!(parent(missing(&dir)[0]), temp.path());
+        for _ in 0..2 {
+            create_directory(&dir, 0o700).unwrap();
+            assert_eq!(missing(&dir), Vec::<&Path>::new());
+            for dir in &missing_there {
+                assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+            }
+        }
+        assert_eq!(missing(Path::new("not-there/x")), ["not-there", "not-there/x"].map(Path::new));
+        assert_eq!(parent(Path::new("not-there")), Path::new("."));
+        fs::write(dir.join("file"), "").unwrap();
+        assert!(create_directory(&dir.join("file"), 0o700).is_err());
+    }
+
+    /// So a mount of NFS that is read-only answers. Here it is a file that is open for its path only.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_cannot_be_locked_where_nothing_can_be_written_is_read_without() {
+        const O_PATH: i32 = 0o10_000_000;
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join(LOCK_FILE), "").unwrap();
+        let lock = |is_read_only| {
+            let mut options = File::options();
+            let file = options.read(true).custom_flags(O_PATH).open(temp.path().join(LOCK_FILE));
+            let dir = temp.path().to_owned();
+            DirectoryLock::lock(Claim::take(dir.clone())?, dir, file.unwrap(), is_read_only)
+        };
+        assert!(matches!(lock(false), Err(OpenError::Io { .. })));
+        assert_eq!(lock(true).unwrap().dir(), temp.path());
+    }
 
     #[test]
     fn a_directory_is_taken_once_in_a_process_under_any_of_its_names() {

@@ -250,13 +250,11 @@ impl Walk<'_> {
 
     /// A list of free pages: how many, and their numbers, descending.
     fn free(&mut self, number: u64, value: &[u8]) -> Result<(), Fault> {
-        let mut numbers = value.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
-        let count = numbers.next().unwrap_or(u64::MAX);
-        if count > value.len() as u64 / 8 {
+        let Some(numbers) = free_list(value) else {
             return damage(number, "a list of free pages that is longer than its place");
-        }
+        };
         let mut last = u64::MAX;
-        for page in numbers.take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        for page in numbers {
             if page >= last || page < 2 || page > self.header.last_page {
                 return damage(number, "a list of free pages with a wrong number");
             }
@@ -299,6 +297,13 @@ impl Walk<'_> {
         }
         Ok(bytes)
     }
+}
+
+/// The numbers in a list of free pages, before which their count stands; `None` if they go beyond it.
+fn free_list(list: &[u8]) -> Option<impl Iterator<Item = u64>> {
+    let words = list.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
+    let count = usize::try_from(words.clone().next()?).ok()?;
+    (count < words.len()).then(|| words.skip(1).take(count))
 }
 
 /// Keys of a page lie from `from` on and before `until`.

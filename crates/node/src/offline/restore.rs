@@ -1,12 +1,11 @@
 //! `merganser restore`: a node's data directory from a backup.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use storage::{Backup, BackupError, Files, MANIFEST_FILE, Manifest};
-use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions};
+use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, create_directory};
 
 use super::OfflineError;
 use crate::data_directory::{INDEX, INDEXED, SECRET, create_durably, keep};
@@ -63,7 +62,7 @@ pub fn restore(
     if let Some(first) = damage.into_iter().next() {
         return Err(failed(first));
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(system(data))?;
+    create_directory(data, 0o700).map_err(system(data))?;
     if fs::read_dir(data).map_err(system(data))?.next().is_some() {
         return Err(OfflineError::NotEmpty(data.into()));
     }

@@ -62,6 +62,16 @@ fn every_page_of_an_index_in_use_is_looked_at_and_in_order() {
     checked(temp.path()).unwrap();
 }
 
+#[test]
+fn a_list_of_free_pages_does_not_go_beyond_its_place() {
+    let list = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
+    let read = |words: &[u64]| free_list(&list(words)).map(Iterator::collect::<Vec<_>>);
+    assert_eq!(read(&[2, 9, 8]), Some(vec![9, 8]));
+    assert_eq!(read(&[1, 9, 8]), Some(vec![9]), "there may be room behind it");
+    assert_eq!(read(&[3, 9, 8]), None);
+    assert_eq!((read(&[]), read(&[u64::MAX, 9])), (None, None));
+}
+
 /// Any byte changed, any number of times: either it is found, or LMDB reads the file without harm, and
 /// every row that it shows has its key in order.
 #[test]

@@ -20,8 +20,8 @@ pub(super) const STAMP: &str = "stamp-";
 pub(super) const MEMBERS: &str = "members-";
 
 const FORMAT: u32 = 1;
-/// Longest manifest that is read. A real one names a few dozen files.
-const MANIFEST_MAX: usize = 1 << 20;
+/// Longest manifest that is read, and written. A real one names a few dozen files.
+pub(super) const MANIFEST_MAX: usize = 1 << 20;
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
 

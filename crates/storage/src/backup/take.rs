@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::manifest::{BackupFile, DRAFT, Draft, LOG, MANIFEST, MEMBERS, Manifest, ROWS, STAMP};
+use super::manifest::{
+    BackupFile, DRAFT, Draft, LOG, MANIFEST, MANIFEST_MAX, MEMBERS, Manifest, ROWS, STAMP,
+};
 use super::merged::Rows;
 use super::rows::RowsWriter;
 use super::{Backup, BackupError};
@@ -12,6 +14,9 @@ use crate::{DirectoryStamp, Files, IndexRead, SeamError, Table, check_row};
 /// Once the rows that changed come to this part of all rows, the next backup writes all. A guess:
 /// reading costs no more than twice, and so does the room.
 const CHANGES_MAX: u64 = 2;
+/// With more files of rows than this the next backup writes all: also one of no change has one, the
+/// manifest names all of them, and a reader looks into each. A guess.
+const ROWS_FILES_MAX: usize = 64;
 /// Bytes of the log read at a time.
 const READ_BYTES: usize = 1 << 20;
 
@@ -27,6 +32,8 @@ pub struct Taking<F> {
     parts: Vec<BackupFile>,
     log_end: u64,
     directory: u64,
+    /// How many rows there are to copy, if that is known.
+    rows_expected: Option<u64>,
 }
 
 /// What was taken.
@@ -42,6 +49,8 @@ pub struct Taken {
     pub bytes_written: u64,
     /// Whether it goes on from the backup before.
     pub is_incremental: bool,
+    /// Why it does not, though there is one that could not be read: all was written then.
+    pub unreadable: Option<BackupError>,
 }
 
 impl<F: Files> Taking<F> {
@@ -78,12 +87,23 @@ impl<F: Files> Taking<F> {
         draft.append(stamp.text().as_bytes())?;
         let parts = vec![draft.finish()?];
         let directory = stamp.directory;
-        Ok(Self { files, previous, unreadable, number, parts, log_end: 0, directory })
+        let rows_expected = None;
+        Ok(Self {
+            files,
+            previous,
+            unreadable,
+            number,
+            parts,
+            log_end: 0,
+            directory,
+            rows_expected,
+        })
     }
 
-    /// Why a backup that is there could not be gone on from: all is written then.
-    pub const fn unreadable(&self) -> Option<&BackupError> {
-        self.unreadable.as_ref()
+    /// Says how many rows there are to copy: an index that shows others when it is walked is damaged,
+    /// and what it does not show would be kept as deleted.
+    pub const fn expect_rows(&mut self, count: u64) {
+        self.rows_expected = Some(count);
     }
 
     /// Keeps what the node knows of its cluster, whatever it is to it.
@@ -129,31 +149,37 @@ impl<F: Files> Taking<F> {
         taken_ms: u64,
         passed: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<Taken, BackupError> {
-        let Self { mut files, previous, number, mut parts, log_end, directory, .. } = self;
-        let writer = RowsWriter::begin(&mut files, format!("{ROWS}{number}"), directory)?;
-        let before = previous.as_ref().map(|backup| backup.rows_from((0, Vec::new())));
-        let before = before.transpose().map_err(BackupError::files)?;
-        let mut changes = Changes { writer, before, rows: 0, written: 0, damaged: 0 };
-        changes.advance()?;
-        for table in Table::ALL {
-            let mut result = Ok(());
-            let scanned = snapshot.scan(table, &[], &mut |key, record| {
-                result = changes.add(table, key, record).and_then(|()| {
-                    match passed(changes.rows, changes.writer.length()) {
-                        ControlFlow::Continue(()) => Ok(()),
-                        ControlFlow::Break(()) => Err(BackupError::Stopped),
-                    }
-                });
-                if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            result.and(scanned.map_err(BackupError::Data))?;
+        let Self {
+            mut files,
+            mut previous,
+            mut unreadable,
+            number,
+            mut parts,
+            log_end,
+            directory,
+            rows_expected,
+        } = self;
+        let name = format!("{ROWS}{number}");
+        let copied = loop {
+            let writer = RowsWriter::begin(&mut files, name.clone(), directory)?;
+            match copy(snapshot, previous.as_ref(), writer, passed) {
+                // Of a backup that cannot be read nothing can be kept: this one begins again, whole.
+                Err(Failed::Previous(error)) => (previous, unreadable) = (None, Some(error)),
+                Err(Failed::This(error)) => return Err(error),
+                Ok(copied) => break copied,
+            }
+        };
+        let Copied { file, rows, written, damaged } = copied;
+        if let Some(expected) = rows_expected
+            && expected != rows
+        {
+            let what = format!("the index has {expected} rows, and shows {rows}");
+            return Err(BackupError::Data(SeamError::Corrupt(what)));
         }
-        let Changes { rows, damaged, .. } = changes;
-        let (new, written) = changes.finish()?;
-        let bytes_written = new.length + parts.iter().map(|file| file.length).sum::<u64>();
+        let bytes_written = file.length + parts.iter().map(|file| file.length).sum::<u64>();
         let kept = previous.iter().flat_map(|backup| backup.manifest.files_of(ROWS).cloned());
         parts.extend(kept);
-        parts.push(new);
+        parts.push(file);
         let manifest = Manifest { number, taken_ms, directory, rows, log_end, files: parts };
         replace(&mut files, &manifest).map_err(BackupError::files)?;
         let is_incremental = previous.is_some();
@@ -163,8 +189,62 @@ impl<F: Files> Taking<F> {
             rows_damaged: damaged,
             bytes_written,
             is_incremental,
+            unreadable,
         })
     }
+}
+
+/// What came between rows and their copies.
+enum Failed {
+    /// The backup before cannot be read.
+    Previous(BackupError),
+    This(BackupError),
+}
+
+impl From<BackupError> for Failed {
+    fn from(error: BackupError) -> Self {
+        Self::This(error)
+    }
+}
+
+/// Rows that were looked at, and the file of those that were written.
+struct Copied {
+    file: BackupFile,
+    rows: u64,
+    written: u64,
+    damaged: u64,
+}
+
+/// Writes the rows of `snapshot`, all or those that `previous` does not have so.
+fn copy<F: Files>(
+    snapshot: &impl IndexRead,
+    previous: Option<&Backup<F>>,
+    writer: RowsWriter<'_, F>,
+    passed: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Copied, Failed> {
+    let before = previous.map(|backup| backup.rows_from((0, Vec::new())));
+    let before = before.transpose().map_err(unreadable)?;
+    let mut changes = Changes { writer, before, rows: 0, written: 0, damaged: 0 };
+    changes.advance()?;
+    for table in Table::ALL {
+        let mut result = Ok(());
+        let scanned = snapshot.scan(table, &[], &mut |key, record| {
+            result = changes.add(table, key, record).and_then(|()| {
+                match passed(changes.rows, changes.writer.length()) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(BackupError::Stopped.into()),
+                }
+            });
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        result?;
+        scanned.map_err(BackupError::Data)?;
+    }
+    changes.finish()
+}
+
+fn unreadable(error: SeamError) -> Failed {
+    Failed::Previous(BackupError::files(error))
 }
 
 /// What is written of rows that are given in order: those that the backup before does not have so, and
@@ -179,7 +259,7 @@ struct Changes<'a, F> {
 }
 
 impl<F: Files> Changes<'_, F> {
-    fn add(&mut self, table: Table, key: &[u8], record: &[u8]) -> Result<(), BackupError> {
+    fn add(&mut self, table: Table, key: &[u8], record: &[u8]) -> Result<(), Failed> {
         self.rows += 1;
         self.damaged += u64::from(check_row(table, key, record).is_err());
         let place = (table as u8, key);
@@ -194,12 +274,12 @@ impl<F: Files> Changes<'_, F> {
             }
         }
         self.written += 1;
-        self.writer.push(table as u8, key, Some(record))
+        Ok(self.writer.push(table as u8, key, Some(record))?)
     }
 
     /// Writes that the rows of the backup before up to this place are gone; all that are left if there
     /// is none.
-    fn gone_before(&mut self, place: Option<(u8, &[u8])>) -> Result<(), BackupError> {
+    fn gone_before(&mut self, place: Option<(u8, &[u8])>) -> Result<(), Failed> {
         while let Some(old) = &self.before
             && place.is_none_or(|place| old.place() < place)
         {
@@ -210,26 +290,34 @@ impl<F: Files> Changes<'_, F> {
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<(), BackupError> {
+    fn advance(&mut self) -> Result<(), Failed> {
         if let Some(old) = &mut self.before
-            && !old.advance().map_err(BackupError::files)?
+            && !old.advance().map_err(unreadable)?
         {
             self.before = None;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(BackupFile, u64), BackupError> {
+    fn finish(mut self) -> Result<Copied, Failed> {
         self.gone_before(None)?;
-        Ok((self.writer.finish()?, self.written))
+        let Self { writer, rows, written, damaged, .. } = self;
+        Ok(Copied { file: writer.finish()?, rows, written, damaged })
     }
 }
 
 /// Replaces the manifest, and removes what it does not name.
-fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError> {
+pub(super) fn replace(files: &mut impl Files, manifest: &Manifest) -> Result<(), SeamError> {
+    let text = manifest.text();
+    if text.len() > MANIFEST_MAX {
+        let count = manifest.files.len();
+        return Err(SeamError::Io(format!(
+            "a manifest of {count} files is longer than one may be"
+        )));
+    }
     files.sync_directory()?;
     files.remove(DRAFT)?;
-    files.append(DRAFT, manifest.text().as_bytes())?;
+    files.append(DRAFT, text.as_bytes())?;
     files.sync(DRAFT)?;
     files.rename(DRAFT, MANIFEST)?;
     files.sync_directory()?;
@@ -251,7 +339,7 @@ pub fn is_backup_file(name: &str) -> bool {
 fn is_to_go_on(manifest: &Manifest) -> bool {
     let mut lengths = manifest.files_of(ROWS).map(|file| file.length);
     let first = lengths.next().unwrap_or(0);
-    lengths.sum::<u64>() * CHANGES_MAX <= first
+    manifest.files_of(ROWS).count() <= ROWS_FILES_MAX && lengths.sum::<u64>() * CHANGES_MAX <= first
 }
 
 /// Whether `name` is `kind` and a number, with more after a hyphen or not.

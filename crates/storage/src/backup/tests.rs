@@ -9,7 +9,7 @@ use super::manifest::MANIFEST;
 use super::*;
 use crate::{
     DIRECTORY_FORMAT, DirectoryStamp, Files, IndexRead, IndexWrite, RowChange, SeamError, SimFiles,
-    SimIndex, Table, log_parts,
+    SimIndex, SimIndexReader, Table, Visit, log_parts,
 };
 
 fn stamp(directory: u64, node_name: &str) -> DirectoryStamp {
@@ -287,11 +287,96 @@ fn a_damaged_backup_is_not_gone_on_from() {
     take(&files, &index).unwrap();
     files.clone().truncate("rows-1", 50).unwrap();
     let taking = Taking::begin(files.clone(), files.clone(), &stamp(7, "n1")).unwrap();
-    assert!(matches!(taking.unreadable(), Some(BackupError::Damaged(_))));
     let taken =
         taking.copy_rows(&index.reader(), 2_000, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    assert!(matches!(taken.unreadable, Some(BackupError::Damaged(_))));
     assert_eq!((taken.rows_written, taken.is_incremental), (100, false));
     assert_eq!(Backup::open(files).unwrap().check(&mut |_| ()), []);
+}
+
+/// Only heads of blocks are read when a backup is opened: what rots within one is met half way.
+#[test]
+fn a_backup_with_a_bad_block_is_replaced_by_a_whole_one() {
+    let (files, index) = (SimFiles::new(), SimIndex::new());
+    apply(&index, &(0..100).map(|key| (1, key, vec![key; 100])).collect());
+    take(&files, &index).unwrap();
+    let length = files.length("rows-1").unwrap().unwrap();
+    assert!(files.corrupt("rows-1", usize::try_from(length).unwrap() - 10));
+    apply(&index, &vec![(1, 0, vec![9; 100]), (1, 99, Vec::new())]);
+    let taken = take(&files, &index).unwrap();
+    assert!(matches!(taken.unreadable, Some(BackupError::Damaged(_))), "{:?}", taken.unreadable);
+    assert_eq!((taken.rows_written, taken.is_incremental), (99, false));
+    let backup = Backup::open(files).unwrap();
+    assert_eq!(backup.check(&mut |_| ()), []);
+    assert_eq!(held(&backup), held(&index.reader()));
+}
+
+#[test]
+fn backups_of_an_unchanged_index_do_not_heap_up_files() {
+    let (files, index) = (SimFiles::new(), SimIndex::new());
+    apply(&index, &vec![(1, 5, vec![1; 30])]);
+    let mut whole = 0;
+    for _ in 0..200 {
+        let taken = take(&files, &index).unwrap();
+        whole += u32::from(!taken.is_incremental);
+        assert!(taken.manifest.files.len() <= 67, "{}", taken.manifest.files.len());
+        assert_eq!(Backup::open(files.clone()).unwrap().manifest(), &taken.manifest);
+    }
+    assert_eq!(whole, 4, "one in 65 is");
+}
+
+#[test]
+fn a_manifest_too_long_to_be_read_is_not_written() {
+    let (mut files, index) = (SimFiles::new(), SimIndex::new());
+    let mut manifest = take(&files, &index).unwrap().manifest;
+    let file = manifest.files[0].clone();
+    manifest.files.resize(30_000, file);
+    let refused = take::replace(&mut files, &manifest);
+    assert!(matches!(refused, Err(SeamError::Io(_))), "{refused:?}");
+    assert_eq!(Backup::open(files).unwrap().manifest().number, 1);
+}
+
+/// Shows only rows whose keys begin with less than this: so an index looks whose pages rot.
+struct Short(u8, SimIndexReader);
+
+impl IndexRead for Short {
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        look: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, SeamError> {
+        self.1.get(table, key, look)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError> {
+        self.1.scan(table, from, &mut |key, record| {
+            if key.first().is_some_and(|first| *first < self.0) {
+                visit(key, record)
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    }
+}
+
+#[test]
+fn a_walk_that_ends_early_is_no_backup() {
+    let (files, index) = (SimFiles::new(), SimIndex::new());
+    apply(&index, &(0..100).map(|key| (1, key, vec![key; 100])).collect());
+    take(&files, &index).unwrap();
+    let taking = || {
+        let mut taking = Taking::begin(files.clone(), files.clone(), &stamp(7, "n1")).unwrap();
+        taking.expect_rows(100);
+        taking
+    };
+    let go_on = &mut |_, _| ControlFlow::Continue(());
+    let refused = taking().copy_rows(&Short(60, index.reader()), 2_000, go_on);
+    assert!(matches!(refused, Err(BackupError::Data(SeamError::Corrupt(_)))), "{refused:?}");
+    let backup = Backup::open(files.clone()).unwrap();
+    assert_eq!(backup.check(&mut |_| ()), []);
+    assert_eq!((backup.manifest().number, held(&backup)), (1, held(&index.reader())));
+    assert_eq!(taking().copy_rows(&index.reader(), 2_000, go_on).unwrap().manifest.rows, 100);
 }
 
 #[test]
