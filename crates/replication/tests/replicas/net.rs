@@ -332,7 +332,7 @@ impl Node {
         };
         Self {
             core: Core::new(config, Arc::new(Ownership::new(ring))),
-            engine: Replay::begin(disk.index.reader(), engine).unwrap().finish(0),
+            engine: Replay::begin(disk.index.reader(), engine).unwrap().finish(0, true),
             log: Log::open(disk.files.clone(), 0, &[], &mut |_, _| ()).unwrap().0,
             disk,
             commits: true,
