@@ -8,7 +8,7 @@ use merganser_fuzz::join_parts;
 use ring::PartitionCount;
 use storage::{
     Command, DIRECTORY_FORMAT, DirectoryStamp, Durability, EngineConfig, Files, IndexRead, Log,
-    MANIFEST_FILE, MemoryEngine, ShardSet, Shards, SimDisk, SimFiles, Table, Taking,
+    Logged, MANIFEST_FILE, MemoryEngine, ShardSet, Shards, SimDisk, SimFiles, Table, Taking,
 };
 use values::{Key, Lifetime, Limits};
 
@@ -90,7 +90,7 @@ pub(crate) fn records() -> Seeds {
     let (engine, disk) = replica();
     drop(engine);
     let mut records = Vec::new();
-    let visit = &mut |_, record: Option<&[u8]>| records.extend(record.map(<[u8]>::to_vec));
+    let visit = &mut |_, logged: Logged<'_>| records.extend(logged.record().map(<[u8]>::to_vec));
     Log::open(disk.files, 0, &[None], visit).expect("a disk without faults");
     let mut seeds = Seeds::new();
     for (at, four) in records.chunks(4).enumerate() {
