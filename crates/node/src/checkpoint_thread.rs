@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use storage::{Checkpoint, IndexWrite, WrittenRows};
 
 use crate::log_thread::LogJob;
+use crate::repeats::Repeats;
 use crate::routing::Routes;
+use crate::threads;
 use crate::work::Urgent;
 
 /// Longest rest between two transactions. A guess: a disk so slow that it needs more is not helped
@@ -42,7 +44,8 @@ pub(crate) fn start(
     log: Sender<LogJob>,
     hurry: Receiver<()>,
 ) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("{name}-checkpoint")).spawn(move || {
+    threads::spawn(format!("{name}-checkpoint"), move || {
+        let mut errors = Repeats::default();
         for job in jobs {
             // What is dropped here is all that there is to do.
             let IndexJob::Checkpoint { owner, checkpoint } = job else { continue };
@@ -57,13 +60,18 @@ pub(crate) fn start(
             });
             match &result {
                 Ok(()) => {
+                    errors.end();
                     let (ms, rested_ms) = (begun.elapsed().as_millis(), rested.as_millis());
                     let rows = checkpoint.row_count();
                     tracing::debug!(rows, ms, rested_ms, "checkpoint");
                     // The log thread ends after this one.
                     let _ = log.send(LogJob::Indexed { owner, position: checkpoint.position() });
                 }
-                Err(error) => tracing::error!(%error, "a checkpoint failed; it is tried again"),
+                Err(error) => {
+                    if let Some(times) = errors.news(error) {
+                        tracing::error!(%error, times, "a checkpoint failed; it is tried again");
+                    }
+                }
             }
             // A loop that is gone has its rows in the log.
             let _ = routes.handle(owner).urgent.send(Urgent::Checkpointed { result });

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use membership::Incarnation;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use wire::{
     FrameError, FrameStream, HandshakeError, PeerFrame, Purpose, Welcome, append_frame,
     connect_peer, read_frame,
@@ -68,8 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
         };
         let error = match opened {
             Ok((stream, welcome)) => {
-                backoff = Backoff::new();
-                last_error.clear();
+                let begun = Instant::now();
                 let (node, incarnation) = (link.node, welcome.incarnation);
                 let route = Route::Link(Arc::clone(&link));
                 // What was queued for the connection before is lost, as the cores were told.
@@ -82,6 +81,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: LinkQueue) {
                     () = raised(&shared) => LinkError::Moved,
                 };
                 link.set_outgoing(None, |up| shared.announce(&link, up));
+                if backoff.lasted(begun.elapsed()) {
+                    last_error.clear();
+                }
                 error
             }
             Err(error) => error,

@@ -81,6 +81,19 @@ impl Drain {
         let _ = self.limit.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Waits until a drain that began then has taken as long as it may, which may be made less meanwhile.
+    async fn time_is_up(&self, begun: Instant) {
+        let mut limit = self.limit.subscribe();
+        loop {
+            let Some(asked) = *limit.borrow_and_update() else { return };
+            tokio::select! {
+                () = sleep(asked.saturating_sub(begun.elapsed())) => return,
+                // The sender lives as long as `self`.
+                _ = limit.changed() => (),
+            }
+        }
+    }
+
     /// How far it is, once it is over or after so long.
     pub(crate) async fn progress(&self, patience: Duration) -> DrainProgress {
         let mut progress = self.progress.subscribe();
@@ -99,16 +112,36 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     drain.is_begun.send_replace(true);
     shared.serving.send_replace(false);
     shared.routes.tell_all(|| Urgent::Drain);
-    let begun = Instant::now();
+    let name = shared.config.name.as_str();
+    until_over(drain, name, Instant::now(), async || look(shared).await).await;
+}
+
+/// Looks how far it is until all is done or the time is up, which it may be while a look waits for a loop.
+async fn until_over(
+    drain: &Drain,
+    name: &str,
+    begun: Instant,
+    mut look: impl AsyncFnMut() -> Option<DrainProgress>,
+) {
     loop {
-        let Some(mut progress) = look(shared).await else { break };
+        let looked = tokio::select! {
+            biased;
+            looked = look() => looked,
+            () = drain.time_is_up(begun) => {
+                let late = DrainProgress { is_over: true, ..drain.progress.borrow().clone() };
+                tell(name, &late, false);
+                drain.progress.send_replace(late);
+                return;
+            }
+        };
+        let Some(mut progress) = looked else { break };
         let is_moving = progress.kept.iter().any(|kept| kept.is_reachable);
         let is_done = progress.under_way == 0 && !progress.is_asked && !is_moving;
         let is_late = drain.limit.borrow().is_none_or(|limit| begun.elapsed() >= limit);
         progress.is_over = is_late || is_done && is_quiet(*drain.refused_at.borrow(), begun);
         let is_over = progress.is_over;
         if is_over {
-            tell(shared.config.name.as_str(), &progress, is_done);
+            tell(name, &progress, is_done);
         }
         drain.progress.send_replace(progress);
         if is_over {
@@ -163,4 +196,35 @@ async fn look(shared: &Shared) -> Option<DrainProgress> {
         is_asked: reports.iter().any(|report| !report.is_drain_known),
         kept: kept.into_values().collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_binds_while_a_loop_does_not_answer_also_one_that_was_shortened() {
+        for shortened in [None, Some(2)] {
+            let drain = Drain::default();
+            drain.ask(Duration::from_secs(5), false);
+            let (begun, mut looks) = (Instant::now(), 0);
+            let look = async || {
+                looks += 1;
+                if looks > 1 {
+                    std::future::pending::<()>().await;
+                }
+                Some(DrainProgress { under_way: 3, ..DrainProgress::default() })
+            };
+            let ask = async {
+                sleep(Duration::from_secs(1)).await;
+                if let Some(seconds) = shortened {
+                    drain.ask(Duration::from_secs(seconds), false);
+                }
+            };
+            tokio::join!(until_over(&drain, "a", begun, look), ask);
+            assert_eq!(begun.elapsed().as_secs(), shortened.unwrap_or(5));
+            let progress = drain.progress(Duration::ZERO).await;
+            assert!(progress.is_over && progress.under_way == 3);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::core_task::CoreTask;
+use crate::threads::{self, Vital, run_local};
 use crate::work::Job;
 
 /// Starts a loop's thread. It ends when the core task does, and with it the loop's other tasks.
@@ -16,13 +17,15 @@ pub(crate) fn start(
     mut jobs: mpsc::UnboundedReceiver<Job>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(name).spawn(move || {
+    let vital = Vital::new(name.clone());
+    threads::spawn(name, move || {
         let local = LocalSet::new();
         local.spawn_local(async move {
+            let _vital = vital;
             while let Some(job) = jobs.recv().await {
                 job.start();
             }
         });
-        local.block_on(&runtime, task.run());
+        run_local(runtime, local, task.run());
     })
 }

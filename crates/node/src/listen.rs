@@ -10,6 +10,7 @@ use std::time::Duration;
 use client::Datastore;
 use gateway_http::HttpOptions;
 use gateway_resp::{CONNECTION_REFUSAL, ServerInfo};
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -30,6 +31,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client that is not served may take to read why. A guess: a few round trips across
 /// the world.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
+
+/// A client that says nothing is asked after so long whether it is there. A guess: names of machines move
+/// within minutes, and an idle connection costs a packet a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// It is asked so often, with this between, before its connection ends.
+const ASKS: u32 = 3;
+const ASK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The ports, bound and not served yet.
 #[derive(Debug)]
@@ -179,6 +187,9 @@ async fn accept_all(
                 continue;
             }
         };
+        if let Err(error) = look_after(&stream) {
+            tracing::debug!(setting, %error, "a client that vanishes will not be noticed");
+        }
         let place = shared.places.take(setting);
         let serve = serve.clone();
         let job = Job::new(move || match TcpStream::from_std(stream) {
@@ -187,6 +198,16 @@ async fn accept_all(
         });
         start(shared, shared.routes.next(), job);
     }
+}
+
+/// Has the operating system ask a client that says nothing whether it is still there: one that vanished
+/// without a word would hold its place for ever.
+fn look_after(stream: &std::net::TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE_MAX)?;
+    sockopt::set_tcp_keepintvl(stream, ASK_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, ASKS)?;
+    Ok(())
 }
 
 /// Tells a client why it is not served, and closes.
@@ -210,4 +231,21 @@ pub(crate) async fn refuse(mut stream: TcpStream, refusal: &str, mut place: Plac
 /// Starts a job in a loop. One that is gone needs no more connections.
 fn start(shared: &Shared, index: usize, job: Job) {
     let _ = shared.routes.handle(index).jobs.send(job);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_nothing_for_a_minute_is_asked_whether_it_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        look_after(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(60));
+        drop(client);
+    }
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use storage::{Batch, BatchId, Files, Log, SeamError};
 
+use crate::repeats::Repeats;
 use crate::routing::Routes;
+use crate::threads;
 use crate::work::Urgent;
 
 /// Once so many bytes of records are kept, loops are asked for checkpoints. What a start replays is
@@ -65,9 +67,17 @@ pub(crate) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let loops = indexed.into_iter().map(|position| Progress { position, is_asked: false });
     let loops = loops.collect();
-    let writer = LogWriter { log, routes, loops, holds: 0, sync_at: None, parts: Vec::new() };
-    let thread = std::thread::Builder::new().name(format!("{name}-log"));
-    thread.spawn(move || writer.run(&jobs))
+    let writer = LogWriter {
+        log,
+        routes,
+        loops,
+        holds: 0,
+        sync_at: None,
+        parts: Vec::new(),
+        errors: Repeats::default(),
+        trim_errors: Repeats::default(),
+    };
+    threads::spawn(format!("{name}-log"), move || writer.run(&jobs))
 }
 
 /// How far the index is with one loop's records.
@@ -88,6 +98,9 @@ struct LogWriter<F> {
     sync_at: Option<Instant>,
     /// Loops and their batches that wait for the present write.
     parts: Vec<(usize, BatchId)>,
+    /// Of writes and syncs.
+    errors: Repeats,
+    trim_errors: Repeats,
 }
 
 impl<F: Files> LogWriter<F> {
@@ -154,9 +167,12 @@ impl<F: Files> LogWriter<F> {
     fn write(&mut self, records: &mut [u8], sync: bool) {
         let result = self.log.commit(records, sync);
         match &result {
-            Ok(appended) if appended.synced => self.sync_at = None,
+            Ok(appended) if appended.synced => {
+                self.sync_at = None;
+                self.errors.end();
+            }
             Ok(_) => drop(self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_INTERVAL)),
-            Err(error) => report(error),
+            Err(error) => self.report(error),
         }
         for (owner, batch) in self.parts.drain(..) {
             // A loop that is gone has nobody left to tell.
@@ -169,7 +185,7 @@ impl<F: Files> LogWriter<F> {
     fn sync(&mut self) {
         self.sync_at = None;
         if let Err(error) = self.log.sync() {
-            report(&error);
+            self.report(&error);
         }
     }
 
@@ -183,8 +199,19 @@ impl<F: Files> LogWriter<F> {
             return;
         }
         let indexed = self.indexed();
-        if let Err(error) = self.log.trim(indexed) {
-            tracing::warn!(%error, "the log could not be trimmed; it is tried again");
+        match self.log.trim(indexed) {
+            Ok(_) => self.trim_errors.end(),
+            Err(error) => {
+                if let Some(times) = self.trim_errors.news(&error) {
+                    tracing::warn!(%error, times, "the log could not be trimmed; it is tried again");
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, error: &SeamError) {
+        if let Some(times) = self.errors.news(error) {
+            tracing::error!(%error, times, "the log was not written; what waited for it is answered with the error");
         }
     }
 
@@ -217,8 +244,4 @@ impl<F: Files> LogWriter<F> {
             tracing::warn!(%error, "the log was not emptied; the next start reads it");
         }
     }
-}
-
-fn report(error: &SeamError) {
-    tracing::error!(%error, "the log was not written; what waited for it is answered with the error");
 }

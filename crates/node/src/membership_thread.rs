@@ -3,8 +3,10 @@
 //!
 //! A thread of its own, so that neither a busy loop nor the sync of the snapshot makes a heartbeat late or
 //! holds up requests. Invariant: nothing is sent or told that rests on a snapshot that is not on disk; while
-//! the disk does not take it, this node is silent.
+//! the disk does not take it, this node is silent. It listens all the same: others that start again are
+//! admitted, who asks is answered, and this node stops serving where it must.
 
+mod keeping;
 mod log;
 mod orders;
 mod ownership;
@@ -13,17 +15,17 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::NodeId;
-use membership::{Command, Destination, Effect, Event, Gossip, Liveness, Message, Snapshot};
-use replication::BarrierHand;
+use keeping::Keeper;
+use membership::{Command, Destination, Effect, Event, Gossip, Liveness, Message};
+use replication::{BarrierHand, RequestError};
 use ring::Ring;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 use wire::{PeerFrame, append_peer_frame};
 
 use crate::identity::random_u64;
@@ -31,11 +33,10 @@ use crate::members::{Notice, Route};
 use crate::membership_start::Prepared;
 use crate::seeds::Seeds;
 use crate::shared::Shared;
+use crate::threads::{self, Vital, run_local};
 use crate::work::Urgent;
-use crate::{barrier_rounds, barrier_view, ring_value, snapshot_file};
+use crate::{barrier_rounds, barrier_view, ring_value};
 
-/// Pause before a disk that did not take a snapshot is tried again.
-const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// Why a node that is older than the barrier does not serve.
 const OUTDATED: &str = "what this node holds is older than what its cluster has forgotten: it is set aside at the \
     node's next start, and the others bring what they have";
@@ -51,11 +52,16 @@ pub(crate) fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let name = format!("{}-gossip", shared.config.name);
-    std::thread::Builder::new().name(name).spawn(move || {
+    let vital = Vital::new(name.clone());
+    threads::spawn(name, move || {
         let mut task = MembershipTask::new(shared, &prepared);
         let local = LocalSet::new();
-        local.spawn_local(barrier_rounds::run(Arc::clone(&task.shared), hand));
-        local.block_on(&runtime, task.run(prepared, notices));
+        let shared = Arc::clone(&task.shared);
+        local.spawn_local(async move {
+            let _vital = vital;
+            barrier_rounds::run(shared, hand).await;
+        });
+        run_local(runtime, local, task.run(prepared, notices));
     })
 }
 
@@ -71,6 +77,10 @@ struct MembershipTask {
     ended: Option<String>,
     /// Whether links and view may be other than membership has it.
     is_stale: bool,
+    /// Values that changed, of which nobody is told before the snapshot is on disk.
+    unsaid: BTreeMap<String, Bytes>,
+    /// Who gave orders that were obeyed, and is told so once the snapshot is on disk.
+    unanswered: Vec<oneshot::Sender<Result<(), RequestError>>>,
 }
 
 impl MembershipTask {
@@ -83,43 +93,41 @@ impl MembershipTask {
             seed_errors: BTreeMap::new(),
             ended: None,
             is_stale: true,
+            unsaid: BTreeMap::new(),
+            unanswered: Vec::new(),
         }
     }
 
     async fn run(&mut self, prepared: Prepared, mut notices: mpsc::Receiver<Notice>) {
         let shared = Arc::clone(&self.shared);
-        let mut work = Work { gossip: prepared.gossip, dir: prepared.dir };
+        let mut work = Work { gossip: prepared.gossip, keeper: Keeper::new(prepared.dir) };
         let closed = shared.closed();
         tokio::pin!(closed);
-        tokio::select! {
-            () = self.perform(&mut work, prepared.effects, None) => (),
-            () = &mut closed => return,
-        }
+        self.perform(&mut work, prepared.effects, None);
         loop {
             let due = shared.clock.instant(work.gossip.next_tick_ms());
             let now_ms = || shared.clock.monotonic_ms();
-            let turn = async {
-                tokio::select! {
-                    biased;
-                    () = sleep_until(due) => {
-                        let mut effects = Vec::new();
-                        let random = random_u64();
-                        work.gossip.step(now_ms(), Event::Tick { random }, &mut effects);
-                        self.follow_ownership(&mut work).await;
-                        self.perform(&mut work, effects, None).await;
-                    }
-                    // `shared` has a sender.
-                    Some(notice) = notices.recv() => self.take(&mut work, notice).await,
-                }
-            };
             tokio::select! {
-                () = turn => (),
+                biased;
                 () = &mut closed => return,
+                () = sleep_until(due) => {
+                    let mut effects = Vec::new();
+                    let random = random_u64();
+                    work.gossip.step(now_ms(), Event::Tick { random }, &mut effects);
+                    self.follow_ownership(&mut work);
+                    self.perform(&mut work, effects, None);
+                }
+                () = work.keeper.is_due() => {
+                    work.keeper.write();
+                    self.catch_up(&work);
+                }
+                // `shared` has a sender.
+                Some(notice) = notices.recv() => self.take(&mut work, notice),
             }
         }
     }
 
-    async fn take(&mut self, work: &mut Work, notice: Notice) {
+    fn take(&mut self, work: &mut Work, notice: Notice) {
         let now_ms = self.shared.clock.monotonic_ms();
         let mut effects = Vec::new();
         let mut answer_to = None;
@@ -143,7 +151,7 @@ impl MembershipTask {
                 let result = self.order(work, now_ms, &call, &mut effects);
                 done = Some((reply, result));
             }
-            Notice::Emptied => self.leave(work).await,
+            Notice::Emptied => self.leave(work),
             Notice::Barrier(bytes) => {
                 let name = barrier_view::NAME.to_owned();
                 let published =
@@ -157,10 +165,32 @@ impl MembershipTask {
             // Whoever asked may have left.
             Notice::Report(reply) => drop(reply.send(self.report(work, now_ms))),
         }
-        self.perform(work, effects, answer_to).await;
-        if let Some((reply, result)) = done {
+        self.perform(work, effects, answer_to);
+        match done {
             // An order is acknowledged once it is durable.
-            let _ = reply.send(result);
+            Some((reply, Ok(()))) if work.keeper.is_behind() => {
+                self.unanswered.retain(|reply| !reply.is_closed());
+                self.unanswered.push(reply);
+            }
+            // Whoever gave it may have left.
+            Some((reply, result)) => drop(reply.send(result)),
+            None => (),
+        }
+    }
+
+    /// Tells what waited for the snapshot, if that is on disk.
+    fn catch_up(&mut self, work: &Work) {
+        if work.keeper.is_behind() {
+            return;
+        }
+        for (name, bytes) in std::mem::take(&mut self.unsaid) {
+            self.value_changed(&name, &bytes);
+        }
+        self.is_stale = true;
+        self.refresh(work);
+        for reply in self.unanswered.drain(..) {
+            // Whoever gave the order may have left.
+            let _ = reply.send(Ok(()));
         }
     }
 
@@ -172,7 +202,7 @@ impl MembershipTask {
     }
 
     /// Does what is to be done, in order. `answer_to` is by where a node spoke that is answered there.
-    async fn perform(
+    fn perform(
         &mut self,
         work: &mut Work,
         effects: Vec<Effect>,
@@ -181,7 +211,7 @@ impl MembershipTask {
         for effect in effects {
             match effect {
                 Effect::Persist(snapshot) => {
-                    work.persist(&snapshot).await;
+                    work.keeper.persist(snapshot);
                     self.is_stale = true;
                 }
                 Effect::MemberChanged { node, before, now } => {
@@ -193,9 +223,14 @@ impl MembershipTask {
                     log::tell_liveness(work, node, suspected);
                     self.shared.routes.tell_all(|| Urgent::Suspected { node, suspected });
                 }
+                Effect::ValueChanged { name, bytes } if work.keeper.is_behind() => {
+                    self.unsaid.insert(name, bytes);
+                }
                 Effect::ValueChanged { name, bytes } => self.value_changed(&name, &bytes),
                 Effect::Report(report) => self.reported(&report),
                 Effect::Ended(ending) => self.end(&ending),
+                // Lost, as messages may be: it may rest on what is not on disk.
+                Effect::Send { .. } if work.keeper.is_behind() => (),
                 Effect::Send { to, message } => {
                     self.refresh(work);
                     self.send(to, message, answer_to.as_ref());
@@ -265,22 +300,8 @@ impl MembershipTask {
     }
 }
 
-/// Gossip, and where it is persisted.
+/// Gossip, and what keeps it.
 struct Work {
     gossip: Gossip,
-    dir: std::path::PathBuf,
-}
-
-impl Work {
-    /// Writes the snapshot; while the disk does not take it, nothing else is done.
-    async fn persist(&mut self, snapshot: &Snapshot) {
-        let mut failures = 0_u64;
-        while let Err(error) = snapshot_file::write(&self.dir, snapshot) {
-            failures += 1;
-            if failures.is_power_of_two() {
-                tracing::error!(%error, failures, "membership cannot be persisted; this node is silent");
-            }
-            sleep(DISK_PAUSE).await;
-        }
-    }
+    keeper: Keeper,
 }

@@ -138,9 +138,22 @@ impl NodeDatastore {
     /// Has this node's membership do what an administrator orders.
     pub(super) async fn order(&self, call: ClusterCall) -> Result<(), RequestError> {
         let (reply, result) = oneshot::channel();
-        let told = self.shared.members.notices.send(Notice::Order { call, reply }).await;
-        told.map_err(|_| RequestError::Stopping)?;
-        result.await.unwrap_or_else(|_| Err(lost()))
+        self.membership(Notice::Order { call, reply }, result).await?
+    }
+
+    /// Has membership answer a notice within the time of a request: it may wait for a disk.
+    async fn membership<T>(
+        &self,
+        notice: Notice,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, RequestError> {
+        let answered = async {
+            let told = self.shared.members.notices.send(notice).await;
+            told.map_err(|_| RequestError::Stopping)?;
+            answer.await.map_err(|_| lost())
+        };
+        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
+        timeout(limit, answered).await.unwrap_or(Err(RequestError::Timeout))
     }
 
     /// Has another member do what only it can.
@@ -163,9 +176,7 @@ impl NodeDatastore {
     /// All members, as membership has them.
     pub(super) async fn members(&self) -> Result<Vec<MemberStatus>, RequestError> {
         let (reply, members) = oneshot::channel();
-        let asked = self.shared.members.notices.send(Notice::Report(reply)).await;
-        asked.map_err(|_| RequestError::Stopping)?;
-        members.await.map_err(|_| lost())
+        self.membership(Notice::Report(reply), members).await
     }
 }
 

@@ -21,13 +21,13 @@ impl MembershipTask {
     }
 
     /// Looked at now and then.
-    pub(super) async fn follow_ownership(&mut self, work: &mut Work) {
+    pub(super) fn follow_ownership(&mut self, work: &mut Work) {
         if self.ended.is_some() {
             return;
         }
         match work.gossip.own().state() {
             MemberState::Joining if self.is_owner() => {
-                let is_up = self.declare(work, Phase::Up).await;
+                let is_up = self.declare(work, Phase::Up);
                 if is_up {
                     tracing::info!(name = self.shared.config.name, "this node owns partitions");
                 }
@@ -41,14 +41,14 @@ impl MembershipTask {
     }
 
     /// A node that is to leave, owns nothing and has nothing left has left.
-    pub(super) async fn leave(&mut self, work: &mut Work) {
+    pub(super) fn leave(&mut self, work: &mut Work) {
         let is_leaving = work.gossip.own().state() == MemberState::Leaving;
-        if is_leaving && !self.is_owner() && self.declare(work, Phase::Left).await {
+        if is_leaving && !self.is_owner() && self.declare(work, Phase::Left) {
             tracing::info!(name = self.shared.config.name, "this node has left the cluster");
         }
     }
 
-    async fn declare(&mut self, work: &mut Work, phase: Phase) -> bool {
+    fn declare(&mut self, work: &mut Work, phase: Phase) -> bool {
         let mut effects = Vec::new();
         let now_ms = self.shared.clock.monotonic_ms();
         if work.gossip.command(now_ms, Command::Declare(phase), &mut effects).is_err() {
@@ -56,7 +56,7 @@ impl MembershipTask {
         }
         for effect in effects {
             if let Effect::Persist(snapshot) = effect {
-                work.persist(&snapshot).await;
+                work.keeper.persist(snapshot);
             }
         }
         self.is_stale = true;

@@ -23,7 +23,10 @@ impl MembershipTask {
         let shared = &self.shared;
         let gossip = &work.gossip;
         let before = shared.members.view();
-        let incarnation = gossip.own().entry.incarnation;
+        let is_behind = work.keeper.is_behind();
+        // This start would speak as one that the next could take for its own.
+        let incarnation =
+            if is_behind { before.incarnation } else { gossip.own().entry.incarnation };
         if incarnation != before.incarnation {
             shared.routes.tell_all(|| Urgent::Incarnation(incarnation));
         }
@@ -34,12 +37,15 @@ impl MembershipTask {
         let admitted = others
             .filter(|(_, record)| is_member && !record.is_over())
             .map(|(node, record)| (node, record.entry.incarnation));
+        let states = || gossip.table().iter().map(|(node, record)| (node, record.state()));
+        // Who is a member only the disk decides: what all have forgotten depends on it. Who of them speaks,
+        // and that this node is not to serve, counts at once: the next start hears of it again.
         let view = View {
             incarnation,
             admitted: admitted.collect(),
-            states: gossip.table().iter().map(|(node, record)| (node, record.state())).collect(),
+            states: if is_behind { before.states.clone() } else { states().collect() },
             ring: self.ring.clone(),
-            waiting: self.waiting(work),
+            waiting: self.waiting(work).or_else(|| before.waiting.clone().filter(|_| is_behind)),
         };
         let serves = view.waiting.is_none();
         if view.ring != before.ring

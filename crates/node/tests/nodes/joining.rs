@@ -134,6 +134,34 @@ async fn a_node_that_starts_again_elsewhere_is_found_again_without_seeds() {
     b.stop().await;
 }
 
+/// A directory where the snapshot is drafted is a disk that does not take it.
+#[tokio::test]
+async fn a_disk_that_takes_no_snapshot_holds_up_neither_members_nor_those_who_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = first("a", dir.path()).node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    sees(&a, "b", |member| member.connected).await;
+    b.stop().await;
+    let draft = dir.path().join("a/members.new");
+    eventually("no snapshot is being written", async || std::fs::create_dir(&draft).ok()).await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    sees(&a, "b", |member| member.connected && member.generation == 2).await;
+    ends("the owner", add(&*b.datastore(), "s", "x")).await.unwrap();
+    // What rests on the snapshot is not told.
+    let at_a = a.datastore();
+    let call = ClusterCall::Weigh { member: "a".into(), weight: 3 };
+    let order = tokio::spawn(async move { at_a.cluster(call).await });
+    sees(&a, "a", |member| member.weight == 3).await;
+    assert!(!order.is_finished());
+    assert_eq!(seen(&b, "a").await.map(|member| member.weight), Some(1));
+    std::fs::remove_dir(&draft).unwrap();
+    ends("the order", order).await.unwrap().unwrap();
+    sees(&b, "a", |member| member.weight == 3).await;
+    a.stop().await;
+    b.stop().await;
+}
+
 #[tokio::test]
 async fn clusters_bootstrapped_apart_refuse_each_other_and_serve_on() {
     let dir = tempfile::tempdir().unwrap();
