@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use node::{ConfigError, DevCluster, DevOptions, Node, NodeConfig, Settings};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::runtime;
@@ -33,6 +33,7 @@ pub(super) fn start(options: StartOptions) -> Result<ExitCode> {
     log_to_stderr("info");
     let mut config = settings(options)?.resolve()?;
     runtime()?.block_on(async {
+        drop(survive_file_limit()?);
         let stop = stop_signal()?;
         tokio::pin!(stop);
         // A node that begins anew, or goes over to another ring, does so in the same process.
@@ -135,6 +136,14 @@ fn secret(path: &Path) -> Result<String> {
     Ok(secret.to_owned())
 }
 
+/// Has a write beyond the limit on the length of files fail, as one to a full disk does, instead of ending the
+/// process. It stays so: what is returned only tells when that happens.
+fn survive_file_limit() -> Result<Signal> {
+    /// SIGXFSZ of Linux, macOS and the BSDs, on all processors but MIPS.
+    const XFSZ: i32 = 25;
+    signal(SignalKind::from_raw(XFSZ)).context("cannot listen for SIGXFSZ")
+}
+
 /// Completes when the process is asked to stop.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -151,6 +160,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
     log_to_stderr("error");
     runtime()?.block_on(async {
+        drop(survive_file_limit()?);
         let mut stop = std::pin::pin!(stop_signal()?);
         let kept = command.dir.clone();
         let options = DevOptions {
@@ -227,4 +237,20 @@ fn things_to_try(cluster: &DevCluster) -> String {
     let node = if peer.port() == 7381 { String::new() } else { format!("--node {peer} ") };
     line(format!("merganser {node}status    # or: cargo run --release -- {node}status"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_on_the_length_of_files_does_not_end_the_process() {
+        runtime().unwrap().block_on(async {
+            let mut told = survive_file_limit().unwrap();
+            let process = std::process::id().to_string();
+            let sent = std::process::Command::new("kill").args(["-XFSZ", &process]).status();
+            assert!(sent.unwrap().success());
+            assert_eq!(told.recv().await, Some(()));
+        });
+    }
 }
