@@ -211,7 +211,7 @@ async fn cut_and_heal(run: Arc<Run>, member: String, lines: usize) -> Result<Ins
 }
 
 /// One worker: takes shopper after shopper and follows the sessions of each in order, every session
-/// through another node.
+/// through another node first.
 async fn shop(run: Arc<Run>) -> Result<Observed> {
     let mut observed =
         Observed { histories: BTreeMap::new(), updates: 0, latency_us: histogram()? };
@@ -220,11 +220,20 @@ async fn shop(run: Arc<Run>) -> Result<Observed> {
         let Some(shopper) = run.shoppers.get(at) else { return Ok(observed) };
         let mut history = History::default();
         for (session, lines) in shopper.sessions.iter().enumerate() {
-            let node = &run.nodes[(at + session) % run.nodes.len()];
-            let bucket = Bucket::new(node.clone(), run.bucket.clone());
+            let nodes = run.nodes.iter().cycle().skip((at + session) % run.nodes.len());
+            let buckets = nodes.take(run.nodes.len());
+            let buckets: Vec<Bucket> =
+                buckets.map(|node| Bucket::new(node.clone(), run.bucket.clone())).collect();
             for line in lines {
                 let begun = Instant::now();
-                let done = follow(&run, &bucket, shopper, line, &mut history).await;
+                let mut done = Ok(None);
+                // Who does not find what they return, at a node that is cut off, say, asks at another.
+                for bucket in &buckets {
+                    done = follow(&run, bucket, shopper, line, &mut history).await;
+                    if !matches!(done, Ok(None)) {
+                        break;
+                    }
+                }
                 match done {
                     Ok(Some(answer)) => {
                         observed.updates += 1;
