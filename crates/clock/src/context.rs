@@ -160,6 +160,11 @@ impl CausalContext {
         rest
     }
 
+    /// Whether some dot is in both sets.
+    pub fn shares(&self, other: &Self) -> bool {
+        self.minus(other) != *self
+    }
+
     /// The union. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.vector.merge(&other.vector);
@@ -378,6 +383,7 @@ mod tests {
             reverse.merge(&a);
             prop_assert_eq!(&union, &reverse);
 
+            prop_assert_eq!(a.shares(&b), !set_a.is_disjoint(&set_b));
             prop_assert!(is_canonical(&a.minus(&b)));
             prop_assert_eq!(&a.minus(&b), &set_a.difference(&set_b).copied().collect());
 

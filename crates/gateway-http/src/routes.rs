@@ -156,10 +156,10 @@ async fn count(
 /// Passes on what reads, and what writes under no condition.
 async fn conditions(request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    match refuse_conditions(request.headers()) {
-        Err(problem) if !reads => problem.into_response(),
-        _ => next.run(request).await,
+    if !reads && let Err(problem) = refuse_conditions(request.headers()) {
+        return problem.into_response();
     }
+    next.run(request).await
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -126,15 +126,26 @@ pub(crate) fn create_durably(dir: &Path, name: &str) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Writes the secret so that a crash leaves it whole or not at all, and only its owner reads it.
-pub(crate) fn keep(dir: &Path, secret: &[u8]) -> std::io::Result<()> {
-    let draft = dir.join(SECRET_DRAFT);
+/// Writes a file so that a crash leaves it whole, as before, or not at all. It is drafted as `NAME.new`, with
+/// this mode less the process's mask.
+pub(crate) fn replace_durably(
+    dir: &Path,
+    name: &str,
+    mode: u32,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    let draft = dir.join(format!("{name}.new"));
     let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(secret)?;
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&draft, dir.join(SECRET))?;
+    fs::rename(&draft, dir.join(name))?;
     File::open(dir)?.sync_all()
+}
+
+/// Writes the secret durably, and only its owner reads it.
+pub(crate) fn keep(dir: &Path, secret: &[u8]) -> std::io::Result<()> {
+    replace_durably(dir, SECRET, 0o600, secret)
 }
 
 #[cfg(test)]

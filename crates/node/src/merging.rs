@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use membership::{ClusterId, MemberState};
@@ -17,12 +17,12 @@ use replication::{BucketInfo, Standing};
 use wire::{ClusterStatus, MemberStatus};
 
 use crate::config::{Beginning, NodeConfig};
+use crate::data_directory::replace_durably;
 use crate::snapshot_file;
 
 /// The file: a line `seed ADDRESS` for each node of the ring to join, by its peer address, and one `left ID`
 /// for each id of the cluster that is left.
 pub(crate) const FILE: &str = "merging";
-const DRAFT: &str = "merging.new";
 
 /// Has the next start on `dir` join the ring of the nodes at `seeds`.
 pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
@@ -31,12 +31,7 @@ pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
     let seeds = seeds.iter().map(|seed| format!("seed {seed}\n"));
     let lines: String =
         seeds.chain(left.iter().map(|id| format!("left {:032x}\n", id.0))).collect();
-    let draft = dir.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(lines.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
+    replace_durably(dir, FILE, 0o666, lines.as_bytes())
 }
 
 /// What a start has to do with what `write` left: the membership of before is gone, and the ring is found by

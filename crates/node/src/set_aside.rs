@@ -8,13 +8,13 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use storage::STAMP_FILE;
 use storage_lmdb::LOCK_FILE;
 
-use crate::data_directory::{SECRET, SECRET_DRAFT};
+use crate::data_directory::{SECRET, SECRET_DRAFT, replace_durably};
 use crate::snapshot_file;
 
 const MARK: &str = "begin-anew";
@@ -26,12 +26,7 @@ const PREFIX: &str = "older-than-barrier-";
 pub(crate) fn mark(dir: &Path) -> io::Result<()> {
     let free = |number: &u64| !dir.join(format!("{PREFIX}{number}")).exists();
     let number = (1..).find(free).expect("there are not so many directories");
-    let draft = dir.join(MARK_DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(format!("{PREFIX}{number}").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, dir.join(MARK))?;
-    File::open(dir)?.sync_all()
+    replace_durably(dir, MARK, 0o666, format!("{PREFIX}{number}").as_bytes())
 }
 
 /// The directory that `dir` is to be set aside to, if that is marked.

@@ -5,16 +5,17 @@
 //! members.new  being written
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use membership::Snapshot;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::data_directory::replace_durably;
+
 /// Name of the file.
 pub(crate) const FILE: &str = "members";
-const DRAFT: &str = "members.new";
 
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +49,8 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Snapshot>, SnapshotError> {
 /// Replaces what stands in the directory; a crash leaves the one or the other, whole.
 pub(crate) fn write(dir: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let bytes = clock::encode(snapshot);
-    let draft = dir.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(&xxh3_64(&bytes).to_le_bytes())?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
+    let bytes = [&xxh3_64(&bytes).to_le_bytes()[..], &bytes].concat();
+    replace_durably(dir, FILE, 0o666, &bytes)
 }
 
 #[cfg(test)]

@@ -6,13 +6,12 @@
 //! life that is led to before that is noted: one that is noted is not begun again.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::data_directory::create_durably;
+use crate::data_directory::{create_durably, replace_durably};
 
 const FILE: &str = "restored-whole-cluster";
-const DRAFT: &str = "restored-whole-cluster.new";
 
 /// Has the first start on `dir` begin the next era. Durable when it returns.
 pub(crate) fn mark(dir: &Path) -> io::Result<()> {
@@ -34,12 +33,7 @@ pub(crate) fn begins(dir: &Path, noted: Option<u64>, next: u64) -> io::Result<bo
         done(dir)?;
         return Ok(false);
     }
-    let draft = dir.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    writeln!(file, "{next}")?;
-    file.sync_all()?;
-    fs::rename(&draft, dir.join(FILE))?;
-    File::open(dir)?.sync_all()?;
+    replace_durably(dir, FILE, 0o666, format!("{next}\n").as_bytes())?;
     Ok(true)
 }
 

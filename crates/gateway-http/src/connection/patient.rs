@@ -25,19 +25,13 @@ pub(super) struct Patient<S> {
     waiting: Option<Pin<Box<Sleep>>>,
     /// Whether the last request was refused while its body may have been on its way.
     refused: Arc<AtomicBool>,
-    ending: Ending,
-}
-
-/// How far the end of the connection is.
-enum Ending {
-    No,
-    /// The client has been told that nothing more comes. So much was read since.
-    Told(usize),
+    /// How much was read since the client was told that nothing more comes, if it was.
+    lingered: Option<usize>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
     pub(super) fn new(stream: S, send_limit: Duration, refused: Arc<AtomicBool>) -> Self {
-        Self { stream, send_limit, waiting: None, refused, ending: Ending::No }
+        Self { stream, send_limit, waiting: None, refused, lingered: None }
     }
 
     /// What came of a try to send, unless the client takes nothing for too long.
@@ -67,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
         while count < LINGER_BYTES {
             let mut buffer = ReadBuf::new(&mut unread);
             let polled = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-            self.ending = Ending::Told(count);
+            self.lingered = Some(count);
             match polled {
                 // More may be under way only where something was left unread.
                 Poll::Pending if count == 0 && !self.refused.load(Ordering::Relaxed) => break,
@@ -121,9 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let count = match self.ending {
-            Ending::Told(count) => count,
-            Ending::No => {
+        let count = match self.lingered {
+            Some(count) => count,
+            None => {
                 ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
                 self.waiting = None;
                 0

@@ -114,14 +114,20 @@ async fn without_its_seed_a_node_waits_says_so_refuses_and_finds_it_later() {
     b.stop().await;
 }
 
+/// A node which another joined that has stopped since.
+async fn first_left_by(other: &'static str, dir: &Path) -> Node {
+    let a = first("a", dir).node().await;
+    let b = newcomer(other, dir, &a).node().await;
+    ends("the ring", b.serving()).await;
+    sees(&a, other, |member| member.connected).await;
+    b.stop().await;
+    a
+}
+
 #[tokio::test]
 async fn a_node_that_starts_again_elsewhere_is_found_again_without_seeds() {
     let dir = tempfile::tempdir().unwrap();
-    let a = first("a", dir.path()).node().await;
-    let b = newcomer("b", dir.path(), &a).node().await;
-    ends("the ring", b.serving()).await;
-    sees(&a, "b", |member| member.connected).await;
-    b.stop().await;
+    let a = first_left_by("b", dir.path()).await;
     let at = free();
     let again = Start { name: "b", dir: dir.path(), peer: at, seeds: Vec::new(), bootstrap: false };
     let b = again.node().await;
@@ -138,11 +144,7 @@ async fn a_node_that_starts_again_elsewhere_is_found_again_without_seeds() {
 #[tokio::test]
 async fn a_disk_that_takes_no_snapshot_holds_up_neither_members_nor_those_who_ask() {
     let dir = tempfile::tempdir().unwrap();
-    let a = first("a", dir.path()).node().await;
-    let b = newcomer("b", dir.path(), &a).node().await;
-    ends("the ring", b.serving()).await;
-    sees(&a, "b", |member| member.connected).await;
-    b.stop().await;
+    let a = first_left_by("b", dir.path()).await;
     let draft = dir.path().join("a/members.new");
     eventually("no snapshot is being written", async || std::fs::create_dir(&draft).ok()).await;
     let b = newcomer("b", dir.path(), &a).node().await;

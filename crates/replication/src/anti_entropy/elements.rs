@@ -38,8 +38,7 @@ impl News {
 
 /// Whether who shows that it has seen this got some of the other's news, and not in what it was `sent`.
 fn came_from_elsewhere(news: &CausalContext, shown: &CausalContext, sent: &CausalContext) -> bool {
-    let rest = news.minus(sent);
-    rest.minus(shown) != rest
+    news.minus(sent).shares(shown)
 }
 
 #[derive(Debug)]

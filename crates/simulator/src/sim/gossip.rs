@@ -52,9 +52,7 @@ impl Sim {
             // Whatever it is told it begins no ring.
             config.bootstrap = None;
         }
-        let persisted = self.nodes[node].membership.as_deref();
-        let snapshot = persisted.map(|bytes| decode::<Snapshot>(bytes).expect("it wrote it"));
-        let gossip = Gossip::new(config, snapshot, self.now_ms);
+        let gossip = Gossip::new(config, self.snapshot(node), self.now_ms);
         let gossip = gossip.unwrap_or_else(|error| panic!("node {node} does not gossip: {error}"));
         if let Some(process) = &mut self.nodes[node].process {
             process.talker = Some(Talker { gossip, due_ms: u64::MAX });
@@ -77,24 +75,24 @@ impl Sim {
             .collect()
     }
 
+    /// What a node persisted, if its disk has that.
+    fn snapshot(&self, node: usize) -> Option<Snapshot> {
+        let bytes = self.nodes[node].membership.as_deref()?;
+        Some(decode(bytes).expect("a node wrote it"))
+    }
+
     /// Whether a node's disk says of which cluster it is.
     pub(super) fn remembers_a_ring(&self, node: usize) -> bool {
-        self.nodes[node].membership.as_deref().is_some_and(|bytes| {
-            let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
-            !snapshot.ids.is_empty()
-        })
+        self.snapshot(node).is_some_and(|snapshot| !snapshot.ids.is_empty())
     }
 
     /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever
     /// runs them has one found it anew.
     fn is_remembered(&self, ring: usize) -> bool {
         // Of nodes that are gone for good the disks are, too.
-        let there = self.nodes.iter().filter(|node| !node.is_gone);
-        let mut persisted = there.filter_map(|node| node.membership.as_deref());
-        persisted.any(|bytes| {
-            let snapshot: Snapshot = decode(bytes).expect("a node wrote it");
-            snapshot.ids.contains(&cluster(ring))
-        })
+        let there = (0..self.nodes.len()).filter(|&node| !self.is_gone(node));
+        let mut persisted = there.filter_map(|node| self.snapshot(node));
+        persisted.any(|snapshot| snapshot.ids.contains(&cluster(ring)))
     }
 
     /// Time has passed for a node's gossip.

@@ -55,6 +55,11 @@ pub(super) fn completes(delta: &Delta) -> bool {
         && states.all(|(&tag, state)| is_collection(tag) && is_context(tag, state))
 }
 
+/// Whether all that is `seen` is in the context that is held, if one is.
+fn has_seen(held: Option<&CausalContext>, seen: &CausalContext) -> bool {
+    seen.is_empty() || held.is_some_and(|held| held.descends(seen))
+}
+
 impl<R: IndexRead> Engine<R> {
     /// Merges a delta from elsewhere. A damaged key is first brought back to what is whole of it, into which
     /// nothing is merged that rests on what was held: [`StorageError::Unseen`].
@@ -82,17 +87,13 @@ impl<R: IndexRead> Engine<R> {
         seen: &CausalContext,
         context: CausalContext,
     ) -> Result<(), StorageError> {
-        self.check_seen(key, tag, seen)?;
-        if !is_collection(tag) {
-            return Err(StorageError::Unseen);
-        }
         let header = self.header(&RowKey::of(key), key)?;
-        if let Some(held) = header.tags.get(&tag).filter(|_| !header.is_hidden()) {
-            // What came from elsewhere meanwhile may be held here, and removed where this comes from.
-            let news = context.minus(seen);
-            if news.minus(held.context()) != news {
-                return Err(StorageError::Unseen);
-            }
+        let held = header.tags.get(&tag).map(Part::context);
+        // What came from elsewhere meanwhile may be held here, and removed where this comes from.
+        let came_from_elsewhere =
+            !header.is_hidden() && held.is_some_and(|held| context.minus(seen).shares(held));
+        if !is_collection(tag) || !has_seen(held, seen) || came_from_elsewhere {
+            return Err(StorageError::Unseen);
         }
         self.merge(key, &Delta::of(tag, empty_collection(tag, context)))
     }
@@ -108,8 +109,7 @@ impl<R: IndexRead> Engine<R> {
             return Ok(());
         }
         let header = self.header(&RowKey::of(key), key)?;
-        let held = header.tags.get(&tag).map(Part::context);
-        match held.is_some_and(|held| held.descends(seen)) {
+        match has_seen(header.tags.get(&tag).map(Part::context), seen) {
             true => Ok(()),
             false => Err(StorageError::Unseen),
         }

@@ -120,7 +120,6 @@ impl<R: IndexRead> Replay<R> {
         if decoded.is_none() {
             self.lost(position, position + 1);
         }
-        let is_note = matches!(decoded, Some(RecordIn::Note(_)));
         let engine = &mut self.engine;
         let damaged = engine.damaged;
         let done = match decoded {
@@ -130,7 +129,10 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
             Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta, true),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
-            Some(RecordIn::Note(notes)) => engine.note(notes),
+            Some(RecordIn::Note(notes)) => {
+                self.notes = None;
+                engine.note(notes)
+            }
             Some(RecordIn::Enter(round)) => engine.enter(round),
             Some(RecordIn::Remnant(step, round, at)) => engine.forget_again(step, round, &at),
             Some(RecordIn::Probe(_) | RecordIn::LossMet(_)) => Ok(()),
@@ -142,9 +144,6 @@ impl<R: IndexRead> Replay<R> {
             engine.damaged += 1;
         }
         self.is_after_loss |= engine.damaged > damaged;
-        if is_note {
-            self.notes = None;
-        }
         engine.current.counted.clear();
         engine.current.minted.clear();
         engine.rows.keep();
