@@ -76,7 +76,7 @@ impl Forgetful {
                     hand.looked(look, shown)
                 }
                 BarrierStep::Enter(round) => {
-                    disk.round = disk.round.max(round);
+                    disk.round = round;
                     *equal = false;
                     hand.entered()
                 }
@@ -91,7 +91,9 @@ impl Forgetful {
                         && is_older
                         && (step == Forgetting::Hide || disk.is_hidden);
                     let drops = step == Forgetting::Drop || !self.rules.hidden;
-                    if drops {
+                    if step == Forgetting::Show {
+                        (disk.is_hidden, disk.age) = (false, disk.age.min(disk.round));
+                    } else if drops {
                         disk.dropped = below;
                     }
                     if is_it && drops {

@@ -104,15 +104,18 @@ impl Core {
     pub fn new(config: CoreConfig, ownership: Arc<Ownership>) -> Self {
         let registrar = (config.core == 0).then(|| Registrar::new(config.policies.clone()));
         let keeper = (config.core == 0).then(|| Keeper::new(&ownership, config.commits.clone()));
+        let mut shared = Shared::new(config, ownership);
+        // A handover that the process before had a part in goes on, though nothing happens to this one.
+        shared.set_timer(Timer::Handover, 0);
         Self {
             registrar,
             keeper,
-            anti_entropy: AntiEntropy::new(&config),
+            anti_entropy: AntiEntropy::new(&shared.config),
             handover: Handover::default(),
             looked: marks::Looked::default(),
             drain: Drain::default(),
             is_begun: false,
-            shared: Shared::new(config, ownership),
+            shared,
             running: BTreeMap::new(),
             next_slot: 0,
             waiting: 0,

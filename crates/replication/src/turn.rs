@@ -260,9 +260,7 @@ impl<'a> Turn<'a> {
 
     /// Sets `timer` to go off at `at_ms`, instead of whenever it was set to.
     pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
-        self.shared.clear_timer(timer);
-        self.shared.timers.insert((at_ms, timer));
-        self.shared.timer_of.insert(timer, at_ms);
+        self.shared.set_timer(timer, at_ms);
     }
 
     /// Sets `timer` unless it is set.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use replication::{Answer, BucketPolicy, CallId, Level, RequestError};
+use replication::{Acks, Answer, BucketPolicy, CallId, Level, RequestError};
 use values::{Key, Operation, View};
 
 /// What a client learnt of its request.
@@ -114,10 +114,14 @@ impl Record {
         self.answer().is_some_and(|answer| answer.acks.is_met()) && self.knows_its_bucket()
     }
 
-    /// Whether it was done by a node that knew how many owners its bucket's keys have: one that is new, or
-    /// whose disk was lost, takes a bucket that it has not heard of for one like the default one.
+    /// Whether it was done by a node that knew how many owners its bucket's keys have, and how many of them it waits
+    /// for: one that is new, or whose disk was lost, takes a bucket that it has not heard of for one like the default one.
     pub fn knows_its_bucket(&self) -> bool {
-        self.answer().is_some_and(|answer| answer.acks.owners <= self.quorum.n)
+        let Some(Acks { owners, needed, .. }) = self.answer().map(|answer| answer.acks) else {
+            return false;
+        };
+        let awaited = if self.operation.is_none() { self.quorum.r } else { self.quorum.w };
+        owners <= self.quorum.n && needed >= awaited.min(owners)
     }
 
     /// Whether some owner that showed what it holds for this one was to have what `put` wrote. Owners of two

@@ -6,7 +6,7 @@ use replication::{Level, Request};
 use values::{Key, Operation, Scope, View};
 
 use crate::invariants::{
-    Finals, Run, bounds, expiry, minting, reads, removals, replicas, sums, survival, trees,
+    Finals, Run, bounds, expiry, healing, minting, reads, removals, replicas, sums, survival, trees,
 };
 use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim};
@@ -74,7 +74,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         outcome.map_err(|wrong| format!("{name}: {wrong}"))?;
     }
     damage_is_told(sim, &damaged).map_err(|wrong| format!("damage_is_told: {wrong}"))?;
-    delete_all(sim, &all)
+    delete_all(sim, &all)?;
+    healing::invariant_deleted_is_forgotten(sim)
+        .map_err(|wrong| format!("deleted_is_forgotten: {wrong}"))
 }
 
 /// Nobody is shown anything of a key whose only record is damaged; who writes or deletes it makes it whole.

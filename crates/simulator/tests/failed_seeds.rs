@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 55] = [
+const FAILED: [(Family, u64); 63] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -44,6 +44,7 @@ const FAILED: [(Family, u64); 55] = [
     (Family::All, 107_010_207),
     (Family::All, 131_000_793),
     (Family::All, 142_001_562),
+    (Family::All, 600_004_138),
     (Family::AllRings, 17),
     (Family::AllRings, 68),
     (Family::AllRings, 83),
@@ -52,10 +53,17 @@ const FAILED: [(Family, u64); 55] = [
     (Family::AllRings, 1_708),
     (Family::AllRings, 7_018),
     (Family::AllRings, 154_008_370),
+    (Family::AllRings, 600_002_436),
+    (Family::AllRings, 600_008_829),
+    (Family::Rings, 30_151),
+    (Family::Rings, 30_452),
     (Family::Rings, 154_000_501),
     (Family::Rings, 154_001_113),
     (Family::Rings, 155_000_433),
     (Family::Rings, 155_002_065),
+    (Family::Rings, 410_005_705),
+    (Family::Rings, 440_001_738),
+    (Family::Rings, 600_005_609),
     (Family::Large, 1_003_894),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),

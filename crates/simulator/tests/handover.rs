@@ -3,6 +3,7 @@
 //! a copy.
 
 use replication::{BucketPolicy, OwnershipReply, PlanChange};
+use ring::{Member, Weight};
 use simulator::{Family, Scenario, Sim, SimOptions};
 use values::{Blob, BytesOp, Key, Operation, OrsetOp, State, Tag, View};
 
@@ -40,6 +41,19 @@ fn leaves(sim: &Sim, nodes: &[usize]) -> PlanChange {
 fn settle(sim: &mut Sim) {
     sim.run_until_quiet();
     sim.unrest().expect("it comes to rest");
+}
+
+/// Nothing happens to its next process: no client, no other member.
+#[test]
+fn the_only_member_goes_on_with_a_plan_after_a_crash() {
+    let mut sim = Sim::new(1, SimOptions { nodes: 1, ..SimOptions::default() });
+    let heavier = Member { weight: Weight::new(3).expect("a weight"), ..sim.member(0) };
+    let plan = PlanChange { put: vec![heavier], ..PlanChange::default() };
+    sim.commit(0, plan).unwrap();
+    sim.crash(0);
+    sim.restart(0);
+    assert!(sim.unrest().is_err(), "nothing is left to do");
+    settle(&mut sim);
 }
 
 /// Three nodes become five and then three again; each key is read at every node all the while.

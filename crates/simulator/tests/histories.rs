@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0x52d5_669a_ed88_e66b),
-    (Family::All, 2, 0xeb9d_6bb5_d791_e7c6),
-    (Family::Large, 3, 0xe0c9_ee99_7b57_e3b0),
-    (Family::Forgetting, 4, 0xf7ce_35c6_c60c_ad95),
-    (Family::AllRings, 5, 0x5a82_074a_b137_c214),
+    (Family::All, 1, 0x9bd9_029e_6057_9091),
+    (Family::All, 2, 0x2978_35aa_d348_c92f),
+    (Family::Large, 3, 0x1cc8_df04_6b22_d7d3),
+    (Family::Forgetting, 4, 0x2b1f_943d_ce66_b1fa),
+    (Family::AllRings, 5, 0xe03c_3d57_750c_1613),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {

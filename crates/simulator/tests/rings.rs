@@ -33,6 +33,11 @@ fn add(sim: &mut Sim, node: usize, element: &'static str) {
     assert!(answer.acks.is_met(), "{:?}", answer.acks);
 }
 
+fn delete(sim: &mut Sim, node: usize) {
+    let answer = sim.update(node, &key(), Operation::Delete(None)).expect("nothing fails");
+    assert!(answer.acks.is_met(), "{:?}", answer.acks);
+}
+
 fn members(sim: &mut Sim, node: usize) -> Vec<Blob> {
     match sim.get(node, &key()).expect("nothing fails").view.value.state(Tag::ORSET) {
         Some(State::Orset(state)) => state.store.0.keys().cloned().collect(),
@@ -82,6 +87,33 @@ fn two_rings_refuse_each_other_and_become_one_with_nothing_lost() {
 }
 
 /// Whenever it is killed on its way, it goes on by what it kept of that, and begins a life in the other ring.
+/// The ring that is left had more rounds than the other one has.
+#[test]
+fn what_is_deleted_after_two_rings_became_one_is_forgotten_by_all() {
+    let mut sim = rings(true);
+    for round in 1..=5 {
+        add(&mut sim, 3, "second");
+        delete(&mut sim, 3);
+        while sim.barrier(3).is_none_or(|(agreed, _)| agreed < round) {
+            sim.advance(100);
+        }
+    }
+    assert_eq!(sim.barrier(0), Some((0, 0)));
+    for node in 3..6 {
+        send_over(&mut sim, node);
+    }
+    settle(&mut sim);
+    assert!(sim.owners(&key()).iter().any(|&owner| owner >= 3));
+    add(&mut sim, 0, "first");
+    delete(&mut sim, 0);
+    assert!((0..6).any(|node| sim.remnants(node) != Some(0)));
+    while (0..6).any(|node| sim.remnants(node) != Some(0)) {
+        sim.advance(100);
+        let (agreed, _) = sim.barrier(0).expect("nothing fails");
+        assert!(agreed < 4, "what is left waits for as many rounds as the ring had that was left");
+    }
+}
+
 #[test]
 fn a_node_that_is_killed_on_its_way_goes_on_when_it_starts_again() {
     for after_ms in (0..600).step_by(40) {

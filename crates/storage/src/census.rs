@@ -171,7 +171,8 @@ impl Census {
         if let Some(counts) = shards.get_mut(&shard) {
             counts.keys = counts.keys.saturating_sub(keys);
             counts.bytes = counts.bytes.saturating_sub(bytes);
-            if *counts == PendingCounts::default() {
+            // Of a damaged row as many bytes are left as it is shorter than what was counted.
+            if counts.keys == 0 {
                 shards.remove(&shard);
             }
         }

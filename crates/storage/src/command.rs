@@ -23,7 +23,7 @@ pub const NOTE_NAME_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// The two steps in which a remnant is forgotten.
+/// The two steps in which a remnant is forgotten, and how the first is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Forgetting {
     /// It counts as gone: hash trees do not count it and nothing shows it. It is still held, so that it
@@ -31,6 +31,9 @@ pub enum Forgetting {
     Hide,
     /// It is gone. Only what was hidden is dropped.
     Drop,
+    /// It counts again, as one that changed in the present round: what was hidden, or is of a later round. All
+    /// that were agreed on it may be others than those among whom the replica is now.
+    Show,
 }
 
 /// Which keys of a partition are meant: an owner of those of one bucket need not be one of those of
@@ -175,19 +178,19 @@ pub enum Command {
         /// Names, of at most [`NOTE_NAME_MAX`] bytes, and values.
         notes: Vec<(Bytes, Bytes)>,
     },
-    /// Takes note that a round of the barrier is entered: what changes from now on is not older. Never
-    /// goes back. Answered by [`Answer::Durable`].
+    /// Takes note that a round of the barrier is entered: what changes from now on is not older. It may be an
+    /// earlier one than the last: of a ring whose rounds are fewer. Answered by [`Answer::Durable`].
     Enter {
         /// Which.
         round: u64,
     },
     /// Forgets remnants of deleted keys that did not change here since the round `below` was entered.
-    /// Each is hidden first, everywhere, and then dropped: `replication`'s barrier says when. Answered by
-    /// [`Answer::RemnantsForgotten`], once durable.
+    /// Each is hidden first, everywhere, and then dropped: `replication`'s barrier says when, and when they
+    /// are shown again. Answered by [`Answer::RemnantsForgotten`], once durable.
     ForgetRemnants {
-        /// Which of the two.
+        /// What is done.
         step: Forgetting,
-        /// Those of earlier rounds.
+        /// Those of earlier rounds are hidden or dropped. All are shown.
         below: u64,
         /// At most so many, at least 1.
         limit: usize,
@@ -196,7 +199,8 @@ pub enum Command {
     OutboxOwners,
     /// Answered by [`Answer::Durable`] once all that is visible now is.
     Sync,
-    /// Asks whether anything is held of a partition's keys, what is left of deleted ones included.
+    /// Asks whether anything is held of a partition's keys, what is left of deleted ones included, or may be
+    /// again, should the disk refuse what was just dropped.
     IsEmpty {
         /// Which partition.
         partition: Partition,

@@ -29,7 +29,7 @@ pub(crate) enum RecordOut<'a> {
     Note(&'a [(Bytes, Bytes)]),
     /// A round of the barrier was entered.
     Enter(u64),
-    /// The remnant of this round with this header row was hidden, or dropped.
+    /// The remnant of this round with this header row was hidden, dropped, or shown.
     Remnant(Forgetting, u64, &'a [u8]),
     /// Nothing: the disk was asked whether it takes so much.
     Probe(Blob),

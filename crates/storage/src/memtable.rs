@@ -261,6 +261,13 @@ impl<R: IndexRead> Memtable<R> {
         self.active.bytes
     }
 
+    /// Keys of the rows of a table whose last changes may still be taken back.
+    pub(crate) fn unsettled(&self, table: Table) -> impl Iterator<Item = &[u8]> {
+        let under_way = self.under_way.iter().flat_map(|(_, undo)| undo);
+        let changed = under_way.chain(&self.current).filter(move |(of, ..)| *of == table);
+        changed.map(|(_, at, _)| at.key())
+    }
+
     /// Whether nothing was changed that may still be taken back.
     pub(crate) const fn is_kept(&self) -> bool {
         self.current.is_empty() && self.under_way.is_none()

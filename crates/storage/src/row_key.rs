@@ -297,6 +297,11 @@ pub(crate) fn remnant_prefix(is_hidden: bool) -> Vec<u8> {
     [REMNANT, &[is_hidden.into()]].concat()
 }
 
+/// What the keys of all rows of remnants begin with: first those that are not hidden.
+pub(crate) fn remnants() -> Vec<u8> {
+    REMNANT.to_vec()
+}
+
 /// Takes the key of such a row apart: whether it is hidden, its round, and the key of the header row.
 pub(crate) fn parse_remnant(bytes: &[u8]) -> Option<(bool, u64, &[u8])> {
     let (&is_hidden, rest) = bytes.strip_prefix(REMNANT)?.split_first()?;

@@ -28,7 +28,7 @@ pub enum BarrierStep {
     Forget {
         /// Which of the two.
         step: Forgetting,
-        /// To remnants of earlier rounds.
+        /// To remnants of earlier rounds, to forget them; to all, to show them.
         below: u64,
     },
     /// Set the data aside and begin anew.
@@ -114,6 +114,8 @@ impl BarrierShown {
 enum Doing {
     Nothing,
     Entering(BarrierStanding),
+    /// What an earlier life has hidden is shown again, before this one is noted.
+    Showing(BarrierStanding),
     Noting(BarrierStanding),
     Hiding,
     Dropping(u64),
@@ -289,6 +291,11 @@ impl BarrierHand {
         self.is_entered = true;
         self.entered_ms = now_ms;
         let is_known = self.barrier.has_note() && standing == self.barrier.own();
+        if let BarrierStart::As(_) = self.start {
+            // Who is a member now may not have agreed on what was hidden, nor had rounds of those numbers.
+            self.doing = Doing::Showing(standing);
+            return BarrierStep::Forget { step: Forgetting::Show, below: standing.progress.round };
+        }
         if is_known { BarrierStep::Wait } else { self.note(standing) }
     }
 
@@ -307,6 +314,7 @@ impl BarrierHand {
                 self.dropped = below;
                 BarrierStep::Wait
             }
+            Doing::Showing(standing) => self.note(standing),
             Doing::Hiding => match self.barrier.after_task() {
                 Some(after) => self.note(after),
                 None => BarrierStep::Wait,

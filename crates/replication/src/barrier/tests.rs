@@ -379,6 +379,27 @@ fn a_member_begins_anew_whose_log_lost_what_came_before_a_stage_unless_it_is_alo
 }
 
 #[test]
+fn a_life_begins_by_showing_what_an_earlier_one_had_hidden() {
+    let times = BarrierTimes { interval_ms: None, retries_ms: 0 };
+    let standing = Barrier::restored(None);
+    let round = standing.progress.round;
+    let show = BarrierStep::Forget { step: storage::Forgetting::Show, below: round };
+    let mut one =
+        BarrierHand::new(Barrier::new(NodeId(1), None), BarrierStart::As(standing), times, 0);
+    one.set_members([1, 2].map(NodeId), []);
+    assert_eq!(one.next(0), BarrierStep::Enter(round));
+    assert_eq!(one.entered(0), show);
+    // A disk refused it.
+    one.failed();
+    assert_eq!(one.next(0), BarrierStep::Enter(round));
+    assert_eq!(one.entered(0), show);
+    assert!(!one.is_open());
+    assert_eq!(one.forgotten(), BarrierStep::Note(standing));
+    one.noted();
+    assert!(one.is_open());
+}
+
+#[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };
     let standing = BarrierStanding { life: 2, progress };

@@ -267,6 +267,12 @@ impl Shared {
         Some(timer)
     }
 
+    pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
+        self.clear_timer(timer);
+        self.timers.insert((at_ms, timer));
+        self.timer_of.insert(timer, at_ms);
+    }
+
     pub(crate) fn clear_timer(&mut self, timer: Timer) {
         if let Some(at) = self.timer_of.remove(&timer) {
             self.timers.remove(&(at, timer));

@@ -1,5 +1,5 @@
-//! Claim on availability: soon after all faults are over, whatever node is asked reads and writes any partition
-//! with as many owners as its bucket says.
+//! Claims on what goes on by itself again soon after all faults are over: whatever node is asked reads and writes any
+//! partition with as many owners as its bucket says, and what is left of deleted keys is forgotten everywhere.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ use crate::{Outcome, Sim};
 /// Everything is served again after so long without faults, in milliseconds: an owner that was cut off has been
 /// heard of again, and what held up a disk is worked off.
 const SERVED_WITHIN_MS: u64 = 60_000;
+
+/// What is left of deleted keys is forgotten after so long without faults or requests, in milliseconds.
+const FORGOTTEN_WITHIN_MS: u64 = 300_000;
 
 /// So long after one attempt comes the next, in milliseconds.
 const AGAIN_MS: u64 = 500;
@@ -48,6 +51,25 @@ pub(crate) fn invariant_serves_again_after_healing(sim: &mut Sim) -> Result<u64,
         waiting.retain(|_| outcomes.next().is_some_and(|outcome| !is_served(outcome)));
         sim.advance(AGAIN_MS);
     }
+}
+
+/// Waits until no node that runs holds anything of a deleted key that it could forget, where there is a barrier and
+/// replicas are compared.
+pub(crate) fn invariant_deleted_is_forgotten(sim: &mut Sim) -> Result<(), String> {
+    let begun_ms = sim.now_ms();
+    while sim.forgets() && sim.compares() {
+        let Some(node) = (0..sim.nodes()).find(|&node| sim.has_remnants(node) == Some(true)) else {
+            break;
+        };
+        if sim.now_ms() - begun_ms > FORGOTTEN_WITHIN_MS {
+            let rounds: Vec<_> = (0..sim.nodes()).map(|node| sim.barrier(node)).collect();
+            return Err(format!(
+                "node {node} still holds remnants; rounds agreed and over: {rounds:?}"
+            ));
+        }
+        sim.advance(AGAIN_MS);
+    }
+    Ok(())
 }
 
 fn key_of_each_partition(sim: &Sim) -> Vec<Key> {

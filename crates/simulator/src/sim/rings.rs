@@ -198,6 +198,8 @@ impl Sim {
         self.left = Some(1 - other);
         let state = &mut self.nodes[node];
         state.ring = other;
+        // Should its disk be lost on the way.
+        state.joins = true;
         state.crossing = Crossing { is_merging: true, is_to_begin: true, went_over: true };
         // Copies of a disk that knows the ring of before are thrown away.
         (state.ills.backup, state.ills.twin) = (None, None);

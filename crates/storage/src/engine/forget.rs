@@ -22,7 +22,8 @@ use crate::{IndexRead, KeysOf, StorageError, Table, check_row_key};
 const ROWS_PER_STEP: usize = 4_096;
 
 impl<R: IndexRead> Engine<R> {
-    /// Whether nothing is held of a partition's keys that are meant, what is left of deleted ones included.
+    /// Whether nothing is held of a partition's keys that are meant, what is left of deleted ones included, nor comes
+    /// back if the disk refuses what was dropped.
     pub(super) fn is_empty(
         &mut self,
         partition: Partition,
@@ -32,7 +33,10 @@ impl<R: IndexRead> Engine<R> {
             // What was written before its bucket was heard of is counted elsewhere.
             self.count_by_class(partition)?;
         }
-        Ok(self.first_rows(partition, of, 1)?.is_empty())
+        let partitions = self.config.shards.shards().partitions();
+        let is_here = |row_key: &[u8]| RowKey::partition(row_key, partitions) == Some(partition);
+        let may_come_back = self.rows.unsettled(Table::Header).any(is_here);
+        Ok(!may_come_back && self.first_rows(partition, of, 1)?.is_empty())
     }
 
     /// Drops up to `limit` of a partition's keys that are meant, fewer where they have many rows. Returns how many,

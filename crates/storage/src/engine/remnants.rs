@@ -10,6 +10,9 @@
 //!   here is later than it. Who still shows what it removed has missed it: then it is shown again.
 //! * *Drop*, once every member has hidden its own.
 //!
+//! Where a replica comes to be among others than those that were agreed, what it has hidden is *shown* again: they
+//! may hold what it removed.
+//!
 //! Whatever says more than a hidden remnant knows replaces it: it was made by a member for which the key
 //! was as good as gone. Each step of each remnant is a record of the log: so a merge after it meets, when
 //! it is replayed, what it met.
@@ -21,7 +24,7 @@ use crate::log_record::RecordOut;
 use crate::memtable::Memtable;
 use crate::record::{Age, Header, age_unchecked, decode_round, encode_round};
 use crate::row_key::{
-    RowKey, parse_remnant, partition_start, remnant_prefix, remnant_row, round_row,
+    RowKey, parse_remnant, partition_start, remnant_prefix, remnant_row, remnants, round_row,
 };
 use crate::{Forgetting, IndexRead, Shard, ShardSet, StorageError, Table};
 
@@ -86,7 +89,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     pub(super) fn enter(&mut self, round: u64) -> Result<(), StorageError> {
-        if round <= self.round {
+        if round == self.round {
             return Ok(());
         }
         self.round = round;
@@ -99,7 +102,8 @@ impl<R: IndexRead> Engine<R> {
         Ok(())
     }
 
-    /// Does a step to up to `limit` remnants of rounds before `below`. Returns whether there may be more.
+    /// Does a step to up to `limit` remnants: to be forgotten, those of rounds before `below`. Returns whether there
+    /// may be more.
     pub(super) fn forget_remnants(
         &mut self,
         step: Forgetting,
@@ -109,14 +113,21 @@ impl<R: IndexRead> Engine<R> {
         self.check_disk()?;
         self.check_room()?;
         let (mut listed, mut more) = (Vec::new(), false);
-        let prefix = remnant_prefix(step == Forgetting::Drop);
+        let (prefix, first) = match step {
+            Forgetting::Hide => (remnant_prefix(false), Vec::new()),
+            Forgetting::Drop => (remnant_prefix(true), Vec::new()),
+            // Those of later rounds come before those that are hidden.
+            Forgetting::Show => (remnants(), remnant_row(false, self.round.saturating_add(1), &[])),
+        };
         // Rows that are deleted are in the way until a checkpoint: none is passed twice.
         let from = match self.forgotten.take() {
             Some((of, last)) if of == step => last,
             _ => Vec::new(),
         };
-        self.rows.scan(Table::Meta, &prefix, &from, |row_key, _| {
-            if parse_remnant(row_key).is_none_or(|(_, round, _)| round >= below) {
+        let is_begun = !from.is_empty();
+        self.rows.scan(Table::Meta, &prefix, &from.max(first), |row_key, _| {
+            let is_meant = |round| step == Forgetting::Show || round < below;
+            if parse_remnant(row_key).is_none_or(|(_, round, _)| !is_meant(round)) {
                 return ControlFlow::Break(());
             }
             more = listed.len() >= limit.max(1);
@@ -129,11 +140,13 @@ impl<R: IndexRead> Engine<R> {
         match listed.last() {
             Some(last) if more => self.forgotten = Some((step, last.clone())),
             // What was left behind, because a disk refused it, is met from the beginning.
-            _ => more |= !from.is_empty(),
+            _ => more |= is_begun,
         }
         for row_key in listed {
             let place = parse_remnant(&row_key);
-            let place = place.and_then(|(_, round, at)| Some((round, RowKey::read(at)?)));
+            // What is shown is of the present round.
+            let of = |round| if step == Forgetting::Show { self.round } else { round };
+            let place = place.and_then(|(_, round, at)| Some((of(round), RowKey::read(at)?)));
             let found = place.map(|(round, at)| {
                 Ok::<_, StorageError>(
                     self.forget_at(step, &at, |record| {
@@ -183,12 +196,18 @@ impl<R: IndexRead> Engine<R> {
         })?;
         let Some((round, (mut header, full))) = found.flatten() else { return Ok(false) };
         let Some(key) = full.or_else(|| at.short_key()) else { return Ok(false) };
-        if !header.is_remnant() || header.age.is_hidden != (step == Forgetting::Drop) {
+        let Age { round: last, is_hidden } = header.age;
+        let is_meant = match step {
+            Forgetting::Hide => !is_hidden,
+            Forgetting::Drop => is_hidden,
+            Forgetting::Show => is_hidden || last > round,
+        };
+        if !header.is_remnant() || !is_meant {
             return Ok(false);
         }
         match step {
-            Forgetting::Hide => {
-                header.age = Age { round, is_hidden: true };
+            Forgetting::Hide | Forgetting::Show => {
+                header.age = Age { round, is_hidden: step == Forgetting::Hide };
                 self.write_header(at, &key, &header, None)?;
             }
             Forgetting::Drop => {

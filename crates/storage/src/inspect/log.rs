@@ -40,6 +40,7 @@ pub fn show_record(record: &[u8]) -> RecordShown {
         Some(RecordIn::Enter(round)) => (None, format!("round {round} of the barrier was entered")),
         Some(RecordIn::Remnant(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
         Some(RecordIn::Remnant(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
+        Some(RecordIn::Remnant(Forgetting::Show, ..)) => (None, "a remnant was shown again".into()),
         Some(RecordIn::Forget(row_key)) => {
             let (key, what) = key_of_row(&row_key);
             (key, format!("drop what was held of {what}"))

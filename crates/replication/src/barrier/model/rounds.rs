@@ -44,7 +44,7 @@ impl Model {
                     hand.looked(look, shown)
                 }
                 BarrierStep::Enter(round) => {
-                    member.disk.round = member.disk.round.max(round);
+                    member.disk.round = round;
                     member.equal.clear();
                     hand.entered(0)
                 }
@@ -70,6 +70,10 @@ impl Model {
                             disk.is_hidden = false;
                         }
                         Forgetting::Drop => {}
+                        Forgetting::Show => {
+                            disk.is_hidden = false;
+                            disk.age = disk.age.min(disk.round);
+                        }
                     }
                     hand.forgotten()
                 }

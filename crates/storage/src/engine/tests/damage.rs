@@ -306,6 +306,26 @@ fn damaged_pending_deltas_are_gone_once_they_are_listed() {
     assert!(!again.engine().has_pending());
 }
 
+/// A shorter record than the one that was counted stands in its row.
+#[test]
+fn a_pending_delta_in_the_wrong_place_leaves_nothing_counted_once_it_is_gone() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    for (name, length) in [("a", 1), ("b", 1_000)] {
+        let delta = updated(&mut one, &key(name), put(&"x".repeat(length)));
+        one.execute_now(deferred(OWNER, &key(name), &delta));
+    }
+    let mut pending = rows(one.index(), Table::Outbox);
+    pending.sort_by_key(|(_, record)| record.len());
+    assert!(one.index().misdirect(Table::Outbox, &pending[0].0, &pending[1].0));
+    for left in listed(&mut one) {
+        let Pending { position, version, .. } = left;
+        one.execute_now(Command::Delivered { position, version });
+    }
+    assert_eq!(rows(one.index(), Table::Outbox), []);
+    assert!(!one.engine().has_pending());
+    assert_eq!(one.engine().pending_bytes_for(OWNER), 0);
+}
+
 /// What is listed is a page, and an empty page is the last.
 #[test]
 fn damaged_pending_deltas_hold_up_none_behind_them_however_long_they_are() {

@@ -176,6 +176,33 @@ fn keys_are_counted_by_class_again_where_the_disk_refused_it() {
 }
 
 #[test]
+fn a_partition_is_not_called_empty_whose_keys_a_disk_may_refuse_to_drop_yet() {
+    let (here, keys) = (partition("a"), KeysOf::AllBuckets);
+    for is_refused in [true, false] {
+        let disk = SimDisk::new();
+        let mut one = Stepped::open(&disk, config(1, 1));
+        one.give(1, update(&key("a"), put("x")));
+        assert!(one.take());
+        one.commit();
+        one.answered();
+        let is_empty = |one: &mut Stepped| {
+            one.answered();
+            one.give(9, Command::IsEmpty { partition: here, keys });
+            one.answered()
+        };
+        one.give(2, Command::Forget { partition: here, keys, limit: 9 });
+        assert_eq!(is_empty(&mut one), [(9, Answer::IsEmpty(false))]);
+        assert!(one.take());
+        assert_eq!(is_empty(&mut one), [(9, Answer::IsEmpty(false))]);
+        if is_refused {
+            disk.fail_next(SeamError::Full);
+        }
+        one.commit();
+        assert_eq!(is_empty(&mut one), [(9, Answer::IsEmpty(!is_refused))]);
+    }
+}
+
+#[test]
 fn a_key_that_comes_back_half_swept_is_swept_from_its_beginning() {
     let mut engine = MemoryEngine::new(config(1, 1));
     let mut other = MemoryEngine::new(config(2, 2));

@@ -204,6 +204,50 @@ fn a_member_that_missed_the_deletion_is_shown_again_what_counted_as_gone() {
     }
 }
 
+/// Two replicas that come together: one has hidden what it removed, in rounds that the other never had.
+#[test]
+fn what_was_hidden_is_shown_again_and_goes_with_the_rounds_of_others() {
+    for operation in operations() {
+        let [mut one, mut two] = [1, 2].map(|node| MemoryEngine::new(config(node, node)));
+        let hidden = key("hidden");
+        let written = updated(&mut one, &hidden, operation.clone());
+        delete(&mut one, &hidden);
+        enter(&mut one, 7);
+        while one.sweep(100) {}
+        forget(&mut one, Forgetting::Hide, 7);
+        let later: Vec<Key> = (0..5).map(|n| key(&format!("later{n}"))).collect();
+        for key in &later {
+            updated(&mut one, key, operation.clone());
+            delete(&mut one, key);
+        }
+        while one.sweep(100) {}
+        for engine in [&mut one, &mut two] {
+            enter(engine, 3);
+        }
+        forget(&mut one, Forgetting::Show, 3);
+        assert_ne!(whole(&mut one, &hidden), Value::default());
+        assert_eq!(one.engine().oldest_remnant(), Ok(Some(3)));
+        assert!(check(&one).is_clean());
+        // The other has the same remnants, and missed that one of the keys was deleted.
+        merged(&mut two, &hidden, &written);
+        for key in later.iter().chain([&hidden]) {
+            let left = Delta::whole(whole(&mut one, key));
+            merged(&mut two, key, &left);
+        }
+        while two.sweep(100) {}
+        assert_eq!(roots(&mut one), roots(&mut two));
+        let empty = roots(&mut MemoryEngine::new(config(3, 3)));
+        for engine in [&mut one, &mut two] {
+            enter(engine, 4);
+            forget(engine, Forgetting::Hide, 4);
+            assert_eq!(roots(engine), empty);
+            forget(engine, Forgetting::Drop, 4);
+            assert_eq!(rows(engine, Table::Header), 0);
+            assert!(check(engine).is_clean());
+        }
+    }
+}
+
 /// One has hidden the remnant, two has dropped it, three does not know yet that it may.
 #[test]
 fn a_write_after_the_deletion_is_kept_wherever_it_is_made() {
