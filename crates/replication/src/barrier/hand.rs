@@ -26,7 +26,7 @@ pub enum BarrierStep {
     /// Have every engine do this until nothing is left to do (`Command::ForgetRemnants`), then say
     /// [`BarrierHand::forgotten`].
     Forget {
-        /// Which of the two.
+        /// What is done.
         step: Forgetting,
         /// To remnants of earlier rounds, to forget them; to all, to show them.
         below: u64,
@@ -290,12 +290,12 @@ impl BarrierHand {
         self.doing = Doing::Nothing;
         self.is_entered = true;
         self.entered_ms = now_ms;
-        let is_known = self.barrier.has_note() && standing == self.barrier.own();
         if let BarrierStart::As(_) = self.start {
             // Who is a member now may not have agreed on what was hidden, nor had rounds of those numbers.
             self.doing = Doing::Showing(standing);
             return BarrierStep::Forget { step: Forgetting::Show, below: standing.progress.round };
         }
+        let is_known = self.barrier.has_note() && standing == self.barrier.own();
         if is_known { BarrierStep::Wait } else { self.note(standing) }
     }
 

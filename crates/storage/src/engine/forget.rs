@@ -35,8 +35,8 @@ impl<R: IndexRead> Engine<R> {
         }
         let partitions = self.config.shards.shards().partitions();
         let is_here = |row_key: &[u8]| RowKey::partition(row_key, partitions) == Some(partition);
-        let may_come_back = self.rows.unsettled(Table::Header).any(is_here);
-        Ok(!may_come_back && self.first_rows(partition, of, 1)?.is_empty())
+        Ok(self.first_rows(partition, of, 1)?.is_empty()
+            && !self.rows.unsettled(Table::Header).any(is_here))
     }
 
     /// Drops up to `limit` of a partition's keys that are meant, fewer where they have many rows. Returns how many,
