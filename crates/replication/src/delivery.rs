@@ -5,8 +5,8 @@
 //! is followed by another, so that passes end only when the outbox is empty. Invariant: while an
 //! owner's link is up and its outbox may hold something, a page is under way or a timer is set.
 //!
-//! What is kept for a node that is no owner any more is kept for others in its place (`redirect`), page
-//! by page too: the next one only once that is done, and after a pause. A node that is to own nothing any more
+//! What is kept for a node that is no owner any more is kept for the owners in its place, page by page too:
+//! the next one only once that is done, and after a pause. A node that is to own nothing any more
 //! passes on what it keeps for owners that cannot be reached: the next node in reach that stays keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,6 @@ use sabotage::Bug;
 use storage::{Answer, Command, OutboxPosition, Pending, StorageError};
 use values::{Key, View};
 
-mod redirect;
-
-use self::redirect::Redirects;
 use crate::{
     Body, message,
     turn::{Timer, Turn, Waiter},
@@ -92,11 +89,21 @@ impl Default for Lane {
     }
 }
 
+/// A delta that the engine is to keep for others.
+#[derive(Debug)]
+struct Redirect {
+    /// For whom it was kept.
+    from: NodeId,
+    owners: Vec<NodeId>,
+}
+
 /// Delivery to all owners.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     lanes: BTreeMap<NodeId, Lane>,
-    redirects: Redirects,
+    /// By number.
+    redirects: BTreeMap<u64, Redirect>,
+    next_redirect: u64,
 }
 
 impl Delivery {
@@ -194,7 +201,7 @@ impl Delivery {
             });
         let redirects = strange.into_iter();
         let redirects: BTreeSet<u64> =
-            redirects.map(|pending| self.redirects.begin(owner, pending, turn)).collect();
+            redirects.map(|pending| self.redirect(owner, pending, turn)).collect();
         let page = if is_up || is_leaving(turn.me(), turn) { page } else { Vec::new() };
         let has_redirected = !redirects.is_empty();
         let mut unacknowledged = BTreeMap::new();
@@ -346,12 +353,28 @@ impl Delivery {
         }
     }
 
-    /// The engine keeps something for an owner of now, or refused to.
+    /// Has a delta kept for the owners of its key, and returns by which number the engine's answer is known.
+    fn redirect(&mut self, from: NodeId, pending: Pending, turn: &mut Turn<'_>) -> u64 {
+        let Pending { position, key, .. } = pending;
+        let n = turn.shared.buckets.of_key(&key).policy.n;
+        let owners = turn.shared.owners(turn.shared.partition(&key), n);
+        let number = self.next_redirect;
+        self.next_redirect += 1;
+        self.redirects.insert(number, Redirect { from, owners: owners.clone() });
+        turn.store(Waiter::Redirected(number), Command::Redirect { position, owners });
+        number
+    }
+
+    /// The engine keeps something for the owners of now, or refused to.
     pub(crate) fn redirected(&mut self, number: u64, answer: &Answer, turn: &mut Turn<'_>) {
-        let Some((owner, done)) = self.redirects.stored(number, answer, turn) else { return };
-        let has_failed = done.is_err();
-        for owner in done.unwrap_or_default() {
-            self.deferred(owner, turn);
+        let Some(Redirect { from: owner, owners }) = self.redirects.remove(&number) else { return };
+        let has_failed = matches!(answer, Answer::Failed(_));
+        if !has_failed {
+            let me = turn.me();
+            owners
+                .into_iter()
+                .filter(|&owner| owner != me)
+                .for_each(|owner| self.deferred(owner, turn));
         }
         let lane = self.lane(owner);
         if let Phase::Sending { redirects, .. } = &mut lane.phase

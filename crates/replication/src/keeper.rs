@@ -276,6 +276,10 @@ impl Keeper {
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.peers.link_down(node, turn);
+        // Nobody waits for their answers. Who asks after that may be another process, which has nothing of what
+        // this one had.
+        self.asked.retain(|asked| asked.from != node);
+        self.asked_next.retain(|asked| asked.from != node);
         self.go_on(turn);
     }
 

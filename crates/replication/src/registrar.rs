@@ -188,12 +188,29 @@ impl Registrar {
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.peers.link_down(node, turn);
+        self.forget_asked(node);
         if let Some(Current::Counting { pending, .. }) = &self.current
             && pending.contains(&node)
         {
             self.counted(node, None, turn);
         }
         self.go_on(turn);
+    }
+
+    /// Nobody waits for answers of a link that is down. Who asks after that may be another process, which has
+    /// nothing of what this one had.
+    fn forget_asked(&mut self, node: NodeId) {
+        let forget = |asked: &mut Option<Asked>| {
+            asked.take_if(|asked| asked.from == node);
+        };
+        for task in &mut self.tasks {
+            if let Task::Learn { asked, .. } = task {
+                forget(asked);
+            }
+        }
+        if let Some(Current::Storing { then: Then::Member(asked), .. }) = &mut self.current {
+            forget(asked);
+        }
     }
 
     /// The time has come that the timer was set for.

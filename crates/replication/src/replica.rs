@@ -49,7 +49,7 @@ pub(crate) fn ask(
         }
         Body::Hint { owner, key, delta } => {
             let durability = turn.durability(&key);
-            Command::Defer { owner, key, delta, durability, is_kept: false }
+            Command::Defer { owner, key, delta, durability }
         }
         Body::Merge { key, delta, show } => {
             let durability = turn.durability(&key);

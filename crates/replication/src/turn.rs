@@ -36,7 +36,7 @@ pub(crate) enum Waiter {
     Unkept(u64),
     /// Delivery, for whom anything is kept, when the core begins.
     OutboxOwners,
-    /// Delivery, for what is kept for the owners of now in place of one that is none any more.
+    /// Delivery, for what is kept for the owners of now in place of one that is none any more, by number.
     Redirected(u64),
     /// Delivery, for the deletion of what this owner acknowledged.
     Delivered(NodeId),

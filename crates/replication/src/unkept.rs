@@ -80,7 +80,7 @@ impl Unkept {
             let command = if entry.owner == me {
                 Command::Merge { key, delta, show: None, durability }
             } else {
-                Command::Defer { owner: entry.owner, key, delta, durability, is_kept: false }
+                Command::Defer { owner: entry.owner, key, delta, durability }
             };
             turn.store(Waiter::Unkept(number), command);
         }

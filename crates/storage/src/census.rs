@@ -181,6 +181,11 @@ impl Census {
         }
     }
 
+    /// There are no rows for `owner`. Returns whether any were counted.
+    pub(crate) fn clear_pending(&mut self, owner: NodeId) -> bool {
+        self.pending.remove(&owner).is_some()
+    }
+
     pub(crate) const fn live_keys(&self) -> u64 {
         self.live_keys
     }

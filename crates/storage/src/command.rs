@@ -129,9 +129,6 @@ pub enum Command {
         delta: Delta,
         /// When it is acknowledged.
         durability: Durability,
-        /// Whether it is kept here already, for one that is no owner any more: then it is taken whatever else
-        /// is kept, since two outboxes that are full would wait for each other.
-        is_kept: bool,
     },
     /// Lists pending deltas for an owner, in a fixed order; of one key there can be several.
     Outbox {
@@ -149,6 +146,16 @@ pub enum Command {
         position: OutboxPosition,
         /// The version that was delivered.
         version: u128,
+    },
+    /// Has what is pending at this position, for a node that is no owner any more, pend for these instead;
+    /// what this node owns is merged here. One step: done whole if there is room when it begins, and however much
+    /// is pending for the others, since two outboxes that are full would wait for each other. Answered by
+    /// [`Answer::Durable`].
+    Redirect {
+        /// Where it stands, as listed.
+        position: OutboxPosition,
+        /// The owners of its key.
+        owners: Vec<NodeId>,
     },
     /// Lists live keys of a range of partitions, ascending by partition and within it in a fixed
     /// order. Looks at a bounded number of keys, of whichever bucket, live or not: the page can be

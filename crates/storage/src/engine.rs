@@ -170,21 +170,28 @@ impl<R: IndexRead> Engine<R> {
                     self.settle(ticket, Answer::Merged(None), durability, answers);
                 })
             }
-            Command::Defer { owner, key, delta, durability, is_kept } => {
-                self.defer(owner, &key, &delta, is_kept).map(|()| {
+            Command::Defer { owner, key, delta, durability } => {
+                self.defer(owner, &key, &delta).map(|()| {
                     let at_once = sabotage::is(Bug::HintBeforeCommit);
                     let durability = if at_once { Durability::None } else { durability };
                     self.settle(ticket, Answer::Durable, durability, answers);
                 })
             }
             Command::Outbox { owner, after, limit } => {
-                self.outbox(owner, after.as_ref(), limit).map(|pending| {
-                    answers.push((ticket, Answer::Outbox(pending)));
+                self.outbox(owner, after.as_ref(), limit).map(|(pending, waits)| {
+                    let durability = if waits { Durability::Interval } else { Durability::None };
+                    self.settle(ticket, Answer::Outbox(pending), durability, answers);
                 })
             }
             Command::Delivered { position, version } => {
                 self.delivered(&position, version).map(|()| {
                     // Lost, it is delivered again: that is worth no sync of its own.
+                    self.settle(ticket, Answer::Durable, Durability::Interval, answers);
+                })
+            }
+            Command::Redirect { position, owners } => {
+                self.redirect(&position, &owners).map(|()| {
+                    // Lost, all of it is: it pends as it did.
                     self.settle(ticket, Answer::Durable, Durability::Interval, answers);
                 })
             }

@@ -79,7 +79,7 @@ fn replica() -> (MemoryEngine, SimDisk) {
     let (owner, durability) = (NodeId(2), Durability::Sync);
     for (_, delta, _) in deltas().into_iter().step_by(9) {
         let key = Key::new("default", "kept").expect("it is short");
-        engine.execute_now(Command::Defer { owner, key, delta, durability, is_kept: false });
+        engine.execute_now(Command::Defer { owner, key, delta, durability });
     }
     engine.execute_now(Command::Enter { round: 1 });
     engine.execute_now(Command::Note { notes: vec![("ring".into(), "a ring".into())] });

@@ -7,6 +7,7 @@ mod owned;
 mod redirecting;
 mod sessions;
 mod tails;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

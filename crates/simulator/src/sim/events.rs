@@ -328,7 +328,7 @@ impl Sim {
             _ => None,
         };
         let deferred = match &command {
-            Command::Defer { owner, is_kept: false, .. } => {
+            Command::Defer { owner, .. } => {
                 Some((*owner, process.engine.pending_bytes_for(*owner)))
             }
             _ => None,

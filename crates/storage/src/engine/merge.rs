@@ -65,6 +65,11 @@ impl<R: IndexRead> Engine<R> {
     /// nothing is merged that rests on what was held: [`StorageError::Unseen`].
     pub(super) fn merge(&mut self, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         self.check_room()?;
+        self.merge_in(key, delta)
+    }
+
+    /// Merges a delta, whether there is room or not.
+    pub(super) fn merge_in(&mut self, key: &Key, delta: &Delta) -> Result<(), StorageError> {
         let at = RowKey::of(key);
         match self.try_merge(&at, key, delta) {
             Err(StorageError::Corrupt(_)) => {

@@ -46,21 +46,29 @@ const PAGE_BYTES: usize = 1 << 20;
 
 impl<R: IndexRead> Engine<R> {
     /// Merges `delta` into what is pending for (owner, key). A damaged record is replaced: what it
-    /// held is left to anti-entropy. Refused once as much is pending for the owner as may be, unless this node
-    /// keeps it already (also in its log).
+    /// held is left to anti-entropy. Refused once as much is pending for the owner as may be.
     pub(super) fn defer(
         &mut self,
         owner: NodeId,
         key: &Key,
         delta: &Delta,
-        is_kept: bool,
     ) -> Result<(), StorageError> {
         self.check_room()?;
         let pending_bytes = self.census.pending_bytes(owner);
         let is_full = pending_bytes >= self.config.hint_bytes_max;
-        if is_full && !is_kept && !sabotage::is(Bug::HintsUnbounded) {
+        if is_full && !sabotage::is(Bug::HintsUnbounded) {
             return Err(StorageError::HintsFull { bytes: pending_bytes });
         }
+        self.keep(owner, key, delta)
+    }
+
+    /// Merges `delta` into what is pending for (owner, key), however much that is: this node has it already.
+    pub(super) fn keep(
+        &mut self,
+        owner: NodeId,
+        key: &Key,
+        delta: &Delta,
+    ) -> Result<(), StorageError> {
         let at = RowKey::of(key);
         let prefix = at.outbox(owner);
         let latest = self.latest(&prefix, is_whole(delta))?;
@@ -129,13 +137,15 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Lists what is pending for `owner`. Damaged records are deleted, for nobody else would ever take them
-    /// away, and count for no page: what they held is left to anti-entropy.
+    /// away, and count for no page: what they held is left to anti-entropy. So it is with rows that the disk lost:
+    /// where there are none, none are counted. Also returns whether any were deleted: then the page is to be answered
+    /// once that is in the log, for nobody would list again what is back if the log refuses it.
     pub(super) fn outbox(
         &mut self,
         owner: NodeId,
         after: Option<&OutboxPosition>,
         limit: usize,
-    ) -> Result<Vec<Pending>, StorageError> {
+    ) -> Result<(Vec<Pending>, bool), StorageError> {
         let prefix = owner.0.to_be_bytes();
         let from = after.map_or_else(Vec::new, |after| successor(&after.0));
         let (mut listed, mut damaged) = (Vec::new(), Vec::new());
@@ -152,14 +162,18 @@ impl<R: IndexRead> Engine<R> {
             let goes_on = listed.len() < limit && bytes < PAGE_BYTES;
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        let are_lost = after.is_none() && listed.is_empty() && damaged.is_empty();
+        if are_lost && self.census.clear_pending(owner) {
+            self.damaged += 1;
+        }
         for position in &damaged {
             match self.delivered(position, 0) {
-                // The next listing meets what is left.
-                Err(StorageError::Overloaded(_)) => break,
+                // The next page, which there is, or the next pass meets what is left.
+                Err(StorageError::Overloaded(_)) if !listed.is_empty() => break,
                 done => done?,
             }
         }
-        Ok(listed)
+        Ok((listed, !damaged.is_empty()))
     }
 
     /// What this replica shows of `key`, joined with what is pending of it for others. Damaged
@@ -187,6 +201,28 @@ impl<R: IndexRead> Engine<R> {
         Ok(view)
     }
 
+    /// Has what stands at `position` pend for `owners`, or merged here, in place of whom it was kept for. What it
+    /// replaces goes last: a log that ends in the midst of this has it all.
+    pub(super) fn redirect(
+        &mut self,
+        position: &OutboxPosition,
+        owners: &[NodeId],
+    ) -> Result<(), StorageError> {
+        self.check_room()?;
+        let row_key = &position.0;
+        let kept =
+            self.rows.get(Table::Outbox, row_key, |record| decode_pending(row_key, record))?;
+        let Some(kept) = kept else { return Ok(()) };
+        let Ok((key, delta, version)) = kept else { return self.take_away(position, 0) };
+        for &owner in owners {
+            match owner == self.config.node {
+                true => self.merge_in(&key, &delta)?,
+                false => self.keep(owner, &key, &delta)?,
+            }
+        }
+        self.take_away(position, version)
+    }
+
     /// Deletes the row at `position` if it is still what was delivered, or if it is damaged. The log says so
     /// of either: replay gives what is kept later for the same owner and key the same numbers.
     pub(super) fn delivered(
@@ -195,6 +231,10 @@ impl<R: IndexRead> Engine<R> {
         version: u128,
     ) -> Result<(), StorageError> {
         self.check_room()?;
+        self.take_away(position, version)
+    }
+
+    fn take_away(&mut self, position: &OutboxPosition, version: u128) -> Result<(), StorageError> {
         let row_key = &position.0;
         let (Ok(()), Some(token), Some((prefix, _))) =
             (check_row_key(row_key), row_token(Table::Outbox, row_key), parse_outbox(row_key))

@@ -127,7 +127,7 @@ impl<R: IndexRead> Replay<R> {
             // What was brought would count as removed here, and so everywhere.
             Some(RecordIn::Merge(_, delta)) if self.is_after_loss && completes(&delta) => Ok(()),
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
-            Some(RecordIn::Defer(owner, key, delta)) => engine.defer(owner, &key, &delta, true),
+            Some(RecordIn::Defer(owner, key, delta)) => engine.keep(owner, &key, &delta),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
             Some(RecordIn::Note(notes)) => {
                 self.notes = None;

@@ -104,7 +104,7 @@ fn merge(key: &Key, delta: &Delta) -> Command {
 
 fn deferred(owner: NodeId, key: &Key, delta: &Delta) -> Command {
     let (key, delta, durability) = (key.clone(), delta.clone(), Durability::Sync);
-    Command::Defer { owner, key, delta, durability, is_kept: false }
+    Command::Defer { owner, key, delta, durability }
 }
 
 /// Executes an update that must succeed; returns its delta.

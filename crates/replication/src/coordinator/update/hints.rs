@@ -153,6 +153,6 @@ impl Update {
         let waiter = self.terms.waiter(0, owner, PartKind::Defer);
         let (key, delta) = (self.terms.key.clone(), self.delta.clone());
         let durability = turn.durability(&key);
-        turn.store(waiter, Command::Defer { owner, key, delta, durability, is_kept: false });
+        turn.store(waiter, Command::Defer { owner, key, delta, durability });
     }
 }

@@ -22,6 +22,19 @@ fn lists(effects: &[Effect]) -> Vec<(u64, Option<OutboxPosition>, Ticket)> {
     lists.collect()
 }
 
+/// Which deltas are to be kept for which owners of now, and under which ticket.
+fn redirects(effects: &[Effect]) -> Vec<(OutboxPosition, Vec<u64>, Ticket)> {
+    let redirects = effects.iter().filter_map(|effect| match effect {
+        Effect::Storage { ticket, command: Command::Redirect { position, owners } } => {
+            let mut owners: Vec<u64> = owners.iter().map(|owner| owner.0).collect();
+            owners.sort_unstable();
+            Some((position.clone(), owners, *ticket))
+        }
+        _ => None,
+    });
+    redirects.collect()
+}
+
 fn position(at: u8) -> OutboxPosition {
     OutboxPosition(vec![at].into())
 }
@@ -64,25 +77,14 @@ fn a_page_is_kept_for_the_owners_of_now_before_the_next_is_listed() {
     let (mut core, effects) = without_4();
     let effects = stored(&mut core, at(0), lists(&effects)[1].2, page());
     assert_eq!(lists(&effects), []);
-    let kept: Vec<Ticket> = effects
-        .iter()
-        .map(|effect| match effect {
-            Effect::Storage { ticket, command: Command::Defer { .. } | Command::Merge { .. } } => {
-                *ticket
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(kept.len(), 6, "two deltas for three owners");
+    let [first, second] = &redirects(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((&first.0, &second.0), (&position(1), &position(2)));
+    assert_eq!(first.1, [1, 2, 3]);
     let mut effects = Vec::new();
-    for ticket in kept {
+    for ticket in [first.2, second.2] {
         assert_eq!(lists(&effects), []);
         effects.extend(stored(&mut core, at(5), ticket, Answer::Durable));
     }
-    let is_done = |effect: &&Effect| {
-        matches!(effect, Effect::Storage { command: Command::Delivered { .. }, .. })
-    };
-    assert_eq!(effects.iter().filter(is_done).count(), 2);
     assert_eq!(lists(&effects), []);
     assert_eq!(core.next_timeout(), Some(105));
     effects.clear();
@@ -134,13 +136,9 @@ fn what_is_brought_from_another_ring_for_no_member_is_kept_for_the_owners() {
     let effects = stored(&mut core, at(0), ticket, Answer::OutboxOwners(vec![NodeId(4)]));
     let [(4, None, ticket)] = lists(&effects)[..] else { panic!("{effects:?}") };
     let effects = stored(&mut core, at(0), ticket, page());
-    let kept = effects.iter().filter_map(|effect| match effect {
-        Effect::Storage { command: Command::Defer { owner, .. }, .. } => Some(owner.0),
-        _ => None,
-    });
-    let mut kept: Vec<u64> = kept.collect();
-    kept.sort_unstable();
-    assert_eq!(kept, [2, 2, 3, 3]);
+    let kept: Vec<Vec<u64>> =
+        redirects(&effects).into_iter().map(|(_, owners, _)| owners).collect();
+    assert_eq!(kept, [[2, 3], [2, 3]]);
     // Also if it is killed before that is done.
     let mut core = Core::new(config(), Arc::new(Ownership::new(ring)));
     let mut effects = Vec::new();

@@ -343,6 +343,50 @@ fn damaged_pending_deltas_hold_up_none_behind_them_however_long_they_are() {
     assert_eq!(one.engine().pending_for(OWNER), 1);
 }
 
+/// Nobody would list it again.
+#[test]
+fn a_page_without_damaged_rows_is_answered_once_the_log_knows_that_they_are_gone() {
+    let disk = SimDisk::new();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    let delta = updated(&mut MemoryEngine::new(config(2, 1)), &key("k"), add(&["x"]));
+    one.give(1, deferred(OWNER, &key("k"), &delta));
+    assert!(one.take());
+    one.commit();
+    one.answered();
+    one.checkpoint();
+    let pending = rows(&disk.index, Table::Outbox);
+    assert!(disk.index.corrupt(Table::Outbox, &pending[0].0, 9));
+    one.give(2, Command::Outbox { owner: OWNER, after: None, limit: 10 });
+    assert_eq!(one.answered(), []);
+    disk.fail_next(SeamError::Full);
+    assert!(one.take());
+    one.commit();
+    let answers = one.answered();
+    assert!(matches!(answers[..], [(2, Answer::Failed(StorageError::Full))]), "{answers:?}");
+    assert!(one.engine.has_pending());
+    one.give(3, Command::Outbox { owner: OWNER, after: None, limit: 10 });
+    assert!(one.take());
+    one.commit();
+    assert_eq!(one.answered(), [(3, Answer::Outbox(Vec::new()))]);
+    assert!(!one.engine.has_pending());
+}
+
+/// Else the outbox would count as full, or never as empty.
+#[test]
+fn rows_that_the_disk_lost_are_counted_until_their_owner_is_looked_for() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let delta = updated(&mut one, &key("k"), add(&["x"]));
+    one.execute_now(deferred(OWNER, &key("k"), &delta));
+    let (row, _) = rows(one.index(), Table::Outbox).remove(0);
+    let change = RowChange { table: Table::Outbox, key: &row, value: None };
+    one.index().writer().commit(&[change]).unwrap();
+    assert!(one.engine().has_pending());
+    assert_eq!(listed(&mut one), []);
+    assert!(!one.engine().has_pending());
+    assert_eq!(one.engine().pending_bytes_for(OWNER), 0);
+    assert_eq!(one.engine().damaged_count(), 1);
+}
+
 /// What is kept after a damaged row was deleted has a number that a log without the deletion would not give
 /// it again, and its delivery is told by that number.
 #[test]

@@ -10,7 +10,16 @@ fn defer(engine: &mut MemoryEngine, owner: NodeId, key: &Key, delta: &Delta) {
 }
 
 fn outbox(engine: &mut MemoryEngine, after: Option<OutboxPosition>, limit: usize) -> Vec<Pending> {
-    match engine.execute_now(Command::Outbox { owner: OWNER, after, limit }).remove(0) {
+    outbox_of(engine, OWNER, after, limit)
+}
+
+fn outbox_of(
+    engine: &mut MemoryEngine,
+    owner: NodeId,
+    after: Option<OutboxPosition>,
+    limit: usize,
+) -> Vec<Pending> {
+    match engine.execute_now(Command::Outbox { owner, after, limit }).remove(0) {
         Answer::Outbox(pending) => pending,
         other => panic!("{other:?}"),
     }
@@ -312,12 +321,12 @@ fn no_more_is_kept_for_an_owner_than_may_be_until_some_of_it_is_delivered() {
     assert_eq!(again, [Answer::Failed(StorageError::HintsFull { bytes })]);
     defer(&mut one, NodeId(8), &key("0"), &delta);
     // What was kept for an owner of before goes to those of now: two that are full would wait for each other.
-    let mut kept_already = deferred(OWNER, &key("of another"), &delta);
-    if let Command::Defer { is_kept, .. } = &mut kept_already {
-        *is_kept = true;
-    }
-    assert_eq!(one.execute_now(kept_already), [Answer::Durable]);
+    let [other] = &outbox_of(&mut one, NodeId(8), None, 1)[..] else { panic!("one is kept") };
+    let position = other.position.clone();
+    let redirect = Command::Redirect { position, owners: vec![OWNER] };
+    assert_eq!(one.execute_now(redirect), [Answer::Durable]);
     let bytes = one.engine().pending_bytes_for(OWNER);
+    defer(&mut one, NodeId(8), &key("0"), &delta);
 
     // It is counted the same by whoever opens it; what is in the log is not refused then.
     let disk = one.disk().clone();
@@ -336,6 +345,41 @@ fn no_more_is_kept_for_an_owner_than_may_be_until_some_of_it_is_delivered() {
     }
     assert_eq!((one.engine().pending_for(OWNER), one.engine().pending_bytes_for(OWNER)), (0, 0));
     assert_eq!(one.engine().pending_for(NodeId(8)), 1);
+}
+
+/// However much that is, it is done in one step: one that stopped half way for want of room would begin anew for ever.
+#[test]
+fn what_is_kept_for_one_is_kept_for_the_owners_in_its_place_and_merged_here() {
+    let limits = EngineConfig { pending_bytes_max: 1_000, ..config(1, 1) };
+    let mut one = Stepped::open(&SimDisk::new(), limits);
+    let mut two = MemoryEngine::new(config(2, 2));
+    let delta = updated(&mut two, &key("k"), add(&["x".repeat(900).as_str()]));
+    one.give(1, deferred(OWNER, &key("k"), &delta));
+    assert!(one.take());
+    one.commit();
+    one.checkpoint();
+    one.answered();
+    one.give(2, Command::Outbox { owner: OWNER, after: None, limit: 10 });
+    let [(2, Answer::Outbox(pending))] = &one.answered()[..] else { panic!("one is pending") };
+    let owners = [1, 7, 8].map(NodeId).to_vec();
+    let redirect = Command::Redirect { position: pending[0].position.clone(), owners };
+    one.give(3, redirect.clone());
+    let bytes = one.engine.pending_bytes();
+    assert!(bytes > 2_000, "{bytes}");
+    one.give(4, redirect.clone());
+    assert_eq!(one.answered(), [(4, Answer::Failed(StorageError::Overloaded(bytes)))]);
+    assert!(one.take());
+    one.commit();
+    assert_eq!(one.answered(), [(3, Answer::Durable)]);
+    let mut one = MemoryEngine::open(one.disk, config(1, 2)).unwrap();
+    assert_eq!(outbox(&mut one, None, 10), []);
+    assert_eq!(whole(&mut one, &key("k")), whole(&mut two, &key("k")));
+    for owner in [7, 8].map(NodeId) {
+        assert_eq!(outbox_of(&mut one, owner, None, 10)[0].delta, delta);
+    }
+    // What is there no more is not kept again.
+    assert_eq!(one.execute_now(redirect), [Answer::Durable]);
+    assert_eq!(one.engine().pending_for(NodeId(7)), 1);
 }
 
 #[test]
