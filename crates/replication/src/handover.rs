@@ -106,6 +106,7 @@ pub(crate) struct Handover {
     drives: BTreeMap<Partition, Drive>,
     pulls: BTreeMap<Partition, Pull>,
     departures: BTreeMap<Partition, Departure>,
+    next_departure: u64,
     /// Those whose owners are changing, this node among those before or after: it has yet to hear that it is
     /// over, and then it may have to depart.
     owned: BTreeSet<Partition>,
@@ -229,7 +230,9 @@ impl Handover {
             self.departures.remove(&partition);
         } else {
             let given_up = (keys, given_up);
-            let departure = Departure::of(partition, tenure.sequence, ownership, given_up);
+            self.next_departure += 1;
+            let number = self.next_departure;
+            let departure = Departure::of(number, partition, tenure.sequence, ownership, given_up);
             self.departures.insert(partition, departure);
         }
     }
@@ -250,9 +253,7 @@ impl Handover {
     /// Something was written here to a partition that this node does not own.
     pub(crate) fn strayed(&mut self, partition: Partition, turn: &mut Turn<'_>) {
         let ownership = Arc::clone(&turn.shared.ownership);
-        let is_seen_to =
-            self.departures.get(&partition).is_some_and(|departure| !departure.is_dropping());
-        if is_seen_to {
+        if self.departures.get(&partition).is_some_and(Departure::compares) {
             return;
         }
         let classes = turn.shared.buckets.classes();

@@ -56,10 +56,10 @@ pub(crate) enum Waiter {
     Handover,
     /// A peer that asked where this node stands, or this node itself.
     Stands { from: NodeId, id: RequestId, stands: Vec<(Partition, Stands)> },
-    /// The handover of this partition, for whether something is still held of it.
-    Departure(Partition),
-    /// The handover of this partition, for what was dropped of it.
-    Dropped(Partition),
+    /// The departure of this number from a partition, for whether something is still held of that.
+    Departure(Partition, u64),
+    /// The departure of this number from a partition, for what was dropped of that.
+    Dropped(Partition, u64),
     /// Nobody: what is merged in the background is merged, or will be by someone else.
     Nobody,
 }

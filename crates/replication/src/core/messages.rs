@@ -156,8 +156,8 @@ impl Core {
                     | Waiter::Peer { .. }
                     | Waiter::Compared { .. }
                     | Waiter::Stands { .. }
-                    | Waiter::Departure(_)
-                    | Waiter::Dropped(_)
+                    | Waiter::Departure(..)
+                    | Waiter::Dropped(..)
                     | Waiter::Nobody,
                 )
                 | None => {}

@@ -91,13 +91,13 @@ impl Core {
                     turn.answer(from, id, Body::Stands { stands });
                 }
             }
-            Some(Waiter::Departure(partition)) => {
+            Some(Waiter::Departure(partition, number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
-                self.handover.looked(partition, &answer, &mut turn);
+                self.handover.looked((partition, number), &answer, &mut turn);
             }
-            Some(Waiter::Dropped(partition)) => {
+            Some(Waiter::Dropped(partition, number)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
-                self.handover.dropped(partition, &answer, &mut turn);
+                self.handover.dropped((partition, number), &answer, &mut turn);
             }
             Some(Waiter::Handover | Waiter::Drain) => {}
             Some(Waiter::Keeper(_)) => {

@@ -45,6 +45,8 @@ enum Phase {
 /// A partition that this node does not own: of all buckets, or of those with few owners.
 #[derive(Debug)]
 pub(super) struct Departure {
+    /// No other departure of this core has it.
+    number: u64,
     partition: Partition,
     keys: KeysOf,
     sequence: Sequence,
@@ -55,6 +57,7 @@ pub(super) struct Departure {
 
 impl Departure {
     pub(super) fn of(
+        number: u64,
         partition: Partition,
         sequence: Sequence,
         ownership: &Ownership,
@@ -68,7 +71,11 @@ impl Departure {
                 holder.left.insert(n);
             }
         }
-        Self { partition, keys, sequence, classes, phase: Phase::Unknown, holders }
+        Self { number, partition, keys, sequence, classes, phase: Phase::Unknown, holders }
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Which keys of the partition go.
@@ -79,6 +86,11 @@ impl Departure {
     #[cfg(test)]
     pub(super) const fn begin_to_drop(&mut self) {
         self.phase = Phase::Dropping;
+    }
+
+    /// Whether what is written here now is compared before anything is dropped.
+    pub(super) const fn compares(&self) -> bool {
+        matches!(self.phase, Phase::Unknown | Phase::Comparing)
     }
 
     /// Whether nothing is compared any more.
@@ -104,7 +116,7 @@ impl Departure {
             Phase::Unknown => {
                 self.phase = Phase::Looking;
                 let command = Command::IsEmpty { partition: self.partition, keys: self.keys };
-                turn.store(Waiter::Departure(self.partition), command);
+                turn.store(Waiter::Departure(self.partition, self.number), command);
             }
             Phase::Comparing if sabotage::is(Bug::DroppedUnheld) => self.phase = Phase::Dropping,
             Phase::Comparing => {

@@ -15,9 +15,16 @@ use crate::{
 const KEYS_AT_ONCE: usize = 256;
 
 impl Handover {
-    /// The engine said whether there is anything of a partition.
-    pub(crate) fn looked(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
+    /// The engine said to a departure whether there is anything of a partition. There may be another one since,
+    /// from which more is to go.
+    pub(crate) fn looked(
+        &mut self,
+        (partition, number): (Partition, u64),
+        answer: &Answer,
+        turn: &mut Turn<'_>,
+    ) {
         if let Some(departure) = self.departures.get_mut(&partition)
+            && departure.number() == number
             && departure.looked(answer)
         {
             self.departures.remove(&partition);
@@ -28,13 +35,19 @@ impl Handover {
         }
     }
 
-    /// The engine dropped some keys of a partition.
-    pub(crate) fn dropped(&mut self, partition: Partition, answer: &Answer, turn: &mut Turn<'_>) {
+    /// The engine dropped some keys of a partition, for this departure.
+    pub(crate) fn dropped(
+        &mut self,
+        (partition, number): (Partition, u64),
+        answer: &Answer,
+        turn: &mut Turn<'_>,
+    ) {
         self.dropping = None;
         if let Answer::Forgotten { keys, .. } = answer {
             turn.shared.counters.keys_dropped += keys;
         }
         if let Some(departure) = self.departures.get_mut(&partition)
+            && departure.number() == number
             && departure.dropped(answer)
         {
             self.departures.remove(&partition);
@@ -55,8 +68,9 @@ impl Handover {
         let mut all = after.chain(&self.departures);
         let next = all.find(|(_, departure)| departure.is_dropping());
         let Some((&partition, departure)) = next else { return };
+        let number = departure.number();
         let command = Command::Forget { partition, keys: departure.keys(), limit: KEYS_AT_ONCE };
         (self.dropping, self.dropped) = (Some(partition), partition);
-        turn.store(Waiter::Dropped(partition), command);
+        turn.store(Waiter::Dropped(partition, number), command);
     }
 }

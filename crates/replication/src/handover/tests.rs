@@ -168,7 +168,7 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let mut handover = Handover::default();
     for partition in [1, 4, 6].map(Partition) {
         let mut departure =
-            Departure::of(partition, Sequence(1), &ownership, (KeysOf::AllBuckets, classes(&[3])));
+            Departure::of(1, partition, Sequence(1), &ownership, (KeysOf::AllBuckets, classes(&[3])));
         departure.begin_to_drop();
         handover.departures.insert(partition, departure);
     }
@@ -180,13 +180,13 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     assert_eq!(forgets(&mut effects), [Partition(1)]);
     let some = |is_last| Answer::Forgotten { keys: 256, is_last };
     let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
-    handover.dropped(Partition(1), &some(false), &mut turn);
+    handover.dropped((Partition(1), 1), &some(false), &mut turn);
     assert_eq!(forgets(&mut effects), [Partition(4)], "each has its turn");
     let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
     for _ in 0..COMMANDS_WAITING_MAX {
         turn.store(Waiter::Nobody, Command::Sync);
     }
-    handover.dropped(Partition(4), &some(true), &mut turn);
+    handover.dropped((Partition(4), 1), &some(true), &mut turn);
     assert_eq!(forgets(&mut effects), []);
     assert_eq!(handover.departures.len(), 2);
     assert_eq!(shared.counters.keys_dropped, 512);
@@ -275,6 +275,36 @@ fn what_is_decided_is_decided_at_once_when_it_is_time() {
     assert_eq!(notes(&mut effects), 1);
 }
 
+/// From what it departs is asked anew when the owners are others: then more is to go.
+#[test]
+fn a_departure_does_not_take_the_answer_to_one_before_it() {
+    let ownership = Arc::new(cluster(5, 8));
+    let mut shared = Shared::new(config(), Arc::clone(&ownership));
+    let mut handover = Handover::default();
+    let (partition, _) = departed_from(&ownership);
+    let mut effects = Vec::new();
+    let mut asked = |handover: &mut Handover, shared: &mut Shared| {
+        handover.strayed(partition, &mut Turn::new(shared, Now::default(), &mut effects));
+        match effects.drain(..).next() {
+            Some(Effect::Storage { ticket, command: Command::IsEmpty { .. } }) => ticket,
+            other => panic!("{other:?}"),
+        }
+    };
+    // What is written while the engine looks, it may have missed.
+    let tickets = [0; 2].map(|_| asked(&mut handover, &mut shared));
+    for (ticket, is_empty) in tickets.into_iter().zip([true, false]) {
+        let Some(Waiter::Departure(partition, number)) = shared.stored(ticket, true) else {
+            panic!("a departure asked")
+        };
+        let answer = Answer::IsEmpty(is_empty);
+        let mut effects = Vec::new();
+        let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+        handover.looked((partition, number), &answer, &mut turn);
+        assert_eq!(handover.departures.len(), 1);
+    }
+    assert!(!handover.departures[&partition].waits_for(&ownership).is_empty(), "it compares");
+}
+
 /// The owners of a partition that node 1 does not own.
 fn departed_from(ownership: &Ownership) -> (Partition, [NodeId; 3]) {
     let all = ownership.partition_count().iter();
@@ -291,7 +321,7 @@ fn owners(ring: &Ring, partition: Partition) -> [NodeId; 3] {
 fn departure(partition: Partition, ownership: &Ownership, turn: &mut Turn<'_>) -> Departure {
     let sequence = ownership.sequence(partition);
     let given_up = (KeysOf::AllBuckets, classes(&[1, 3]));
-    let mut departure = Departure::of(partition, sequence, ownership, given_up);
+    let mut departure = Departure::of(1, partition, sequence, ownership, given_up);
     departure.go_on(ownership, turn);
     departure.looked(&Answer::IsEmpty(false));
     departure
