@@ -3,7 +3,7 @@
 
 use simulator::{Family, Scenario};
 
-const FAILED: [(Family, u64); 63] = [
+const FAILED: [(Family, u64); 69] = [
     (Family::All, 28),
     (Family::All, 163),
     (Family::All, 269),
@@ -55,6 +55,8 @@ const FAILED: [(Family, u64); 63] = [
     (Family::AllRings, 154_008_370),
     (Family::AllRings, 600_002_436),
     (Family::AllRings, 600_008_829),
+    (Family::AllRings, 700_006_102),
+    (Family::AllRings, 700_009_709),
     (Family::Rings, 30_151),
     (Family::Rings, 30_452),
     (Family::Rings, 154_000_501),
@@ -64,7 +66,11 @@ const FAILED: [(Family, u64); 63] = [
     (Family::Rings, 410_005_705),
     (Family::Rings, 440_001_738),
     (Family::Rings, 600_005_609),
+    (Family::Rings, 700_008_617),
     (Family::Large, 1_003_894),
+    (Family::Large, 700_000_992),
+    (Family::Large, 700_001_467),
+    (Family::Large, 800_001_160),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];

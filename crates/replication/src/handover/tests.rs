@@ -167,8 +167,13 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let mut shared = Shared::new(config(), Arc::clone(&ownership));
     let mut handover = Handover::default();
     for partition in [1, 4, 6].map(Partition) {
-        let mut departure =
-            Departure::of(1, partition, Sequence(1), &ownership, (KeysOf::AllBuckets, classes(&[3])));
+        let mut departure = Departure::of(
+            1,
+            partition,
+            Sequence(1),
+            &ownership,
+            (KeysOf::AllBuckets, classes(&[3])),
+        );
         departure.begin_to_drop();
         handover.departures.insert(partition, departure);
     }

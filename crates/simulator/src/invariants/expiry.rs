@@ -70,6 +70,13 @@ fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) ->
     .any(|(record, _)| run.made_for(record).any(|entry| entry.taken_back.contains(&dot)))
 }
 
+/// Whether w owners had what a write added to a schedule before anybody removed for that: else it may be too late,
+/// and what it wrote stays.
+fn is_added_in_time(run: Run<'_>, record: &Record, dot: Dot) -> bool {
+    let mut sweeps = run.ledger.of(&record.key).filter(|by| by.swept.contains(&dot));
+    record.is_met() && sweeps.all(|sweep| sweep.at_ms > record.to_ms)
+}
+
 fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
     ledger.of(key).flat_map(|entry| entry.taken_back.iter().copied()).collect()
 }
@@ -84,14 +91,11 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
         // Of a request that was done twice the client was told of one.
         let mut made = run.made_for(record);
         let (Some(entry), None) = (made.next(), made.next()) else { continue };
-        // What is added to a schedule while others remove for it already may be too late.
-        let in_time = |dot: &Dot| {
-            let mut sweeps = run.ledger.of(&record.key).filter(|by| by.swept.contains(dot));
-            record.is_met() && sweeps.all(|sweep| sweep.at_ms > record.to_ms)
-        };
         for (place @ (tag, dot), write) in run.ledger.writes(&record.key) {
             let covered = entry.schedules.iter().any(|(dot, schedule)| {
-                !taken_back.contains(dot) && in_time(dot) && covers(&schedule.removed, place, write)
+                !taken_back.contains(dot)
+                    && is_added_in_time(run, record, *dot)
+                    && covers(&schedule.removed, place, write)
             });
             let is_there = match write {
                 Write::Base { .. } => false,
@@ -121,7 +125,10 @@ pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<()
             let mut made = run.made_for(record);
             let (Some(entry), None) = (made.next(), made.next()) else { continue };
             for (dot, schedule) in &entry.schedules {
-                if schedule.deadline_ms > by_ms || taken_back.contains(dot) {
+                if schedule.deadline_ms > by_ms
+                    || taken_back.contains(dot)
+                    || !is_added_in_time(run, record, *dot)
+                {
                     continue;
                 }
                 for (place @ (tag, dot), write) in run.ledger.writes(&read.key) {

@@ -93,7 +93,10 @@ impl Sim {
                 self.step(node, *event);
             }
             Happening::Told { from, to, to_life, ring, table } => {
-                let is_member = self.ring_of(to) == ring && !self.is_searching(to);
+                // Gossip brings it, from members that are known.
+                let sender = self.nodes[from].id;
+                let is_known = self.gossip(to).is_none_or(|it| it.table().get(sender).is_some());
+                let is_member = is_known && self.ring_of(to) == ring && !self.is_searching(to);
                 if self.nodes[to].life == to_life && is_member && !self.is_apart(from, to) {
                     self.hear_barrier(to, &table);
                 }
