@@ -1,7 +1,7 @@
 //! Claims on what clients were shown while faults went on: where r + w > n, all that w owners had, and
 //! nothing that had been taken away. Judged are reads that were answered before the first disk or hint was lost.
 
-use values::{State, Tag, View};
+use values::{Base, State, Tag, View};
 
 use super::Run;
 use super::expiry::may_have_expired;
@@ -90,15 +90,19 @@ pub(crate) fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, pla
 }
 
 /// Whether a set lost: against what is shown, or against a delete of which nothing is known any more (or it is that
-/// delete).
+/// delete), or against a set that was due since and of which nothing is known either.
 fn is_replaced(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bool {
     let shown = match view.value.state(Tag::LWW) {
         Some(State::Register(register)) => register.base.as_ref(),
         _ => None,
     };
-    let deletes = run.ledger.of(&shown_to.key).filter(|entry| entry.at_ms <= shown_to.to_ms);
-    let deletes = deletes.filter_map(|entry| entry.bases.1.as_ref());
-    let deletes = deletes.filter(|base| run.forgets && base.value.is_none());
+    let by_ms = run.wall_ms(shown_to.to_ms);
+    let is_gone = |base: &&Base| {
+        base.value.is_none() || may_have_expired(run, &shown_to.key, (Tag::LWW, base.dot), by_ms)
+    };
+    let forgotten = run.ledger.of(&shown_to.key).filter(|entry| entry.at_ms <= shown_to.to_ms);
+    let forgotten = forgotten.filter_map(|entry| entry.bases.1.as_ref());
+    let forgotten = forgotten.filter(|base| run.forgets && is_gone(base));
     // A set with a name has as many stamps as replicas that it was tried at.
     let made = run.ledger.made(&shown_to.key, place);
     // Where nothing was to be deleted a name leaves its mark only.
@@ -110,6 +114,6 @@ fn is_replaced(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bo
     is_mark
         || made.iter().filter_map(stamp).min().is_some_and(|stamp| {
             let made = (stamp, place.1);
-            shown.into_iter().chain(deletes).any(|later| (later.stamp, later.dot) >= made)
+            shown.into_iter().chain(forgotten).any(|later| (later.stamp, later.dot) >= made)
         })
 }
