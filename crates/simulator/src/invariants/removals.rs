@@ -64,9 +64,7 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
     Ok(())
 }
 
-/// What an acknowledged delta took away is not there in the end. But in a ring that forgets what was removed in it, of a
-/// write that another ring has: nobody there can be asked about that. Nor in a ring that was left, of what is forgotten
-/// where its nodes went: one that was down may come later with what it missed to remove.
+/// What an acknowledged delta took away is not there in the end, but for what may come back from another ring.
 pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
     for (removal, _) in run.lasting() {
         let Some(view) = run.finals.get(&removal.key) else { continue };
@@ -74,15 +72,20 @@ pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
             let Some(write) = run.ledger.write(&removal.key, (tag, dot)) else { continue };
             if !matches!(write, Write::Base { .. })
                 && sight(&view.value, tag, dot, write) == Sight::Live
-                && !(run.forgets
-                    && (!run.history.stays(removal)
-                        || is_of_another_ring(run, removal, (tag, dot))))
+                && !may_come_back(run, removal, (tag, dot))
             {
                 return Err(format!("{dot:?}, {write:?}, is back after {removal:?}"));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a node may have come with what was removed and forgotten: in a ring that forgets what was removed in it, of a
+/// write that another ring has, nobody there can be asked about that. Nor in a ring that was left, of what is forgotten
+/// where its nodes went: one that was down may come later with what it missed to remove.
+pub(super) fn may_come_back(run: Run<'_>, removal: &Record, place: Place) -> bool {
+    run.forgets && (!run.history.stays(removal) || is_of_another_ring(run, removal, place))
 }
 
 /// Whether what is removed was written in another ring than where it is.
