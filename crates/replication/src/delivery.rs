@@ -24,7 +24,7 @@ use crate::{
 /// Pause between a pass that found something and the next, in milliseconds.
 const NEXT_PASS_MS: u64 = 100;
 /// Pause after a page of which something was kept for others, or nothing could be sent, in milliseconds.
-/// A guess: such a page costs a sync of the disk, and nobody waits for it. After any other page delivery rests
+/// A guess: such a page is much to write, and nobody waits for it. After any other page delivery rests
 /// for twice as long as the page took, and no longer than this: so it takes a third of what there is at most, and
 /// less where clients have much to do.
 const NEXT_PAGE_MS: u64 = 100;
@@ -377,6 +377,9 @@ impl Delivery {
                 .for_each(|owner| self.deferred(owner, turn));
         }
         let lane = self.lane(owner);
+        if !has_failed {
+            lane.retry_ms = RETRY_MS;
+        }
         if let Phase::Sending { redirects, .. } = &mut lane.phase
             && redirects.remove(&number)
         {

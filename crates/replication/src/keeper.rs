@@ -271,16 +271,21 @@ impl Keeper {
 
     pub(crate) fn link_up(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.peers.link_up(node);
+        self.forget_asked(node);
         self.go_on(turn);
     }
 
     pub(crate) fn link_down(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.peers.link_down(node, turn);
-        // Nobody waits for their answers. Who asks after that may be another process, which has nothing of what
-        // this one had.
+        self.forget_asked(node);
+        self.go_on(turn);
+    }
+
+    /// The link to a node is another one, or none: the process that asked may be gone, and with it all that it had.
+    /// One that is there still asks again.
+    fn forget_asked(&mut self, node: NodeId) {
         self.asked.retain(|asked| asked.from != node);
         self.asked_next.retain(|asked| asked.from != node);
-        self.go_on(turn);
     }
 
     /// The time has come that the timer was set for.

@@ -183,6 +183,7 @@ impl Registrar {
 
     pub(crate) fn link_up(&mut self, node: NodeId, turn: &mut Turn<'_>) {
         self.peers.link_up(node);
+        self.forget_asked(node);
         self.go_on(turn);
     }
 
@@ -197,8 +198,8 @@ impl Registrar {
         self.go_on(turn);
     }
 
-    /// Nobody waits for answers of a link that is down. Who asks after that may be another process, which has
-    /// nothing of what this one had.
+    /// The link to a node is another one, or none: the process that asked may be gone, and with it all that it had.
+    /// One that is there still asks again.
     fn forget_asked(&mut self, node: NodeId) {
         let forget = |asked: &mut Option<Asked>| {
             asked.take_if(|asked| asked.from == node);

@@ -148,13 +148,13 @@ pub enum Command {
         version: u128,
     },
     /// Has what is pending at this position, for a node that is no owner any more, pend for these instead;
-    /// what this node owns is merged here. One step: done whole if there is room when it begins, and however much
+    /// what this node owns is merged here. Done whole if there is room when it begins, and however much
     /// is pending for the others, since two outboxes that are full would wait for each other. Answered by
-    /// [`Answer::Durable`].
+    /// [`Answer::Durable`]; after an error it is pending there still, and may be for some of the others too.
     Redirect {
         /// Where it stands, as listed.
         position: OutboxPosition,
-        /// The owners of its key.
+        /// The owners of its key. Nothing is done if there are none, or the one for whom it is pending is one of them.
         owners: Vec<NodeId>,
     },
     /// Lists live keys of a range of partitions, ascending by partition and within it in a fixed

@@ -121,6 +121,8 @@ pub struct Engine<R> {
     round: u64,
     /// Whether what is done is in the log already.
     is_replaying: bool,
+    /// Whether what is done is part of what has a record of its own.
+    is_recorded: bool,
     losses: losses::Losses,
     /// Up to which row a step of forgetting has come.
     forgotten: Option<(Forgetting, Vec<u8>)>,

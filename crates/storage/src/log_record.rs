@@ -25,6 +25,9 @@ pub(crate) enum RecordOut<'a> {
     Defer(NodeId, &'a Key, &'a Delta),
     /// What was pending there, with that version, was delivered.
     Delivered(&'a OutboxPosition, u128),
+    /// What was pending there pends for these owners instead, or was merged. One record: a hole in a log takes all of
+    /// that or nothing.
+    Redirect(&'a OutboxPosition, &'a [NodeId]),
     /// Notes were kept.
     Note(&'a [(Bytes, Bytes)]),
     /// A round of the barrier was entered.
@@ -47,6 +50,7 @@ pub(crate) enum RecordIn {
     Merge(Key, Delta),
     Defer(NodeId, Key, Delta),
     Delivered(OutboxPosition, u128),
+    Redirect(OutboxPosition, Vec<NodeId>),
     Note(Vec<(Bytes, Bytes)>),
     Enter(u64),
     Remnant(Forgetting, u64, Bytes),

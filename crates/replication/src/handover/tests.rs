@@ -166,9 +166,9 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let ownership = Arc::new(cluster(5, 8));
     let mut shared = Shared::new(config(), Arc::clone(&ownership));
     let mut handover = Handover::default();
-    for partition in [1, 4, 6].map(Partition) {
+    for (partition, number) in [1, 4, 6].map(Partition).into_iter().zip(1..) {
         let mut departure = Departure::of(
-            1,
+            number,
             partition,
             Sequence(1),
             &ownership,
@@ -191,10 +191,13 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     for _ in 0..COMMANDS_WAITING_MAX {
         turn.store(Waiter::Nobody, Command::Sync);
     }
-    handover.dropped((Partition(4), 1), &some(true), &mut turn);
+    // Of a departure that is over.
+    handover.dropped((Partition(4), 7), &some(true), &mut turn);
+    assert_eq!(handover.departures.len(), 3);
+    handover.dropped((Partition(4), 2), &some(true), &mut turn);
     assert_eq!(forgets(&mut effects), []);
     assert_eq!(handover.departures.len(), 2);
-    assert_eq!(shared.counters.keys_dropped, 512);
+    assert_eq!(shared.counters.keys_dropped, 768);
     // Clients' commands are done.
     for ticket in 0..COMMANDS_WAITING_MAX as u64 {
         shared.stored(storage::Ticket(ticket), true);

@@ -106,8 +106,10 @@ fn is_replaced(run: Run<'_>, shown_to: &Record, view: &View, place: Place) -> bo
         _ => None,
     };
     let by_ms = run.wall_ms(shown_to.to_ms);
+    let shows_any = shown.is_some_and(|base| base.value.is_some());
     let is_gone = |base: &&Base| {
-        base.value.is_none() || may_have_expired(run, &shown_to.key, (Tag::LWW, base.dot), by_ms)
+        base.value.is_none()
+            || !shows_any && may_have_expired(run, &shown_to.key, (Tag::LWW, base.dot), by_ms)
     };
     let forgotten = run.ledger.of(&shown_to.key).filter(|entry| entry.at_ms <= shown_to.to_ms);
     let forgotten = forgotten.filter_map(|entry| entry.bases.1.as_ref());

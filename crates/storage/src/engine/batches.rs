@@ -150,7 +150,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     pub(super) fn record_in(&mut self, shard: Shard, record: &RecordOut<'_>) {
-        if self.is_replaying {
+        if self.is_replaying || self.is_recorded {
             return;
         }
         self.current.is_relied_on |= !matches!(record, RecordOut::Delivered(..));

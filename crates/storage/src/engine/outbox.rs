@@ -17,7 +17,7 @@ use crate::census::{counted_pending, counted_pending_bytes};
 use crate::log_record::RecordOut;
 use crate::memtable::successor;
 use crate::record::{decode_pending, encode_pending};
-use crate::row_key::{RowKey, outbox_row, parse_outbox, row_token};
+use crate::row_key::{RowKey, outbox_owner, outbox_row, parse_outbox, row_token};
 use crate::{IndexRead, OutboxPosition, Pending, StorageError, Table, check_row_key};
 
 /// A row this long takes no more elements. A guess: a few reads of the disk, one short message.
@@ -138,8 +138,8 @@ impl<R: IndexRead> Engine<R> {
 
     /// Lists what is pending for `owner`. Damaged records are deleted, for nobody else would ever take them
     /// away, and count for no page: what they held is left to anti-entropy. So it is with rows that the disk lost:
-    /// where there are none, none are counted. Also returns whether any were deleted: then the page is to be answered
-    /// once that is in the log, for nobody would list again what is back if the log refuses it.
+    /// where there are none, none are counted. Also returns whether the page is empty because all were damaged: then it
+    /// is to be answered once that is in the log, for nobody would list again what is back if the log refuses it.
     pub(super) fn outbox(
         &mut self,
         owner: NodeId,
@@ -162,10 +162,6 @@ impl<R: IndexRead> Engine<R> {
             let goes_on = listed.len() < limit && bytes < PAGE_BYTES;
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        let are_lost = after.is_none() && listed.is_empty() && damaged.is_empty();
-        if are_lost && self.census.clear_pending(owner) {
-            self.damaged += 1;
-        }
         for position in &damaged {
             match self.delivered(position, 0) {
                 // The next page, which there is, or the next pass meets what is left.
@@ -173,7 +169,11 @@ impl<R: IndexRead> Engine<R> {
                 done => done?,
             }
         }
-        Ok((listed, !damaged.is_empty()))
+        if after.is_none() && listed.is_empty() && self.census.clear_pending(owner) {
+            self.damaged += 1;
+        }
+        let waits = listed.is_empty() && !damaged.is_empty();
+        Ok((listed, waits))
     }
 
     /// What this replica shows of `key`, joined with what is pending of it for others. Damaged
@@ -201,26 +201,55 @@ impl<R: IndexRead> Engine<R> {
         Ok(view)
     }
 
-    /// Has what stands at `position` pend for `owners`, or merged here, in place of whom it was kept for. What it
-    /// replaces goes last: a log that ends in the midst of this has it all.
+    /// Has what stands at `position` pend for `owners`, or merged here, in place of whom it was kept for.
     pub(super) fn redirect(
         &mut self,
         position: &OutboxPosition,
         owners: &[NodeId],
     ) -> Result<(), StorageError> {
         self.check_room()?;
+        let Some(token) = row_token(Table::Outbox, &position.0) else { return Ok(()) };
+        self.is_recorded = true;
+        let done = self.redirect_again(position, owners);
+        self.is_recorded = false;
+        // After an error some of it may be done.
+        if done != Ok(false) {
+            self.record(token, &RecordOut::Redirect(position, owners));
+        }
+        done.map(|_| ())
+    }
+
+    /// The same, whether there is room or not, and without a record. Returns whether there was anything to do.
+    pub(super) fn redirect_again(
+        &mut self,
+        position: &OutboxPosition,
+        owners: &[NodeId],
+    ) -> Result<bool, StorageError> {
         let row_key = &position.0;
+        let is_nothing = owners.is_empty()
+            || check_row_key(row_key).is_err()
+            || outbox_owner(row_key).is_none_or(|owner| owners.contains(&owner));
+        if is_nothing {
+            return Ok(false);
+        }
         let kept =
             self.rows.get(Table::Outbox, row_key, |record| decode_pending(row_key, record))?;
-        let Some(kept) = kept else { return Ok(()) };
-        let Ok((key, delta, version)) = kept else { return self.take_away(position, 0) };
-        for &owner in owners {
-            match owner == self.config.node {
-                true => self.merge_in(&key, &delta)?,
-                false => self.keep(owner, &key, &delta)?,
+        let Some(kept) = kept else { return Ok(false) };
+        let version = match kept {
+            Ok((key, delta, version)) => {
+                // What may be refused is first.
+                if owners.contains(&self.config.node) {
+                    self.merge_in(&key, &delta)?;
+                }
+                let me = self.config.node;
+                for &owner in owners.iter().filter(|&&owner| owner != me) {
+                    self.keep(owner, &key, &delta)?;
+                }
+                version
             }
-        }
-        self.take_away(position, version)
+            Err(_) => 0,
+        };
+        self.take_away(position, version).map(|()| true)
     }
 
     /// Deletes the row at `position` if it is still what was delivered, or if it is damaged. The log says so

@@ -82,6 +82,7 @@ impl<R: IndexRead> Replay<R> {
             disk: disk::Disk::default(),
             damaged: 0,
             is_replaying: true,
+            is_recorded: false,
             losses: losses::Losses::default(),
         };
         Ok(Self {
@@ -129,6 +130,9 @@ impl<R: IndexRead> Replay<R> {
             Some(RecordIn::Merge(key, delta)) => engine.merge(&key, &delta),
             Some(RecordIn::Defer(owner, key, delta)) => engine.keep(owner, &key, &delta),
             Some(RecordIn::Delivered(position, version)) => engine.delivered(&position, version),
+            Some(RecordIn::Redirect(position, owners)) => {
+                engine.redirect_again(&position, &owners).map(|_| ())
+            }
             Some(RecordIn::Note(notes)) => {
                 self.notes = None;
                 engine.note(notes)

@@ -33,6 +33,10 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             (Some(key), what)
         }
         Some(RecordIn::Delivered(..)) => (None, "a kept delta was delivered".into()),
+        Some(RecordIn::Redirect(_, owners)) => {
+            let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
+            (None, format!("keep for {} what was kept for another", owners.join(", ")))
+        }
         Some(RecordIn::Note(notes)) => {
             let names: Vec<String> = notes.iter().map(|(name, _)| shown(name)).collect();
             (None, format!("note {}", names.join(", ")))

@@ -377,14 +377,16 @@ fn rows_that_the_disk_lost_are_counted_until_their_owner_is_looked_for() {
     let mut one = MemoryEngine::new(config(1, 1));
     let delta = updated(&mut one, &key("k"), add(&["x"]));
     one.execute_now(deferred(OWNER, &key("k"), &delta));
-    let (row, _) = rows(one.index(), Table::Outbox).remove(0);
-    let change = RowChange { table: Table::Outbox, key: &row, value: None };
+    one.execute_now(deferred(OWNER, &key("other"), &delta));
+    let kept = rows(one.index(), Table::Outbox);
+    let change = RowChange { table: Table::Outbox, key: &kept[0].0, value: None };
     one.index().writer().commit(&[change]).unwrap();
+    assert!(one.index().corrupt(Table::Outbox, &kept[1].0, 9));
     assert!(one.engine().has_pending());
     assert_eq!(listed(&mut one), []);
     assert!(!one.engine().has_pending());
     assert_eq!(one.engine().pending_bytes_for(OWNER), 0);
-    assert_eq!(one.engine().damaged_count(), 1);
+    assert_eq!(one.engine().damaged_count(), 2);
 }
 
 /// What is kept after a damaged row was deleted has a number that a log without the deletion would not give

@@ -368,18 +368,34 @@ fn what_is_kept_for_one_is_kept_for_the_owners_in_its_place_and_merged_here() {
     assert!(bytes > 2_000, "{bytes}");
     one.give(4, redirect.clone());
     assert_eq!(one.answered(), [(4, Answer::Failed(StorageError::Overloaded(bytes)))]);
+    // Refused by the disk, nothing of it was done.
+    one.disk.fail_next(SeamError::Full);
     assert!(one.take());
     one.commit();
-    assert_eq!(one.answered(), [(3, Answer::Durable)]);
+    assert_eq!(one.answered(), [(3, Answer::Failed(StorageError::Full))]);
+    let pending = [OWNER, NodeId(7), NodeId(8)].map(|owner| one.engine.pending_for(owner));
+    assert_eq!(pending, [1, 0, 0]);
+    one.give(5, redirect.clone());
+    assert!(one.take());
+    // One record, which has no delta: a hole in the log takes all of it or nothing.
+    assert!(one.batch.as_ref().unwrap().records.len() < 200);
+    one.commit();
+    assert_eq!(one.answered(), [(5, Answer::Durable)]);
     let mut one = MemoryEngine::open(one.disk, config(1, 2)).unwrap();
     assert_eq!(outbox(&mut one, None, 10), []);
     assert_eq!(whole(&mut one, &key("k")), whole(&mut two, &key("k")));
     for owner in [7, 8].map(NodeId) {
         assert_eq!(outbox_of(&mut one, owner, None, 10)[0].delta, delta);
     }
-    // What is there no more is not kept again.
+    // What is there no more is not kept again; what is, not thrown away for want of another owner.
     assert_eq!(one.execute_now(redirect), [Answer::Durable]);
     assert_eq!(one.engine().pending_for(NodeId(7)), 1);
+    let position = outbox_of(&mut one, NodeId(7), None, 1).remove(0).position;
+    for owners in [vec![], vec![NodeId(7)]] {
+        let redirect = Command::Redirect { position: position.clone(), owners };
+        assert_eq!(one.execute_now(redirect), [Answer::Durable]);
+        assert_eq!(one.engine().pending_for(NodeId(7)), 1);
+    }
 }
 
 #[test]
