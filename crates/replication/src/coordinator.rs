@@ -84,6 +84,16 @@ impl Coordinator {
         }
     }
 
+    /// When it ends at the latest though it has not begun, in monotonic milliseconds; `None` if it never waits for
+    /// another.
+    pub(crate) const fn deadline(&self) -> Option<u64> {
+        match self {
+            Self::Get(get) => Some(get.deadline()),
+            Self::Forward(forward) => Some(forward.deadline()),
+            _ => None,
+        }
+    }
+
     /// Whether `next`, a later request of the same caller on the same key, may go on without
     /// changing the order in which both are seen. `replied` if this one was replied to.
     pub(crate) fn lets_pass(&self, next: &Self, replied: bool) -> bool {

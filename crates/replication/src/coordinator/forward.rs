@@ -21,6 +21,8 @@ pub(crate) struct Forward {
     request: Request,
     /// Whether this node gave the request its name.
     is_named_here: bool,
+    /// Who is asked first, if it answers by then.
+    first: NodeId,
     /// To whom it was sent, the latest last.
     sent_to: Vec<NodeId>,
     /// Those of them that refused it because they are about to stop: nothing was done there.
@@ -31,11 +33,11 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// `to` is asked first; `needed` is the w that the request waits for.
+    /// `needed` is the w that the request waits for.
     pub(crate) fn new(
         origin: Origin,
         mut request: Request,
-        to: NodeId,
+        first: NodeId,
         needed: u8,
         deadline: u64,
         turn: &mut Turn<'_>,
@@ -45,24 +47,36 @@ impl Forward {
         if is_named_here {
             request.name = Some(turn.name());
         }
-        let most_ms = u64::from(budget_ms(deadline, turn)) / 2;
-        let delay_ms = turn.shared.latencies.forward_delay_ms(to, most_ms);
-        let retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
         Self {
             origin,
             request,
             is_named_here,
-            sent_to: vec![to],
+            first,
+            sent_to: Vec::new(),
             refused_by: Vec::new(),
             needed,
             deadline,
-            retry_at,
+            retry_at: deadline,
         }
+    }
+
+    /// When it ends at the latest, in monotonic milliseconds.
+    pub(crate) const fn deadline(&self) -> u64 {
+        self.deadline
     }
 
     pub(crate) fn step(&mut self, slot: Slot, input: Input, turn: &mut Turn<'_>) -> Progress {
         match input {
-            Input::Begin => self.sent_to.iter().for_each(|&to| self.send(to, slot, turn)),
+            Input::Begin if !self.begin(slot, turn) => {
+                let error = RequestError::Unavailable { reachable: 0, needed: self.needed };
+                turn.reply(self.origin, Err(error));
+                return Progress::Done;
+            }
+            // It waited for another all the time.
+            Input::Time if self.sent_to.is_empty() => {
+                turn.reply(self.origin, Err(RequestError::Overloaded));
+                return Progress::Done;
+            }
             Input::Answered {
                 part,
                 body: Body::Forwarded(Err(RequestError::Update(UpdateError::TooManyNames { .. }))),
@@ -103,6 +117,21 @@ impl Forward {
         Progress::Waiting
     }
 
+    /// Sends it to the first node, or another one if that answers no more. Returns whether there is any.
+    fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) -> bool {
+        if turn.takes_charge(self.first) {
+            self.sent_to.push(self.first);
+            self.send(self.first, slot, turn);
+        } else if !self.send_to_another(slot, turn) {
+            return false;
+        }
+        let most_ms = u64::from(budget_ms(self.deadline, turn)) / 2;
+        let to = self.sent_to.first().copied().unwrap_or(self.first);
+        let delay_ms = turn.shared.latencies.forward_delay_ms(to, most_ms);
+        self.retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
+        true
+    }
+
     const fn unknown(&self) -> RequestError {
         RequestError::Unknown { acked: 0, needed: self.needed, disk: None }
     }
@@ -126,7 +155,7 @@ impl Forward {
         let Some(first) = next.next() else { return false };
         let mut others = std::iter::once(first).chain(next);
         let next = others.find(|&node| turn.takes_charge(node)).unwrap_or(first);
-        turn.shared.counters.forwards_retried += 1;
+        turn.shared.counters.forwards_retried += u64::from(!self.sent_to.is_empty());
         self.sent_to.push(next);
         self.send(next, slot, turn);
         true

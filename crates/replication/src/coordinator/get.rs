@@ -13,7 +13,7 @@ use asked::{Asked, Pending, Standing};
 use clock::NodeId;
 use sabotage::Bug;
 use storage::{Command, StorageError};
-use values::{Scope, State, Tag, View, empty_collection};
+use values::{Scope, State, Tag, Value, View, empty_collection};
 
 use super::{Input, Progress, Terms};
 use crate::{
@@ -67,6 +67,11 @@ impl Get {
             is_hurried: false,
             replied: false,
         }
+    }
+
+    /// When it ends at the latest, in monotonic milliseconds.
+    pub(crate) const fn deadline(&self) -> u64 {
+        self.terms.deadline
     }
 
     pub(crate) fn step(
@@ -288,6 +293,11 @@ impl Get {
         count_owners(&self.terms.owners, self.asked.shown().map(|(node, _)| node))
     }
 
+    /// Whether nobody showed anything of the key.
+    fn shows_nothing(&self) -> bool {
+        self.views.iter().all(|known| known.view.value == Value::default())
+    }
+
     /// What all that was shown gives together. Something was.
     fn merged(&self) -> &View {
         self.merged.as_ref().unwrap_or_else(|| &self.views[0].view)
@@ -308,7 +318,9 @@ impl Get {
         if self.replied || (answered < quorum.r && !is_over) {
             return;
         }
-        if self.views.is_empty() {
+        // What fallbacks hold for others says nothing of what owners hold.
+        let is_refused = self.failure.is_some() && answered == 0 && self.shows_nothing();
+        if self.views.is_empty() || is_refused {
             self.replied = true;
             turn.shared.counters.unmet_quorums += 1;
             let error = self.failure.take().map_or(RequestError::Timeout, RequestError::Storage);

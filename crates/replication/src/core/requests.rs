@@ -21,7 +21,8 @@ impl Core {
     ) {
         let after = after.and_then(|after| self.calls.get(&after).copied());
         let slot = self.request(Origin::Client(id), request, after, now, effects);
-        // What comes after one that was refused comes after the one before it.
+        // What comes after one that was refused, at once or when it began, comes after the one before it.
+        let slot = slot.filter(|slot| self.running.contains_key(slot));
         let Some(slot) = slot.or(after) else { return };
         if let Some(running) = self.running.get_mut(&slot) {
             let before = running.call.replace(id);
@@ -172,6 +173,7 @@ impl Core {
             before.next = Some(slot);
         }
         let begins = !is_held || coordinator.hold();
+        let ends_at = coordinator.deadline().filter(|_| !begins);
         let trace = self.shared.trace;
         let running = Running {
             coordinator,
@@ -184,6 +186,9 @@ impl Core {
             trace,
         };
         self.running.insert(slot, running);
+        if let Some(at) = ends_at {
+            Turn::new(&mut self.shared, now, effects).set_timer(Timer::Request(slot), at);
+        }
         if begins {
             self.resume(slot, Input::Begin, now, effects);
         }
@@ -195,6 +200,13 @@ impl Core {
             slot = next;
         }
         slot
+    }
+
+    /// Has what waited for the one in `slot`, which ended while it waited itself, wait for the one before it. Returns
+    /// whether there is one.
+    fn passes_on(&mut self, slot: Slot, next: Option<Slot>) -> bool {
+        let before = self.running.values_mut().find(|before| before.next == Some(slot));
+        before.map(|before| before.next = next).is_some()
     }
 
     /// The request that waits for the one in `slot`, and what it is told, if that lets it pass now.
@@ -277,6 +289,9 @@ impl Core {
                 self.waiting -= usize::from(!running.replied);
                 if let Some(call) = running.call {
                     self.calls.remove(&call);
+                }
+                if running.is_held && self.passes_on(slot, next) {
+                    return None;
                 }
             }
         }

@@ -2,6 +2,7 @@ mod buckets;
 mod comparing;
 mod delivering;
 mod draining;
+mod following;
 mod moved;
 mod owned;
 mod redirecting;

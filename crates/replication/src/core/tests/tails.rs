@@ -6,7 +6,7 @@ use super::*;
 use crate::ViewDigest;
 
 /// A core among five, all in reach, and a key of which it is no owner.
-fn stranger() -> (Core, Key) {
+pub(super) fn stranger() -> (Core, Key) {
     let mut core = core();
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
