@@ -26,6 +26,9 @@ const RANGE: u32 = 64;
 /// Ranges gone through for one page, so that an empty bucket does not hold up its caller.
 const ROUNDS_MAX: u32 = 64;
 
+/// A page ends with the range that takes it beyond so many bytes of keys. A guess.
+const PAGE_BYTES: usize = 1 << 20;
+
 /// A place in the order in which keys are listed.
 type Place = (u32, ListPosition);
 
@@ -108,6 +111,7 @@ impl Scan {
             let next = self.unite(turn);
             let is_over = next.is_none()
                 || self.keys.len() >= self.limit as usize
+                || self.keys.iter().map(|(key, _)| key.key().len()).sum::<usize>() >= PAGE_BYTES
                 || self.round >= ROUNDS_MAX
                 || turn.now.monotonic_ms >= self.deadline;
             match next {

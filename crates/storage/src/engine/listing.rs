@@ -12,6 +12,10 @@ use crate::record::{Header, live_tags};
 use crate::row_key::{Parsed, RowKey, partition_start};
 use crate::{IndexRead, ListPosition, Listed, Listing, StorageError, Table};
 
+/// A listing ends with the key that takes it beyond so many bytes of keys: as many long ones as may be asked for do not
+/// fit in a message. A guess.
+const LISTING_BYTES: usize = 1 << 20;
+
 impl<R: IndexRead> Engine<R> {
     /// Live keys of `bucket` in `range`. Damaged ones are passed over.
     pub(super) fn list(
@@ -29,7 +33,7 @@ impl<R: IndexRead> Engine<R> {
         // A position comes from a client: one outside the range means its start or its end.
         let start = partition_start(*range.start(), partitions).to_vec();
         let from = after.map_or_else(Vec::new, |after| successor(&after.0)).max(start);
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         self.rows.scan(Table::Header, &[], &from, |row_key, record| {
             if RowKey::partition(row_key, partitions)
                 .is_none_or(|partition| !range.contains(&partition))
@@ -39,9 +43,11 @@ impl<R: IndexRead> Engine<R> {
             rows += 1;
             let position = || ListPosition(row_key.to_vec().into());
             if let Some((key, tags)) = live_key(row_key, record, bucket) {
+                bytes += row_key.len() + key.key().len();
                 listing.keys.push(Listed { position: position(), key, tags });
             }
             if listing.keys.len() < limit
+                && bytes < LISTING_BYTES
                 && rows < limit.saturating_add(self.config.bounds.other_rows_max)
             {
                 return ControlFlow::Continue(());

@@ -255,6 +255,30 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
     assert_eq!(again.engine().live_keys(), 199 + 201);
 }
 
+/// As many as may be asked for of the longest would be hundreds of megabytes.
+#[test]
+fn a_page_of_long_keys_ends_before_it_is_too_long_for_a_message() {
+    let mut one = MemoryEngine::new(config(1, 1));
+    let bucket = key("k").bucket_id().clone();
+    for n in 0..40 {
+        updated(&mut one, &key(&format!("{n:060000}")), add(&["x"]));
+    }
+    let (mut pages, mut found, mut after) = (0, BTreeSet::new(), None);
+    let (first, last) = (Partition(0), Partition(u32::MAX));
+    loop {
+        let list = Command::List { first, last, bucket: bucket.clone(), after, limit: 10_000 };
+        let Answer::Listed(page) = one.execute_now(list).remove(0) else { panic!("a page") };
+        assert!(page.keys.len() <= 18, "{}", page.keys.len());
+        found.extend(page.keys.into_iter().map(|listed| listed.key));
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, found.len()), (3, 40));
+}
+
 #[test]
 fn a_position_from_elsewhere_lists_nothing_of_other_partitions() {
     let mut one = MemoryEngine::new(config(1, 1));
