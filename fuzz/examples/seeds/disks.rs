@@ -7,10 +7,10 @@ use clock::{CausalContext, NodeId, Stamp};
 use merganser_fuzz::join_parts;
 use ring::PartitionCount;
 use storage::{
-    Command, DIRECTORY_FORMAT, DirectoryStamp, Durability, EngineConfig, Files, IndexRead, Log,
-    Logged, MANIFEST_FILE, MemoryEngine, ShardSet, Shards, SimDisk, SimFiles, Table, Taking,
+    Answer, Command, DIRECTORY_FORMAT, DirectoryStamp, Durability, EngineConfig, Files, IndexRead,
+    Log, Logged, MANIFEST_FILE, MemoryEngine, ShardSet, Shards, SimDisk, SimFiles, Table, Taking,
 };
-use values::{Key, Lifetime, Limits};
+use values::{Delta, Key, Lifetime, Limits};
 
 use crate::Seeds;
 use crate::typed::{WALL_MS, deltas, operations};
@@ -76,14 +76,24 @@ fn replica() -> (MemoryEngine, SimDisk) {
             durability: Durability::Sync,
         });
     }
-    let (owner, durability) = (NodeId(2), Durability::Sync);
+    let owner = NodeId(2);
     for (_, delta, _) in deltas().into_iter().step_by(9) {
         let key = Key::new("default", "kept").expect("it is short");
-        engine.execute_now(Command::Defer { owner, key, delta, durability });
+        engine.execute_now(deferred(owner, key, delta));
+    }
+    let kept = engine.execute_now(Command::Outbox { owner, after: None, limit: 1 });
+    if let [Answer::Outbox(pending)] = &kept[..] {
+        let position = pending[0].position.clone();
+        engine.execute_now(Command::Redirect { position, owners: vec![NodeId(3)] });
+        engine.execute_now(deferred(owner, pending[0].key.clone(), pending[0].delta.clone()));
     }
     engine.execute_now(Command::Enter { round: 1 });
     engine.execute_now(Command::Note { notes: vec![("ring".into(), "a ring".into())] });
     (engine, disk)
+}
+
+fn deferred(owner: NodeId, key: Key, delta: Delta) -> Command {
+    Command::Defer { owner, key, delta, durability: Durability::Sync }
 }
 
 pub(crate) fn records() -> Seeds {
