@@ -295,6 +295,22 @@ fn a_node_that_left_is_gone_until_it_joins_as_a_new_member() {
 }
 
 #[test]
+fn one_that_joins_leaves_step_by_step_as_any_other() {
+    let mut network = Network::founded(1, 2);
+    joins(&mut network, 3, &[1]);
+    network.run_until_even(10_000);
+    let refused = network.command(3, Command::Declare(Phase::Left));
+    let from = Phase::Joining;
+    assert_eq!(refused, Err(CommandError::Phase { from, to: Phase::Left }));
+    for (phase, state) in [(Phase::Leaving, MemberState::Leaving), (Phase::Left, MemberState::Left)]
+    {
+        network.command(3, Command::Declare(phase)).unwrap();
+        network.run_until_even(10_000);
+        assert_eq!(network.state(1, 3), Some(state));
+    }
+}
+
+#[test]
 fn only_the_unreachable_are_removed() {
     let mut network = Network::founded(1, 3);
     let remove = |network: &mut Network, node| network.command(1, Command::Remove(NodeId(node)));
