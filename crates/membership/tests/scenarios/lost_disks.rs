@@ -22,8 +22,8 @@ fn wiped_and_founding(network: &mut Network, host: u64) {
 
 fn weigh(network: &mut Network, host: u64, weight: u16) {
     let mut about = network.gossip(host).own().entry.about.clone();
-    about.weight = Weight::new(weight).unwrap();
-    network.command(host, Command::Describe(about)).unwrap();
+    about.weight = Weight::new(weight).expect("in bounds");
+    network.command(host, Command::Describe(about)).expect("it runs");
 }
 
 #[test]
