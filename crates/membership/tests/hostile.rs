@@ -130,6 +130,30 @@ fn messages_are_bounded_and_the_newest_records_go_first() {
     }
 }
 
+/// Where rosters are equal as where they differ: what is wanted of more members than a list may name is
+/// asked for in later exchanges.
+#[test]
+fn wants_are_bounded_however_many_members_have_news() {
+    let mut gossip = acquainted();
+    let all = (1..=LINES_MAX as u64 + 1).map(|node| news(NodeId(node), record(1, 1)));
+    told(&mut gossip, all.collect());
+    let mut effects = Vec::new();
+    gossip.step(2_000, Event::Tick { random: 1 }, &mut effects);
+    let opened = sent(&effects).into_iter().find_map(|body| match body {
+        Body::Open(open) => Some(open.clone()),
+        _ => None,
+    });
+    let mut open = opened.expect("a round opens an exchange");
+    open.marks.iter_mut().for_each(|mark| mark.version += 1);
+    let mut effects = Vec::new();
+    let event = Event::Received { from: PEER, message: said(Body::Open(open)) };
+    gossip.step(2_000, event, &mut effects);
+    let [Effect::Send { message, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(message.check(), Ok(()));
+    let Body::Delta(delta) = &message.body else { panic!("{message:?}") };
+    assert_eq!(delta.wants.len(), LINES_MAX);
+}
+
 /// Digests of a table that is too long cover another part of it each time, and say which: what lies
 /// outside is not taken for unknown.
 #[test]

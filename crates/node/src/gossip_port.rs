@@ -1,6 +1,5 @@
 //! Gossip with whoever has this node for a seed: over a connection that carries nothing else and soon ends.
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -9,7 +8,7 @@ use wire::{FrameError, FrameStream, PeerFrame, PeerHello};
 
 use crate::dial::SILENCE_MAX;
 use crate::inbound::InboundError;
-use crate::members::{ANSWERS_MAX, Notice, Route};
+use crate::members::{ANSWERS_MAX, Notice, Route, next_useful};
 use crate::shared::Shared;
 
 /// Serves the connection until the other side leaves or says nothing for a while.
@@ -18,11 +17,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &PeerHello,
     mut stream: FrameStream<S>,
 ) -> Result<(), InboundError> {
-    let (answers, mut answered) = mpsc::channel::<Bytes>(ANSWERS_MAX);
+    let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
     loop {
         let frame = tokio::select! {
             // `answers` keeps the channel open.
-            Some(answer) = answered.recv() => {
+            Some(answer) = next_useful(&mut answered, shared.clock) => {
                 stream.send(answer).await.map_err(FrameError::Io)?;
                 continue;
             }

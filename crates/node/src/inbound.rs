@@ -23,7 +23,7 @@ use crate::gossip_port;
 use crate::identity::random_bytes;
 use crate::life::{Life, Watched};
 use crate::listen::refuse;
-use crate::members::{ANSWERS_MAX, Notice, Route, View};
+use crate::members::{ANSWERS_MAX, Notice, Route, View, next_useful};
 use crate::places::Place;
 use crate::shared::Shared;
 use crate::work::{MessageBatch, Work};
@@ -270,7 +270,7 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                 frame = frames.next() => break frame.ok_or(FrameError::Closed)?,
                 () = life.silence(SILENCE_MAX) => return Err(InboundError::Silent),
                 // `route` keeps the sender alive.
-                Some(answer) = answered.recv() => pulse.send(answer).await?,
+                Some(answer) = next_useful(&mut answered, shared.clock) => pulse.send(answer).await?,
                 () = standing.changed() => standing.look(),
                 () = pulse.due() => pulse.beat_if(|last| life.last() > last).await?,
             }

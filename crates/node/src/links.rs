@@ -28,6 +28,13 @@ pub(crate) struct Chunk {
     pub(crate) useful_until_ms: u64,
 }
 
+impl Chunk {
+    /// A frame of gossip that is to be sent now.
+    pub(crate) const fn gossip(bytes: Bytes, now_ms: u64) -> Self {
+        Self { bytes, useful_until_ms: now_ms + GOSSIP_USEFUL_MS }
+    }
+}
+
 /// Where a link leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -106,7 +113,7 @@ impl Link {
     pub(crate) fn gossip(&self, bytes: Bytes, now_ms: u64) -> bool {
         let is_outgoing = self.spoken().is_some();
         if is_outgoing {
-            self.send(Chunk { bytes, useful_until_ms: now_ms + GOSSIP_USEFUL_MS });
+            self.send(Chunk::gossip(bytes, now_ms));
         }
         is_outgoing
     }

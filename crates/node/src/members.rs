@@ -11,7 +11,8 @@ use ring::Ring;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::{ClusterCall, MemberStatus};
 
-use crate::links::Link;
+use crate::links::{Chunk, Link};
+use crate::time::NodeClock;
 use replication::RequestError;
 
 /// Notices that wait for membership. A guess: some for each connection of a thousand members. What does
@@ -48,7 +49,7 @@ pub(crate) enum Route {
     /// Over this node's own connection to a member.
     Link(Arc<Link>),
     /// Over the connection that it came by.
-    Connection(mpsc::Sender<Bytes>),
+    Connection(mpsc::Sender<Chunk>),
 }
 
 /// What membership is told.
@@ -108,9 +109,35 @@ impl Members {
     }
 }
 
+/// The next frame of gossip that waits, or will, without those that waited too long: what they say of silences
+/// is not true any more.
+pub(crate) async fn next_useful(
+    waiting: &mut mpsc::Receiver<Chunk>,
+    clock: NodeClock,
+) -> Option<Bytes> {
+    loop {
+        let Chunk { bytes, useful_until_ms } = waiting.recv().await?;
+        if useful_until_ms > clock.monotonic_ms() {
+            return Some(bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn gossip_that_waited_too_long_is_passed_over() {
+        let (sender, mut waiting) = mpsc::channel(ANSWERS_MAX);
+        for (text, useful_until_ms) in [("old", 0), ("new", u64::MAX), ("old", 0)] {
+            sender.try_send(Chunk { bytes: Bytes::from(text), useful_until_ms }).unwrap();
+        }
+        drop(sender);
+        let clock = NodeClock::start();
+        assert_eq!(next_useful(&mut waiting, clock).await, Some(Bytes::from("new")));
+        assert_eq!(next_useful(&mut waiting, clock).await, None);
+    }
 
     #[test]
     fn only_the_latest_start_of_a_member_is_admitted() {

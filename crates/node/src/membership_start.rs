@@ -51,6 +51,11 @@ pub(crate) fn prepare(config: &NodeConfig, dir: &Path) -> Result<Prepared, Start
     let ring = match (ring_of(&gossip), config.beginning) {
         (Some(ring), _) => Some(ring),
         (None, Beginning::Search) => None,
+        // A cluster that it begins it has together with its ring, in one snapshot: this one it has found. A
+        // first ring of its own would be a second one there, and might win over the other.
+        (None, Beginning::Bootstrap | Beginning::Founders(_)) if begun => {
+            return Err(StartError::RingUnknown);
+        }
         (None, Beginning::Bootstrap | Beginning::Founders(_)) => {
             let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
             let (name, bytes) = (ring_value::NAME.to_owned(), ring_value::encode(&ring));
@@ -132,3 +137,39 @@ fn other_founders(config: &NodeConfig, dir: &Path, snapshot: &Snapshot) -> Start
 }
 
 const _: () = assert!(NAME_BYTES_MAX == membership::NAME_BYTES_MAX, "a name is told to both");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use membership::{Incarnation, Table, Values};
+
+    use super::*;
+
+    /// Its seed had answered, and died before it could tell of the ring.
+    #[test]
+    fn a_node_that_has_found_a_cluster_and_not_its_ring_begins_no_ring_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = crate::Settings {
+            data: Some(dir.path().to_owned()),
+            seeds: Some(vec!["127.0.0.1:1".into()]),
+            secret: Some("the secret of this test".into()),
+            ..crate::Settings::default()
+        };
+        let found = Snapshot {
+            ids: BTreeSet::from([ClusterId(7)]),
+            incarnation: Incarnation { generation: 1, nonce: 9 },
+            table: Table::default(),
+            values: Values::default(),
+        };
+        snapshot_file::write(dir.path(), &found).unwrap();
+        let begins = crate::Settings { bootstrap: Some(true), ..settings.clone() };
+        let error = prepare(&begins.resolve().unwrap(), dir.path()).unwrap_err();
+        assert!(matches!(error, StartError::RingUnknown), "{error}");
+        assert_eq!(snapshot_file::read(dir.path()).unwrap(), Some(found));
+        // As its seeds are those of that cluster, it goes on looking for the ring.
+        let prepared = prepare(&settings.resolve().unwrap(), dir.path()).unwrap();
+        assert!(prepared.ring.is_none() && ring_of(&prepared.gossip).is_none());
+        assert_eq!(prepared.gossip.cluster_ids().first(), Some(&ClusterId(7)));
+    }
+}

@@ -29,6 +29,7 @@ use tokio::time::sleep_until;
 use wire::{PeerFrame, append_peer_frame};
 
 use crate::identity::random_u64;
+use crate::links::Chunk;
 use crate::members::{Notice, Route};
 use crate::membership_start::Prepared;
 use crate::seeds::Seeds;
@@ -250,7 +251,9 @@ impl MembershipTask {
         let node = match to {
             // Seeds frame what they send by themselves.
             Destination::Seed(address) => {
-                return self.seeds.say(&self.shared, address, frame.slice(4..));
+                let now_ms = self.shared.clock.monotonic_ms();
+                let chunk = Chunk::gossip(frame.slice(4..), now_ms);
+                return self.seeds.say(&self.shared, address, chunk);
             }
             Destination::Node(node) => node,
         };
@@ -271,9 +274,12 @@ impl MembershipTask {
 
     /// Whether the frame is on its way; it may be lost.
     fn send_by(&self, route: &Route, frame: &Bytes) -> bool {
+        let now_ms = self.shared.clock.monotonic_ms();
         match route {
-            Route::Link(link) => link.gossip(frame.clone(), self.shared.clock.monotonic_ms()),
-            Route::Connection(answers) => answers.try_send(frame.slice(4..)).is_ok(),
+            Route::Link(link) => link.gossip(frame.clone(), now_ms),
+            Route::Connection(answers) => {
+                answers.try_send(Chunk::gossip(frame.slice(4..), now_ms)).is_ok()
+            }
         }
     }
 

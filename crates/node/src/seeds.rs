@@ -17,7 +17,8 @@ use wire::{FrameError, FrameStream, HandshakeError, PeerFrame, Purpose, Refusal,
 
 use crate::dial::CONNECT_LIMIT;
 use crate::identity::random_bytes;
-use crate::members::{ANSWERS_MAX, Notice, Route};
+use crate::links::Chunk;
+use crate::members::{ANSWERS_MAX, Notice, Route, next_useful};
 use crate::shared::Shared;
 
 /// Quiet after which a connection to a seed is closed; less than after which the other side closes it.
@@ -38,11 +39,11 @@ pub(crate) enum SeedError {
 
 /// The tasks that speak to seeds, one for each address that was spoken to.
 #[derive(Debug, Default)]
-pub(crate) struct Seeds(BTreeMap<String, mpsc::Sender<Bytes>>);
+pub(crate) struct Seeds(BTreeMap<String, mpsc::Sender<Chunk>>);
 
 impl Seeds {
     /// Has a frame said to the seed at `address`, unless too many wait for it. To be called within a `LocalSet`.
-    pub(crate) fn say(&mut self, shared: &Arc<Shared>, address: String, frame: Bytes) {
+    pub(crate) fn say(&mut self, shared: &Arc<Shared>, address: String, frame: Chunk) {
         let sender = self.0.entry(address).or_insert_with_key(|address| {
             let (sender, frames) = mpsc::channel(ANSWERS_MAX);
             let (shared, address) = (Arc::clone(shared), address.clone());
@@ -57,10 +58,11 @@ impl Seeds {
 async fn run(
     shared: Arc<Shared>,
     address: String,
-    answers: mpsc::Sender<Bytes>,
-    mut frames: mpsc::Receiver<Bytes>,
+    answers: mpsc::Sender<Chunk>,
+    mut frames: mpsc::Receiver<Chunk>,
 ) {
-    while let Some(first) = frames.recv().await {
+    // What is too old by now is no reason to dial.
+    while let Some(first) = next_useful(&mut frames, shared.clock).await {
         let said = if shared.switch.is_cut() {
             Err(HandshakeError::Refused(Refusal::Cut).into())
         } else {
@@ -75,18 +77,19 @@ async fn say(
     shared: &Shared,
     address: &str,
     first: Bytes,
-    answers: &mpsc::Sender<Bytes>,
-    frames: &mut mpsc::Receiver<Bytes>,
+    answers: &mpsc::Sender<Chunk>,
+    frames: &mut mpsc::Receiver<Chunk>,
 ) -> Result<(), SeedError> {
     let (node, mut stream) = match open(shared, address).await {
         // The seed is this node, under another name than its own.
         Err(SeedError::Handshake(HandshakeError::Refused(Refusal::OwnNode))) => return Ok(()),
         opened => opened?,
     };
+    // However long that took: a seed that is slow to reach would otherwise never be told anything.
     stream.send(first).await.map_err(FrameError::Io)?;
     loop {
         tokio::select! {
-            Some(frame) = frames.recv() => stream.send(frame).await.map_err(FrameError::Io)?,
+            Some(frame) = next_useful(frames, shared.clock) => stream.send(frame).await.map_err(FrameError::Io)?,
             frame = timeout(QUIET_MAX, stream.next()) => {
                 let Ok(Some(frame)) = frame else { return Ok(()) };
                 let frame = frame.map_err(FrameError::Io)?;

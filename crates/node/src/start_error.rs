@@ -105,6 +105,13 @@ pub enum StartError {
          peer address) joins one"
     )]
     Lost,
+    /// It has found a cluster, stopped before it had heard of the ring, and is to begin one of its own.
+    #[error(
+        "this node has found a cluster before and does not know that one's ring yet: start it with `--seed \
+         HOST:PORT` (a member's peer address), without `--bootstrap` and `--member`; to begin another cluster, \
+         give it an empty data directory"
+    )]
+    RingUnknown,
     /// What the node says of itself is out of bounds.
     #[error(transparent)]
     Membership(InvalidConfig),

@@ -50,6 +50,7 @@ impl Gossip {
         }
         self.outrun_beat(now_ms, own_beat);
         delta.fresh.truncate(LINES_MAX);
+        delta.wants.truncate(LINES_MAX);
         delta.news = self.news(now_ms, given);
         self.send(now_ms, Destination::Node(from), Body::Delta(delta));
     }

@@ -41,7 +41,9 @@ impl Gossip {
         let from = self.own().entry.phase;
         match (from, to) {
             _ if from == to => return Ok(()),
-            (Phase::Joining, Phase::Up | Phase::Left)
+            // Not straight to having left: one that came with data, from another ring or from a membership of
+            // before, has something to hand over although it owns nothing.
+            (Phase::Joining, Phase::Up | Phase::Leaving)
             | (Phase::Up, Phase::Leaving)
             | (Phase::Leaving, Phase::Up | Phase::Left) => (),
             _ => return Err(CommandError::Phase { from, to }),

@@ -67,9 +67,12 @@ impl Gossip {
             next.entry.incarnation.generation = said.incarnation.generation + 1;
             next.entry.over = foreign.then_some(said.incarnation.nonce).or(mine.entry.over);
             next.entry.version = 1;
-            // A node that lost its disk is what it was before.
-            if mine.entry.phase == Phase::Joining && !theirs.is_over() {
+            // A node that lost its disk, or has an old one, is what it was before, whatever it takes itself for:
+            // a founder begins as a full member. Once others know this start, what it says is later than theirs.
+            let is_starting = mine.entry.phase == Phase::Joining || !self.settled;
+            if is_starting && said.joined > next.ended {
                 (next.entry.joined, next.entry.phase) = (said.joined, said.phase);
+                next.entry.about.weight = said.about.weight;
             }
         } else if said.incarnation == mine.entry.incarnation && *said > mine.entry {
             // Somebody else wrote it, or this process forgot: the next version is this node's again.

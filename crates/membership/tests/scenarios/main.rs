@@ -2,6 +2,7 @@
 //! whom and what is lost; each claim holds for all of them.
 
 mod double;
+mod lost_disks;
 
 use bytes::Bytes;
 use clock::NodeId;
@@ -292,6 +293,22 @@ fn a_node_that_left_is_gone_until_it_joins_as_a_new_member() {
     network.run(20_000);
     assert_eq!(network.endings(4), [&Ending::Removed]);
     assert_eq!(network.state(1, 4), Some(MemberState::Removed));
+}
+
+#[test]
+fn one_that_joins_leaves_step_by_step_as_any_other() {
+    let mut network = Network::founded(1, 2);
+    joins(&mut network, 3, &[1]);
+    network.run_until_even(10_000);
+    let refused = network.command(3, Command::Declare(Phase::Left));
+    let from = Phase::Joining;
+    assert_eq!(refused, Err(CommandError::Phase { from, to: Phase::Left }));
+    for (phase, state) in [(Phase::Leaving, MemberState::Leaving), (Phase::Left, MemberState::Left)]
+    {
+        network.command(3, Command::Declare(phase)).unwrap();
+        network.run_until_even(10_000);
+        assert_eq!(network.state(1, 3), Some(state));
+    }
 }
 
 #[test]

@@ -19,11 +19,6 @@ impl MembershipTask {
         let refused = |error: &dyn std::fmt::Display| RequestError::Membership(error.to_string());
         let command = match call {
             ClusterCall::Join { .. } => Command::Declare(Phase::Up),
-            ClusterCall::Leave { .. }
-                if work.gossip.own().entry.phase == Phase::Joining && !self.is_owner() =>
-            {
-                Command::Declare(Phase::Left)
-            }
             ClusterCall::Leave { .. } => Command::Declare(Phase::Leaving),
             ClusterCall::Weigh { weight, .. } => {
                 let weight = Weight::new(*weight).map_err(|error| refused(&error))?;

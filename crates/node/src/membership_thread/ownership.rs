@@ -13,11 +13,11 @@ use crate::shared::Shared;
 use crate::work::Work as LoopWork;
 
 impl MembershipTask {
-    /// Whether this node owns partitions, or is to.
-    pub(super) fn is_owner(&self) -> bool {
+    /// Whether this node owns partitions, or is to; `None` while it is not known who does.
+    fn is_owner(&self) -> Option<bool> {
         let ownership = self.shared.ownership();
         let is_known = ownership.target().id().version > 0;
-        is_known && ownership.members().binary_search(&self.shared.config.node()).is_ok()
+        is_known.then(|| ownership.members().binary_search(&self.shared.config.node()).is_ok())
     }
 
     /// Looked at now and then.
@@ -26,13 +26,13 @@ impl MembershipTask {
             return;
         }
         match work.gossip.own().state() {
-            MemberState::Joining if self.is_owner() => {
+            MemberState::Joining if self.is_owner() == Some(true) => {
                 let is_up = self.declare(work, Phase::Up);
                 if is_up {
                     tracing::info!(name = self.shared.config.name, "this node owns partitions");
                 }
             }
-            MemberState::Leaving if !self.is_owner() => {
+            MemberState::Leaving if self.is_owner() == Some(false) => {
                 // The loops may take their time; gossip does not wait for them.
                 drop(spawn_local(tell_if_emptied(Arc::clone(&self.shared))));
             }
@@ -43,7 +43,8 @@ impl MembershipTask {
     /// A node that is to leave, owns nothing and has nothing left has left.
     pub(super) fn leave(&mut self, work: &mut Work) {
         let is_leaving = work.gossip.own().state() == MemberState::Leaving;
-        if is_leaving && !self.is_owner() && self.declare(work, Phase::Left) {
+        let owns_nothing = self.is_owner() == Some(false);
+        if is_leaving && owns_nothing && self.declare(work, Phase::Left) {
             tracing::info!(name = self.shared.config.name, "this node has left the cluster");
         }
     }

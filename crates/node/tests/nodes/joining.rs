@@ -205,10 +205,11 @@ async fn administrators_change_members_through_any_node() {
     let error = at_b.cluster(ClusterCall::Remove { member: member("c") }).await.unwrap_err();
     assert!(error.to_string().starts_with("c was heard of moments ago: wait until"), "{error}");
 
-    // It owns nothing: it has left at once, and serves nobody any more.
+    // It owns and keeps nothing: it has left within moments, and serves nobody any more.
     at_b.cluster(ClusterCall::Leave { member: member("c") }).await.unwrap();
     sees(&a, "c", |member| member.state == MemberState::Left && !member.connected).await;
-    assert!(c.waiting().is_some_and(|why| why.contains("has left")));
+    let why = async || c.waiting().filter(|why| why.contains("has left"));
+    eventually("c knows it too", why).await;
     let refused = add(&*c.datastore(), "s", "x").await;
     assert!(matches!(refused, Err(RequestError::Unreachable(_))), "{refused:?}");
     c.stop().await;
@@ -219,6 +220,25 @@ async fn administrators_change_members_through_any_node() {
     a.datastore().cluster(ClusterCall::Remove { member: member("b") }).await.unwrap();
     sees(&a, "b", |member| member.state == MemberState::Removed).await;
     a.stop().await;
+}
+
+/// As one does that came over from another ring with all that it holds.
+#[tokio::test]
+async fn one_that_owns_nothing_and_keeps_something_leaves_only_once_it_has_handed_that_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = Start { peer: free(), ..first("a", dir.path()) };
+    let a = owner.node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the link", b.linked()).await;
+    a.stop().await;
+    add(&*b.datastore(), "s", "x").await.unwrap();
+    b.datastore().cluster(ClusterCall::Leave { member: "b".into() }).await.unwrap();
+    sees(&b, "b", |member| member.state == MemberState::Leaving).await;
+    let a = owner.node().await;
+    sees(&a, "b", |member| member.state == MemberState::Left).await;
+    assert_eq!(members(&*a.datastore(), "s").await, ["x"]);
+    a.stop().await;
+    b.stop().await;
 }
 
 #[tokio::test]
