@@ -229,7 +229,7 @@ async fn one_that_owns_nothing_and_keeps_something_leaves_only_once_it_has_hande
     let owner = Start { peer: free(), ..first("a", dir.path()) };
     let a = owner.node().await;
     let b = newcomer("b", dir.path(), &a).node().await;
-    ends("the link", b.linked()).await;
+    ends("the ring", b.serving()).await;
     a.stop().await;
     add(&*b.datastore(), "s", "x").await.unwrap();
     b.datastore().cluster(ClusterCall::Leave { member: "b".into() }).await.unwrap();
