@@ -27,6 +27,43 @@ fn weigh(network: &mut Network, host: u64, weight: u16) {
 }
 
 #[test]
+fn a_node_whose_disk_was_wiped_takes_the_generation_after_the_one_remembered() {
+    for seed in 0..SEEDS {
+        let mut network = Network::founded(seed, 4);
+        for _ in 0..3 {
+            network.kill(4);
+            network.restart(4);
+            network.run(3_000);
+        }
+        assert_eq!(network.member(1, 4).unwrap().incarnation.generation, 4);
+        network.kill(4);
+        network.wipe(4);
+        joins(&mut network, 4, &[1]);
+        network.run_until_even(20_000);
+        let member = network.member(1, 4).unwrap();
+        // It is what it was before: nothing but its disk was lost.
+        assert_eq!((member.incarnation.generation, member.state), (5, MemberState::Up));
+        assert_eq!(network.disk(4).unwrap().incarnation.generation, 5);
+    }
+}
+
+#[test]
+fn a_node_that_starts_from_an_old_backup_takes_the_generation_after_the_one_remembered() {
+    let mut network = Network::founded(3, 3);
+    network.copy_disk(3, 33);
+    for _ in 0..3 {
+        network.kill(3);
+        network.restart(3);
+        network.run(3_000);
+    }
+    network.kill(3);
+    network.copy_disk(33, 3);
+    network.restart(3);
+    network.run_until_even(20_000);
+    assert_eq!(network.member(1, 3).unwrap().incarnation.generation, 5);
+}
+
+#[test]
 fn a_founder_that_was_leaving_goes_on_leaving_with_the_weight_it_was_given() {
     for seed in 0..SEEDS {
         let mut network = Network::founded(seed, 4);

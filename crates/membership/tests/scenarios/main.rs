@@ -145,43 +145,6 @@ fn a_restart_is_heard_at_once_whatever_its_clock_shows() {
 }
 
 #[test]
-fn a_node_whose_disk_was_wiped_takes_the_generation_after_the_one_remembered() {
-    for seed in 0..SEEDS {
-        let mut network = Network::founded(seed, 4);
-        for _ in 0..3 {
-            network.kill(4);
-            network.restart(4);
-            network.run(3_000);
-        }
-        assert_eq!(network.member(1, 4).unwrap().incarnation.generation, 4);
-        network.kill(4);
-        network.wipe(4);
-        joins(&mut network, 4, &[1]);
-        network.run_until_even(20_000);
-        let member = network.member(1, 4).unwrap();
-        // It is what it was before: nothing but its disk was lost.
-        assert_eq!((member.incarnation.generation, member.state), (5, MemberState::Up));
-        assert_eq!(network.disk(4).unwrap().incarnation.generation, 5);
-    }
-}
-
-#[test]
-fn a_node_that_starts_from_an_old_backup_takes_the_generation_after_the_one_remembered() {
-    let mut network = Network::founded(3, 3);
-    network.copy_disk(3, 33);
-    for _ in 0..3 {
-        network.kill(3);
-        network.restart(3);
-        network.run(3_000);
-    }
-    network.kill(3);
-    network.copy_disk(33, 3);
-    network.restart(3);
-    network.run_until_even(20_000);
-    assert_eq!(network.member(1, 3).unwrap().incarnation.generation, 5);
-}
-
-#[test]
 fn a_cut_in_two_heals_by_itself_and_through_seeds() {
     for seed in 0..SEEDS {
         let mut network = Network::founded(seed, 6);
