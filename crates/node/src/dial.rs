@@ -206,7 +206,7 @@ fn gather(shared: &Shared, first: Chunk, queue: &mut LinkQueue, buffer: &mut Byt
     let now_ms = shared.clock.monotonic_ms();
     let mut next = Some(first);
     while let Some(chunk) = next {
-        if chunk.useful_until_ms > now_ms {
+        if chunk.is_useful(now_ms) {
             if buffer.is_empty() {
                 // The common case: one chunk, not copied if nobody else holds it.
                 *buffer = BytesMut::from(chunk.bytes);

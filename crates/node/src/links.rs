@@ -33,6 +33,11 @@ impl Chunk {
     pub(crate) const fn gossip(bytes: Bytes, now_ms: u64) -> Self {
         Self { bytes, useful_until_ms: now_ms + GOSSIP_USEFUL_MS }
     }
+
+    /// Whether it is worth sending still.
+    pub(crate) const fn is_useful(&self, now_ms: u64) -> bool {
+        self.useful_until_ms > now_ms
+    }
 }
 
 /// Where a link leads.

@@ -116,9 +116,9 @@ pub(crate) async fn next_useful(
     clock: NodeClock,
 ) -> Option<Bytes> {
     loop {
-        let Chunk { bytes, useful_until_ms } = waiting.recv().await?;
-        if useful_until_ms > clock.monotonic_ms() {
-            return Some(bytes);
+        let chunk = waiting.recv().await?;
+        if chunk.is_useful(clock.monotonic_ms()) {
+            return Some(chunk.bytes);
         }
     }
 }

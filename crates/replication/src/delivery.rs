@@ -89,20 +89,10 @@ impl Default for Lane {
     }
 }
 
-/// A delta that the engine is to keep for others.
-#[derive(Debug)]
-struct Redirect {
-    /// For whom it was kept.
-    from: NodeId,
-    owners: Vec<NodeId>,
-}
-
 /// Delivery to all owners.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     lanes: BTreeMap<NodeId, Lane>,
-    /// By number.
-    redirects: BTreeMap<u64, Redirect>,
     next_redirect: u64,
 }
 
@@ -360,36 +350,38 @@ impl Delivery {
         let owners = turn.shared.owners(turn.shared.partition(&key), n);
         let number = self.next_redirect;
         self.next_redirect += 1;
-        self.redirects.insert(number, Redirect { from, owners: owners.clone() });
-        turn.store(Waiter::Redirected(number), Command::Redirect { position, owners });
+        let waiter = Waiter::Redirected { number, from, owners: owners.clone() };
+        turn.store(waiter, Command::Redirect { position, owners });
         number
     }
 
-    /// The engine keeps something for the owners of now, or refused to.
-    pub(crate) fn redirected(&mut self, number: u64, answer: &Answer, turn: &mut Turn<'_>) {
-        let Some(Redirect { from: owner, owners }) = self.redirects.remove(&number) else { return };
+    /// The engine keeps what was kept for one for the owners of now, or refused to.
+    pub(crate) fn redirected(
+        &mut self,
+        (number, from): (u64, NodeId),
+        owners: Vec<NodeId>,
+        answer: &Answer,
+        turn: &mut Turn<'_>,
+    ) {
         let has_failed = matches!(answer, Answer::Failed(_));
         if !has_failed {
             let me = turn.me();
-            owners
-                .into_iter()
-                .filter(|&owner| owner != me)
-                .for_each(|owner| self.deferred(owner, turn));
+            for owner in owners.into_iter().filter(|&owner| owner != me) {
+                self.deferred(owner, turn);
+            }
+            self.lane(from).retry_ms = RETRY_MS;
         }
-        let lane = self.lane(owner);
-        if !has_failed {
-            lane.retry_ms = RETRY_MS;
-        }
+        let lane = self.lane(from);
         if let Phase::Sending { redirects, .. } = &mut lane.phase
             && redirects.remove(&number)
         {
             lane.found_any = true;
             lane.failed |= has_failed;
-            self.go_on(owner, turn);
+            self.go_on(from, turn);
         } else if has_failed {
             // Whether its link is up or not.
             let at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
-            turn.set_timer_if_none(Timer::Delivery(owner), at);
+            turn.set_timer_if_none(Timer::Delivery(from), at);
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) enum Waiter {
     Unkept(u64),
     /// Delivery, for whom anything is kept, when the core begins.
     OutboxOwners,
-    /// Delivery, for what is kept for the owners of now in place of one that is none any more, by number.
-    Redirected(u64),
+    /// Delivery, for a delta, by number, that is kept for these owners in place of one that is none any more.
+    Redirected { number: u64, from: NodeId, owners: Vec<NodeId> },
     /// Delivery, for the deletion of what this owner acknowledged.
     Delivered(NodeId),
     /// A peer that asked under this id.

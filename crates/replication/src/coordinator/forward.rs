@@ -119,14 +119,10 @@ impl Forward {
 
     /// Sends it to the first node, or another one if that answers no more. Returns whether there is any.
     fn begin(&mut self, slot: Slot, turn: &mut Turn<'_>) -> bool {
-        if turn.takes_charge(self.first) {
-            self.sent_to.push(self.first);
-            self.send(self.first, slot, turn);
-        } else if !self.send_to_another(slot, turn) {
-            return false;
-        }
+        let first = Some(self.first).filter(|&first| turn.takes_charge(first));
+        let Some(to) = first.or_else(|| self.another(turn)) else { return false };
+        self.send_also(to, slot, turn);
         let most_ms = u64::from(budget_ms(self.deadline, turn)) / 2;
-        let to = self.sent_to.first().copied().unwrap_or(self.first);
         let delay_ms = turn.shared.latencies.forward_delay_ms(to, most_ms);
         self.retry_at = turn.now.monotonic_ms.saturating_add(delay_ms);
         true
@@ -147,18 +143,27 @@ impl Forward {
         if self.request.name.is_none() && self.sent_to.len() > self.refused_by.len() {
             return false;
         }
+        let Some(next) = self.another(turn) else { return false };
+        turn.shared.counters.forwards_retried += 1;
+        self.send_also(next, slot, turn);
+        true
+    }
+
+    /// The next node in reach to which it was not sent, one that takes charge if there is any.
+    fn another(&self, turn: &Turn<'_>) -> Option<NodeId> {
         let list = turn.shared.preference_list(turn.shared.partition(&self.request.key));
         let is_next = |node: &NodeId| {
             *node != turn.me() && !self.sent_to.contains(node) && turn.shared.is_in_reach(*node)
         };
         let mut next = list.into_iter().filter(is_next);
-        let Some(first) = next.next() else { return false };
+        let first = next.next()?;
         let mut others = std::iter::once(first).chain(next);
-        let next = others.find(|&node| turn.takes_charge(node)).unwrap_or(first);
-        turn.shared.counters.forwards_retried += u64::from(!self.sent_to.is_empty());
-        self.sent_to.push(next);
-        self.send(next, slot, turn);
-        true
+        Some(others.find(|&node| turn.takes_charge(node)).unwrap_or(first))
+    }
+
+    fn send_also(&mut self, to: NodeId, slot: Slot, turn: &mut Turn<'_>) {
+        self.sent_to.push(to);
+        self.send(to, slot, turn);
     }
 
     fn send(&self, to: NodeId, slot: Slot, turn: &mut Turn<'_>) {

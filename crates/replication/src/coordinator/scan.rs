@@ -49,6 +49,8 @@ pub(crate) struct Scan {
     /// What nodes listed, and of which partitions of the range they did not.
     listed: BTreeMap<NodeId, (Listing, BTreeSet<u32>)>,
     keys: Vec<(Key, Vec<Tag>)>,
+    /// Of these, in all.
+    bytes: usize,
     incomplete: bool,
 }
 
@@ -68,6 +70,7 @@ impl Scan {
             pending: BTreeSet::new(),
             listed: BTreeMap::new(),
             keys: Vec::new(),
+            bytes: 0,
             incomplete: false,
         }
     }
@@ -111,7 +114,7 @@ impl Scan {
             let next = self.unite(turn);
             let is_over = next.is_none()
                 || self.keys.len() >= self.limit as usize
-                || self.keys.iter().map(|(key, _)| key.key().len()).sum::<usize>() >= PAGE_BYTES
+                || self.bytes >= PAGE_BYTES
                 || self.round >= ROUNDS_MAX
                 || turn.now.monotonic_ms >= self.deadline;
             match next {
@@ -215,7 +218,10 @@ impl Scan {
         }
         let within = |place: &Place| end.as_ref().is_none_or(|end| place <= end);
         let kept = found.into_iter().filter(|(place, _)| within(place));
-        self.keys.extend(kept.map(|(_, (key, tags))| (key, tags.into_iter().collect())));
+        for (_, (key, tags)) in kept {
+            self.bytes += key.key().len();
+            self.keys.push((key, tags.into_iter().collect()));
+        }
         match end {
             Some((partition, position)) => Some(ScanCursor { partition, after: Some(position) }),
             None if self.last + 1 < ownership.partition_count().get() => {

@@ -150,7 +150,7 @@ impl Core {
                 }
                 Some(
                     Waiter::Delivered(_)
-                    | Waiter::Redirected(_)
+                    | Waiter::Redirected { .. }
                     | Waiter::OutboxOwners
                     | Waiter::Unkept(_)
                     | Waiter::Peer { .. }

@@ -187,7 +187,7 @@ impl Core {
         };
         self.running.insert(slot, running);
         if let Some(at) = ends_at {
-            Turn::new(&mut self.shared, now, effects).set_timer(Timer::Request(slot), at);
+            self.shared.set_timer(Timer::Request(slot), at);
         }
         if begins {
             self.resume(slot, Input::Begin, now, effects);

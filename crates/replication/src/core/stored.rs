@@ -40,9 +40,9 @@ impl Core {
                     self.delivery.rerouted(owner, &mut turn);
                 }
             }
-            Some(Waiter::Redirected(number)) => {
+            Some(Waiter::Redirected { number, from, owners }) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);
-                self.delivery.redirected(number, &answer, &mut turn);
+                self.delivery.redirected((number, from), owners, &answer, &mut turn);
             }
             Some(Waiter::Delivered(owner)) => {
                 let mut turn = Turn::new(&mut self.shared, now, effects);

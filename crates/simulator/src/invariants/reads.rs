@@ -49,14 +49,10 @@ pub fn invariant_answers_show_their_writes(run: Run<'_>) -> Result<(), String> {
     for (record, _) in run.done() {
         let Some(view) = record.view() else { continue };
         let made = run.minted_alternatives(record);
-        let by_ms = run.wall_ms(record.to_ms);
-        let is_gone = |place: &Place| {
-            may_have_expired(run, &record.key, *place, by_ms)
-                || is_removed_before(run, record, place)
-        };
         let was_done = record.answer().is_some_and(|answer| answer.repeated);
         let is_shown = |place: &Place| {
-            is_accounted_for(run, record, view, *place) || was_done && is_gone(place)
+            is_accounted_for(run, record, view, *place)
+                || was_done && is_taken_away(run, record, *place)
         };
         if !made.is_empty() && !made.iter().any(|dots| dots.iter().all(is_shown)) {
             return Err(format!("the answer does not show {made:?}: {record:?}"));
@@ -92,17 +88,16 @@ pub(crate) fn is_accounted_for(run: Run<'_>, shown_to: &Record, view: &View, pla
         Sight::Unseen if !run.forgets => false,
         // What was forgotten is not even known to be gone; it was taken away all the same.
         Sight::Unseen | Sight::Gone => {
-            is_replaced(run, shown_to, view, place)
-                || is_removed_before(run, shown_to, &place)
-                || may_have_expired(run, &shown_to.key, place, run.wall_ms(shown_to.to_ms))
+            is_replaced(run, shown_to, view, place) || is_taken_away(run, shown_to, place)
         }
     }
 }
 
-/// Whether a delta made before the answer took a write away.
-fn is_removed_before(run: Run<'_>, shown_to: &Record, place: &Place) -> bool {
+/// Whether a delta made before the answer took a write away, or a schedule that may have been due by then.
+fn is_taken_away(run: Run<'_>, shown_to: &Record, place: Place) -> bool {
     let mut made = run.ledger.of(&shown_to.key);
-    made.any(|entry| entry.at_ms <= shown_to.to_ms && entry.removed.contains(place))
+    made.any(|entry| entry.at_ms <= shown_to.to_ms && entry.removed.contains(&place))
+        || may_have_expired(run, &shown_to.key, place, run.wall_ms(shown_to.to_ms))
 }
 
 /// Whether a set lost: against what is shown, or against a delete of which nothing is known any more (or it is that
