@@ -54,7 +54,15 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         for node in 0..sim.nodes() {
             sim.jump_clock(node, i64::try_from(by_ms).unwrap_or(i64::MAX));
         }
-        sim.expire_all().map_err(|wrong| format!("all_due_is_removed: {wrong}"))?;
+        let mut left = sim.expire_all();
+        if !are_equal {
+            // A read does not repair that a schedule was taken back where the replica has not seen
+            // all of a collection: see View::taken_back.
+            left.retain(|key, nodes| nodes.len() == sim.owners(key).len());
+        }
+        if !left.is_empty() {
+            return Err(format!("all_due_is_removed: due and not removed, at: {left:?}"));
+        }
         if are_equal {
             equal(sim, true, "after all deadlines")?;
         }
@@ -62,7 +70,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     trees::invariant_trees_are_exact(sim, &keys, are_equal)
         .map_err(|wrong| format!("trees_are_exact: {wrong}"))?;
     let finals = read_all(sim, &keys)?;
-    equal(sim, false, "after reading")?;
+    equal(sim, are_equal, "after reading")?;
     minting::invariant_dots_issued_once(sim)
         .map_err(|wrong| format!("dots_issued_once: {wrong}"))?;
     bounds::invariant_queues_are_bounded(sim)

@@ -410,9 +410,9 @@ impl Sim {
     }
 
     /// Has the nodes that run remove all that is due by their clocks. Returns what they do not
-    /// remove.
-    pub fn expire_all(&mut self) -> Result<(), String> {
-        let mut left = Vec::new();
+    /// remove, and of which owners.
+    pub fn expire_all(&mut self) -> BTreeMap<values::Key, Vec<usize>> {
+        let mut left: BTreeMap<values::Key, Vec<usize>> = BTreeMap::new();
         for _ in 0..SWEEPS {
             left.clear();
             for node in 0..self.nodes.len() {
@@ -426,16 +426,18 @@ impl Sim {
                 // What a fallback holds is for the owners to remove.
                 keys.retain(|(key, _)| self.owners(key).contains(&node));
                 if !keys.is_empty() {
-                    left.push((node, keys.clone()));
+                    for (key, _) in &keys {
+                        left.entry(key.clone()).or_default().push(node);
+                    }
                     self.step(node, Event::Due { keys });
                 }
             }
             if left.is_empty() {
-                return Ok(());
+                break;
             }
             self.run_until_quiet();
         }
-        Err(format!("due and not removed, by node: {left:?}"))
+        left
     }
 
     /// Begins to write down what happens, for people.
