@@ -1,6 +1,6 @@
 //! What a node's gossip is told at its start, and what it leaves on disk for the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct Config {
     /// Clusters of this name that the node has left for another one: while it belongs to none it takes none of these,
     /// though their nodes may still speak to it.
     pub left: BTreeSet<ClusterId>,
+    /// Who else comes over from those clusters, as far as the node knows: [`Phase::Expected`](crate::Phase::Expected)
+    /// until they are here.
+    pub fellows: BTreeMap<NodeId, About>,
     /// Time from one round of gossip to the next, in milliseconds, give or take a tenth. Dynamo's and
     /// Cassandra's second.
     pub round_ms: u64,
@@ -86,6 +89,7 @@ impl Config {
             nonce,
             bootstrap: None,
             left: BTreeSet::new(),
+            fellows: BTreeMap::new(),
             round_ms: 1_000,
             detector: DetectorConfig::default(),
             merge_value: crate::larger_value,
@@ -100,6 +104,7 @@ impl Config {
             return Err(InvalidConfig::Node);
         }
         self.about.check()?;
+        self.fellows.values().try_for_each(About::check)?;
         if !self.seeds.iter().all(|seed| is_text(seed, ADDRESS_BYTES_MAX)) {
             return Err(InvalidConfig::Seed);
         }

@@ -157,6 +157,8 @@ pub enum Ending {
 /// Where a member stands; the same everywhere once gossip has gone round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MemberState {
+    /// Of a ring whose nodes come over to this one, and not here yet.
+    Expected,
     /// Known, and waiting to be given a part of the ring.
     Joining,
     /// A full member.
@@ -170,14 +172,15 @@ pub enum MemberState {
 }
 
 impl MemberState {
-    /// Whether the member belongs to the cluster, alive or not.
+    /// Whether the member belongs to the cluster, alive or not, here or still to come.
     pub const fn is_present(self) -> bool {
-        matches!(self, Self::Joining | Self::Up | Self::Leaving)
+        matches!(self, Self::Expected | Self::Joining | Self::Up | Self::Leaving)
     }
 
     /// The state in one word, for people and programs.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Expected => "expected",
             Self::Joining => "joining",
             Self::Up => "up",
             Self::Leaving => "leaving",

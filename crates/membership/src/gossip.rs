@@ -93,7 +93,12 @@ impl Gossip {
             snapshot.map_or_else(Default::default, |snapshot| (snapshot.table, snapshot.values));
         let others = table.iter().filter(|&(id, _)| id != node);
         let others = others.map(|(id, record)| (id, record.clone()));
-        let table: Table = others.chain([(node, record)]).collect();
+        let fellows = config.fellows.iter().filter(|&(id, _)| *id != node);
+        let fellows = fellows.map(|(&id, about)| (id, Record::expected(about.clone())));
+        let mut table: Table = others.chain([(node, record)]).collect();
+        for (id, expected) in fellows {
+            table.merge(id, &expected);
+        }
         let peer = |(id, record): (NodeId, &Record)| {
             (id, Peer::new(now_ms, record, 0, 0, &config.detector))
         };

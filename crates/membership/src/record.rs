@@ -9,7 +9,7 @@
 use clock::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Entry, InvalidEntry, Phase};
+use crate::entry::{About, Entry, InvalidEntry, Load, Phase};
 use crate::{Incarnation, MemberState};
 
 /// What is known of one node.
@@ -22,6 +22,20 @@ pub struct Record {
 }
 
 impl Record {
+    /// What is said of a node that is still to come, before it says anything itself: older than all that it says.
+    pub(crate) fn expected(about: About) -> Self {
+        let entry = Entry {
+            incarnation: Incarnation { generation: 1, nonce: 0 },
+            version: 1,
+            joined: 1,
+            over: None,
+            phase: Phase::Expected,
+            about,
+            load: Load::default(),
+        };
+        Self { entry, ended: 0 }
+    }
+
     /// Joins two records of one node.
     ///
     /// Laws: commutative, associative, idempotent; see `tests/laws.rs`. Total: bounds are checked where
@@ -38,6 +52,7 @@ impl Record {
         match self.entry.phase {
             Phase::Left if self.is_over() => MemberState::Left,
             _ if self.is_over() => MemberState::Removed,
+            Phase::Expected => MemberState::Expected,
             Phase::Joining => MemberState::Joining,
             Phase::Up => MemberState::Up,
             Phase::Leaving | Phase::Left => MemberState::Leaving,

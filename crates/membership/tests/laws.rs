@@ -9,8 +9,13 @@ use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_o
 
 /// Any record that passes the checks, from few values so that much coincides.
 fn record() -> impl Strategy<Value = Record> {
-    let phase =
-        prop_oneof![Just(Phase::Joining), Just(Phase::Up), Just(Phase::Leaving), Just(Phase::Left)];
+    let phase = prop_oneof![
+        Just(Phase::Expected),
+        Just(Phase::Joining),
+        Just(Phase::Up),
+        Just(Phase::Leaving),
+        Just(Phase::Left)
+    ];
     (1_u64..4, 0_u64..2, 1_u64..4, 1_u64..4, phase, 0_u64..5, any::<bool>()).prop_map(
         |(generation, nonce, version, joined, phase, ended, loaded)| {
             let joined = joined.min(generation);

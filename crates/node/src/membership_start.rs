@@ -106,6 +106,7 @@ fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
     gossip.seeds.clone_from(&config.seeds);
     gossip.merge_value = merge_value;
     gossip.left.clone_from(&config.left);
+    gossip.fellows.clone_from(&config.fellows);
     gossip.bootstrap = match config.beginning {
         Beginning::Search => None,
         Beginning::Bootstrap => Some(ClusterId(u128::from_ne_bytes(random_bytes()))),
@@ -127,7 +128,7 @@ fn other_founders(config: &NodeConfig, dir: &Path, snapshot: &Snapshot) -> Start
     let found = snapshot
         .table
         .iter()
-        .filter(|(_, record)| !record.is_over() && record.entry.phase != Phase::Joining);
+        .filter(|(_, record)| !record.is_over() && record.entry.phase > Phase::Joining);
     let mut found: Vec<String> = found.map(|(_, record)| record.entry.about.name.clone()).collect();
     let peers = config.peers.iter().map(|peer| peer.name.clone());
     let mut wanted: Vec<String> = peers.chain([config.name.clone()]).collect();

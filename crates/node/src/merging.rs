@@ -12,7 +12,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use membership::{ClusterId, MemberState};
+use clock::NodeId;
+use membership::{About, ClusterId, MemberState, Record};
 use replication::{BucketInfo, Standing};
 use wire::{ClusterStatus, MemberStatus};
 
@@ -20,17 +21,24 @@ use crate::config::{Beginning, NodeConfig};
 use crate::data_directory::replace_durably;
 use crate::snapshot_file;
 
-/// The file: a line `seed ADDRESS` for each node of the ring to join, by its peer address, and one `left ID`
-/// for each id of the cluster that is left.
+/// The file: a line `seed ADDRESS` for each node of the ring to join, by its peer address, one `left ID` for each
+/// id of the cluster that is left, and `fellow ID`, a tab, its peer address, a tab, and its name for each other
+/// member of that.
 pub(crate) const FILE: &str = "merging";
 
-/// Has the next start on `dir` join the ring of the nodes at `seeds`.
-pub(crate) fn write(dir: &Path, seeds: &[String]) -> io::Result<()> {
+/// Has the next start of `me` on `dir` join the ring of the nodes at `seeds`.
+pub(crate) fn write(dir: &Path, me: NodeId, seeds: &[String]) -> io::Result<()> {
     let snapshot = snapshot_file::read(dir).map_err(io::Error::other)?;
-    let left = snapshot.map(|snapshot| snapshot.ids).unwrap_or_default();
+    let (left, table) = snapshot.map(|snapshot| (snapshot.ids, snapshot.table)).unwrap_or_default();
     let seeds = seeds.iter().map(|seed| format!("seed {seed}\n"));
-    let lines: String =
-        seeds.chain(left.iter().map(|id| format!("left {:032x}\n", id.0))).collect();
+    let left = left.iter().map(|id| format!("left {:032x}\n", id.0));
+    let fellow = |(node, record): (NodeId, &Record)| {
+        let about = &record.entry.about;
+        format!("fellow {:016x}\t{}\t{}\n", node.0, about.peer_address(), about.name)
+    };
+    let fellows =
+        table.iter().filter(|&(node, record)| node != me && !record.is_over()).map(fellow);
+    let lines: String = seeds.chain(left).chain(fellows).collect();
     replace_durably(dir, FILE, 0o666, lines.as_bytes())
 }
 
@@ -45,6 +53,13 @@ pub(crate) fn prepare(config: &mut NodeConfig) -> io::Result<bool> {
     let of = |word| kept.lines().filter_map(move |line| line.strip_prefix(word));
     let ids = of("left ").filter_map(|id| u128::from_str_radix(id, 16).ok());
     config.left = ids.map(ClusterId).collect();
+    let fellow = |line: &str| {
+        let mut parts = line.splitn(3, '\t');
+        let node = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let (address, name) = (parts.next()?, parts.next()?);
+        Some((NodeId(node), About::new(name, address)))
+    };
+    config.fellows = of("fellow ").filter_map(fellow).collect();
     // And by no other: those may be of the ring that it leaves, whose nodes are on their way too. They may
     // still speak to it, and are not listened to.
     config.seeds = of("seed ").map(str::to_owned).collect();
@@ -90,8 +105,9 @@ pub(crate) fn refusal(
     if let Some(waiting) = theirs.waiting.as_ref().or(ours.waiting.as_ref()) {
         return Some(format!("one of the two nodes does not serve: {waiting}"));
     }
-    let there: BTreeMap<_, _> =
-        theirs.members.iter().filter(is_present).map(|it| (it.node, &it.name)).collect();
+    // Of those that are expected there this ring says whether they can be reached.
+    let there = theirs.members.iter().filter(|it| it.state != MemberState::Expected);
+    let there: BTreeMap<_, _> = there.filter(is_present).map(|it| (it.node, &it.name)).collect();
     for member in ours.members.iter().filter(is_present) {
         let name = &member.name;
         match (member.connected, there.get(&member.node)) {

@@ -25,7 +25,7 @@ pub(crate) fn change(
                 }
             }
             MemberState::Leaving if placed.is_some() => change.leave.push(status.node),
-            MemberState::Leaving => (),
+            MemberState::Leaving | MemberState::Expected => (),
             // Nobody waits for it, not even one that left and owns something all the same.
             MemberState::Left | MemberState::Removed => {
                 if ownership.members().binary_search(&status.node).is_ok() {
@@ -185,6 +185,8 @@ mod tests {
             status(5, MemberState::Joining, 2),
             status(6, MemberState::Leaving, 1),
             status(7, MemberState::Removed, 1),
+            // It is named once it is there.
+            status(8, MemberState::Expected, 1),
         ];
         let change = change(&ownership, &members).unwrap();
         let put: Vec<(u64, u16)> =

@@ -230,6 +230,9 @@ impl Nemesis {
                 sim.stop_machine(node);
                 self.ends(ends_ms, End::Down(node));
                 match fault {
+                    Fault::LogRot if sim.has_long_logs() && random.chance(800) => {
+                        sim.rot_some_last_record(node)
+                    }
                     Fault::LogRot => sim.rot_log(node),
                     Fault::OldDisk => sim.restore_backup(node),
                     Fault::ClonedDisk => sim.exchange_twin(node),
@@ -344,6 +347,27 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     Some(node)
 }
 
+/// Removes nodes that are gone for good on their way to the other ring, where that still expects them.
+fn remove_the_expected(sim: &mut Sim) {
+    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_settled(node)) else { return };
+    let is_expected = |&node: &usize| sim.is_gone(node) && sim.expects(at, node);
+    let gone: Vec<usize> = (0..sim.nodes()).filter(is_expected).collect();
+    if !gone.is_empty() {
+        remove_all(sim, at, &gone);
+    }
+}
+
+/// Has a node remove others, once what is known anywhere is known there and nobody takes them for alive any more.
+fn remove_all(sim: &mut Sim, at: usize, gone: &[usize]) {
+    sim.advance(5_000);
+    for &node in gone {
+        let mut seconds = 0..SUSPECTED_WITHIN_S;
+        while !sim.remove_member(at, node) && seconds.next().is_some() {
+            sim.advance(1_000);
+        }
+    }
+}
+
 /// Removes nodes of a ring that are gone for good and whose removal went with the node that was to commit it.
 fn remove_the_gone(sim: &mut Sim, ring: usize) {
     let nodes = || (0..sim.nodes()).filter(|&node| sim.ring_of(node) == ring);
@@ -352,14 +376,7 @@ fn remove_the_gone(sim: &mut Sim, ring: usize) {
     if gone.is_empty() {
         return;
     }
-    // Until what is known anywhere is known there, and nobody takes them for alive any more.
-    sim.advance(5_000);
-    for &node in &gone {
-        let mut seconds = 0..SUSPECTED_WITHIN_S;
-        while !sim.remove_member(at, node) && seconds.next().is_some() {
-            sim.advance(1_000);
-        }
-    }
+    remove_all(sim, at, &gone);
     let Some(ownership) = sim.ownership(at).cloned() else { return };
     let gone = gone.into_iter().map(|node| sim.member(node).node);
     let remove: Vec<_> = gone
@@ -400,6 +417,7 @@ pub(crate) fn end_faults(sim: &mut Sim) {
         remove_the_gone(sim, 0);
         remove_the_gone(sim, 1);
         merge_the_rest(sim);
+        remove_the_expected(sim);
     } else {
         remove_the_gone(sim, 0);
     }

@@ -2,6 +2,7 @@
 //! whom and what is lost; each claim holds for all of them.
 
 mod double;
+mod expected;
 mod lost_disks;
 
 use bytes::Bytes;

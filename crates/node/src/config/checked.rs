@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use membership::{ADDRESS_BYTES_MAX, ClusterId, Versions};
+use membership::{ADDRESS_BYTES_MAX, About, ClusterId, Versions};
 use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Token, Weight, Zone};
 use values::Limits;
@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub beginning: Beginning,
     /// Clusters that it has left for another one, which it looks for.
     pub(crate) left: BTreeSet<ClusterId>,
+    /// Who else goes over from there.
+    pub(crate) fellows: BTreeMap<NodeId, About>,
     /// All founders but this one.
     pub peers: Vec<Member>,
     /// What this node fails together with.
@@ -198,6 +200,7 @@ impl NodeConfig {
             seeds,
             beginning,
             left: BTreeSet::new(),
+            fellows: BTreeMap::new(),
             peers,
             zone,
             weight,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use client::{Client, Datastore};
+use membership::MemberState;
 use replication::{
     BucketCall, BucketReply, Call, OwnershipCall, OwnershipReply, PlanChange, Reply, RequestError,
 };
@@ -65,7 +66,8 @@ impl NodeDatastore {
             return Err(refused(why));
         }
         let limit_ms = MERGE_LIMIT_MS;
-        let there = theirs.members.iter().filter(|member| member.state.is_present());
+        let is_there = |state: MemberState| state.is_present() && state != MemberState::Expected;
+        let there = theirs.members.iter().filter(|member| is_there(member.state));
         let mut join: Vec<String> = there.map(|member| member.peer_address.clone()).collect();
         join.push(seed.to_owned());
         let others = ours.members.iter().filter(|member| member.state.is_present());
@@ -82,13 +84,14 @@ impl NodeDatastore {
 
     /// Has the next start of this node join the ring of the nodes at `others`, of which it can reach one.
     async fn go_over(&self, others: &[String]) -> Result<(), RequestError> {
-        let name = &self.shared.config.name;
+        let config = &self.shared.config;
+        let name = &config.name;
         let mut why = String::new();
         for other in others {
             match seeds::greet(&self.shared, other).await {
                 // Also if it is killed before it has drained.
                 Ok(()) => {
-                    return merging::write(&self.shared.config.data, others).map_err(|error| {
+                    return merging::write(&config.data, config.node(), others).map_err(|error| {
                         RequestError::Membership(format!("{name:?} cannot keep it: {error}"))
                     });
                 }

@@ -1,5 +1,5 @@
 use clock::NodeId;
-use membership::Liveness;
+use membership::{Entry, Incarnation, Liveness, Load, Phase, Snapshot, Values};
 use replication::{BucketPolicy, ComparisonSummary};
 use wire::HandoverStatus;
 
@@ -68,6 +68,12 @@ fn rings_are_merged_where_nothing_is_left_behind() {
     // One of ours has gone there already.
     let ours = ring(vec![member(1, MemberState::Up, true), member(3, MemberState::Up, false)]);
     assert_eq!(said(&ours, &theirs), None);
+    // Two of them are known there by who went; one of those cannot be reached.
+    let expected = [1, 2].map(|id| member(id, MemberState::Expected, false));
+    let expecting = ring([theirs.members.clone(), expected.to_vec()].concat());
+    assert_eq!(said(&up(&[1, 2]), &expecting), None);
+    let away = ring(vec![member(1, MemberState::Up, true), member(2, MemberState::Up, false)]);
+    assert_refused(said(&away, &expecting), "\"n2\" cannot be reached");
     // Who is gone for good has nothing.
     let gone = [MemberState::Left, MemberState::Removed].map(|state| member(9, state, false));
     let ours = ring([vec![member(1, MemberState::Up, true)], gone.to_vec()].concat());
@@ -123,6 +129,24 @@ fn a_bucket_that_one_ring_dropped_and_the_other_has_is_told() {
     }
 }
 
+/// What a member knows of its cluster: another member, with a blank in its name, and one that is removed.
+fn known(me: NodeId) -> Snapshot {
+    let record = |(id, name, ended): (NodeId, &str, u64)| {
+        let incarnation = Incarnation { generation: 1, nonce: id.0 };
+        let about = About::new(name, "127.0.0.1:7392");
+        let (phase, load) = (Phase::Up, Load::default());
+        let entry = Entry { incarnation, version: 1, joined: 1, over: None, phase, about, load };
+        (id, Record { entry, ended })
+    };
+    let members = [(me, "n1", 0), (NodeId(2), "n 2", 0), (NodeId(3), "n3", 1)];
+    Snapshot {
+        ids: [ClusterId(7)].into(),
+        incarnation: Incarnation { generation: 1, nonce: me.0 },
+        table: members.map(record).into_iter().collect(),
+        values: Values::default(),
+    }
+}
+
 #[test]
 fn a_start_on_its_way_to_another_ring_forgets_its_own_and_begins_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -142,11 +166,14 @@ fn a_start_on_its_way_to_another_ring_forgets_its_own_and_begins_none() {
     assert!(dir.path().join(snapshot_file::FILE).exists());
     let seeds = ["127.0.0.1:7381", "127.0.0.1:7391"].map(str::to_owned);
     // What was left must be known, so that its nodes are not listened to.
-    assert!(write(dir.path(), &seeds).unwrap_err().to_string().contains("damaged"));
-    let lines = format!("seed {}\nseed {}\nleft {:032x}\n", seeds[0], seeds[1], 7);
-    fs::write(dir.path().join(FILE), lines).unwrap();
+    let me = config.node();
+    assert!(write(dir.path(), me, &seeds).unwrap_err().to_string().contains("damaged"));
+    snapshot_file::write(dir.path(), &known(me)).unwrap();
+    write(dir.path(), me, &seeds).unwrap();
     assert!(prepare(&mut config).unwrap());
     assert_eq!(config.left, [ClusterId(7)].into());
+    let fellow = About::new("n 2", "127.0.0.1:7392");
+    assert_eq!(config.fellows, [(NodeId(2), fellow)].into());
     assert_eq!(begins(&config), (Beginning::Search, seeds.to_vec()));
     assert!(!dir.path().join(snapshot_file::FILE).exists());
     is_done(dir.path()).unwrap();

@@ -82,10 +82,9 @@ pub fn invariant_no_removed_dot_is_live(run: Run<'_>) -> Result<(), String> {
 }
 
 /// Whether a node may have come with what was removed and forgotten: in a ring that forgets what was removed in it, of a
-/// write that another ring has, nobody there can be asked about that. Nor in a ring that was left, of what is forgotten
-/// where its nodes went: one that was down may come later with what it missed to remove.
+/// write that another ring has, nobody there can be asked about that.
 pub(super) fn may_come_back(run: Run<'_>, removal: &Record, place: Place) -> bool {
-    run.forgets && (!run.history.stays(removal) || is_of_another_ring(run, removal, place))
+    run.forgets && is_of_another_ring(run, removal, place)
 }
 
 /// Whether what is removed was written in another ring than where it is.

@@ -78,10 +78,14 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     if has_all && random.chance(200) {
         workload.gives_up = *random.pick(&[30, 300]);
     }
-    if family == Family::Forgetting && random.chance(300) {
+    if family == Family::Forgetting && random.chance(400) {
         // A log that goes over many rounds, as that of a node with little to do.
-        options.checkpoints = 5;
-        workload.rates.set(Fault::LogRot, 20);
+        options.checkpoints = 0;
+        options.barrier_ms = Some(100);
+        options.anti_entropy.interval_ms = Some(1_000);
+        workload.rates = Rates::default().with(Fault::LogRot, 4);
+        (workload.pause_ms, workload.lasts_ms) = (4_000, 4_000);
+        (workload.requests, workload.keys, workload.deletes) = (400, 20, 300);
     }
 }
 

@@ -158,8 +158,13 @@ impl Sim {
                 states.map(|(member, record)| (member, record.state().is_present())).collect()
             }
             None => {
+                // Those of a ring that is left are told of by the first that comes from there.
                 let ring = self.ring_of(node);
-                let all = (0..self.nodes.len()).filter(|&member| self.ring_of(member) == ring);
+                let is_expected = |of: usize| of != ring && self.left_ring() == Some(of);
+                let all = (0..self.nodes.len()).filter(|&member| {
+                    let of = self.ring_of(member);
+                    of == ring || is_expected(of)
+                });
                 all.map(|member| (self.nodes[member].id, !self.nodes[member].is_gone)).collect()
             }
         };

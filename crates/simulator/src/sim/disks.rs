@@ -1,5 +1,7 @@
 //! What befalls the disks of nodes: emptied, set back, exchanged for a copy, full, slow, rotten.
 
+use std::collections::BTreeMap;
+
 use replication::BarrierTable;
 use storage::{
     Files, IndexRead, Log, Logged, Shards, Table, row_token, shard_positions, show_record,
@@ -8,8 +10,8 @@ use values::Key;
 
 use super::rings::Crossing;
 use super::{Image, Node, SHARDS, Sim};
-use crate::Fault;
 use crate::trace::Line;
+use crate::{Fault, SimOptions};
 
 /// Tables whose rows are damaged: what clients wrote, which other replicas have too, also what is kept for
 /// one of them; and what follows from that. The first are hit most often.
@@ -30,7 +32,7 @@ const DISK_ASKED: usize = 10;
 
 impl Node {
     fn image(&self) -> Image {
-        Image(self.disk.snapshot(), self.membership.clone(), self.crossing)
+        Image(self.disk.snapshot(), self.membership.clone(), self.crossing.clone())
     }
 
     fn go_back_to(&mut self, Image(data, membership, crossing): Image) {
@@ -201,20 +203,50 @@ impl Sim {
     /// # Panics
     /// If the disk cannot be read.
     pub fn rot_last_record(&mut self, node: usize, key: &Key) -> bool {
+        let last = self.last_records(node).remove(key);
+        last.is_some_and(|(_, last)| self.rot_record(node, &last))
+    }
+
+    /// Whether logs go over much: of one that does, few bytes are of any consequence.
+    pub(crate) fn has_long_logs(&self) -> bool {
+        self.options.checkpoints < SimOptions::default().checkpoints
+    }
+
+    /// As [`rot_last_record`](Self::rot_last_record), of a key that nothing was done with for longer than with most.
+    pub(crate) fn rot_some_last_record(&mut self, node: usize) -> bool {
+        let mut records: Vec<(usize, Vec<u8>)> = self.last_records(node).into_values().collect();
+        if records.is_empty() {
+            return false;
+        }
+        records.sort_unstable();
+        records.truncate(records.len().div_ceil(3));
+        let (_, record) = self.random.pick(&records).clone();
+        self.rot_record(node, &record)
+    }
+
+    /// The last record about each key in the log of a node that is down, of those that its index may lack, and its place
+    /// among all.
+    fn last_records(&self, node: usize) -> BTreeMap<Key, (usize, Vec<u8>)> {
         let shards = Shards::new(self.rings[0].partition_count(), SHARDS);
-        let Node { disk, ills, .. } = &mut self.nodes[node];
+        let disk = &self.nodes[node].disk;
         let indexed = shard_positions(&disk.index.reader(), shards).expect("it can be read");
-        let mut last = None;
+        let (mut last, mut place) = (BTreeMap::new(), 0);
         let visit = &mut |_, logged: Logged<'_>| {
-            let about =
-                logged.record().filter(|record| show_record(record).key.as_ref() == Some(key));
-            last = about.map(<[u8]>::to_vec).or_else(|| last.take());
+            let Some(record) = logged.record() else { return };
+            place += 1;
+            if let Some(key) = show_record(record).key {
+                last.insert(key, (place, record.to_vec()));
+            }
         };
         Log::open(disk.files.clone(), node as u64, &indexed, visit).expect("it can be read");
-        let Some(last) = last else { return false };
+        last
+    }
+
+    fn rot_record(&mut self, node: usize, record: &[u8]) -> bool {
+        let Node { disk, ills, .. } = &mut self.nodes[node];
         for name in disk.files.list().expect("simulated files are listed") {
             let bytes = disk.files.read(&name, 0, usize::MAX).expect("a name it listed");
-            if let Some(at) = bytes.windows(last.len()).rposition(|part| part == last) {
+            if let Some(at) = bytes.windows(record.len()).rposition(|part| part == record) {
                 ills.is_rotten |= disk.files.corrupt(&name, at);
             }
         }

@@ -51,6 +51,7 @@ impl Sim {
         if self.is_searching(node) {
             // Whatever it is told it begins no ring.
             config.bootstrap = None;
+            config.fellows.clone_from(&self.nodes[node].crossing.fellows);
         }
         let gossip = Gossip::new(config, self.snapshot(node), self.now_ms);
         let gossip = gossip.unwrap_or_else(|error| panic!("node {node} does not gossip: {error}"));

@@ -5,7 +5,10 @@
 //! membership and by which tenures it went, looks for the other ring, and begins a first life there with the
 //! barrier. Once it has found it, and that is on disk, it is a member that joins.
 
+use std::collections::BTreeMap;
+
 use clock::NodeId;
+use membership::{About, MemberState};
 use replication::{Event, RequestError};
 
 use super::Sim;
@@ -24,7 +27,7 @@ pub(super) enum Way {
 }
 
 /// What a node keeps of its way to the other ring.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Crossing {
     /// Whether it is under way: its next process looks for the other ring. Lies beside its data.
     pub(super) is_merging: bool,
@@ -32,11 +35,13 @@ pub(super) struct Crossing {
     is_to_begin: bool,
     /// Whether it went over, so that a plan there is to name it.
     went_over: bool,
+    /// Members of the ring that it left, as it knew them.
+    pub(super) fellows: BTreeMap<NodeId, About>,
 }
 
 impl Crossing {
     /// The disk is one of another time. What an administrator has to do stays.
-    pub(super) const fn go_back_to(&mut self, other: Self) {
+    pub(super) fn go_back_to(&mut self, other: Self) {
         let went_over = self.went_over;
         *self = Self { went_over, ..other };
     }
@@ -132,6 +137,7 @@ impl Sim {
                 return Some(format!("node {node} has {owner} of another ring for an owner"));
             }
             let known = self.gossip(node).into_iter().flat_map(|gossip| gossip.table().iter());
+            let known = known.filter(|(_, record)| record.state() != MemberState::Expected);
             let mut known = known.map(|(id, _)| id).filter(|&id| of_another(id) && !left(id));
             if let Some(member) = known.next() {
                 return Some(format!("node {node} has {member} of another ring for a member"));
@@ -160,6 +166,12 @@ impl Sim {
     /// The ring that nodes go over from, or went, if any does or did.
     pub(crate) const fn left_ring(&self) -> Option<usize> {
         self.left
+    }
+
+    /// Whether a node that runs takes another for one that is still to come over.
+    pub(crate) fn expects(&self, node: usize, other: usize) -> bool {
+        let known = self.gossip(node).and_then(|it| it.table().get(self.nodes[other].id));
+        known.is_some_and(|record| record.state() == MemberState::Expected)
     }
 
     /// Whether a node of a ring does not belong to the other one yet.
@@ -196,11 +208,16 @@ impl Sim {
             return false;
         }
         self.left = Some(1 - other);
+        let known = self.gossip(node).into_iter().flat_map(|gossip| gossip.table().iter());
+        let fellows = known
+            .filter(|(_, record)| !record.is_over())
+            .map(|(id, record)| (id, record.entry.about.clone()))
+            .collect();
         let state = &mut self.nodes[node];
         state.ring = other;
         // Should its disk be lost on the way.
         state.joins = true;
-        state.crossing = Crossing { is_merging: true, is_to_begin: true, went_over: true };
+        state.crossing = Crossing { is_merging: true, is_to_begin: true, went_over: true, fellows };
         // Copies of a disk that knows the ring of before are thrown away.
         (state.ills.backup, state.ills.twin) = (None, None);
         if let Some(process) = &mut state.process {
