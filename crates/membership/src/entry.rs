@@ -43,9 +43,6 @@ pub struct Entry {
 /// The stations of a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {
-    /// Of a ring whose nodes come over to this one, and not here yet: one that came says so of it. It may bring
-    /// what the others are about to forget, so they wait for it.
-    Expected,
     /// Known, and waiting to be given a part of the ring.
     Joining,
     /// A full member.
@@ -54,6 +51,9 @@ pub enum Phase {
     Leaving,
     /// Gone in good order.
     Left,
+    /// Of a ring whose nodes come over to this one, and not here yet: one that came says so of it. It may bring
+    /// what the others are about to forget, so they wait for it.
+    Expected,
 }
 
 /// A node's description.

@@ -157,8 +157,6 @@ pub enum Ending {
 /// Where a member stands; the same everywhere once gossip has gone round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MemberState {
-    /// Of a ring whose nodes come over to this one, and not here yet.
-    Expected,
     /// Known, and waiting to be given a part of the ring.
     Joining,
     /// A full member.
@@ -169,6 +167,8 @@ pub enum MemberState {
     Left,
     /// Declared gone by an administrator.
     Removed,
+    /// Of a ring whose nodes come over to this one, and not here yet.
+    Expected,
 }
 
 impl MemberState {

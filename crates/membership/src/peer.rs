@@ -3,7 +3,7 @@
 
 use crate::detector::{Detector, DetectorConfig};
 use crate::entry::VERSION_MAX;
-use crate::{Entry, Fresh, Liveness, Record};
+use crate::{Entry, Fresh, Liveness, Phase, Record};
 
 /// Time-outs closer to each other than this, in milliseconds, are one piece of evidence: requests of one moment
 /// fail together. A guess.
@@ -22,12 +22,15 @@ pub(crate) struct Said {
     pub(crate) generation: u64,
     pub(crate) version: u64,
     pub(crate) is_over: bool,
+    /// It is not here yet.
+    pub(crate) is_expected: bool,
 }
 
 impl Said {
     pub(crate) fn of(record: &Record) -> Self {
-        let Entry { incarnation, version, .. } = record.entry;
-        Self { generation: incarnation.generation, version, is_over: record.is_over() }
+        let Entry { incarnation, version, phase, .. } = record.entry;
+        let is_expected = phase == Phase::Expected;
+        Self { generation: incarnation.generation, version, is_over: record.is_over(), is_expected }
     }
 }
 

@@ -33,7 +33,7 @@ use crate::work::{CallGroup, Results, SingleCall, Work};
 
 mod administration;
 
-use administration::called;
+use administration::{called, here};
 
 /// What the answers to one call of a gateway may come to, in bytes. A guess: far above what one
 /// reply to a client should be, far below what a machine has.
@@ -322,9 +322,12 @@ impl Datastore for NodeDatastore {
     async fn cluster(&self, call: ClusterCall) -> Result<(), RequestError> {
         let name = call.member().to_owned();
         let members = self.members().await?;
-        let member = called(&members, &name)?;
-        let is_here = member.node == self.shared.config.node();
-        if is_here || matches!(call, ClusterCall::Remove { .. }) {
+        if matches!(call, ClusterCall::Remove { .. }) {
+            called(&members, &name)?;
+            return self.order(call).await;
+        }
+        let member = here(&members, &name)?;
+        if member.node == self.shared.config.node() {
             return self.order(call).await;
         }
         // Only a member itself writes what it says of itself.

@@ -128,7 +128,8 @@ fn other_founders(config: &NodeConfig, dir: &Path, snapshot: &Snapshot) -> Start
     let found = snapshot
         .table
         .iter()
-        .filter(|(_, record)| !record.is_over() && record.entry.phase > Phase::Joining);
+        .filter(|(_, record)| !record.is_over())
+        .filter(|(_, record)| !matches!(record.entry.phase, Phase::Joining | Phase::Expected));
     let mut found: Vec<String> = found.map(|(_, record)| record.entry.about.name.clone()).collect();
     let peers = config.peers.iter().map(|peer| peer.name.clone());
     let mut wanted: Vec<String> = peers.chain([config.name.clone()]).collect();

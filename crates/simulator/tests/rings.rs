@@ -131,6 +131,36 @@ fn a_node_that_is_killed_on_its_way_goes_on_when_it_starts_again() {
     }
 }
 
+/// One that was down while a key was deleted has it still. Those that go over before it know of the delete, and that
+/// it is to come.
+#[test]
+fn a_ring_forgets_no_delete_before_all_that_come_over_are_there() {
+    for gossip in [false, true] {
+        let mut sim = rings(gossip);
+        add(&mut sim, 3, "second");
+        sim.run_until_quiet();
+        sim.crash(5);
+        delete(&mut sim, 3);
+        for node in 3..5 {
+            send_over(&mut sim, node);
+        }
+        sim.advance(20_000);
+        let put = (3..5).map(|node| sim.member(node)).collect();
+        sim.commit(0, PlanChange { put, ..PlanChange::default() }).expect("nothing fails");
+        sim.advance(240_000);
+        assert!((0..5).any(|node| sim.remnants(node) != Some(0)), "with gossip: {gossip}");
+        sim.restart(5);
+        sim.advance(5_000);
+        send_over(&mut sim, 5);
+        settle(&mut sim);
+        assert_eq!(members(&mut sim, 0), [] as [Blob; 0], "with gossip: {gossip}");
+        while (0..6).any(|node| sim.remnants(node) != Some(0)) {
+            sim.advance(100);
+        }
+        assert_eq!(members(&mut sim, 0), [] as [Blob; 0], "with gossip: {gossip}");
+    }
+}
+
 #[test]
 fn histories_of_two_rings_of_seeds_1_to_200() {
     let mut strikes = Strikes::default();

@@ -83,7 +83,8 @@ impl Gossip {
             if peer.asked_ms.take().is_some() {
                 peer.timed_out(now_ms);
             }
-            if peer.is_as_usual(now_ms, config) {
+            let is_expected = peer.said.is_expected;
+            if peer.is_as_usual(now_ms, config) && !is_expected {
                 reachable.push(node);
                 continue;
             }
@@ -92,6 +93,8 @@ impl Gossip {
                 self.effects.push(Effect::LivenessChanged { node, liveness });
             }
             match peer.liveness {
+                // It speaks to nobody here yet, whether or not somebody takes it for dead.
+                _ if is_expected => unreachable.push(node),
                 Liveness::Reachable => {
                     reachable.push(node);
                     if phi >= config.doubt {

@@ -43,7 +43,7 @@ impl NodeDatastore {
             return Ok(shared.drain.progress(DRAIN_PATIENCE).await);
         }
         let members = self.members().await?;
-        let member = called(&members, &call.member)?;
+        let member = here(&members, &call.member)?;
         self.passed_on(member, async |client| client.drain(call).await).await
     }
 
@@ -192,6 +192,22 @@ fn half_way(gone: &[&str], error: RequestError) -> RequestError {
         "{error}; on their way already: {}: once these are up there, mend it and give the command again",
         gone.join(", ")
     ))
+}
+
+/// The member of that name, if it is here to do something itself.
+pub(super) fn here<'a>(
+    members: &'a [MemberStatus],
+    name: &str,
+) -> Result<&'a MemberStatus, RequestError> {
+    let member = called(members, name)?;
+    if member.state == MemberState::Expected {
+        // It may still belong to the ring that it is to leave, and would do it there.
+        return Err(RequestError::Membership(format!(
+            "{name:?} is on its way from another ring, and no member here yet: wait until `cluster members` has it \
+             as joining, or remove it"
+        )));
+    }
+    Ok(member)
 }
 
 pub(super) fn called<'a>(
