@@ -349,11 +349,12 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
 
 /// Removes nodes that are gone for good on their way to the other ring, where that still expects them.
 fn remove_the_expected(sim: &mut Sim) {
-    let Some(at) = (0..sim.nodes()).find(|&node| sim.is_settled(node)) else { return };
-    let is_expected = |&node: &usize| sim.is_gone(node) && sim.expects(at, node);
-    let gone: Vec<usize> = (0..sim.nodes()).filter(is_expected).collect();
-    if !gone.is_empty() {
-        remove_all(sim, at, &gone);
+    for node in 0..sim.nodes() {
+        // Who came last may have told nobody yet.
+        let at = (0..sim.nodes()).find(|&at| sim.is_settled(at) && sim.expects(at, node));
+        if let Some(at) = at.filter(|_| sim.is_gone(node)) {
+            remove_all(sim, at, &[node]);
+        }
     }
 }
 
