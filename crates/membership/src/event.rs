@@ -174,7 +174,12 @@ pub enum MemberState {
 impl MemberState {
     /// Whether the member belongs to the cluster, alive or not, here or still to come.
     pub const fn is_present(self) -> bool {
-        matches!(self, Self::Expected | Self::Joining | Self::Up | Self::Leaving)
+        self.is_here() || matches!(self, Self::Expected)
+    }
+
+    /// Whether the member belongs to the cluster and has come to it, alive or not.
+    pub const fn is_here(self) -> bool {
+        matches!(self, Self::Joining | Self::Up | Self::Leaving)
     }
 
     /// The state in one word, for people and programs.

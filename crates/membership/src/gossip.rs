@@ -93,11 +93,9 @@ impl Gossip {
             snapshot.map_or_else(Default::default, |snapshot| (snapshot.table, snapshot.values));
         let others = table.iter().filter(|&(id, _)| id != node);
         let others = others.map(|(id, record)| (id, record.clone()));
-        let fellows = config.fellows.iter().filter(|&(id, _)| *id != node);
-        let fellows = fellows.map(|(&id, about)| (id, Record::expected(about.clone())));
         let mut table: Table = others.chain([(node, record)]).collect();
-        for (id, expected) in fellows {
-            table.merge(id, &expected);
+        for (&id, about) in config.fellows.iter().filter(|&(id, _)| *id != node) {
+            table.merge(id, &Record::expected(about.clone()));
         }
         let peer = |(id, record): (NodeId, &Record)| {
             (id, Peer::new(now_ms, record, 0, 0, &config.detector))

@@ -106,8 +106,8 @@ pub(crate) fn refusal(
         return Some(format!("one of the two nodes does not serve: {waiting}"));
     }
     // Of those that are expected there this ring says whether they can be reached.
-    let there = theirs.members.iter().filter(|it| it.state != MemberState::Expected);
-    let there: BTreeMap<_, _> = there.filter(is_present).map(|it| (it.node, &it.name)).collect();
+    let there = theirs.members.iter().filter(|it| it.state.is_here());
+    let there: BTreeMap<_, _> = there.map(|it| (it.node, &it.name)).collect();
     for member in ours.members.iter().filter(is_present) {
         let name = &member.name;
         match (member.connected, there.get(&member.node)) {

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use client::{Client, Datastore as _};
 use clock::NodeId;
-use membership::MemberState;
 use node::node_id;
 use ring::{Limit, Member, PartitionCount, Placement, PlacementError, Ring, Weight, Zone};
 use serde_json::{Value, json};
@@ -105,7 +104,7 @@ async fn online(node: &str) -> Result<(Ring, Cluster)> {
         let zone = shown.zone.map(Zone::new).transpose();
         let (zone, weight) = (zone.map_err(anyhow::Error::msg)?, Weight::new(shown.weight)?);
         let member = Member { node: shown.node, weight, zone };
-        if shown.state.is_present() && shown.state != MemberState::Expected {
+        if shown.state.is_here() {
             present.insert(shown.name, member.clone());
         }
         members.push(member);

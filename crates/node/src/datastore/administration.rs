@@ -66,8 +66,7 @@ impl NodeDatastore {
             return Err(refused(why));
         }
         let limit_ms = MERGE_LIMIT_MS;
-        let is_there = |state: MemberState| state.is_present() && state != MemberState::Expected;
-        let there = theirs.members.iter().filter(|member| is_there(member.state));
+        let there = theirs.members.iter().filter(|member| member.state.is_here());
         let mut join: Vec<String> = there.map(|member| member.peer_address.clone()).collect();
         join.push(seed.to_owned());
         let others = ours.members.iter().filter(|member| member.state.is_present());

@@ -79,7 +79,8 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
         workload.gives_up = *random.pick(&[30, 300]);
     }
     if family == Family::Forgetting && random.chance(400) {
-        // A log that goes over many rounds, as that of a node with little to do.
+        // A log that goes over many rounds, as that of a node with little to do. It is damaged once or twice: what more
+        // disks have lost than there are copies of need not be there.
         options.checkpoints = 0;
         options.barrier_ms = Some(100);
         options.anti_entropy.interval_ms = Some(1_000);

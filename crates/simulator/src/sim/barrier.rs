@@ -160,11 +160,9 @@ impl Sim {
             None => {
                 // Those of a ring that is left are told of by the first that comes from there.
                 let ring = self.ring_of(node);
-                let is_expected = |of: usize| of != ring && self.left_ring() == Some(of);
-                let all = (0..self.nodes.len()).filter(|&member| {
-                    let of = self.ring_of(member);
-                    of == ring || is_expected(of)
-                });
+                let is_of =
+                    |member| [Some(ring), self.left_ring()].contains(&Some(self.ring_of(member)));
+                let all = (0..self.nodes.len()).filter(|&member| is_of(member));
                 all.map(|member| (self.nodes[member].id, !self.nodes[member].is_gone)).collect()
             }
         };
