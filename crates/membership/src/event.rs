@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::InvalidEntry;
 use crate::message::{InvalidMessage, Refusal};
 use crate::values::{VALUE_BYTES_MAX, VALUES_MAX};
-use crate::{About, ClusterId, Incarnation, Load, Message, Phase, Snapshot};
+use crate::{About, ClusterId, Incarnation, Load, Message, Phase, RECORDS_MAX, Snapshot};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,7 +234,8 @@ pub enum Command {
     Describe(About),
     /// This node is this busy.
     Busy(Load),
-    /// A dead member is gone for good.
+    /// A dead member is gone for good. It may be one that no record is known of: that the id is any node's is the
+    /// caller's to know.
     Remove(NodeId),
     /// Merge a version of a named value.
     Publish {
@@ -272,9 +273,11 @@ pub enum CommandError {
     /// Its id follows from its name.
     #[error("a node keeps its name: its id follows from it")]
     Name,
-    /// Nobody has this id.
-    #[error("no member has the id {0}")]
-    Unknown(NodeId),
+    /// There is no room for the record of one more.
+    #[error(
+        "{RECORDS_MAX} nodes are remembered, those that are gone included: there is no room for another"
+    )]
+    Full,
     /// The node itself was to be removed.
     #[error("a node that is alive leaves: use `leave`, or stop it and remove it elsewhere")]
     Own,

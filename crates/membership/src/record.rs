@@ -36,6 +36,14 @@ impl Record {
         Self { entry, ended: 0 }
     }
 
+    /// What is said of a node that was removed and of which nothing is known but the id: its name is not, so that
+    /// the id stands for it.
+    pub(crate) fn removed(node: NodeId) -> Self {
+        let about = About::new(node.to_string(), "unknown");
+        let expected = Self::expected(about);
+        Self { ended: expected.entry.joined, ..expected }
+    }
+
     /// Joins two records of one node.
     ///
     /// Laws: commutative, associative, idempotent; see `tests/laws.rs`. Total: bounds are checked where

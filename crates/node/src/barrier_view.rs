@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use clock::NodeId;
 use replication::{BarrierTable, BarrierTerms};
 use tokio::sync::watch;
 use wire::BarrierStatus;
@@ -61,6 +62,13 @@ impl BarrierView {
         }
     }
 
+    /// The node that the text is the id of, as [`NodeId`] is displayed, if anything was heard of how far it is:
+    /// that may have outlived all records of it.
+    pub(crate) fn heard_of(&self, id: &str) -> Option<NodeId> {
+        let heard = self.heard.borrow();
+        heard.0.keys().find(|node| node.to_string() == id).copied()
+    }
+
     /// A message was refused.
     pub(crate) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -74,10 +82,20 @@ impl BarrierView {
 
 #[cfg(test)]
 mod tests {
-    use clock::NodeId;
     use replication::{BarrierProgress, BarrierStage, BarrierStanding};
 
     use super::*;
+
+    #[test]
+    fn a_node_of_which_something_was_heard_is_found_by_its_id_in_full() {
+        let progress = BarrierProgress { round: 1, stage: BarrierStage::Equal };
+        let standing = BarrierStanding { life: 1, progress };
+        let view = BarrierView::new(BarrierTable([(NodeId(0xab), standing)].into()));
+        assert_eq!(view.heard_of("00000000000000ab"), Some(NodeId(0xab)));
+        for other in ["ab", "00000000000000AB", "00000000000000ac", ""] {
+            assert_eq!(view.heard_of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn tables_join_whatever_the_order_and_rubbish_adds_nothing() {

@@ -323,7 +323,9 @@ impl Datastore for NodeDatastore {
         let name = call.member().to_owned();
         let members = self.members().await?;
         if matches!(call, ClusterCall::Remove { .. }) {
-            called(&members, &name)?;
+            if self.shared.barrier.heard_of(&name).is_none() {
+                called(&members, &name)?;
+            }
             return self.order(call).await;
         }
         let member = here(&members, &name)?;

@@ -362,6 +362,9 @@ fn remove_the_expected(sim: &mut Sim) {
 fn remove_all(sim: &mut Sim, at: usize, gone: &[usize]) {
     sim.advance(5_000);
     for &node in gone {
+        if !sim.has_heard_of(at, node) {
+            continue;
+        }
         let mut seconds = 0..SUSPECTED_WITHIN_S;
         while !sim.remove_member(at, node) && seconds.next().is_some() {
             sim.advance(1_000);

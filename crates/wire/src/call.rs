@@ -96,7 +96,7 @@ pub enum ClusterCall {
     },
     /// A dead member is gone for good.
     Remove {
-        /// Which.
+        /// Its name; or its id, of one that the barrier waits for and of which no record is left.
         member: String,
     },
     /// A member has another capacity beside that of the others.

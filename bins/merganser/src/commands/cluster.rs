@@ -397,5 +397,5 @@ pub(crate) async fn links(
 }
 
 fn named(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
-    names.get(&node).cloned().unwrap_or_else(|| format!("{node:?}"))
+    names.get(&node).cloned().unwrap_or_else(|| node.to_string())
 }

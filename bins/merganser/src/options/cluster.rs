@@ -18,7 +18,7 @@ pub(crate) enum ClusterCommand {
     },
     /// Declare a dead member gone for good. What only it held is lost.
     Remove {
-        /// The member's name.
+        /// The member's name; or its id, where `status` shows that for want of a record.
         member: String,
     },
     /// Put a new node in the places of a dead one: it is removed, and what others hold of its data streams to

@@ -3,8 +3,9 @@
 use super::Gossip;
 use crate::entry::{LABEL_BYTES_MAX, is_text};
 use crate::event::{Command, CommandError, Effect, Liveness};
+use crate::peer::Peer;
 use crate::values::VALUE_BYTES_MAX;
-use crate::{About, ClusterId, Phase, Record};
+use crate::{About, ClusterId, Phase, RECORDS_MAX, Record};
 use clock::NodeId;
 
 impl Gossip {
@@ -70,7 +71,7 @@ impl Gossip {
         if node == self.config.node {
             return Err(CommandError::Own);
         }
-        let record = self.table.get(node).ok_or(CommandError::Unknown(node))?;
+        let Some(record) = self.table.get(node) else { return self.remove_unheard(now_ms, node) };
         if record.is_over() {
             return Ok(());
         }
@@ -84,6 +85,20 @@ impl Gossip {
         let before = record.clone();
         self.table.merge(node, &removed);
         self.changed(node, Some(&before));
+        Ok(())
+    }
+
+    /// Of one that nobody has a record of, for every disk with one was lost, others may still know something: its
+    /// removal must reach them. Should it come after all, what it says of itself counts for more.
+    fn remove_unheard(&mut self, now_ms: u64, node: NodeId) -> Result<(), CommandError> {
+        if self.table.len() >= RECORDS_MAX {
+            return Err(CommandError::Full);
+        }
+        let record = Record::removed(node);
+        let peer = Peer::new(now_ms, &record, 0, 0, &self.config.detector);
+        self.peers.insert(node, peer);
+        self.table.merge(node, &record);
+        self.changed(node, None);
         Ok(())
     }
 

@@ -281,12 +281,25 @@ fn only_the_unreachable_are_removed() {
     let remove = |network: &mut Network, node| network.command(1, Command::Remove(NodeId(node)));
     assert_eq!(remove(&mut network, 2), Err(CommandError::Reachable(NodeId(2))));
     assert_eq!(remove(&mut network, 1), Err(CommandError::Own));
-    assert_eq!(remove(&mut network, 9), Err(CommandError::Unknown(NodeId(9))));
     network.kill(2);
     network.run(20_000);
     assert_eq!(remove(&mut network, 2), Ok(()));
     assert_eq!(remove(&mut network, 2), Ok(()), "again");
     assert_eq!(network.disk(1).unwrap().table.get(NodeId(2)).unwrap().ended, 1);
+}
+
+#[test]
+fn a_member_without_a_record_is_removed_by_its_id() {
+    let mut network = Network::founded(1, 3);
+    network.command(1, Command::Remove(NodeId(9))).unwrap();
+    network.run_until_even(20_000);
+    assert_eq!(network.state(3, 9), Some(MemberState::Removed));
+    // What it says of itself counts for more: its name, and that it begins anew.
+    network.start(9, |config| config.seeds = vec![address(1)]);
+    network.run_until_even(60_000);
+    let member = network.member(1, 9).unwrap();
+    assert_eq!((member.state, member.incarnation.generation), (MemberState::Joining, 2));
+    assert_eq!(member.about.name, "node9");
 }
 
 #[test]

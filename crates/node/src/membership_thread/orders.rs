@@ -27,6 +27,7 @@ impl MembershipTask {
             }
             ClusterCall::Remove { member } => Command::Remove(
                 member_called(work, member)
+                    .or_else(|| self.shared.barrier.heard_of(member))
                     .ok_or_else(|| refused(&format!("there is no member {member:?}")))?,
             ),
         };

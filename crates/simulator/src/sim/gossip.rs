@@ -221,6 +221,15 @@ impl Sim {
         is_latest && gossip.own().state().is_present()
     }
 
+    /// Whether anything of another node is known to one that runs: a record, or how far it was with the barrier.
+    pub(crate) fn has_heard_of(&self, at: usize, node: usize) -> bool {
+        let id = self.nodes[node].id;
+        let process = self.nodes[at].process.as_ref();
+        let hand = process.and_then(|process| process.hand.as_ref());
+        let is_recorded = self.gossip(at).is_some_and(|gossip| gossip.table().get(id).is_some());
+        is_recorded || hand.is_some_and(|hand| hand.hand.barrier().table().0.contains_key(&id))
+    }
+
     /// Has a node that runs say that another, killed for good, is no member any more. Returns whether it
     /// does: it does not while it takes that one for alive.
     pub(crate) fn remove_member(&mut self, at: usize, node: usize) -> bool {
