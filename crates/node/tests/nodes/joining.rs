@@ -1,15 +1,18 @@
 //! Nodes that find one another by seeds, over real sockets on loopback.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use membership::{Liveness, MemberState};
-use node::{Node, Settings};
-use replication::RequestError;
+use membership::{Liveness, MemberState, Snapshot};
+use node::{Node, Settings, node_id};
+use replication::{Request, RequestError};
+use values::Operation;
 use wire::{ClusterCall, MemberStatus};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ports::free_port;
-use crate::support::{add, ends, eventually, members, settings};
+use crate::support::{add, ends, eventually, members, set_key, settings};
 
 /// How a node of these tests is started.
 struct Start<'a> {
@@ -35,6 +38,8 @@ impl Start<'_> {
             seeds: Some(self.seeds.iter().map(SocketAddr::to_string).collect()),
             bootstrap: Some(self.bootstrap),
             peer: Some(self.peer),
+            barrier_interval_s: Some(1),
+            retry_window_s: Some(0),
             ..settings(&self.dir.join(self.name), self.name, "ducks")
         };
         Node::start(settings.resolve().unwrap()).await.unwrap()
@@ -146,7 +151,7 @@ async fn a_disk_that_takes_no_snapshot_holds_up_neither_members_nor_those_who_as
     let dir = tempfile::tempdir().unwrap();
     let a = first_left_by("b", dir.path()).await;
     let draft = dir.path().join("a/members.new");
-    eventually("no snapshot is being written", async || std::fs::create_dir(&draft).ok()).await;
+    eventually("no snapshot is being written", async || fs::create_dir(&draft).ok()).await;
     let b = newcomer("b", dir.path(), &a).node().await;
     sees(&a, "b", |member| member.connected && member.generation == 2).await;
     ends("the owner", add(&*b.datastore(), "s", "x")).await.unwrap();
@@ -157,7 +162,7 @@ async fn a_disk_that_takes_no_snapshot_holds_up_neither_members_nor_those_who_as
     sees(&a, "a", |member| member.weight == 3).await;
     assert!(!order.is_finished());
     assert_eq!(seen(&b, "a").await.map(|member| member.weight), Some(1));
-    std::fs::remove_dir(&draft).unwrap();
+    fs::remove_dir(&draft).unwrap();
     ends("the order", order).await.unwrap().unwrap();
     sees(&b, "a", |member| member.weight == 3).await;
     a.stop().await;
@@ -222,6 +227,52 @@ async fn administrators_change_members_through_any_node() {
     a.stop().await;
 }
 
+/// Its record is lost with every disk that held it, as by one of an earlier day; how far it was is known still.
+#[tokio::test]
+async fn a_member_without_a_record_is_waited_for_until_it_is_removed_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let lasting = first("a", dir.path());
+    let a = lasting.node().await;
+    let b = newcomer("b", dir.path(), &a).node().await;
+    ends("the ring", b.serving()).await;
+    let id = node_id("ducks", "b");
+    let barrier = async |node: &Node| node.datastore().status().await.unwrap().barrier;
+    let waits = async |node: &Node| barrier(node).await.waits_for;
+    let delete = async |element| {
+        add(&*a.datastore(), "s", element).await.unwrap();
+        let delete = Request::update(set_key("s"), Operation::Delete(None));
+        a.datastore().request(delete).await.unwrap();
+    };
+    delete("x").await;
+    let forgotten = async || (barrier(&b).await.forgotten > 0).then_some(());
+    eventually("b goes along", forgotten).await;
+    b.stop().await;
+    delete("y").await;
+    eventually("b holds the barrier up", async || waits(&a).await.contains(&id).then_some(()))
+        .await;
+    a.stop().await;
+
+    let file = dir.path().join("a").join("members");
+    let mut snapshot: Snapshot = clock::decode(&fs::read(&file).unwrap()[8..]).unwrap();
+    let kept = snapshot.table.iter().filter(|(node, _)| *node != id);
+    snapshot.table = kept.map(|(node, record)| (node, record.clone())).collect();
+    let bytes = clock::encode(&snapshot);
+    fs::write(&file, [&xxh3_64(&bytes).to_le_bytes()[..], &bytes].concat()).unwrap();
+
+    let a = lasting.node().await;
+    eventually("it still does", async || waits(&a).await.contains(&id).then_some(())).await;
+    assert!(seen(&a, "b").await.is_none());
+    let remove = async |member: &str| {
+        a.datastore().cluster(ClusterCall::Remove { member: member.to_owned() }).await
+    };
+    let stranger = remove(&node_id("ducks", "x").to_string()).await.unwrap_err();
+    assert!(stranger.to_string().starts_with("there is no member"), "{stranger}");
+    remove(&id.to_string()).await.unwrap();
+    sees(&a, &id.to_string(), |member| member.state == MemberState::Removed).await;
+    eventually("nobody does", async || waits(&a).await.is_empty().then_some(())).await;
+    a.stop().await;
+}
+
 /// As one does that came over from another ring with all that it holds.
 #[tokio::test]
 async fn one_that_owns_nothing_and_keeps_something_leaves_only_once_it_has_handed_that_over() {
@@ -260,10 +311,10 @@ async fn a_clone_of_a_living_nodes_disk_is_not_let_in() {
     ends("the ring", b.serving()).await;
     let b_seen = sees(&a, "b", |member| member.connected).await;
     let clone = tempfile::tempdir().unwrap();
-    std::fs::create_dir(clone.path().join("b")).unwrap();
+    fs::create_dir(clone.path().join("b")).unwrap();
     for file in ["stamp", "members"] {
         let path = |dir: &Path| dir.join("b").join(file);
-        std::fs::copy(path(dir.path()), path(clone.path())).unwrap();
+        fs::copy(path(dir.path()), path(clone.path())).unwrap();
     }
     let twin = newcomer("b", clone.path(), &a).node().await;
     // It has knocked, and whoever came after it is let in.
