@@ -273,6 +273,11 @@ pub enum CommandError {
     /// Its id follows from its name.
     #[error("a node keeps its name: its id follows from it")]
     Name,
+    /// Others that can be reached may have a record of it.
+    #[error(
+        "this node has not heard yet whether other members have a record of {0}: try again in some seconds"
+    )]
+    Unheard(NodeId),
     /// There is no room for the record of one more.
     #[error(
         "{RECORDS_MAX} nodes are remembered, those that are gone included: there is no room for another"

@@ -44,6 +44,8 @@ faults! {
     Reordering = "reordering",
     /// A message arrives damaged: its decoder is run on the bytes, and the connection breaks.
     Garbling = "garbling",
+    /// A message arrives after the process that sent it has ended: what a connection holds outlives it.
+    LastWords = "last-words",
     /// A way holds up all that is sent on it for a time, and then lets it through at once.
     Clog = "clog",
     /// Two nodes are cut from one another, and others reach both.

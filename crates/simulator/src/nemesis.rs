@@ -12,9 +12,14 @@ use values::{Key, Scope};
 use self::merge::{Going, Merge, merge_the_rest};
 use crate::{DiskFaults, Fault, NetworkFaults, Random, Sim, Workload};
 
-/// Most nodes that a workload brings a cluster to, and fewest members.
+/// Nodes that a workload brings a small cluster to at most, and fewest members.
 const NODES_MAX: usize = 7;
 const MEMBERS_MIN: usize = 2;
+
+/// Whether a workload adds further nodes: to a large cluster a sixth of it.
+fn has_room(sim: &Sim) -> bool {
+    sim.nodes() < NODES_MAX.max(sim.nodes_at_start() + sim.nodes_at_start() / 6)
+}
 
 /// A member that is dead is suspected within so many seconds.
 const SUSPECTED_WITHIN_S: u32 = 120;
@@ -283,7 +288,7 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
     let members = ownership.target().ring().members().to_vec();
     let mut plan = PlanChange::default();
     let changed = match fault {
-        Fault::Join if sim.nodes() < NODES_MAX => {
+        Fault::Join if has_room(sim) => {
             let node = sim.add_node_to(sim.ring_of(at));
             plan.put.push(sim.member(node));
             node
@@ -325,11 +330,8 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
     let ownership = sim.ownership(at)?;
     let member = sim.member(node).node;
     let members = ownership.target().ring().members();
-    let is_enough = if is_replaced {
-        sim.nodes() < NODES_MAX
-    } else {
-        left >= 3 && members.len() > MEMBERS_MIN
-    };
+    let is_enough =
+        if is_replaced { has_room(sim) } else { left >= 3 && members.len() > MEMBERS_MIN };
     if !is_enough || !members.contains(&member) {
         return None;
     }

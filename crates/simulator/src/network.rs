@@ -18,6 +18,9 @@ pub struct NetworkFaults {
     pub duplication: u32,
     /// Damaged on the way, in a thousand: whoever gets it closes the connection.
     pub garbling: u32,
+    /// Arrives though its sender has ended, in a thousand; where nodes gossip, only until the receiver knows of the
+    /// sender's next start, and where they do not, only until that begins.
+    pub last_words: u32,
     /// Held up for up to `straggle_ms`, in a thousand.
     pub straggling: u32,
     /// Longest way of a message that is held up, in milliseconds.
@@ -35,6 +38,7 @@ impl Default for NetworkFaults {
             loss: 0,
             duplication: 0,
             garbling: 0,
+            last_words: 0,
             straggling: 0,
             straggle_ms: 0,
             notice_ms: 50,
@@ -113,6 +117,12 @@ impl Network {
     /// Whether a message that goes its way is damaged on it.
     pub(crate) fn garbles(&mut self) -> bool {
         self.strikes_with(Fault::Garbling, self.faults.garbling)
+    }
+
+    /// Whether a message arrives whose sender has ended.
+    pub(crate) fn outlives(&mut self) -> bool {
+        let per_mille = self.faults.last_words;
+        per_mille > 0 && self.strikes_with(Fault::LastWords, per_mille)
     }
 
     fn strikes_with(&mut self, fault: Fault, per_mille: u32) -> bool {

@@ -16,7 +16,7 @@ mod start;
 
 use std::collections::BTreeMap;
 
-use ::membership::Versions;
+use ::membership::{Incarnation, Versions};
 use clock::NodeId;
 use replication::{BarrierStamp, BarrierTable, CallId, Core, Event, Message, Reply, RequestError};
 use ring::{Member, PartitionCount, Ring};
@@ -29,7 +29,7 @@ use crate::trace::{Line, Trace};
 use crate::{Fault, Random, SimOptions, Strikes, network::Network};
 
 /// The secret of every simulated cluster.
-const SECRET: &[u8] = b"simulated";
+pub(crate) const SECRET: &[u8] = b"simulated";
 
 /// How often nodes are asked to remove what is due, until all of it is. More than it takes.
 const SWEEPS: usize = 20;
@@ -54,6 +54,8 @@ enum Happening {
     Arrival {
         from: usize,
         from_life: u64,
+        /// Which start of it speaks, where nodes gossip.
+        incarnation: Option<Incarnation>,
         to: usize,
         to_life: u64,
         message: Box<Message>,

@@ -5,9 +5,7 @@ mod operations;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use clock::{
-    Actor, CausalContext, ClusterSecret, ContextToken, Dot, NodeId, Stamp, TokenClaims, TokenScope,
-};
+use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims, TokenScope};
 use replication::{
     Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName,
 };
@@ -18,7 +16,7 @@ use self::operations::{Kind, Sizes};
 use crate::invariants::healing::invariant_serves_again_after_healing;
 use crate::nemesis::{Nemesis, end_faults};
 use crate::random::mix;
-use crate::sim::{buckets::SECOND, events::WALL_START_MS};
+use crate::sim::{SECRET, buckets::SECOND, events::WALL_START_MS};
 use crate::{Fault, History, Quorum, Random, Rates, Record, Scenario, Sim, Told};
 
 /// What clients do, and which faults befall the cluster meanwhile.
@@ -256,7 +254,7 @@ impl Run<'_> {
         let call = match &operation {
             Some(operation) if forges => {
                 self.sim.strike(Fault::ForgedContext, &[node]);
-                request.context = Some(forged(&request.key, operation));
+                request.context = Some(self.forged(client, &request.key, operation));
                 self.sim.call(node, Call::Request(request))
             }
             _ => {
@@ -318,18 +316,26 @@ impl Run<'_> {
         }
         request
     }
-}
 
-/// A context that no node made: it claims to have seen all that its first owner will ever write.
-fn forged(key: &Key, operation: &Operation) -> ContextToken {
-    let scope = TokenScope {
-        bucket: key.bucket(),
-        generation: key.generation(),
-        key: key.key(),
-        tag: operation.tag().unwrap_or(Tag::BYTES).0,
-    };
-    let mut context = CausalContext::default();
-    context.insert(Dot::new(Actor::new(NodeId(1), 1, 0), 1));
-    let claims = TokenClaims { context, time: Stamp(0) };
-    ContextToken::seal(&ClusterSecret::new(b"guessed"), scope, &claims)
+    /// A context that no node made: it claims to have seen all that will ever be written by those who wrote what this
+    /// client has read.
+    fn forged(&self, client: usize, key: &Key, operation: &Operation) -> ContextToken {
+        let tag = operation.tag().unwrap_or(Tag::BYTES);
+        let scope = TokenScope {
+            bucket: key.bucket(),
+            generation: key.generation(),
+            key: key.key(),
+            tag: tag.0,
+        };
+        let read = self.clients[client].contexts.get(&(key.clone(), tag));
+        let mut context = read.map_or_else(CausalContext::default, |token| {
+            let claims = token.open(&ClusterSecret::new(SECRET), scope);
+            claims.expect("a token of this cluster").context
+        });
+        for actor in context.actors().collect::<Vec<_>>() {
+            context.insert_range(actor, 1, u64::MAX);
+        }
+        let claims = TokenClaims { context, time: Stamp(0) };
+        ContextToken::seal(&ClusterSecret::new(b"guessed"), scope, &claims)
+    }
 }

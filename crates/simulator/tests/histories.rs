@@ -149,7 +149,16 @@ fn histories_with_all_faults_of_seeds_1_to_80_in_which_every_fault_comes() {
     for seed in 1..=20 {
         strikes.add(&Scenario::drawn(Family::Large, seed).check().strikes());
     }
+    // and messages of those that died.
+    for seed in 1..=20 {
+        strikes.add(&Scenario::drawn(Family::LastWords, seed).check().strikes());
+    }
     assert_eq!(strikes.missing(), Vec::<Fault>::new(), "{strikes:?}");
+}
+
+#[test]
+fn histories_of_clusters_of_one_node_to_thirty_of_seeds_1_to_20() {
+    check_all(Family::Sizes, 1..=20);
 }
 
 /// That nothing was wrong says little where little is judged.

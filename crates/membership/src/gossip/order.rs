@@ -89,8 +89,15 @@ impl Gossip {
     }
 
     /// Of one that nobody has a record of, for every disk with one was lost, others may still know something: its
-    /// removal must reach them. Should it come after all, what it says of itself counts for more.
+    /// removal must reach them. It ends a first membership. Should a record of a later one turn up after all, that goes
+    /// on, and is to be removed under its name.
     fn remove_unheard(&mut self, now_ms: u64, node: NodeId) -> Result<(), CommandError> {
+        let is_there = |(&peer, known): (&NodeId, &Peer)| {
+            peer != self.config.node && !known.said.is_over && known.liveness == Liveness::Reachable
+        };
+        if !self.settled && self.peers.iter().any(is_there) {
+            return Err(CommandError::Unheard(node));
+        }
         if self.table.len() >= RECORDS_MAX {
             return Err(CommandError::Full);
         }

@@ -291,6 +291,11 @@ fn only_the_unreachable_are_removed() {
 #[test]
 fn a_member_without_a_record_is_removed_by_its_id() {
     let mut network = Network::founded(1, 3);
+    network.kill(1);
+    network.restart(1);
+    let too_soon = network.command(1, Command::Remove(NodeId(9)));
+    assert_eq!(too_soon, Err(CommandError::Unheard(NodeId(9))));
+    network.run(20_000);
     network.command(1, Command::Remove(NodeId(9))).unwrap();
     network.run_until_even(20_000);
     assert_eq!(network.state(3, 9), Some(MemberState::Removed));

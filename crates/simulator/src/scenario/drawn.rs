@@ -9,6 +9,7 @@ use crate::{DiskFaults, Fault, NetworkFaults, Random, Rates, SimOptions, Workloa
 pub(super) fn draw(family: Family, seed: u64) -> Scenario {
     let (mut options, mut workload) = match family {
         Family::All | Family::Large => all(seed),
+        Family::Sizes => sizes(seed),
         Family::Owners => owners(seed),
         Family::Fallbacks => fallbacks(seed),
         Family::Deadlines => deadlines(seed),
@@ -20,6 +21,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::Forgetting => forgetting(seed),
         Family::Rings => rings(seed),
         Family::AllRings => all_rings(seed),
+        Family::LastWords => last_words(seed),
         Family::Retries => retries(seed),
     };
     if family != Family::Retries {
@@ -33,7 +35,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
 /// outboxes that are soon full, members that are replaced, and nodes that are upgraded one by one.
 fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Workload) {
     let mut random = Random::new(seed ^ 0x0071_a7e5);
-    let has_all = matches!(family, Family::All | Family::Large | Family::AllRings);
+    let has_all = matches!(family, Family::All | Family::Large | Family::Sizes | Family::AllRings);
     if random.chance(400) {
         let n = *random.pick(&[1, 2, 2, 2]);
         let levels = if n == 1 { &[(1, 1)][..] } else { &[(2, 2), (2, 2), (1, 2), (2, 1), (1, 1)] };
@@ -140,6 +142,7 @@ fn network(random: &mut Random, has_faults: bool) -> NetworkFaults {
         loss,
         duplication,
         garbling: 0,
+        last_words: 0,
         straggling,
         straggle_ms: 3_000,
         notice_ms: random.between(1, 300),
@@ -363,6 +366,16 @@ fn rings(seed: u64) -> (SimOptions, Workload) {
     (options, workload)
 }
 
+fn last_words(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x01a5_7e0d);
+    let drawn = [compared, removals, forgetting];
+    let (mut options, mut workload) = random.pick(&drawn)(seed);
+    set(&mut workload.rates, CRASHES);
+    options.network.last_words = 1_000;
+    options.network.straggling = 50;
+    (options, workload)
+}
+
 /// How long a year is, in milliseconds.
 const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 
@@ -446,6 +459,18 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         deletes: 0,
         gives_up: 0,
     };
+    (options, workload)
+}
+
+/// All faults in clusters of other sizes. Partitions as a small cluster has them: a few for each node.
+fn sizes(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0051_2e50);
+    let (mut options, workload) = all(seed);
+    // A run takes as long as a hundred others where each of a hundred nodes compares and gossips.
+    let is_large = random.chance(20);
+    options.nodes = if is_large { 100 } else { *random.pick(&[1, 1, 1, 2, 2, 2, 3, 12, 12, 30]) };
+    options.network.last_words = *random.pick(&[0, 500, 1_000]);
+    options.partitions = options.partitions.max(4 * options.nodes as u32).next_power_of_two();
     (options, workload)
 }
 

@@ -12,6 +12,8 @@ pub enum Family {
     /// The same over collections that are large: what an engine keeps otherwise from thousands of elements on it does from
     /// a few on, and the log has many segments.
     Large,
+    /// As `All`, with clusters of one node, of two, of a dozen, up to a hundred.
+    Sizes,
     /// Owners only, and no disk lost: a bad network, failing disks, crashes and wrong clocks.
     Owners,
     /// The same with more nodes than owners, of which some pause: what owners miss is kept by
@@ -37,15 +39,19 @@ pub enum Family {
     /// Two such rings, with all faults of `All`: members are killed for good and replaced, and disks lost, while nodes
     /// go over.
     AllRings,
+    /// Nodes crash while what they said is still on its way, and arrives; disks are lost, members removed, deletes
+    /// forgotten.
+    LastWords,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::All,
         Self::Large,
+        Self::Sizes,
         Self::Owners,
         Self::Fallbacks,
         Self::Deadlines,
@@ -57,6 +63,7 @@ impl Family {
         Self::Forgetting,
         Self::Rings,
         Self::AllRings,
+        Self::LastWords,
         Self::Retries,
     ];
 
@@ -65,6 +72,7 @@ impl Family {
         match self {
             Self::All => "all",
             Self::Large => "large",
+            Self::Sizes => "sizes",
             Self::Owners => "owners",
             Self::Fallbacks => "fallbacks",
             Self::Deadlines => "deadlines",
@@ -76,6 +84,7 @@ impl Family {
             Self::Forgetting => "forgetting",
             Self::Rings => "rings",
             Self::AllRings => "all-rings",
+            Self::LastWords => "last-words",
             Self::Retries => "retries",
         }
     }

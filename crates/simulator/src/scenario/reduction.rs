@@ -46,6 +46,7 @@ impl Reduction {
                 Fault::Duplication => options.network.duplication = 0,
                 Fault::Delay => options.network.straggling = 0,
                 Fault::Garbling => options.network.garbling = 0,
+                Fault::LastWords => options.network.last_words = 0,
                 Fault::Reordering => options.network.delay_max_ms = options.network.delay_min_ms,
                 Fault::RefusedWrite => options.disk.refused = 0,
                 Fault::FailedSync => options.disk.misreported = 0,

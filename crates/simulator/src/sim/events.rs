@@ -62,15 +62,13 @@ impl Sim {
             return waiting.push(happening);
         }
         match happening {
-            Happening::Arrival { from, from_life, to, to_life, message, stamp } => {
-                let is_current = self.nodes[from].life == from_life
-                    && self.nodes[to].life == to_life
-                    && self.nodes[to].process.is_some();
+            Happening::Arrival { from, from_life, incarnation, to, to_life, message, stamp } => {
+                let is_current = self.nodes[to].life == to_life && self.nodes[to].process.is_some();
                 // A way that was cut meanwhile swallows what was on it.
                 let is_hint = matches!(message.body, replication::Body::Hint { .. });
                 let arrives = is_current
                     && !self.is_apart(from, to)
-                    && self.admits(to, from)
+                    && self.is_heard(to, (from, from_life), incarnation)
                     && self.takes(to, from, stamp, is_hint);
                 self.note(|| Line::Arrived { from, to, message: message.clone(), arrives });
                 if arrives {
@@ -240,6 +238,7 @@ impl Sim {
             Effect::Send { to, message } => {
                 let to = self.number_of(to);
                 let (from_life, to_life) = (self.nodes[node].life, self.nodes[to].life);
+                let incarnation = self.incarnation(node);
                 let stamp = self.barrier_stamp(node, to);
                 let slow_ms = self.nodes[node].slow_ms + self.nodes[to].slow_ms;
                 for at_ms in self.network.arrivals(self.now_ms, (node, to), slow_ms) {
@@ -248,9 +247,19 @@ impl Sim {
                         continue;
                     }
                     let message = Box::new(message.clone());
-                    let arrival =
-                        Happening::Arrival { from: node, from_life, to, to_life, message, stamp };
-                    self.enqueue(at_ms, arrival);
+                    let from = node;
+                    self.enqueue(
+                        at_ms,
+                        Happening::Arrival {
+                            from,
+                            from_life,
+                            incarnation,
+                            to,
+                            to_life,
+                            message,
+                            stamp,
+                        },
+                    );
                 }
                 self.note(|| Line::Sent { from: node, to, message: Box::new(message) });
             }

@@ -90,8 +90,9 @@ impl Sim {
     /// Whether some disk remembers the cluster of a ring. Where all were lost, nodes find nobody who does and wait: whoever
     /// runs them has one found it anew.
     fn is_remembered(&self, ring: usize) -> bool {
-        // Of nodes that are gone for good the disks are, too.
-        let there = (0..self.nodes.len()).filter(|&node| !self.is_gone(node));
+        // Of nodes that are gone for good the disks are, too; and one on its way looks for its cluster again.
+        let lasts = |&node: &usize| !self.is_gone(node) && !self.nodes[node].crossing.is_merging;
+        let there = (0..self.nodes.len()).filter(lasts);
         let mut persisted = there.filter_map(|node| self.snapshot(node));
         persisted.any(|snapshot| snapshot.ids.contains(&cluster(ring)))
     }
@@ -209,16 +210,43 @@ impl Sim {
         Some(self.gossip(node)?.own().entry.incarnation)
     }
 
-    /// Whether a node takes messages of another: of a member, in its latest start.
+    /// Whether a node takes messages of another that runs.
     pub(super) fn admits(&self, node: usize, peer: usize) -> bool {
+        self.admits_start(node, peer, self.incarnation(peer))
+    }
+
+    /// Whether a node takes messages of a start of another: of a member, in the latest that it has heard of.
+    pub(super) fn admits_start(
+        &self,
+        node: usize,
+        peer: usize,
+        incarnation: Option<Incarnation>,
+    ) -> bool {
         let Some(gossip) = self.gossip(node) else {
             return !self.options.gossip && self.is_of_one_ring(node, peer);
         };
         let record = gossip.table().get(self.nodes[peer].id);
         let is_latest = record.is_some_and(|record| {
-            !record.is_over() && Some(record.entry.incarnation) == self.incarnation(peer)
+            !record.is_over() && Some(record.entry.incarnation) == incarnation
         });
         is_latest && gossip.own().state().is_present()
+    }
+
+    /// Whether a node takes what another sent in a life, and a start, of it. What it said last may arrive after that,
+    /// until the next life takes the place of the connection.
+    pub(super) fn is_heard(
+        &mut self,
+        node: usize,
+        (peer, life): (usize, u64),
+        incarnation: Option<Incarnation>,
+    ) -> bool {
+        let now = &self.nodes[peer];
+        if now.life == life {
+            return self.admits(node, peer);
+        }
+        let is_replaced = now.process.is_some() || now.life != life + 1;
+        let may_speak = self.options.gossip || !is_replaced;
+        may_speak && self.admits_start(node, peer, incarnation) && self.network.outlives()
     }
 
     /// Whether anything of another node is known to one that runs: a record, or how far it was with the barrier.
@@ -231,10 +259,10 @@ impl Sim {
     }
 
     /// Has a node that runs say that another, killed for good, is no member any more. Returns whether it
-    /// does: it does not while it takes that one for alive.
+    /// does: it does not while it takes that one for alive, and of one that it has not heard of a shell does not ask it.
     pub(crate) fn remove_member(&mut self, at: usize, node: usize) -> bool {
         let gone = self.nodes[node].id;
-        self.order(at, &Command::Remove(gone)).is_ok()
+        self.has_heard_of(at, node) && self.order(at, &Command::Remove(gone)).is_ok()
     }
 
     /// Whether some node that runs knows of a member.

@@ -44,6 +44,11 @@ impl Sim {
         self.nodes.len()
     }
 
+    /// How many there were at the start.
+    pub(crate) const fn nodes_at_start(&self) -> usize {
+        self.options.nodes
+    }
+
     /// How many partitions the ring has.
     pub(crate) fn partition_count(&self) -> PartitionCount {
         self.rings[0].partition_count()
