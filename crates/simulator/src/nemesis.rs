@@ -53,8 +53,6 @@ pub(crate) struct Nemesis {
     /// The node that last said that an update was done: crashed at once, it must not have said so
     /// too early.
     pub(crate) last_done: Option<usize>,
-    /// How far all jumps together may have taken a clock, in milliseconds.
-    pub(crate) jumped_ms: u64,
     /// Between two nodes that are upgraded, in milliseconds.
     upgrade_ms: u64,
     /// The merge of two rings, once it has begun.
@@ -144,7 +142,6 @@ impl Nemesis {
                 let most = workload.jump_ms;
                 sim.jump_clock(a, random.below(2 * most + 1) as i64 - most as i64);
                 sim.strike(fault, &[a]);
-                self.jumped_ms += most;
             }
             Fault::ProcessCrash | Fault::MachineCrash => {
                 let last = self.last_done.filter(|_| random.chance(500));

@@ -251,6 +251,8 @@ pub struct Sim {
     network: Network,
     random: Random,
     now_ms: u64,
+    /// How far a clock was from the right time at most when one jumped.
+    clocks_off_ms: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
     next_call: u64,
@@ -302,6 +304,7 @@ impl Sim {
             network,
             random,
             now_ms: 1,
+            clocks_off_ms: 0,
             queue: BTreeMap::new(),
             queued: 0,
             next_call: 0,

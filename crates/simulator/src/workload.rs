@@ -120,9 +120,6 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
             run.ask(workload, &mut asking, step as u64 + 1);
         }
     }
-    let jumped_ms = run.nemesis.jumped_ms;
-    let drifted_ms = run.sim.now_ms() * scenario.options.drift_ppm / 1_000_000 + 1_000;
-    run.history.slack_ms = scenario.options.skew_ms + jumped_ms + drifted_ms;
     let strikes = run.sim.strikes();
     run.history.lost_state = LOSES_STATE.iter().any(|&fault| strikes.of(fault) > 0);
     run.history.lost_hints = strikes.of(Fault::LostHint) > 0;
@@ -144,6 +141,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         }
     }
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
+    run.history.slack_ms = run.sim.clocks_off_ms() + 1_000;
     run.collect();
     let waiting = run.clients.iter().find_map(|client| client.under_way.as_ref());
     run.history.unanswered = waiting.map(|waiting| waiting.call);

@@ -134,7 +134,17 @@ impl Sim {
     /// Sets a node's wall clock forward or back.
     pub fn jump_clock(&mut self, node: usize, by_ms: i64) {
         self.note(|| Line::Jumped { node, by_ms });
+        self.clocks_off_ms = self.clocks_off_ms();
         self.nodes[node].skew_ms = self.nodes[node].skew_ms.saturating_add(by_ms);
+        self.clocks_off_ms = self.clocks_off_ms();
+    }
+
+    /// How far any clock has been from the right time at most, either way, in milliseconds: one is furthest off now, or
+    /// when it jumped.
+    pub(crate) fn clocks_off_ms(&self) -> u64 {
+        let right_ms = super::events::WALL_START_MS + self.now_ms;
+        let now = (0..self.nodes.len()).map(|node| self.wall_ms(node).abs_diff(right_ms)).max();
+        now.unwrap_or(0).max(self.clocks_off_ms)
     }
 
     /// Stops a node's process, as SIGSTOP does: what happens to it waits, its links stay up, and
