@@ -9,13 +9,23 @@ use crate::history::History;
 use crate::sessions::Share;
 use crate::{Ledger, Record};
 
+/// Whether a read had to show what was acknowledged before: some of that, or there was nothing.
+fn must_show(history: &History, read: &Record) -> bool {
+    let is_update = |put: &&Record| put.operation.is_some() && put.key == read.key;
+    let updates = history.records.iter().filter(is_update);
+    let before = updates.filter(|put| put.is_met() && put.is_before(read) && read.meets(put));
+    let mut are_shown = before.map(|put| history.must_meet(read, put)).peekable();
+    read.meets(read) && (are_shown.peek().is_none() || are_shown.any(|is_shown| is_shown))
+}
+
 /// What claims rested on, of one run or of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Acknowledged updates; broken where more disks were lost than owners had them, so that they need not survive.
+    /// Acknowledged updates; broken where as many owners lost what they had of the key since as had them, so that they
+    /// need not survive.
     pub updates: Share,
-    /// Reads that r owners answered; broken if a disk or hint had been lost by then, or r + w ≤ n, so that they need not
-    /// show what w owners had.
+    /// Reads that r owners answered; broken where r + w ≤ n, or an owner lost what it had of the key since each of
+    /// the updates that they would have to show.
     pub reads: Share,
     /// Keys that clients wrote; broken where a damaged record was written over, so that dots say nothing of them.
     pub keys: Share,
@@ -31,8 +41,7 @@ impl Coverage {
             coverage.updates.count(!history.must_survive(record) || !ledger.is_judged(&record.key));
         }
         for read in history.records.iter().filter(|it| it.operation.is_none() && it.is_met()) {
-            let says_nothing = !history.is_before_losses(read) || !read.meets(read);
-            coverage.reads.count(says_nothing || !ledger.is_judged(&read.key));
+            coverage.reads.count(!must_show(history, read) || !ledger.is_judged(&read.key));
         }
         let keys: BTreeSet<&Key> = history.records.iter().map(|record| &record.key).collect();
         keys.into_iter().for_each(|key| coverage.keys.count(!ledger.is_judged(key)));

@@ -1,9 +1,11 @@
 //! What clients did and were told, in order: what the invariants judge.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use replication::{Acks, Answer, BucketPolicy, CallId, Level, RequestError};
 use values::{Key, Operation, View};
+
+use crate::losses::Losses;
 
 /// What a client learnt of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,16 +161,8 @@ pub struct History {
     /// Whether a node crashed or a disk failed: what was not durable then may be at some replicas
     /// and not at others until it is read.
     pub lost_state: bool,
-    /// The nodes whose disks were lost, or some of what they held: what only they had is gone,
-    /// acknowledged or not.
-    pub disks_lost: BTreeSet<usize>,
-    /// When the first of them was, in virtual milliseconds.
-    pub lost_from_ms: Option<u64>,
-    /// Owners that a partition had when a disk was lost, in a cluster of fewest: what more had once was handed over
-    /// to these.
-    pub owners_left: Option<usize>,
-    /// Whether outboxes lost what they said they keep.
-    pub lost_hints: bool,
+    /// What was lost of each key, acknowledged or not.
+    pub losses: BTreeMap<Key, Losses>,
     /// The ring whose nodes went over to another one, if one was left.
     pub left_ring: Option<usize>,
     /// How long it took after all faults were over until every partition was served, in virtual milliseconds,
@@ -186,19 +180,18 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a node whose disk loses something, where a partition has so many owners.
-    pub(crate) fn note_lost(&mut self, node: usize, now_ms: u64, owners: usize) {
-        self.disks_lost.insert(node);
-        self.lost_from_ms.get_or_insert(now_ms);
-        self.owners_left = Some(self.owners_left.map_or(owners, |before| before.min(owners)));
+    /// Whether what was done for a record must be there in the end: more owners had it than lost what they had of
+    /// its key since it began, or nobody lost anything of it.
+    pub fn must_survive(&self, record: &Record) -> bool {
+        let losses = self.losses.get(&record.key);
+        losses.is_none_or(|losses| losses.leave(record.copies(), record.from_ms))
     }
 
-    /// Whether what was done for a record must be there in the end: more owners had it than disks
-    /// were lost.
-    pub fn must_survive(&self, record: &Record) -> bool {
-        let lost = self.disks_lost.len();
-        let copies = record.copies().min(self.owners_left.unwrap_or(usize::MAX));
-        copies > lost || lost == 0 && !self.lost_hints
+    /// Whether owners that show what they hold for `later` were to have what was done for `put`, and none of the
+    /// key's owners lost it in between.
+    pub fn must_meet(&self, later: &Record, put: &Record) -> bool {
+        let losses = self.losses.get(&put.key);
+        later.meets(put) && losses.is_none_or(|losses| losses.spare(put.from_ms, later.to_ms))
     }
 
     /// Whether a record's owners are those of the ring that stayed, which know at all times what was done for it.
@@ -206,13 +199,8 @@ impl History {
         self.left_ring != Some(record.ring)
     }
 
-    /// Whether nothing that a node said it holds had been lost when this was answered.
-    pub fn is_before_losses(&self, record: &Record) -> bool {
-        !self.lost_hints && self.lost_from_ms.is_none_or(|lost_ms| record.to_ms < lost_ms)
-    }
-
     /// Whether nothing was lost that a node said it holds.
     pub fn lost_nothing(&self) -> bool {
-        self.disks_lost.is_empty() && !self.lost_hints
+        self.losses.values().all(|losses| losses.0.is_empty())
     }
 }

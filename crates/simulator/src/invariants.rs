@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
         done.filter_map(|record| Some((record, record.operation.as_ref()?)))
     }
 
-    /// Updates that were done, and that more owners had than disks were lost.
+    /// Updates that were done, and that more owners had than lost them.
     fn lasting(self) -> impl Iterator<Item = (&'a Record, &'a Operation)> {
         self.done().filter(move |(record, _)| self.history.must_survive(record))
     }

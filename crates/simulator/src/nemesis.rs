@@ -92,15 +92,15 @@ impl Nemesis {
         self.ends.insert((at_ms, self.begun), end);
     }
 
-    /// Lets a fault begin, now and then. Returns the node whose disk lost something, if one did.
+    /// Lets a fault begin, now and then.
     pub(crate) fn disturb(
         &mut self,
         sim: &mut Sim,
         random: &mut Random,
         workload: &Workload,
         keys: &[Key],
-    ) -> Option<usize> {
-        let fault = workload.rates.pick(random.below(1000))?;
+    ) {
+        let Some(fault) = workload.rates.pick(random.below(1000)) else { return };
         let nodes = sim.nodes() as u64;
         let a = random.below(nodes) as usize;
         let b = random.below(nodes) as usize;
@@ -174,10 +174,9 @@ impl Nemesis {
             Fault::Merge => self.merge(sim, random),
             Fault::Flood if sim.is_up(a) => flood(sim, random, a, keys),
             Fault::Join | Fault::Leave | Fault::Weight => change(sim, random, fault),
-            Fault::Removal | Fault::Replacement => return remove(sim, random, fault),
-            fault => return self.harm_disk(sim, random, fault, a, ends_ms),
+            Fault::Removal | Fault::Replacement => remove(sim, random, fault),
+            fault => self.harm_disk(sim, random, fault, a, ends_ms),
         }
-        None
     }
 
     /// Upgrades the next node, a while later the one after it, until all are.
@@ -218,15 +217,14 @@ impl Nemesis {
         fault: Fault,
         node: usize,
         ends_ms: u64,
-    ) -> Option<usize> {
-        let node = victim(sim, random, node)?;
+    ) {
+        let Some(node) = victim(sim, random, node) else { return };
         let strikes = match fault {
             Fault::RowRot => sim.rot_row(node),
             Fault::MisdirectedWrite => sim.misdirect_row(node),
             // The first time, there is nothing yet to go back to.
             Fault::OldDisk if !sim.has_backup(node) => {
-                sim.keep_backup(node);
-                return None;
+                return sim.keep_backup(node);
             }
             Fault::LogRot | Fault::WipedDisk | Fault::OldDisk | Fault::ClonedDisk => {
                 sim.stop_machine(node);
@@ -248,8 +246,11 @@ impl Nemesis {
         };
         if strikes {
             sim.strike(fault, &[node]);
+            // Of a row it is known of which key it is.
+            if !matches!(fault, Fault::RowRot | Fault::MisdirectedWrite) {
+                sim.note_lost(node);
+            }
         }
-        strikes.then_some(node)
     }
 }
 
@@ -312,25 +313,24 @@ fn change(sim: &mut Sim, random: &mut Random, fault: Fault) {
     sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
 }
 
-/// Kills a member for good and removes it, if enough are left, or has a new one take its places. Returns
-/// which.
-fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
+/// Kills a member for good and removes it, if enough are left, or has a new one take its places.
+fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) {
     let node = random.below(sim.nodes() as u64) as usize;
     let ring = sim.ring_of(node);
     let others = || (0..sim.nodes()).filter(|&other| other != node && sim.ring_of(other) == ring);
     let left = others().filter(|&other| !sim.is_gone(other)).count();
-    let at = others().find(|&other| sim.is_settled(other))?;
+    let Some(at) = others().find(|&other| sim.is_settled(other)) else { return };
     if sim.left_ring() == Some(ring) {
-        return None;
+        return;
     }
     let is_replaced = fault == Fault::Replacement;
-    let ownership = sim.ownership(at)?;
+    let Some(ownership) = sim.ownership(at) else { return };
     let member = sim.member(node).node;
     let members = ownership.target().ring().members();
     let is_enough =
         if is_replaced { has_room(sim) } else { left >= 3 && members.len() > MEMBERS_MIN };
     if !is_enough || !members.contains(&member) {
-        return None;
+        return;
     }
     sim.strike(fault, &[node]);
     sim.destroy(node);
@@ -343,7 +343,7 @@ fn remove(sim: &mut Sim, random: &mut Random, fault: Fault) -> Option<usize> {
         plan.put.push(new);
     }
     sim.call(at, Call::Ownership(OwnershipCall::Commit(plan)));
-    Some(node)
+    sim.note_lost(node);
 }
 
 /// Removes nodes that are gone for good on their way to the other ring, where that still expects them.

@@ -10,16 +10,18 @@ pub(crate) mod events;
 mod faults;
 mod gossip;
 mod look;
+mod losses;
 mod membership;
 mod rings;
 mod start;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ::membership::{Incarnation, Versions};
 use clock::NodeId;
 use replication::{BarrierStamp, BarrierTable, CallId, Core, Event, Message, Reply, RequestError};
-use ring::{Member, PartitionCount, Ring};
+use ring::{Member, Ownership, PartitionCount, Ring};
 use storage::{
     Batch, Checkpoint, DiskSnapshot, Engine, Log, SimDisk, SimFiles, SimIndexReader, TreeNode,
 };
@@ -184,6 +186,8 @@ struct Node {
     /// How much longer messages to and from it may take.
     slow_ms: u64,
     ills: Ills,
+    /// Who owns what, as it knew it last.
+    owners_known: Option<Arc<Ownership>>,
     /// Whether it never starts again.
     is_gone: bool,
 }
@@ -210,6 +214,7 @@ impl Node {
             crossing: rings::Crossing::default(),
             slow_ms: 0,
             ills: Ills::default(),
+            owners_known: None,
             is_gone: false,
         }
     }
@@ -258,6 +263,8 @@ pub struct Sim {
     next_call: u64,
     outcomes: BTreeMap<CallId, Outcome>,
     ledger: Ledger,
+    owned: losses::Owned,
+    losses: Vec<losses::Noted>,
     trace: u64,
     events: u64,
     begun_anew: u64,
@@ -310,6 +317,8 @@ impl Sim {
             next_call: 0,
             outcomes: BTreeMap::new(),
             ledger: Ledger::default(),
+            owned: losses::Owned::default(),
+            losses: Vec::new(),
             trace: seed,
             events: 0,
             begun_anew: 0,

@@ -111,10 +111,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
         }
         run.nemesis.end_due(run.sim);
         if reduction.keeps_fault(step) {
-            let lost = run.nemesis.disturb(run.sim, &mut ill, workload, &names);
-            if let Some(node) = lost {
-                run.history.note_lost(node, run.sim.now_ms(), run.sim.fewest_owners());
-            }
+            run.nemesis.disturb(run.sim, &mut ill, workload, &names);
         }
         if reduction.keeps_request(step) {
             run.ask(workload, &mut asking, step as u64 + 1);
@@ -122,7 +119,6 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     }
     let strikes = run.sim.strikes();
     run.history.lost_state = LOSES_STATE.iter().any(|&fault| strikes.of(fault) > 0);
-    run.history.lost_hints = strikes.of(Fault::LostHint) > 0;
     end_faults(run.sim);
     match invariant_serves_again_after_healing(run.sim) {
         Ok(took_ms) => run.history.served_ms = took_ms,
@@ -143,6 +139,8 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     run.history.ended_ms = WALL_START_MS + run.sim.now_ms();
     run.history.slack_ms = run.sim.clocks_off_ms() + 1_000;
     run.collect();
+    run.history.losses =
+        names.into_iter().map(|key| (key.clone(), run.sim.losses_of(&key))).collect();
     let waiting = run.clients.iter().find_map(|client| client.under_way.as_ref());
     run.history.unanswered = waiting.map(|waiting| waiting.call);
     run.history

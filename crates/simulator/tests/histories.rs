@@ -172,7 +172,7 @@ fn of_runs_with_all_faults_most_is_judged() {
     let Coverage { updates, reads, keys, .. } = coverage;
     let per_cent = [updates, reads, keys].map(judged);
     assert!(
-        per_cent[0] >= 50 && per_cent[1] >= 35 && per_cent[2] >= 90,
+        per_cent[0] >= 75 && per_cent[1] >= 65 && per_cent[2] >= 90,
         "{per_cent:?}: {coverage}"
     );
 }

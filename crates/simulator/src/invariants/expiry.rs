@@ -58,7 +58,7 @@ fn covers_any(schedule: &Scheduled, place: Place, writes: &[&Write]) -> bool {
     writes.iter().any(|write| covers(&schedule.removed, place, write))
 }
 
-/// Whether w owners had it, more than disks were lost, before a schedule was due by any clock, that it was taken
+/// Whether w owners had it, more than lost it, before a schedule was due by any clock, that it was taken
 /// back: then nobody may remove for it.
 fn is_taken_back_in_time(run: Run<'_>, key: &Key, dot: Dot, deadline_ms: u64) -> bool {
     let met = run
@@ -81,11 +81,11 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
     ledger.of(key).flat_map(|entry| entry.taken_back.iter().copied()).collect()
 }
 
-/// At the end of all time nothing is there that an acknowledged schedule covers, unless some write
+/// At the end of all time nothing is there that an acknowledged schedule covers which must be there, unless some write
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
     let promised = |record: &Record| record.is_usual_and_meets() && run.history.stays(record);
-    for (record, _) in run.done().filter(|(record, _)| promised(record)) {
+    for (record, _) in run.lasting().filter(|(record, _)| promised(record)) {
         let Some(view) = run.finals.get(&record.key) else { continue };
         let taken_back = taken_back(run.ledger, &record.key);
         // Of a request that was done twice the client was told of one.
@@ -114,13 +114,13 @@ pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), Strin
 /// was due by every clock, before the read began.
 pub fn invariant_reads_show_nothing_past_its_deadline(run: Run<'_>) -> Result<(), String> {
     let reads = run.history.records.iter().filter(|record| record.operation.is_none());
-    let reads = reads.filter(|read| run.history.is_before_losses(read));
     for read in reads.filter(|read| read.is_met() && read.is_usual_and_meets()) {
         let Some(view) = read.view() else { continue };
         let taken_back = taken_back(run.ledger, &read.key);
         let by_ms = run.wall_ms(read.from_ms).saturating_sub(run.history.slack_ms);
         let before = run.done().filter(|(record, _)| record.key == read.key && record.is_met());
-        let before = before.filter(|(record, _)| record.is_before(read) && read.meets(record));
+        let before = before
+            .filter(|(record, _)| record.is_before(read) && run.history.must_meet(read, record));
         for (record, _) in before {
             let mut made = run.made_for(record);
             let (Some(entry), None) = (made.next(), made.next()) else { continue };

@@ -1,5 +1,5 @@
 //! Claims on what clients were shown while faults went on: where r + w > n, all that w owners had, and
-//! nothing that had been taken away. Judged are reads that were answered before the first disk or hint was lost.
+//! nothing that had been taken away. Not claimed is what an owner may have lost by then.
 
 use values::{Base, State, Tag, View};
 
@@ -63,16 +63,15 @@ pub fn invariant_answers_show_their_writes(run: Run<'_>) -> Result<(), String> {
 
 fn reads(run: Run<'_>) -> impl Iterator<Item = (&Record, &View)> {
     let reads = run.history.records.iter().filter(|record| record.operation.is_none());
-    let reads = reads.filter(move |read| run.history.is_before_losses(read));
     reads.filter(|read| read.is_met()).filter_map(|read| Some((read, read.view()?)))
 }
 
-/// Updates of a read's key that w owners had before it began.
+/// Updates of a read's key that w owners had before it began, none of which lost them by then.
 fn before<'a>(run: Run<'a>, read: &'a Record) -> impl Iterator<Item = &'a Record> {
     run.done()
         .map(|(record, _)| record)
         .filter(|record| record.key == read.key && record.is_met() && record.is_before(read))
-        .filter(|record| read.meets(record))
+        .filter(|record| run.history.must_meet(read, record))
 }
 
 /// Whether a write is shown, or was taken away or replaced by what was made before the answer.

@@ -26,18 +26,20 @@ pub fn invariant_removals_take_all_they_were_shown(ledger: &Ledger) -> Result<()
 }
 
 /// With r + w > n, a removal that r owners were asked for takes away whatever w owners had before
-/// it began: none of that is there in the end.
+/// it began, and have still: none of that is there in the end, if the removal must be.
 pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), String> {
     for (removal, operation) in run.done() {
         let is_observed = removal.answer().is_some_and(|answer| !answer.partly_observed);
         // One done already takes nothing away now.
         let is_new = removal.answer().is_some_and(|answer| !answer.repeated);
         let is_promised = operation.removes_observed() && is_observed && is_new;
-        if !(is_promised && removal.knows_its_bucket()) {
+        let is_kept = removal.knows_its_bucket() && run.history.must_survive(removal);
+        if !(is_promised && is_kept) {
             continue;
         }
         let had = |put: &&Record| {
-            put.key == removal.key && put.is_met() && put.is_before(removal) && removal.meets(put)
+            let is_before = put.key == removal.key && put.is_met() && put.is_before(removal);
+            is_before && run.history.must_meet(removal, put)
         };
         for put in run.history.records.iter().filter(had) {
             for place in run.minted_alternatives(put).into_iter().flatten() {
@@ -48,6 +50,9 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
                 };
                 // What is due is shown to nobody, and a removal is promised to take what it was shown.
                 if run.made_for(removal).any(|entry| entry.expired.contains(&place)) {
+                    continue;
+                }
+                if is_left_to_another(run, removal, place) {
                     continue;
                 }
                 let is_won = run.made_for(removal).all(|entry| entry.bases.0 < entry.bases.1);
@@ -62,6 +67,17 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
         }
     }
     Ok(())
+}
+
+/// Whether another removal, made before, took a write away and may have been lost since: a removal says nothing of
+/// what any owner shows to be gone already, though others, its maker too, may hold it still. So it lasts as long as
+/// the other one, which need not have as many copies as it says of itself (family `lost-disks`, seed 73).
+fn is_left_to_another(run: Run<'_>, removal: &Record, place: Place) -> bool {
+    let losses = run.history.losses.get(&removal.key);
+    let may_be_lost = |entry: &Entry| losses.is_some_and(|it| !it.spare(entry.at_ms, u64::MAX));
+    let made = run.ledger.of(&removal.key).filter(|entry| entry.call != Some(removal.call));
+    let mut before = made.filter(|entry| entry.at_ms <= removal.to_ms);
+    before.any(|entry| entry.removed.contains(&place) && may_be_lost(entry))
 }
 
 /// What an acknowledged delta took away is not there in the end, but for what may come back from another ring.

@@ -257,6 +257,7 @@ impl Sim {
     /// Sets a node's data aside and starts it empty.
     fn begin_anew(&mut self, node: usize, table: BarrierTable) {
         self.begun_anew += 1;
+        self.note_anew(node);
         self.end(node);
         self.nodes[node].disk.wipe();
         self.nodes[node].heard = table.clone();

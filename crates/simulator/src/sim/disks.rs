@@ -154,8 +154,7 @@ impl Sim {
         index.reader().get(table, &row, look).expect("simulated disks are read");
         let offset = self.random.below(length.max(1)) as usize;
         let is_done = self.nodes[node].disk.index.corrupt(table, &row, offset);
-        self.nodes[node].ills.has_rotten_rows |= is_done;
-        is_done
+        self.rows_damaged(node, table, &row, is_done)
     }
 
     /// Whether rows of a node's index were damaged.
@@ -171,7 +170,14 @@ impl Sim {
             return false;
         };
         let is_done = from != to && self.nodes[node].disk.index.misdirect(table, &from, &to);
-        self.nodes[node].ills.has_rotten_rows |= is_done;
+        self.rows_damaged(node, table, &to, is_done)
+    }
+
+    fn rows_damaged(&mut self, node: usize, table: Table, row: &[u8], is_done: bool) -> bool {
+        if is_done {
+            self.note_row(node, table, row);
+            self.nodes[node].ills.has_rotten_rows = true;
+        }
         is_done
     }
 

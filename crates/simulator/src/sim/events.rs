@@ -225,6 +225,7 @@ impl Sim {
             }
             let Some(process) = &mut self.nodes[node].process else { return };
             process.core.step(now, event, &mut effects);
+            self.watch_owners(node);
             for effect in std::mem::take(&mut effects) {
                 self.perform(node, effect, &mut queue);
             }
@@ -318,9 +319,12 @@ impl Sim {
         command: Command,
         queue: &mut VecDeque<Event>,
     ) {
-        let loses = self.options.hints_lost > 0 && matches!(command, Command::Defer { .. });
-        if loses && self.random.chance(self.options.hints_lost) {
+        if let Command::Defer { key, .. } = &command
+            && self.options.hints_lost > 0
+            && self.random.chance(self.options.hints_lost)
+        {
             self.met(Fault::LostHint, node);
+            self.note_hint(node, key);
             return queue.push_back(Event::Storage { ticket, answer: Answer::Durable });
         }
         let (id, now_ms) = (self.nodes[node].id, self.now_ms);

@@ -73,18 +73,6 @@ impl Sim {
         known.filter(|&node| self.ring_of(node) == ring).find_map(|node| self.ownership(node))
     }
 
-    /// Owners of the partition that has fewest, as any node that runs knows it.
-    pub(crate) fn fewest_owners(&self) -> usize {
-        let n = usize::from(self.options.policy.n);
-        let known = (0..self.nodes.len()).filter(|&node| !self.is_searching(node));
-        let views = known.filter_map(|node| self.ownership(node));
-        let counts = views.flat_map(|ownership| {
-            let partitions = ownership.partition_count().iter();
-            partitions.map(|partition| ownership.present(partition).owners(partition, n).count())
-        });
-        counts.min().unwrap_or(n)
-    }
-
     /// Handovers that a node has a part in; `None` if it is down.
     pub fn transfers(&self, node: usize) -> Option<Vec<Transfer>> {
         self.nodes[node].process.as_ref().map(|process| process.core.transfers())
