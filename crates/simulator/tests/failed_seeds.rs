@@ -78,6 +78,7 @@ const FAILED: [(Family, u64); 76] = [
     (Family::Large, 900_001_200),
     (Family::Moving, 1_036_811),
     (Family::Deadlines, 930_000_015),
+    (Family::LostDisks, 73),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
 ];
