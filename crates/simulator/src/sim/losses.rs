@@ -55,7 +55,7 @@ impl Sim {
             let owners = |ring: &Ring| -> BTreeSet<NodeId> { ring.owners(partition, n).collect() };
             let present = owners(ownership.present(partition));
             let others = [ownership.beside(partition), ownership.coming(partition)];
-            let others = others.into_iter().flatten().flat_map(|ring| owners(ring));
+            let others = others.into_iter().flatten().flat_map(owners);
             let all: BTreeSet<NodeId> = present.iter().copied().chain(others).collect();
             self.owned.by.entry(partition).or_default().extend(all);
             let first =
