@@ -37,6 +37,7 @@
 mod causal;
 mod delta;
 mod expiry;
+mod gone;
 mod key;
 mod operation;
 mod register;

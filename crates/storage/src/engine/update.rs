@@ -96,7 +96,9 @@ impl<R: IndexRead> Engine<R> {
         };
         let is_here =
             named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
-        if let Some(shown) = shown {
+        let mut held_here = None;
+        if let Some(shown) = shown.as_ref().filter(|shown| shown.value != view.value) {
+            held_here = Some(view.clone());
             view.merge(shown);
         }
         let prepare = |view: &View, actor| {
@@ -117,10 +119,15 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(seen, actor);
         }
-        let Prepared { delta, changed, repeated, partial, minted } = match prepared {
+        let Prepared { mut delta, changed, repeated, partial, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
+        if !repeated && let Some(gone) = held_here.and_then(|held| view.gone_since(&held)) {
+            // Others have seen it removed, this replica has not: whoever acknowledges this removal knows of that one too,
+            // or it would be undone with the last of them.
+            delta.merge(&gone);
+        }
         if partial && !is_here {
             // Merged, it would say that what it took away is gone from here.
             return Ok(Answer::Prepared {
