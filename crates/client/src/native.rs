@@ -4,76 +4,42 @@
 //! failed. Updates that count carry a name, so that one whose outcome is unknown can be sent again
 //! and counts once; what has no name is never sent twice ([`retry`]).
 
+mod connection;
 mod names;
+mod node;
 mod retry;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use replication::{
     Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
     RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, CallBody, ClientCall, ClientHello, ClientReply, ClusterCall,
-    ClusterStatus, DrainCall, DrainProgress, HandshakeError, PlanReport, ReplyBody, append_frame,
-    connect_client,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClusterCall, ClusterStatus, DrainCall,
+    DrainProgress, PlanReport, ReplyBody,
 };
 
 use crate::Datastore;
+pub use connection::ConnectError;
+use connection::open;
 use names::Names;
+use node::Node;
 use retry::{Batch, RETRY_LIMIT_MS, TRIES_MAX, is_turned_away};
 
-/// Calls waiting to be written before a caller has to wait.
-const QUEUE_MAX: usize = 1024;
-/// Time limit of opening a TCP connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit of a call, beyond every deadline that a node keeps.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
 /// For so long may what has no time limit of its own be tried again.
 const RETRY_LIMIT: Duration = Duration::from_millis(RETRY_LIMIT_MS);
-/// Bytes gathered before they are written though more calls wait.
-const WRITE_BYTES: usize = 256 << 10;
 /// Pause before nodes that all failed are tried again; doubled each time.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Why no connection could be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// Nobody answers at the address.
-    #[error(
-        "cannot connect to {address}: {source}; is a node running there (`merganser dev` starts \
-         some), and is this its peer address, HOST:PORT?"
-    )]
-    Unreachable {
-        /// The address.
-        address: String,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// Somebody answers, but there was no agreement.
-    #[error("{address}: {source}; give the node's peer address, not its Redis or HTTP one")]
-    Handshake {
-        /// The address.
-        address: String,
-        /// What went wrong.
-        source: HandshakeError,
-    },
-}
 
 /// A client of one node or several, of which any coordinates or forwards whatever it is asked.
 ///
@@ -103,29 +69,6 @@ pub struct Client {
     names: Option<Names>,
 }
 
-#[derive(Debug)]
-struct Node {
-    address: String,
-    /// The last attempt to connect; `None` before the first. Held only to look at it or to begin
-    /// another, never across an await.
-    attempt: Mutex<Option<Attempt>>,
-}
-
-/// What comes of an attempt to connect: the queue of the connection, or why there is none. `None`
-/// while it lasts. All who want the node meanwhile wait for the one attempt.
-type Attempt = watch::Receiver<Option<Result<Queue, String>>>;
-
-type Queue = mpsc::Sender<Waiting>;
-
-/// A call and who waits for its reply.
-#[derive(Debug)]
-struct Waiting {
-    call: ClientCall,
-    reply: Caller,
-}
-
-type Caller = oneshot::Sender<ReplyBody>;
-
 impl Client {
     /// Connects to the node whose peer address is `address`, as host and port.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
@@ -138,10 +81,8 @@ impl Client {
         let mut random = [0; 16];
         let nobody = |source| ConnectError::Unreachable { address: addresses.join(","), source };
         getrandom::fill(&mut random).map_err(|error| nobody(std::io::Error::other(error)))?;
-        let node =
-            |address: &&str| Node { address: (*address).to_owned(), attempt: Mutex::default() };
         let client = Self {
-            nodes: addresses.iter().map(node).collect(),
+            nodes: addresses.iter().map(|address| Node::at(address)).collect(),
             current: AtomicUsize::new(0),
             calls: AtomicU64::new(1),
             names: Some(Names::new(u128::from_be_bytes(random))),
@@ -241,184 +182,6 @@ impl Client {
             Err(error) => error,
         };
         vec![Err(error); count]
-    }
-}
-
-impl Node {
-    /// Asks, within `limit` as a whole; `connect_limit` is for the part before the call is on its
-    /// way. Whatever fails in that part has done nothing.
-    async fn call(
-        &self,
-        call: ClientCall,
-        connect_limit: Duration,
-        limit: Duration,
-    ) -> Result<ReplyBody, RequestError> {
-        let Self { address, .. } = self;
-        let lost = |why: &str| RequestError::Disconnected(format!("{address} {why}"));
-        let unreachable = |why: &str| RequestError::Unreachable(format!("{address} {why}"));
-        let end = Instant::now() + limit;
-        let (reply, replied) = oneshot::channel();
-        let handed_over = async {
-            let queue = self.queue().await.map_err(RequestError::Unreachable)?;
-            let sent = queue.send(Waiting { call, reply }).await;
-            sent.map_err(|_| unreachable("closed the connection before it was asked"))
-        };
-        timeout(connect_limit.min(limit), handed_over)
-            .await
-            .map_err(|_| unreachable("could not be asked in time"))??;
-        match timeout_at(end, replied).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(_)) => Err(lost("closed the connection")),
-            Err(_) => Err(lost("did not answer in time")),
-        }
-    }
-
-    /// The queue of a living connection, opening one if need be.
-    async fn queue(&self) -> Result<Queue, String> {
-        let mut attempt = self.attempt();
-        // The task that connects is gone only with the runtime.
-        let came = attempt.wait_for(Option::is_some).await.ok().and_then(|came| came.clone());
-        came.unwrap_or_else(|| Err(format!("{} is not connected to any more", self.address)))
-    }
-
-    /// The attempt under way, or that which led to a living connection, or a new one.
-    fn attempt(&self) -> Attempt {
-        let mut last = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(attempt) = &*last {
-            let is_good = match &*attempt.borrow() {
-                Some(Ok(queue)) => !queue.is_closed(),
-                Some(Err(_)) => false,
-                // It has no end if its runtime ended first.
-                None => attempt.has_changed().is_ok(),
-            };
-            if is_good {
-                return attempt.clone();
-            }
-        }
-        let (came, attempt) = watch::channel(None);
-        let address = self.address.clone();
-        // A task of its own: those who wait for it may give up, and others wait on.
-        tokio::spawn(async move {
-            let opened = open(&address).await.map_err(|error| error.to_string());
-            came.send_replace(Some(opened));
-        });
-        last.insert(attempt).clone()
-    }
-
-    fn begin(&self, attempt: Attempt) {
-        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt);
-    }
-}
-
-async fn open(address: &str) -> Result<Queue, ConnectError> {
-    let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
-    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
-        .await
-        .map_err(|_| unreachable(std::io::ErrorKind::TimedOut.into()))?
-        .map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| unreachable(std::io::Error::other(error)))?;
-    let hello = ClientHello { name: "merganser client".into(), principal: None };
-    let (stream, _) = connect_client(stream, None, hello, None, nonce)
-        .await
-        .map_err(|source| ConnectError::Handshake { address: address.to_owned(), source })?;
-    let parts = stream.into_parts();
-    let (reader, writer) = parts.io.into_split();
-    let mut replies = FramedRead::new(reader, parts.codec);
-    replies.read_buffer_mut().extend_from_slice(&parts.read_buf);
-    let (queue, calls) = mpsc::channel(QUEUE_MAX);
-    let (announce, announced) = mpsc::unbounded_channel();
-    tokio::spawn(write_calls(writer, calls, announce));
-    tokio::spawn(read_replies(replies, announced));
-    Ok(queue)
-}
-
-/// Writes calls, many at a time where many wait, until the connection or the client is gone.
-async fn write_calls(
-    mut writer: OwnedWriteHalf,
-    mut calls: mpsc::Receiver<Waiting>,
-    announce: mpsc::UnboundedSender<(u64, Caller)>,
-) {
-    let mut buffer = BytesMut::new();
-    loop {
-        let call = tokio::select! {
-            call = calls.recv() => call,
-            () = announce.closed() => None,
-        };
-        let Some(mut next) = call else { return };
-        loop {
-            let Waiting { call, reply } = next;
-            match append_frame(&mut buffer, &call) {
-                // The reader is told before the call is written, so it knows every reply.
-                Ok(()) => {
-                    if announce.send((call.id, reply)).is_err() {
-                        return;
-                    }
-                }
-                Err(oversize) => {
-                    let error = RequestError::Unsupported(format!("request too large: {oversize}"));
-                    // A caller that gave up no longer listens; nothing depends on it.
-                    let _ = reply.send(refused(&call.body, &error));
-                }
-            }
-            match calls.try_recv() {
-                Ok(call) if buffer.len() < WRITE_BYTES => next = call,
-                Ok(call) => {
-                    if writer.write_all_buf(&mut buffer).await.is_err() {
-                        return;
-                    }
-                    next = call;
-                }
-                Err(_) => break,
-            }
-        }
-        if writer.write_all_buf(&mut buffer).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Hands replies to who waits. When the connection is gone, whoever still waits learns it from the
-/// drop of its sender. Calls announced are bounded by those that callers make and wait for.
-async fn read_replies(
-    mut replies: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
-    mut announced: mpsc::UnboundedReceiver<(u64, Caller)>,
-) {
-    let mut waiting = BTreeMap::<u64, Caller>::new();
-    while let Some(Ok(frame)) = replies.next().await {
-        let Ok(ClientReply { id, body }) = clock::decode(&frame) else { return };
-        while let Ok((id, caller)) = announced.try_recv() {
-            waiting.insert(id, caller);
-        }
-        if let Some(caller) = waiting.remove(&id) {
-            // A caller that gave up no longer listens; nothing depends on it.
-            let _ = caller.send(body);
-        }
-    }
-}
-
-/// The reply that tells every part of a call the same error.
-fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
-    match body {
-        CallBody::Execute(requests) => {
-            ReplyBody::Executed(requests.iter().map(|_| Err(error.clone())).collect())
-        }
-        CallBody::Scan(_) => ReplyBody::Page(Err(error.clone())),
-        CallBody::Count(_) => ReplyBody::Count(Err(error.clone())),
-        CallBody::Conflicts(_) => ReplyBody::Conflicts(Err(error.clone())),
-        CallBody::Explain(_) => ReplyBody::Explanation(Box::new(Err(error.clone()))),
-        CallBody::Buckets(_) => ReplyBody::Buckets(Box::new(Err(error.clone()))),
-        CallBody::Repair(_) => ReplyBody::Repair(Err(error.clone())),
-        CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
-        CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
-        CallBody::Cluster(_) | CallBody::Merge { .. } => ReplyBody::Cluster(Err(error.clone())),
-        CallBody::Commit { .. } | CallBody::Replace { .. } => {
-            ReplyBody::Commit(Box::new(Err(error.clone())))
-        }
-        CallBody::Drain(_) => ReplyBody::Drain(Err(error.clone())),
-        CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
-        CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),
     }
 }
 
