@@ -36,6 +36,9 @@ use retry::{Batch, RETRY_LIMIT_MS, TRIES_MAX, is_turned_away};
 
 /// Time limit of a call, beyond every deadline that a node keeps.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
+/// So much longer than a request's time limit is its answer waited for: a guess at what the way there and
+/// back takes, since a node answers by that limit.
+const SLACK: Duration = Duration::from_secs(1);
 /// For so long may what has no time limit of its own be tried again.
 const RETRY_LIMIT: Duration = Duration::from_millis(RETRY_LIMIT_MS);
 /// Pause before nodes that all failed are tried again; doubled each time.
@@ -221,7 +224,9 @@ impl Datastore for Client {
             // One node alone is no faster asked twice.
             let patience = batch.patience_ms(elapsed_ms());
             let patience = patience.filter(|_| may_retry && self.nodes.len() > 1);
-            let limit = patience.map_or(CALL_LIMIT, Duration::from_millis);
+            let given = batch.given_ms(elapsed_ms());
+            let longest = given.map_or(CALL_LIMIT, |left| Duration::from_millis(left) + SLACK);
+            let limit = patience.map_or(longest, Duration::from_millis).min(CALL_LIMIT);
             // Nobody waits longer to be connected than for the answer.
             let connect_limit = Duration::from_millis(batch.left_ms(elapsed_ms()));
             let outcomes = self.try_at(index, batch.pending(), connect_limit, limit).await;

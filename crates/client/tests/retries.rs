@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use membership::Incarnation;
 use replication::{Request, RequestError, RequestName, ScanPage, ScanRequest};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use values::{BytesOp, CounterOp, Key, Operation, UpdateError};
 use wire::{
     Admission, CallBody, ClientCall, ClientReply, Identity, ReplyBody, accept, read_frame,
@@ -165,6 +166,23 @@ async fn a_node_that_falls_silent_is_left_for_another_one() {
     assert!(client.request(request).await.unwrap().repeated);
     assert!(!client.request(adding(2)).await.unwrap().repeated);
     assert_eq!(total(&datastore).await, 7);
+}
+
+#[tokio::test]
+async fn an_answer_is_waited_for_little_longer_than_the_request_may_take() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let request = || Request { timeout_ms: Some(200), ..adding(5) };
+    let silent = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
+    let alone = Client::connect(&silent).await.unwrap();
+    let silent = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
+    let other = node(&datastore, &[], &seen).await;
+    let unnamed = Client::connect_to_any(&[&silent, &other]).await.unwrap().without_names();
+    for client in [alone, unnamed] {
+        // Less than the 90 s that a call without a time limit may take.
+        let ended = timeout(Duration::from_secs(30), client.request(request())).await;
+        let failed = ended.expect("it ends").unwrap_err();
+        assert!(matches!(failed, RequestError::Disconnected(_)), "{failed}");
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,15 @@ impl Batch {
         })
     }
 
+    /// How many milliseconds are left of the longest time limit that the application gave to what is pending,
+    /// `elapsed_ms` after the start; `None` where something has only the node's, which is not known.
+    pub(super) fn given_ms(&self, elapsed_ms: u64) -> Option<u64> {
+        let longest = self.open().try_fold(0, |longest, item| {
+            item.timeout_ms.map(|given| longest.max(u64::from(given)))
+        });
+        longest.map(|longest| longest.saturating_sub(elapsed_ms))
+    }
+
     /// How many milliseconds are left of the longest time limit of what is pending, `elapsed_ms`
     /// after the start.
     pub(super) fn left_ms(&self, elapsed_ms: u64) -> u64 {

@@ -90,6 +90,14 @@ fn a_lost_update_is_sent_again_under_its_name_and_within_its_time() {
 }
 
 #[test]
+fn how_long_an_answer_may_take_is_known_where_all_have_a_time_limit() {
+    let limited = |ms| Request { timeout_ms: Some(ms), ..set("k") };
+    assert_eq!(Batch::new(vec![limited(500), limited(300)], None).given_ms(100), Some(400));
+    assert_eq!(Batch::new(vec![limited(500)], None).given_ms(501), Some(0));
+    assert_eq!(Batch::new(vec![limited(500), set("k")], None).given_ms(100), None);
+}
+
+#[test]
 fn a_write_without_a_name_is_never_sent_twice() {
     let names = names();
     for (request, lost) in [(set("k"), cut()), (set("k"), unknown())] {
