@@ -127,7 +127,10 @@ impl Client {
             let index = (first + tries - 1) % self.nodes.len();
             self.pause_before(tries).await;
             let connect_limit = RETRY_LIMIT.saturating_sub(began.elapsed());
-            let answer = self.call_at(index, body.clone(), connect_limit, CALL_LIMIT).await;
+            // A node that says nothing leaves time to ask another one.
+            let has_other = self.nodes.len() > 1 && tries < TRIES_MAX;
+            let limit = if has_other { connect_limit / 2 } else { CALL_LIMIT };
+            let answer = self.call_at(index, body.clone(), connect_limit, limit).await;
             let is_elsewhere = match &answer {
                 Ok(reply) => failure(reply).is_some_and(is_of_this_node),
                 Err(_) => true,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use client::{Bucket, Client, Datastore, MemoryDatastore};
 use clock::{ClusterSecret, NodeId};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use membership::Incarnation;
 use replication::{Request, RequestError, RequestName, ScanPage, ScanRequest};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,10 +73,14 @@ async fn serve(
     while let Ok(ClientCall { id, body }) = read_frame(&mut stream).await {
         let requests = match body {
             CallBody::Execute(requests) => requests,
-            CallBody::Count(_) if fates.pop_front().is_none() => {
-                write_frame(&mut stream, &ClientReply { id, body: ReplyBody::Count(Ok(7)) })
-                    .await
-                    .unwrap();
+            CallBody::Count(_) => {
+                match fates.pop_front() {
+                    None => {}
+                    Some(Fate::DoneAndSilent) => return until_it_leaves(stream).await,
+                    Some(_) => return,
+                }
+                let reply = ClientReply { id, body: ReplyBody::Count(Ok(7)) };
+                write_frame(&mut stream, &reply).await.unwrap();
                 continue;
             }
             CallBody::Scan(_) => {
@@ -100,14 +104,17 @@ async fn serve(
             Some(Fate::DoneAndCut) => return drop(datastore.execute(requests).await),
             Some(Fate::DoneAndSilent) => {
                 datastore.execute(requests).await;
-                // Nothing more is said until the client leaves.
-                while stream.next().await.is_some() {}
-                return;
+                return until_it_leaves(stream).await;
             }
         };
         let reply = ClientReply { id, body: ReplyBody::Executed(results) };
         write_frame(&mut stream, &reply).await.unwrap();
     }
+}
+
+/// Says nothing more until the client leaves.
+async fn until_it_leaves(mut stream: impl Stream + Unpin) {
+    while stream.next().await.is_some() {}
 }
 
 fn adding(by: i64) -> Request {
@@ -281,6 +288,16 @@ async fn what_only_reads_is_asked_of_another_node_when_one_is_gone_or_stopping()
     assert!(client.scan(request).await.is_ok());
     let alone = Client::connect(&node(&datastore, &[Fate::Cut; 9], &seen).await).await.unwrap();
     assert!(matches!(alone.count("b".into()).await, Err(RequestError::Disconnected(_))));
+}
+
+#[tokio::test]
+async fn what_only_reads_is_asked_of_another_node_when_one_falls_silent() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let silent = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
+    let well = node(&datastore, &[], &seen).await;
+    let client = Client::connect_to_any(&[&silent, &well]).await.unwrap();
+    let counted = timeout(Duration::from_secs(30), client.count("b".into())).await;
+    assert_eq!(counted.expect("it ends"), Ok(7));
 }
 
 /// Who listens and says nothing: the handshake has no end but its own time limit.
