@@ -32,7 +32,7 @@ pub use connection::ConnectError;
 use connection::open;
 use names::Names;
 use node::Node;
-use retry::{Batch, RETRY_LIMIT_MS, TRIES_MAX, is_turned_away};
+use retry::{Batch, Next, RETRY_LIMIT_MS, TRIES_MAX, is_isolated, is_turned_away};
 
 /// Time limit of a call, beyond every deadline that a node keeps.
 const CALL_LIMIT: Duration = Duration::from_secs(90);
@@ -132,7 +132,9 @@ impl Client {
             let limit = if has_other { connect_limit / 2 } else { CALL_LIMIT };
             let answer = self.call_at(index, body.clone(), connect_limit, limit).await;
             let is_elsewhere = match &answer {
-                Ok(reply) => failure(reply).is_some_and(is_of_this_node),
+                Ok(reply) => failure(reply).is_some_and(|error| {
+                    is_of_this_node(error) || tries < self.nodes.len() && is_isolated(error)
+                }),
                 Err(_) => true,
             };
             if !is_elsewhere || tries == TRIES_MAX || began.elapsed() >= RETRY_LIMIT {
@@ -223,20 +225,25 @@ impl Datastore for Client {
         for tries in 1..=TRIES_MAX {
             let index = (first + tries - 1) % self.nodes.len();
             self.pause_before(tries).await;
-            let may_retry = tries < TRIES_MAX;
+            let next = match tries {
+                TRIES_MAX.. => Next::Nowhere,
+                _ if tries < self.nodes.len() => Next::Elsewhere,
+                _ => Next::Again,
+            };
             // One node alone is no faster asked twice.
             let patience = batch.patience_ms(elapsed_ms());
-            let patience = patience.filter(|_| may_retry && self.nodes.len() > 1);
+            let patience = patience.filter(|_| next != Next::Nowhere && self.nodes.len() > 1);
             let given = batch.given_ms(elapsed_ms());
             let longest = given.map_or(CALL_LIMIT, |left| Duration::from_millis(left) + SLACK);
             let limit = patience.map_or(longest, Duration::from_millis).min(CALL_LIMIT);
             // Nobody waits longer to be connected than for the answer.
             let connect_limit = Duration::from_millis(batch.left_ms(elapsed_ms()));
             let outcomes = self.try_at(index, batch.pending(), connect_limit, limit).await;
-            if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(is_turned_away)) {
+            let is_better_left = |error| is_turned_away(error) || is_isolated(error);
+            if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(is_better_left)) {
                 self.leave(index);
             }
-            if !batch.take(outcomes, elapsed_ms(), may_retry, names) {
+            if !batch.take(outcomes, elapsed_ms(), next, names) {
                 break;
             }
         }

@@ -13,7 +13,7 @@ use membership::Incarnation;
 use replication::{Request, RequestError, RequestName, ScanPage, ScanRequest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use values::{BytesOp, CounterOp, Key, Operation, UpdateError};
+use values::{BytesOp, CounterOp, Key, Operation, Scope, UpdateError};
 use wire::{
     Admission, CallBody, ClientCall, ClientReply, Identity, ReplyBody, accept, read_frame,
     write_frame,
@@ -30,6 +30,10 @@ enum Fate {
     DoneAndSilent,
     /// Refuses names.
     Full,
+    /// Reaches too few others.
+    CutOff,
+    /// Hears from no other in time.
+    TimedOut,
 }
 
 /// Names of the requests that came, in order.
@@ -100,6 +104,10 @@ async fn serve(
                 let error = RequestError::from(UpdateError::TooManyNames { limit: 256 });
                 vec![Err(error); requests.len()]
             }
+            Some(Fate::CutOff) => {
+                vec![Err(RequestError::Unavailable { reachable: 1, needed: 2 }); requests.len()]
+            }
+            Some(Fate::TimedOut) => vec![Err(RequestError::Timeout); requests.len()],
             Some(Fate::Cut) => return,
             Some(Fate::DoneAndCut) => return drop(datastore.execute(requests).await),
             Some(Fate::DoneAndSilent) => {
@@ -202,6 +210,31 @@ async fn a_node_that_nobody_reaches_is_left_for_another_one() {
     assert_eq!(total(&datastore).await, 5);
     assert!(Client::connect_to_any(&[&gone, &gone]).await.is_err());
     assert!(Client::connect_to_any(&[]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_on_the_smaller_side_of_a_partition_is_left_for_another_one() {
+    let datastore = Arc::new(MemoryDatastore::new());
+    let key = || Key::new("b", "raw").unwrap();
+    let put = || Request::update(key(), Operation::Bytes(BytesOp::Put("v".into())));
+    for (fate, request) in
+        [(Fate::CutOff, put()), (Fate::TimedOut, Request::get(key(), Scope::Headers))]
+    {
+        let (asked, seen) = (Seen::default(), Seen::default());
+        let smaller = node(&datastore, &[fate; 2], &asked).await;
+        let greater = node(&datastore, &[], &seen).await;
+        let client = Client::connect_to_any(&[&smaller, &greater]).await.unwrap();
+        for _ in 0..2 {
+            client.request(request.clone()).await.unwrap();
+        }
+        assert_eq!((asked.lock().unwrap().len(), seen.lock().unwrap().len()), (1, 2), "{fate:?}");
+    }
+    // One alone is not asked again.
+    let seen = Seen::default();
+    let alone = Client::connect(&node(&datastore, &[Fate::CutOff; 2], &seen).await).await.unwrap();
+    let refused = alone.request(put()).await.unwrap_err();
+    assert_eq!(refused, RequestError::Unavailable { reachable: 1, needed: 2 });
+    assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -53,6 +53,22 @@ const fn is_doubtful(error: &RequestError) -> bool {
     )
 }
 
+/// Where what failed may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nowhere: this was the last try.
+    Nowhere,
+    /// To a node that was asked before.
+    Again,
+    /// To a node that was not asked yet.
+    Elsewhere,
+}
+
+/// Whether a node not asked yet may well do what this one cannot: fewer nodes are in its reach.
+pub(super) const fn is_isolated(error: &RequestError) -> bool {
+    matches!(error, RequestError::Unavailable { .. } | RequestError::Timeout)
+}
+
 /// Whether nothing was done, and another node may do it.
 pub(super) const fn is_turned_away(error: &RequestError) -> bool {
     matches!(error, RequestError::Unreachable(_) | RequestError::Stopping)
@@ -119,13 +135,13 @@ impl Batch {
         longest.saturating_sub(elapsed_ms)
     }
 
-    /// Takes the outcomes of what was pending, `elapsed_ms` after the first try began. `may_retry`
-    /// says whether there may be another. Returns whether something is to be sent.
+    /// Takes the outcomes of what was pending, `elapsed_ms` after the first try began. `next`
+    /// says where another may go. Returns whether something is to be sent.
     pub(super) fn take(
         &mut self,
         outcomes: Vec<Outcome>,
         elapsed_ms: u64,
-        may_retry: bool,
+        next: Next,
         names: Option<&Names>,
     ) -> bool {
         let (mut ended, mut fixed) = (BTreeSet::new(), BTreeSet::new());
@@ -135,8 +151,9 @@ impl Batch {
             if item.outcome.is_none() {
                 let outcome = outcomes.next().unwrap_or_else(lost);
                 let behind = if counts { &fixed } else { &ended };
-                let may_retry = may_retry && !behind.contains(&item.request.key);
-                item.settle(outcome, elapsed_ms, may_retry, names);
+                let is_behind = behind.contains(&item.request.key);
+                let next = if is_behind { Next::Nowhere } else { next };
+                item.settle(outcome, elapsed_ms, next, names);
             }
             if item.outcome.is_some() {
                 if !counts {
@@ -175,13 +192,8 @@ impl Item {
         if self.is_named_here { limit_ms.min(RETRY_WINDOW_MS / 2) } else { limit_ms }
     }
 
-    fn settle(
-        &mut self,
-        outcome: Outcome,
-        elapsed_ms: u64,
-        may_retry: bool,
-        names: Option<&Names>,
-    ) {
+    fn settle(&mut self, outcome: Outcome, elapsed_ms: u64, next: Next, names: Option<&Names>) {
+        let may_retry = next != Next::Nowhere;
         let left_ms = self.limit_ms().saturating_sub(elapsed_ms);
         match outcome {
             Err(RequestError::Update(UpdateError::TooManyNames { .. }))
@@ -197,7 +209,10 @@ impl Item {
             Err(error)
                 if may_retry
                     && left_ms > 0
-                    && (is_turned_away(&error) || self.is_safe() && is_doubtful(&error)) =>
+                    && (is_turned_away(&error)
+                        || self.is_safe() && is_doubtful(&error)
+                        || next == Next::Elsewhere
+                            && matches!(error, RequestError::Unavailable { .. })) =>
             {
                 if is_doubtful(&error) && !self.is_read() {
                     self.doubt = Some(error);
