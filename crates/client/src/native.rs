@@ -1,7 +1,7 @@
 //! The native client: a [`Datastore`] at the other end of a connection.
 //!
 //! One connection per node, on which calls are pipelined; it is opened anew, on demand, after it
-//! failed. Updates that count carry a name, so that one whose outcome is unknown can be sent again
+//! failed or fell silent. Updates that count carry a name, so that one whose outcome is unknown can be sent again
 //! and counts once; what has no name is never sent twice ([`retry`]).
 
 mod connection;
@@ -93,8 +93,8 @@ impl Client {
         let mut failure = nobody(std::io::ErrorKind::InvalidInput.into());
         for (index, node) in client.nodes.iter().enumerate() {
             match open(&node.address).await {
-                Ok(queue) => {
-                    node.begin(watch::channel(Some(Ok(queue))).1);
+                Ok(connection) => {
+                    node.begin(watch::channel(Some(Ok(connection))).1);
                     client.current.store(index, Ordering::Relaxed);
                     return Ok(client);
                 }

@@ -201,6 +201,19 @@ async fn an_answer_is_waited_for_little_longer_than_the_request_may_take() {
 }
 
 #[tokio::test]
+async fn a_connection_that_fell_silent_is_opened_anew() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    // It takes the next connection when the client has left this one.
+    let address = node(&datastore, &[Fate::DoneAndSilent], &seen).await;
+    let client = Client::connect(&address).await.unwrap().without_names();
+    let request = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..adding(5) };
+    let failed = client.request(request(200)).await.unwrap_err();
+    assert!(matches!(failed, RequestError::Disconnected(_)), "{failed}");
+    client.request(request(20_000)).await.unwrap();
+    assert_eq!(total(&datastore).await, 10);
+}
+
+#[tokio::test]
 async fn a_node_that_nobody_reaches_is_left_for_another_one() {
     let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();

@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use replication::RequestError;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use wire::{ClientCall, ReplyBody};
 
-use super::connection::{Queue, Waiting, open};
+use super::connection::{Connection, open};
 
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) address: String,
-    /// The last attempt to connect; `None` before the first. Held only to look at it or to begin
+    /// The last attempt to connect; `None` before the first, and
+    /// after its connection fell silent. Held only to look at it or to begin
     /// another, never across an await.
     attempt: Mutex<Option<Attempt>>,
 }
 
-/// What comes of an attempt to connect: the queue of the connection, or why there is none. `None`
+/// What comes of an attempt to connect: the connection, or why there is none. `None`
 /// while it lasts. All who want the node meanwhile wait for the one attempt.
-type Attempt = watch::Receiver<Option<Result<Queue, String>>>;
+type Attempt = watch::Receiver<Option<Result<Connection, String>>>;
 
 impl Node {
     pub(super) fn at(address: &str) -> Self {
@@ -40,23 +41,35 @@ impl Node {
         let unreachable = |why: &str| RequestError::Unreachable(format!("{address} {why}"));
         let end = Instant::now() + limit;
         let (reply, replied) = oneshot::channel();
-        let handed_over = async {
-            let queue = self.queue().await.map_err(RequestError::Unreachable)?;
-            let sent = queue.send(Waiting { call, reply }).await;
-            sent.map_err(|_| unreachable("closed the connection before it was asked"))
+        let asked_by = Instant::now() + connect_limit.min(limit);
+        let too_late = || unreachable("could not be asked in time");
+        let connection = timeout_at(asked_by, self.connection()).await.map_err(|_| too_late())?;
+        let connection = connection.map_err(RequestError::Unreachable)?;
+        let answer = match timeout_at(asked_by, connection.send(call, reply)).await {
+            Ok(true) => timeout_at(end, replied).await.map_err(|_| lost("did not answer in time")),
+            Ok(false) => return Err(unreachable("closed the connection before it was asked")),
+            Err(_) => Err(too_late()),
         };
-        timeout(connect_limit.min(limit), handed_over)
-            .await
-            .map_err(|_| unreachable("could not be asked in time"))??;
-        match timeout_at(end, replied).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(_)) => Err(lost("closed the connection")),
-            Err(_) => Err(lost("did not answer in time")),
+        if answer.is_err() && connection.is_silent() {
+            self.forget(&connection);
+        }
+        answer?.map_err(|_| lost("closed the connection"))
+    }
+
+    /// Has the next call open another connection. Calls that are under way on this one may still be answered.
+    fn forget(&self, connection: &Connection) {
+        let mut last = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |attempt: &Attempt| match &*attempt.borrow() {
+            Some(Ok(held)) => held.is_same(connection),
+            _ => false,
+        };
+        if last.as_ref().is_some_and(is_it) {
+            *last = None;
         }
     }
 
-    /// The queue of a living connection, opening one if need be.
-    async fn queue(&self) -> Result<Queue, String> {
+    /// A living connection, opening one if need be.
+    async fn connection(&self) -> Result<Connection, String> {
         let mut attempt = self.attempt();
         // The task that connects is gone only with the runtime.
         let came = attempt.wait_for(Option::is_some).await.ok().and_then(|came| came.clone());
@@ -68,7 +81,7 @@ impl Node {
         let mut last = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(attempt) = &*last {
             let is_good = match &*attempt.borrow() {
-                Some(Ok(queue)) => !queue.is_closed(),
+                Some(Ok(connection)) => !connection.is_closed(),
                 Some(Err(_)) => false,
                 // It has no end if its runtime ended first.
                 None => attempt.has_changed().is_ok(),
