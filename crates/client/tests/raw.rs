@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use client::{Bucket, Datastore, MemoryDatastore, RawValue};
 use replication::{
     Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    RequestName, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use values::{BytesOp, Key, Operation, View};
@@ -20,8 +20,15 @@ use wire::ClusterStatus;
 /// write is concurrent with another's.
 #[derive(Default)]
 struct Sparing {
-    memory: MemoryDatastore,
+    memory: Arc<MemoryDatastore>,
     was_written: AtomicBool,
+    /// How many calls are done; all after them fail.
+    calls_left: Option<AtomicUsize>,
+}
+
+fn is_done(calls_left: &AtomicUsize) -> bool {
+    let less = |left: usize| left.checked_sub(1);
+    calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
 }
 
 fn key() -> Key {
@@ -31,6 +38,9 @@ fn key() -> Key {
 #[async_trait]
 impl Datastore for Sparing {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        if self.calls_left.as_ref().is_some_and(|left| !is_done(left)) {
+            return vec![Err(RequestError::Stopping); requests.len()];
+        }
         let is_write: Vec<bool> =
             requests.iter().map(|request| matches!(request.action, Action::Update(_))).collect();
         if is_write.contains(&true) && !self.was_written.swap(true, Ordering::Relaxed) {
@@ -75,20 +85,51 @@ impl Datastore for Sparing {
     }
 }
 
+fn join(values: &[RawValue]) -> Bytes {
+    let mut all = BytesMut::new();
+    values.iter().for_each(|sibling| all.extend_from_slice(&sibling.value));
+    all.extend_from_slice(b";mine");
+    all.freeze()
+}
+
+async fn left(datastore: &Arc<dyn Datastore>) -> Vec<Bytes> {
+    let raw = Bucket::new(Arc::clone(datastore), "b").raw("k").unwrap();
+    raw.get().await.unwrap().values.into_iter().map(|sibling| sibling.value).collect()
+}
+
 #[tokio::test]
 async fn siblings_are_reconciled_though_no_put_is_shown_what_it_left() {
     let datastore: Arc<dyn Datastore> = Arc::new(Sparing::default());
     let raw = Bucket::new(Arc::clone(&datastore), "b").raw("k").unwrap();
     let mut rounds = 0;
-    let join = |values: &[RawValue]| {
+    let resolve = |values: &[RawValue]| {
         rounds += 1;
-        let mut all = BytesMut::new();
-        values.iter().for_each(|sibling| all.extend_from_slice(&sibling.value));
-        all.extend_from_slice(b";mine");
-        all.freeze()
+        join(values)
     };
-    raw.update(join).await.unwrap();
-    let left: Vec<Bytes> =
-        raw.get().await.unwrap().values.into_iter().map(|sibling| sibling.value).collect();
-    assert_eq!((rounds, left), (2, vec![Bytes::from_static(b"theirs;mine;mine")]));
+    raw.update(resolve).await.unwrap();
+    assert_eq!((rounds, left(&datastore).await), (2, vec!["theirs;mine;mine".into()]));
+}
+
+#[tokio::test]
+async fn a_name_is_that_of_the_first_put_and_what_is_put_after_it_has_none() {
+    let datastore: Arc<dyn Datastore> = Arc::new(Sparing::default());
+    let named = Bucket::new(Arc::clone(&datastore), "b").named(RequestName::parse(b"c:1"));
+    named.raw("k").unwrap().update(join).await.unwrap();
+    // Siblings are in the order of their dots, and a named put has one of its own kind.
+    assert_eq!(left(&datastore).await, [";minetheirs;mine"]);
+}
+
+#[tokio::test]
+async fn once_a_put_is_acknowledged_a_failure_to_reconcile_is_no_error() {
+    // A get and a put, then nothing; or another get.
+    for calls in [2, 3] {
+        let sparing = Sparing { calls_left: Some(AtomicUsize::new(calls)), ..Sparing::default() };
+        let memory: Arc<dyn Datastore> = Arc::clone(&sparing.memory) as _;
+        let raw = Bucket::new(Arc::new(sparing), "b").raw("k").unwrap();
+        raw.update(join).await.unwrap();
+        assert_eq!(left(&memory).await, ["theirs", ";mine"]);
+    }
+    let refusing = Sparing { calls_left: Some(AtomicUsize::new(1)), ..Sparing::default() };
+    let raw = Bucket::new(Arc::new(refusing), "b").raw("k").unwrap();
+    assert_eq!(raw.update(join).await, Err(RequestError::Stopping));
 }

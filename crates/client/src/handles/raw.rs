@@ -71,25 +71,30 @@ impl RawHandle {
 
     /// Reads the siblings, lets `resolve` reconcile them into one value, and puts it back with
     /// their context. Where others wrote meanwhile and siblings remain, does so again, a few times.
-    /// Nothing is lost if it gives up: the siblings stay for the next reader.
+    /// Nothing is lost if it gives up, or if it fails once a put was acknowledged: the siblings
+    /// stay for the next reader, and the answer is that of the last put acknowledged. A name that
+    /// the application gave is that of the first put; those that reconcile after it have none.
     pub async fn update<F>(&self, mut resolve: F) -> Result<Answer, RequestError>
     where
         F: FnMut(&[RawValue]) -> Blob + Send,
     {
-        let mut siblings = self.get().await?;
-        let mut rounds = 1;
-        loop {
-            let answer = self.put(resolve(&siblings.values), siblings.context).await?;
-            if Siblings::of(&answer).values.len() == 1 || rounds == UPDATE_ROUNDS_MAX {
-                return Ok(answer);
+        let Siblings { values, context } = self.get().await?;
+        let mut answer = self.put(resolve(&values), context).await?;
+        let mut unnamed = self.clone();
+        unnamed.0.bucket.update_name = None;
+        for _ in 1..UPDATE_ROUNDS_MAX {
+            if Siblings::of(&answer).values.len() == 1 {
+                break;
             }
             // The put's own context has not seen what was put beside it; or nothing was shown.
-            siblings = self.get().await?;
-            if siblings.values.len() <= 1 {
-                return Ok(answer);
+            let Ok(Siblings { values, context }) = unnamed.get().await else { break };
+            if values.len() <= 1 {
+                break;
             }
-            rounds += 1;
+            let Ok(reconciled) = unnamed.put(resolve(&values), context).await else { break };
+            answer = reconciled;
         }
+        Ok(answer)
     }
 
     async fn write(
