@@ -58,13 +58,23 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// Somebody answers, but there was no agreement.
-    #[error("{address}: {source}; give the node's peer address, not its Redis or HTTP one")]
+    #[error("{address}: {source}{}", advice(source))]
     Handshake {
         /// The address.
         address: String,
         /// What went wrong.
         source: HandshakeError,
     },
+}
+
+/// What to do where somebody else than a node's peer port may have answered.
+const fn advice(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Foreign | HandshakeError::Frame(_) | HandshakeError::Slow => {
+            "; give the node's peer address, not its Redis or HTTP one"
+        }
+        _ => "",
+    }
 }
 
 /// A connection, as long as anybody holds one of these: also who waits for a reply does.
@@ -280,6 +290,19 @@ mod tests {
         assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(60));
         #[cfg(target_os = "linux")]
         assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 30_000);
+    }
+
+    #[test]
+    fn only_who_may_have_asked_another_port_is_told_to_ask_the_peer_one() {
+        let said = |source| ConnectError::Handshake { address: "a:1".into(), source }.to_string();
+        assert_eq!(
+            said(HandshakeError::Foreign),
+            "a:1: not a Merganser handshake; give the node's peer address, not its Redis or HTTP one"
+        );
+        assert_eq!(
+            said(HandshakeError::Unproven),
+            "a:1: the node at this address does not know the cluster's secret"
+        );
     }
 
     #[test]
