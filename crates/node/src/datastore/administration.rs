@@ -9,11 +9,11 @@ use replication::{
 };
 use ring::Ownership;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use wire::{ClusterCall, DrainCall, DrainProgress, MemberStatus, PlanReport};
 
 use super::{NodeDatastore, lost, unexpected};
-use crate::members::Notice;
+use crate::members::{Members, Notice};
 use crate::{merging, plans, seeds};
 
 /// How long a question how far a drain is waits for its end: less than any request may take.
@@ -139,23 +139,8 @@ impl NodeDatastore {
 
     /// Has this node's membership do what an administrator orders.
     pub(super) async fn order(&self, call: ClusterCall) -> Result<(), RequestError> {
-        let (reply, result) = oneshot::channel();
-        self.membership(Notice::Order { call, reply }, result).await?
-    }
-
-    /// Has membership answer a notice within the time of a request: it may wait for a disk.
-    async fn membership<T>(
-        &self,
-        notice: Notice,
-        answer: oneshot::Receiver<T>,
-    ) -> Result<T, RequestError> {
-        let answered = async {
-            let told = self.shared.members.notices.send(notice).await;
-            told.map_err(|_| RequestError::Stopping)?;
-            answer.await.map_err(|_| lost())
-        };
-        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
-        timeout(limit, answered).await.unwrap_or(Err(RequestError::Timeout))
+        let shared = &self.shared;
+        obeyed(&shared.members, &shared.config.name, call, self.request_end()).await
     }
 
     /// Has another member do what only it can.
@@ -164,22 +149,61 @@ impl NodeDatastore {
         member: &MemberStatus,
         ask: impl AsyncFnOnce(Client) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        let asked = async {
-            let client = Client::connect(&member.peer_address).await.map_err(|error| {
-                let name = &member.name;
-                RequestError::Unreachable(format!("{name:?} itself must do this: {error}"))
-            })?;
-            ask(client).await
+        let (name, end) = (&member.name, self.request_end());
+        let unreachable = |why: &dyn std::fmt::Display| {
+            RequestError::Unreachable(format!("{name:?} itself must do this: {why}"))
         };
-        let limit = Duration::from_millis(self.shared.config.timeouts.request_ms.into());
-        timeout(limit, asked).await.unwrap_or(Err(RequestError::Timeout))
+        let client = timeout_at(end, Client::connect(&member.peer_address))
+            .await
+            .map_err(|_| unreachable(&"it does not answer in time"))?
+            .map_err(|error| unreachable(&error))?;
+        acknowledged(name, end, ask(client)).await
     }
 
     /// All members, as membership has them.
     pub(super) async fn members(&self) -> Result<Vec<MemberStatus>, RequestError> {
-        let (reply, members) = oneshot::channel();
-        self.membership(Notice::Report(reply), members).await
+        let (end, (reply, members)) = (self.request_end(), oneshot::channel());
+        told(&self.shared.members, Notice::Report(reply), end).await?;
+        let members = timeout_at(end, members).await.map_err(|_| RequestError::Timeout)?;
+        members.map_err(|_| lost())
     }
+
+    /// When a request that begins now is over.
+    fn request_end(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.shared.config.timeouts.request_ms.into())
+    }
+}
+
+/// Tells membership something. On an error it was not told.
+async fn told(members: &Members, notice: Notice, end: Instant) -> Result<(), RequestError> {
+    let told = timeout_at(end, members.notices.send(notice)).await;
+    told.map_err(|_| RequestError::Timeout)?.map_err(|_| RequestError::Stopping)
+}
+
+/// Has the membership of the node `name` obey an order, and waits until that is durable.
+async fn obeyed(
+    members: &Members,
+    name: &str,
+    call: ClusterCall,
+    end: Instant,
+) -> Result<(), RequestError> {
+    let (reply, result) = oneshot::channel();
+    told(members, Notice::Order { call, reply }, end).await?;
+    acknowledged(name, end, async { result.await.unwrap_or_else(|_| Err(lost())) }).await
+}
+
+/// What came of an order given to the node `name`. It may be obeyed though that is not acknowledged
+/// in time.
+async fn acknowledged<T>(
+    name: &str,
+    end: Instant,
+    order: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    timeout_at(end, order).await.unwrap_or_else(|_| {
+        Err(RequestError::Disconnected(format!(
+            "{name:?} did not acknowledge the order in time, but may obey it: look at `merganser cluster members`"
+        )))
+    })
 }
 
 /// Why a merge ended, where some members are on their way already.
@@ -215,4 +239,53 @@ pub(super) fn called<'a>(
 ) -> Result<&'a MemberStatus, RequestError> {
     let found = members.iter().find(|member| member.name == name);
     found.ok_or_else(|| RequestError::Membership(plans::no_member(members, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use membership::Incarnation;
+
+    use super::*;
+    use crate::members::View;
+
+    fn members() -> (Members, tokio::sync::mpsc::Receiver<Notice>) {
+        Members::new(View {
+            incarnation: Incarnation { generation: 1, nonce: 1 },
+            admitted: [].into(),
+            states: [].into(),
+            ring: None,
+            waiting: None,
+        })
+    }
+
+    fn remove() -> ClusterCall {
+        ClusterCall::Remove { member: "c".into() }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(2)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_of_an_order_that_was_given_and_not_acknowledged_is_unknown() {
+        // Its disk does not answer.
+        let (members, mut notices) = members();
+        let ended = obeyed(&members, "a", remove(), soon()).await.unwrap_err();
+        assert!(matches!(notices.try_recv(), Ok(Notice::Order { .. })));
+        let RequestError::Disconnected(why) = &ended else { panic!("{ended:?}") };
+        assert!(why.contains("cluster members"), "{why}");
+        let ended = acknowledged("b", soon(), pending::<Result<(), _>>()).await;
+        assert!(matches!(ended, Err(RequestError::Disconnected(_))), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_could_not_be_given_was_not() {
+        let (members, notices) = members();
+        while members.notices.try_send(Notice::TimedOut(clock::NodeId(1))).is_ok() {}
+        assert_eq!(obeyed(&members, "a", remove(), soon()).await, Err(RequestError::Timeout));
+        drop(notices);
+        assert_eq!(obeyed(&members, "a", remove(), soon()).await, Err(RequestError::Stopping));
+    }
 }
