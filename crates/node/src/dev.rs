@@ -101,9 +101,15 @@ pub struct DevCluster {
 }
 
 impl DevCluster {
-    /// Starts the nodes, and returns once they serve and are connected to one another.
+    /// Starts the nodes, and returns once they serve and are connected to one another. Those that
+    /// have to begin anew do so before.
     pub async fn start(options: DevOptions) -> Result<Self, DevError> {
         Self::start_configured(options, &Settings::default()).await
+    }
+
+    /// Starts the nodes, and returns at once: see [`Self::ready`] and [`Self::outdated`].
+    pub fn begin(options: DevOptions) -> Result<Self, DevError> {
+        Self::begin_configured(options, &Settings::default())
     }
 
     /// Starts the nodes with settings that are the same for all; names, addresses, members and
@@ -112,6 +118,16 @@ impl DevCluster {
         options: DevOptions,
         settings: &Settings,
     ) -> Result<Self, DevError> {
+        loop {
+            let cluster = Self::begin_configured(options.clone(), settings)?;
+            tokio::select! {
+                () = cluster.ready() => return Ok(cluster),
+                () = cluster.outdated() => cluster.stop().await,
+            }
+        }
+    }
+
+    fn begin_configured(options: DevOptions, settings: &Settings) -> Result<Self, DevError> {
         let DevOptions { nodes: count, dir, port_base } = options;
         let temporary = match &dir {
             Some(_) => None,
@@ -161,11 +177,16 @@ impl DevCluster {
             )?;
             nodes.push(node);
         }
-        for node in &nodes {
+        Ok(Self { nodes, switchboard, _temporary: temporary })
+    }
+
+    /// Waits until the nodes serve and are connected to one another, which never comes while one of
+    /// them is outdated.
+    pub async fn ready(&self) {
+        for node in &self.nodes {
             node.serving().await;
             node.linked().await;
         }
-        Ok(Self { nodes, switchboard, _temporary: temporary })
     }
 
     /// The nodes, in the order of their ports.

@@ -162,40 +162,57 @@ pub(super) fn dev(command: DevCommand) -> Result<ExitCode> {
     runtime()?.block_on(async {
         drop(survive_file_limit()?);
         let mut stop = std::pin::pin!(stop_signal()?);
-        let kept = command.dir.clone();
         let options = DevOptions {
             nodes: command.nodes.into(),
             dir: command.dir,
             port_base: Some(command.port_base),
         };
-        let mut cluster = DevCluster::start(options.clone()).await?;
-        let kept = match kept {
-            Some(dir) => format!("data is kept in {}", dir.display()),
-            None => "data is temporary; keep it with --dir DIR".into(),
-        };
-        print(&format!(
-            "{}\n{kept}\n\n{}\nready: {} nodes serve; Ctrl-C stops them",
-            endpoints(&cluster),
-            things_to_try(&cluster),
-            cluster.nodes().len()
-        ))?;
-        // Only a directory that is kept can be of an earlier day.
-        while options.dir.is_some() {
-            tokio::select! {
-                () = &mut stop => break,
-                () = cluster.outdated() => complain(OUTDATED),
-            }
-            cluster.stop().await;
-            cluster = DevCluster::start(options.clone()).await?;
-            print("ready")?;
-        }
-        if options.dir.is_none() {
-            stop.await;
-        }
-        complain("stopping: finishing what was accepted");
-        cluster.stop().await;
+        let mut greeted = false;
+        // Nodes that begin anew do so in the same process.
+        while run_dev(&options, stop.as_mut(), &mut greeted).await? {}
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Runs the nodes until they are to stop. Returns whether they are to be started again. `greeted` is
+/// whether the user was told what there is.
+async fn run_dev(
+    options: &DevOptions,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+    greeted: &mut bool,
+) -> Result<bool> {
+    let cluster = DevCluster::begin(options.clone())?;
+    let serve = async {
+        cluster.ready().await;
+        if std::mem::replace(greeted, true) {
+            print("ready")?;
+        } else {
+            print(&greeting(&cluster, options.dir.as_deref()))?;
+        }
+        std::future::pending().await
+    };
+    let is_outdated = tokio::select! {
+        ended = serve => return ended,
+        () = &mut stop => false,
+        // Only a directory that is kept can be of an earlier day.
+        () = cluster.outdated(), if options.dir.is_some() => true,
+    };
+    complain(if is_outdated { OUTDATED } else { "stopping: finishing what was accepted" });
+    cluster.stop().await;
+    Ok(is_outdated)
+}
+
+fn greeting(cluster: &DevCluster, kept: Option<&Path>) -> String {
+    let kept = match kept {
+        Some(dir) => format!("data is kept in {}", dir.display()),
+        None => "data is temporary; keep it with --dir DIR".into(),
+    };
+    format!(
+        "{}\n{kept}\n\n{}\nready: {} nodes serve; Ctrl-C stops them",
+        endpoints(cluster),
+        things_to_try(cluster),
+        cluster.nodes().len()
+    )
 }
 
 fn endpoints(cluster: &DevCluster) -> String {
