@@ -4,7 +4,7 @@ use std::path::Path;
 
 use node::{DevCluster, DevError, DevOptions, Node, NodeConfig, Settings, StartError};
 
-use crate::support::{add, ends, members, settings};
+use crate::support::{add, ends, eventually, members, settings};
 
 /// A node alone on any free ports.
 fn alone(dir: &Path, name: &str, cluster: &str) -> NodeConfig {
@@ -101,6 +101,59 @@ async fn a_data_directory_of_a_cluster_with_other_founders_is_refused() {
                     with none";
     assert!(error.ends_with(expected), "{error}");
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
+}
+
+/// Copies what is in a directory into a new one.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_development_cluster_with_a_node_of_an_earlier_day_begins_it_anew_and_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        loops: Some(1),
+        partitions: Some(64),
+        barrier_interval_s: Some(1),
+        anti_entropy_interval_s: Some(1),
+        retry_window_s: Some(0),
+        ..Settings::default()
+    };
+    let started = async || {
+        let options = DevOptions { nodes: 3, dir: Some(dir.path().into()), port_base: None };
+        let started = DevCluster::start_configured(options, &settings);
+        ends("the start", started).await.unwrap()
+    };
+    let cluster = started().await;
+    add(&*cluster.nodes()[0].datastore(), "s", "x").await.unwrap();
+    ends("stop", cluster.stop()).await;
+    let (data, earlier) = (dir.path().join("node3"), dir.path().join("earlier"));
+    copy(&data, &earlier);
+
+    let cluster = started().await;
+    eventually("a round was agreed on and is over", async || {
+        let barrier = cluster.nodes()[2].datastore().status().await.ok()?.barrier;
+        (barrier.forgotten > 1).then_some(())
+    })
+    .await;
+    ends("stop", cluster.stop()).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&earlier, &data).unwrap();
+
+    let cluster = started().await;
+    assert_eq!(members(&*cluster.nodes()[2].datastore(), "s").await, ["x"]);
+    ends("stop", cluster.stop()).await;
+    let kept = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+    let kept: Vec<String> = kept.map(|name| name.into_string().unwrap()).collect();
+    assert!(kept.iter().any(|name| name.starts_with("older-than-barrier")), "{kept:?}");
 }
 
 #[tokio::test]
