@@ -11,6 +11,8 @@ mod repair;
 mod serve;
 mod values;
 
+pub(crate) use serve::stop_signal;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use client::{Bucket, Client, Datastore};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use node::{DevCluster, DevOptions};
 use replication::{Answer, Level, RequestError};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::contents::Contents;
 use super::invoices::{self, Shopper};
 use super::oracle::{Difference, History};
 use super::report::Report;
 use super::strategy::{self, Strategy, StrategyName};
-use crate::output::print;
+use crate::commands::stop_signal;
+use crate::output::{complain, print};
 
 /// Longest wait for all replicas to show the same after the links are whole.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for links to be restored when the replay did not come to its end.
+const HEAL_LIMIT: Duration = Duration::from_secs(10);
 /// Updates done, in percent, when the links of one node are cut and when they are restored.
 pub(super) const CUT_PERCENT: (usize, usize) = (35, 70);
 
@@ -65,7 +70,7 @@ pub(crate) async fn run(options: CartsOptions) -> Result<()> {
         let client = Client::connect(address).await;
         nodes.push(Arc::new(client.with_context(|| format!("cannot reach a node at {address}"))?));
     }
-    let report = replay(&options, shoppers, nodes).await;
+    let report = replay(&options, shoppers, nodes, stop_signal()?).await;
     if let Some(cluster) = cluster {
         cluster.stop().await;
     }
@@ -85,6 +90,8 @@ struct Run {
     lines: AtomicUsize,
     progress: ProgressBar,
     finished: AtomicBool,
+    /// Whether links may be cut.
+    is_cut: AtomicBool,
     reduced: AtomicU64,
     partly_observed: AtomicU64,
     unmatched: AtomicU64,
@@ -98,10 +105,12 @@ struct Observed {
     latency_us: Histogram<u64>,
 }
 
+/// Replays until `stop`. Leaves no links cut, however it ends.
 async fn replay(
     options: &CartsOptions,
     shoppers: Vec<Shopper>,
     nodes: Vec<Arc<dyn Datastore>>,
+    stop: impl Future<Output = ()>,
 ) -> Result<Report> {
     ensure!(options.shoppers > 0, "--shoppers must be at least 1");
     ensure!(
@@ -109,7 +118,6 @@ async fn replay(
         "cutting links takes at least two nodes; use --no-cut"
     );
     let lines: usize = shoppers.iter().flat_map(|shopper| &shopper.sessions).map(Vec::len).sum();
-    let sessions: usize = shoppers.iter().map(|shopper| shopper.sessions.len()).sum();
     let style =
         ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} lines {per_sec} {eta}")?;
     let cut_member = nodes.last().context("a cluster has nodes")?.status().await?.node;
@@ -122,32 +130,52 @@ async fn replay(
         lines: AtomicUsize::new(0),
         progress: ProgressBar::new(lines as u64).with_style(style).with_message("all connected"),
         finished: AtomicBool::new(false),
+        is_cut: AtomicBool::new(false),
         reduced: AtomicU64::new(0),
         partly_observed: AtomicU64::new(0),
         unmatched: AtomicU64::new(0),
         unknown: AtomicU64::new(0),
     });
+    let mut links = JoinSet::new();
+    if options.cut {
+        links.spawn(cut_and_heal(run.clone(), cut_member.clone(), lines));
+    }
+    let report = tokio::select! {
+        report = follow_all(options, &run, &mut links, &cut_member) => report,
+        () = stop => Err(anyhow!("interrupted")),
+    };
+    // It must not cut what is healed.
+    links.shutdown().await;
+    heal(options, &run, &cut_member).await;
+    report
+}
+
+/// Follows all shoppers, and looks at what became of their carts.
+async fn follow_all(
+    options: &CartsOptions,
+    run: &Arc<Run>,
+    links: &mut JoinSet<Result<Instant>>,
+    cut_member: &str,
+) -> Result<Report> {
     let started = Instant::now();
-    let links =
-        options.cut.then(|| tokio::spawn(cut_and_heal(run.clone(), cut_member.clone(), lines)));
-    let workers: Vec<_> = (0..options.shoppers).map(|_| tokio::spawn(shop(run.clone()))).collect();
+    let mut workers: JoinSet<_> = (0..options.shoppers).map(|_| shop(run.clone())).collect();
     let mut histories = BTreeMap::new();
     let mut updates = 0;
     let mut latency_us = histogram()?;
-    for worker in workers {
-        let observed = worker.await??;
+    while let Some(observed) = workers.join_next().await {
+        let observed = observed??;
         histories.extend(observed.histories);
         updates += observed.updates;
         latency_us.add(&observed.latency_us)?;
     }
     let elapsed = started.elapsed();
     run.finished.store(true, Ordering::Release);
-    let healed = match links {
-        Some(links) => links.await??,
+    let healed = match links.join_next().await {
+        Some(healed) => healed??,
         None => Instant::now(),
     };
     run.progress.set_message("waiting for convergence");
-    let (carts, converged) = converge(&run, &histories, healed).await?;
+    let (carts, converged) = converge(run, &histories, healed).await?;
     run.progress.finish_and_clear();
 
     let mut difference = Difference::default();
@@ -163,12 +191,12 @@ async fn replay(
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Report {
         strategy: options.strategy,
-        lines,
+        lines: run.lines.load(Ordering::Relaxed),
         shoppers: run.shoppers.len(),
         at_once: options.shoppers,
         nodes: run.nodes.len(),
-        cut_off: options.cut.then_some(cut_member),
-        sessions,
+        cut_off: options.cut.then(|| cut_member.to_owned()),
+        sessions: run.shoppers.iter().map(|shopper| shopper.sessions.len()).sum(),
         updates,
         reduced: count(&run.reduced),
         partly_observed: count(&run.partly_observed),
@@ -200,14 +228,33 @@ async fn cut_and_heal(run: Arc<Run>, member: String, lines: usize) -> Result<Ins
         }
     };
     reached(CUT_PERCENT.0).await;
-    run.nodes[0].cut_links(&member, true).await.context(
+    run.is_cut.store(true, Ordering::Release);
+    let cut = run.nodes[0].cut_links(&member, true).await;
+    if let Err(RequestError::Unsupported(_)) = cut {
+        run.is_cut.store(false, Ordering::Release);
+    }
+    cut.context(
         "cannot cut links: only development clusters (merganser dev) can; or use --no-cut",
     )?;
     run.progress.set_message(format!("{member} cut off"));
     reached(CUT_PERCENT.1).await;
     run.nodes[0].cut_links(&member, false).await?;
+    run.is_cut.store(false, Ordering::Release);
     run.progress.set_message("links whole again");
     Ok(Instant::now())
+}
+
+/// Restores links that are cut still. Where that fails, says how it is done.
+async fn heal(options: &CartsOptions, run: &Run, member: &str) {
+    if !run.is_cut.load(Ordering::Acquire) {
+        return;
+    }
+    let healed = timeout(HEAL_LIMIT, run.nodes[0].cut_links(member, false)).await;
+    if let (Ok(Err(_)) | Err(_), Some(node)) = (healed, options.nodes.first()) {
+        complain(format_args!(
+            "links of {member} may still be cut: restore them with `merganser --node {node} links heal {member}`"
+        ));
+    }
 }
 
 /// One worker: takes shopper after shopper and follows the sessions of each in order, every session

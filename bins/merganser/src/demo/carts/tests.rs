@@ -1,6 +1,7 @@
 //! Stores that break their promises, each told from one that keeps them.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use replication::{
     Action, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
+use tokio::sync::watch;
 use values::{CartOp, Key, Operation, Scope, State, Tag};
 use wire::ClusterStatus;
 
@@ -30,6 +32,10 @@ enum Flaw {
     Resurrects,
     /// Some removals, acknowledged, do nothing.
     Ignores,
+    /// Nothing is done once links are cut.
+    Refuses,
+    /// Nothing is answered once links are cut.
+    Hangs,
 }
 
 /// A store of one replica with a flaw that shows in every seventh operation that it concerns.
@@ -39,6 +45,8 @@ struct Flawed {
     operations: AtomicU64,
     /// The carts as they were before something was removed.
     before: Mutex<BTreeMap<Key, Answer>>,
+    /// Whether links were cut or healed, in order.
+    links: watch::Sender<Vec<bool>>,
 }
 
 impl Flawed {
@@ -104,6 +112,16 @@ impl Flawed {
 #[async_trait::async_trait]
 impl Datastore for Flawed {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
+        // By then so many lines are done that the links are cut.
+        let is_late = || self.operations.fetch_add(1, Ordering::Relaxed) >= 25;
+        if matches!(self.flaw, Flaw::Refuses | Flaw::Hangs) && is_late() {
+            let mut links = self.links.subscribe();
+            links.wait_for(|links| links.contains(&true)).await.unwrap();
+            match self.flaw {
+                Flaw::Hangs => pending().await,
+                _ => return vec![Err(RequestError::Overloaded); requests.len()],
+            }
+        }
         let mut answers = Vec::new();
         for request in requests {
             answers.push(match &request.action {
@@ -142,33 +160,41 @@ impl Datastore for Flawed {
     }
 
     async fn cut_links(&self, member: &str, cut: bool) -> Result<(), RequestError> {
-        self.store.cut_links(member, cut).await
+        assert_eq!(member, "memory");
+        self.links.send_modify(|links| links.push(cut));
+        Ok(())
     }
 }
 
-/// What is reported of a store with `flaw`: the lines, and the error with which the program ends.
-async fn reported(flaw: Flaw) -> (Vec<String>, Option<anyhow::Error>) {
-    let flawed = Flawed {
+fn flawed(flaw: Flaw) -> Flawed {
+    Flawed {
         store: MemoryDatastore::new(),
         flaw,
         operations: AtomicU64::new(0),
         before: Mutex::default(),
-    };
-    let options = CartsOptions {
-        data: None,
-        strategy: StrategyName::Crdt,
-        cut: false,
-        shoppers: 1,
-        nodes: Vec::new(),
-    };
+        links: watch::Sender::default(),
+    }
+}
+
+fn options(cut: bool) -> CartsOptions {
+    let (data, strategy) = (None, StrategyName::Crdt);
+    CartsOptions { data, strategy, cut, shoppers: 1, nodes: Vec::new() }
+}
+
+fn purchases() -> Vec<Shopper> {
     let mut file = "invoice,stock_code,quantity,customer\n".to_owned();
     for line in 0..30 {
         // Of each of three items five are bought, bought again, and some returned.
         let (item, quantity) = (line % 3, if line % 9 > 5 { -7 } else { 5 });
         file += &format!("{line},item{item},{quantity},ada\n");
     }
-    let shoppers = invoices::read(file.as_bytes()).unwrap();
-    let report = replay(&options, shoppers, vec![Arc::new(flawed)]).await.unwrap();
+    invoices::read(file.as_bytes()).unwrap()
+}
+
+/// What is reported of a store with `flaw`: the lines, and the error with which the program ends.
+async fn reported(flaw: Flaw) -> (Vec<String>, Option<anyhow::Error>) {
+    let nodes: Vec<Arc<dyn Datastore>> = vec![Arc::new(flawed(flaw))];
+    let report = replay(&options(false), purchases(), nodes, pending()).await.unwrap();
     let lines = report.to_string().lines().map(str::to_owned).collect();
     (lines, report.verdict().err())
 }
@@ -218,4 +244,23 @@ async fn a_store_that_shows_what_was_removed_is_found_out() {
 #[tokio::test]
 async fn a_store_that_acknowledges_removals_and_does_nothing_is_found_out() {
     detected(Flaw::Ignores, "resurrected 3").await;
+}
+
+#[tokio::test]
+async fn links_are_healed_however_the_replay_ends() {
+    for (flaw, error) in [(Flaw::Refuses, "overloaded"), (Flaw::Hangs, "interrupted")] {
+        let store = Arc::new(flawed(flaw));
+        let mut links = store.links.subscribe();
+        let stop = async {
+            if flaw == Flaw::Refuses {
+                pending::<()>().await;
+            }
+            links.wait_for(|links| links.contains(&true)).await.unwrap();
+        };
+        let nodes: Vec<Arc<dyn Datastore>> = vec![store.clone(), store.clone()];
+        let ended = replay(&options(true), purchases(), nodes, stop).await;
+        let ended = ended.err().expect("it is an error").to_string();
+        assert!(ended.contains(error), "{ended}");
+        assert_eq!(*store.links.borrow(), [true, false], "{flaw:?}");
+    }
 }
