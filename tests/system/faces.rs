@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use super::process::{Spec, run, settled};
+use super::process::{Spec, merganser, run, settled};
 
 fn stdout(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -242,7 +242,7 @@ fn a_reader_that_has_read_enough_ends_a_command_quietly() {
             writer
         };
         let code = |output, errors| {
-            let mut command = super::process::merganser();
+            let mut command = merganser();
             command.args(arguments).stdout(output).stderr(errors).output().unwrap()
         };
         let output = code(Stdio::from(closed()), Stdio::piped());
@@ -258,7 +258,7 @@ fn a_reader_that_has_read_enough_ends_a_command_quietly() {
 #[test]
 fn an_output_that_cannot_be_written_is_an_error() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut command = super::process::merganser();
+    let mut command = merganser();
     command.args(["ring", "plan", "--nodes", "3", "--join", "node4"]);
     let output = command.stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(6));
@@ -330,4 +330,22 @@ fn with_few_open_files_every_client_is_served_or_told_why_not() {
     drop(clients);
     let pong: String = redis::cmd("PING").query(&mut spec.redis()).unwrap();
     assert_eq!(pong, "PONG");
+}
+
+#[test]
+fn a_drawing_whose_reader_is_gone_is_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = Spec::solo(&directory.path().join("data"));
+    let _node = spec.start();
+    let node = format!("127.0.0.1:{}", spec.peer);
+    stdout(&["--node", &node, "counter", "add", "c"]);
+    let drawn = stdout(&["--node", &node, "explain", "c", "--svg", "-"]);
+    assert!(drawn.starts_with("<svg") && drawn.ends_with("</svg>\n"), "{drawn}");
+    let mut command = merganser();
+    command.args(["--node", &node, "explain", "c", "--svg", "-"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }

@@ -36,6 +36,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         complain("error: --ttl is for commands that write a value; leave it out");
         return Ok(ExitCode::from(2));
     }
+    if options.json && options.command.prints_drawing() {
+        complain(
+            "error: --json and --svg - print two things at once; draw into a file: --svg FILE",
+        );
+        return Ok(ExitCode::from(2));
+    }
     match options.command {
         Command::Start(start) => serve::start(start),
         Command::Dev(dev) => serve::dev(dev),
@@ -224,6 +230,20 @@ mod tests {
             describe(&error),
             "cannot start: configuration /nowhere.toml: No such file or directory (os error 2)"
         );
+    }
+
+    #[test]
+    fn a_drawing_is_not_printed_where_json_is_asked_for() {
+        let ended = |arguments: &[&str]| {
+            use clap::Parser as _;
+            // Nobody listens there.
+            let node = ["merganser", "--node", "127.0.0.1:1", "explain", "k"];
+            run(Options::parse_from(node.iter().chain(arguments)))
+        };
+        assert_eq!(ended(&["--json", "--svg", "-"]).unwrap(), ExitCode::from(2));
+        for allowed in [["--svg", "-"].as_slice(), &["--json", "--svg", "file"]] {
+            assert_eq!(exit_code(&ended(allowed).unwrap_err()), ExitCode::from(3));
+        }
     }
 
     #[test]

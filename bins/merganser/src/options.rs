@@ -186,7 +186,8 @@ pub(crate) enum Command {
     Explain {
         /// The key.
         key: String,
-        /// Also draw its history into this file, as SVG; `-` prints the drawing alone.
+        /// Also draw its history into this file, as SVG; `-` prints the drawing alone, and is
+        /// refused with --json.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
@@ -280,6 +281,11 @@ impl Command {
             | Self::Verify(_)
             | Self::Debug(_) => false,
         }
+    }
+
+    /// Whether it prints a drawing instead of text.
+    pub(crate) fn prints_drawing(&self) -> bool {
+        matches!(self, Self::Explain { svg: Some(path), .. } if path.as_os_str() == "-")
     }
 }
 

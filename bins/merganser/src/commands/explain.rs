@@ -9,7 +9,7 @@ use replication::ConflictsRequest;
 use serde_json::{Value, json};
 use values::Key;
 
-use crate::output::{Printer, json_bytes, table, text_bytes};
+use crate::output::{Printer, json_bytes, print, table, text_bytes};
 
 /// Shows how a key stands, and draws its history where it is to.
 pub(crate) async fn explain(
@@ -23,7 +23,9 @@ pub(crate) async fn explain(
     let found = datastore.explain(key).await?;
     let drawing = svg.as_ref().map(|_| explained::svg(&found));
     match (svg, drawing) {
-        (Some(path), Some(drawing)) if path.as_os_str() == "-" => print!("{drawing}"),
+        (Some(path), Some(drawing)) if path.as_os_str() == "-" => {
+            print(drawing.trim_end()).context("the output cannot be written")?;
+        }
         (path, drawing) => {
             if let (Some(path), Some(drawing)) = (path, drawing) {
                 std::fs::write(&path, drawing)
