@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use ::values::{Tag, UpdateError, WrongType};
 use anyhow::{Context as _, Result};
-use client::{Bucket, Client, ConnectError, Datastore};
+use client::{Bucket, Client, ConnectError, Datastore, InvalidConflictCursor};
 use node::{ConfigError, DevError};
 use replication::{Level, RequestError};
 
@@ -190,6 +190,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if asked_wrongly || plans_wrongly {
         return ExitCode::from(2);
     }
+    if error.downcast_ref::<InvalidConflictCursor>().is_some() {
+        return ExitCode::from(5);
+    }
     ExitCode::from(match error.downcast_ref::<RequestError>() {
         Some(
             RequestError::Unavailable { .. }
@@ -256,6 +259,19 @@ mod tests {
              `merganser get` or `merganser register`; `merganser explain` shows all that a key holds"
         );
         assert_eq!(exit_code(&error), ExitCode::from(5));
+    }
+
+    #[tokio::test]
+    async fn a_key_and_a_cursor_that_cannot_be_end_with_the_exit_code_of_bad_values() {
+        let (printer, memory) = (Printer::new(true), client::MemoryDatastore::new());
+        let long = || "k".repeat(::values::KEY_BYTES_MAX + 1);
+        for failed in [
+            explain::explain(&printer, &memory, "b", long(), None).await,
+            cluster::ring(&printer, &memory, "b", Some(long())).await,
+            explain::conflicts(&printer, &memory, 1, Some("no cursor!".into())).await,
+        ] {
+            assert_eq!(exit_code(&failed.unwrap_err()), ExitCode::from(5));
+        }
     }
 
     #[test]

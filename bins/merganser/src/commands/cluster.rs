@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
 use membership::Liveness;
@@ -41,7 +41,7 @@ pub(crate) async fn ring(
     let status = datastore.status().await?;
     let lookup = match key {
         Some(key) => {
-            let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
+            let key = Key::new(bucket.to_owned(), key).map_err(RequestError::from)?;
             Some(datastore.explain(key).await?)
         }
         None => None,

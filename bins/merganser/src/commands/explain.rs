@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use client::{Datastore, conflict_cursor, explained, parse_conflict_cursor};
-use replication::ConflictsRequest;
+use replication::{ConflictsRequest, RequestError};
 use serde_json::{Value, json};
 use values::Key;
 
@@ -19,7 +19,7 @@ pub(crate) async fn explain(
     key: String,
     svg: Option<PathBuf>,
 ) -> Result<ExitCode> {
-    let key = Key::new(bucket.to_owned(), key).map_err(|error| anyhow!(error))?;
+    let key = Key::new(bucket.to_owned(), key).map_err(RequestError::from)?;
     let found = datastore.explain(key).await?;
     let drawing = svg.as_ref().map(|_| explained::svg(&found));
     match (svg, drawing) {

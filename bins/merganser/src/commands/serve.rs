@@ -122,17 +122,21 @@ fn settings(options: StartOptions) -> Result<Settings> {
 }
 
 /// Reads a secret from a file that only its owner may read.
-fn secret(path: &Path) -> Result<String> {
+fn secret(path: &Path) -> Result<String, ConfigError> {
     use std::os::unix::fs::PermissionsExt as _;
     let shown = path.display();
-    let metadata = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
-    ensure!(
-        metadata.permissions().mode() & 0o077 == 0,
-        "{shown} can be read by others than its owner: chmod 600 {shown}"
-    );
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let refused = |reason| ConfigError::Invalid { setting: "--secret-file".into(), reason };
+    let unreadable = |error| refused(format!("cannot read {shown}: {error}"));
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        let reason = "can be read by others than its owner: chmod 600";
+        return Err(refused(format!("{shown} {reason} {shown}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let secret = text.trim();
-    ensure!(!secret.is_empty(), "{shown} is empty: put a long random secret in it");
+    if secret.is_empty() {
+        return Err(refused(format!("{shown} is empty: put a long random secret in it")));
+    }
     Ok(secret.to_owned())
 }
 
@@ -259,6 +263,27 @@ fn things_to_try(cluster: &DevCluster) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_others_may_read_or_nobody_can_is_wrong_usage() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let refused = || anyhow::Error::from(secret(&path).unwrap_err());
+        let assert_says = |words: &str| {
+            let error = refused();
+            assert!(error.to_string().contains(words), "{error}");
+            assert_eq!(crate::commands::exit_code(&error), ExitCode::from(2));
+        };
+        assert_says("cannot read");
+        std::fs::write(&path, "\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_says("chmod 600");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_says("is empty");
+        std::fs::write(&path, "a secret\n").unwrap();
+        assert_eq!(secret(&path).unwrap(), "a secret");
+    }
 
     #[test]
     fn a_limit_on_the_length_of_files_does_not_end_the_process() {
