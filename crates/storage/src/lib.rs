@@ -59,6 +59,6 @@ pub use tree::{
     TreePath,
 };
 pub use verify::{
-    Fault, FaultKind, LogCheck, UnchangedFiles, Verifying, check_census, check_log, check_rows,
-    check_trees,
+    Fault, FaultKind, LogCheck, UnchangedFiles, Verifying, check_census, check_log,
+    check_log_alone, check_rows, check_trees,
 };

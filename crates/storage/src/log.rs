@@ -22,6 +22,7 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use parts::{SegmentPart, log_parts};
+pub(crate) use recovery::first_position;
 pub use recovery::{LogDamage, LogRecovery, Logged};
 use segment::{HEADER_BYTES, Header, Segment};
 

@@ -12,13 +12,14 @@ use std::ops::ControlFlow;
 use values::Tag;
 
 use crate::inspect::show_row;
+use crate::log::first_position;
 use crate::record::{Age, Header, Part, age_unchecked, due_unchecked, standing_unchecked};
 use crate::row_key::{
     RowKey, conflict_row, expiry_row, parse_chunks, parse_conflict, parse_elements, parse_expiry,
     parse_remnant, parse_sweep,
 };
 use crate::{
-    EngineConfig, Files, IndexRead, Log, LogRecovery, Replay, Shards, StorageError, Table,
+    EngineConfig, Files, IndexRead, Log, LogRecovery, Logged, Replay, Shards, StorageError, Table,
     TreeCheck, check_row, record_shard, shard_positions,
 };
 
@@ -302,16 +303,50 @@ pub fn check_log(
     let shards = config.shards.shards();
     let positions = shard_positions(index, shards)?;
     let mut replay = Replay::begin(index, config)?;
+    let (log, recovery) =
+        read_log(files, directory, &positions, shards, verifying, &mut |position, logged| {
+            replay.replay(position, logged);
+        })?;
+    let replayed = replay.records();
+    let engine = replay.finish(log.end(), log.is_synced());
+    if replayed > 0 {
+        engine.check_trees_telling(verifying)?;
+    }
+    Ok(LogCheck { recovery, replayed, live_keys: engine.live_keys() })
+}
+
+/// Reads all of the log in `files`, where no index can be read that says what of it is needed.
+pub fn check_log_alone(
+    files: &impl Files,
+    directory: u64,
+    shards: Shards,
+    verifying: &mut impl Verifying,
+) -> Result<LogRecovery, StorageError> {
+    let first = first_position(files)?;
+    let (_, recovery) = read_log(files, directory, &[first], shards, verifying, &mut |_, _| ())?;
+    Ok(recovery)
+}
+
+/// Opens the log without changing it, gives `visit` what there is of it from `positions` on, and tells what is
+/// wrong with it.
+fn read_log<'a, F: Files>(
+    files: &'a F,
+    directory: u64,
+    positions: &[Option<u64>],
+    shards: Shards,
+    verifying: &mut impl Verifying,
+    visit: &mut dyn FnMut(u64, Logged<'_>),
+) -> Result<(Log<UnchangedFiles<'a, F>>, LogRecovery), StorageError> {
     let mut unreadable = BTreeMap::new();
     let (log, recovery) =
-        Log::open(UnchangedFiles::new(files), directory, &positions, &mut |position, logged| {
+        Log::open(UnchangedFiles::new(files), directory, positions, &mut |position, logged| {
             if let Some(record) = logged.record()
                 && (record_shard(record).is_none_or(|shard| shard.0 >= shards.count())
                     || crate::log_record::decode(record).is_none())
             {
                 unreadable.insert(position, record.len());
             }
-            replay.replay(position, logged);
+            visit(position, logged);
         })?;
     for damage in &recovery.damage {
         let place = format!("{} at byte {}", damage.segment, damage.offset);
@@ -323,12 +358,7 @@ pub fn check_log(
         let what = format!("its {length} bytes are whole and are no record of this version");
         verifying.fault(Fault { kind: FaultKind::Log, place, what });
     }
-    let replayed = replay.records();
-    let engine = replay.finish(log.end(), log.is_synced());
-    if replayed > 0 {
-        engine.check_trees_telling(verifying)?;
-    }
-    Ok(LogCheck { recovery, replayed, live_keys: engine.live_keys() })
+    Ok((log, recovery))
 }
 
 /// Compares hash trees and collections with the rows under them, as the index has them.

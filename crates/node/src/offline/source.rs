@@ -35,36 +35,59 @@ impl Opened {
         if !dir.is_dir() {
             return Err(OfflineError::NoDirectory(dir.into()));
         }
-        let files = DiskFiles::open(dir)?;
-        let is_backup = dir.join(MANIFEST_FILE).exists();
+        if dir.join(MANIFEST_FILE).exists() {
+            // It may stand on media that cannot be written.
+            let lock = DirectoryLock::acquire_to_read(dir)?;
+            let failed = |source| OfflineError::Backup { dir: dir.into(), source };
+            let backup = Backup::open(DiskFiles::open(dir)?).map_err(failed)?;
+            let stamp = backup.stamp().clone();
+            let shards = shards(dir, &stamp)?;
+            return Ok(Self {
+                source: Source::Backup(Box::new(backup)),
+                stamp,
+                shards,
+                _lock: lock,
+            });
+        }
+        let Directory { files, stamp, shards, _lock } = Directory::open(dir)?;
+        let index = dir.join(INDEX);
+        before_index(&index)?;
+        let options = LmdbOptions { may_create: false, ..LmdbOptions::default() };
+        let (reader, writer) = LmdbIndex::open(&index, &options)?;
+        let source = Source::Node { reader, _writer: writer, files };
+        Ok(Self { source, stamp, shards, _lock })
+    }
+}
+
+/// A stopped node's data directory without its index. Locked: no node starts on it meanwhile.
+pub(super) struct Directory {
+    pub(super) files: DiskFiles,
+    pub(super) stamp: DirectoryStamp,
+    pub(super) shards: Shards,
+    pub(super) _lock: DirectoryLock,
+}
+
+impl Directory {
+    pub(super) fn open(dir: &Path) -> Result<Self, OfflineError> {
         let stamped = |source| OfflineError::Stamp { dir: dir.into(), source };
-        if !is_backup && !dir.join(STAMP_FILE).exists() {
+        let files = DiskFiles::open(dir)?;
+        if !dir.join(STAMP_FILE).exists() {
             return Err(stamped(StampError::Missing));
         }
-        let lock = match is_backup {
-            // It may stand on media that cannot be written.
-            true => DirectoryLock::acquire_to_read(dir)?,
-            false => DirectoryLock::acquire(dir)?,
-        };
-        let (source, stamp) = if is_backup {
-            let failed = |source| OfflineError::Backup { dir: dir.into(), source };
-            let backup = Backup::open(files).map_err(failed)?;
-            let stamp = backup.stamp().clone();
-            (Source::Backup(Box::new(backup)), stamp)
-        } else {
-            let stamp = DirectoryStamp::read(&files).map_err(stamped)?;
-            let index = dir.join(INDEX);
-            before_index(&index)?;
-            let options = LmdbOptions { may_create: false, ..LmdbOptions::default() };
-            let (reader, writer) = LmdbIndex::open(&index, &options)?;
-            (Source::Node { reader, _writer: writer, files }, stamp)
-        };
-        let partitions = PartitionCount::new(stamp.partitions).map_err(|_| {
-            stamped(StampError::Damaged(format!("it has {} partitions", stamp.partitions)))
-        })?;
-        let count = u16::try_from(stamp.shards).unwrap_or(u16::MAX);
-        Ok(Self { source, stamp, shards: Shards::new(partitions, count), _lock: lock })
+        let lock = DirectoryLock::acquire(dir)?;
+        let stamp = DirectoryStamp::read(&files).map_err(stamped)?;
+        let shards = shards(dir, &stamp)?;
+        Ok(Self { files, stamp, shards, _lock: lock })
     }
+}
+
+fn shards(dir: &Path, stamp: &DirectoryStamp) -> Result<Shards, OfflineError> {
+    let partitions = PartitionCount::new(stamp.partitions).map_err(|_| {
+        let source = StampError::Damaged(format!("it has {} partitions", stamp.partitions));
+        OfflineError::Stamp { dir: dir.into(), source }
+    })?;
+    let count = u16::try_from(stamp.shards).unwrap_or(u16::MAX);
+    Ok(Shards::new(partitions, count))
 }
 
 impl IndexRead for Source {

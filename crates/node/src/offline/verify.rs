@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use storage::{
-    EngineConfig, Fault, FaultKind, Files, ShardSet, StorageError, Table, Verifying, check_census,
-    check_log, check_rows, check_trees,
+    DirectoryStamp, EngineConfig, Fault, FaultKind, Files, LogRecovery, ShardSet, StorageError,
+    Table, Verifying, check_census, check_log, check_log_alone, check_rows, check_trees,
 };
-use storage_lmdb::check_pages;
+use storage_lmdb::{OpenError, check_pages};
 
 use super::OfflineError;
-use super::source::{Opened, Source};
+use super::source::{Directory, Opened, Source};
+use crate::data_directory::INDEX;
 use crate::snapshot_file;
 
 /// Faults that are told with their places; of more, only how many there are.
@@ -96,7 +97,13 @@ pub fn verify(
         })?;
         report.checked("pages of the index", pages.to_string());
         Ok(())
-    })?;
+    });
+    let opened = match opened {
+        Err(OfflineError::Open(OpenError::Damaged { reason, .. })) => {
+            return without_index(dir, reason, report);
+        }
+        opened => opened?,
+    };
     report.checked.insert(0, ("stamp", format!("format {}", opened.stamp.format)));
     let failed = |source| OfflineError::Storage { dir: dir.into(), source };
     if let Source::Backup(backup) = &opened.source {
@@ -110,22 +117,40 @@ pub fn verify(
         }
         if report.fault_count > 0 {
             // What the rows would be is anybody's guess.
-            return Ok(finish(&opened, report));
+            return Ok(finish(&opened.stamp, true, report));
         }
     }
     if let Source::Node { .. } = &opened.source {
         members(dir, &mut report);
     }
     contents(&opened, &mut report).map_err(failed)?;
-    Ok(finish(&opened, report))
+    Ok(finish(&opened.stamp, matches!(opened.source, Source::Backup(_)), report))
 }
 
-fn finish(opened: &Opened, report: Report<'_>) -> Verified {
+/// Checks what there is beside an index that is damaged: read through LMDB, it could end the process.
+fn without_index(
+    dir: &Path,
+    reason: String,
+    mut report: Report<'_>,
+) -> Result<Verified, OfflineError> {
+    let Directory { files, stamp, shards, _lock } = Directory::open(dir)?;
+    report.checked.insert(0, ("stamp", format!("format {}", stamp.format)));
+    report.fault(Fault { kind: FaultKind::File, place: INDEX.into(), what: reason });
+    members(dir, &mut report);
+    report.begin("log", 0, false);
+    let failed = |source| OfflineError::Storage { dir: dir.into(), source };
+    let found = check_log_alone(&files, stamp.directory, shards, &mut report).map_err(failed)?;
+    report.checked("log", in_words(&found));
+    kept_aside(&files, &mut report).map_err(failed)?;
+    Ok(finish(&stamp, false, report))
+}
+
+fn finish(stamp: &DirectoryStamp, is_backup: bool, report: Report<'_>) -> Verified {
     let Report { faults, fault_count, checked, .. } = report;
     Verified {
-        cluster: opened.stamp.cluster.clone(),
-        node: opened.stamp.node_name.clone(),
-        is_backup: matches!(opened.source, Source::Backup(_)),
+        cluster: stamp.cluster.clone(),
+        node: stamp.node_name.clone(),
+        is_backup,
         checked,
         faults,
         fault_count,
@@ -188,22 +213,26 @@ fn log(
     report: &mut Report<'_>,
 ) -> Result<(), StorageError> {
     let check = check_log(&opened.source, files, opened.stamp.directory, config, report)?;
-    let found = &check.recovery;
+    report.checked("log beyond the index", in_words(&check.recovery));
+    if check.replayed > 0 {
+        let keys = check.live_keys;
+        report
+            .checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
+    }
+    kept_aside(files, report)
+}
+
+fn in_words(found: &LogRecovery) -> String {
     let torn = match found.torn_bytes {
         0 => String::new(),
         torn => {
             format!("; {torn} torn bytes at its end, which a crash leaves and a start cuts off")
         }
     };
-    report.checked(
-        "log beyond the index",
-        format!("{} records, {} bytes{torn}", found.records, found.bytes),
-    );
-    if check.replayed > 0 {
-        let keys = check.live_keys;
-        report
-            .checked("the log done again", format!("{} records, {keys} live keys", check.replayed));
-    }
+    format!("{} records, {} bytes{torn}", found.records, found.bytes)
+}
+
+fn kept_aside(files: &impl Files, report: &mut Report<'_>) -> Result<(), StorageError> {
     let aside = files.list()?.into_iter().filter(|name| name.starts_with("damaged-")).count();
     if aside > 0 {
         report.checked("segments kept aside", format!("{aside}, from damage of earlier starts"));

@@ -103,6 +103,26 @@ async fn a_data_directory_of_a_cluster_with_other_founders_is_refused() {
     Node::start(alone(dir.path(), "a", "ducks")).await.unwrap().stop().await;
 }
 
+#[tokio::test]
+async fn what_is_beside_a_damaged_index_is_verified_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(alone(dir.path(), "a", "ducks")).await.unwrap();
+    add(&*node.datastore(), "s", "x").await.unwrap();
+    ends("stop", node.stop()).await;
+    let pages = dir.path().join("index").join("data.mdb");
+    let mut bytes = std::fs::read(&pages).unwrap();
+    // The pages of LMDB's own come first.
+    bytes[8192..].fill(0xff);
+    std::fs::write(&pages, bytes).unwrap();
+
+    let found = node::offline::verify(dir.path(), &mut |_| ()).unwrap();
+    let faults: Vec<&str> = found.faults.iter().map(|fault| &fault.place[..]).collect();
+    assert_eq!((found.node.as_str(), faults, found.fault_count), ("a", vec!["index"], 1));
+    assert!(found.faults[0].what.contains("data.mdb"), "{found:?}");
+    let checked: Vec<&str> = found.checked.iter().map(|(what, _)| *what).collect();
+    assert_eq!(checked, ["stamp", "members", "log"]);
+}
+
 /// Copies what is in a directory into a new one.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

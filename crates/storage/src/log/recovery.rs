@@ -168,6 +168,11 @@ impl<F: Files> Log<F> {
     }
 }
 
+/// Where the first segment in `files` begins, if there is one.
+pub(crate) fn first_position(files: &impl Files) -> Result<Option<u64>, SeamError> {
+    Ok(files.list()?.iter().filter_map(|name| parse_name(name)).min())
+}
+
 struct Opening<'a, F> {
     log: Log<F>,
     /// Records before this are in the index.
