@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
-use replication::{Action, Request, RequestError};
+use replication::{Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
-use crate::plan::{Gather, Gathered, Outcome, Plan, Session, Step};
+use crate::plan::{Gather, Outcome, Outcomes, Plan, Session, Step, is_read};
 use crate::reply::{Output, Reply, of_read};
 use crate::server::{Counters, ServerInfo};
 
@@ -265,21 +265,12 @@ impl Connection {
 
     /// The reply from the answers to several requests.
     async fn gather(&mut self, gather: Gather, work: &mut Work) -> io::Result<Reply> {
-        let Gather { count, each, finish } = gather;
-        let (mut gathered, mut failure) = (Gathered::default(), None);
+        let mut outcomes = Outcomes::default();
         // All are taken, also behind one that failed: what stands there was asked too.
-        for _ in 0..count {
-            let outcome = self.next_outcome(work).await?;
-            if failure.is_some() {
-                continue;
-            }
-            let answer = outcome.map_err(|error| Reply::failed(&error));
-            if let Err(refusal) = answer.and_then(|answer| gathered.add(each(answer))) {
-                failure = Some(refusal);
-                gathered = Gathered::default();
-            }
+        for _ in 0..gather.count {
+            outcomes.add(self.next_outcome(work).await?, gather.each);
         }
-        Ok(failure.unwrap_or_else(|| finish(gathered.replies)))
+        Ok(outcomes.reply(&gather))
     }
 
     /// Ends the connection behind the last reply. Closed with something of the client's unread, it
@@ -348,10 +339,6 @@ struct Work {
 fn run_length(steps: &VecDeque<Step>) -> usize {
     let run = steps.iter().take_while(|step| !matches!(step, Step::Call(_)));
     run.map(Step::request_count).sum()
-}
-
-const fn is_read(request: &Request) -> bool {
-    matches!(request.action, Action::Get(_))
 }
 
 /// How many of the first `run` requests to execute together: at most `reads_max` reads. Answers to

@@ -15,7 +15,7 @@ use replication::{Action, Answer, Level, Request, RequestError, RequestName};
 use values::{Key, Operation, Scope};
 
 use crate::codec::Args;
-use crate::reply::{Protocol, Reply};
+use crate::reply::{Protocol, Reply, is_unknown};
 use crate::server::ServerInfo;
 
 /// The bucket of every key of the Redis protocol.
@@ -51,7 +51,7 @@ pub(crate) enum Step {
     Lazy(Render),
     /// From the answer to the next request.
     One(RenderOne),
-    /// From the answers to the next requests, if none of them failed.
+    /// From the answers to the next requests.
     Many(Gather),
     /// From asking the datastore something else: breaks the batch.
     Call(Call),
@@ -82,6 +82,8 @@ impl Step {
 pub(crate) struct Gather {
     /// How many answers.
     pub(crate) count: usize,
+    /// Whether they are to writes, which may be done in part.
+    pub(crate) is_write: bool,
     /// What is kept of each.
     pub(crate) each: fn(Answer) -> Reply,
     /// The reply from what was kept.
@@ -111,6 +113,62 @@ impl Gathered {
         }
         self.replies.push(reply);
         Ok(())
+    }
+}
+
+/// What became of the requests of one reply.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    gathered: Gathered,
+    /// Requests that were done.
+    done: usize,
+    /// Requests of which nobody knows whether they were.
+    unknown: usize,
+    /// The first error.
+    failure: Option<Refusal>,
+}
+
+impl Outcomes {
+    /// Takes in the outcome of one request.
+    pub(crate) fn add(&mut self, outcome: Outcome, each: fn(Answer) -> Reply) {
+        let refusal = match outcome {
+            Ok(answer) => {
+                self.done += 1;
+                if self.failure.is_some() {
+                    return;
+                }
+                self.gathered.add(each(answer)).err()
+            }
+            Err(error) => {
+                self.unknown += usize::from(is_unknown(&error));
+                Some(Reply::failed(&error))
+            }
+        };
+        if let Some(refusal) = refusal {
+            self.failure.get_or_insert(refusal);
+            self.gathered = Gathered::default();
+        }
+    }
+
+    /// The reply. Of a write, the word of the first error says what became of one key only: who goes
+    /// by it must not take for not done what was, or may be, done at others.
+    pub(crate) fn reply(self, gather: &Gather) -> Reply {
+        let Gather { count, is_write, finish, .. } = *gather;
+        match self.failure {
+            None => finish(self.gathered.replies),
+            Some(Reply::Error(first))
+                if is_write && self.done + self.unknown > 0 && self.unknown < count =>
+            {
+                let (done, unknown) = (self.done, self.unknown);
+                let failed = count.saturating_sub(done + unknown);
+                let text = format!(
+                    "{done} of {count} keys done, {unknown} may still be, {failed} not; first error: \
+                     {first}"
+                );
+                Reply::error("NOQUORUM", text)
+            }
+            Some(refusal) => refusal,
+        }
     }
 }
 
@@ -195,12 +253,21 @@ impl Context<'_> {
     fn dressed(&self, mut request: Request) -> Result<Request, Refusal> {
         request.level = self.session.level;
         if self.session.name.is_some() {
-            if matches!(request.action, Action::Get(_)) {
+            if is_read(&request) {
                 return Err(unnamed());
             }
             request.name.clone_from(&self.session.name);
         }
         Ok(request)
+    }
+
+    /// The same for one of several requests, which no node would refuse for its size.
+    fn checked(&self, request: Request) -> Result<Request, Refusal> {
+        if let Action::Update(operation) = &request.action {
+            let size = operation.check_size(&self.info.value_limits);
+            size.map_err(|error| Reply::failed(&error.into()))?;
+        }
+        self.dressed(request)
     }
 
     /// Answers at once.
@@ -245,8 +312,9 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Asks several things; the first error, if any, is the answer. `each` says what is kept of an
-    /// answer, `finish` what is replied from all.
+    /// Asks several things, all reads or all writes. `each` says what is kept of an answer, `finish`
+    /// what is replied from all; where one fails, its error is. A write that can be seen to be too long
+    /// keeps all from being done.
     pub(crate) fn many(
         &mut self,
         requests: impl ExactSizeIterator<Item = Result<Request, Refusal>>,
@@ -260,7 +328,7 @@ impl Context<'_> {
         }
         let before = self.plan.requests.len();
         for request in requests {
-            match request.and_then(|request| self.dressed(request)) {
+            match request.and_then(|request| self.checked(request)) {
                 Ok(request) => self.plan.requests.push(request),
                 Err(refusal) => {
                     self.plan.requests.truncate(before);
@@ -277,7 +345,8 @@ impl Context<'_> {
                 return Err(Reply::Error(text.into()));
             }
         }
-        self.plan.steps.push(Step::Many(Gather { count, each, finish }));
+        let is_write = !self.plan.requests[before..].iter().all(is_read);
+        self.plan.steps.push(Step::Many(Gather { count, is_write, each, finish }));
         Ok(())
     }
 
@@ -295,6 +364,11 @@ impl Context<'_> {
         self.plan.steps.push(Step::Call(Box::new(move |datastore| Box::pin(call(datastore)))));
         Ok(())
     }
+}
+
+/// Whether the request only reads.
+pub(crate) const fn is_read(request: &Request) -> bool {
+    matches!(request.action, Action::Get(_))
 }
 
 /// The key that an argument names.

@@ -139,6 +139,11 @@ pub(crate) fn of_read(error: RequestError) -> RequestError {
     }
 }
 
+/// Whether a write that failed so may have been done, or may still be.
+pub(crate) const fn is_unknown(error: &RequestError) -> bool {
+    matches!(error, RequestError::Unknown { .. } | RequestError::Disconnected(_))
+}
+
 impl From<Bytes> for Reply {
     fn from(bytes: Bytes) -> Self {
         Self::Bulk(bytes)

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use values::Limits;
 
 use crate::codec::ParserLimits;
 use crate::cursor::PlaceTable;
@@ -34,6 +35,8 @@ pub struct ServerInfo {
     /// The port that it listens on.
     pub(crate) port: u16,
     pub(crate) limits: ParserLimits,
+    /// What the node accepts of a value and of an operation, where a bucket sets no lower limit.
+    pub(crate) value_limits: Limits,
     pub(crate) patience: Duration,
     started: Instant,
     last_client: AtomicU64,
@@ -97,6 +100,7 @@ impl ServerInfo {
             version: version.into(),
             port,
             limits: ParserLimits::default(),
+            value_limits: Limits::default(),
             patience: PATIENCE,
             started: Instant::now(),
             last_client: AtomicU64::new(0),
@@ -110,6 +114,13 @@ impl ServerInfo {
     #[must_use]
     pub const fn with_limits(mut self, limits: ParserLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same server of a node with other limits on values and operations.
+    #[must_use]
+    pub fn with_value_limits(mut self, limits: Limits) -> Self {
+        self.value_limits = limits;
         self
     }
 

@@ -64,7 +64,7 @@ impl Bound {
         let port = self.addresses.resp.port();
         let config = &shared.config;
         let info = ServerInfo::new(&config.name, env!("CARGO_PKG_VERSION"), port);
-        let info = Arc::new(info);
+        let info = Arc::new(info.with_value_limits(config.limits.clone()));
         let resp = {
             let (shared, facade) = (Arc::clone(shared), Arc::clone(&facade));
             move |stream, place: Place| -> Served {

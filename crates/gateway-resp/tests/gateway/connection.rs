@@ -1,5 +1,6 @@
 //! What a connection promises whatever the commands: order, limits, backpressure, a clean end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use replication::{
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
-use values::Key;
+use values::{Key, Limits};
 use wire::ClusterStatus;
 
 use crate::support::Server;
@@ -27,18 +28,32 @@ struct Probe {
     reads: AtomicU64,
     permits: Semaphore,
     error: Option<RequestError>,
+    /// What requests on some keys fail with.
+    errors: BTreeMap<&'static str, RequestError>,
 }
 
 impl Probe {
     fn new(permits: usize, error: Option<RequestError>) -> Arc<Self> {
-        let memory = MemoryDatastore::new();
-        Arc::new(Self {
-            memory,
+        Arc::new(Self::of(permits, error, BTreeMap::new()))
+    }
+
+    fn failing_at(errors: BTreeMap<&'static str, RequestError>) -> Arc<Self> {
+        Arc::new(Self::of(Semaphore::MAX_PERMITS, None, errors))
+    }
+
+    fn of(
+        permits: usize,
+        error: Option<RequestError>,
+        errors: BTreeMap<&'static str, RequestError>,
+    ) -> Self {
+        Self {
+            memory: MemoryDatastore::new(),
             batches: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             permits: Semaphore::new(permits),
             error,
-        })
+            errors,
+        }
     }
 }
 
@@ -54,6 +69,11 @@ impl Datastore for Probe {
         }
         let mut answers = Vec::new();
         for request in requests {
+            let failing = self.errors.iter().find(|(key, _)| request.key.key() == key.as_bytes());
+            if let Some((_, error)) = failing {
+                answers.push(Err(error.clone()));
+                continue;
+            }
             // The key "both" holds what "a" and "b" hold, as after concurrent writes.
             if request.key.key() == "both" {
                 let part = |name: &'static str| {
@@ -292,6 +312,88 @@ async fn a_failed_request_is_answered_in_its_place_under_its_word() {
         )
         .await;
     client.expect_start("SCAN 0", "-UNAVAILABLE some partitions cannot be reached now").await;
+}
+
+#[tokio::test]
+async fn a_write_of_several_keys_that_is_done_in_part_says_so() {
+    let probe = Probe::failing_at(BTreeMap::from([
+        ("lost", RequestError::Disconnected("reset".into())),
+        ("stop", RequestError::Stopping),
+    ]));
+    let server = Server::start_with(probe, ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let loading = "LOADING node is stopping: use another one\r\n";
+    let lost = "NOQUORUM connection lost: reset; the write may still apply\r\n";
+    let partly = |count, failed, first| {
+        format!(
+            "-NOQUORUM 1 of {count} keys done, {} may still be, {failed} not; first error: {first}",
+            count - failed - 1
+        )
+    };
+    client.expect("MSET stop 1 a 1", &partly(2, 1, loading)).await;
+    client.expect("GET a", "$1\r\n1\r\n").await;
+    client.expect("MSET lost 1 stop 2 a 3", &partly(3, 1, lost)).await;
+    client.expect("MSET stop 1 lost 2 a 3", &partly(3, 1, loading)).await;
+    client.expect("DEL none stop stop", &partly(3, 2, loading)).await;
+    client.expect("UNLINK a lost", &partly(2, 0, lost)).await;
+    client
+        .expect(
+            "MULTI\r\nMSET stop 1 a 1\r\nEXEC",
+            &format!("+OK\r\n+QUEUED\r\n*1\r\n{}", partly(2, 1, loading)),
+        )
+        .await;
+    // None is done: the client may send it elsewhere.
+    client
+        .expect(
+            "MSET stop 1 stop 2\r\nMSET stop 1\r\nMGET a stop",
+            &format!("-{loading}").repeat(3),
+        )
+        .await;
+    client
+        .expect(
+            "DEL stop lost",
+            &format!("-NOQUORUM 0 of 2 keys done, 1 may still be, 1 not; first error: {loading}"),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_write_of_several_keys_of_which_one_is_too_long_is_refused_before_any_is_done() {
+    let server = Server::start_as(Arc::new(MemoryDatastore::new()), |info| {
+        info.with_value_limits(Limits { value_bytes: 1_000, ..Limits::default() })
+    })
+    .await;
+    let mut client = server.connect().await;
+    let refused = "-ERR value of 1001 bytes, at most 1000 are allowed\r\n";
+    client.expect(&format!("MSET a 1 b {}", "x".repeat(1_001)), refused).await;
+    client.expect("EXISTS a b", ":0\r\n").await;
+    let long_key = "k".repeat(65_000);
+    client
+        .send(
+            format!(
+                "*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n$65537\r\n{long_key}{}\r\n$1\r\n1\r\n",
+                "k".repeat(537)
+            )
+            .as_bytes(),
+        )
+        .await;
+    client.expect("EXISTS a", "-ERR key of 65537 bytes, at most 65536 are allowed\r\n:0\r\n").await;
+    // What every node refuses is so without being told a limit.
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let long = "x".repeat(9 << 20);
+    client
+        .send(
+            format!(
+                "*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n${}\r\n{long}\r\n",
+                long.len()
+            )
+            .as_bytes(),
+        )
+        .await;
+    client
+        .expect("EXISTS a", "-ERR value of 9437184 bytes, at most 8388608 are allowed\r\n:0\r\n")
+        .await;
 }
 
 #[tokio::test]
