@@ -6,7 +6,8 @@
 //! its own socket, not our memory, and is closed when its socket stays full.
 //!
 //! How long an answer is shows only when it is there. What a connection holds is therefore bounded
-//! by the number of reads of a slice: [`READS_FIRST`], and more only while answers stay small.
+//! by how many requests of a slice are answered with what was there before them, be they reads or
+//! writes: [`OPEN_FIRST`], and more only while answers stay small.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use client::Datastore;
-use replication::{Request, RequestError};
+use replication::{Action, Request, RequestError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use values::Operation;
 
 use crate::codec::{Parsed, Parser, ProtocolError};
 use crate::dispatch::plan_command;
@@ -32,14 +34,15 @@ use crate::server::{Counters, ServerInfo};
 const ROUND_MAX: usize = 1024;
 /// Bytes of a plan that end its round: the longest command on the wire.
 const PLAN_BYTES: usize = 16 << 20;
-/// Reads of a connection's first slice, and of the one after a slice with large answers: 64 MiB if
-/// all are of the longest values.
-const READS_FIRST: usize = 8;
-/// Most reads of a slice, reached by doubling while answers stay small. How long the next ones are
-/// is not known before, and a node refuses what goes beyond 256 MiB of answers to one batch: 24 of
-/// the longest values (8 MiB) are 192 MiB, which leaves as much as a transaction queues (64 MiB) for
-/// the answers to writes between them.
-const READS_MAX: usize = 24;
+/// Requests with open answers ([`is_open`]) of a connection's first slice, and of the one after a slice
+/// with large answers: 64 MiB if all are of the longest values.
+const OPEN_FIRST: usize = 8;
+/// Most of them in a slice, reached by doubling while answers stay small. How long the next ones are
+/// is not known before, and a node lets no more than 256 MiB of answers to one batch through: beyond it
+/// reads are refused, and writes that were done are answered as unknown. 24 of the longest values
+/// (8 MiB) are 192 MiB, which leaves as much as a transaction queues (64 MiB) for the answers to other
+/// writes between them.
+const OPEN_MAX: usize = 24;
 /// Bytes of the answers to a slice beyond which the next one begins small again; bytes of replies
 /// beyond which they are sent.
 const SLICE_BYTES: usize = 1 << 20;
@@ -75,7 +78,7 @@ pub async fn serve_connection(
         input: BytesMut::new(),
         output: Output::default(),
         unfinished_until: None,
-        reads_max: READS_FIRST,
+        open_max: OPEN_FIRST,
     };
     connection.serve(&mut shutdown).await
 }
@@ -90,8 +93,8 @@ struct Connection {
     output: Output,
     /// When the command that is read now must be whole.
     unfinished_until: Option<Instant>,
-    /// Most reads of the next slice.
-    reads_max: usize,
+    /// Most requests with open answers of the next slice.
+    open_max: usize,
 }
 
 impl Connection {
@@ -238,7 +241,7 @@ impl Connection {
     /// replies from that one are sent if they are long.
     async fn next_outcome(&mut self, work: &mut Work) -> io::Result<Outcome> {
         if work.outcomes.is_empty() {
-            let count = slice_length(&work.requests, work.run, self.reads_max);
+            let count = slice_length(&work.requests, work.run, self.open_max);
             let slice: Vec<Request> = if count == work.requests.len() {
                 std::mem::take(&mut work.requests).into()
             } else {
@@ -254,9 +257,9 @@ impl Connection {
                 }
             }
             let bytes: usize = outcomes.iter().flatten().map(|answer| answer.view.weight()).sum();
-            self.reads_max = match bytes {
-                large if large > SLICE_BYTES => READS_FIRST,
-                _ => (self.reads_max * 2).min(READS_MAX),
+            self.open_max = match bytes {
+                large if large > SLICE_BYTES => OPEN_FIRST,
+                _ => (self.open_max * 2).min(OPEN_MAX),
             };
             work.outcomes = outcomes.into();
         }
@@ -341,13 +344,24 @@ fn run_length(steps: &VecDeque<Step>) -> usize {
     run.map(Step::request_count).sum()
 }
 
-/// How many of the first `run` requests to execute together: at most `reads_max` reads. Answers to
-/// writes are about as long as what was written, so those are bounded by the round.
-fn slice_length(requests: &VecDeque<Request>, run: usize, reads_max: usize) -> usize {
-    let mut reads = 0;
+/// Whether the answer shows what the key held before, which may be as long as any value. That to other
+/// writes is about as long as what is written, so those are bounded by the round. (Not of a key in a
+/// conflict of types: beside what is written it shows the raw value.)
+const fn is_open(request: &Request) -> bool {
+    match &request.action {
+        Action::Get(_) => true,
+        Action::Update(operation) => {
+            matches!(operation, Operation::Expiry(_) | Operation::Resolve(_) | Operation::Bytes(_))
+        }
+    }
+}
+
+/// How many of the first `run` requests to execute together: at most `open_max` with open answers.
+fn slice_length(requests: &VecDeque<Request>, run: usize, open_max: usize) -> usize {
+    let mut open = 0;
     let fits = |request: &&Request| {
-        reads += usize::from(is_read(request));
-        reads <= reads_max
+        open += usize::from(is_open(request));
+        open <= open_max
     };
     requests.iter().take(run.min(ROUND_MAX)).take_while(fits).count()
 }

@@ -24,8 +24,9 @@ use crate::support::Server;
 struct Probe {
     memory: MemoryDatastore,
     batches: AtomicU64,
-    /// Most reads of one batch.
+    /// Most requests of one batch that only read, and in all.
     reads: AtomicU64,
+    longest: AtomicU64,
     permits: Semaphore,
     error: Option<RequestError>,
     /// What requests on some keys fail with.
@@ -50,6 +51,7 @@ impl Probe {
             memory: MemoryDatastore::new(),
             batches: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
             permits: Semaphore::new(permits),
             error,
             errors,
@@ -61,6 +63,7 @@ impl Probe {
 impl Datastore for Probe {
     async fn execute(&self, requests: Vec<Request>) -> Vec<Result<Answer, RequestError>> {
         self.batches.fetch_add(1, Ordering::Relaxed);
+        self.longest.fetch_max(requests.len() as u64, Ordering::Relaxed);
         let reads = requests.iter().filter(|request| matches!(request.action, Action::Get(_)));
         self.reads.fetch_max(reads.count() as u64, Ordering::Relaxed);
         self.permits.acquire().await.unwrap().forget();
@@ -168,6 +171,18 @@ async fn a_batch_reads_no_more_values_than_a_node_answers_at_a_time_if_all_are_t
     // What the longest values and a node's limit are by default.
     let (longest, limit) = (8 << 20, 256 << 20);
     assert!((16..limit / longest).contains(&reads), "{reads} reads in one batch");
+}
+
+#[tokio::test]
+async fn writes_that_answer_what_they_found_are_batched_like_reads() {
+    for command in ["EXPIRE k 1000", "PERSIST k", "MG.PUT k v", "MG.RESOLVE k KEEP lww"] {
+        let probe = Probe::new(1_000, None);
+        let server = Server::start_with(probe.clone(), ParserLimits::default()).await;
+        let mut client = server.connect().await;
+        client.ask(&vec![command; 1_000].join("\r\n")).await;
+        let longest = probe.longest.load(Ordering::Relaxed);
+        assert!((16..32).contains(&longest), "{longest} of {command} in one batch");
+    }
 }
 
 #[tokio::test]

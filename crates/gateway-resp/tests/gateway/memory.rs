@@ -150,6 +150,12 @@ async fn many_large_values_in_one_command_are_refused_or_not_held_whole() {
     assert!(most <= HELD_BYTES_MAX, "{} MiB of answers held for one connection", most >> 20);
 }
 
+#[tokio::test]
+async fn a_pipeline_of_writes_that_answer_what_they_found_is_not_held_whole() {
+    let most = most_held("", &"EXPIRE k 1000\r\n".repeat(600)).await;
+    assert!(most <= HELD_BYTES_MAX, "{} MiB of answers held for one connection", most >> 20);
+}
+
 /// Bytes of this process in memory.
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
