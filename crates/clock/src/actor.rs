@@ -4,7 +4,7 @@
 //! process that drew it, so neither a lost disk, a restored backup nor a cloned one can make a
 //! replica issue a dot again. (Riak's kv679 is what happens without this.)
 
-use std::{fmt, num::NonZeroU64};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -109,5 +109,18 @@ impl Dot {
     /// The `counter`-th write of `actor`.
     pub const fn new(actor: Actor, counter: u64) -> Self {
         Self { actor, counter }
+    }
+
+    /// The dot for people: node and number of the write. The epoch is left out, so this is no identity.
+    /// That of a write of a named request has a digest of the name in the node's place.
+    pub fn shown(self, names: &BTreeMap<NodeId, String>) -> String {
+        if self.actor.is_named() {
+            // The first half of the digest tells the siblings of one key apart.
+            return format!("named-{:08x}:{}", self.actor.epoch.process >> 32, self.counter);
+        }
+        match names.get(&self.actor.replica) {
+            Some(name) => format!("{name}:{}", self.counter),
+            None => format!("{}:{}", self.actor.replica, self.counter),
+        }
     }
 }

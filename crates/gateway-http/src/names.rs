@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use client::Datastore;
-use clock::{Dot, NodeId};
+use clock::NodeId;
 
 /// How long an unknown id stays unknown before the cluster is asked again. A guess: a node that
 /// joined a second ago may go by its id for that long.
@@ -45,19 +45,4 @@ impl Names {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
         table
     }
-}
-
-/// The name of `node`, or its id.
-pub(crate) fn name_of(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
-    names.get(&node).cloned().unwrap_or_else(|| node.to_string())
-}
-
-/// A dot for people: node and number of the write. The epoch is left out, so this is no identity.
-/// That of a write under an idempotency key has a digest of the key in the node's place.
-pub(crate) fn dot_text(dot: Dot, names: &BTreeMap<NodeId, String>) -> String {
-    if dot.actor.is_named() {
-        // The first half of the digest tells the siblings of one key apart.
-        return format!("named-{:08x}:{}", dot.actor.epoch.process >> 32, dot.counter);
-    }
-    format!("{}:{}", name_of(dot.actor.replica, names), dot.counter)
 }

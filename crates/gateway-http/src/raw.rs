@@ -16,7 +16,7 @@ use crate::address::Target;
 use crate::gateway::{Body, Gateway, Shared};
 use crate::headers::{describe, name, presented, wants_bytes};
 use crate::json::encoded;
-use crate::names::{NameTable, dot_text};
+use crate::names::NameTable;
 use crate::parameters::{Parameters, refused};
 use crate::problem::{Problem, types_with_urls};
 
@@ -207,7 +207,7 @@ pub(crate) fn sibling_json(dot: Dot, sibling: &Sibling, names: &NameTable) -> Va
     json!({
         "value": value,
         "encoding": encoding,
-        "dot": dot_text(dot, names),
+        "dot": dot.shown(names),
         "time": sibling.stamp.utc(),
     })
 }

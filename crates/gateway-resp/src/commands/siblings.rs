@@ -16,14 +16,6 @@ use crate::reply::Reply;
 /// Names of nodes, where they are known.
 type Names = BTreeMap<NodeId, String>;
 
-/// A dot for people: the node's name and its counter.
-fn show_dot(dot: Dot, names: &Names) -> String {
-    match names.get(&dot.actor.replica) {
-        Some(name) => format!("{name}:{}", dot.counter),
-        None => format!("{:?}:{}", dot.actor.replica, dot.counter),
-    }
-}
-
 /// The names of all members; none if the cluster cannot be asked.
 async fn member_names(datastore: &dyn Datastore) -> Names {
     let status = datastore.status().await;
@@ -84,7 +76,7 @@ pub(crate) fn get(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         found(&answer, |dot, value| {
             Reply::Map(vec![
                 ("value".into(), value.value.clone().into()),
-                ("dot".into(), Reply::text(show_dot(dot, &names))),
+                ("dot".into(), Reply::text(dot.shown(&names))),
                 ("time_ms".into(), Reply::Wide(value.stamp.millis().into())),
             ])
         })

@@ -170,6 +170,10 @@ async fn a_command_under_an_id_is_done_once() {
     client.expect_start("MG.ID a MG.PUT raw v", "$").await;
     client.expect_start("MG.ID a MG.PUT raw v", "$").await;
     client.expect_start("MG.GET raw", "*4\r\n$8\r\nsiblings\r\n*1\r\n$1\r\nv\r\n").await;
+    client.expect_start("MG.ID b MG.PUT raw w", "$").await;
+    let shown = client.ask("MG.GET raw WITHDOTS").await;
+    let dots: Vec<&str> = shown.lines().filter(|line| line.starts_with("named-")).collect();
+    assert!(dots.len() == 2 && dots[0] != dots[1], "{shown}");
 }
 
 #[tokio::test]

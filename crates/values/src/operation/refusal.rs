@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use crate::{ELEMENT_BYTES_MAX, Tag};
 
 /// The key holds something, but nothing of the wanted type. Nothing was written.
@@ -43,7 +44,10 @@ pub enum UpdateError {
     #[error("element of {0} bytes, at most {ELEMENT_BYTES_MAX} are allowed")]
     ElementTooLong(usize),
     /// No element named, or too many.
-    #[error("{0} elements named; name at least 1 and at most the bucket's limit")]
+    #[error(
+        "{0} elements named; name 1 to {most} in one operation",
+        most = Limits::default().elements_per_operation
+    )]
     ElementCount(usize),
     /// The key has too many siblings to add one.
     #[error(
