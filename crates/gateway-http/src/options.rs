@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use values::Limits;
 
 /// Options of a [`router`](crate::router).
 #[derive(Clone, Debug)]
@@ -21,10 +22,19 @@ pub struct HttpOptions {
 }
 
 impl HttpOptions {
-    /// Default of [`body_bytes_max`](Self::body_bytes_max): the default limit of a value (8 MiB)
-    /// and room for the JSON around it, so that the store's own message speaks of a value a little
-    /// too long.
-    pub const BODY_BYTES_MAX: usize = (8 << 20) + (64 << 10);
+    /// Room in a body for the JSON around what it carries, so that the store's own message speaks of a
+    /// value a little too long.
+    const AROUND_BYTES: usize = 64 << 10;
+
+    /// Default of [`body_bytes_max`](Self::body_bytes_max): [`body_bytes_of`](Self::body_bytes_of)
+    /// the default limits (8 MiB).
+    pub const BODY_BYTES_MAX: usize = (8 << 20) + Self::AROUND_BYTES;
+
+    /// The longest body that a node with these limits has a use for. An operation names many elements, and
+    /// a batch has many operations, however short a value must be.
+    pub fn body_bytes_of(limits: &Limits) -> usize {
+        limits.value_bytes.max(limits.operation_bytes) + Self::AROUND_BYTES
+    }
 
     /// Default of [`answer_bytes_max`](Self::answer_bytes_max): as many bytes as a batch may read.
     /// Their text can be six times as long, since a control character is `\u0001` in JSON.
@@ -53,5 +63,19 @@ impl HttpOptions {
     /// Whether requests are to be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         *self.ready.borrow() && self.out_of_service.borrow().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_limit_of_values_leaves_room_for_long_operations() {
+        let of =
+            |value_bytes| HttpOptions::body_bytes_of(&Limits { value_bytes, ..Limits::default() });
+        assert_eq!(of(8 << 20), HttpOptions::BODY_BYTES_MAX);
+        assert_eq!(of(1_000), HttpOptions::BODY_BYTES_MAX);
+        assert_eq!(of(9 << 20), (9 << 20) + (64 << 10));
     }
 }

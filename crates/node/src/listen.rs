@@ -87,7 +87,7 @@ impl Bound {
         };
         let http = {
             let options = HttpOptions {
-                body_bytes_max: shared.config.limits.value_bytes + (64 << 10),
+                body_bytes_max: HttpOptions::body_bytes_of(&shared.config.limits),
                 out_of_service: shared.health.subscribe(),
                 ..HttpOptions::new(shared.serving.subscribe())
             };
