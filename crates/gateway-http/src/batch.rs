@@ -18,7 +18,7 @@ use values::{BytesOp, Key, Lifetime, Operation};
 use crate::gateway::{Body, Gateway, Shared, json_of};
 use crate::headers::{ACKS, CONTEXT, NAME, REPEATED};
 use crate::json::Text;
-use crate::parameters::{Asked, Parameters, lifetime};
+use crate::parameters::{Asked, IDLE_TTL, Parameters, lifetime};
 use crate::problem::Problem;
 use crate::typed::{Kind, Part};
 use crate::{raw, typed};
@@ -204,8 +204,8 @@ fn read(item: Item<'_>, asked: Asked) -> Result<(Request, Shape), Problem> {
     };
     let lifetime = match item.ttl {
         None => Lifetime::Usual,
-        Some(_) if item.delete || matches!(shape, Shape::RawGet | Shape::Get(_)) => {
-            return Err(refused("a ttl is for what adds"));
+        Some(_) if !matches!(&action, Action::Update(operation) if operation.adds()) => {
+            return Err(refused(IDLE_TTL));
         }
         Some(Ttl::Word(word)) => lifetime(&word).map_err(|why| refused(&why))?,
         Some(Ttl::Seconds(seconds)) => {

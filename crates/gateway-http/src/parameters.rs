@@ -11,6 +11,12 @@ use values::{Deadline, Lifetime};
 use crate::address::decode;
 use crate::problem::Problem;
 
+/// Longest time limit of a request, in milliseconds: a node allows no more.
+const TIMEOUT_MS_MAX: u32 = 60_000;
+
+/// Why a `ttl` is refused where nothing comes to live.
+pub(crate) const IDLE_TTL: &str = "a ttl is for what adds";
+
 /// The parameters of a request, taken one by one. [`finish`](Self::finish) refuses what nobody
 /// took.
 pub(crate) struct Parameters {
@@ -96,13 +102,7 @@ impl Parameters {
     /// `r`, `w`, `n` and `timeout_ms`.
     pub(crate) fn asked(&mut self) -> Result<Asked, Problem> {
         let level = Level { r: self.number("r")?, w: self.number("w")?, n: self.number("n")? };
-        let timeout_ms = self.number("timeout_ms")?;
-        if timeout_ms == Some(0) {
-            return Err(refused(
-                "timeout_ms=0 leaves no time; use 1 or more, or leave it out for the node's own"
-                    .into(),
-            ));
-        }
+        let timeout_ms = self.limit("timeout_ms", TIMEOUT_MS_MAX)?;
         Ok(Asked { level, timeout_ms, lifetime: Lifetime::Usual })
     }
 
@@ -166,13 +166,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_no_time_at_all_is_refused() {
-        assert_eq!(
-            detail(Parameters::parse("timeout_ms=0").unwrap().asked()),
-            "timeout_ms=0 leaves no time; use 1 or more, or leave it out for the node's own"
-        );
-        let asked = Parameters::parse("timeout_ms=1").unwrap().asked().unwrap();
-        assert_eq!(asked.timeout_ms, Some(1));
+    fn a_time_limit_is_a_millisecond_to_a_minute() {
+        for limit in [0, 60_001] {
+            let query = format!("timeout_ms={limit}");
+            let refused = format!("timeout_ms={limit}; use 1 to 60000");
+            assert_eq!(detail(Parameters::parse(&query).unwrap().asked()), refused);
+        }
+        for limit in [1, 60_000] {
+            let asked = Parameters::parse(&format!("timeout_ms={limit}")).unwrap().asked().unwrap();
+            assert_eq!(asked.timeout_ms, Some(limit));
+        }
     }
 
     #[test]

@@ -195,6 +195,12 @@ impl Problem {
             RequestError::Update(UpdateError::WrongType(wrong)) => {
                 Self::wrong_type(key, wrong.wanted, &wrong.live)
             }
+            // Whatever is asked of a key takes the parameter.
+            RequestError::Timeout => {
+                let mut problem = Self::of(error);
+                problem.0.detail.push_str(", or allow more time with timeout_ms");
+                problem
+            }
             other => Self::of(other),
         }
     }
@@ -259,7 +265,7 @@ impl Problem {
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
                 "No replica answered in time",
-                format!("{said}; try again, or allow more time with timeout_ms"),
+                format!("{said}; try again"),
             ),
             RequestError::Overloaded | RequestError::Storage(StorageError::Overloaded(_)) => {
                 Self::unavailable("overloaded", "The node has too much to do", said)
@@ -408,5 +414,21 @@ impl IntoResponse for Problem {
         response.headers_mut().extend(self.0.headers);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_can_ask_for_more_time_is_told_to() {
+        let said = "no replica answered in time; try again";
+        assert_eq!(Problem::of_read(RequestError::Timeout).detail(), said);
+        let key = Key::new("b", "k").unwrap();
+        assert_eq!(
+            Problem::of_request(RequestError::Timeout, &key, false).detail(),
+            format!("{said}, or allow more time with timeout_ms")
+        );
     }
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use replication::Answer;
 use serde_json::{Value, json};
-use values::{Blob, Key, Operation, Scope, Tag};
+use values::{Blob, Key, Lifetime, Operation, Scope, Tag};
 
 pub(crate) use operation::parse;
 pub(crate) use shown::{put_size, put_value};
@@ -20,7 +20,7 @@ use crate::address::Target;
 use crate::gateway::{Body, Gateway, Shared, json_response};
 use crate::headers::describe;
 use crate::json::text;
-use crate::parameters::{Parameters, refused};
+use crate::parameters::{IDLE_TTL, Parameters, refused};
 use crate::problem::Problem;
 use crate::raw::{missing, note_doubts, written};
 
@@ -207,6 +207,9 @@ pub(crate) async fn post(
     let asked = parameters.asked_of_write()?;
     parameters.finish()?;
     let operation = parse(kind, &body)?;
+    if asked.lifetime != Lifetime::Usual && !operation.adds() {
+        return Err(refused(format!("{IDLE_TTL}; leave it out; nothing was done")));
+    }
     let answer = gateway.update(&key, operation, asked, &headers).await?;
     Ok(updated(kind, &key, &answer))
 }

@@ -80,6 +80,14 @@ async fn a_batch_with_one_bad_operation_is_refused_whole_before_anything_is_writ
             "a ttl is for what adds",
         ),
         (json!({ "kind": "keys", "put": "x" }), "missing field `key`"),
+        (
+            json!({ "kind": "sets", "key": "k", "do": { "remove": "x" }, "ttl": 5 }),
+            "a ttl is for what adds",
+        ),
+        (
+            json!({ "kind": "counters", "key": "k", "do": { "reset": true }, "ttl": "keep" }),
+            "a ttl is for what adds",
+        ),
     ] {
         let refused = batch(&app, &json!([good, bad])).await;
         assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-batch"), "{bad}");

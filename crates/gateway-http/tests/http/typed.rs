@@ -305,6 +305,29 @@ async fn a_delete_removes_one_type() {
 }
 
 #[tokio::test]
+async fn a_time_to_live_of_what_adds_nothing_is_refused_and_nothing_is_done() {
+    let app = in_memory();
+    for (kind, add, remove) in [
+        ("counters", r#"{"add": 1}"#, r#"{"reset": true}"#),
+        ("sets", r#"{"add": "a"}"#, r#"{"remove": "a"}"#),
+        ("carts", r#"{"add": {"item": "a"}}"#, r#"{"remove": "a"}"#),
+        ("maps", r#"{"set": {"a": "1"}}"#, r#"{"remove": "a"}"#),
+    ] {
+        let path = format!("/v1/buckets/default/{kind}/of-{kind}");
+        let added = send(&app, "POST", &format!("{path}?ttl=100"), &[], add).await;
+        assert_eq!(added.status, 200, "{added:?}");
+        let before = get(&app, &path).await.json();
+        for ttl in ["100", "keep"] {
+            let refused = send(&app, "POST", &format!("{path}?ttl={ttl}"), &[], remove).await;
+            assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-parameter"));
+            assert!(refused.detail().starts_with("a ttl is for what adds"), "{refused:?}");
+        }
+        assert_eq!(get(&app, &path).await.json()["value"], before["value"], "{kind}");
+        assert_eq!(send(&app, "POST", &path, &[], remove).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn overflow_is_refused() {
     let app = in_memory();
     done(&app, "counters", r#"{"add":9223372036854775807}"#).await;
