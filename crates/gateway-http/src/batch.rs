@@ -4,13 +4,17 @@
 //! that would answer. All are read and checked before any is done; then they are done side by
 //! side, those on one key in the order given.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::{Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use clock::ContextToken;
 use replication::{Action, Answer, Request, RequestError, RequestName};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use values::{BytesOp, Key, Lifetime, Operation};
@@ -33,7 +37,45 @@ pub(crate) const OPERATIONS_MAX: usize = 1_000;
 #[serde(deny_unknown_fields)]
 struct Batch<'a> {
     #[serde(borrow)]
-    operations: Vec<Item<'a>>,
+    operations: Items<'a>,
+}
+
+/// The operations, of which no more are kept than a batch may have.
+struct Items<'a> {
+    first: Vec<Item<'a>>,
+    /// How many there are.
+    count: usize,
+}
+
+struct ItemsVisitor<'a>(PhantomData<Item<'a>>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ItemsVisitor<'a> {
+    type Value = Items<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of operations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Items<'a>, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < OPERATIONS_MAX {
+            match list.next_element()? {
+                Some(item) => first.push(item),
+                None => return Ok(Items { count: first.len(), first }),
+            }
+        }
+        let mut count = first.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(Items { first, count })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
+    }
 }
 
 /// One operation: where, and one of `get`, `put`, `do` and `delete`.
@@ -102,7 +144,7 @@ pub(crate) async fn post(
              {{\"add\": 5}}}}, …]}}; nothing was done"
         ))
     })?;
-    let count = batch.operations.len();
+    let Items { first, count } = batch.operations;
     if !(1..=OPERATIONS_MAX).contains(&count) {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -114,7 +156,7 @@ pub(crate) async fn post(
         ));
     }
     let (mut requests, mut shapes) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    for (index, item) in batch.operations.into_iter().enumerate() {
+    for (index, item) in first.into_iter().enumerate() {
         let (request, shape) = read(item, asked).map_err(|problem| {
             let detail = format!("operation {index}: {}; nothing was done", problem.detail());
             refused(&detail).member("operation", index.into())

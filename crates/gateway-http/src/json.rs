@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value, json};
-use values::Blob;
+use values::{Blob, Limits};
 
 /// A byte string in an answer.
 pub(crate) fn text(bytes: &[u8]) -> Value {
@@ -76,6 +76,16 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Refuses one more element beside `count`, where no operation may name so many: a short body holds
+/// millions, which take far more memory than their text.
+pub(crate) fn check_count<E: Error>(count: usize) -> Result<(), E> {
+    let most = Limits::default().elements_per_operation;
+    if count < most {
+        return Ok(());
+    }
+    Err(E::custom(format_args!("more than {most} elements in one operation; use several")))
+}
+
 /// One byte string, or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Texts(pub(crate) Vec<Blob>);
@@ -100,6 +110,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
         let mut texts = Vec::new();
         while let Some(Text(bytes)) = list.next_element()? {
+            check_count(texts.len())?;
             texts.push(bytes);
         }
         Ok(Texts(texts))
@@ -138,6 +149,17 @@ mod tests {
         for json in [r#"{"base64":"/w"}"#, r#"{"base64":"","x":1}"#, r#"{"b64":""}"#, "[[]]"] {
             assert!(parsed(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn a_list_is_given_up_where_no_operation_may_name_so_many() {
+        let list = |count: usize| format!("[{}\"a\"", "\"a\",".repeat(count - 1));
+        let allowed = serde_json::from_str::<Texts>(&(list(100_000) + "]")).unwrap();
+        assert_eq!(allowed.0.len(), 100_000);
+        // The list has no end: it is not read that far.
+        let refused = serde_json::from_str::<Texts>(&list(100_001)).unwrap_err().to_string();
+        let why = "more than 100000 elements in one operation; use several";
+        assert!(refused.starts_with(why), "{refused}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use values::{Blob, CartOp, CounterOp, GsetOp, MapOp, Operation, OrsetOp, RegisterOp};
 
 use super::Kind;
-use crate::json::{Text, Texts};
+use crate::json::{Text, Texts, check_count};
 use crate::problem::Problem;
 
 #[derive(Deserialize)]
@@ -116,6 +116,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Vec::new();
         while let Some((name, Text(value))) = map.next_entry::<String, Text>()? {
+            check_count(fields.len())?;
             fields.push((name.into(), value));
         }
         Ok(Fields(fields))
@@ -124,6 +125,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Fields, A::Error> {
         let mut fields = Vec::new();
         while let Some(Setter { field: Text(name), value: Text(value) }) = list.next_element()? {
+            check_count(fields.len())?;
             fields.push((name, value));
         }
         Ok(Fields(fields))
@@ -304,6 +306,12 @@ mod tests {
         ] {
             let said = refusal(kind, body);
             assert!(said.ends_with(possible(kind)), "{said}");
+        }
+        let fields: Vec<String> = (0..=100_000).map(|field| format!("\"{field}\":\"v\"")).collect();
+        let list = vec![r#"{"field":"f","value":"v"}"#; 100_001].join(",");
+        for fields in [format!("{{{}}}", fields.join(",")), format!("[{list}]")] {
+            let said = refusal(Kind::Map, format!("{{\"set\":{fields}}}").as_bytes());
+            assert!(said.starts_with("more than 100000 elements"), "{said}");
         }
         assert!(parse(Kind::Set, "[".repeat(100_000).as_bytes()).is_err());
     }

@@ -114,6 +114,11 @@ async fn a_batch_that_is_too_large_or_empty_is_refused_before_anything_is_writte
         assert_eq!((refused.status, refused.problem().as_str()), (413, "batch-size"));
         assert!(refused.detail().contains("1 to 1000"), "{refused:?}");
     }
+    // What no batch holds is counted, not read.
+    let many_of_none = many(1_000).replace("]}", ",0,0]}");
+    let refused = send(&app, "POST", "/v1/batch", &[], many_of_none).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (413, "batch-size"), "{refused:?}");
+    assert!(refused.detail().starts_with("1002 operations"), "{refused:?}");
     assert_eq!(get(&app, "/v1/buckets/default/counters/k").await.status, 404);
     let done = send(&app, "POST", "/v1/batch", &[], many(1_000)).await;
     assert_eq!(done.json()["results"].as_array().map(Vec::len), Some(1_000));
