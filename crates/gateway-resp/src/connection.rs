@@ -271,7 +271,7 @@ impl Connection {
         let mut outcomes = Outcomes::default();
         // All are taken, also behind one that failed: what stands there was asked too.
         for _ in 0..gather.count {
-            outcomes.add(self.next_outcome(work).await?, gather.each);
+            outcomes.add(self.next_outcome(work).await?, &gather);
         }
         Ok(outcomes.reply(&gather))
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::Datastore;
-use replication::{Action, Answer, Level, Request, RequestError, RequestName};
+use replication::{Acks, Action, Answer, Level, Request, RequestError, RequestName};
 use values::{Key, Operation, Scope};
 
 use crate::codec::Args;
@@ -84,6 +84,8 @@ pub(crate) struct Gather {
     pub(crate) count: usize,
     /// Whether they are to writes, which may be done in part.
     pub(crate) is_write: bool,
+    /// Whether one that too few replicas answered is refused.
+    pub(crate) is_strict: bool,
     /// What is kept of each.
     pub(crate) each: fn(Answer) -> Reply,
     /// The reply from what was kept.
@@ -130,14 +132,14 @@ pub(crate) struct Outcomes {
 
 impl Outcomes {
     /// Takes in the outcome of one request.
-    pub(crate) fn add(&mut self, outcome: Outcome, each: fn(Answer) -> Reply) {
-        let refusal = match outcome {
+    pub(crate) fn add(&mut self, outcome: Outcome, gather: &Gather) {
+        let refusal = match if gather.is_strict { met(outcome) } else { outcome } {
             Ok(answer) => {
                 self.done += 1;
                 if self.failure.is_some() {
                     return;
                 }
-                self.gathered.add(each(answer)).err()
+                self.gathered.add((gather.each)(answer)).err()
             }
             Err(error) => {
                 self.unknown += usize::from(is_unknown(&error));
@@ -227,6 +229,8 @@ pub(crate) struct Session {
     pub(crate) id: u64,
     /// Replicas that each request involves.
     pub(crate) level: Level,
+    /// Whether a read that fewer replicas answered is refused.
+    pub(crate) is_strict: bool,
     /// The protocol after the commands planned so far.
     pub(crate) protocol: Protocol,
     pub(crate) transaction: Option<Transaction>,
@@ -307,7 +311,9 @@ impl Context<'_> {
         render: impl FnOnce(Outcome) -> Reply + Send + 'static,
     ) -> Planned {
         let request = self.dressed(request)?;
+        let is_strict = self.session.is_strict && is_read(&request);
         self.plan.requests.push(request);
+        let render = move |outcome| render(if is_strict { met(outcome) } else { outcome });
         self.plan.steps.push(Step::One(Box::new(render)));
         Ok(())
     }
@@ -346,8 +352,29 @@ impl Context<'_> {
             }
         }
         let is_write = !self.plan.requests[before..].iter().all(is_read);
-        self.plan.steps.push(Step::Many(Gather { count, is_write, each, finish }));
+        let is_strict = self.session.is_strict && !is_write;
+        self.plan.steps.push(Step::Many(Gather { count, is_write, is_strict, each, finish }));
         Ok(())
+    }
+
+    /// Reads a key outside the batch, and renders its answer at leisure; an error is answered as such.
+    pub(crate) fn read_apart<F>(
+        &mut self,
+        request: Request,
+        render: impl FnOnce(Answer, Arc<dyn Datastore>) -> F + Send + 'static,
+    ) -> Planned
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let is_strict = self.session.is_strict;
+        let request = Request { level: self.session.level, ..request };
+        self.call(move |datastore| async move {
+            let outcome = datastore.request(request).await;
+            match if is_strict { met(outcome) } else { outcome } {
+                Ok(answer) => render(answer, datastore).await,
+                Err(error) => Reply::failed_read(error),
+            }
+        })
     }
 
     /// Asks the datastore something else than requests, after all that was planned before.
@@ -363,6 +390,18 @@ impl Context<'_> {
         }
         self.plan.steps.push(Step::Call(Box::new(move |datastore| Box::pin(call(datastore)))));
         Ok(())
+    }
+}
+
+/// What a read is answered with where it is to rest on as many replicas as it asked for.
+fn met(outcome: Outcome) -> Outcome {
+    match outcome {
+        Ok(Answer { acks: Acks { answered, needed, .. }, .. }) if answered < needed => {
+            Err(RequestError::Unreachable(format!(
+                "{answered} of {needed} replicas answered, which is too few under MG.QUORUM … STRICT"
+            )))
+        }
+        outcome => outcome,
     }
 }
 

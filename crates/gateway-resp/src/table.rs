@@ -233,8 +233,8 @@ commands! {
         "Does a writing command once, however often it is sent under this id." => named::id;
     "MG.PUT" -3 [Write Fast] ONE Merganser "key value [CONTEXT token]"
         "Puts a raw value in place of the siblings that the context has seen, beside all others." => siblings::put;
-    "MG.QUORUM" 3 [Fast NoMulti] NONE Merganser "r w"
-        "Sets how many replicas each command of this connection involves; 0 for the bucket's own." => merganser::quorum;
+    "MG.QUORUM" -3 [Fast NoMulti] NONE Merganser "r w [STRICT]"
+        "Sets how many replicas each command of this connection involves; 0 for the bucket's own. STRICT refuses reads that fewer answered." => merganser::quorum;
     "MG.RESOLVE" 4 [Write] ONE Merganser "key KEEP type"
         "Ends a conflict of types: removes what was observed of every type but one; answers how many went." => conflicts::resolve;
     "MGET" -2 [Readonly Fast] ALL String "key [key ...]"

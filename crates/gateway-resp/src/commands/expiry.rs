@@ -241,18 +241,14 @@ pub(crate) fn getex(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         }
         _ => return Err(syntax_error()),
     };
-    let level = cx.session.level;
-    let read = Request { level, ..read(args.at(1), Scope::Headers)? };
+    let read = read(args.at(1), Scope::Headers)?;
     let Some(op) = op else {
         return cx.one(read, |answer| shown(&answer).unwrap_or_else(|refusal| refusal));
     };
+    let level = cx.session.level;
     let write = Request { level, ..write(args.at(1), Operation::Expiry(op))? };
-    cx.call(move |datastore| async move {
-        let value = match datastore.request(read).await {
-            Ok(answer) => shown(&answer),
-            Err(error) => return Reply::failed_read(error),
-        };
-        match value {
+    cx.read_apart(read, |answer, datastore| async move {
+        match shown(&answer) {
             Ok(Reply::Null) => Reply::Null,
             Ok(value) => match datastore.request(write).await {
                 Ok(_) => value,

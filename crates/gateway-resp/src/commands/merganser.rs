@@ -124,8 +124,13 @@ pub(crate) fn quorum(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
             Err(Reply::error("ERR", text))
         }
     };
+    let is_strict = match (args.len(), args.at(3)) {
+        (3, _) => false,
+        (4, word) if word.eq_ignore_ascii_case(b"STRICT") => true,
+        _ => return Err(syntax_error()),
+    };
     let level = Level { r: replicas(args.at(1))?, w: replicas(args.at(2))?, n: None };
-    cx.session.level = level;
+    (cx.session.level, cx.session.is_strict) = (level, is_strict);
     cx.reply(Reply::Ok)
 }
 

@@ -66,12 +66,7 @@ pub(crate) fn get(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     if !with_dots {
         return cx.one(request, |answer| found(&answer, |_, value| value.value.clone().into()));
     }
-    let request = Request { level: cx.session.level, ..request };
-    cx.call(|datastore| async move {
-        let answer = match datastore.request(request).await {
-            Ok(answer) => answer,
-            Err(error) => return Reply::failed_read(error),
-        };
+    cx.read_apart(request, |answer, datastore| async move {
         let names = member_names(&*datastore).await;
         found(&answer, |dot, value| {
             Reply::Map(vec![

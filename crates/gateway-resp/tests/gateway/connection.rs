@@ -9,8 +9,8 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Acks, Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request,
+    RequestError, ScanPage, ScanRequest,
 };
 use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
@@ -75,6 +75,13 @@ impl Datastore for Probe {
             let failing = self.errors.iter().find(|(key, _)| request.key.key() == key.as_bytes());
             if let Some((_, error)) = failing {
                 answers.push(Err(error.clone()));
+                continue;
+            }
+            // Of the key "few" one replica of the two that were to answers.
+            if request.key.key() == "few" {
+                let answer = self.memory.request(request).await;
+                let acks = Acks { owners: 3, needed: 2, answered: 1, hinted: 0 };
+                answers.push(answer.map(|answer| Answer { acks, ..answer }));
                 continue;
             }
             // The key "both" holds what "a" and "b" hold, as after concurrent writes.
@@ -327,6 +334,26 @@ async fn a_failed_request_is_answered_in_its_place_under_its_word() {
         )
         .await;
     client.expect_start("SCAN 0", "-UNAVAILABLE some partitions cannot be reached now").await;
+}
+
+#[tokio::test]
+async fn a_read_that_too_few_replicas_answered_is_refused_where_the_connection_is_strict() {
+    let server = Server::start_with(Probe::new(1_000, None), ParserLimits::default()).await;
+    let mut client = server.connect().await;
+    let few =
+        "-UNAVAILABLE 1 of 2 replicas answered, which is too few under MG.QUORUM … STRICT\r\n";
+    client.expect("SET few v\r\nGET few\r\nEXISTS few all", "+OK\r\n$1\r\nv\r\n:1\r\n").await;
+    client.expect("MG.QUORUM 0 0 SOMETIMES", "-ERR syntax error\r\n").await;
+    let reads = ["GET few", "MGET all few", "TTL few", "GETEX few PERSIST", "MG.GET few WITHDOTS"];
+    let reads = reads.map(|read| format!("{read}\r\n")).concat() + "SSCAN few 0";
+    client
+        .expect(
+            &format!("MG.QUORUM 0 0 strict\r\nSET few w\r\nGET all\r\n{reads}"),
+            &format!("+OK\r\n+OK\r\n$-1\r\n{}", few.repeat(6)),
+        )
+        .await;
+    client.expect("MG.QUORUM 0 0\r\nGET few", "+OK\r\n$1\r\nw\r\n").await;
+    client.expect("MG.QUORUM 0 0 STRICT\r\nRESET\r\nGET few", "+OK\r\n+RESET\r\n$1\r\nw\r\n").await;
 }
 
 #[tokio::test]
