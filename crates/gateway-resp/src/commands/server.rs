@@ -136,7 +136,7 @@ pub(crate) fn config(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         let text = format!("{count} patterns in one command, at most {PATTERNS_MAX} are allowed");
         return Err(Reply::error("ERR", text));
     }
-    let ParserLimits { bulk_bytes, .. } = cx.info.limits;
+    let ParserLimits { bulk_bytes, command_bytes, .. } = cx.info.limits;
     // What Redis clients and benchmarks ask for, answered as far as it applies.
     let parameters = [
         ("appendfsync", "always".to_owned()),
@@ -145,7 +145,7 @@ pub(crate) fn config(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
         ("maxmemory", "0".to_owned()),
         ("maxmemory-policy", "noeviction".to_owned()),
         ("port", cx.info.port.to_string()),
-        ("proto-max-bulk-len", bulk_bytes.to_string()),
+        ("proto-max-bulk-len", bulk_bytes.min(command_bytes).to_string()),
         ("save", String::new()),
         ("timeout", "0".to_owned()),
     ];

@@ -402,6 +402,9 @@ async fn the_server_describes_itself() {
             "*4\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$4\r\nsave\r\n$0\r\n\r\n",
         )
         .await;
+    // No argument is longer than a command may be.
+    let longest = "*2\r\n$18\r\nproto-max-bulk-len\r\n$8\r\n16777216\r\n";
+    client.expect("CONFIG GET proto-max-bulk-len", longest).await;
     client.expect("CONFIG GET nothing*", "*0\r\n").await;
     client.expect_start("CONFIG SET save x", "-ERR unknown subcommand 'SET'").await;
     client.expect_start("TIME", "*2\r\n$10\r\n").await;
