@@ -16,6 +16,9 @@ const PAGE_DEFAULT: u32 = 10;
 /// Most elements, or keys, that a page of a scan looks at.
 const PAGE_MAX: i64 = 10_000;
 
+/// Bytes of names that a scan looks at before it lets others go on: the longest key.
+const LOOKED_AT_BYTES: usize = 64 << 10;
+
 /// Renders what a key holds of type `tag`, or the refusal of a key of another type.
 pub(crate) fn typed(
     tag: Tag,
@@ -113,14 +116,17 @@ pub(crate) fn cursor(argument: &[u8]) -> Result<u64, Refusal> {
         .ok_or_else(|| Reply::Error("ERR invalid cursor".into()))
 }
 
+/// What a page shows of one element: its name, of a field with its value.
+type Element = (Bytes, Option<Bytes>);
+
 /// Answers a page of the scan of a collection: `key cursor [options]`. `elements` says what the
-/// page shows of the elements that the options want.
+/// page may show.
 pub(crate) fn scan(
     cx: &mut Context<'_>,
     args: Args<'_>,
     tag: Tag,
     options: ScanOptions,
-    elements: impl FnOnce(&Answer, &Filter) -> Vec<Reply> + Send + 'static,
+    elements: fn(&Answer) -> Vec<Element>,
 ) -> Planned {
     let name = Bytes::copy_from_slice(args.at(1));
     let after = cx.info.places().recall(&name, cursor(args.at(2))?);
@@ -129,13 +135,77 @@ pub(crate) fn scan(
     })?;
     let info = Arc::clone(cx.info);
     let range = Scope::Range { tag, after, limit: options.count };
-    let render = move |answer: Answer| {
-        let page = elements(&answer, &options.filter());
+    cx.read_apart(read(args.at(1), range)?, move |answer, _| async move {
+        if answer.view.check_type(tag).is_err() {
+            return Reply::wrong_type();
+        }
+        let (filter, mut looked_at) = (options.filter(), LookedAt::default());
+        let mut page = Vec::new();
+        for (element, value) in elements(&answer) {
+            looked_at.add(&element).await;
+            if filter.takes(&element) {
+                page.push(element.into());
+                page.extend(value.filter(|_| !options.is_bare).map(Reply::Bulk));
+            }
+        }
         let next = match answer.view.next {
             Some(last) => info.places().remember(name, last),
             None => 0,
         };
         Reply::Array(vec![Reply::text(next.to_string()), Reply::Array(page)])
-    };
-    cx.one(read(args.at(1), range)?, typed(tag, render))
+    })
+}
+
+/// Bytes of names that a scan looked at since it last let others go on.
+#[derive(Default)]
+pub(crate) struct LookedAt(usize);
+
+impl LookedAt {
+    /// Counts a name that is looked at next, and lets others go on where it is time.
+    pub(crate) async fn add(&mut self, name: &[u8]) {
+        self.0 += name.len();
+        if self.0 > LOOKED_AT_BYTES {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use client::{Datastore, MemoryDatastore};
+    use values::{Operation, OrsetOp};
+
+    use super::*;
+    use crate::codec::{Parsed, Parser};
+    use crate::dispatch::plan_command;
+    use crate::plan::{Plan, Session, Step, write};
+    use crate::server::ServerInfo;
+
+    #[tokio::test]
+    async fn a_page_of_long_members_is_looked_at_in_turns() {
+        let datastore: Arc<dyn Datastore> = Arc::new(MemoryDatastore::new());
+        let members = (0..40).map(|number| Bytes::from(format!("{number:04096}"))).collect();
+        let add = write(b"s", Operation::Orset(OrsetOp::Add(members))).unwrap();
+        datastore.request(add).await.unwrap();
+        let info = Arc::new(ServerInfo::new("test", "1.2.3", 0));
+        let (mut session, mut plan) = (Session::default(), Plan::default());
+        let mut parser = Parser::new(info.limits);
+        let parsed = parser.parse(b"SSCAN s 0 MATCH *1*2*x COUNT 100\r\n");
+        let Ok(Parsed::Command(args, _)) = parsed else { panic!("{parsed:?}") };
+        plan_command(&mut session, &info, &mut plan, args);
+        let Some(Step::Call(call)) = plan.steps.pop() else { panic!("planned otherwise") };
+        let (mut page, mut turns) = (pin!(call(datastore)), 0);
+        let reply = poll_fn(|cx| {
+            turns += 1;
+            page.as_mut().poll(cx)
+        })
+        .await;
+        assert_eq!(reply, Reply::Array(vec![Reply::text("0"), Reply::Array(Vec::new())]));
+        // After each 64 KiB of names.
+        assert_eq!(turns, 3);
+    }
 }

@@ -125,16 +125,7 @@ pub(crate) fn hincrby(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 pub(crate) fn hscan(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let options = ScanOptions::parse(args.skip(3), Scanned::Fields)?;
-    let has_values = !options.is_bare;
-    collections::scan(cx, args, Tag::MAP, options, move |answer, filter| {
-        let wanted = fields(answer).filter(|(name, _)| filter.takes(name));
-        let mut page = Vec::new();
-        for (name, value) in wanted {
-            page.push(name.clone().into());
-            if has_values {
-                page.push(value.into());
-            }
-        }
-        page
+    collections::scan(cx, args, Tag::MAP, options, |answer| {
+        fields(answer).map(|(name, value)| (name.clone(), Some(value))).collect()
     })
 }

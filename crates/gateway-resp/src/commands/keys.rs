@@ -7,7 +7,7 @@ use client::Datastore;
 use replication::{ScanCursor, ScanRequest};
 use values::{Operation, Scope, Tag};
 
-use super::collections::{self, ScanOptions, Scanned, changed};
+use super::collections::{self, LookedAt, ScanOptions, Scanned, changed};
 use crate::codec::Args;
 use crate::cursor::{number_of, scan_from};
 use crate::plan::{BUCKET, Context, Planned, Refusal, read, write};
@@ -16,9 +16,6 @@ use crate::reply::Reply;
 /// Most keys that may share the first bits of their places. Places are digests, so that many never
 /// do by chance.
 const SHARED_MAX: usize = 1_000_000;
-
-/// Bytes of names that a scan looks at before it lets others go on: the longest key.
-const LOOKED_AT_BYTES: usize = 64 << 10;
 
 /// A type as Redis calls it, or as we do where Redis has no such type.
 pub(crate) const fn type_name(tag: Tag) -> &'static str {
@@ -94,7 +91,7 @@ async fn scan_page(
     let again = u32::from(number != 0);
     let filter = options.filter();
     let mut page = Vec::new();
-    let (mut listed, mut looked_at) = (0, 0);
+    let (mut listed, mut looked_at) = (0, LookedAt::default());
     loop {
         let bucket = Bytes::from_static(BUCKET.as_bytes());
         let limit = options.count + again;
@@ -107,11 +104,7 @@ async fn scan_page(
         }
         listed += found.keys.len();
         for (key, tags) in found.keys {
-            looked_at += key.key().len();
-            if looked_at > LOOKED_AT_BYTES {
-                looked_at = 0;
-                tokio::task::yield_now().await;
-            }
+            looked_at.add(key.key()).await;
             let is_kind = options.kind.as_ref().is_none_or(|kind| {
                 tags.iter().any(|&tag| kind.eq_ignore_ascii_case(type_name(tag).as_bytes()))
             });

@@ -64,8 +64,7 @@ pub(crate) fn scard(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 pub(crate) fn sscan(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
     let options = ScanOptions::parse(args.skip(3), Scanned::Members)?;
-    collections::scan(cx, args, Tag::ORSET, options, |answer, filter| {
-        let wanted = elements(answer).filter(|name| filter.takes(name));
-        wanted.cloned().map(Reply::Bulk).collect()
+    collections::scan(cx, args, Tag::ORSET, options, |answer| {
+        elements(answer).map(|name| (name.clone(), None)).collect()
     })
 }
