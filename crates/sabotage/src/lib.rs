@@ -139,6 +139,8 @@ bugs! {
         "a core takes every request, however many are under way";
     HintsUnbounded, "hints-unbounded", "unbounded queue",
         "an outbox takes every delta, however much it holds for the owner";
+    NamesUnbounded, "names-unbounded", "unbounded table of names",
+        "a key takes every name, however many it remembers";
     OneSideCounts, "one-side-counts", "concurrent joins",
         "during a handover the owners of the other side are not counted";
     StrangersServe, "strangers-serve", "sleeper that believes it owns",

@@ -64,6 +64,8 @@ pub struct Entry {
     pub expired: BTreeSet<Place>,
     /// The latest register base that its maker was shown, and the base that it made.
     pub bases: (Option<Base>, Option<Base>),
+    /// Of a request with a name that its maker did not know, how many other names it knew in the same type.
+    pub names: Option<usize>,
 }
 
 /// What is to go, and when.
@@ -187,6 +189,9 @@ impl Ledger {
         let made: BTreeSet<&Blob> = minted.values().filter_map(Write::element).collect();
         let is_made =
             |write: &Write| !is_partly_known || write.element().is_some_and(|of| made.contains(of));
+        let names = named
+            .filter(|&own| !is_partly_known && observed.highest(own) == 0)
+            .map(|_| held.context(minted_tag).actors().filter(|actor| actor.is_named()).count());
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();
         let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
@@ -255,6 +260,7 @@ impl Ledger {
             swept,
             expired,
             bases,
+            names,
         });
     }
 

@@ -1,6 +1,7 @@
 //! How a simulated cluster is made, and what its disks do.
 
 use replication::{AntiEntropyConfig, BucketPolicy};
+use values::Limits;
 
 use crate::NetworkFaults;
 
@@ -51,6 +52,8 @@ pub struct SimOptions {
     pub cover_ms: u32,
     /// [`CoreConfig::requests_max`](replication::CoreConfig::requests_max).
     pub requests_max: usize,
+    /// [`Limits::names`](values::Limits::names).
+    pub names_max: usize,
     /// How replicas are compared in the background.
     pub anti_entropy: AntiEntropyConfig,
     /// Rounds of the barrier are at least so far apart, in milliseconds; `None` for no barrier.
@@ -84,6 +87,7 @@ impl Default for SimOptions {
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: 1_000,
+            names_max: Limits::default().names,
             anti_entropy: AntiEntropyConfig::OFF,
             barrier_ms: None,
             gossip: false,

@@ -121,6 +121,13 @@ fn histories_with_deadlines_of_seeds_501_to_1000() {
     check_all(Family::Deadlines, 501..=1000);
 }
 
+// What is said goes to the ends of what is allowed, and deadlines are taken back out of hearing of some owner.
+
+#[test]
+fn histories_with_extremes_of_seeds_1_to_500() {
+    check_all(Family::Extremes, 1..=500);
+}
+
 // Increments with names, sent again and again through any node: every sum exact.
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::AllRings => all_rings(seed),
         Family::LastWords => last_words(seed),
         Family::Retries => retries(seed),
+        Family::Extremes => extremes(seed),
     };
     if family != Family::Retries {
         vary(family, seed, &mut options, &mut workload);
@@ -238,6 +239,16 @@ fn retries(seed: u64) -> (SimOptions, Workload) {
         if seed.is_multiple_of(3) { fallbacks(seed) } else { owners(seed) };
     workload.rates.set(Fault::ClockJump, 10);
     (SimOptions { skew_ms: 0, ..options }, workload)
+}
+
+/// Owners and fallbacks, with keys that remember few names, and clients that try again.
+fn extremes(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0e87_7e3e);
+    let (mut options, mut workload) =
+        if random.chance(500) { owners(seed) } else { fallbacks(seed) };
+    options.names_max = *random.pick(&[4, 16, 1_024]);
+    workload.gives_up = *random.pick(&[0, 30]);
+    (options, workload)
 }
 
 fn compared(seed: u64) -> (SimOptions, Workload) {

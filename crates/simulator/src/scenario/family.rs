@@ -44,11 +44,14 @@ pub enum Family {
     LastWords,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
+    /// What clients say goes to the ends of what is allowed, and beyond: stamps from the far future, increments that
+    /// take sums beyond 64 bits, more names than a key remembers.
+    Extremes,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::All,
         Self::Large,
         Self::Sizes,
@@ -65,6 +68,7 @@ impl Family {
         Self::AllRings,
         Self::LastWords,
         Self::Retries,
+        Self::Extremes,
     ];
 
     /// Its name.
@@ -86,6 +90,7 @@ impl Family {
             Self::AllRings => "all-rings",
             Self::LastWords => "last-words",
             Self::Retries => "retries",
+            Self::Extremes => "extremes",
         }
     }
 }

@@ -49,6 +49,16 @@ impl Sim {
         }
     }
 
+    /// Looks whether the last delta was made under a new name though its maker knew as many as a key takes.
+    pub(super) fn watch_names(&mut self) {
+        let Some(entry) = self.ledger.entries().last() else { return };
+        let most = self.options.names_max;
+        if let Some(names) = entry.names.filter(|&names| names >= most) {
+            let what = format!("{:?} took one name more than {names}, of {most}", entry.key);
+            self.exceeded.get_or_insert(what);
+        }
+    }
+
     /// Looks whether an outbox took a delta for an owner though it held as much as it may.
     pub(super) fn watch_hints(
         &mut self,

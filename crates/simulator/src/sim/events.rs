@@ -360,6 +360,7 @@ impl Sim {
             && let Some((delta, repeated)) = prepared(&answers, ticket)
         {
             self.ledger.prepared(id, now_ms, asked, delta, repeated);
+            self.watch_names();
         }
         if let Some((owner, before)) = deferred {
             self.watch_hints(node, owner, before, &answers);

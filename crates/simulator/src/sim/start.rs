@@ -126,7 +126,7 @@ impl Sim {
             default_policy: self.options.policy,
             policies,
             commits: kept.commits,
-            limits: Limits::default(),
+            limits: Limits { names: self.options.names_max, ..Limits::default() },
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
