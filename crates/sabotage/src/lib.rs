@@ -87,6 +87,8 @@ bugs! {
         "of two sets of a register with the same stamp each replica keeps its own";
     ClockDecides, "clock-decides", "wrong clocks",
         "a set takes the clock's time though it was shown a later one";
+    FarFutureTaken, "far-future-taken", "a client's stamp from the far future",
+        "a client's own stamp is taken however far ahead it lies";
     OtherTypeDropped, "other-type-dropped", "type conflict",
         "a replica drops what it hears of a key of another type than it holds of it";
     NameUsedTwice, "name-used-twice", "counter drift by retries",

@@ -43,6 +43,8 @@ pub struct Workload {
     pub names: u64,
     /// How many writes, in a thousand, set or take away a deadline, or keep one.
     pub deadlines: u32,
+    /// How many updates, in a thousand, go to the ends of what they may say, or beyond.
+    pub extremes: u32,
     /// How many requests, in a thousand, say by themselves how many owners are to answer.
     pub levels: u32,
     /// How often a client does not wait any longer for its request, in a thousand at each step: it goes on without
@@ -287,11 +289,14 @@ impl Run<'_> {
         }
         let now_ms = WALL_START_MS + self.sim.now_ms();
         let sizes = Sizes { names: workload.names, bytes: workload.name_bytes };
-        let operation = if workload.deletes > 0 && random.chance(workload.deletes) {
+        let mut operation = if workload.deletes > 0 && random.chance(workload.deletes) {
             Operation::Delete(None)
         } else {
             kind.operation(random, number, now_ms, sizes)
         };
+        if workload.extremes > 0 && random.chance(workload.extremes) {
+            operations::to_extremes(random, now_ms, &mut operation);
+        }
         let mut request = Request::update(key, operation);
         // As its node would make of it, so that its context is one of what it makes.
         request.action = request.action.with_raw(policy.raw);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::Stamp;
-use values::{Operation, RegisterOp};
+use values::{Limits, Operation, RegisterOp};
 
 use super::Run;
 use crate::ledger::{Entry, Ledger, Place, said};
@@ -96,6 +96,19 @@ pub fn invariant_requests_are_done_once(run: Run<'_>) -> Result<(), String> {
         };
         if let Some(again) = made.find(|next| !next.named || actors(next) != actors(first)) {
             return Err(format!("{record:?} was done twice:\n{first:?}\n{again:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// No set has a stamp, chosen by its client, that lies further ahead than the bound by every clock.
+pub fn invariant_stamps_are_near(run: Run<'_>) -> Result<(), String> {
+    let ahead_ms = Limits::default().future_ms + run.history.slack_ms;
+    for entry in run.ledger.judged() {
+        if let Operation::Register(RegisterOp::Set { at: Some(at), .. }) = &entry.operation
+            && at.millis() > run.wall_ms(entry.at_ms) + ahead_ms
+        {
+            return Err(format!("it lies more than {ahead_ms} ms ahead: {entry:?}"));
         }
     }
     Ok(())

@@ -193,6 +193,7 @@ fn workload(random: &mut Random, rates: Rates) -> Workload {
         name_bytes: 0,
         names: 3,
         deadlines: 0,
+        extremes: 0,
         levels: 0,
         deletes: 0,
         gives_up: 0,
@@ -248,6 +249,7 @@ fn extremes(seed: u64) -> (SimOptions, Workload) {
         if random.chance(500) { owners(seed) } else { fallbacks(seed) };
     options.names_max = *random.pick(&[4, 16, 1_024]);
     workload.gives_up = *random.pick(&[0, 30]);
+    workload.extremes = 250;
     (options, workload)
 }
 
@@ -466,6 +468,7 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         name_bytes: *random.pick(&[0, 0, 300]),
         names: 3,
         deadlines: if has_years { 0 } else { *random.pick(&[0, 100]) },
+        extremes: 0,
         levels: 0,
         deletes: 0,
         gives_up: 0,

@@ -166,6 +166,23 @@ pub(super) fn living(random: &mut Random, now_ms: u64, request: &mut Request) {
     }
 }
 
+/// Takes a set or an increment to the ends of what it may say, or beyond.
+pub(super) fn to_extremes(random: &mut Random, now_ms: u64, operation: &mut Operation) {
+    match operation {
+        Operation::Register(RegisterOp::Set { at, .. }) => {
+            // Within the bound by most clocks; beyond it; and far beyond, by centuries.
+            let ahead_ms = *random.pick(&[50_000, 70_000, 600_000, 30 * now_ms]);
+            *at = Some(Stamp::from_millis(now_ms + ahead_ms));
+        }
+        Operation::Register(RegisterOp::Increment(by))
+        | Operation::Counter(CounterOp::Add(by))
+        | Operation::Map(MapOp::Increment { by, .. }) => {
+            *by = *random.pick(&[i64::MAX, i64::MAX / 2, i64::MIN / 2, i64::MIN]);
+        }
+        _ => {}
+    }
+}
+
 fn set(random: &mut Random, number: u64, at: Option<Stamp>, replace: bool) -> Operation {
     // Most are numbers, so that increments go on from them.
     let is_word = random.chance(100);
