@@ -79,6 +79,10 @@ bugs! {
         "a removal of a field leaves its increments";
     ResetForgetsDecrements, "reset-forgets-decrements", "counter reset",
         "a reset takes increments away and leaves decrements";
+    SumsUnchecked, "sums-unchecked", "counter overflow",
+        "an increment is taken though the sum that it makes does not fit 64 bits";
+    SumsWrap, "sums-wrap", "counter overflow",
+        "a sum that concurrent increments took beyond 64 bits wraps around";
     FirstResetStays, "first-reset-stays", "counter reset",
         "a merge keeps the first reset that it hears of";
     LastMergedWins, "last-merged-wins", "last writer wins without an order",

@@ -127,6 +127,7 @@ fn outcomes(run: Run<'_>) -> Vec<(&'static str, Result<(), String>)> {
             removals::invariant_removals_take_all_they_were_shown(run.ledger),
         ),
         ("stamps_are_near", minting::invariant_stamps_are_near(run)),
+        ("sums_stay_in_range", sums::invariant_sums_stay_in_range(run.ledger)),
         ("contexts_are_bounded", bounds::invariant_contexts_are_bounded(run)),
         ("siblings_are_bounded", bounds::invariant_siblings_are_bounded(run)),
         ("later_sets_are_later", survival::invariant_later_sets_are_later(run)),

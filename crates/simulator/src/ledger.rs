@@ -64,6 +64,8 @@ pub struct Entry {
     pub expired: BTreeSet<Place>,
     /// The latest register base that its maker was shown, and the base that it made.
     pub bases: (Option<Base>, Option<Base>),
+    /// Of an increment the sum that its maker was shown, if it was a number, and by how much it changes that.
+    pub added: Option<(i128, i64)>,
     /// Of a request with a name that its maker did not know, how many other names it knew in the same type.
     pub names: Option<usize>,
 }
@@ -145,6 +147,10 @@ impl Ledger {
             _ => BTreeSet::new(),
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
+        let added = named::increment(&operation).and_then(|(_, by)| {
+            both.expire(now_ms);
+            Some((named::present(&operation, &both)?, by))
+        });
         // What is due takes away all that its schedule had seen, more than its remover need have: but for
         // what a request makes under its own name, which another replica made before, it was not made.
         minted.retain(|place @ (tag, dot), _| {
@@ -260,6 +266,7 @@ impl Ledger {
             swept,
             expired,
             bases,
+            added,
             names,
         });
     }

@@ -72,7 +72,8 @@ pub struct Tally(BTreeMap<Actor, TallyEntry>);
 impl Tally {
     /// The sum over all actors.
     pub fn value(&self) -> i128 {
-        self.0.values().fold(0, |sum: i128, entry| sum.saturating_add(entry.value()))
+        let sum = self.0.values().fold(0, |sum: i128, entry| sum.saturating_add(entry.value()));
+        if sabotage::is(Bug::SumsWrap) { i128::from(sum as i64) } else { sum }
     }
 
     /// Whether any increment or decrement has not been reset.

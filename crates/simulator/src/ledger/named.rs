@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{CausalContext, Stamp};
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, GsetOp, MapOp, Operation, OrsetOp, RegisterOp, Tag,
+    Blob, BytesOp, CartOp, CounterOp, Field, GsetOp, MapOp, Operation, OrsetOp, RegisterOp, State,
+    Tag, Value,
 };
 
 use super::{Place, nameless};
@@ -86,6 +87,19 @@ pub(super) fn increment(operation: &Operation) -> Option<(Blob, i64)> {
             Some((nameless(), *by))
         }
         Operation::Map(MapOp::Increment { field, by }) => Some((field.clone(), *by)),
+        _ => None,
+    }
+}
+
+/// The sum to which an increment adds, as `value` shows it.
+pub(super) fn present(operation: &Operation, value: &Value) -> Option<i128> {
+    match (operation, value.state(operation.minted_tag())) {
+        (_, None) => Some(0),
+        (Operation::Map(MapOp::Increment { field, .. }), Some(State::Map(map))) => {
+            map.store.0.get(field).map_or(Some(0), Field::number)
+        }
+        (_, Some(State::Register(register))) => register.number(),
+        (_, Some(State::Counter(counter))) => Some(counter.tally.value()),
         _ => None,
     }
 }
