@@ -65,6 +65,8 @@ bugs! {
         "a join takes in a schedule that was seen and taken back";
     DueTakesBeside, "due-takes-beside", "expiry of what was written later",
         "a removal of what is due takes the key whole, with what was written beside it";
+    DueByOneView, "due-by-one-view", "expiry by one replica's view",
+        "an owner removes what is due by what it alone shows";
     HoleTakenForWhole, "hole-taken-for-whole", "zombie out of a damaged log",
         "a member whose log lost records from before what others have forgotten goes on with what is left";
     DeleteTakesUnseen, "delete-takes-unseen", "delete concurrent with put",

@@ -8,7 +8,6 @@ use values::{Key, Operation, Scope, View};
 use crate::invariants::{
     Finals, Run, bounds, expiry, healing, minting, reads, removals, replicas, sums, survival, trees,
 };
-use crate::workload::LIFE_MAX_MS;
 use crate::{History, Sim};
 
 /// Judges a run that was mended and has come to rest. Reads every key, and deletes it in the end.
@@ -50,7 +49,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     }
     if history.has_deadlines {
         // The end of time, by every clock: each owner may remove what the one before it has not.
-        let by_ms = 2 * history.slack_ms + 2 * LIFE_MAX_MS + 60_000;
+        let by_ms = 2 * history.slack_ms + 2 * history.life_ms + 60_000;
         for node in 0..sim.nodes() {
             sim.jump_clock(node, i64::try_from(by_ms).unwrap_or(i64::MAX));
         }

@@ -71,6 +71,9 @@ enum Command {
         /// Only this one, or these.
         #[arg(long)]
         bug: Vec<sabotage::Bug>,
+        /// Only seeds of this family, or these in turn.
+        #[arg(long, conflicts_with = "page")]
+        family: Vec<Family>,
         /// Seeds for each, at most.
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
@@ -112,6 +115,8 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Shrink { scenario, runs } => shrink::shrink(&scenario.scenario(), runs),
         #[cfg(feature = "sabotage")]
-        Command::Breaks { bug, seeds, page } => breaks::breaks(&bug, seeds, page.as_deref()),
+        Command::Breaks { bug, family, seeds, page } => {
+            breaks::breaks(&bug, &family, seeds, page.as_deref())
+        }
     }
 }

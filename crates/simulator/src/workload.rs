@@ -9,7 +9,7 @@ use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims, Toke
 use replication::{
     Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName,
 };
-use values::{Key, Operation, Scope, Tag};
+use values::{ExpiryOp, Key, Operation, Scope, Tag};
 
 pub(crate) use self::operations::LIFE_MAX_MS;
 use self::operations::{Kind, Sizes};
@@ -43,6 +43,10 @@ pub struct Workload {
     pub names: u64,
     /// How many writes, in a thousand, set or take away a deadline, or keep one.
     pub deadlines: u32,
+    /// How long a key is given to live, at most, in milliseconds.
+    pub life_ms: u64,
+    /// How many of these writes, in a thousand, take a deadline away, beside those that do so anyway.
+    pub persists: u32,
     /// How many updates, in a thousand, go to the ends of what they may say, or beyond.
     pub extremes: u32,
     /// How many requests, in a thousand, say by themselves how many owners are to answer.
@@ -96,7 +100,11 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     let mut run = Run {
         keys: keys.collect(),
         clients: (0..workload.clients).map(|_| Client::default()).collect(),
-        history: History { has_deadlines: workload.deadlines > 0, ..History::default() },
+        history: History {
+            has_deadlines: workload.deadlines > 0,
+            life_ms: workload.life_ms,
+            ..History::default()
+        },
         nemesis: Nemesis::default(),
         sim,
     };
@@ -132,7 +140,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     run.sim.run_until_quiet();
     run.history.left_ring = run.sim.left_ring();
     if workload.deadlines > 0 {
-        run.sim.advance(random.below(2 * LIFE_MAX_MS));
+        run.sim.advance(random.below(2 * workload.life_ms));
         if run.sim.forgets() {
             // One may have forgotten what another has not yet.
             run.sim.run_until_quiet();
@@ -302,7 +310,11 @@ impl Run<'_> {
         request.action = request.action.with_raw(policy.raw);
         request.level = level;
         if workload.deadlines > 0 && random.chance(workload.deadlines) {
-            operations::living(random, now_ms, &mut request);
+            if workload.persists > 0 && random.chance(workload.persists) {
+                request.action = Action::Update(Operation::Expiry(ExpiryOp::Persist));
+            } else {
+                operations::living(random, now_ms, workload.life_ms, &mut request);
+            }
         }
         let Action::Update(operation) = &request.action else { return request };
         let tag = operation.tag().unwrap_or(Tag::BYTES);

@@ -128,6 +128,11 @@ fn histories_with_extremes_of_seeds_1_to_500() {
     check_all(Family::Extremes, 1..=500);
 }
 
+#[test]
+fn histories_with_deadlines_taken_back_of_seeds_1_to_200() {
+    check_all(Family::TakenBack, 1..=200);
+}
+
 // Increments with names, sent again and again through any node: every sum exact.
 
 #[test]

@@ -474,6 +474,7 @@ impl Update {
 fn observed_owners(operation: &Operation, terms: &Terms) -> u8 {
     let quorum = terms.quorum;
     match operation {
+        Operation::Expiry(ExpiryOp::Sweep) if sabotage::is(Bug::DueByOneView) => 0,
         // What w owners have acknowledged must be seen: a deadline may have been taken away.
         Operation::Expiry(ExpiryOp::Sweep) => quorum.all_acknowledged(),
         _ if sabotage::is(Bug::RemovalObservesNobody) || !operation.removes_observed() => 0,

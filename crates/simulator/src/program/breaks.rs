@@ -18,10 +18,10 @@ struct Catch {
 
 /// Runs the first seed of each family, then the second of each, and so on, until the bug is found. A seed that fails
 /// without the bug, too, is an error.
-fn catch(bug: Bug, seeds_max: u64) -> Result<Option<Catch>, String> {
+fn catch(bug: Bug, families: &[Family], seeds_max: u64) -> Result<Option<Catch>, String> {
     let mut seeds = 0;
     for seed in 1.. {
-        for family in Family::ALL {
+        for &family in families {
             if seeds == seeds_max {
                 return Ok(None);
             }
@@ -40,12 +40,18 @@ fn catch(bug: Bug, seeds_max: u64) -> Result<Option<Catch>, String> {
     Ok(None)
 }
 
-pub(super) fn breaks(only: &[Bug], seeds_max: u64, page: Option<&Path>) -> ExitCode {
+pub(super) fn breaks(
+    only: &[Bug],
+    families: &[Family],
+    seeds_max: u64,
+    page: Option<&Path>,
+) -> ExitCode {
+    let families: &[Family] = if families.is_empty() { &Family::ALL } else { families };
     let mut rows = String::new();
     let (mut caught, mut missed) = (0, Vec::new());
     for &bug in Bug::ALL.iter().filter(|bug| only.is_empty() || only.contains(bug)) {
         let (class, name, what) = (bug.class(), bug.name(), bug.what());
-        let told = match catch(bug, seeds_max) {
+        let told = match catch(bug, families, seeds_max) {
             Ok(Some(Catch { seeds, family, seed, claim })) => {
                 caught += 1;
                 format!("{seeds} | `{claim}` | `{family}` {seed} |")

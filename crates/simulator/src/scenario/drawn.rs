@@ -3,6 +3,7 @@
 use replication::{AntiEntropyConfig, Availability, BucketPolicy, RawValues};
 
 use super::{Family, Reduction, Scenario};
+use crate::workload::LIFE_MAX_MS;
 use crate::{DiskFaults, Fault, NetworkFaults, Random, Rates, SimOptions, Workload};
 
 /// The scenario of a family that a seed stands for.
@@ -24,6 +25,7 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::LastWords => last_words(seed),
         Family::Retries => retries(seed),
         Family::Extremes => extremes(seed),
+        Family::TakenBack => taken_back(seed),
     };
     if family != Family::Retries {
         vary(family, seed, &mut options, &mut workload);
@@ -193,6 +195,8 @@ fn workload(random: &mut Random, rates: Rates) -> Workload {
         name_bytes: 0,
         names: 3,
         deadlines: 0,
+        life_ms: LIFE_MAX_MS,
+        persists: 0,
         extremes: 0,
         levels: 0,
         deletes: 0,
@@ -251,6 +255,23 @@ fn extremes(seed: u64) -> (SimOptions, Workload) {
     workload.gives_up = *random.pick(&[0, 30]);
     workload.extremes = 250;
     (options, workload)
+}
+
+fn taken_back(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x07a7_e4ba);
+    let nodes = random.between(3, 4);
+    let options = cluster(&mut random, nodes, false);
+    let rates = Rates::default()
+        .with(Fault::Isolation, *random.pick(&[10, 30]))
+        .with(Fault::Cut, *random.pick(&[10, 30]))
+        .with(Fault::CutWay, *random.pick(&[0, 30]));
+    let mut workload = workload(&mut random, rates);
+    workload.requests = 200;
+    workload.keys = random.between(2, 8) as usize;
+    (workload.pause_ms, workload.lasts_ms) = (500, 20_000);
+    (workload.deadlines, workload.persists) = (150, 500);
+    workload.life_ms = 15_000;
+    (SimOptions { skew_ms: 0, ..options }, workload)
 }
 
 fn compared(seed: u64) -> (SimOptions, Workload) {
@@ -468,6 +489,8 @@ fn all(seed: u64) -> (SimOptions, Workload) {
         name_bytes: *random.pick(&[0, 0, 300]),
         names: 3,
         deadlines: if has_years { 0 } else { *random.pick(&[0, 100]) },
+        life_ms: LIFE_MAX_MS,
+        persists: 0,
         extremes: 0,
         levels: 0,
         deletes: 0,

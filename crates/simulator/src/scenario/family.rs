@@ -47,14 +47,15 @@ pub enum Family {
     /// What clients say goes to the ends of what is allowed, and beyond: stamps from the far future, increments that
     /// take sums beyond 64 bits, more names than a key remembers.
     Extremes,
+    /// Deadlines are taken back while owners are cut off that do not hear of it in time. Clocks are right.
+    TakenBack,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::All,
         Self::Large,
-        Self::Sizes,
         Self::Owners,
         Self::Fallbacks,
         Self::Deadlines,
@@ -66,9 +67,11 @@ impl Family {
         Self::Forgetting,
         Self::Rings,
         Self::AllRings,
-        Self::LastWords,
         Self::Retries,
         Self::Extremes,
+        Self::TakenBack,
+        Self::LastWords,
+        Self::Sizes,
     ];
 
     /// Its name.
@@ -91,6 +94,7 @@ impl Family {
             Self::LastWords => "last-words",
             Self::Retries => "retries",
             Self::Extremes => "extremes",
+            Self::TakenBack => "taken-back",
         }
     }
 }

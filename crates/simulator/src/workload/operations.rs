@@ -138,12 +138,12 @@ impl Kind {
     }
 }
 
-/// Longest life that a key is given, in milliseconds.
+/// Longest life that a key is given, in milliseconds, where nothing else is said.
 pub(crate) const LIFE_MAX_MS: u64 = 3_000;
 
 /// Makes a write one of the key's time to live, or has it set that too.
-pub(super) fn living(random: &mut Random, now_ms: u64, request: &mut Request) {
-    let life_ms = random.below(LIFE_MAX_MS);
+pub(super) fn living(random: &mut Random, now_ms: u64, life_max_ms: u64, request: &mut Request) {
+    let life_ms = random.below(life_max_ms);
     let deadline =
         if random.chance(800) { Deadline::In(life_ms) } else { Deadline::At(now_ms + life_ms) };
     match random.below(10) {
