@@ -4,6 +4,7 @@
 use crate::detector::{Detector, DetectorConfig};
 use crate::entry::VERSION_MAX;
 use crate::{Entry, Fresh, Liveness, Phase, Record};
+use sabotage::Bug;
 
 /// Time-outs closer to each other than this, in milliseconds, are one piece of evidence: requests of one moment
 /// fail together. A guess.
@@ -182,8 +183,9 @@ impl Peer {
     /// Judges anew; what it comes to, if that is another judgement than before. A suspicion is lifted at half of
     /// the phi that raises it, so that a sick member does not flicker.
     pub(crate) fn judge(&mut self, phi: f64, config: &DetectorConfig) -> Option<Liveness> {
+        let is_late = sabotage::is(Bug::SuspectedWhenLate) && phi >= config.doubt;
         let judged = match self.liveness {
-            Liveness::Reachable if phi >= config.threshold => Liveness::Suspected,
+            Liveness::Reachable if phi >= config.threshold || is_late => Liveness::Suspected,
             Liveness::Suspected if phi < config.threshold / 2.0 => Liveness::Reachable,
             Liveness::Reachable | Liveness::Suspected => return None,
         };

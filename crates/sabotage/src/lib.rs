@@ -155,6 +155,8 @@ bugs! {
         "a node answers as an owner by a tenure that is over";
     RemovalUntold, "removal-untold", "gossip resurrection",
         "nodes that missed a removal are not told of it, and go on with the member";
+    SuspectedWhenLate, "suspected-when-late", "suspicion that flaps",
+        "a member is suspected when it is only doubted: at a heartbeat that is late";
     DroppedUnheld, "dropped-unheld", "data lost in a handover",
         "a former owner drops its copy without asking the new owners";
     RingsNotRefused, "rings-not-refused", "two rings bootstrapped apart",

@@ -175,6 +175,8 @@ pub struct History {
     pub has_deadlines: bool,
     /// How long a key was given to live at most, in milliseconds.
     pub life_ms: u64,
+    /// How often members had been suspected when all had come to rest.
+    pub suspicions: u64,
     /// How far a clock may have been from the right time, either way, in milliseconds.
     pub slack_ms: u64,
     /// What a right clock showed when all faults were over, in milliseconds since 1970.

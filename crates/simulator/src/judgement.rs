@@ -75,6 +75,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     bounds::invariant_queues_are_bounded(sim)
         .map_err(|wrong| format!("queues_are_bounded: {wrong}"))?;
     let forgets = sim.forgets();
+    let suspicions = history.suspicions;
     let (history, finals) = judged(sim, history, finals);
     let run = Run { history: &history, ledger: sim.ledger(), finals: &finals, forgets };
     for (name, outcome) in outcomes(run) {
@@ -83,7 +84,9 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
     damage_is_told(sim, &damaged).map_err(|wrong| format!("damage_is_told: {wrong}"))?;
     delete_all(sim, &all)?;
     healing::invariant_deleted_is_forgotten(sim)
-        .map_err(|wrong| format!("deleted_is_forgotten: {wrong}"))
+        .map_err(|wrong| format!("deleted_is_forgotten: {wrong}"))?;
+    healing::invariant_nobody_is_suspected_in_peace(sim, suspicions)
+        .map_err(|wrong| format!("nobody_is_suspected_in_peace: {wrong}"))
 }
 
 /// Nobody is shown anything of a key whose only record is damaged; who writes or deletes it makes it whole.

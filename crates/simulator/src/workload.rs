@@ -139,6 +139,7 @@ pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> History {
     run.sim.scrub();
     run.sim.run_until_quiet();
     run.history.left_ring = run.sim.left_ring();
+    run.history.suspicions = run.sim.suspicions();
     if workload.deadlines > 0 {
         run.sim.advance(random.below(2 * workload.life_ms));
         if run.sim.forgets() {

@@ -1,5 +1,6 @@
 //! Claims on what goes on by itself again soon after all faults are over: whatever node is asked reads and writes any
-//! partition with as many owners as its bucket says, and what is left of deleted keys is forgotten everywhere.
+//! partition with as many owners as its bucket says, what is left of deleted keys is forgotten everywhere, and nobody is
+//! suspected.
 
 use std::collections::BTreeMap;
 
@@ -70,6 +71,14 @@ pub(crate) fn invariant_deleted_is_forgotten(sim: &mut Sim) -> Result<(), String
         sim.advance(AGAIN_MS);
     }
     Ok(())
+}
+
+/// Nobody is suspected once all has come to rest, where no fault comes any more: `before` had been until then.
+pub(crate) fn invariant_nobody_is_suspected_in_peace(sim: &Sim, before: u64) -> Result<(), String> {
+    match sim.suspicions() - before {
+        0 => Ok(()),
+        more => Err(format!("{more} times, after {before} while there were faults")),
+    }
 }
 
 fn key_of_each_partition(sim: &Sim) -> Vec<Key> {
