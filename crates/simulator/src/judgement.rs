@@ -21,13 +21,14 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         let equal = replicas::invariant_replicas_equal_after_healing(sim, &keys, whole);
         equal.map_err(|wrong| format!("replicas_equal_after_healing, {when}: {wrong}"))
     };
-    sim.unrest().map_err(|wrong| format!("comes_to_rest: {wrong}"))?;
-    if let Some(wrong) = sim.members_disagree() {
-        return Err(format!("members_are_agreed: {wrong}"));
-    }
+    // What may be why it does not come to rest is asked first.
     if let Some(wrong) = sim.rings_mixed() {
         return Err(format!("rings_refuse_each_other: {wrong}"));
     }
+    if let Some(wrong) = sim.members_disagree() {
+        return Err(format!("members_are_agreed: {wrong}"));
+    }
+    sim.unrest().map_err(|wrong| format!("comes_to_rest: {wrong}"))?;
     if let Some(node) = sim.is_in_no_life() {
         return Err(format!(
             "lives_begin_anew: node {node} goes on with the life of the ring it left"

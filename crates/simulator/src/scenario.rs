@@ -112,7 +112,7 @@ impl Scenario {
         let mut outcome = RunOutcome::default();
         let run = catch_unwind(AssertUnwindSafe(|| self.run_on(&mut sim, &mut outcome)));
         RunOutcome {
-            wrong: run.unwrap_or_else(|panic| Err(said(&*panic))).err(),
+            wrong: run.unwrap_or_else(|panic| Err(after_panic(&sim, &said(&*panic)))).err(),
             trace_hash: sim.trace_hash(),
             simulated_ms: sim.now_ms(),
             events: sim.events(),
@@ -121,6 +121,14 @@ impl Scenario {
             trace: sim.take_trace(),
             ..outcome
         }
+    }
+}
+
+/// What was wrong with a run that panicked: what had been seen to be wrong before, or the panic.
+fn after_panic(sim: &Sim, said: &str) -> String {
+    match sim.mixed() {
+        Some(wrong) => format!("rings_refuse_each_other: {wrong}; then {said}"),
+        None => said.to_owned(),
     }
 }
 

@@ -121,6 +121,11 @@ impl Sim {
         }
     }
 
+    /// The first message of another ring that a node took, if one did.
+    pub(crate) fn mixed(&self) -> Option<&str> {
+        self.mixed.as_deref()
+    }
+
     /// What shows that two rings did not refuse each other, if anything does: a message taken, or a node that
     /// counts another's among its members or owners.
     pub(crate) fn rings_mixed(&self) -> Option<String> {
