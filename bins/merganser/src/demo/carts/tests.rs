@@ -259,7 +259,7 @@ async fn links_are_healed_however_the_replay_ends() {
         };
         let nodes: Vec<Arc<dyn Datastore>> = vec![store.clone(), store.clone()];
         let ended = replay(&options(true), purchases(), nodes, stop).await;
-        let ended = ended.err().expect("it is an error").to_string();
+        let ended = ended.expect_err("it is an error").to_string();
         assert!(ended.contains(error), "{ended}");
         assert_eq!(*store.links.borrow(), [true, false], "{flaw:?}");
     }
