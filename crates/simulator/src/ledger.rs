@@ -213,8 +213,8 @@ impl Ledger {
                 seen.insert(place);
                 continue;
             }
-            // What was done already hands on what its maker was shown to be gone.
-            if repeated && sight(&shown, tag, dot, write) == Sight::Gone {
+            // A removal, and what was done already, hands on what its maker was shown to be gone.
+            if sight(&shown, tag, dot, write) == Sight::Gone {
                 seen.insert(place);
             }
             let naming = naming(&operation, place, write, &observed);
