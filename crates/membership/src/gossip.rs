@@ -65,6 +65,8 @@ pub struct Gossip {
     changes: u64,
     /// Whether another node has shown that it knows this start of this node.
     settled: bool,
+    /// Whether another node has shown that it knows the same members as this start.
+    agreed: bool,
     /// Whether this process is no member any more.
     over: bool,
     /// When what was last reported about whom.
@@ -113,6 +115,7 @@ impl Gossip {
             random: Random::new(nonce),
             changes: 0,
             settled: false,
+            agreed: false,
             over: false,
             reported: BTreeMap::new(),
             dirty: true,

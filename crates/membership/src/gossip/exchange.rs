@@ -29,7 +29,7 @@ impl Gossip {
             let report = Report::Malformed { node: from, reason };
             return self.report(now_ms, from, "malformed", report);
         }
-        self.settled = true;
+        (self.settled, self.agreed) = (true, true);
         let fresh = Vec::with_capacity(present.min(LINES_MAX));
         let mut delta = Delta { compare, fresh, ..Delta::default() };
         let (mut given, mut own_beat) = (Vec::new(), 0);

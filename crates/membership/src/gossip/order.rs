@@ -95,7 +95,7 @@ impl Gossip {
         let is_there = |(&peer, known): (&NodeId, &Peer)| {
             peer != self.config.node && !known.said.is_over && known.liveness == Liveness::Reachable
         };
-        if !self.settled && self.peers.iter().any(is_there) {
+        if !self.agreed && self.peers.iter().any(is_there) {
             return Err(CommandError::Unheard(node));
         }
         if self.table.len() >= RECORDS_MAX {

@@ -97,7 +97,7 @@ impl<R: IndexRead> Engine<R> {
         let is_here =
             named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
         let mut held_here = None;
-        if let Some(shown) = shown.as_ref().filter(|shown| shown.value != view.value) {
+        if let Some(shown) = shown.as_ref().filter(|shown| **shown != view) {
             held_here = Some(view.clone());
             view.merge(shown);
         }
@@ -123,7 +123,10 @@ impl<R: IndexRead> Engine<R> {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
-        if !repeated && let Some(gone) = held_here.and_then(|held| view.gone_since(&held)) {
+        if !repeated
+            && let Some(gone) =
+                held_here.and_then(|held| view.gone_since(&held, &operation.scope()))
+        {
             // Others have seen it removed, this replica has not: whoever acknowledges this removal knows of that one too,
             // or it would be undone with the last of them.
             delta.merge(&gone);
