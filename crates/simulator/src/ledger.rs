@@ -199,9 +199,6 @@ impl Ledger {
             .filter(|&own| !is_partly_known && observed.highest(own) == 0)
             .map(|_| held.context(minted_tag).actors().filter(|actor| actor.is_named()).count());
         let presents = matches!(operation, Operation::Bytes(_));
-        let before = self.by_key.get(&key).into_iter().flatten().map(|&at| &self.entries[at]);
-        let gone: BTreeSet<Place> =
-            before.flat_map(|entry| entry.removed.union(&entry.expired).copied()).collect();
         let known = self.writes.entry(key.clone()).or_default();
         let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
         for (&place @ (tag, dot), write) in known.iter() {
@@ -216,10 +213,8 @@ impl Ledger {
                 seen.insert(place);
                 continue;
             }
-            // A removal, and what was done already, hands on what its maker was shown to be gone: what was removed
-            // before. A view does not show all elements, and one that it leaves out is not gone.
-            let is_shown_gone = sight(&shown, tag, dot, write) == Sight::Gone;
-            if is_shown_gone && (repeated || gone.contains(&place)) {
+            // What was done already hands on what its maker was shown to be gone.
+            if repeated && sight(&shown, tag, dot, write) == Sight::Gone {
                 seen.insert(place);
             }
             let naming = naming(&operation, place, write, &observed);

@@ -37,7 +37,6 @@
 mod causal;
 mod delta;
 mod expiry;
-mod gone;
 mod key;
 mod operation;
 mod register;

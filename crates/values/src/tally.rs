@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use clock::{Actor, CausalContext, Dot};
+use clock::{Actor, Dot};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
@@ -129,15 +129,6 @@ impl Tally {
                 mine.reset = mine.reset.max(theirs.reset);
             }
         }
-    }
-
-    /// The entries of actors of whom nothing is live here and something is in `stale`, and the dots that they say to be
-    /// reset.
-    pub(crate) fn gone_since(&self, stale: &Self) -> (Self, CausalContext) {
-        let is_gone = |dot: &Dot| self.0.get(&dot.actor).is_some_and(|entry| !entry.is_live());
-        let gone: Vec<Dot> = stale.live_dots().filter(is_gone).collect();
-        let entries = gone.iter().map(|dot| (dot.actor, self.0[&dot.actor]));
-        (Self(entries.collect()), gone.into_iter().collect())
     }
 
     /// The actors' entries, in order of actor.

@@ -96,9 +96,7 @@ impl<R: IndexRead> Engine<R> {
         };
         let is_here =
             named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
-        let mut held_here = None;
-        if let Some(shown) = shown.as_ref().filter(|shown| **shown != view) {
-            held_here = Some(view.clone());
+        if let Some(shown) = shown {
             view.merge(shown);
         }
         let prepare = |view: &View, actor| {
@@ -119,18 +117,10 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(seen, actor);
         }
-        let Prepared { mut delta, changed, repeated, partial, minted } = match prepared {
+        let Prepared { delta, changed, repeated, partial, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
-        if !repeated
-            && let Some(gone) =
-                held_here.and_then(|held| view.gone_since(&held, &operation.scope()))
-        {
-            // Others have seen it removed, this replica has not: whoever acknowledges this removal knows of that one too,
-            // or it would be undone with the last of them.
-            delta.merge(&gone);
-        }
         if partial && !is_here {
             // Merged, it would say that what it took away is gone from here.
             return Ok(Answer::Prepared {

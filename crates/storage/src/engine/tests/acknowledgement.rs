@@ -232,34 +232,3 @@ fn a_result_that_nobody_waits_for_is_ignored() {
     one.engine.committed(BatchId(7), Err(SeamError::Full), &mut one.answers);
     assert_eq!(one.answered(), []);
 }
-
-/// Made of what all show together it would leave that to the one whose disk may be lost, with no other copy.
-#[test]
-fn a_removal_hands_on_what_others_have_seen_removed() {
-    let replica = |node| MemoryEngine::new(config(node, node));
-    let (mut one, mut two, mut three) = (replica(1), replica(2), replica(3));
-    for (k, adds, removes) in [
-        ("set", add(&["x"]), Operation::Orset(OrsetOp::Remove(vec![blob("x")]))),
-        ("counter", count(3), Operation::Counter(CounterOp::Reset)),
-    ] {
-        let added = updated(&mut one, &key(k), adds);
-        for other in [&mut two, &mut three] {
-            merged(other, &key(k), &added);
-        }
-        updated(&mut two, &key(k), removes.clone());
-        let shown = Some(viewed(&mut two, &key(k), removes.scope()));
-        let mut again = update(&key(k), removes);
-        if let Command::Update { shown: place, .. } = &mut again {
-            *place = shown;
-        }
-        let answers = one.execute_now(again);
-        let [Answer::Prepared { delta, .. }, Answer::Durable] = answers.as_slice() else {
-            panic!("{answers:?}")
-        };
-        merged(&mut three, &key(k), delta);
-        for engine in [&mut one, &mut three] {
-            let value = whole(engine, &key(k));
-            assert!(!value.0.values().any(State::is_live), "{value:?}");
-        }
-    }
-}
