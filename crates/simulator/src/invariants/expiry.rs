@@ -84,7 +84,14 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
 /// At the end of all time nothing is there that an acknowledged schedule covers which must be there, unless some write
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
-    let promised = |record: &Record| record.is_usual_and_meets() && run.history.stays(record);
+    // Who lost the schedule with its disk may be brought what it covers, and not what it had seen of that.
+    let is_whole = |record: &Record| {
+        let losses = run.history.losses.get(&record.key);
+        losses.is_none_or(|losses| losses.spare(record.from_ms, u64::MAX))
+    };
+    let promised = |record: &Record| {
+        record.is_usual_and_meets() && run.history.stays(record) && is_whole(record)
+    };
     for (record, _) in run.lasting().filter(|(record, _)| promised(record)) {
         let Some(view) = run.finals.get(&record.key) else { continue };
         let taken_back = taken_back(run.ledger, &record.key);
