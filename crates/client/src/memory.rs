@@ -10,14 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use clock::{
-    Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims, TokenScope,
-};
+use clock::{Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims};
 use membership::{Liveness, MemberState};
 use replication::{
     Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets,
     ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request, RequestError, ScanCursor,
-    ScanPage, ScanRequest,
+    ScanPage, ScanRequest, token_scope,
 };
 use storage::{ConflictPage, ConflictPosition, Conflicted, ListPosition};
 use values::{
@@ -189,14 +187,10 @@ impl MemoryDatastore {
                     _ => value.context(tag).clone(),
                 };
                 let claims = TokenClaims { context, time: replica.clock.latest() };
-                (tag, ContextToken::seal(&self.secret, scope_of(key, tag), &claims))
+                (tag, ContextToken::seal(&self.secret, token_scope(key, tag), &claims))
             })
             .collect()
     }
-}
-
-fn scope_of(key: &Key, tag: Tag) -> TokenScope<'_> {
-    TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 
 fn wall_ms() -> u64 {

@@ -60,6 +60,6 @@ pub use policy::{
 };
 pub use request::{
     Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
-    ScanCursor, ScanPage, ScanRequest, summarize,
+    ScanCursor, ScanPage, ScanRequest, summarize, token_scope,
 };
 pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RETRY_WINDOW_MS, RequestName};

@@ -126,7 +126,7 @@ impl Request {
 }
 
 /// What a context token of `key` is good for.
-pub(crate) fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
+pub fn token_scope(key: &Key, tag: Tag) -> TokenScope<'_> {
     TokenScope { bucket: key.bucket(), generation: key.generation(), key: key.key(), tag: tag.0 }
 }
 

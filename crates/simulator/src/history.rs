@@ -194,8 +194,12 @@ impl History {
     /// Whether owners that show what they hold for `later` were to have what was done for `put`, and none of the
     /// key's owners lost it in between.
     pub fn must_meet(&self, later: &Record, put: &Record) -> bool {
-        let losses = self.losses.get(&put.key);
-        later.meets(put) && losses.is_none_or(|losses| losses.spare(put.from_ms, later.to_ms))
+        later.meets(put) && self.is_spared(&put.key, put.from_ms, later.to_ms)
+    }
+
+    /// Whether no owner lost, until a time, what was written of a key from another time on: [`Losses::spare`].
+    pub fn is_spared(&self, key: &Key, from_ms: u64, to_ms: u64) -> bool {
+        self.losses.get(key).is_none_or(|losses| losses.spare(from_ms, to_ms))
     }
 
     /// Whether a record's owners are those of the ring that stayed, which know at all times what was done for it.

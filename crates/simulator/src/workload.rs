@@ -5,9 +5,9 @@ mod operations;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims, TokenScope};
+use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims};
 use replication::{
-    Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName,
+    Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName, token_scope,
 };
 use values::{ExpiryOp, Key, Operation, Scope, Tag};
 
@@ -335,12 +335,7 @@ impl Run<'_> {
     /// client has read.
     fn forged(&self, client: usize, key: &Key, operation: &Operation) -> ContextToken {
         let tag = operation.tag().unwrap_or(Tag::BYTES);
-        let scope = TokenScope {
-            bucket: key.bucket(),
-            generation: key.generation(),
-            key: key.key(),
-            tag: tag.0,
-        };
+        let scope = token_scope(key, tag);
         let read = self.clients[client].contexts.get(&(key.clone(), tag));
         let mut context = read.map_or_else(CausalContext::default, |token| {
             let claims = token.open(&ClusterSecret::new(SECRET), scope);

@@ -172,11 +172,7 @@ impl Gossip {
         let generation = record.entry.incarnation.generation;
         match self.table.merge(node, record) {
             Merged::Same => self.beat(now_ms, Fresh { node, generation, beat, age_ms }),
-            Merged::New => {
-                let peer = Peer::new(now_ms, record, beat, age_ms, &self.config.detector);
-                self.peers.insert(node, peer);
-                self.changed(node, None);
-            }
+            Merged::New => self.appeared(now_ms, news),
             Merged::Grew(before) => {
                 let now = self.table.get(node).expect("just merged");
                 if now.entry.incarnation == before.entry.incarnation {
@@ -191,6 +187,14 @@ impl Gossip {
                 }
             }
         }
+    }
+
+    /// There is a record of a node for the first time; it is in the table.
+    pub(super) fn appeared(&mut self, now_ms: u64, news: &News) {
+        let News { node, ref record, beat, age_ms } = *news;
+        let peer = Peer::new(now_ms, record, beat, age_ms, &self.config.detector);
+        self.peers.insert(node, peer);
+        self.changed(node, None);
     }
 
     fn on_value(&mut self, now_ms: u64, from: NodeId, name: &str, bytes: &Bytes) {

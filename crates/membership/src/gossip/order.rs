@@ -5,7 +5,7 @@ use crate::entry::{LABEL_BYTES_MAX, is_text};
 use crate::event::{Command, CommandError, Effect, Liveness};
 use crate::peer::Peer;
 use crate::values::VALUE_BYTES_MAX;
-use crate::{About, ClusterId, Phase, RECORDS_MAX, Record};
+use crate::{About, ClusterId, News, Phase, RECORDS_MAX, Record};
 use clock::NodeId;
 
 impl Gossip {
@@ -102,10 +102,8 @@ impl Gossip {
             return Err(CommandError::Full);
         }
         let record = Record::removed(node);
-        let peer = Peer::new(now_ms, &record, 0, 0, &self.config.detector);
-        self.peers.insert(node, peer);
         self.table.merge(node, &record);
-        self.changed(node, None);
+        self.appeared(now_ms, &News { node, record, beat: 0, age_ms: 0 });
         Ok(())
     }
 

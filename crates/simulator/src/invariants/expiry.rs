@@ -85,10 +85,7 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
     // Who lost the schedule with its disk may be brought what it covers, and not what it had seen of that.
-    let is_whole = |record: &Record| {
-        let losses = run.history.losses.get(&record.key);
-        losses.is_none_or(|losses| losses.spare(record.from_ms, u64::MAX))
-    };
+    let is_whole = |record: &Record| run.history.is_spared(&record.key, record.from_ms, u64::MAX);
     let promised = |record: &Record| {
         record.is_usual_and_meets() && run.history.stays(record) && is_whole(record)
     };

@@ -73,8 +73,7 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
 /// what any owner shows to be gone already, though others, its maker too, may hold it still. So it lasts as long as
 /// the other one, which need not have as many copies as it says of itself (family `lost-disks`, seed 73).
 fn is_left_to_another(run: Run<'_>, removal: &Record, place: Place) -> bool {
-    let losses = run.history.losses.get(&removal.key);
-    let may_be_lost = |entry: &Entry| losses.is_some_and(|it| !it.spare(entry.at_ms, u64::MAX));
+    let may_be_lost = |entry: &Entry| !run.history.is_spared(&removal.key, entry.at_ms, u64::MAX);
     let made = run.ledger.of(&removal.key).filter(|entry| entry.call != Some(removal.call));
     let mut before = made.filter(|entry| entry.at_ms <= removal.to_ms);
     before.any(|entry| entry.removed.contains(&place) && may_be_lost(entry))

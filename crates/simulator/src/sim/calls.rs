@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims, TokenScope};
+use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims};
 use replication::{
     Action, Answer, BucketCall, BucketReply, Call, CallId, Event, Reply, Request, RequestError,
+    token_scope,
 };
 use values::{Key, Operation, Scope, Tag};
 
@@ -57,12 +58,7 @@ impl Sim {
         if let Action::Update(operation) = &request.action {
             let tag = operation.tag().unwrap_or(Tag::BYTES);
             let key = &request.key;
-            let scope = TokenScope {
-                bucket: key.bucket(),
-                generation: key.generation(),
-                key: key.key(),
-                tag: tag.0,
-            };
+            let scope = token_scope(key, tag);
             let secret = ClusterSecret::new(SECRET);
             let nothing = TokenClaims { context: CausalContext::default(), time: Stamp(0) };
             let mut claims = match &request.context {
