@@ -102,7 +102,7 @@ pub struct DevCluster {
 
 impl DevCluster {
     /// Starts the nodes, and returns once they serve and are connected to one another. Those that
-    /// have to begin anew do so before.
+    /// are told by then to begin anew do so before; of others see [`Self::outdated`].
     pub async fn start(options: DevOptions) -> Result<Self, DevError> {
         Self::start_configured(options, &Settings::default()).await
     }
@@ -121,8 +121,9 @@ impl DevCluster {
         loop {
             let cluster = Self::begin_configured(options.clone(), settings)?;
             tokio::select! {
-                () = cluster.ready() => return Ok(cluster),
+                biased;
                 () = cluster.outdated() => cluster.stop().await,
+                () = cluster.ready() => return Ok(cluster),
             }
         }
     }
