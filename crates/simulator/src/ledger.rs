@@ -195,9 +195,12 @@ impl Ledger {
         let made: BTreeSet<&Blob> = minted.values().filter_map(Write::element).collect();
         let is_made =
             |write: &Write| !is_partly_known || write.element().is_some_and(|of| made.contains(of));
+        let known_names = || -> BTreeSet<Actor> {
+            held.context(minted_tag).actors().filter(|actor| actor.is_named()).collect()
+        };
         let names = named
             .filter(|&own| !is_partly_known && observed.highest(own) == 0)
-            .map(|_| held.context(minted_tag).actors().filter(|actor| actor.is_named()).count());
+            .map(|_| known_names().len());
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();
         let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
