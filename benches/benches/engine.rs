@@ -80,7 +80,7 @@ impl Replica {
         self.stamp += 1;
         let (observed, stamp) = (CausalContext::default(), Stamp(self.stamp));
         let limits = Arc::clone(&self.limits);
-        let (shown, durability) = (None, Durability::Sync);
+        let (shown, durability) = (Vec::new(), Durability::Sync);
         self.execute(Command::Update {
             key,
             operation,

@@ -57,7 +57,7 @@ fn add(store: &mut Store, key: Key, numbers: impl Iterator<Item = u64>, stamp: u
         operation: Operation::Orset(OrsetOp::Add(elements)),
         lifetime: Lifetime::Usual,
         observed: CausalContext::default(),
-        shown: None,
+        shown: Vec::new(),
         stamp: Stamp(stamp),
         named: None,
         limits: Arc::default(),

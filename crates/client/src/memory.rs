@@ -122,8 +122,13 @@ impl MemoryDatastore {
                 let view = View::of(value.clone());
                 let lifetime = bucket.policy.lifetime(request.lifetime);
                 let living = (lifetime, actor);
-                let prepared =
-                    operation.prepare_living(living, &view, &observed, mint, &bucket.limits)?;
+                let prepared = operation.prepare_living(
+                    living,
+                    (&view, &[]),
+                    &observed,
+                    mint,
+                    &bucket.limits,
+                )?;
                 value.apply(&prepared.delta);
                 (changed, repeated) = (prepared.changed, prepared.repeated);
                 if let Operation::Bytes(BytesOp::Put(_)) = operation {

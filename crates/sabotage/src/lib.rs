@@ -77,6 +77,8 @@ bugs! {
         "an add to a cart takes away the adds that were seen of the item";
     RemovalTakesOne, "removal-takes-one", "element back",
         "a removal from a set takes one dot of each element";
+    RemovalTakesShared, "removal-takes-shared", "removal undone with a disk",
+        "a removal takes what all who were asked show to be there, and leaves what one of them has seen removed";
     FieldKeepsIncrements, "field-keeps-increments", "map counter reset",
         "a removal of a field leaves its increments";
     ResetForgetsDecrements, "reset-forgets-decrements", "counter reset",

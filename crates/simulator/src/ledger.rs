@@ -52,8 +52,8 @@ pub struct Entry {
     /// What it could have taken away: named by the operation, and seen by its maker or by whom its
     /// maker asked.
     pub seen: BTreeSet<Place>,
-    /// What it had to take away: of what a removal names, all that was shown to be there.
-    pub due: BTreeSet<Place>,
+    /// What it had to take away and leaves: of what a removal names, anything that anybody showed to be there.
+    pub left: BTreeSet<Place>,
     /// The schedules that it makes or adds to, as far as it says.
     pub schedules: BTreeMap<Dot, Scheduled>,
     /// The schedules that it takes back before they were due,
@@ -88,7 +88,8 @@ pub(crate) struct Asked {
     pub(crate) named: Option<Actor>,
     pub(crate) observed: CausalContext,
     pub(crate) now_ms: u64,
-    pub(crate) shown: Option<View>,
+    /// What each of other replicas showed of it.
+    pub(crate) shown: Vec<View>,
     pub(crate) held: View,
 }
 
@@ -132,8 +133,10 @@ impl Ledger {
         repeated: bool,
     ) {
         let Asked { key, operation, named, observed, now_ms, shown, held } = asked;
-        let shown = shown.unwrap_or_default().value;
         let held = held.value;
+        let apart: Vec<&Value> = shown.iter().map(|shown| &shown.value).collect();
+        let mut shown = Value::default();
+        apart.iter().for_each(|apart| shown.merge(apart));
         // Of both together: one of them may show that a deadline was taken back.
         let mut both = held.clone();
         both.merge(&shown);
@@ -178,15 +181,6 @@ impl Ledger {
         let bases = (before, base(&delta.value).filter(is_made));
         // A set that loses against what it was up against replaces nothing.
         let loses = is_set && bases.0 >= bases.1;
-        let whole = matches!(operation, Operation::Delete(_) | Operation::Resolve(_))
-            || matches!(
-                operation,
-                Operation::Register(
-                    RegisterOp::Set { replace: true, .. }
-                        | RegisterOp::PutRaw(_)
-                        | RegisterOp::DeleteRaw
-                )
-            );
         // Of elements of which what it makes was known, nothing is made nor taken away again.
         let minted_tag = operation.minted_tag();
         let is_known =
@@ -203,10 +197,12 @@ impl Ledger {
             .map(|_| known_names().len());
         let presents = matches!(operation, Operation::Bytes(_));
         let known = self.writes.entry(key.clone()).or_default();
-        let (mut removed, mut seen, mut due) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+        let (mut removed, mut seen, mut left) =
+            <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
         for (&place @ (tag, dot), write) in known.iter() {
             let here = sight(&held, tag, dot, write);
-            if sight(&delta.value, tag, dot, write) == Sight::Gone
+            let is_taken = sight(&delta.value, tag, dot, write) == Sight::Gone;
+            if is_taken
                 && here != Sight::Gone
                 && !matches!(write, Write::Base { .. } | Write::End | Write::Mark)
             {
@@ -224,19 +220,17 @@ impl Ledger {
             if repeated || loses || naming == Naming::No {
                 continue;
             }
-            // Of what removes whole types, other replicas show the contexts, not every element.
-            let there = match (sight(&shown, tag, dot, write), write) {
-                (Sight::Gone, Write::Entry { .. }) if whole => None,
-                (sight, _) => Some(sight),
-            };
+            let there = sight(&shown, tag, dot, write);
             let is_presented = presents && tag == Tag::BYTES && observed.contains(dot);
-            if here != Sight::Unseen || there != Some(Sight::Unseen) || is_presented {
+            if here != Sight::Unseen || there != Sight::Unseen || is_presented {
                 seen.insert(place);
             }
-            let is_shown = here == Sight::Live || there == Some(Sight::Live) || is_presented;
-            let is_gone = here == Sight::Gone || matches!(there, None | Some(Sight::Gone));
-            if naming == Naming::Removes && is_made(write) && is_shown && !is_gone {
-                due.insert(place);
+            // By anybody: what another has seen removed may be lost with that one's disk.
+            let all = std::iter::once(&held).chain(apart.iter().copied());
+            let mut shows = all.map(|value| sight(value, tag, dot, write));
+            let is_shown = shows.any(|sight| sight == Sight::Live) || is_presented;
+            if naming == Naming::Removes && is_made(write) && is_shown && !is_taken {
+                left.insert(place);
             }
         }
         // A raw value's context holds the tracers of the requests before, too.
@@ -263,7 +257,7 @@ impl Ledger {
             minted,
             removed,
             seen,
-            due,
+            left,
             schedules,
             taken_back,
             swept,

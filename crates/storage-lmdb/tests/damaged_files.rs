@@ -69,7 +69,7 @@ fn write(engine: &mut Engine, number: u32) {
         operation: operation(number),
         lifetime: values::Lifetime::Usual,
         observed: CausalContext::default(),
-        shown: None,
+        shown: Vec::new(),
         stamp: Stamp::from_millis(1),
         named: None,
         limits: std::sync::Arc::default(),

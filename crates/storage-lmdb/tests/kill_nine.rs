@@ -127,7 +127,7 @@ fn child() {
                 operation: Operation::Orset(OrsetOp::Add(vec![element])),
                 lifetime: values::Lifetime::Usual,
                 observed: CausalContext::default(),
-                shown: None,
+                shown: Vec::new(),
                 stamp: Stamp(u64::from(batch)),
                 named: None,
                 limits: std::sync::Arc::default(),

@@ -78,9 +78,9 @@ pub enum Command {
         lifetime: Lifetime,
         /// The context that the client presented; empty for none.
         observed: CausalContext,
-        /// What other replicas showed within the operation's scope before it was given, merged. A
+        /// What each of other replicas showed within the operation's scope before it was given. A
         /// removal takes it away together with what this replica shows.
-        shown: Option<View>,
+        shown: Vec<View>,
         /// Hybrid time of the write.
         stamp: Stamp,
         /// The actor of a request with a name ([`Actor::named`]); `None` for one without, which

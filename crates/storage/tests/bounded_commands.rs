@@ -80,7 +80,7 @@ impl Replica {
             operation,
             lifetime: values::Lifetime::Usual,
             observed,
-            shown: None,
+            shown: Vec::new(),
             stamp,
             named: None,
             limits: std::sync::Arc::default(),

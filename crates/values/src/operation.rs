@@ -73,6 +73,21 @@ struct Seen<'a> {
     /// What is held of it. An increment goes on from its totals, and raw values are replicated as
     /// they are: what is due is for those to remove who have observed it.
     held: &'a View,
+    /// What some of those showed who showed it together: they may hold what another has seen removed.
+    apart: &'a [View],
+}
+
+impl<'a> Seen<'a> {
+    /// What is seen together, and what each of those shows that may hold more.
+    fn each(self) -> impl Iterator<Item = &'a View> {
+        let apart = if sabotage::is(Bug::RemovalTakesShared) { &[] } else { self.apart };
+        std::iter::once(self.view).chain(apart)
+    }
+
+    /// The types that anybody shows something of.
+    fn live_tags(self) -> BTreeSet<Tag> {
+        self.each().flat_map(View::live_tags).collect()
+    }
 }
 
 /// A delta made, and what it does to what was seen.
@@ -351,26 +366,35 @@ impl Operation {
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
-        self.prepare_living((Lifetime::Usual, mint.actor), view, observed, mint, limits)
+        self.prepare_living((Lifetime::Usual, mint.actor), (view, &[]), observed, mint, limits)
     }
 
     /// The same, with what it does to the key's time to live: a schedule is minted under the actor
     /// beside it, which for an operation with a name is the operation's own.
+    ///
+    /// Of the views the first is what several replicas showed together, the others what some of them showed.
+    /// A removal takes away what any of them shows: what one holds and another has seen removed, too, or that would be
+    /// back with the loss of the other's disk, however many copies the removal has.
     pub fn prepare_living(
         &self,
         living: (Lifetime, Actor),
-        view: &View,
+        (view, apart): (&View, &[View]),
         observed: &CausalContext,
         mint: Mint,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
-        let now_ms = mint.stamp.millis();
-        if view.value.due(now_ms).is_none() {
-            return self.prepare_shown(living, Seen { view, held: view }, observed, mint, limits);
-        }
-        let mut shown = view.clone();
-        shown.expire(now_ms);
-        self.prepare_shown(living, Seen { view: &shown, held: view }, observed, mint, limits)
+        let Some(due) = view.value.due(mint.stamp.millis()) else {
+            let seen = Seen { view, held: view, apart };
+            return self.prepare_shown(living, seen, observed, mint, limits);
+        };
+        let left = |view: &View| {
+            let mut left = view.clone();
+            due.take_from(&mut left);
+            left
+        };
+        let (shown, apart): (View, Vec<View>) = (left(view), apart.iter().map(left).collect());
+        let seen = Seen { view: &shown, held: view, apart: &apart };
+        self.prepare_shown(living, seen, observed, mint, limits)
     }
 
     fn prepare_shown(
@@ -432,15 +456,16 @@ impl Operation {
 
     fn delta(
         &self,
-        Seen { view, held }: Seen<'_>,
+        seen: Seen<'_>,
         observed: &CausalContext,
         dots: &mut Dots,
         stamp: Stamp,
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
+        let view = seen.view;
         match self {
-            Self::Bytes(op) => prepare_bytes(op, held, observed, dots, stamp, limits),
-            Self::Register(op) => prepare_register(op, view, held, dots, stamp, limits),
+            Self::Bytes(op) => prepare_bytes(op, seen.held, observed, dots, stamp, limits),
+            Self::Register(op) => prepare_register(op, seen, dots, stamp, limits),
             Self::Gset(GsetOp::Add(names)) => {
                 let set = match view.value.state(Tag::GSET) {
                     Some(State::Gset(set)) => Some(set),
@@ -449,14 +474,14 @@ impl Operation {
                 let (delta, changed) = add_elements(set, names, dots)?;
                 Ok(Prepared::new(Delta::of(Tag::GSET, State::Gset(delta)), changed))
             }
-            Self::Counter(op) => prepare_counter(op, view, held, dots),
-            Self::Orset(op) => prepare_orset(op, view, dots),
-            Self::Cart(op) => prepare_cart(op, view, dots, limits),
-            Self::Map(op) => prepare_map(op, view, held, dots, stamp),
+            Self::Counter(op) => prepare_counter(op, seen, dots),
+            Self::Orset(op) => prepare_orset(op, seen, dots),
+            Self::Cart(op) => prepare_cart(op, seen, dots, limits),
+            Self::Map(op) => prepare_map(op, seen, dots, stamp),
             Self::Delete(only) => {
-                prepare_delete(|tag| only.is_none_or(|only| only == tag), (view, held), dots, stamp)
+                prepare_delete(|tag| only.is_none_or(|only| only == tag), seen, dots, stamp)
             }
-            Self::Resolve(keep) => prepare_resolve(*keep, (view, held), dots, stamp),
+            Self::Resolve(keep) => prepare_resolve(*keep, seen, dots, stamp),
             Self::Expiry(op) => prepare_expiry(op, view, dots, stamp, limits),
         }
     }

@@ -201,7 +201,8 @@ fn a_deadline_goes_with_the_operation_that_made_it() {
         let operation = Operation::Counter(CounterOp::Add(5));
         let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms) };
         let (view, nothing) = (replica.show(&Scope::Whole), CausalContext::default());
-        let prepared = operation.prepare_living((ends, actor), &view, &nothing, mint, &limits)?;
+        let prepared =
+            operation.prepare_living((ends, actor), (&view, &[]), &nothing, mint, &limits)?;
         replica.value.apply(&prepared.delta);
         Ok::<_, UpdateError>(prepared)
     };
@@ -263,7 +264,8 @@ fn of_a_write_and_its_deadline_what_is_missing_is_made() {
         let mint = Mint { actor: NAME, stamp: Stamp::from_millis(replica.wall_ms) };
         let (view, nothing) = (replica.show(&add.scope()), CausalContext::default());
         let limits = Limits::default();
-        let prepared = add.prepare_living((ends, NAME), &view, &nothing, mint, &limits).unwrap();
+        let prepared =
+            add.prepare_living((ends, NAME), (&view, &[]), &nothing, mint, &limits).unwrap();
         replica.value.apply(&prepared.delta);
         prepared
     };

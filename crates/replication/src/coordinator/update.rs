@@ -303,7 +303,7 @@ impl Update {
             operation: self.operation.clone(),
             lifetime: self.terms.lifetime,
             observed: self.terms.observed.clone(),
-            shown: self.observation.take_view(),
+            shown: self.observation.take_views(),
             stamp: self.stamp,
             named: self.terms.named,
             limits: Arc::clone(&self.terms.limits),

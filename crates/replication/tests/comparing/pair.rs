@@ -312,7 +312,7 @@ fn update(key: &Key, operation: Operation, observed: CausalContext, now_ms: u64)
         operation,
         lifetime: values::Lifetime::Usual,
         observed,
-        shown: None,
+        shown: Vec::new(),
         stamp: Stamp::from_millis(now_ms),
         named: None,
         limits: Arc::new(Limits::default()),

@@ -15,10 +15,10 @@ pub fn invariant_removals_take_only_what_they_were_shown(ledger: &Ledger) -> Res
     Ok(())
 }
 
-/// A removal takes away all that it names and its maker was shown to be there.
+/// A removal takes away all that it names and anybody showed to its maker, also what another showed to be gone.
 pub fn invariant_removals_take_all_they_were_shown(ledger: &Ledger) -> Result<(), String> {
     for entry in ledger.judged() {
-        if let Some(left) = entry.due.difference(&entry.removed).next() {
+        if let Some(left) = entry.left.first() {
             return Err(format!("{left:?} was shown and is left by {entry:?}"));
         }
     }
@@ -52,9 +52,6 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
                 if run.made_for(removal).any(|entry| entry.expired.contains(&place)) {
                     continue;
                 }
-                if is_left_to_another(run, removal, place) {
-                    continue;
-                }
                 let is_won = run.made_for(removal).all(|entry| entry.bases.0 < entry.bases.1);
                 let is_set = matches!(operation, values::Operation::Register(_));
                 if named::removes(operation, place, write)
@@ -67,16 +64,6 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
         }
     }
     Ok(())
-}
-
-/// Whether another removal, made before, took a write away and may have been lost since: a removal says nothing of
-/// what any owner shows to be gone already, though others, its maker too, may hold it still. So it lasts as long as
-/// the other one, which need not have as many copies as it says of itself (family `lost-disks`, seed 73).
-fn is_left_to_another(run: Run<'_>, removal: &Record, place: Place) -> bool {
-    let may_be_lost = |entry: &Entry| !run.history.is_spared(&removal.key, entry.at_ms, u64::MAX);
-    let made = run.ledger.of(&removal.key).filter(|entry| entry.call != Some(removal.call));
-    let mut before = made.filter(|entry| entry.at_ms <= removal.to_ms);
-    before.any(|entry| entry.removed.contains(&place) && may_be_lost(entry))
 }
 
 /// What an acknowledged delta took away is not there in the end, but for what may come back from another ring.

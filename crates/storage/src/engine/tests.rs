@@ -85,7 +85,7 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
         operation,
         lifetime: Lifetime::Usual,
         observed,
-        shown: None,
+        shown: Vec::new(),
         stamp,
         named: None,
         limits: Arc::default(),

@@ -21,7 +21,7 @@ pub(super) struct Asked {
     pub(super) operation: Operation,
     pub(super) lifetime: Lifetime,
     pub(super) observed: CausalContext,
-    pub(super) shown: Option<View>,
+    pub(super) shown: Vec<View>,
     pub(super) stamp: Stamp,
     pub(super) named: Option<Actor>,
     pub(super) limits: Arc<Limits>,
@@ -96,12 +96,17 @@ impl<R: IndexRead> Engine<R> {
         };
         let is_here =
             named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
-        if let Some(shown) = shown {
-            view.merge(shown);
+        let mut apart = Vec::new();
+        if shown.iter().any(|shown| *shown != view) {
+            apart.push(view.clone());
+            shown.iter().for_each(|shown| view.merge(shown));
+            let differing = apart.iter().chain(shown).filter(|shown| **shown != view);
+            apart = differing.cloned().collect();
         }
         let prepare = |view: &View, actor| {
             let mint = Mint { actor, stamp };
-            operation.prepare_living((*lifetime, scheduler), view, observed, mint, limits)
+            let seen = (view, &apart[..]);
+            operation.prepare_living((*lifetime, scheduler), seen, observed, mint, limits)
         };
         let mut widened = None;
         if schedules && tag == Tag::MAP {

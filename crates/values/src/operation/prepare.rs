@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, Stamp};
 
-use super::{Limits, Minted, Prepared, UpdateError};
+use super::{Limits, Minted, Prepared, Seen, UpdateError};
 use crate::{
     Base, Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, Delta, DotFun, DotMap, DotSet,
     DotStore, Field, MapOp, OrsetOp, Register, RegisterOp, Sibling, State, Tag, Tally, View, Write,
@@ -109,17 +109,13 @@ pub(super) fn prepare_bytes(
 
 pub(super) fn prepare_register(
     op: &RegisterOp,
-    view: &View,
-    held: &View,
+    seen: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
     limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
     let bottom = Register::default();
-    let register = match view.value.state(Tag::LWW) {
-        Some(State::Register(register)) => register,
-        _ => &bottom,
-    };
+    let register = register(seen.view).unwrap_or(&bottom);
     match op {
         RegisterOp::Set { value, at, replace } => {
             if let Some(at) = at {
@@ -130,29 +126,19 @@ pub(super) fn prepare_register(
                 }
             }
             let stamp = at.map_or_else(|| later_than(register, stamp), Ok)?;
-            set_register(
-                register,
-                value,
-                stamp,
-                |tag| *replace && tag != Tag::LWW,
-                (view, held),
-                dots,
-            )
+            set_register(value, stamp, |tag| *replace && tag != Tag::LWW, seen, dots)
         }
         RegisterOp::PutRaw(value) => {
             let stamp = later_than(register, stamp)?;
-            set_register(register, value, stamp, |tag| tag == Tag::BYTES, (view, held), dots)
+            set_register(value, stamp, |tag| tag == Tag::BYTES, seen, dots)
         }
         RegisterOp::DeleteRaw => {
-            prepare_delete(|tag| tag == Tag::BYTES || tag == Tag::LWW, (view, held), dots, stamp)
+            prepare_delete(|tag| tag == Tag::BYTES || tag == Tag::LWW, seen, dots, stamp)
         }
         RegisterOp::Increment(by) => {
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             let dot = dots.mint()?;
-            let held = match held.value.state(Tag::LWW) {
-                Some(State::Register(held)) => held,
-                _ => &bottom,
-            };
+            let held = self::register(seen.held).unwrap_or(&bottom);
             let tally = held.tally.incremented(dot, i128::from(*by));
             let delta = Register { base: None, tally, context: [dot].into_iter().collect() };
             Ok(Prepared::new(Delta::of(Tag::LWW, State::Register(delta)), 1))
@@ -160,13 +146,19 @@ pub(super) fn prepare_register(
     }
 }
 
-/// Sets `register`, and removes what `view` shows of the types that it `replaces`.
+fn register(view: &View) -> Option<&Register> {
+    match view.value.state(Tag::LWW) {
+        Some(State::Register(register)) => Some(register),
+        _ => None,
+    }
+}
+
+/// Sets the register, and removes what is seen of the types that this `replaces`.
 fn set_register(
-    register: &Register,
     value: &Blob,
     stamp: Stamp,
     replaces: impl Fn(Tag) -> bool,
-    (view, held): (&View, &View),
+    seen: Seen<'_>,
     dots: &mut Dots,
 ) -> Result<Prepared, UpdateError> {
     let dot = dots.mint()?;
@@ -174,25 +166,33 @@ fn set_register(
     let mut delta = Register { base, context: [dot].into_iter().collect(), ..Register::default() };
     let mut others = Delta::default();
     // A set that loses against what it observed replaces nothing.
-    if register.base < delta.base {
-        delta.tally = register.tally.reset();
-        let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
-        others = removal(held, &tags, dots, stamp)?;
+    if register(seen.view).and_then(|register| register.base.as_ref()) < delta.base.as_ref() {
+        delta.tally = reset(seen.each().filter_map(register).map(|register| &register.tally));
+        let tags = seen.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
+        others = removal(seen, &tags, dots, stamp)?;
     }
     others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
     Ok(Prepared::new(others, 1))
 }
 
-/// Removes what is held of the types that are meant and that `view` shows something of.
+/// The delta that resets what is live in any of `tallies`.
+fn reset<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
+    let mut all = Tally::default();
+    tallies.into_iter().for_each(|tally| all.merge(&tally.reset()));
+    all
+}
+
+/// Removes what is held of the types that are meant and that anybody shows something of.
 pub(super) fn prepare_delete(
     is_meant: impl Fn(Tag) -> bool,
-    (view, held): (&View, &View),
+    seen: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
-    let tags: Vec<Tag> = view.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
-    let delta = removal(held, &tags, dots, stamp)?;
-    let changed = u64::from(!delta.is_empty());
+    let tags = seen.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
+    let delta = removal(seen, &tags, dots, stamp)?;
+    let is_there = seen.view.live_tags().into_iter().any(is_meant);
+    let changed = u64::from(is_there && !delta.is_empty());
     Ok(Prepared::new(delta, changed))
 }
 
@@ -207,29 +207,33 @@ fn later_than(register: &Register, stamp: Stamp) -> Result<Stamp, UpdateError> {
     if stamp > base.stamp { Ok(stamp) } else { Err(UpdateError::StampExhausted) }
 }
 
+fn tally(view: &View) -> Option<&Tally> {
+    match view.value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => Some(&counter.tally),
+        _ => None,
+    }
+}
+
 pub(super) fn prepare_counter(
     op: &CounterOp,
-    view: &View,
-    held: &View,
+    seen: Seen<'_>,
     dots: &mut Dots,
 ) -> Result<Prepared, UpdateError> {
-    let tally = |view: &View| match view.value.state(Tag::COUNTER) {
-        Some(State::Counter(counter)) => counter.tally.clone(),
-        _ => Tally::default(),
-    };
-    let (tally, held) = (tally(view), tally(held));
+    let bottom = Tally::default();
+    let (present, held) =
+        (tally(seen.view).unwrap_or(&bottom), tally(seen.held).unwrap_or(&bottom));
     let mut delta = CounterState::default();
     let changed = match op {
         CounterOp::Add(by) => {
-            check_sum(tally.value(), *by)?;
+            check_sum(present.value(), *by)?;
             let dot = dots.mint()?;
             delta.context.insert(dot);
             delta.tally = held.incremented(dot, i128::from(*by));
             1
         }
         CounterOp::Reset => {
-            delta.tally = tally.reset();
-            u64::from(tally.is_live())
+            delta.tally = reset(seen.each().filter_map(tally));
+            u64::from(present.is_live())
         }
     };
     Ok(Prepared::new(Delta::of(Tag::COUNTER, State::Counter(delta)), changed))
@@ -260,31 +264,36 @@ pub(super) fn add_elements(
     Ok((delta, changed))
 }
 
-pub(super) fn prepare_orset(
-    op: &OrsetOp,
-    view: &View,
-    dots: &mut Dots,
-) -> Result<Prepared, UpdateError> {
-    let set = match view.value.state(Tag::ORSET) {
+fn set(view: &View) -> Option<&Causal<DotMap<DotSet>>> {
+    match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => Some(set),
         _ => None,
-    };
+    }
+}
+
+pub(super) fn prepare_orset(
+    op: &OrsetOp,
+    seen: Seen<'_>,
+    dots: &mut Dots,
+) -> Result<Prepared, UpdateError> {
     match op {
         OrsetOp::Add(names) => {
-            let (delta, changed) = add_elements(set, names, dots)?;
+            let (delta, changed) = add_elements(set(seen.view), names, dots)?;
             Ok(Prepared::new(Delta::of(Tag::ORSET, State::Orset(delta)), changed))
         }
         OrsetOp::Remove(names) => {
             let mut delta = Causal::<DotMap<DotSet>>::default();
             let mut gone = BTreeSet::new();
             for name in names {
-                if let Some(seen) = set.and_then(|set| set.store.0.get(name)) {
+                for adds in seen.each().filter_map(set).filter_map(|set| set.store.0.get(name)) {
                     let all = if sabotage::is(Bug::RemovalTakesOne) { 1 } else { usize::MAX };
-                    delta.context.extend(seen.dots().into_iter().take(all));
+                    delta.context.extend(adds.dots().into_iter().take(all));
                     gone.insert(name.clone());
                 }
             }
-            let changed = gone.len() as u64;
+            let is_there =
+                |name: &&Blob| set(seen.view).is_some_and(|set| set.store.0.contains_key(*name));
+            let changed = gone.iter().filter(is_there).count() as u64;
             let delta = Delta::touching(Tag::ORSET, State::Orset(delta), gone);
             Ok(Prepared::new(delta, changed))
         }
@@ -300,7 +309,7 @@ pub(super) fn cart_item<'a>(view: &'a View, item: &Blob) -> Option<&'a DotFun<u6
 
 pub(super) fn prepare_cart(
     op: &CartOp,
-    view: &View,
+    all: Seen<'_>,
     dots: &mut Dots,
     limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
@@ -310,7 +319,7 @@ pub(super) fn prepare_cart(
         CartOp::Remove(item) => (item, 0, true),
         CartOp::SetQuantity { item, quantity } => (item, *quantity, true),
     };
-    let seen = cart_item(view, item);
+    let seen = cart_item(all.view, item);
     let mut delta = Causal::<DotMap<DotFun<u64>>>::default();
     let kept = if replaces { None } else { seen };
     let sum = kept.map_or(0, |adds| adds.0.values().copied().map(u128::from).sum::<u128>());
@@ -322,10 +331,9 @@ pub(super) fn prepare_cart(
     {
         return Err(UpdateError::TooManyAdds(adds.0.len()));
     }
-    if (replaces || sabotage::is(Bug::AddReplaces))
-        && let Some(adds) = seen
-    {
-        delta.context.extend(adds.dots());
+    if replaces || sabotage::is(Bug::AddReplaces) {
+        let adds = all.each().filter_map(|view| cart_item(view, item));
+        adds.for_each(|adds| delta.context.extend(adds.dots()));
     }
     if quantity > 0 {
         let dot = dots.mint()?;
@@ -345,20 +353,24 @@ pub(super) fn last_values(fields: &[(Blob, Blob)]) -> BTreeMap<&Blob, &Blob> {
     fields.iter().map(|(name, value)| (name, value)).collect()
 }
 
-pub(super) fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
+fn map(view: &View) -> Option<&Causal<DotMap<Field>>> {
     match view.value.state(Tag::MAP) {
-        Some(State::Map(map)) => map.store.0.get(field),
+        Some(State::Map(map)) => Some(map),
         _ => None,
     }
 }
 
+pub(super) fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
+    map(view)?.store.0.get(field)
+}
+
 pub(super) fn prepare_map(
     op: &MapOp,
-    view: &View,
-    held: &View,
+    all: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
+    let view = all.view;
     let mut delta = Causal::<DotMap<Field>>::default();
     let mut named = BTreeSet::new();
     let mut changed = 0;
@@ -373,12 +385,12 @@ pub(super) fn prepare_map(
                 changed += u64::from(!seen.is_some_and(DotStore::is_live));
                 let mut field = Field::default();
                 let mut stamp = stamp;
-                if let Some(seen) = seen {
+                if let Some((_, latest)) = seen.and_then(Field::winner) {
+                    stamp = stamp.max(latest.stamp.next());
+                }
+                for seen in all.each().filter_map(|view| map_field(view, name)) {
                     delta.context.extend(seen.writes.dots());
-                    field.tally = seen.tally.reset();
-                    if let Some((_, latest)) = seen.winner() {
-                        stamp = stamp.max(latest.stamp.next());
-                    }
+                    field.tally.merge(&seen.tally.reset());
                 }
                 delta.context.insert(dot);
                 field.writes.0.insert(dot, Write { stamp, value: value.clone() });
@@ -392,16 +404,17 @@ pub(super) fn prepare_map(
             changed = u64::from(!seen.is_live());
             let dot = dots.mint()?;
             delta.context.insert(dot);
-            let held = map_field(held, name).unwrap_or(&bottom);
+            let held = map_field(all.held, name).unwrap_or(&bottom);
             let tally = held.tally.incremented(dot, i128::from(*by));
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
         }
         MapOp::Remove(names) => {
             for name in names.iter().collect::<BTreeSet<_>>() {
-                let Some(seen) = map_field(view, name) else { continue };
-                changed += u64::from(seen.is_live());
-                remove_field(&mut delta, name, seen);
-                named.insert(name.clone());
+                changed += u64::from(map_field(view, name).is_some_and(DotStore::is_live));
+                for seen in all.each().filter_map(|view| map_field(view, name)) {
+                    remove_field(&mut delta, name, seen);
+                    named.insert(name.clone());
+                }
             }
         }
     }
@@ -412,18 +425,18 @@ fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
     delta.context.extend(seen.writes.dots());
     let tally = seen.tally.reset();
     if !tally.is_empty() && !sabotage::is(Bug::FieldKeepsIncrements) {
-        delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
+        delta.store.0.entry(name.clone()).or_default().tally.merge(&tally);
     }
 }
 
 /// Removes what `view` shows of every type but `keep`.
 pub(super) fn prepare_resolve(
     keep: Tag,
-    (view, held): (&View, &View),
+    seen: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
-    let live = view.live_tags();
+    let live = seen.view.live_tags();
     if live.len() < 2 {
         return Err(UpdateError::NotInConflict(live));
     }
@@ -435,14 +448,21 @@ pub(super) fn prepare_resolve(
         return Err(UpdateError::UnknownType(unknown));
     }
     let changed = others.len() as u64;
-    Ok(Prepared::new(removal(held, &others, dots, stamp)?, changed))
+    let tags = seen.live_tags().into_iter().filter(|&tag| tag != keep).collect();
+    Ok(Prepared::new(removal(seen, &tags, dots, stamp)?, changed))
 }
 
-/// The delta that removes what `held` shows of `tags`, also what is due: a context covers it all. A
+/// The delta that removes what is held of `tags`, also what is due: a context covers it all. A
 /// collection is cleared by its context alone; a map also names the fields whose increments are reset.
-fn removal(held: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<Delta, UpdateError> {
+fn removal(
+    seen: Seen<'_>,
+    tags: &BTreeSet<Tag>,
+    dots: &mut Dots,
+    stamp: Stamp,
+) -> Result<Delta, UpdateError> {
+    let all = || std::iter::once(seen.held).chain(seen.each());
     let mut delta = Delta::default();
-    for (&tag, state) in held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
+    for (&tag, state) in seen.held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
         let context = state.context().clone();
         let part = match state {
             State::Bytes(_) => {
@@ -452,21 +472,22 @@ fn removal(held: &View, tags: &[Tag], dots: &mut Dots, stamp: Stamp) -> Result<D
                 let stamp = later_than(register, stamp)?;
                 let dot = dots.mint()?;
                 let base = Some(Base { stamp, dot, value: None });
-                let tally = register.tally.reset();
+                let tally = reset(all().filter_map(self::register).map(|it| &it.tally));
                 let context = [dot].into_iter().collect();
                 Delta::of(tag, State::Register(Register { base, tally, context }))
             }
-            State::Counter(counter) => {
-                let tally = counter.tally.reset();
+            State::Counter(_) => {
+                let tally = reset(all().filter_map(tally));
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }
             State::Gset(_) | State::Orset(_) | State::Cart(_) => {
                 Delta::sweeping(tag, empty_collection(tag, context))
             }
-            State::Map(map) => {
+            State::Map(_) => {
                 let mut part = Causal { store: DotMap::default(), context };
-                for (name, field) in map.store.0.iter().filter(|(_, f)| f.tally.is_live()) {
+                let fields = all().filter_map(map).flat_map(|map| &map.store.0);
+                for (name, field) in fields.filter(|(_, field)| field.tally.is_live()) {
                     remove_field(&mut part, name, field);
                 }
                 Delta::sweeping(tag, State::Map(part))

@@ -3,11 +3,12 @@
 use clock::{Dot, NodeId};
 
 use super::*;
-use crate::ELEMENT_BYTES_MAX;
 use crate::Value;
+use crate::{DotStore as _, ELEMENT_BYTES_MAX};
 
 const A: Actor = Actor::new(NodeId(1), 10, 0);
 const B: Actor = Actor::new(NodeId(2), 20, 0);
+const C: Actor = Actor::new(NodeId(3), 30, 0);
 
 fn blob(text: &str) -> Blob {
     Blob::copy_from_slice(text.as_bytes())
@@ -346,4 +347,78 @@ fn raw_writes_of_a_register_take_raw_values_with_it_and_no_other_type() {
     assert_eq!(prepare(&value, A, &put_raw), refused);
     assert_eq!(prepare(&value, A, &delete_raw), refused);
     assert_eq!(update(&mut Value::default(), A, &delete_raw), 0);
+}
+
+/// What one view shows, and another one has seen removed: by a removal that may have no other copy.
+#[test]
+fn a_removal_takes_what_one_shows_and_another_has_seen_removed() {
+    let map = |op: MapOp| Operation::Map(op);
+    let remove_field = || map(MapOp::Remove(vec![blob("f")]));
+    let increment_field = || map(MapOp::Increment { field: blob("f"), by: 3 });
+    let replace =
+        Operation::Register(RegisterOp::Set { value: blob("1"), at: None, replace: true });
+    let cases = [
+        (sadd(&["x"]), Operation::Orset(OrsetOp::Remove(vec![blob("x")]))),
+        (add_to_cart(2), Operation::Cart(CartOp::Remove(blob("book")))),
+        (add_to_cart(2), Operation::Cart(CartOp::SetQuantity { item: blob("book"), quantity: 1 })),
+        (hset("f", "1"), remove_field()),
+        (increment_field(), remove_field()),
+        (increment_field(), hset("f", "1")),
+        (incr(3), set("1")),
+        (incr(3), replace.clone()),
+        (incr(3), Operation::Register(RegisterOp::DeleteRaw)),
+        (Operation::Counter(CounterOp::Add(3)), Operation::Counter(CounterOp::Reset)),
+        (Operation::Counter(CounterOp::Add(3)), replace),
+        (Operation::Counter(CounterOp::Add(3)), Operation::Delete(None)),
+        (set("1"), Operation::Delete(Some(Tag::LWW))),
+        (increment_field(), Operation::Delete(None)),
+        (sadd(&["x"]), Operation::Delete(None)),
+        (put("x"), Operation::Delete(None)),
+    ];
+    for (adds, removes) in cases {
+        let mut stale = Value::default();
+        update(&mut stale, A, &adds);
+        let mut later = stale.clone();
+        update(&mut later, B, &Operation::Delete(None));
+
+        let views = [View::within(stale.clone(), &removes.scope())];
+        let mut both = views[0].clone();
+        both.merge(&View::within(later, &removes.scope()));
+        let mint = Mint { actor: C, stamp: Stamp::from_millis(2_000) };
+        let nothing = CausalContext::default();
+        let living = (Lifetime::Usual, C);
+        let seen = (&both, &views[..]);
+        let prepared =
+            removes.prepare_living(living, seen, &nothing, mint, &Limits::default()).unwrap();
+        if matches!(removes, Operation::Delete(_)) {
+            assert_eq!(prepared.changed, 0, "together they show nothing: {adds:?}");
+        }
+
+        // Without the one that had seen the removal.
+        assert!(live(&stale).iter().any(|dot| dot.actor == A), "{adds:?}");
+        stale.apply(&prepared.delta);
+        let left = live(&stale);
+        assert!(left.iter().all(|dot| dot.actor != A), "{removes:?} of {adds:?} leaves {left:?}");
+    }
+}
+
+/// The dots of all that is there.
+fn live(value: &Value) -> Vec<Dot> {
+    let of_state = |state: &State| match state {
+        State::Bytes(state) => state.store.dots(),
+        State::Orset(state) => state.store.dots(),
+        State::Cart(state) => state.store.dots(),
+        State::Map(state) => {
+            let tallies = state.store.0.values().flat_map(|field| field.tally.live_dots());
+            let writes = state.store.0.values().flat_map(|field| field.writes.dots());
+            tallies.chain(writes).collect()
+        }
+        State::Counter(state) => state.tally.live_dots().collect(),
+        State::Register(state) => {
+            let base = state.base.iter().filter(|base| base.value.is_some()).map(|base| base.dot);
+            base.chain(state.tally.live_dots()).collect()
+        }
+        _ => Vec::new(),
+    };
+    value.0.values().flat_map(of_state).collect()
 }

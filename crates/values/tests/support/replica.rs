@@ -51,7 +51,7 @@ impl Replica {
     ) -> Result<Prepared, UpdateError> {
         let mint = Mint { actor: self.actor, stamp: Stamp::from_millis(self.wall_ms) };
         let living = (lifetime, self.actor);
-        operation.prepare_living(living, view, observed, mint, &Limits::default())
+        operation.prepare_living(living, (view, &[]), observed, mint, &Limits::default())
     }
 
     /// Coordinates `operation` on its own view, for a client that presents `observed`.

@@ -33,7 +33,8 @@ pub(super) struct Observation {
     knowing: BTreeSet<NodeId>,
     asked: BTreeSet<NodeId>,
     pending: BTreeSet<NodeId>,
-    view: Option<View>,
+    /// What each of them showed.
+    views: Vec<View>,
     is_hedged: bool,
     gave_up: bool,
     wake_at: u64,
@@ -50,7 +51,7 @@ impl Observation {
             knowing: BTreeSet::new(),
             asked: BTreeSet::new(),
             pending: BTreeSet::new(),
-            view: None,
+            views: Vec::new(),
             is_hedged: false,
             gave_up: false,
             wake_at: 0,
@@ -101,10 +102,7 @@ impl Observation {
                 if knows(&view) {
                     self.knowing.insert(node);
                 }
-                match &mut self.view {
-                    Some(known) => known.merge(&view),
-                    None => self.view = Some(view),
-                }
+                self.views.push(view);
             }
             Err(_) => self.ask_next(1, terms, turn),
         }
@@ -152,10 +150,10 @@ impl Observation {
         self.wake_at
     }
 
-    /// The join of what other nodes showed. Whatever is shown after this was not observed.
-    pub(super) fn take_view(&mut self) -> Option<View> {
+    /// What each of other nodes showed. Whatever is shown after this was not observed.
+    pub(super) fn take_views(&mut self) -> Vec<View> {
         self.pending.clear();
-        self.view.take()
+        std::mem::take(&mut self.views)
     }
 
     /// Asks the next `count` nodes in reach: owners first, then those that may hold something for

@@ -142,7 +142,7 @@ pub(super) fn with_engine() -> (Core, MemoryEngine) {
             operation,
             lifetime: values::Lifetime::Usual,
             observed: CausalContext::default(),
-            shown: None,
+            shown: Vec::new(),
             stamp: Stamp(1),
             named: None,
             limits: Arc::new(Limits::default()),

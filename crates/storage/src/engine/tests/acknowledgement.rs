@@ -232,3 +232,41 @@ fn a_result_that_nobody_waits_for_is_ignored() {
     one.engine.committed(BatchId(7), Err(SeamError::Full), &mut one.answers);
     assert_eq!(one.answered(), []);
 }
+
+/// The one that has seen it removed may have the only copy of that, and lose its disk. It is neither the coordinator nor
+/// the one that the removal is then acknowledged by.
+#[test]
+fn a_removal_takes_what_anybody_holds_whom_it_was_shown_by() {
+    let replica = |node| MemoryEngine::new(config(node, node));
+    let (mut one, mut two, mut three) = (replica(1), replica(2), replica(3));
+    let cases = [
+        ("set", add(&["x"]), Operation::Orset(OrsetOp::Remove(vec![blob("x")]))),
+        ("counter", count(3), Operation::Counter(CounterOp::Reset)),
+        ("deleted", count(3), Operation::Delete(None)),
+    ];
+    for coordinator_holds in [true, false] {
+        for (name, adds, removes) in &cases {
+            let k = key(&format!("{name} {coordinator_holds}"));
+            let added = updated(&mut two, &k, adds.clone());
+            merged(&mut three, &k, &added);
+            if coordinator_holds {
+                merged(&mut one, &k, &added);
+            }
+            updated(&mut two, &k, removes.clone());
+            let mut again = update(&k, removes.clone());
+            if let Command::Update { shown, .. } = &mut again {
+                let others = [&mut two, &mut three];
+                shown.extend(others.map(|other| viewed(other, &k, removes.scope())));
+            }
+            let answers = one.execute_now(again);
+            let [Answer::Prepared { delta, .. }, Answer::Durable] = answers.as_slice() else {
+                panic!("{answers:?}")
+            };
+            merged(&mut three, &k, delta);
+            for engine in [&mut one, &mut three] {
+                let value = whole(engine, &k);
+                assert!(!value.0.values().any(State::is_live), "{removes:?}: {value:?}");
+            }
+        }
+    }
+}

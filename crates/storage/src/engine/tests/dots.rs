@@ -268,7 +268,7 @@ fn an_older_copy_that_is_shown_to_a_removal_is_not_gone_on_from() {
     cluster.replicas[0].index().wipe();
     let mut delete = update(&key, Operation::Delete(None));
     let Command::Update { shown, .. } = &mut delete else { unreachable!() };
-    *shown = Some(older);
+    shown.push(older);
     cluster.replicas[0].execute_now(delete);
     // By an actor of its own, or it is the dot of the second.
     cluster.update(0, &key, add(&["third"]));
