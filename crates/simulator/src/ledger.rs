@@ -54,7 +54,7 @@ pub struct Entry {
     pub seen: BTreeSet<Place>,
     /// What it had to take away and leaves: of what a removal names, anything that anybody showed to be there.
     pub left: BTreeSet<Place>,
-    /// The schedules that it makes or adds to, as far as it says.
+    /// The schedules that it makes or adds to, as its maker had seen them.
     pub schedules: BTreeMap<Dot, Scheduled>,
     /// The schedules that it takes back before they were due,
     pub taken_back: BTreeSet<Dot>,
@@ -229,8 +229,12 @@ impl Ledger {
             let all = std::iter::once(&held).chain(apart.iter().copied());
             let mut shows = all.map(|value| sight(value, tag, dot, write));
             let is_shown = shows.any(|sight| sight == Sight::Live) || is_presented;
-            if naming == Naming::Removes && is_made(write) && is_shown && !is_taken {
-                left.insert(place);
+            if naming == Naming::Removes && is_shown {
+                if is_taken {
+                    removed.insert(place);
+                } else if is_made(write) {
+                    left.insert(place);
+                }
             }
         }
         // A raw value's context holds the tracers of the requests before, too.

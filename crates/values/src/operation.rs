@@ -73,15 +73,15 @@ struct Seen<'a> {
     /// What is held of it. An increment goes on from its totals, and raw values are replicated as
     /// they are: what is due is for those to remove who have observed it.
     held: &'a View,
-    /// What some of those showed who showed it together: they may hold what another has seen removed.
-    apart: &'a [View],
+    /// What each replica showed that showed something else: one may hold what another has seen removed.
+    apart: &'a [&'a View],
 }
 
 impl<'a> Seen<'a> {
-    /// What is seen together, and what each of those shows that may hold more.
+    /// What is seen together, and what each replica showed that showed something else.
     fn each(self) -> impl Iterator<Item = &'a View> {
         let apart = if sabotage::is(Bug::RemovalTakesShared) { &[] } else { self.apart };
-        std::iter::once(self.view).chain(apart)
+        std::iter::once(self.view).chain(apart.iter().copied())
     }
 
     /// The types that anybody shows something of.
@@ -372,13 +372,13 @@ impl Operation {
     /// The same, with what it does to the key's time to live: a schedule is minted under the actor
     /// beside it, which for an operation with a name is the operation's own.
     ///
-    /// Of the views the first is what several replicas showed together, the others what some of them showed.
-    /// A removal takes away what any of them shows: what one holds and another has seen removed, too, or that would be
-    /// back with the loss of the other's disk, however many copies the removal has.
+    /// Of the views the first is what all replicas showed together that were asked, the others what each of them showed, where
+    /// that is something else. A removal takes away what any of them shows, also what another has seen removed: or that
+    /// would be back with the loss of the other's disk, however many copies the removal has.
     pub fn prepare_living(
         &self,
         living: (Lifetime, Actor),
-        (view, apart): (&View, &[View]),
+        (view, apart): (&View, &[&View]),
         observed: &CausalContext,
         mint: Mint,
         limits: &Limits,
@@ -392,7 +392,9 @@ impl Operation {
             due.take_from(&mut left);
             left
         };
-        let (shown, apart): (View, Vec<View>) = (left(view), apart.iter().map(left).collect());
+        let shown = left(view);
+        let apart: Vec<View> = apart.iter().map(|view| left(view)).collect();
+        let apart: Vec<&View> = apart.iter().collect();
         let seen = Seen { view: &shown, held: view, apart: &apart };
         self.prepare_shown(living, seen, observed, mint, limits)
     }

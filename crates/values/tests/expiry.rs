@@ -155,6 +155,21 @@ fn what_a_deadline_may_cover_is_bounded_and_a_deadline_is_one_that_there_is() {
     assert_eq!(refused, Err(UpdateError::DeadlineTooFar));
 }
 
+/// As one whose disk was lost is given it, before all else of the key: what it sweeps is all of what it ends.
+#[test]
+fn who_is_given_an_addition_to_a_schedule_alone_sweeps_all_that_the_schedule_covers() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    a.update(&add("first"));
+    a.update(&ends(2_000));
+    let later = a.update(&add("later"));
+    b.value.apply(&later);
+    b.wall_ms = 3_000;
+    let swept = b.update(&Operation::Expiry(ExpiryOp::Sweep));
+    a.value.apply(&swept);
+    assert_eq!(a.value.schedules().count(), 0);
+    assert_eq!(members(&a.value, 3_000), [] as [&str; 0]);
+}
+
 /// A sweep that leaves nothing to be seen here leaves the deadline of what was added elsewhere.
 #[test]
 fn a_sweep_takes_back_only_the_schedules_that_are_due() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clock::Dot;
-use values::Key;
+use values::{Key, Tag};
 
 use super::Run;
 use crate::Record;
@@ -84,20 +84,21 @@ fn taken_back(ledger: &Ledger, key: &Key) -> BTreeSet<Dot> {
 /// At the end of all time nothing is there that an acknowledged schedule covers which must be there, unless some write
 /// took that schedule back; nor what an acknowledged write found due.
 pub fn invariant_nothing_outlives_its_deadline(run: Run<'_>) -> Result<(), String> {
-    // Who lost the schedule with its disk may be brought what it covers, and not what it had seen of that.
-    let is_whole = |record: &Record| run.history.is_spared(&record.key, record.from_ms, u64::MAX);
-    let promised = |record: &Record| {
-        record.is_usual_and_meets() && run.history.stays(record) && is_whole(record)
-    };
+    let promised = |record: &Record| record.is_usual_and_meets() && run.history.stays(record);
     for (record, _) in run.lasting().filter(|(record, _)| promised(record)) {
         let Some(view) = run.finals.get(&record.key) else { continue };
         let taken_back = taken_back(run.ledger, &record.key);
         // Of a request that was done twice the client was told of one.
         let mut made = run.made_for(record);
         let (Some(entry), None) = (made.next(), made.next()) else { continue };
+        // Whoever has a schedule has what it was made of, but not all that was added: where one of w owners lost
+        // that, others may take the schedule back without it.
+        let is_spared = run.history.is_spared(&record.key, record.from_ms, u64::MAX);
+        let is_made = |dot: Dot| entry.minted.contains_key(&(Tag::EXPIRY, dot));
         for (place @ (tag, dot), write) in run.ledger.writes(&record.key) {
             let covered = entry.schedules.iter().any(|(dot, schedule)| {
                 !taken_back.contains(dot)
+                    && (is_spared || is_made(*dot))
                     && is_added_in_time(run, record, *dot)
                     && covers(&schedule.removed, place, write)
             });

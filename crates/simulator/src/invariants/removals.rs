@@ -1,5 +1,7 @@
 //! Claims on what was taken away: exactly what was shown, all of what quorums hold, and for good.
 
+use values::{Operation, RegisterOp};
+
 use super::Run;
 use crate::Record;
 use crate::ledger::{Entry, Ledger, Place, named};
@@ -53,7 +55,7 @@ pub fn invariant_removals_take_what_quorums_hold(run: Run<'_>) -> Result<(), Str
                     continue;
                 }
                 let is_won = run.made_for(removal).all(|entry| entry.bases.0 < entry.bases.1);
-                let is_set = matches!(operation, values::Operation::Register(_));
+                let is_set = matches!(operation, Operation::Register(RegisterOp::Set { .. }));
                 if named::removes(operation, place, write)
                     && (is_won || !is_set)
                     && sight(&view.value, place.0, place.1, write) == Sight::Live

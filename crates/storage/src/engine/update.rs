@@ -96,13 +96,13 @@ impl<R: IndexRead> Engine<R> {
         };
         let is_here =
             named.is_none_or(|actor| operation.is_known(&view, &CausalContext::default(), actor));
-        let mut apart = Vec::new();
-        if shown.iter().any(|shown| *shown != view) {
-            apart.push(view.clone());
+        // A removal is told of this replica's own view beside the others': it may be the one that holds more.
+        let own = shown.iter().any(|shown| *shown != view).then(|| view.clone());
+        if own.is_some() {
             shown.iter().for_each(|shown| view.merge(shown));
-            let differing = apart.iter().chain(shown).filter(|shown| **shown != view);
-            apart = differing.cloned().collect();
         }
+        let all = own.iter().chain(shown);
+        let apart: Vec<&View> = all.filter(|shown| **shown != view).collect();
         let prepare = |view: &View, actor| {
             let mint = Mint { actor, stamp };
             let seen = (view, &apart[..]);

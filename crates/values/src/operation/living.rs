@@ -58,6 +58,8 @@ impl Operation {
         let replaced: &[Tag] = match self {
             // It has said by itself what becomes of them, also where nothing is left of the key.
             Self::Expiry(_) => return Fate::Stay,
+            // What was removed already, and is removed again where somebody held it still, is no end of the key.
+            _ if live.is_empty() && !self.adds() => return Fate::Stay,
             _ if live.is_empty() => return Fate::End,
             _ if keeps => return Fate::Extend,
             Self::Register(RegisterOp::Set { .. } | RegisterOp::PutRaw(_)) => {
@@ -164,7 +166,8 @@ pub(super) fn follow(
 }
 
 impl Found<'_> {
-    /// The delta by which the pending ones remove `written` too.
+    /// The delta by which the pending ones remove `written` too. It holds them whole: whoever is given
+    /// `written` alone, of a schedule that it lacks, would take the schedule back for all once it had removed that.
     fn extended(&self, written: &Removal, limits: &Limits) -> Result<Delta, UpdateError> {
         if written.is_empty() {
             return Ok(Delta::default());
@@ -174,11 +177,12 @@ impl Found<'_> {
             whole.merge(written);
             check_size(&whole, limits)?;
         }
-        let added = self.pending.iter().map(|(dot, schedule)| {
-            let deadline_ms = schedule.deadline_ms;
-            (*dot, Schedule { deadline_ms, removal: written.clone() })
+        let extended = self.pending.iter().map(|(dot, schedule)| {
+            let mut extended = (*schedule).clone();
+            extended.removal.merge(written);
+            (*dot, extended)
         });
-        Ok(schedules_delta([], added))
+        Ok(schedules_delta([], extended))
     }
 }
 

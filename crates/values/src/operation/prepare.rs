@@ -115,7 +115,7 @@ pub(super) fn prepare_register(
     limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
     let bottom = Register::default();
-    let register = register(seen.view).unwrap_or(&bottom);
+    let register = register_of(seen.view).unwrap_or(&bottom);
     match op {
         RegisterOp::Set { value, at, replace } => {
             if let Some(at) = at {
@@ -138,7 +138,7 @@ pub(super) fn prepare_register(
         RegisterOp::Increment(by) => {
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             let dot = dots.mint()?;
-            let held = self::register(seen.held).unwrap_or(&bottom);
+            let held = register_of(seen.held).unwrap_or(&bottom);
             let tally = held.tally.incremented(dot, i128::from(*by));
             let delta = Register { base: None, tally, context: [dot].into_iter().collect() };
             Ok(Prepared::new(Delta::of(Tag::LWW, State::Register(delta)), 1))
@@ -146,7 +146,7 @@ pub(super) fn prepare_register(
     }
 }
 
-fn register(view: &View) -> Option<&Register> {
+fn register_of(view: &View) -> Option<&Register> {
     match view.value.state(Tag::LWW) {
         Some(State::Register(register)) => Some(register),
         _ => None,
@@ -166,8 +166,8 @@ fn set_register(
     let mut delta = Register { base, context: [dot].into_iter().collect(), ..Register::default() };
     let mut others = Delta::default();
     // A set that loses against what it observed replaces nothing.
-    if register(seen.view).and_then(|register| register.base.as_ref()) < delta.base.as_ref() {
-        delta.tally = reset(seen.each().filter_map(register).map(|register| &register.tally));
+    if register_of(seen.view).and_then(|register| register.base.as_ref()) < delta.base.as_ref() {
+        delta.tally = reset(seen.each().filter_map(register_of).map(|register| &register.tally));
         let tags = seen.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
         others = removal(seen, &tags, dots, stamp)?;
     }
@@ -191,8 +191,8 @@ pub(super) fn prepare_delete(
 ) -> Result<Prepared, UpdateError> {
     let tags = seen.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
     let delta = removal(seen, &tags, dots, stamp)?;
-    let is_there = seen.view.live_tags().into_iter().any(is_meant);
-    let changed = u64::from(is_there && !delta.is_empty());
+    let is_there = |tag: &Tag| seen.view.is_live(*tag);
+    let changed = u64::from(delta.value.0.keys().any(is_there));
     Ok(Prepared::new(delta, changed))
 }
 
@@ -207,7 +207,7 @@ fn later_than(register: &Register, stamp: Stamp) -> Result<Stamp, UpdateError> {
     if stamp > base.stamp { Ok(stamp) } else { Err(UpdateError::StampExhausted) }
 }
 
-fn tally(view: &View) -> Option<&Tally> {
+fn counter_of(view: &View) -> Option<&Tally> {
     match view.value.state(Tag::COUNTER) {
         Some(State::Counter(counter)) => Some(&counter.tally),
         _ => None,
@@ -221,7 +221,7 @@ pub(super) fn prepare_counter(
 ) -> Result<Prepared, UpdateError> {
     let bottom = Tally::default();
     let (present, held) =
-        (tally(seen.view).unwrap_or(&bottom), tally(seen.held).unwrap_or(&bottom));
+        (counter_of(seen.view).unwrap_or(&bottom), counter_of(seen.held).unwrap_or(&bottom));
     let mut delta = CounterState::default();
     let changed = match op {
         CounterOp::Add(by) => {
@@ -232,7 +232,7 @@ pub(super) fn prepare_counter(
             1
         }
         CounterOp::Reset => {
-            delta.tally = reset(seen.each().filter_map(tally));
+            delta.tally = reset(seen.each().filter_map(counter_of));
             u64::from(present.is_live())
         }
     };
@@ -264,7 +264,7 @@ pub(super) fn add_elements(
     Ok((delta, changed))
 }
 
-fn set(view: &View) -> Option<&Causal<DotMap<DotSet>>> {
+fn set_of(view: &View) -> Option<&Causal<DotMap<DotSet>>> {
     match view.value.state(Tag::ORSET) {
         Some(State::Orset(set)) => Some(set),
         _ => None,
@@ -278,21 +278,21 @@ pub(super) fn prepare_orset(
 ) -> Result<Prepared, UpdateError> {
     match op {
         OrsetOp::Add(names) => {
-            let (delta, changed) = add_elements(set(seen.view), names, dots)?;
+            let (delta, changed) = add_elements(set_of(seen.view), names, dots)?;
             Ok(Prepared::new(Delta::of(Tag::ORSET, State::Orset(delta)), changed))
         }
         OrsetOp::Remove(names) => {
             let mut delta = Causal::<DotMap<DotSet>>::default();
             let mut gone = BTreeSet::new();
             for name in names {
-                for adds in seen.each().filter_map(set).filter_map(|set| set.store.0.get(name)) {
+                for adds in seen.each().filter_map(set_of).filter_map(|set| set.store.0.get(name)) {
                     let all = if sabotage::is(Bug::RemovalTakesOne) { 1 } else { usize::MAX };
                     delta.context.extend(adds.dots().into_iter().take(all));
                     gone.insert(name.clone());
                 }
             }
             let is_there =
-                |name: &&Blob| set(seen.view).is_some_and(|set| set.store.0.contains_key(*name));
+                |name: &&Blob| set_of(seen.view).is_some_and(|set| set.store.0.contains_key(*name));
             let changed = gone.iter().filter(is_there).count() as u64;
             let delta = Delta::touching(Tag::ORSET, State::Orset(delta), gone);
             Ok(Prepared::new(delta, changed))
@@ -309,7 +309,7 @@ pub(super) fn cart_item<'a>(view: &'a View, item: &Blob) -> Option<&'a DotFun<u6
 
 pub(super) fn prepare_cart(
     op: &CartOp,
-    all: Seen<'_>,
+    seen: Seen<'_>,
     dots: &mut Dots,
     limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
@@ -319,9 +319,9 @@ pub(super) fn prepare_cart(
         CartOp::Remove(item) => (item, 0, true),
         CartOp::SetQuantity { item, quantity } => (item, *quantity, true),
     };
-    let seen = cart_item(all.view, item);
+    let present = cart_item(seen.view, item);
     let mut delta = Causal::<DotMap<DotFun<u64>>>::default();
-    let kept = if replaces { None } else { seen };
+    let kept = if replaces { None } else { present };
     let sum = kept.map_or(0, |adds| adds.0.values().copied().map(u128::from).sum::<u128>());
     if i64::try_from(sum.saturating_add(u128::from(quantity))).is_err() {
         return Err(UpdateError::Overflow);
@@ -332,7 +332,7 @@ pub(super) fn prepare_cart(
         return Err(UpdateError::TooManyAdds(adds.0.len()));
     }
     if replaces || sabotage::is(Bug::AddReplaces) {
-        let adds = all.each().filter_map(|view| cart_item(view, item));
+        let adds = seen.each().filter_map(|view| cart_item(view, item));
         adds.for_each(|adds| delta.context.extend(adds.dots()));
     }
     if quantity > 0 {
@@ -341,8 +341,8 @@ pub(super) fn prepare_cart(
         delta.store.0.insert(item.clone(), DotFun([(dot, quantity)].into()));
     }
     let changed = match op {
-        CartOp::Remove(_) => u64::from(seen.is_some()),
-        _ => u64::from(seen.is_none() && quantity > 0),
+        CartOp::Remove(_) => u64::from(present.is_some()),
+        _ => u64::from(present.is_none() && quantity > 0),
     };
     let delta = Delta::touching(Tag::CART, State::Cart(delta), [item.clone()]);
     Ok(Prepared::new(delta, changed))
@@ -353,7 +353,7 @@ pub(super) fn last_values(fields: &[(Blob, Blob)]) -> BTreeMap<&Blob, &Blob> {
     fields.iter().map(|(name, value)| (name, value)).collect()
 }
 
-fn map(view: &View) -> Option<&Causal<DotMap<Field>>> {
+fn map_of(view: &View) -> Option<&Causal<DotMap<Field>>> {
     match view.value.state(Tag::MAP) {
         Some(State::Map(map)) => Some(map),
         _ => None,
@@ -361,16 +361,16 @@ fn map(view: &View) -> Option<&Causal<DotMap<Field>>> {
 }
 
 pub(super) fn map_field<'a>(view: &'a View, field: &Blob) -> Option<&'a Field> {
-    map(view)?.store.0.get(field)
+    map_of(view)?.store.0.get(field)
 }
 
 pub(super) fn prepare_map(
     op: &MapOp,
-    all: Seen<'_>,
+    seen: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
-    let view = all.view;
+    let view = seen.view;
     let mut delta = Causal::<DotMap<Field>>::default();
     let mut named = BTreeSet::new();
     let mut changed = 0;
@@ -381,16 +381,16 @@ pub(super) fn prepare_map(
                 if view.value.context(Tag::MAP).contains(dot) {
                     continue;
                 }
-                let seen = map_field(view, name);
-                changed += u64::from(!seen.is_some_and(DotStore::is_live));
+                let present = map_field(view, name);
+                changed += u64::from(!present.is_some_and(DotStore::is_live));
                 let mut field = Field::default();
                 let mut stamp = stamp;
-                if let Some((_, latest)) = seen.and_then(Field::winner) {
+                if let Some((_, latest)) = present.and_then(Field::winner) {
                     stamp = stamp.max(latest.stamp.next());
                 }
-                for seen in all.each().filter_map(|view| map_field(view, name)) {
-                    delta.context.extend(seen.writes.dots());
-                    field.tally.merge(&seen.tally.reset());
+                for shown in seen.each().filter_map(|view| map_field(view, name)) {
+                    delta.context.extend(shown.writes.dots());
+                    field.tally.merge(&shown.tally.reset());
                 }
                 delta.context.insert(dot);
                 field.writes.0.insert(dot, Write { stamp, value: value.clone() });
@@ -399,20 +399,20 @@ pub(super) fn prepare_map(
         }
         MapOp::Increment { field: name, by } => {
             let bottom = Field::default();
-            let seen = map_field(view, name).unwrap_or(&bottom);
-            check_sum(seen.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
-            changed = u64::from(!seen.is_live());
+            let present = map_field(view, name).unwrap_or(&bottom);
+            check_sum(present.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
+            changed = u64::from(!present.is_live());
             let dot = dots.mint()?;
             delta.context.insert(dot);
-            let held = map_field(all.held, name).unwrap_or(&bottom);
+            let held = map_field(seen.held, name).unwrap_or(&bottom);
             let tally = held.tally.incremented(dot, i128::from(*by));
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
         }
         MapOp::Remove(names) => {
             for name in names.iter().collect::<BTreeSet<_>>() {
                 changed += u64::from(map_field(view, name).is_some_and(DotStore::is_live));
-                for seen in all.each().filter_map(|view| map_field(view, name)) {
-                    remove_field(&mut delta, name, seen);
+                for shown in seen.each().filter_map(|view| map_field(view, name)) {
+                    remove_field(&mut delta, name, shown);
                     named.insert(name.clone());
                 }
             }
@@ -429,7 +429,7 @@ fn remove_field(delta: &mut Causal<DotMap<Field>>, name: &Blob, seen: &Field) {
     }
 }
 
-/// Removes what `view` shows of every type but `keep`.
+/// Removes what anybody shows of every type but `keep`.
 pub(super) fn prepare_resolve(
     keep: Tag,
     seen: Seen<'_>,
@@ -452,15 +452,16 @@ pub(super) fn prepare_resolve(
     Ok(Prepared::new(removal(seen, &tags, dots, stamp)?, changed))
 }
 
-/// The delta that removes what is held of `tags`, also what is due: a context covers it all. A
-/// collection is cleared by its context alone; a map also names the fields whose increments are reset.
+/// The delta that removes what anybody holds of `tags`, also what is due: a context covers it all. A
+/// collection is cleared by its context alone; a map also names the fields whose increments are reset. Of a register that
+/// is deleted already that is said again: a later deletion would win over what nobody was shown.
 fn removal(
     seen: Seen<'_>,
     tags: &BTreeSet<Tag>,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Delta, UpdateError> {
-    let all = || std::iter::once(seen.held).chain(seen.each());
+    let all = || std::iter::once(seen.held).chain(seen.each().skip(1));
     let mut delta = Delta::default();
     for (&tag, state) in seen.held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
         let context = state.context().clone();
@@ -469,15 +470,18 @@ fn removal(
                 Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
             }
             State::Register(register) => {
-                let stamp = later_than(register, stamp)?;
-                let dot = dots.mint()?;
-                let base = Some(Base { stamp, dot, value: None });
-                let tally = reset(all().filter_map(self::register).map(|it| &it.tally));
-                let context = [dot].into_iter().collect();
+                let base = if seen.view.is_live(tag) {
+                    let stamp = later_than(register, stamp)?;
+                    Some(Base { stamp, dot: dots.mint()?, value: None })
+                } else {
+                    register_of(seen.view).and_then(|register| register.base.clone())
+                };
+                let tally = reset(all().filter_map(register_of).map(|it| &it.tally));
+                let context = base.iter().map(|base| base.dot).collect();
                 Delta::of(tag, State::Register(Register { base, tally, context }))
             }
             State::Counter(_) => {
-                let tally = reset(all().filter_map(tally));
+                let tally = reset(all().filter_map(counter_of));
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }
@@ -486,7 +490,7 @@ fn removal(
             }
             State::Map(_) => {
                 let mut part = Causal { store: DotMap::default(), context };
-                let fields = all().filter_map(map).flat_map(|map| &map.store.0);
+                let fields = all().filter_map(map_of).flat_map(|map| &map.store.0);
                 for (name, field) in fields.filter(|(_, field)| field.tally.is_live()) {
                     remove_field(&mut part, name, field);
                 }

@@ -3,8 +3,7 @@
 use clock::{Dot, NodeId};
 
 use super::*;
-use crate::Value;
-use crate::{DotStore as _, ELEMENT_BYTES_MAX};
+use crate::{DotStore as _, ELEMENT_BYTES_MAX, Value};
 
 const A: Actor = Actor::new(NodeId(1), 10, 0);
 const B: Actor = Actor::new(NodeId(2), 20, 0);
@@ -367,6 +366,7 @@ fn a_removal_takes_what_one_shows_and_another_has_seen_removed() {
         (incr(3), set("1")),
         (incr(3), replace.clone()),
         (incr(3), Operation::Register(RegisterOp::DeleteRaw)),
+        (put("x"), Operation::Register(RegisterOp::PutRaw(blob("1")))),
         (Operation::Counter(CounterOp::Add(3)), Operation::Counter(CounterOp::Reset)),
         (Operation::Counter(CounterOp::Add(3)), replace),
         (Operation::Counter(CounterOp::Add(3)), Operation::Delete(None)),
@@ -387,7 +387,7 @@ fn a_removal_takes_what_one_shows_and_another_has_seen_removed() {
         let mint = Mint { actor: C, stamp: Stamp::from_millis(2_000) };
         let nothing = CausalContext::default();
         let living = (Lifetime::Usual, C);
-        let seen = (&both, &views[..]);
+        let seen = (&both, &[&views[0]][..]);
         let prepared =
             removes.prepare_living(living, seen, &nothing, mint, &Limits::default()).unwrap();
         if matches!(removes, Operation::Delete(_)) {
@@ -399,6 +399,33 @@ fn a_removal_takes_what_one_shows_and_another_has_seen_removed() {
         stale.apply(&prepared.delta);
         let left = live(&stale);
         assert!(left.iter().all(|dot| dot.actor != A), "{removes:?} of {adds:?} leaves {left:?}");
+    }
+}
+
+/// A deletion that is made anew would win over a set that its maker was not shown.
+#[test]
+fn a_delete_of_what_is_deleted_already_makes_no_later_deletion() {
+    let mut stale = Value::default();
+    update(&mut stale, A, &set("1"));
+    let mut deleted = stale.clone();
+    update(&mut deleted, B, &Operation::Delete(None));
+    let mut later = deleted.clone();
+    update(&mut later, B, &set("2"));
+
+    let (stale, mut both) = (View::of(stale), View::of(deleted));
+    both.merge(&stale);
+    let (mint, limits) = (Mint { actor: C, stamp: Stamp::from_millis(9_000) }, Limits::default());
+    for removes in [Operation::Delete(None), Operation::Register(RegisterOp::DeleteRaw)] {
+        let living = (Lifetime::Usual, C);
+        let nothing = CausalContext::default();
+        let prepared =
+            removes.prepare_living(living, (&both, &[&stale]), &nothing, mint, &limits).unwrap();
+        assert_eq!((prepared.changed, prepared.minted), (0, None));
+        let mut stale = stale.value.clone();
+        stale.apply(&prepared.delta);
+        assert_eq!(live(&stale), []);
+        later.apply(&prepared.delta);
+        assert_eq!(live(&later).len(), 1, "what nobody was shown stays");
     }
 }
 

@@ -94,6 +94,8 @@ impl Model {
                 Fate::Extend if written.is_empty() => {}
                 Fate::Extend => {
                     message.schedules.extend(&pending);
+                    let covers = known.covers.iter().filter(|(id, _)| pending.contains(id));
+                    message.covers.extend(covers);
                     for &id in &pending {
                         message.covers.extend(written.iter().map(|&event| (id, event)));
                     }

@@ -5,7 +5,7 @@
 //! follows the removal, because its writer saw it done at some replica, is not among it and is not
 //! taken away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use sabotage::Bug;
@@ -33,8 +33,8 @@ pub(super) struct Observation {
     knowing: BTreeSet<NodeId>,
     asked: BTreeSet<NodeId>,
     pending: BTreeSet<NodeId>,
-    /// What each of them showed.
-    views: Vec<View>,
+    /// What each node showed.
+    views: BTreeMap<NodeId, View>,
     is_hedged: bool,
     gave_up: bool,
     wake_at: u64,
@@ -51,7 +51,7 @@ impl Observation {
             knowing: BTreeSet::new(),
             asked: BTreeSet::new(),
             pending: BTreeSet::new(),
-            views: Vec::new(),
+            views: BTreeMap::new(),
             is_hedged: false,
             gave_up: false,
             wake_at: 0,
@@ -102,7 +102,7 @@ impl Observation {
                 if knows(&view) {
                     self.knowing.insert(node);
                 }
-                self.views.push(view);
+                self.views.insert(node, view);
             }
             Err(_) => self.ask_next(1, terms, turn),
         }
@@ -153,7 +153,7 @@ impl Observation {
     /// What each of other nodes showed. Whatever is shown after this was not observed.
     pub(super) fn take_views(&mut self) -> Vec<View> {
         self.pending.clear();
-        std::mem::take(&mut self.views)
+        std::mem::take(&mut self.views).into_values().collect()
     }
 
     /// Asks the next `count` nodes in reach: owners first, then those that may hold something for
