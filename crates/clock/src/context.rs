@@ -226,6 +226,15 @@ impl CausalContext {
         vector.chain(cloud)
     }
 
+    /// The dots of those actors that `keeps` says yes to.
+    pub fn of_actors(&self, keeps: impl Fn(Actor) -> bool) -> Self {
+        let mut kept = Self::default();
+        for (actor, first, last) in self.ranges().filter(|&(actor, ..)| keeps(actor)) {
+            kept.insert_range(actor, first, last);
+        }
+        kept
+    }
+
     /// Actors with a dot in the set; an actor may come twice.
     pub fn actors(&self) -> impl Iterator<Item = Actor> + '_ {
         self.vector.iter().map(|(actor, _)| actor).chain(self.cloud.keys().copied())

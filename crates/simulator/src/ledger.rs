@@ -178,7 +178,10 @@ impl Ledger {
         // What a set has to win over is there too if it is due and shown to nobody.
         let due_base = due_bases.iter().max().filter(|_| is_set).cloned();
         let before = base(&held).max(base(&shown)).max(due_base);
-        let bases = (before, base(&delta.value).filter(is_made));
+        // A deletion of what is deleted says so again.
+        let is_new = |made: &Base| made.value.is_some() || Some(made) != before.as_ref();
+        let made = base(&delta.value).filter(is_made).filter(is_new);
+        let bases = (before, made);
         // A set that loses against what it was up against replaces nothing.
         let loses = is_set && bases.0 >= bases.1;
         // Of elements of which what it makes was known, nothing is made nor taken away again.

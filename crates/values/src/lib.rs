@@ -36,6 +36,7 @@
 
 mod causal;
 mod delta;
+mod done;
 mod expiry;
 mod key;
 mod operation;

@@ -220,10 +220,11 @@ impl View {
     /// The delta that brings a replica which showed `stale` within the same scope up to this view;
     /// `None` if it lacks nothing. Speaks only of dots that one of the two shows, so the replica
     /// claims to have seen nothing else (read repair, Dynamo §5). Leaves out what
-    /// [`View::taken_back`] gives.
+    /// [`View::told_last`] gives.
     pub fn repair(&self, stale: &Self) -> Option<Delta> {
         let mut delta = Delta::default();
-        let holds_back = self.holds_back(stale);
+        let tells_all = self.tells_all(stale);
+        let holds_back = !tells_all && self.value.expiry().takes_back_from(stale.value.expiry());
         for (&tag, state) in &self.value.0 {
             // Where this view's page ends before the stale one's, what lies beyond is not absent
             // from it but not looked at.
@@ -266,6 +267,10 @@ impl View {
                     let is_news = !added.store.0.is_empty();
                     is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
+                (whole, theirs) if !tells_all => {
+                    let told = whole.without_done(stale.value.context(tag));
+                    (theirs != Some(&told)).then(|| (told, BTreeSet::new()))
+                }
                 (whole, _) => Some((whole.clone(), BTreeSet::new())),
             };
             if let Some((state, elements)) = repaired {
@@ -278,17 +283,29 @@ impl View {
         (!delta.is_empty()).then_some(delta)
     }
 
-    /// That schedules were taken back, where `stale` does not know it, nor all that this view knows of a collection.
-    /// Who swept what was due took the schedule back with it. A replica that heard of the one without the other
-    /// would show again what had ended, or, read with one that still has the schedule, have that shown again: to be
-    /// merged there once it has seen all that was seen of every collection.
-    pub fn taken_back(&self, stale: &Self) -> Option<Delta> {
-        let all = || Delta::of(Tag::EXPIRY, State::Expiry(self.value.expiry().clone()));
-        self.holds_back(stale).then(all)
-    }
-
-    fn holds_back(&self, stale: &Self) -> bool {
-        self.value.expiry().takes_back_from(stale.value.expiry()) && !self.tells_all(stale)
+    /// What is told last, where a repair does not bring `stale` all that this view knows of every collection: to be merged
+    /// there once it has seen all that was seen of them.
+    ///
+    /// That schedules were taken back: who swept what was due took the schedule back with it. A replica that heard
+    /// of the one without the other would show again what had ended, or, read with one that still has the schedule, have
+    /// that shown again. And that removals with a name were done: a replica that heard of it, and still has what they took,
+    /// would acknowledge them.
+    pub fn told_last(&self, stale: &Self) -> Option<Delta> {
+        if self.tells_all(stale) {
+            return None;
+        }
+        let mut last = Delta::default();
+        for (&tag, state) in &self.value.0 {
+            let theirs = stale.value.context(tag);
+            let is_held_back = match state {
+                State::Expiry(mine) => mine.takes_back_from(stale.value.expiry()),
+                state => state.without_done(theirs) != *state,
+            };
+            if is_held_back {
+                last.value.0.insert(tag, state.clone());
+            }
+        }
+        (!last.is_empty()).then_some(last)
     }
 
     /// Whether `stale` has seen all that this view has of every collection, and a repair brings it the elements.

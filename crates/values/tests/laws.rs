@@ -304,7 +304,7 @@ proptest! {
         });
         for (stale, fresh, scope) in both_ways {
             let merged = show_both(stale, fresh, &scope);
-            let last = merged.taken_back(&show(stale, &scope));
+            let last = merged.told_last(&show(stale, &scope));
             let Some(delta) = merged.repair(&show(stale, &scope)) else {
                 let stale = applied(stale, &last);
                 prop_assert_eq!(entries(&stale, &scope, &merged.next),

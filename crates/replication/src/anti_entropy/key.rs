@@ -2,7 +2,7 @@
 //!
 //! First the headers of both, whole states with them: what either lacks of these is merged there.
 //! Then, of each collection that differs, its elements (`elements`), and then each side is told that
-//! it has seen what the other had seen; last, which schedules were taken back. Everything is a merge;
+//! it has seen what the other had seen; last, which schedules were taken back, and which removals with a name were done. Everything is a merge;
 //! a side that fails to merge leaves the key to the next comparison. A side whose header is damaged is sent a merge of nothing: any merge brings
 //! a key back to what is whole of it, and the next comparison brings the rest.
 
@@ -113,7 +113,7 @@ pub(super) struct Exchanged {
     merged: View,
 }
 
-/// What each side is to merge once no element differs ([`View::taken_back`]).
+/// What each side is to merge once no element differs ([`View::told_last`]).
 #[derive(Debug, Default)]
 struct Last {
     here: Option<Delta>,
@@ -243,7 +243,7 @@ impl KeyJob {
         // Of a collection no element is in scope: this is about whole states.
         let exchanged = hands.exchange(&self.key, mine, theirs);
         let merged = &exchanged.merged;
-        self.last = Last { here: merged.taken_back(mine), there: merged.taken_back(theirs) };
+        self.last = Last { here: merged.told_last(mine), there: merged.told_last(theirs) };
         self.step = Step::Merging(exchanged.answers);
         self.go_on(hands)
     }

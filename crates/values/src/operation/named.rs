@@ -77,9 +77,12 @@ pub(super) fn repeated(operation: &Operation, view: &View, actor: Actor) -> Prep
     let seen = view.value.context(tag);
     let own = seen.ranges().filter(|&(other, ..)| other == actor);
     let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();
-    state(&mut delta, tag).context_mut().into_iter().for_each(|context| {
-        context.extend(own.iter().copied());
-    });
+    let told = state(&mut delta, tag);
+    told.context_mut().into_iter().for_each(|context| context.extend(own.iter().copied()));
+    if let (State::Register(told), Some(State::Register(held))) = (told, view.value.state(tag)) {
+        let set = held.base.clone().filter(|base| base.dot.actor == actor);
+        told.base = told.base.take().max(set);
+    }
     delta.touch.entry(tag).or_default();
     Prepared { delta, changed: 0, repeated: true, partial, minted: None }
 }
@@ -93,7 +96,7 @@ pub(super) fn here(operation: &Operation, view: &View) -> Delta {
     let speaks_of = |other| of_all || other == tag || other == Tag::EXPIRY;
     delta.value.0.retain(|&other, _| speaks_of(other));
     delta.touch.retain(|&other, _| speaks_of(other));
-    delta.leave_taken_back();
+    delta.leave_last();
     delta
 }
 
