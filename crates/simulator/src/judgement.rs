@@ -57,7 +57,7 @@ pub fn judge(sim: &mut Sim, history: &History) -> Result<(), String> {
         let mut left = sim.expire_all();
         if !are_equal {
             // A read does not repair that a schedule was taken back where the replica has not seen
-            // all of a collection: see View::taken_back.
+            // all of a collection: see View::told_last.
             left.retain(|key, nodes| nodes.len() == sim.owners(key).len());
         }
         if !left.is_empty() {

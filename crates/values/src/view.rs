@@ -223,8 +223,8 @@ impl View {
     /// [`View::told_last`] gives.
     pub fn repair(&self, stale: &Self) -> Option<Delta> {
         let mut delta = Delta::default();
-        let tells_all = self.tells_all(stale);
-        let holds_back = !tells_all && self.value.expiry().takes_back_from(stale.value.expiry());
+        let holds_back = self.holds_back(stale);
+        let brings_all = self.brings_all(stale);
         for (&tag, state) in &self.value.0 {
             // Where this view's page ends before the stale one's, what lies beyond is not absent
             // from it but not looked at.
@@ -267,7 +267,7 @@ impl View {
                     let is_news = !added.store.0.is_empty();
                     is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
-                (whole, theirs) if !tells_all => {
+                (whole, theirs) if !brings_all => {
                     let told = whole.without_done(stale.value.context(tag));
                     (theirs != Some(&told)).then(|| (told, BTreeSet::new()))
                 }
@@ -291,30 +291,37 @@ impl View {
     /// that shown again. And that removals with a name were done: a replica that heard of it, and still has what they took,
     /// would acknowledge them.
     pub fn told_last(&self, stale: &Self) -> Option<Delta> {
-        if self.tells_all(stale) {
-            return None;
-        }
+        let (holds_back, brings_all) = (self.holds_back(stale), self.brings_all(stale));
         let mut last = Delta::default();
         for (&tag, state) in &self.value.0 {
-            let theirs = stale.value.context(tag);
-            let is_held_back = match state {
-                State::Expiry(mine) => mine.takes_back_from(stale.value.expiry()),
-                state => state.without_done(theirs) != *state,
+            let is_last = match state {
+                State::Expiry(_) => holds_back,
+                _ => !brings_all && state.without_done(stale.value.context(tag)) != *state,
             };
-            if is_held_back {
+            if is_last {
                 last.value.0.insert(tag, state.clone());
             }
         }
         (!last.is_empty()).then_some(last)
     }
 
-    /// Whether `stale` has seen all that this view has of every collection, and a repair brings it the elements.
-    fn tells_all(&self, stale: &Self) -> bool {
+    /// Whether schedules were taken back, of which a repair does not tell `stale`: that does not bring it all that was seen.
+    fn holds_back(&self, stale: &Self) -> bool {
+        let has_seen = |&tag: &Tag| stale.value.context(tag).descends(self.value.context(tag));
+        let tells_all = || {
+            let is_held = |tag| stale.collections.contains_key(tag);
+            self.brings_all(stale)
+                && self.collections.keys().all(|tag| is_held(tag) && has_seen(tag))
+        };
+        self.value.expiry().takes_back_from(stale.value.expiry()) && !tells_all()
+    }
+
+    /// Whether `stale` holds the same elements of every collection once it has merged a repair.
+    fn brings_all(&self, stale: &Self) -> bool {
         self.collections.iter().all(|(tag, all)| {
-            let Some(theirs) = stale.collections.get(tag) else { return false };
+            let Some(theirs) = stale.collections.get(tag) else { return true };
             let is_at_hand = self.next.is_none() && stale.shows_all(*tag);
-            let has_seen = stale.value.context(*tag).descends(self.value.context(*tag));
-            has_seen && (is_at_hand || theirs.exact && all == theirs)
+            is_at_hand || theirs.exact && all == theirs
         })
     }
 }

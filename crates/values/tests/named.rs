@@ -134,6 +134,52 @@ fn a_removal_done_again_does_not_take_what_came_after_it() {
     assert!(View::of(a.value).is_live(Tag::ORSET));
 }
 
+/// A read of the headers repairs a replica of what they say, and not of the elements.
+#[test]
+fn a_removal_tried_where_a_repair_came_first_is_not_taken_for_done() {
+    let replace = RegisterOp::Set { value: blob("1"), at: None, replace: true };
+    let removals = [Operation::Delete(None), Operation::Register(replace)];
+    for (removal, scope) in
+        removals.iter().flat_map(|it| [(it, Scope::Headers), (it, Scope::Removal)])
+    {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.update(&Operation::Orset(OrsetOp::Add(vec![blob("x")])));
+        b.value.merge(&a.value);
+        named(&mut a, removal);
+
+        let stale = b.show(&scope);
+        let mut merged = a.show(&scope);
+        merged.merge(&stale);
+        let last = merged.told_last(&stale).expect("that the removal was done");
+        if let Some(repair) = merged.repair(&stale) {
+            b.value.apply(&repair);
+        }
+        assert!(View::of(b.value.clone()).is_live(Tag::ORSET), "no element was in scope");
+        let mut compared = b.value.clone();
+        assert!(!named(&mut b, removal).repeated, "{removal:?} {scope:?}");
+        assert!(!View::of(b.value).is_live(Tag::ORSET));
+
+        // Compared, a replica is told once it has seen what was removed.
+        compared.merge(&a.value);
+        compared.apply(&last);
+        assert_eq!(compared, a.value);
+    }
+}
+
+#[test]
+fn a_removal_that_was_done_is_handed_on_with_what_it_set() {
+    let value = blob("1");
+    let replace = Operation::Register(RegisterOp::Set { value, at: None, replace: true });
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.update(&Operation::Orset(OrsetOp::Add(vec![blob("x")])));
+    named(&mut a, &replace);
+    let again = named(&mut a, &replace);
+    assert!(again.repeated);
+    b.value.apply(&again.delta);
+    let shown = View::of(b.value);
+    assert_eq!(shown.live_tags(), [Tag::LWW]);
+}
+
 #[test]
 fn an_add_that_was_removed_is_not_brought_back_by_a_late_try_elsewhere() {
     let add = Operation::Cart(CartOp::Add { item: blob("book"), quantity: 1 });

@@ -34,7 +34,7 @@ pub fn invariant_replicas_equal_after_healing(
 }
 
 /// A view without what a replica has seen of things gone, and without deadlines: that one was taken
-/// back is repaired only where all of a collection was seen, see [`View::taken_back`].
+/// back is repaired only where all of a collection was seen, see [`View::told_last`].
 pub fn shown(view: &View) -> BTreeMap<Tag, Vec<u8>> {
     let states = view.value.0.iter().filter(|(tag, _)| **tag != Tag::EXPIRY);
     let states = states.map(|(&tag, state)| (tag, without_context(state)));
