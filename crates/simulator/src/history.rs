@@ -144,7 +144,9 @@ impl Record {
 
     /// How many owners had it when it was answered.
     pub fn copies(&self) -> usize {
-        self.answer().map_or(0, |answer| usize::from(answer.acks.answered))
+        let copies = self.answer().map_or(0, |answer| usize::from(answer.acks.answered));
+        // Who took it for one of more owners than its bucket has hands it to those that are, and drops it.
+        copies.min(usize::from(self.quorum.n))
     }
 
     /// Whether this had ended before `other` began.

@@ -81,6 +81,10 @@ const FAILED: [(Family, u64); 78] = [
     (Family::LostDisks, 73),
     (Family::LostDisks, 134),
     (Family::LostDisks, 7_100_352),
+    (Family::LostDisks, 983_016_489),
+    (Family::LostDisks, 994_003_737),
+    (Family::Extremes, 981_000_036),
+    (Family::Extremes, 981_002_982),
     (Family::Compared, 982_000_744),
 ];
 
