@@ -45,6 +45,7 @@ const FAILED: [(Family, u64); 78] = [
     (Family::All, 131_000_793),
     (Family::All, 142_001_562),
     (Family::All, 600_004_138),
+    (Family::All, 993_000_621),
     (Family::AllRings, 17),
     (Family::AllRings, 68),
     (Family::AllRings, 83),

@@ -139,12 +139,13 @@ impl Sim {
         self.clocks_off_ms = self.clocks_off_ms();
     }
 
-    /// How far any clock has been from the right time at most, either way, in milliseconds: one is furthest off now, or
-    /// when it jumped.
+    /// How far any clock has been from the right time at most, either way, in milliseconds: one is furthest off now, at
+    /// the beginning, or when it jumped.
     pub(crate) fn clocks_off_ms(&self) -> u64 {
         let right_ms = super::events::WALL_START_MS + self.now_ms;
-        let now = (0..self.nodes.len()).map(|node| self.wall_ms(node).abs_diff(right_ms)).max();
-        now.unwrap_or(0).max(self.clocks_off_ms)
+        let now = (0..self.nodes.len()).map(|node| self.wall_ms(node).abs_diff(right_ms));
+        let first = self.nodes.iter().map(|node| node.skew_ms.unsigned_abs());
+        now.chain(first).max().unwrap_or(0).max(self.clocks_off_ms)
     }
 
     /// Stops a node's process, as SIGSTOP does: what happens to it waits, its links stay up, and
