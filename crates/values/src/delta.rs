@@ -8,7 +8,6 @@ mod split;
 
 use std::collections::BTreeSet;
 
-use clock::CausalContext;
 use serde::{Deserialize, Serialize};
 
 use crate::{Blob, Expiry, State, Tag, TagMap, Value, tag_map};
@@ -53,13 +52,9 @@ impl Delta {
         Self::with_touch(tag, state, Touch { elements: BTreeSet::new(), everything: true })
     }
 
-    /// Leaves out what is told last ([`View::told_last`](crate::View::told_last)): which schedules were taken back, and
-    /// which removals with a name were done.
-    pub fn leave_last(&mut self) {
-        for (_, state) in &mut self.value.0 {
-            *state = state.without_done(&CausalContext::default());
-        }
-        self.value.0.retain(|&tag, state| *state != State::bottom(tag));
+    /// Leaves out which schedules were taken back: to whom that is told before what their sweeps removed, it shows again
+    /// what had ended.
+    pub fn leave_taken_back(&mut self) {
         let Some(State::Expiry(expiry)) = self.value.0.get_mut(&Tag::EXPIRY) else { return };
         *expiry = expiry.added_to(&Expiry::default());
         if expiry.store.0.is_empty() {

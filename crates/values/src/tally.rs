@@ -136,6 +136,11 @@ impl Tally {
         self.0.iter().map(|(&actor, entry)| (actor, entry))
     }
 
+    /// Whether an actor ever counted here.
+    pub(crate) fn counts(&self, actor: Actor) -> bool {
+        self.0.contains_key(&actor)
+    }
+
     /// The last write of each actor with something live.
     pub fn live_dots(&self) -> impl Iterator<Item = Dot> + '_ {
         self.entries()

@@ -267,9 +267,16 @@ impl View {
                     let is_news = !added.store.0.is_empty();
                     is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
-                (whole, theirs) if !brings_all => {
-                    let told = whole.without_done(stale.value.context(tag));
-                    (theirs != Some(&told)).then(|| (told, BTreeSet::new()))
+                (State::Register(mine), _) if !brings_all => {
+                    let told = mine.without_done(stale.value.context(tag)).map(State::Register);
+                    let adds = |told: &State| {
+                        let bottom = State::bottom(tag);
+                        let theirs = stale.value.state(tag).unwrap_or(&bottom);
+                        let mut merged = theirs.clone();
+                        merged.merge(told);
+                        merged != *theirs
+                    };
+                    told.filter(adds).map(|told| (told, BTreeSet::new()))
                 }
                 (whole, _) => Some((whole.clone(), BTreeSet::new())),
             };
@@ -296,7 +303,10 @@ impl View {
         for (&tag, state) in &self.value.0 {
             let is_last = match state {
                 State::Expiry(_) => holds_back,
-                _ => !brings_all && state.without_done(stale.value.context(tag)) != *state,
+                State::Register(mine) if !brings_all => {
+                    mine.without_done(stale.value.context(tag)).as_ref() != Some(mine)
+                }
+                _ => false,
             };
             if is_last {
                 last.value.0.insert(tag, state.clone());
@@ -316,7 +326,7 @@ impl View {
         self.value.expiry().takes_back_from(stale.value.expiry()) && !tells_all()
     }
 
-    /// Whether `stale` holds the same elements of every collection once it has merged a repair.
+    /// Whether a repair leaves `stale` no element of a collection that this view has seen removed.
     fn brings_all(&self, stale: &Self) -> bool {
         self.collections.iter().all(|(tag, all)| {
             let Some(theirs) = stale.collections.get(tag) else { return true };

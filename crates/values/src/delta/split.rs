@@ -62,12 +62,12 @@ impl Delta {
         parts
     }
 
-    /// The same for a repair, of which one part may be lost and another one merged: in several parts it leaves out what
-    /// is told last.
+    /// The same for a repair, of which one part may be lost and another one merged: in several parts it leaves out which
+    /// schedules were taken back.
     pub fn split_repair(self, bytes_max: usize) -> Vec<Self> {
         let mut parts = self.split(bytes_max);
         if parts.len() > 1 {
-            parts.iter_mut().for_each(Self::leave_last);
+            parts.iter_mut().for_each(Self::leave_taken_back);
             parts.retain(|part| !part.is_empty());
         }
         parts

@@ -74,15 +74,8 @@ pub(super) fn repeated(operation: &Operation, view: &View, actor: Actor) -> Prep
     let tag = operation.minted_tag();
     let partial = operation.removes_elements(view);
     let mut delta = here(operation, view);
-    let seen = view.value.context(tag);
-    let own = seen.ranges().filter(|&(other, ..)| other == actor);
-    let own: Vec<Dot> = own.flat_map(|(_, first, last)| dots(actor, first, last)).collect();
-    let told = state(&mut delta, tag);
-    told.context_mut().into_iter().for_each(|context| context.extend(own.iter().copied()));
-    if let (State::Register(told), Some(State::Register(held))) = (told, view.value.state(tag)) {
-        let set = held.base.clone().filter(|base| base.dot.actor == actor);
-        told.base = told.base.take().max(set);
-    }
+    let own = view.value.context(tag).of_actors(|other| other == actor);
+    state(&mut delta, tag).context_mut().into_iter().for_each(|context| context.merge(&own));
     delta.touch.entry(tag).or_default();
     Prepared { delta, changed: 0, repeated: true, partial, minted: None }
 }
@@ -96,12 +89,8 @@ pub(super) fn here(operation: &Operation, view: &View) -> Delta {
     let speaks_of = |other| of_all || other == tag || other == Tag::EXPIRY;
     delta.value.0.retain(|&other, _| speaks_of(other));
     delta.touch.retain(|&other, _| speaks_of(other));
-    delta.leave_last();
+    delta.leave_taken_back();
     delta
-}
-
-fn dots(actor: Actor, first: u64, last: u64) -> impl Iterator<Item = Dot> {
-    (first..=last).map(move |counter| Dot::new(actor, counter))
 }
 
 /// Has `delta` say that the operation of `actor` was done, also where it minted nothing. Returns the

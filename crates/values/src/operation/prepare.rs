@@ -470,14 +470,16 @@ fn removal(
                 Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
             }
             State::Register(register) => {
-                let base = if seen.view.is_live(tag) {
-                    let stamp = later_than(register, stamp)?;
-                    Some(Base { stamp, dot: dots.mint()?, value: None })
-                } else {
-                    register_of(seen.view).and_then(|register| register.base.clone())
-                };
                 let tally = reset(all().filter_map(register_of).map(|it| &it.tally));
-                let context = base.iter().map(|base| base.dot).collect();
+                let (base, context) = if seen.view.is_live(tag) {
+                    let (stamp, dot) = (later_than(register, stamp)?, dots.mint()?);
+                    (Some(Base { stamp, dot, value: None }), [dot].into_iter().collect())
+                } else {
+                    // Not that it was done, if it has a name: nothing is known here of what else it took.
+                    let base = register_of(seen.view).and_then(|register| register.base.clone());
+                    let dots = base.iter().map(|base| base.dot);
+                    (base.clone(), dots.filter(|dot| !dot.actor.is_named()).collect())
+                };
                 Delta::of(tag, State::Register(Register { base, tally, context }))
             }
             State::Counter(_) => {
