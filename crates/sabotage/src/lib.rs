@@ -107,6 +107,8 @@ bugs! {
         "a merge of a collection writes no element rows";
     TreeMissesChange, "tree-misses-change", "false equal",
         "a change of a key that was there is not counted in the hash tree";
+    LeavesUncounted, "leaves-uncounted", "false equal",
+        "leaves of hash trees are never counted anew, whatever a disk did to the rows under them";
     TreeHashesLocal, "tree-hashes-local", "false different",
         "a hash tree also hashes what only this replica says of a key, such as how old a remnant is";
     ChunkMissesElement, "chunk-misses-element", "false equal",
