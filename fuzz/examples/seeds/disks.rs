@@ -69,7 +69,7 @@ fn replica() -> (MemoryEngine, SimDisk) {
             operation,
             lifetime: Lifetime::Usual,
             observed: CausalContext::default(),
-            shown: None,
+            shown: Vec::new(),
             stamp: Stamp::from_millis(WALL_MS),
             named: None,
             limits: Arc::new(Limits::default()),
