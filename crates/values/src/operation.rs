@@ -80,8 +80,17 @@ struct Seen<'a> {
 impl<'a> Seen<'a> {
     /// What is seen together, and what each replica showed that showed something else.
     fn each(self) -> impl Iterator<Item = &'a View> {
+        self.with_apart(self.view)
+    }
+
+    /// The same of what is held, also what is due.
+    fn each_held(self) -> impl Iterator<Item = &'a View> {
+        self.with_apart(self.held)
+    }
+
+    fn with_apart(self, together: &'a View) -> impl Iterator<Item = &'a View> {
         let apart = if sabotage::is(Bug::RemovalTakesShared) { &[] } else { self.apart };
-        std::iter::once(self.view).chain(apart.iter().copied())
+        std::iter::once(together).chain(apart.iter().copied())
     }
 
     /// The types that anybody shows something of.

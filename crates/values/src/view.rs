@@ -267,11 +267,11 @@ impl View {
                     let is_news = !added.store.0.is_empty();
                     is_news.then(|| (State::Expiry(added), BTreeSet::new()))
                 }
-                (State::Register(mine), _) if !brings_all => {
+                (State::Register(mine), theirs) if !brings_all => {
                     let told = mine.without_done(stale.value.context(tag)).map(State::Register);
+                    let bottom = State::bottom(tag);
+                    let theirs = theirs.unwrap_or(&bottom);
                     let adds = |told: &State| {
-                        let bottom = State::bottom(tag);
-                        let theirs = stale.value.state(tag).unwrap_or(&bottom);
                         let mut merged = theirs.clone();
                         merged.merge(told);
                         merged != *theirs

@@ -59,8 +59,7 @@ impl Operation {
             // It has said by itself what becomes of them, also where nothing is left of the key.
             Self::Expiry(_) => return Fate::Stay,
             // What was removed already, and is removed again where somebody held it still, is no end of the key.
-            _ if live.is_empty() && !self.adds() => return Fate::Stay,
-            _ if live.is_empty() => return Fate::End,
+            _ if live.is_empty() => return if self.adds() { Fate::End } else { Fate::Stay },
             _ if keeps => return Fate::Extend,
             Self::Register(RegisterOp::Set { .. } | RegisterOp::PutRaw(_)) => {
                 let register = |value: &Value| match value.state(Tag::LWW) {

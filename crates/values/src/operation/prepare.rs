@@ -461,7 +461,6 @@ fn removal(
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Delta, UpdateError> {
-    let all = || std::iter::once(seen.held).chain(seen.each().skip(1));
     let mut delta = Delta::default();
     for (&tag, state) in seen.held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
         let context = state.context().clone();
@@ -470,7 +469,7 @@ fn removal(
                 Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
             }
             State::Register(register) => {
-                let tally = reset(all().filter_map(register_of).map(|it| &it.tally));
+                let tally = reset(seen.each_held().filter_map(register_of).map(|it| &it.tally));
                 let (base, context) = if seen.view.is_live(tag) {
                     let (stamp, dot) = (later_than(register, stamp)?, dots.mint()?);
                     (Some(Base { stamp, dot, value: None }), [dot].into_iter().collect())
@@ -483,7 +482,7 @@ fn removal(
                 Delta::of(tag, State::Register(Register { base, tally, context }))
             }
             State::Counter(_) => {
-                let tally = reset(all().filter_map(counter_of));
+                let tally = reset(seen.each_held().filter_map(counter_of));
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }
@@ -492,7 +491,7 @@ fn removal(
             }
             State::Map(_) => {
                 let mut part = Causal { store: DotMap::default(), context };
-                let fields = all().filter_map(map_of).flat_map(|map| &map.store.0);
+                let fields = seen.each_held().filter_map(map_of).flat_map(|map| &map.store.0);
                 for (name, field) in fields.filter(|(_, field)| field.tally.is_live()) {
                     remove_field(&mut part, name, field);
                 }
