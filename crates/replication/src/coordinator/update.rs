@@ -110,16 +110,16 @@ impl Peer {
 pub(crate) struct Update {
     terms: Terms,
     operation: Operation,
-    /// What the owners are to show after the merge, where the answer is a sum that they may hold
-    /// a part of.
+    /// What the owners are to show after the merge: where the answer is a sum that they may hold
+    /// a part of, or to be counted they have to know the operation.
     show: Option<Scope>,
     observation: Observation,
     local: Local,
     view: View,
     changed: u64,
     repeated: bool,
-    /// Whether the delta says that the operation was done, and not all that it took away: it counts at nobody but those
-    /// who know it, and is sent to them alone, who so say that it is durable there.
+    /// Whether the operation was done already, and the delta does not say all that it took away: it counts at nobody but
+    /// those who know it, and is sent to them alone, who show that they know it still, durably.
     is_partial: bool,
     many_siblings: Option<ManySiblings>,
     stamp: Stamp,
@@ -239,12 +239,8 @@ impl Update {
                 return Err(BucketError::Dropped { bucket: text(self.terms.key.bucket()) }.into());
             }
             Input::Answered { part, body: Body::Shown(shown) } => {
-                let Self { terms, operation, .. } = self;
-                let (named, nothing) = (terms.named, CausalContext::default());
-                let knows = |view: &View| {
-                    named.is_some_and(|actor| operation.is_known(view, &nothing, actor))
-                };
-                self.observation.shown(part, shown, knows, terms, turn);
+                let knows = shown.as_ref().is_ok_and(|view| self.knows(view));
+                self.observation.shown(part, shown, knows, &self.terms, turn);
             }
             Input::Answered { part, body: Body::Merged(merged) } => {
                 self.acknowledged(part, merged, turn);
@@ -264,6 +260,12 @@ impl Update {
             Input::Answered { .. } | Input::Hurry | Input::Rerouted => {}
         }
         Ok(())
+    }
+
+    /// Whether who shows this knows the operation, which has a name.
+    fn knows(&self, view: &View) -> bool {
+        let nothing = CausalContext::default();
+        self.terms.named.is_some_and(|actor| self.operation.is_known(view, &nothing, actor))
     }
 
     const fn is_sweep(&self) -> bool {
@@ -320,6 +322,9 @@ impl Update {
                 self.local = if is_here { Local::Merged } else { Local::Failed };
                 (self.view, self.changed, self.delta) = (view, changed, delta);
                 (self.repeated, self.is_partial) = (repeated, partial);
+                if partial {
+                    self.show = Some(self.operation.scope());
+                }
                 turn.shared.counters.writes_repeated += u64::from(repeated);
                 if self.delta.is_empty() && self.is_sweep() {
                     turn.stale.push(self.terms.key.clone());

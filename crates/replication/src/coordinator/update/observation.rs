@@ -81,13 +81,13 @@ impl Observation {
         }
     }
 
-    /// Takes what a node shows, or asks another one in its place. `knows` says of a view whether who showed it knows
-    /// the operation.
+    /// Takes what a node shows, or asks another one in its place. `knows` says whether it shows that it knows the
+    /// operation.
     pub(super) fn shown(
         &mut self,
         part: Part,
         shown: Result<View, StorageError>,
-        knows: impl Fn(&View) -> bool,
+        knows: bool,
         terms: &Terms,
         turn: &mut Turn<'_>,
     ) {
@@ -99,7 +99,7 @@ impl Observation {
             Ok(view) => {
                 let counts = sabotage::is(Bug::FallbacksObserved) || terms.owners.contains(&node);
                 self.owners += u8::from(counts);
-                if knows(&view) {
+                if knows {
                     self.knowing.insert(node);
                 }
                 self.views.insert(node, view);

@@ -130,11 +130,14 @@ impl Update {
         merged: Result<Option<View>, StorageError>,
         turn: &mut Turn<'_>,
     ) {
+        // What it showed that it knew it may have known from memory alone, and lost.
+        let knows = matches!(&merged, Ok(Some(shown)) if self.knows(shown));
         let Some(peer) = self.peers.get_mut(&part.node) else { return };
         if part.round != peer.round || part.kind != PartKind::Ask {
             return;
         }
         match merged {
+            Ok(_) if self.is_partial && !knows => self.give_up(part.node, turn),
             Ok(shown) => {
                 peer.parts = peer.parts.saturating_sub(1);
                 peer.acked = peer.parts == 0;
