@@ -60,7 +60,7 @@ pub enum InvalidConfig {
     Lost,
     /// Times or thresholds make no sense.
     #[error(
-        "a round takes 1 ms to 10 minutes; the detector's window is 2 to 10,000, its least deviation positive, and 0 < doubt < threshold"
+        "a round takes 1 ms to 10 minutes; the detector's window is 2 to 1,000, its least deviation positive, and 0 < doubt < threshold"
     )]
     Timing,
 }

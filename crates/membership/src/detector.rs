@@ -23,8 +23,9 @@ pub struct DetectorConfig {
     pub threshold: f64,
     /// Phi from which on a member is asked directly, before it is suspected: once in a hundred silences.
     pub doubt: f64,
-    /// Silences remembered of each member. A guess: at a heartbeat a second, about two minutes to
-    /// get used to a new pace. (Hayashibara took 1,000 and a heartbeat each 100 ms: as long.)
+    /// Most silences that count of each member; once there are so many, at least half of it. A guess: at a heartbeat a
+    /// second, one to two minutes to get used to a new pace. (Hayashibara took 1,000 and a heartbeat each 100 ms: as
+    /// long.)
     pub window: usize,
     /// Least standard deviation: regular heartbeats must not make a small delay a surprise. A
     /// guess: half a round.
@@ -35,7 +36,7 @@ pub struct DetectorConfig {
 
 impl Default for DetectorConfig {
     fn default() -> Self {
-        Self { threshold: 10.0, doubt: 2.0, window: 120, deviation_min_ms: 500, first_ms: 2_000 }
+        Self { threshold: 10.0, doubt: 2.0, window: 160, deviation_min_ms: 500, first_ms: 2_000 }
     }
 }
 
@@ -44,83 +45,69 @@ impl DetectorConfig {
     pub(crate) fn is_valid(&self) -> bool {
         let ordered = 0.0 < self.doubt && self.doubt < self.threshold && self.threshold < 1e6;
         let small = self.first_ms <= 1_000_000 && self.deviation_min_ms <= 1_000_000;
-        ordered && small && self.deviation_min_ms > 0 && (2..=10_000).contains(&self.window)
+        ordered && small && self.deviation_min_ms > 0 && (2..=1_000).contains(&self.window)
     }
 }
 
-/// How many silences are kept together. Who notes those of a thousand members has none of their windows at hand,
-/// and this many times fewer of them to fetch.
-const BLOCK: usize = 16;
-
-/// The silences of one member.
-#[derive(Clone, Debug)]
+/// The latest silences of one member, not one by one but in two sums: half a window that is full, and the next half,
+/// which takes its place once it is full. So what is older than a window is forgotten entirely, and of a thousand
+/// members that a thousand nodes each watch there is little to go through.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Detector {
-    /// The latest silences around a ring, 0 where none is yet. Those of the block that holds the next place are not here but
-    /// in `block`.
-    window: Box<[u32]>,
-    block: [u32; BLOCK],
-    /// Where the next one goes, in place of the oldest.
-    next: u32,
-    count: u32,
-    sum: u64,
-    squares: u64,
+    sums: [u32; 2],
+    squares: [u64; 2],
+    counts: [u16; 2],
 }
 
 impl Detector {
     /// Longest silence noted, so that sums stay exact: longer ones were suspicions and teach nothing.
     const SILENCE_MS_MAX: u64 = 3_600_000;
 
-    /// How surprising the average silence is: half of all are longer.
-    pub(crate) const AVERAGE_PHI: f64 = std::f64::consts::LOG10_2;
+    /// More than a silence that is one deviation longer than the average surprises: one in six is longer.
+    pub(crate) const USUAL_PHI: f64 = 0.81;
 
     /// Knows nothing yet: expects `first_ms`, give or take half of it.
     pub(crate) fn new(config: &DetectorConfig) -> Self {
-        let window = vec![0; config.window].into_boxed_slice();
-        let mut detector =
-            Self { window, block: [0; BLOCK], next: 0, count: 0, sum: 0, squares: 0 };
-        detector.note(config.first_ms / 2);
-        detector.note(config.first_ms + config.first_ms / 2);
+        let mut detector = Self { sums: [0; 2], squares: [0; 2], counts: [0; 2] };
+        detector.note(config.first_ms / 2, config);
+        detector.note(config.first_ms + config.first_ms / 2, config);
         detector
     }
 
     /// News came after a silence of `ms`.
-    pub(crate) fn note(&mut self, ms: u64) {
+    pub(crate) fn note(&mut self, ms: u64, config: &DetectorConfig) {
         let ms = ms.min(Self::SILENCE_MS_MAX);
-        let at = self.next as usize % BLOCK;
-        let oldest = u64::from(std::mem::replace(&mut self.block[at], ms as u32));
-        self.sum = self.sum + ms - oldest;
-        self.squares = self.squares + ms * ms - oldest * oldest;
-        let length = self.window.len() as u32;
-        self.count = length.min(self.count + 1);
-        self.next += 1;
-        if at + 1 == BLOCK || self.next == length {
-            self.turn_over(at + 1);
+        if usize::from(self.counts[1]) >= config.window / 2 {
+            (self.sums, self.squares, self.counts) =
+                ([self.sums[1], 0], [self.squares[1], 0], [self.counts[1], 0]);
         }
+        self.sums[1] += ms as u32;
+        self.squares[1] += ms * ms;
+        self.counts[1] += 1;
     }
 
-    /// The block is full, or the ring at its end, with `held` silences in the block: those of the next one are
-    /// taken out.
-    fn turn_over(&mut self, held: usize) {
-        let end = self.next as usize;
-        self.window[end - held..end].copy_from_slice(&self.block[..held]);
-        let from = if end < self.window.len() { end } else { 0 };
-        let next = &self.window[from..self.window.len().min(from + BLOCK)];
-        self.block[..next.len()].copy_from_slice(next);
-        self.next = from as u32;
+    fn count(&self) -> u32 {
+        self.counts.into_iter().map(u32::from).sum()
+    }
+
+    fn sum(&self) -> u64 {
+        self.sums.into_iter().map(u64::from).sum()
     }
 
     /// Mean and standard deviation of the silences, in milliseconds.
     pub(crate) fn distribution(&self, config: &DetectorConfig) -> (f64, f64) {
-        let count = f64::from(self.count);
-        let mean = self.sum as f64 / count;
-        let variance = (self.squares as f64 / count - mean * mean).max(0.0);
+        let count = f64::from(self.count());
+        let mean = self.sum() as f64 / count;
+        let squares = self.squares.into_iter().sum::<u64>() as f64;
+        let variance = (squares / count - mean * mean).max(0.0);
         (mean, variance.sqrt().max(config.deviation_min_ms as f64))
     }
 
-    /// Whether a silence of `ms` is no longer than they are on the average: phi is at most
-    /// [`AVERAGE_PHI`](Self::AVERAGE_PHI) then.
-    pub(crate) fn is_usual(&self, ms: u64) -> bool {
-        u128::from(ms) * u128::from(self.count) <= u128::from(self.sum)
+    /// Whether a silence of `ms` is longer than the average by no more than the least deviation: phi is less than
+    /// [`USUAL_PHI`](Self::USUAL_PHI) then.
+    pub(crate) fn is_usual(&self, ms: u64, config: &DetectorConfig) -> bool {
+        let beyond_ms = ms.saturating_sub(config.deviation_min_ms);
+        beyond_ms.saturating_mul(self.count().into()) <= self.sum()
     }
 
     /// How surprising a silence of `ms` is.
@@ -174,12 +161,25 @@ mod tests {
         assert!(phis.windows(2).all(|pair| pair[0] <= pair[1]));
     }
 
+    #[test]
+    fn a_usual_silence_surprises_less_than_is_said() {
+        let config = DetectorConfig::default();
+        for silences in [[1_000, 1_000], [10, 3_000], [5_000, 60_000]] {
+            let mut detector = Detector::new(&config);
+            (0..config.window).for_each(|number| detector.note(silences[number % 2], &config));
+            let usual = (0..60_000).filter(|&ms| detector.is_usual(ms, &config)).max();
+            let usual = usual.expect("some silence is");
+            assert_eq!(usual, (silences[0] + silences[1]) / 2 + config.deviation_min_ms);
+            assert!(detector.phi(usual, &config) < Detector::USUAL_PHI);
+        }
+    }
+
     /// Heartbeats each second: suspected after the mean and 6.36 times the least deviation.
     #[test]
     fn regular_heartbeats_are_missed_after_four_seconds() {
         let config = DetectorConfig::default();
         let mut detector = Detector::new(&config);
-        (0..config.window).for_each(|_| detector.note(1_000));
+        (0..config.window).for_each(|_| detector.note(1_000, &config));
         assert_eq!(detector.distribution(&config), (1_000.0, 500.0));
         let suspected = (0..).find(|&ms| detector.phi(ms, &config) >= config.threshold);
         assert_eq!(suspected, Some(4_181));
@@ -190,11 +190,11 @@ mod tests {
         let config = DetectorConfig::default();
         let mut detector = Detector::new(&config);
         for number in 0..config.window as u64 {
-            detector.note(if number % 2 == 0 { 1_000 } else { 5_000 });
+            detector.note(if number % 2 == 0 { 1_000 } else { 5_000 }, &config);
         }
         assert_eq!(detector.distribution(&config), (3_000.0, 2_000.0));
         assert!(detector.phi(5_000, &config) < 1.0);
-        (0..config.window).for_each(|_| detector.note(1_000));
+        (0..config.window).for_each(|_| detector.note(1_000, &config));
         assert!(detector.phi(5_000, &config) > config.threshold);
     }
 
@@ -202,28 +202,29 @@ mod tests {
     fn an_absurd_silence_is_noted_as_an_hour_and_sums_stay_exact() {
         let config = DetectorConfig { window: 2, ..DetectorConfig::default() };
         let mut detector = Detector::new(&config);
-        (0..3).for_each(|_| detector.note(u64::MAX));
+        (0..3).for_each(|_| detector.note(u64::MAX, &config));
         assert_eq!(detector.distribution(&config).0, 3_600_000.0);
-        (0..2).for_each(|_| detector.note(7));
+        (0..2).for_each(|_| detector.note(7, &config));
         assert_eq!(detector.distribution(&config), (7.0, 500.0));
     }
 
-    /// The ring of blocks beside a plain queue, for windows that blocks do and do not fill.
+    /// The two sums beside a plain queue: they are those of its latest silences, half a window to a whole one.
     #[test]
-    fn a_window_holds_as_many_of_the_latest_silences_as_it_is_long() {
-        for window in [2, 7, 8, 9, 16, 61, 120] {
+    fn what_is_older_than_a_window_is_forgotten() {
+        for window in [2, 7, 8, 61, 120, 1_000] {
             let config = DetectorConfig { window, ..DetectorConfig::default() };
             let mut detector = Detector::new(&config);
-            let mut latest = std::collections::VecDeque::from([1_000, 3_000]);
-            for number in 0..500_u64 {
+            let mut all = vec![1_000, 3_000];
+            for number in 0..2_500_u64 {
                 let ms = number * 7_919 % 10_007;
-                detector.note(ms);
-                latest.push_back(ms);
-                latest.drain(..latest.len().saturating_sub(window));
-                let (sum, squares): (u64, u64) =
-                    latest.iter().fold((0, 0), |(sum, all), ms| (sum + ms, all + ms * ms));
-                assert_eq!((detector.sum, detector.squares), (sum, squares), "{window}, {number}");
-                assert_eq!(detector.count as usize, latest.len());
+                detector.note(ms, &config);
+                all.push(ms);
+                let count = detector.count() as usize;
+                assert!(count <= window && count >= all.len().min(window / 2), "{window}: {count}");
+                let latest = &all[all.len() - count..];
+                let squares: u64 = latest.iter().map(|ms| ms * ms).sum();
+                assert_eq!(detector.sum(), latest.iter().sum::<u64>(), "{window}, {number}");
+                assert_eq!(detector.squares.iter().sum::<u64>(), squares, "{window}, {number}");
             }
         }
     }

@@ -13,6 +13,7 @@ mod round;
 use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
+use litemap::LiteMap;
 
 use crate::event::{Destination, Effect, Ending, Event, Liveness, Member, Report};
 use crate::message::{Body, Header, Message};
@@ -55,7 +56,7 @@ pub struct Gossip {
     ids: BTreeSet<ClusterId>,
     table: Table,
     /// One for each record of the table, so that both can be walked side by side.
-    peers: BTreeMap<NodeId, Peer>,
+    peers: LiteMap<NodeId, Peer>,
     /// The table's roster, until it changes.
     roster: Option<u128>,
     values: Values,

@@ -47,8 +47,8 @@ pub(crate) struct Peer {
     beat_made_ms: i64,
     /// When it last gave proof of life.
     alive_ms: i64,
-    /// When it was asked directly, if it has not answered since.
-    pub(crate) asked_ms: Option<u64>,
+    /// Whether it was asked directly and has not answered since.
+    pub(crate) is_asked: bool,
     timeouts: u32,
     timeout_ms: u64,
     detector: Detector,
@@ -73,7 +73,7 @@ impl Peer {
             beat,
             beat_made_ms: made_ms,
             alive_ms: made_ms,
-            asked_ms: None,
+            is_asked: false,
             timeouts: 0,
             timeout_ms: 0,
             detector: Detector::new(config),
@@ -96,22 +96,28 @@ impl Peer {
     }
 
     /// Somebody knows of a heartbeat: one of another start says nothing.
-    pub(crate) fn heard_of_start(&mut self, now_ms: u64, fresh: Fresh) {
+    pub(crate) fn heard_of_start(&mut self, now_ms: u64, fresh: Fresh, config: &DetectorConfig) {
         if fresh.generation == self.said.generation {
-            self.heard_of(now_ms, fresh.beat, fresh.age_ms);
+            self.heard_of(now_ms, fresh.beat, fresh.age_ms, config);
         }
     }
 
     /// Somebody knows of heartbeat `beat`, made `age_ms` ago. An old one says nothing, however young
     /// it is said to be: it may have gone in circles.
-    pub(crate) fn heard_of(&mut self, now_ms: u64, beat: u64, age_ms: u64) {
+    pub(crate) fn heard_of(
+        &mut self,
+        now_ms: u64,
+        beat: u64,
+        age_ms: u64,
+        config: &DetectorConfig,
+    ) {
         if beat <= self.beat {
             return;
         }
         // A silence that was a suspicion is nothing to get used to.
         if self.liveness == Liveness::Reachable {
             let silence = (now_ms as i64).saturating_sub(self.beat_made_ms).max(0);
-            self.detector.note(silence as u64);
+            self.detector.note(silence as u64, config);
         }
         self.beat = beat;
         self.beat_made_ms = self.beat_made_ms.max(made(now_ms, age_ms));
@@ -128,7 +134,7 @@ impl Peer {
     /// teach the detector, for which only heartbeats count: traffic comes and goes.
     pub(crate) fn heard(&mut self, now_ms: u64) {
         self.alive_ms = self.alive_ms.max(now_ms as i64);
-        self.asked_ms = None;
+        self.is_asked = false;
         self.timeouts = 0;
     }
 
@@ -137,7 +143,7 @@ impl Peer {
         let ms = i64::try_from(ms).unwrap_or(i64::MAX);
         self.beat_made_ms = self.beat_made_ms.saturating_add(ms);
         self.alive_ms = self.alive_ms.saturating_add(ms);
-        self.asked_ms = None;
+        self.is_asked = false;
     }
 
     /// A request to the member timed out.
@@ -175,9 +181,9 @@ impl Peer {
     /// Whether nothing is to be thought of its silence, as of most members at most times.
     pub(crate) fn is_as_usual(&self, now_ms: u64, config: &DetectorConfig) -> bool {
         self.liveness == Liveness::Reachable
-            && config.doubt > Detector::AVERAGE_PHI
+            && config.doubt > Detector::USUAL_PHI
             && self.evidence(now_ms) == 0
-            && self.detector.is_usual(self.silence_ms(now_ms))
+            && self.detector.is_usual(self.silence_ms(now_ms), config)
     }
 
     /// Judges anew; what it comes to, if that is another judgement than before. A suspicion is lifted at half of
@@ -219,7 +225,7 @@ mod tests {
     fn regular() -> (Peer, DetectorConfig) {
         let config = DetectorConfig::default();
         let mut peer = Peer::new(0, &record(), 1, 0, &config);
-        (1..200).for_each(|second| peer.heard_of(second * 1_000, second + 1, 0));
+        (1..200).for_each(|second| peer.heard_of(second * 1_000, second + 1, 0, &config));
         (peer, config)
     }
 
@@ -230,12 +236,12 @@ mod tests {
 
     #[test]
     fn an_old_heartbeat_that_comes_late_or_in_circles_is_no_proof_of_life() {
-        let (mut peer, _) = regular();
+        let (mut peer, config) = regular();
         // Made at 199 s; told again and again, each time as if it were new.
-        (200..210).for_each(|second| peer.heard_of(second * 1_000, 200, 0));
+        (200..210).for_each(|second| peer.heard_of(second * 1_000, 200, 0, &config));
         assert_eq!(peer.silence_ms(209_000), 10_000);
         // A later one, that took seven seconds to get here.
-        peer.heard_of(209_000, 201, 7_000);
+        peer.heard_of(209_000, 201, 7_000, &config);
         assert_eq!(peer.silence_ms(209_000), 7_000);
     }
 
@@ -245,7 +251,7 @@ mod tests {
         let quiet = peer.phi(200_000, &config);
         (0..9).for_each(|number| peer.timed_out(200_000 + number * 200));
         // Heard of through others all the while: it lives, but cannot be reached from here.
-        peer.heard_of(201_600, 202, 0);
+        peer.heard_of(201_600, 202, 0, &config);
         assert_eq!(judged(&mut peer, 201_600, &config), None);
         peer.timed_out(201_799);
         assert_eq!(judged(&mut peer, 201_799, &config), None, "no evidence beside the one before");
@@ -260,7 +266,7 @@ mod tests {
     fn time_outs_are_forgotten_after_half_a_minute() {
         let (mut peer, config) = regular();
         peer.timed_out(200_000);
-        peer.heard_of(229_999, 231, 0);
+        peer.heard_of(229_999, 231, 0, &config);
         assert!(peer.phi(229_999, &config) > 1.0);
         assert!(peer.phi(230_000, &config) < 1.0);
     }
@@ -269,7 +275,7 @@ mod tests {
     fn a_silence_that_was_a_suspicion_is_not_got_used_to() {
         let (mut peer, config) = regular();
         assert_eq!(judged(&mut peer, 299_000, &config), Some(Liveness::Suspected));
-        peer.heard_of(300_000, 300, 0);
+        peer.heard_of(300_000, 300, 0, &config);
         assert_eq!(judged(&mut peer, 300_000, &config), Some(Liveness::Reachable));
         assert_eq!(peer.detector.distribution(&config), (1_000.0, 500.0));
     }

@@ -62,7 +62,7 @@ impl Gossip {
                 Err(Refusal::Ended(Box::new(record.clone())))
             }
             Ordering::Equal => {
-                peer.heard_of(now_ms, header.beat, 0);
+                peer.heard_of(now_ms, header.beat, 0, &self.config.detector);
                 peer.heard(now_ms);
                 Ok(())
             }

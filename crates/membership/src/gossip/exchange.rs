@@ -44,7 +44,7 @@ impl Gossip {
             if node == self.config.node {
                 own_beat = theirs.beat;
             } else {
-                peer.heard_of(now_ms, theirs.beat, theirs.age_ms);
+                peer.heard_of(now_ms, theirs.beat, theirs.age_ms, &self.config.detector);
             }
             delta.fresh.extend(fresher(now_ms, node, generation, theirs, peer));
         }
@@ -61,7 +61,7 @@ impl Gossip {
             return self.own_beat(now_ms, fresh);
         }
         let Some(peer) = self.peers.get_mut(&fresh.node) else { return };
-        peer.heard_of_start(now_ms, fresh);
+        peer.heard_of_start(now_ms, fresh, &self.config.detector);
     }
 
     /// Somebody knows of heartbeats, in order of ids: each member is found behind the one before, which of a
@@ -74,7 +74,7 @@ impl Gossip {
             if fresh.node == self.config.node {
                 own = Some(fresh);
             } else if let Some((_, peer)) = peers.next_if(|&(&node, _)| node == fresh.node) {
-                peer.heard_of_start(now_ms, fresh);
+                peer.heard_of_start(now_ms, fresh, &self.config.detector);
             }
         }
         if let Some(fresh) = own {

@@ -26,7 +26,7 @@ impl Gossip {
         let Some(late_ms) = self.schedule.round(now_ms, &mut self.random) else { return };
         // It was this node that did not run: the others could not be heard.
         if late_ms >= PAUSE_ROUNDS * self.config.round_ms {
-            self.peers.values_mut().for_each(|peer| peer.excuse(late_ms));
+            self.peers.iter_mut().for_each(|(_, peer)| peer.excuse(late_ms));
         }
         let (reachable, unreachable) = self.judge_all(now_ms);
         if reachable.is_empty() {
@@ -48,12 +48,12 @@ impl Gossip {
         if partners.is_empty() {
             return;
         }
-        let is_partners = |seed: &String| partners.iter().any(|&node| self.is_at(node, seed));
-        let a_seed = seeds.iter().any(is_partners);
+        let at: Vec<String> = partners.iter().filter_map(|&node| self.address(node)).collect();
+        let a_seed = seeds.iter().any(|seed| at.contains(seed));
         let (reachable, unreachable) = (reachable.len(), unreachable.len());
         if to_seed(seeds.len(), reachable, unreachable, a_seed, &mut self.random)
             && let Some(seed) = self.random.pick(&seeds).cloned()
-            && !partners.iter().any(|&node| self.is_at(node, &seed))
+            && !at.contains(&seed)
         {
             self.open(now_ms, Destination::Seed(seed));
         }
@@ -75,12 +75,13 @@ impl Gossip {
         let mut reachable = Vec::with_capacity(self.peers.len());
         let (mut unreachable, mut doubted) = (Vec::new(), Vec::new());
         let config = &self.config.detector;
-        for (&node, peer) in &mut self.peers {
+        for (&node, peer) in self.peers.iter_mut() {
             if node == self.config.node || peer.said.is_over {
                 continue;
             }
             // Asked a round ago, and no answer since.
-            if peer.asked_ms.take().is_some() {
+            if peer.is_asked {
+                peer.is_asked = false;
                 peer.timed_out(now_ms);
             }
             let is_expected = peer.said.is_expected;
@@ -110,7 +111,7 @@ impl Gossip {
             doubted.swap_remove(at);
         }
         for node in doubted {
-            self.peers.get_mut(&node).expect("just seen").asked_ms = Some(now_ms);
+            self.peers.get_mut(&node).expect("just seen").is_asked = true;
             self.send(now_ms, Destination::Node(node), Body::Ping);
         }
         (reachable, unreachable)
@@ -144,8 +145,8 @@ impl Gossip {
         self.config.seeds.iter().filter(|seed| *seed != own).cloned().collect()
     }
 
-    fn is_at(&self, node: NodeId, address: &str) -> bool {
-        self.table.get(node).is_some_and(|it| it.entry.about.peer_address() == address)
+    fn address(&self, node: NodeId) -> Option<String> {
+        self.table.get(node).map(|record| record.entry.about.peer_address().to_owned())
     }
 
     pub(super) fn open(&mut self, now_ms: u64, to: Destination) {
@@ -156,7 +157,7 @@ impl Gossip {
     /// this node's own heartbeat.
     fn open_all(&mut self, now_ms: u64, all: impl IntoIterator<Item = Destination>) {
         let mut marks = self.marks(now_ms);
-        let before = self.peers.range(..self.config.node);
+        let before = self.peers.iter().take_while(|&(&node, _)| node < self.config.node);
         let own = before.filter(|(_, peer)| !peer.said.is_over).count();
         for to in all {
             let me = &self.peers[&self.config.node];

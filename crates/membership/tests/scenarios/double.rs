@@ -405,8 +405,8 @@ impl Network {
         if self.encoded {
             message = decode(&encode(&message)).expect("own bytes");
         }
-        let copies = 1 + u64::from(self.random.below(1_000) < self.faults.duplication);
-        for _ in 0..copies {
+        let copies = 1 + usize::from(self.random.below(1_000) < self.faults.duplication);
+        for message in std::iter::repeat_n(message, copies) {
             if self.random.below(1_000) < self.faults.loss {
                 continue;
             }
@@ -414,7 +414,7 @@ impl Network {
             let way_ms = delay_min_ms + self.random.below(delay_max_ms - delay_min_ms + 1);
             self.sent += 1;
             let key = (self.now_ms + way_ms, self.sent);
-            self.flying.insert(key, (host, to, node, message.clone()));
+            self.flying.insert(key, (host, to, node, message));
         }
     }
 
