@@ -57,8 +57,8 @@ pub struct Gossip {
     table: Table,
     /// One for each record of the table, so that both can be walked side by side.
     peers: LiteMap<NodeId, Peer>,
-    /// The table's roster, until it changes.
-    roster: Option<u128>,
+    /// The table's roster, and how many members of it are not gone, until they change.
+    roster: Option<(u128, usize)>,
     values: Values,
     schedule: Schedule,
     random: Random,

@@ -19,11 +19,11 @@ use crate::{RECORDS_MAX, Record};
 impl Gossip {
     pub(super) fn on_open(&mut self, now_ms: u64, from: NodeId, open: &Open) {
         let compare = (open.values != self.values.digest()).then(|| self.values.lines());
-        if open.roster != self.roster() {
+        let (roster, present) = self.roster();
+        if open.roster != roster {
             let digest = self.digest(now_ms, compare);
             return self.send(now_ms, Destination::Node(from), Body::Digest(digest));
         }
-        let present = self.peers.values().filter(|peer| !peer.said.is_over).count();
         if open.marks.len() != present {
             let reason = InvalidMessage::Count;
             let report = Report::Malformed { node: from, reason };
@@ -274,8 +274,12 @@ impl Gossip {
         Mark { version: peer.said.version, beat: peer.beat, age_ms: peer.beat_age_ms(now_ms) }
     }
 
-    pub(super) fn roster(&mut self) -> u128 {
-        *self.roster.get_or_insert_with(|| self.table.roster())
+    /// The table's roster, and how many members of it are not gone.
+    pub(super) fn roster(&mut self) -> (u128, usize) {
+        *self.roster.get_or_insert_with(|| {
+            let present = self.peers.values().filter(|peer| !peer.said.is_over).count();
+            (self.table.roster(), present)
+        })
     }
 }
 

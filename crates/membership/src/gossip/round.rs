@@ -164,7 +164,7 @@ impl Gossip {
             if !me.said.is_over {
                 marks[own] = Self::mark(now_ms, me);
             }
-            let (roster, values) = (self.roster(), self.values.digest());
+            let ((roster, _), values) = (self.roster(), self.values.digest());
             self.send(now_ms, to, Body::Open(Open { roster, marks: marks.clone(), values }));
         }
     }
