@@ -10,6 +10,7 @@ mod connection;
 mod cursor;
 mod dispatch;
 mod glob;
+mod memory;
 mod plan;
 mod reply;
 mod server;

@@ -24,7 +24,7 @@ pub struct DetectorConfig {
     /// Phi from which on a member is asked directly, before it is suspected: once in a hundred silences.
     pub doubt: f64,
     /// Most silences that count of each member; once there are so many, at least half of it. A guess: at a heartbeat a
-    /// second, one to two minutes to get used to a new pace. (Hayashibara took 1,000 and a heartbeat each 100 ms: as
+    /// second, 80 to 160 seconds to get used to a new pace. (Hayashibara took 1,000 and a heartbeat each 100 ms: as
     /// long.)
     pub window: usize,
     /// Least standard deviation: regular heartbeats must not make a small delay a surprise. A

@@ -401,7 +401,7 @@ pub enum Answer {
         changed: u64,
         /// Whether the operation, known by its name, had been done before.
         repeated: bool,
-        /// Whether it had been done before, and the delta does not say all that it took away.
+        /// Whether the delta says that it was done, and not all that it took away.
         partial: bool,
         /// Whether that is known here; it was not merged if not.
         is_here: bool,

@@ -108,8 +108,8 @@ pub struct Prepared {
     pub changed: u64,
     /// Whether the operation, known by its name, had been done before: nothing was done now.
     pub repeated: bool,
-    /// Whether it had been done before and took elements away of which nothing is left here to tell: the delta is of
-    /// deadlines alone, and counts where the operation is known ([`Operation::is_known`]).
+    /// Whether the delta says that it was done, and not all that it took away: not to be merged where the operation is
+    /// not known ([`Operation::is_known`]).
     pub partial: bool,
     /// The dots that it minted, if any: what the write is called from now on.
     pub minted: Option<Minted>,
@@ -427,9 +427,6 @@ impl Operation {
                 let first = Dot::new(actor, 1);
                 prepared.minted = Some(Minted { tag, first, last: self.elements_added().max(1) });
                 living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
-            }
-            if prepared.partial {
-                named::keep_deadlines(&mut prepared.delta, tag);
             }
             return Ok(prepared);
         }

@@ -7,14 +7,16 @@ use wire::ClusterStatus;
 
 use crate::codec::{Args, ParserLimits};
 use crate::glob::Pattern;
+use crate::memory::Memory;
 use crate::plan::{Context, Planned, check_names, unknown_subcommand, wrong_arity};
 use crate::reply::Reply;
 use crate::server::{Counters, REDIS_VERSION, ServerInfo};
 
 /// Sections of INFO, in order.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "server",
     "clients",
+    "memory",
     "persistence",
     "stats",
     "replication",
@@ -83,6 +85,15 @@ fn write_section(
             line("connected_clients", &info.connected());
             // There is no command that waits for others.
             line("blocked_clients", &0);
+        }
+        "memory" => {
+            if let Some(memory) = Memory::now() {
+                line("used_memory", &memory.private);
+                line("used_memory_rss", &memory.resident);
+                line("used_memory_peak", &memory.resident_peak);
+            }
+            line("maxmemory", &0);
+            line("maxmemory_policy", &"noeviction");
         }
         "persistence" => {
             line("loading", &0);

@@ -388,6 +388,8 @@ async fn the_server_describes_itself() {
         "merganser_version:1.2.3\r\n",
         "arch_bits:64\r\n",
         "blocked_clients:0\r\n",
+        "\r\n# Memory\r\nused_memory:",
+        "\r\nmaxmemory:0\r\n",
         "loading:0\r\n",
         "role:master\r\n",
         "cluster_enabled:0\r\n",

@@ -72,6 +72,8 @@ struct Peer {
     cover_at: u64,
     /// Whether nothing is to be hoped for from it: it refused, cannot be reached, or is silent.
     is_out: bool,
+    /// Whether it showed that it durably knows the operation, which a partial delta is sent to nobody before.
+    is_sure: bool,
     /// Whether it said that the owners are others now: it is asked again once this node knows.
     is_moved: bool,
     /// Which sending of the delta this is the state of, and by which tenure that was.
@@ -86,6 +88,7 @@ impl Peer {
         hint: Hint::None,
         cover_at: 0,
         is_out: false,
+        is_sure: false,
         is_moved: false,
         round: 0,
         sequence: Sequence(0),
@@ -110,16 +113,16 @@ impl Peer {
 pub(crate) struct Update {
     terms: Terms,
     operation: Operation,
-    /// What the owners are to show after the merge: where the answer is a sum that they may hold
-    /// a part of, or to be counted they have to know the operation.
+    /// What the owners are to show after the merge, where the answer is a sum that they may hold
+    /// a part of.
     show: Option<Scope>,
     observation: Observation,
     local: Local,
     view: View,
     changed: u64,
     repeated: bool,
-    /// Whether the operation was done already, and the delta does not say all that it took away: it counts at nobody but
-    /// those who know it, and is sent to them alone, who show that they know it still, durably.
+    /// Whether the delta says that the operation was done, and not all that it took away: it counts at nobody but those
+    /// who know it, and is sent to them alone.
     is_partial: bool,
     many_siblings: Option<ManySiblings>,
     stamp: Stamp,
@@ -322,9 +325,6 @@ impl Update {
                 self.local = if is_here { Local::Merged } else { Local::Failed };
                 (self.view, self.changed, self.delta) = (view, changed, delta);
                 (self.repeated, self.is_partial) = (repeated, partial);
-                if partial {
-                    self.show = Some(self.operation.scope());
-                }
                 turn.shared.counters.writes_repeated += u64::from(repeated);
                 if self.delta.is_empty() && self.is_sweep() {
                     turn.stale.push(self.terms.key.clone());

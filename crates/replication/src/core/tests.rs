@@ -21,7 +21,7 @@ use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence};
 use storage::{Answer, Command, ConflictPage, Listing, ShardSet, Shards, StorageError, Ticket};
 use values::{
     Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
-    Register, RegisterOp, Scope, State, Tag, Tally, View,
+    Register, RegisterOp, Scope, State, Tag, Tally, Value, View,
 };
 
 use self::comparing::{any_compare, any_compared};

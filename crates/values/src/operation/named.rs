@@ -8,8 +8,7 @@
 //!
 //! What is read of a key repairs others: some of the elements that were added may be known, or the deadline alone.
 //! What is missing is made then, under the same dots. What a removal took of a collection leaves nothing but a context;
-//! who knows its mark has what it did, and nobody else is told of it: nor are those, who may have lost since what they
-//! showed and would know the mark alone.
+//! who knows its mark has what it did, and only to those who know it is said again.
 //!
 //! A set of a register has the time of its latest try: tried where the first is not known, it wins
 //! over what was set there before, as any set that comes then.
@@ -79,13 +78,6 @@ pub(super) fn repeated(operation: &Operation, view: &View, actor: Actor) -> Prep
     state(&mut delta, tag).context_mut().into_iter().for_each(|context| context.merge(&own));
     delta.touch.entry(tag).or_default();
     Prepared { delta, changed: 0, repeated: true, partial, minted: None }
-}
-
-/// Leaves of a partial delta the key's deadlines. Who knows the operation has the rest; who lost it since is not to know
-/// it again by its mark alone.
-pub(super) fn keep_deadlines(delta: &mut Delta, tag: Tag) {
-    delta.value.0.retain(|&other, _| other == Tag::EXPIRY && other != tag);
-    delta.touch.retain(|&other, _| other == Tag::EXPIRY && other != tag);
 }
 
 /// What is here of all that an operation speaks of: of its type, of the key's deadlines, and of every type if it

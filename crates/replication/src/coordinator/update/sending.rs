@@ -65,7 +65,7 @@ impl Update {
             return;
         }
         let budget_ms = self.terms.budget_ms(turn).max(turn.shared.config.cover_ms);
-        let parts = self.messages();
+        let (parts, nothing) = (self.messages(), [Delta::default()]);
         self.parts = parts.len();
         self.round += 1;
         for node in nodes {
@@ -74,9 +74,15 @@ impl Update {
                 continue;
             }
             let (is_silent, cover_at) = (turn.is_silent(node), turn.cover_at(node, Work::Write));
-            for delta in &parts {
-                let (key, show) = (self.terms.key.clone(), self.show.clone());
-                let body = Body::Merge { key, delta: delta.clone(), show };
+            let is_sure = !self.is_partial || self.peers.get(&node).is_some_and(|it| it.is_sure);
+            let (parts, show) = if is_sure {
+                (&parts[..], self.show.clone())
+            } else {
+                (&nothing[..], Some(self.operation.scope()))
+            };
+            for delta in parts {
+                let key = self.terms.key.clone();
+                let body = Body::Merge { key, delta: delta.clone(), show: show.clone() };
                 let waiter = self.terms.waiter(self.round, node, PartKind::Ask);
                 turn.ask_owner(node, waiter, budget_ms, self.terms.sequence, body);
             }
@@ -124,20 +130,29 @@ impl Update {
         }
     }
 
+    /// An owner has what it was sent. What it showed before that it knows it may have known from memory alone, and
+    /// lost since: told that the operation was done, and not what it took away, it would be counted and hold that. So
+    /// it is first sent nothing, and the delta once it shows, with all of it durable, that it knows the operation.
     pub(super) fn acknowledged(
         &mut self,
         part: Part,
         merged: Result<Option<View>, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        // What it showed that it knew it may have known from memory alone, and lost.
         let knows = matches!(&merged, Ok(Some(shown)) if self.knows(shown));
         let Some(peer) = self.peers.get_mut(&part.node) else { return };
         if part.round != peer.round || part.kind != PartKind::Ask {
             return;
         }
         match merged {
-            Ok(_) if self.is_partial && !knows => self.give_up(part.node, turn),
+            Ok(_) if self.is_partial && !peer.is_sure => {
+                peer.is_sure = knows;
+                if knows {
+                    self.send_to(vec![part.node], turn);
+                } else {
+                    self.give_up(part.node, turn);
+                }
+            }
             Ok(shown) => {
                 peer.parts = peer.parts.saturating_sub(1);
                 peer.acked = peer.parts == 0;
