@@ -130,29 +130,19 @@ impl Update {
         }
     }
 
-    /// An owner has what it was sent. What it showed before that it knows it may have known from memory alone, and
-    /// lost since: told that the operation was done, and not what it took away, it would be counted and hold that. So
-    /// it is first sent nothing, and the delta once it shows, with all of it durable, that it knows the operation.
+    /// Takes that an owner has, durably, what it was sent, or why not.
     pub(super) fn acknowledged(
         &mut self,
         part: Part,
         merged: Result<Option<View>, StorageError>,
         turn: &mut Turn<'_>,
     ) {
-        let knows = matches!(&merged, Ok(Some(shown)) if self.knows(shown));
         let Some(peer) = self.peers.get_mut(&part.node) else { return };
         if part.round != peer.round || part.kind != PartKind::Ask {
             return;
         }
         match merged {
-            Ok(_) if self.is_partial && !peer.is_sure => {
-                peer.is_sure = knows;
-                if knows {
-                    self.send_to(vec![part.node], turn);
-                } else {
-                    self.give_up(part.node, turn);
-                }
-            }
+            Ok(shown) if self.is_partial && !peer.is_sure => self.showed(part.node, shown, turn),
             Ok(shown) => {
                 peer.parts = peer.parts.saturating_sub(1);
                 peer.acked = peer.parts == 0;
@@ -163,6 +153,19 @@ impl Update {
             Err(StorageError::Dropped) => self.covered_by_drop(part.node),
             Err(_) => self.give_up(part.node, turn),
         }
+    }
+
+    /// Sends a partial delta to who shows, with all of it durable, that it knows the operation. What it showed before it
+    /// may have known from memory alone, and lost since: told that the operation was done, and not what it took away,
+    /// it would be counted and hold that.
+    fn showed(&mut self, owner: NodeId, shown: Option<View>, turn: &mut Turn<'_>) {
+        if !shown.is_some_and(|view| self.knows(&view)) {
+            return self.give_up(owner, turn);
+        }
+        if let Some(peer) = self.peers.get_mut(&owner) {
+            peer.is_sure = true;
+        }
+        self.send_to(vec![owner], turn);
     }
 
     /// A node does not keep the delta for `owner` because its bucket was dropped: the owner needs
