@@ -326,15 +326,13 @@ impl Network {
 
     /// Gives an event to the process of a host.
     pub fn step(&mut self, host: u64, event: Event) {
-        if self.paused.contains(&host) {
+        if !self.is_running(host) || self.paused.contains(&host) {
             return;
         }
-        let now_ms = self.now_ms;
-        let Some(Host { gossip: Some(gossip), started_ms, .. }) = self.hosts.get_mut(&host) else {
-            return;
-        };
+        let now_ms = self.clock_ms(host);
+        let gossip = self.host_mut(host).gossip.as_mut().expect("running");
         let mut effects = Vec::new();
-        gossip.step(now_ms - *started_ms, event, &mut effects);
+        gossip.step(now_ms, event, &mut effects);
         self.perform(host, effects);
     }
 
@@ -367,18 +365,18 @@ impl Network {
 
     fn perform(&mut self, host: u64, effects: Vec<Effect>) {
         let now_ms = self.now_ms;
-        let it = &self.hosts[&host];
-        let (node, mut persisted) = (it.config.node, it.persisted);
+        let node = self.hosts[&host].config.node;
         for effect in effects {
             let outcome = match effect {
                 Effect::Persist(snapshot) => {
                     let disk = self.encoded.then(|| encode(&*snapshot));
-                    persisted = Some(snapshot.incarnation);
+                    let incarnation = snapshot.incarnation;
                     let it = self.host_mut(host);
-                    (it.disk, it.persisted) = (disk, persisted);
+                    (it.disk, it.persisted) = (disk, Some(incarnation));
                     continue;
                 }
                 Effect::Send { to, message } => {
+                    let persisted = self.hosts[&host].persisted;
                     let said = message.header.incarnation;
                     assert_eq!(persisted, Some(said), "said before it was on disk");
                     self.send(host, node, to, message);
