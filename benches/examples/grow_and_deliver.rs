@@ -26,8 +26,8 @@ const BATCH: u64 = 64;
 const BATCHES: u64 = 8;
 const WARM_UP: Duration = Duration::from_secs(5);
 const BEFORE: Duration = Duration::from_secs(10);
-/// How often it is looked whether something is over.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often it is looked whether something is over: each look costs every node a list of its transfers.
+const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for it.
 const PATIENCE: Duration = Duration::from_secs(300);
 

@@ -41,6 +41,15 @@ struct Standing {
 }
 
 impl Standing {
+    /// Of a pair that was not compared yet.
+    fn new(pair: Pair, seed: u64, interval_ms: Option<u64>, now_ms: u64) -> Self {
+        let Pair { peer, n, shard } = pair;
+        let lot = mix(seed ^ mix(peer.0 ^ u64::from(n) << 32) ^ u64::from(shard.0));
+        let due_ms = interval_ms
+            .map_or(u64::MAX, |interval_ms| now_ms.saturating_add(lot % interval_ms.max(1)));
+        Self { partitions: BTreeMap::new(), due_ms, since_ms: 0, retry_ms: RETRY_MS, lot }
+    }
+
     fn compared_ms(&self) -> Option<u64> {
         self.partitions.values().copied().min().flatten()
     }
@@ -106,7 +115,7 @@ impl Schedule {
         Self { interval_ms, shards, seed, pairs: BTreeMap::new(), made_for: None }
     }
 
-    /// Takes note of who owns what, where that changed.
+    /// Takes note of who owns what, where that changed: a handover changes a few partitions at a time.
     pub(super) fn refresh(&mut self, shared: &Shared, now_ms: u64) {
         let made_for = (Arc::clone(&shared.ownership), shared.buckets.classes());
         if let Some((ownership, classes)) = &self.made_for
@@ -115,37 +124,36 @@ impl Schedule {
         {
             return;
         }
-        let mut before = std::mem::take(&mut self.pairs);
+        let before = self.made_for.take();
+        let (ownership, classes) = &made_for;
         let me = shared.config.node;
-        for &n in &made_for.1 {
-            for partition in shared.ownership.partition_count().iter() {
-                let shard = self.shards.shards().of_partition(partition);
-                let present = shared.ownership.present(partition);
-                let owners: Vec<NodeId> = present.owners(partition, usize::from(n)).collect();
-                if !self.shards.contains(shard) || !owners.contains(&me) {
-                    continue;
-                }
-                for peer in owners.into_iter().filter(|&peer| peer != me) {
-                    let pair = Pair { peer, n, shard };
-                    let known = before.get_mut(&pair);
-                    let compared_ms = known.and_then(|known| known.partitions.remove(&partition));
-                    let lot =
-                        mix(self.seed ^ mix(peer.0 ^ u64::from(n) << 32) ^ u64::from(shard.0));
-                    let due_ms = self.interval_ms.map_or(u64::MAX, |interval_ms| {
-                        now_ms.saturating_add(lot % interval_ms.max(1))
-                    });
-                    let standing = self.pairs.entry(pair).or_insert_with(|| {
-                        let known = before.get(&pair);
-                        let (due_ms, since_ms, retry_ms) = known
-                            .map_or((due_ms, 0, RETRY_MS), |known| {
-                                (known.due_ms, known.since_ms, known.retry_ms)
-                            });
-                        Standing { partitions: BTreeMap::new(), due_ms, since_ms, retry_ms, lot }
-                    });
-                    standing.partitions.insert(partition, compared_ms.flatten());
+        for partition in ownership.partition_count().iter() {
+            let shard = self.shards.shards().of_partition(partition);
+            let is_as_before = |(before, had): &(Arc<Ownership>, BTreeSet<u8>)| {
+                had == classes && before.tenure(partition) == ownership.tenure(partition)
+            };
+            if !self.shards.contains(shard) || before.as_ref().is_some_and(is_as_before) {
+                continue;
+            }
+            let pairs =
+                |ownership: &Ownership, classes| pairs(ownership, classes, partition, shard, me);
+            let had = before
+                .as_ref()
+                .map_or_else(BTreeSet::new, |(ownership, classes)| pairs(ownership, classes));
+            let has = pairs(ownership, classes);
+            for pair in had.difference(&has) {
+                if let Some(standing) = self.pairs.get_mut(pair) {
+                    standing.partitions.remove(&partition);
                 }
             }
+            for &pair in has.difference(&had) {
+                let (seed, interval_ms) = (self.seed, self.interval_ms);
+                let begin = || Standing::new(pair, seed, interval_ms, now_ms);
+                let standing = self.pairs.entry(pair).or_insert_with(begin);
+                standing.partitions.insert(partition, None);
+            }
         }
+        self.pairs.retain(|_, standing| !standing.partitions.is_empty());
         self.made_for = Some(made_for);
     }
 
@@ -297,6 +305,25 @@ impl Schedule {
     }
 }
 
+/// This node with every other owner of a partition, by the n of buckets.
+fn pairs(
+    ownership: &Ownership,
+    classes: &BTreeSet<u8>,
+    partition: Partition,
+    shard: Shard,
+    me: NodeId,
+) -> BTreeSet<Pair> {
+    let mut pairs = BTreeSet::new();
+    for &n in classes {
+        let owners = || ownership.present(partition).owners(partition, usize::from(n));
+        if owners().any(|owner| owner == me) {
+            let peers = owners().filter(|&peer| peer != me);
+            pairs.extend(peers.map(|peer| Pair { peer, n, shard }));
+        }
+    }
+    pairs
+}
+
 /// Spreads numbers evenly (the finalizer of splitmix64).
 const fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -306,13 +333,15 @@ const fn mix(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use ring::{Member, PartitionCount, Ring, Stage};
     use storage::Shards;
 
     use super::*;
+    use crate::core::tests::config;
 
     /// Of one pair with two partitions, compared once in ten seconds.
     fn schedule() -> (Schedule, Pair) {
-        let count = ring::PartitionCount::new(2).unwrap();
+        let count = PartitionCount::new(2).unwrap();
         let mut schedule = Schedule::new(Some(10_000), ShardSet::all(Shards::new(count, 1)), 1);
         let pair = Pair { peer: NodeId(2), n: 3, shard: Shard(0) };
         let partitions = [0, 1].map(|at| (Partition(at), None)).into();
@@ -338,6 +367,56 @@ mod tests {
         assert_eq!(due_ms(&schedule), soon.min(9_500), "what it missed in the other is not known");
         schedule.compared(pair, [Partition(0), Partition(1)], 9_700);
         assert!(due_ms(&schedule) > 17_000);
+    }
+
+    /// What a pair compares, and when that was compared last.
+    fn partitions(schedule: &Schedule) -> BTreeMap<Pair, BTreeMap<Partition, Option<u64>>> {
+        schedule.pairs.iter().map(|(&pair, it)| (pair, it.partitions.clone())).collect()
+    }
+
+    #[test]
+    fn what_a_handover_leaves_where_it_is_stays_compared() {
+        let members = |nodes| (1..=nodes).map(|id| Member::new(NodeId(id))).collect::<Vec<_>>();
+        let ring = Ring::place(&members(3), PartitionCount::new(16).unwrap(), 3, None).unwrap();
+        let mut ownership = Ownership::new(ring.ring);
+        let plan = ownership.commit(&members(5), 3, &[]).unwrap();
+        let (from, to) = (ownership.target().id(), plan.id());
+        let mut shared = Shared::new(config(), Arc::new(ownership.clone()));
+        let shards = || shared.config.shards.clone();
+        let mut schedule = Schedule::new(Some(10_000), shards(), 1);
+        let mut anew = Schedule::new(Some(10_000), shards(), 1);
+        schedule.refresh(&shared, 0);
+        let all: Vec<Pair> = schedule.pairs.keys().copied().collect();
+        for pair in all {
+            schedule.compared(pair, schedule.partitions(pair), 700);
+        }
+        let before = partitions(&schedule);
+        assert!(before.values().flatten().all(|(_, compared_ms)| *compared_ms == Some(700)));
+
+        ownership.add_plan(plan);
+        for stage in [Stage::Joint { from, to }, Stage::Shifted { from, to }] {
+            for partition in ownership.partition_count().iter().filter(|at| at.0 % 2 == 0) {
+                let by = ownership.driver(partition).unwrap();
+                let tenure = ownership.next_tenure(partition, by, stage).unwrap();
+                ownership.add_tenures([(partition, tenure)]);
+            }
+            shared.ownership = Arc::new(ownership.clone());
+            schedule.refresh(&shared, 800);
+        }
+        anew.refresh(&shared, 800);
+        let (after, anew) = (partitions(&schedule), partitions(&anew));
+        assert_ne!(after, before);
+        let pairs = |of: &BTreeMap<Pair, BTreeMap<Partition, Option<u64>>>| -> Vec<_> {
+            let each = of.iter().map(|(&pair, at)| (pair, at.keys().copied().collect::<Vec<_>>()));
+            each.collect()
+        };
+        assert_eq!(pairs(&after), pairs(&anew), "as if it had been made for this ownership");
+        for (pair, at) in &after {
+            for (partition, compared_ms) in at {
+                let was = before.get(pair).and_then(|at| at.get(partition)).copied().flatten();
+                assert_eq!(*compared_ms, was, "{pair:?} {partition:?}");
+            }
+        }
     }
 
     #[test]

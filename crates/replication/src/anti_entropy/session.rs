@@ -19,9 +19,12 @@ use crate::turn::{Shared, Turn};
 use crate::{Body, Compare, Compared};
 
 /// Keys brought to the same side by side, in a round: they share a sync of the disk at both sides. After a
-/// full round the session rests for as long as that took, so that it takes half of what there is at most, and
-/// less where others have much to do. A guess.
+/// full round the session rests for as long as that took, so that it takes half of what there is at most. A guess.
 const KEYS_AT_ONCE: usize = 32;
+
+/// And so many times as long as it took longer than the shortest round of the session: others had much to do then,
+/// and clients wait for each of them at several nodes. A guess.
+const RESTS_WHERE_SLOWER: u64 = 4;
 
 /// Longest rest, in milliseconds. A guess: a round takes some.
 const REST_MAX_MS: u64 = 100;
@@ -94,6 +97,8 @@ pub(super) struct Session {
     pub(super) is_left_off: bool,
     began_ms: u64,
     round: Round,
+    /// What the shortest full round took.
+    shortest_ms: u64,
     /// Until when it rests.
     rests_until_ms: u64,
     /// Bytes sent and received since this was asked last.
@@ -116,6 +121,7 @@ impl Session {
             is_left_off: false,
             began_ms: now_ms,
             round: Round::default(),
+            shortest_ms: u64::MAX,
             rests_until_ms: 0,
             bytes: 0,
             heard_ms: now_ms,
@@ -359,7 +365,10 @@ impl Session {
         let Round { began_ms, begun } = std::mem::take(&mut self.round);
         if begun >= KEYS_AT_ONCE {
             let took_ms = now_ms.saturating_sub(began_ms);
-            self.rests_until_ms = now_ms.saturating_add(took_ms.min(REST_MAX_MS));
+            self.shortest_ms = self.shortest_ms.min(took_ms);
+            let slower_ms = RESTS_WHERE_SLOWER.saturating_mul(took_ms - self.shortest_ms);
+            let rest_ms = took_ms.saturating_add(slower_ms).min(REST_MAX_MS);
+            self.rests_until_ms = now_ms.saturating_add(rest_ms);
         }
     }
 
@@ -501,14 +510,14 @@ mod tests {
     use crate::{Now, core::tests::config};
 
     #[test]
-    fn a_session_rests_after_a_full_round_of_keys_for_as_long_as_it_took() {
+    fn a_session_rests_after_a_full_round_of_keys_the_longer_the_slower_it_was() {
         let members = [1, 2, 3].map(|id| Member::new(NodeId(id)));
         let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
         let mut shared = Shared::new(config(), Arc::new(Ownership::new(ring)));
         let mut session =
             Session::new(Pair { peer: NodeId(2), n: 3, shard: Shard(0) }, Vec::new(), 1, 10);
         session.stack =
-            (0..40_u8).map(|at| Task::Key(Key::new("default", vec![at]).unwrap())).collect();
+            (0..112_u8).map(|at| Task::Key(Key::new("default", vec![at]).unwrap())).collect();
         let mut round = |began_ms, ended_ms| {
             let mut effects = Vec::new();
             let now = Now { monotonic_ms: began_ms, wall_ms: 0 };
@@ -524,7 +533,9 @@ mod tests {
             }
             (begun, session.rests_until_ms())
         };
-        assert_eq!(round(10, 17), (KEYS_AT_ONCE, 24));
-        assert_eq!(round(24, 1_000), (8, 24), "where little differs nobody waits");
+        assert_eq!(round(10, 17), (KEYS_AT_ONCE, 24), "as long as the shortest took");
+        assert_eq!(round(24, 36), (KEYS_AT_ONCE, 36 + 12 + 4 * 5), "five milliseconds slower");
+        assert_eq!(round(68, 168), (KEYS_AT_ONCE, 168 + REST_MAX_MS));
+        assert_eq!(round(268, 1_000), (16, 268), "where little differs nobody waits");
     }
 }

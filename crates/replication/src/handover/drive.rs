@@ -27,30 +27,26 @@ pub(super) struct Drive {
     rests_until: u64,
 }
 
-/// Every node that has a part in a handover from one ring to another, by what it has to do.
-struct Parts {
-    former: BTreeSet<NodeId>,
-    new: BTreeSet<NodeId>,
-    receivers: BTreeSet<NodeId>,
+/// Owners by one ring, of buckets with any n, that are not gone for good.
+fn standing(
+    ring: &Ring,
+    partition: Partition,
+    ownership: &Ownership,
+    classes: &BTreeSet<u8>,
+) -> BTreeSet<NodeId> {
+    let n = classes.last().copied().unwrap_or_default();
+    let all = ring.owners(partition, usize::from(n));
+    all.filter(|&node| !ownership.is_removed(node)).collect()
 }
 
-impl Parts {
-    fn of(
-        from: &Ring,
-        to: &Ring,
-        partition: Partition,
-        ownership: &Ownership,
-        classes: &BTreeSet<u8>,
-    ) -> Self {
-        let n = classes.last().copied().unwrap_or_default();
-        let stays = |node: &NodeId| !ownership.is_removed(*node);
-        let received = classes.iter().flat_map(|&n| receivers(from, to, partition, n));
-        Self {
-            former: owners(from, partition, n).into_iter().filter(stays).collect(),
-            new: owners(to, partition, n).into_iter().filter(stays).collect(),
-            receivers: received.collect(),
-        }
-    }
+/// Who is to be sent keys of any bucket.
+fn all_receivers(
+    from: &Ring,
+    to: &Ring,
+    partition: Partition,
+    classes: &BTreeSet<u8>,
+) -> BTreeSet<NodeId> {
+    classes.iter().flat_map(|&n| receivers(from, to, partition, n)).collect()
 }
 
 /// Whether a partition's data is where it is to be: every n has the same owners.
@@ -114,21 +110,19 @@ impl Drive {
     ) -> BTreeSet<NodeId> {
         let Tenure { sequence, stage, .. } = ownership.tenure(partition);
         let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
-        let parts = Parts::of(from, to, partition, ownership, classes);
+        let mut waits = BTreeSet::new();
         let goal = match stage {
-            Stage::Steady { .. } => ownership.target().id(),
-            Stage::Joint { to, .. } => to,
-            Stage::Shifted { .. } => {
-                let waits = parts.former.into_iter();
-                return waits.filter(|&node| !self.stands_at(node, sequence)).collect();
-            }
+            Stage::Steady { .. } => Some(ownership.target().id()),
+            Stage::Joint { to, .. } => Some(to),
+            Stage::Shifted { .. } => None,
         };
-        let waits = parts.receivers.iter().copied();
-        let mut waits: BTreeSet<NodeId> =
-            waits.filter(|&node| !self.is_ready(node, (sequence, goal), classes)).collect();
-        if let Stage::Joint { .. } = stage {
-            let former = parts.former.iter().copied();
-            waits.extend(former.filter(|&node| !self.stands_at(node, sequence)));
+        if let Some(goal) = goal {
+            waits = all_receivers(from, to, partition, classes);
+            waits.retain(|&node| !self.is_ready(node, (sequence, goal), classes));
+        }
+        if !matches!(stage, Stage::Steady { .. }) {
+            let former = standing(from, partition, ownership, classes);
+            waits.extend(former.into_iter().filter(|&node| !self.stands_at(node, sequence)));
         }
         waits
     }
@@ -147,7 +141,7 @@ impl Drive {
         }
         let Tenure { sequence, by, stage } = ownership.tenure(partition);
         let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
-        let parts = Parts::of(from, to, partition, ownership, classes);
+        let receivers = || all_receivers(from, to, partition, classes);
         let target = ownership.target().id();
         match stage {
             Stage::Steady { plan } if plan == target => None,
@@ -157,19 +151,19 @@ impl Drive {
             Stage::Steady { plan } => {
                 let goal = (sequence, target);
                 let are_ready =
-                    parts.receivers.iter().all(|&node| self.is_ready(node, goal, classes));
-                let begins = are_ready && now_ms >= self.rests_until;
+                    || receivers().iter().all(|&node| self.is_ready(node, goal, classes));
+                let begins = now_ms >= self.rests_until && are_ready();
                 begins.then_some(Stage::Joint { from: plan, to: target })
             }
             Stage::Joint { from: before, to: after } => {
                 let all_stand =
                     |nodes: &BTreeSet<NodeId>| nodes.iter().all(|&n| self.stands_at(n, sequence));
-                let is_lost = |node: &NodeId| ownership.is_removed(*node);
-                let has_lost = parts.receivers.iter().any(is_lost);
+                let former = standing(from, partition, ownership, classes);
+                let receivers = receivers();
+                let has_lost = receivers.iter().any(|&node| ownership.is_removed(node));
                 let goal = (sequence, after);
-                let mut receivers = parts.receivers.iter();
-                let are_ready = receivers.all(|&node| self.is_ready(node, goal, classes));
-                if are_ready && !has_lost && all_stand(&parts.former) {
+                let are_ready = receivers.iter().all(|&node| self.is_ready(node, goal, classes));
+                if are_ready && !has_lost && all_stand(&former) {
                     return Some(Stage::Shifted { from: before, to: after });
                 }
                 let is_over = now_ms.saturating_sub(self.since_ms) >= JOINT_MAX_MS;
@@ -182,14 +176,17 @@ impl Drive {
                     return Some(stage);
                 }
                 let is_first = ownership.leaving(partition).owner(partition) == me;
-                if is_first || all_stand(&parts.former) && all_stand(&parts.new) {
+                if is_first
+                    || all_stand(&former) && all_stand(&standing(to, partition, ownership, classes))
+                {
                     self.rests_until = now_ms.saturating_add(REST_MS);
                     return Some(Stage::Steady { plan: before });
                 }
                 None
             }
             Stage::Shifted { to, .. } => {
-                let all_stand = parts.former.iter().all(|&node| self.stands_at(node, sequence));
+                let former = standing(from, partition, ownership, classes);
+                let all_stand = former.iter().all(|&node| self.stands_at(node, sequence));
                 all_stand.then_some(Stage::Steady { plan: to })
             }
         }
