@@ -8,6 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Version of the encoding that this build writes and reads.
 const VERSION: u8 = 1;
 
+/// Room for what most small values take, so that a Vec need not grow again and again while they are written.
+const SMALL_BYTES: usize = 160;
+
 /// Why bytes were not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -30,7 +33,9 @@ pub enum DecodeError {
 /// # Panics
 /// If `T` refuses to serialise itself, which none of our types does.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).expect("our types serialise without failing")
+    let mut bytes = Vec::with_capacity(SMALL_BYTES);
+    encode_into(value, &mut bytes);
+    bytes
 }
 
 /// Appends what [`encode`] makes of `value` to `bytes`.

@@ -83,19 +83,16 @@ impl Delta {
         // What a join drops from the entries must stay named.
         for (&tag, state) in &self.value.0 {
             if other.value.0.contains_key(&tag) {
-                let touch = self.touch.entry(tag).or_default();
-                touch.elements.extend(state.elements());
                 // Whoever can read an unknown state will find several joined, and no names of
                 // what that drops.
-                touch.everything |= matches!(state, State::Opaque(_));
+                touches(&mut self.touch, tag, state.elements(), matches!(state, State::Opaque(_)));
             }
         }
         for (&tag, state) in &other.value.0 {
-            let touch = self.touch.entry(tag).or_default();
-            touch.elements.extend(state.elements());
+            touches(&mut self.touch, tag, state.elements(), false);
             if let Some(theirs) = other.touch.get(&tag) {
-                touch.elements.extend(theirs.elements.iter().cloned());
-                touch.everything |= theirs.everything;
+                let elements = theirs.elements.iter().cloned();
+                touches(&mut self.touch, tag, elements, theirs.everything);
             }
         }
         self.value.merge(&other.value);
@@ -119,6 +116,21 @@ impl Delta {
     /// Whether merging it changes nothing anywhere.
     pub fn is_empty(&self) -> bool {
         self.value.0.is_empty()
+    }
+}
+
+/// Adds to what is touched of a tag; of one of which nothing is, nothing is said.
+fn touches(
+    touch: &mut TagMap<Touch>,
+    tag: Tag,
+    elements: impl Iterator<Item = Blob>,
+    everything: bool,
+) {
+    let mut elements = elements.peekable();
+    if elements.peek().is_some() || everything {
+        let touch = touch.entry(tag).or_default();
+        touch.elements.extend(elements);
+        touch.everything |= everything;
     }
 }
 

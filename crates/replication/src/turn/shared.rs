@@ -268,6 +268,9 @@ impl Shared {
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
+        if self.timer_of.get(&timer) == Some(&at_ms) {
+            return;
+        }
         self.clear_timer(timer);
         self.timers.insert((at_ms, timer));
         self.timer_of.insert(timer, at_ms);

@@ -138,26 +138,24 @@ impl<R: IndexRead> Engine<R> {
         }
         let leaves = self.trees.leaves;
         let leaf = leaves.of_row(row_key).expect("a header's key begins with a token");
-        let mut changed = Sums::new();
+        let (mut less, mut more) = (None, None);
         let mut is_known = before != Share::Damaged;
         if let Share::Key { class, digest } = before {
-            match self.leaf(leaf, class)?.and_then(|sum| sum.less(LeafSum::of(digest))) {
-                Some(sum) => drop(changed.insert(class, sum)),
-                None => is_known = false,
-            }
+            let sum = self.leaf(leaf, class)?.and_then(|sum| sum.less(LeafSum::of(digest)));
+            is_known &= sum.is_some();
+            less = sum.map(|sum| (class, sum));
         }
         if let Share::Key { class, digest } = after {
-            let sum = match changed.get(&class) {
-                Some(sum) => Some(*sum),
+            // Most often the class stays: then what is added is added to what was taken away from.
+            let sum = match less.take_if(|(of, _)| *of == class) {
+                Some((_, sum)) => Some(sum),
                 None => self.leaf(leaf, class)?,
             };
-            match sum {
-                Some(sum) => drop(changed.insert(class, sum.plus(LeafSum::of(digest)))),
-                None => is_known = false,
-            }
+            is_known &= sum.is_some();
+            more = sum.map(|sum| (class, sum.plus(LeafSum::of(digest))));
         }
         if is_known {
-            for (class, sum) in changed {
+            for (class, sum) in [less, more].into_iter().flatten() {
                 self.put_leaf(leaf, class, sum);
             }
             return Ok(());

@@ -171,7 +171,11 @@ fn set_register(
         let tags = seen.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
         others = removal(seen, &tags, dots, stamp)?;
     }
-    others.merge(&Delta::of(Tag::LWW, State::Register(delta)));
+    let set = Delta::of(Tag::LWW, State::Register(delta));
+    if others.is_empty() {
+        return Ok(Prepared::new(set, 1));
+    }
+    others.merge(&set);
     Ok(Prepared::new(others, 1))
 }
 
