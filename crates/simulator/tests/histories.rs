@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0x4f29_ff17_2f0b_911e),
-    (Family::All, 2, 0x0179_9f88_65f1_dfb2),
-    (Family::Large, 3, 0xace9_e99e_5794_140b),
-    (Family::Forgetting, 4, 0x8f8a_c0f8_c680_cc19),
-    (Family::AllRings, 5, 0x3f8c_d41d_4a8f_9c03),
+    (Family::All, 1, 0x0fdc_1e93_534b_b620),
+    (Family::All, 2, 0xa0cb_cbc7_8439_c8c4),
+    (Family::Large, 3, 0x11f6_cf2f_e858_6c52),
+    (Family::Forgetting, 4, 0xc1e8_4dab_32c8_31a4),
+    (Family::AllRings, 5, 0xeb1f_9d30_af37_aeba),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
