@@ -28,7 +28,7 @@ pub(super) struct Drive {
 }
 
 /// Owners by one ring, of buckets with any n, that are not gone for good.
-fn standing(
+fn remaining_owners(
     ring: &Ring,
     partition: Partition,
     ownership: &Ownership,
@@ -110,21 +110,21 @@ impl Drive {
     ) -> BTreeSet<NodeId> {
         let Tenure { sequence, stage, .. } = ownership.tenure(partition);
         let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
-        let mut waits = BTreeSet::new();
-        let goal = match stage {
-            Stage::Steady { .. } => Some(ownership.target().id()),
-            Stage::Joint { to, .. } => Some(to),
-            Stage::Shifted { .. } => None,
+        let unready = |goal| {
+            let mut receivers = all_receivers(from, to, partition, classes);
+            receivers.retain(|&node| !self.is_ready(node, (sequence, goal), classes));
+            receivers
         };
-        if let Some(goal) = goal {
-            waits = all_receivers(from, to, partition, classes);
-            waits.retain(|&node| !self.is_ready(node, (sequence, goal), classes));
+        let elsewhere = || {
+            let mut former = remaining_owners(from, partition, ownership, classes);
+            former.retain(|&node| !self.stands_at(node, sequence));
+            former
+        };
+        match stage {
+            Stage::Steady { .. } => unready(ownership.target().id()),
+            Stage::Joint { to, .. } => &unready(to) | &elsewhere(),
+            Stage::Shifted { .. } => elsewhere(),
         }
-        if !matches!(stage, Stage::Steady { .. }) {
-            let former = standing(from, partition, ownership, classes);
-            waits.extend(former.into_iter().filter(|&node| !self.stands_at(node, sequence)));
-        }
-        waits
     }
 
     /// The stage that may follow now, if one may.
@@ -158,7 +158,7 @@ impl Drive {
             Stage::Joint { from: before, to: after } => {
                 let all_stand =
                     |nodes: &BTreeSet<NodeId>| nodes.iter().all(|&n| self.stands_at(n, sequence));
-                let former = standing(from, partition, ownership, classes);
+                let former = remaining_owners(from, partition, ownership, classes);
                 let receivers = receivers();
                 let has_lost = receivers.iter().any(|&node| ownership.is_removed(node));
                 let goal = (sequence, after);
@@ -177,7 +177,8 @@ impl Drive {
                 }
                 let is_first = ownership.leaving(partition).owner(partition) == me;
                 if is_first
-                    || all_stand(&former) && all_stand(&standing(to, partition, ownership, classes))
+                    || all_stand(&former)
+                        && all_stand(&remaining_owners(to, partition, ownership, classes))
                 {
                     self.rests_until = now_ms.saturating_add(REST_MS);
                     return Some(Stage::Steady { plan: before });
@@ -185,7 +186,7 @@ impl Drive {
                 None
             }
             Stage::Shifted { to, .. } => {
-                let former = standing(from, partition, ownership, classes);
+                let former = remaining_owners(from, partition, ownership, classes);
                 let all_stand = former.iter().all(|&node| self.stands_at(node, sequence));
                 all_stand.then_some(Stage::Steady { plan: to })
             }
