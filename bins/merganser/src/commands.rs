@@ -86,7 +86,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             // --id gives one that is worth it.
             let client = Client::connect(&options.node).await?.without_names();
             let datastore: Arc<dyn Datastore> = Arc::new(client);
-            let name = options.bucket.as_deref().unwrap_or("default");
+            let name = options.bucket.as_deref().unwrap_or(::values::DEFAULT_BUCKET);
             let bucket = bucket(name, options.r, options.w, options.timeout, &datastore);
             let bucket = match options.id {
                 Some(id) => bucket.named(id),

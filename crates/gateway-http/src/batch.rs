@@ -109,7 +109,7 @@ enum Ttl {
 }
 
 fn default_bucket() -> Text {
-    Text("default".into())
+    Text(values::DEFAULT_BUCKET.into())
 }
 
 /// How an operation's answer is shown.

@@ -19,7 +19,7 @@ use crate::reply::{Protocol, Reply, is_unknown};
 use crate::server::ServerInfo;
 
 /// The bucket of every key of the Redis protocol.
-pub(crate) const BUCKET: &str = "default";
+pub(crate) const BUCKET: &str = values::DEFAULT_BUCKET;
 
 /// Most requests that one command may become: keys of MGET, pairs of MSET.
 pub(crate) const REQUESTS_MAX: usize = 65_536;

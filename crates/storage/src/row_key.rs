@@ -19,6 +19,7 @@
 //!          0x01 ‖ length of bucket (1) ‖ bucket ‖ SHA-256 of the key     otherwise
 //!          0x02, 0x03: the same with the bucket's generation (8, big-endian) after the length of
 //!          its name, where that is not 0
+//! bucket   its name; nothing for `default`
 //! element  the element                                    if it is at most ELEMENT_INLINE_MAX bytes
 //!          its first ELEMENT_INLINE_MAX bytes ‖ SHA-256   otherwise
 //! ```
@@ -35,7 +36,7 @@ use std::borrow::Cow;
 
 use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
-use values::{Blob, BucketId, Key, Tag};
+use values::{Blob, BucketId, DEFAULT_BUCKET, Key, Tag};
 
 use crate::{ROW_KEY_MAX, Table};
 
@@ -84,10 +85,12 @@ impl RowKey {
     /// The place of `key`.
     pub(crate) fn of(key: &Key) -> Self {
         let (bucket, name) = (key.bucket(), key.key());
+        let token = Token::of(bucket, name);
+        let bucket = if bucket == DEFAULT_BUCKET.as_bytes() { &[][..] } else { bucket };
         let bucket_length = u8::try_from(bucket.len()).expect("bucket names are limited to 128");
         let mut bytes =
             Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
-        bytes.extend_from_slice(&Token::of(bucket, name).0.to_be_bytes());
+        bytes.extend_from_slice(&token.0.to_be_bytes());
         let generation = key.generation().to_be_bytes();
         let generation = if key.generation() == 0 { &[][..] } else { &generation };
         let is_short = 2 + generation.len() + bucket.len() + name.len() <= FORM_MAX;
@@ -119,7 +122,11 @@ impl RowKey {
             // One place has one form: 0 is not written.
             (Some(u64::from_be_bytes(*generation)).filter(|&generation| generation > 0)?, rest)
         };
-        let (bucket, key) = rest.split_at_checked(usize::from(*length))?;
+        let (bucket, key) = match rest.split_at_checked(usize::from(*length))? {
+            (b"", key) => (DEFAULT_BUCKET.as_bytes(), key),
+            (bucket, _) if bucket == DEFAULT_BUCKET.as_bytes() => return None,
+            named => named,
+        };
         match form & !FORM_GENERATION {
             0 => Some(Parsed::Short((bucket, generation), key)),
             FORM_LONG if key.len() == DIGEST_BYTES => Some(Parsed::Long((bucket, generation))),
@@ -456,6 +463,16 @@ mod tests {
         assert_eq!(parse_sweep(&at.sweep(Tag::MAP)), Some((Tag::MAP, at.clone())));
         let element = at.element(Tag::MAP, b"field");
         assert_eq!(parse_elements(&element), Some((at, Tag::MAP, &b"field"[..])));
+    }
+
+    #[test]
+    fn the_default_bucket_is_not_spelled_out() {
+        let at = RowKey::of(&key("default", "ann"));
+        assert_eq!(at.as_bytes()[TOKEN_BYTES..], *b"\0\0ann");
+        assert_eq!(at.token(), Token::of(b"default", b"ann"));
+        assert_eq!(RowKey::parse(at.as_bytes()), Some(Parsed::Short((b"default", 0), b"ann")));
+        let spelled = [&[0; TOKEN_BYTES][..], &[0, 7], b"defaultann"].concat();
+        assert_eq!(RowKey::parse(&spelled), None);
     }
 
     #[test]

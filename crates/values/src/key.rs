@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// An opaque byte string: a value, an element, a field name.
 pub type Blob = Bytes;
 
+/// The bucket of who names none.
+pub const DEFAULT_BUCKET: &str = "default";
 /// Longest bucket name, in bytes. Bucket names are never empty.
 pub const BUCKET_BYTES_MAX: usize = 128;
 /// Longest key within a bucket, in bytes. The empty key is a key.
