@@ -1,220 +1,181 @@
-//! The folding of idempotency names, and retries and messages that come late.
+//! The folding of idempotency names, and retries, resets and messages that come late.
 //!
 //! A counter is incremented by requests with names, each tried at any replica, again while its client may
-//! try again, and known everywhere by the dot that its name gives it. What a try made stays on its way for
-//! ever. Behind the barrier one replica, the folder, adds what the names stand for to an entry of its own,
-//! which names what it absorbed; once all members have that, the names are dropped. Requests, their
-//! dots and merges are the product's, and so is the barrier; the folding is the agreed rule (design: exactly
-//! once), of which there is no code yet.
+//! try again, and known everywhere by the entry that its name gives it. An entry says in which round of the
+//! barrier its replica was when it was made, the later one where that was twice. Once a replica has
+//! entered a round, it may at any time *fold* the entries that were made some rounds ago: they become a
+//! part of one sum, the same at every replica, since by then all have the same of them. The sum says below which
+//! round it has all; states are joined after both are folded as far as either is. What a try or a reset made
+//! stays on its way for ever. The barrier is the product's; the folding is the agreed rule (design: exactly once),
+//! of which there is no code yet.
 //!
-//! Claim: at each replica, and at all of them together, each request counts at most once, and together
-//! exactly once.
+//! Claim: at each replica no request counts twice, and at all of them together each request counts exactly
+//! once, unless a reset observed it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clock::{Actor, CausalContext, Dot, Stamp};
 use stateright::{Model, Property};
-use values::{CounterOp, Delta, Limits, Mint, Operation, State, Tag, Value, View};
 
 use crate::seat::{self, Seat, Task};
 
 /// What makes the folding exact; each can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoldingRules {
-    /// Names are dropped only once all members have hidden them.
-    pub all_hidden: bool,
-    /// Messages of before are refused.
-    pub refused: bool,
-    /// Nobody tries again after the window.
+    /// So many rounds lie between the one that a replica is in and those of which it folds entries.
+    pub lag: u64,
+    /// Nobody tries again later than in the round after the one of the first try.
     pub window: bool,
 }
 
 impl FoldingRules {
     /// As they were agreed.
-    pub const ALL: Self = Self { all_hidden: true, refused: true, window: true };
+    pub const ALL: Self = Self { lag: 4, window: true };
 }
 
 /// See the module's header.
 #[derive(Clone, Debug)]
 pub struct Folding {
-    /// Replicas; the first one folds.
+    /// Replicas.
     pub replicas: usize,
     /// Requests, of one increment each.
     pub requests: u8,
+    /// Resets.
+    pub resets: u8,
     /// Rounds that are looked at.
     pub rounds: u64,
     /// What holds.
     pub rules: FoldingRules,
 }
 
-/// The folder's entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Folded {
-    /// The round in which the folder wrote it last.
-    round: u64,
-    total: u8,
-    /// What of that still has an entry of its own somewhere.
-    absorbed: BTreeSet<u8>,
+/// An increment that has an entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Entry {
+    /// In which round it was made, the latest time.
+    made: u64,
+    is_reset: bool,
 }
 
-impl Folded {
-    fn merge(&mut self, other: &Self) {
-        match self.round.cmp(&other.round) {
-            std::cmp::Ordering::Less => self.clone_from(other),
-            std::cmp::Ordering::Equal => self.absorbed.extend(&other.absorbed),
-            std::cmp::Ordering::Greater => (),
+/// What replicas hold, and messages carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Counter {
+    entries: BTreeMap<u8, Entry>,
+    /// All that was made before this round is in the sum.
+    below: u64,
+    sum: usize,
+    /// How much of it was reset.
+    reset: usize,
+    /// What the sum is of: known to the claims alone.
+    of: BTreeSet<u8>,
+}
+
+impl Counter {
+    fn fold(&mut self, below: u64) {
+        if below <= self.below {
+            return;
         }
+        self.below = below;
+        let (old, rest) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|(_, entry)| entry.made < below);
+        self.entries = rest;
+        let old: BTreeMap<u8, Entry> = old;
+        self.sum += old.len();
+        self.reset += old.values().filter(|entry| entry.is_reset).count();
+        self.of.extend(old.keys());
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let mut other = other.clone();
+        let below = self.below.max(other.below);
+        self.fold(below);
+        other.fold(below);
+        self.sum = self.sum.max(other.sum);
+        self.reset = self.reset.max(other.reset);
+        self.of.extend(&other.of);
+        for (request, theirs) in other.entries {
+            let mine = self.entries.entry(request).or_insert(theirs);
+            mine.made = mine.made.max(theirs.made);
+            mine.is_reset |= theirs.is_reset;
+        }
+    }
+
+    /// What a reader is told.
+    fn count(&self) -> usize {
+        let single = self.entries.values().filter(|entry| !entry.is_reset).count();
+        self.sum - self.reset.min(self.sum) + single
+    }
+
+    /// What takes away all that is here. It names also what is taken away already: who has folded that would else
+    /// take the rest for all that was reset.
+    fn taken_away(&self) -> Self {
+        let reset =
+            |(&request, entry): (&u8, &Entry)| (request, Entry { is_reset: true, ..*entry });
+        let entries = self.entries.iter().map(reset).collect();
+        Self { entries, reset: self.sum, ..self.clone() }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Replica {
     barrier: Seat,
-    value: Value,
-    folded: Folded,
-    /// Names that came since it entered its round.
-    young: BTreeSet<u8>,
-    /// Names that count as gone here.
-    hidden: BTreeSet<u8>,
+    counter: Counter,
     equal: u8,
-    dropped: u64,
 }
 
 /// Where everything stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FoldingState {
     replicas: Vec<Replica>,
-    /// What tries made, and how far their coordinators were with the barrier.
-    sent: BTreeSet<(seat::Stamp, u8)>,
-    /// Requests that were done somewhere.
-    done: BTreeSet<u8>,
-    /// Whether the time is over in which a client may try again.
-    is_closed: bool,
-    has_dropped: bool,
+    /// What tries and resets made, and how far their coordinators were with the barrier.
+    sent: BTreeSet<(seat::Stamp, Counter)>,
+    /// Requests that were done somewhere, and the round of the first try.
+    done: BTreeMap<u8, u64>,
+    /// Those that a reset has observed.
+    reset: BTreeSet<u8>,
+    resets: u8,
 }
 
 /// One step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoldingStep {
     /// A request is tried at a replica.
     Try(u8, usize),
-    /// The time for trying is over.
-    Close,
-    /// What a try made arrives, maybe again.
-    Arrive(seat::Stamp, u8, usize),
+    /// A client resets at a replica what that one shows.
+    Reset(usize),
+    /// What a try or a reset made, the so-manieth that was sent, arrives, maybe again.
+    Arrive(usize, usize),
     /// Two replicas compare, and are made equal.
     Compare(usize, usize),
-    /// One tells another how far members are.
-    Tell(usize, usize),
     /// A member does its task, and says so.
     Do(usize),
-    /// A member drops what is hidden.
-    Drop(usize),
+    /// A replica folds.
+    Fold(usize),
 }
 
-const fn actor(request: u8) -> Actor {
-    Actor::named(request as u64 + 1, 1, 1)
-}
-
-fn add(value: &Value, request: u8) -> (Delta, bool) {
-    let mint = Mint { actor: actor(request), stamp: Stamp(1) };
-    let add = Operation::Counter(CounterOp::Add(1));
-    let view = View::of(value.clone());
-    let prepared = add.prepare(&view, &CausalContext::default(), mint, &Limits::default());
-    let prepared = prepared.expect("there are few names");
-    (prepared.delta, prepared.repeated)
-}
-
-/// The names in `value`.
-fn names(value: &Value, requests: u8) -> BTreeSet<u8> {
-    let context = value.context(Tag::COUNTER);
-    (0..requests).filter(|&request| context.contains(Dot::new(actor(request), 1))).collect()
-}
-
-/// `value` without some names.
-fn without(value: &Value, gone: &BTreeSet<u8>, requests: u8) -> Value {
-    let mut left = Value::default();
-    for request in names(value, requests).difference(gone) {
-        left.apply(&add(&Value::default(), *request).0);
+/// Members know at once how far others are.
+fn hear_at_once(replicas: &mut [Replica]) {
+    let told: Vec<Seat> = replicas.iter().map(|replica| replica.barrier.clone()).collect();
+    for replica in replicas {
+        told.iter().for_each(|other| replica.barrier.hear(other));
     }
-    left
-}
-
-impl Replica {
-    /// What others are shown: not the names that count as gone, but that they were absorbed.
-    fn shown(&self, requests: u8) -> (Value, Folded) {
-        (without(&self.value, &self.hidden, requests), self.folded.clone())
-    }
-
-    fn merge(&mut self, value: &Value, folded: &Folded, requests: u8) {
-        let before = names(&self.value, requests);
-        self.value.merge(value);
-        let came = &names(&self.value, requests) - &before;
-        self.young.extend(came);
-        let is_behind_us = folded.round <= self.dropped;
-        if !is_behind_us {
-            self.folded.merge(folded);
-        }
-    }
-
-    /// What a reader is told.
-    fn count(&self, requests: u8) -> u64 {
-        count(&self.shown(requests), requests)
-    }
-}
-
-fn count((value, folded): &(Value, Folded), requests: u8) -> u64 {
-    let rest = without(value, &folded.absorbed, requests);
-    let tally = match rest.state(Tag::COUNTER) {
-        Some(State::Counter(counter)) => counter.tally.value(),
-        _ => 0,
-    };
-    u64::from(folded.total) + u64::try_from(tally).expect("increments only")
 }
 
 impl Folding {
-    fn takes(&self, replica: &Replica, stamp: seat::Stamp) -> bool {
-        !self.rules.refused || replica.barrier.takes(stamp)
-    }
-
     fn may(&self, state: &FoldingState, at: usize) -> bool {
         let replica = &state.replicas[at];
-        let all = (0..self.replicas).filter(|other| *other != at);
-        let is_equal = all.into_iter().all(|other| replica.equal >> other & 1 == 1);
-        // What all have hidden is dropped before anything else is done.
-        if replica.barrier.complete() > replica.dropped {
-            return false;
-        }
+        let mut others = (0..self.replicas).filter(|other| *other != at);
+        let is_equal = others.all(|other| replica.equal >> other & 1 == 1);
         match replica.barrier.task() {
             Task::Wait => false,
-            Task::Propose => state.is_closed && replica.barrier.round() < self.rounds,
-            Task::Enter => true,
+            Task::Propose => replica.barrier.round() < self.rounds,
+            Task::Enter | Task::Hide => true,
             Task::Equal | Task::Drain => is_equal,
-            // The others follow the folder.
-            Task::Hide(round) => at == 0 || replica.folded.round >= round,
         }
     }
 
-    fn do_task(&self, state: &mut FoldingState, at: usize) {
-        let replica = &mut state.replicas[at];
-        match replica.barrier.task() {
-            Task::Propose | Task::Enter => {
-                replica.young.clear();
-                replica.equal = 0;
-            }
-            Task::Hide(round) => {
-                if at == 0 {
-                    let old = &names(&replica.value, self.requests) - &replica.young;
-                    let old = &old - &replica.hidden;
-                    replica.folded.round = round;
-                    replica.folded.total += old.len() as u8;
-                    replica.folded.absorbed.extend(old);
-                }
-                replica.hidden.extend(&replica.folded.absorbed);
-            }
-            _ => (),
-        }
-        replica.barrier.done();
+    /// Below which round `replica` may fold.
+    fn below(&self, replica: &Replica) -> u64 {
+        replica.barrier.round().saturating_sub(self.rules.lag)
     }
 }
 
@@ -225,49 +186,48 @@ impl Model for Folding {
     fn init_states(&self) -> Vec<FoldingState> {
         let replica = |at| Replica {
             barrier: Seat::of(at, self.replicas),
-            value: Value::default(),
-            folded: Folded::default(),
-            young: BTreeSet::new(),
-            hidden: BTreeSet::new(),
+            counter: Counter::default(),
             equal: 0,
-            dropped: 0,
         };
+        let mut replicas: Vec<Replica> = (0..self.replicas).map(replica).collect();
+        hear_at_once(&mut replicas);
         vec![FoldingState {
-            replicas: (0..self.replicas).map(replica).collect(),
+            replicas,
             sent: BTreeSet::new(),
-            done: BTreeSet::new(),
-            is_closed: false,
-            has_dropped: false,
+            done: BTreeMap::new(),
+            reset: BTreeSet::new(),
+            resets: 0,
         }]
     }
 
     fn actions(&self, state: &FoldingState, steps: &mut Vec<FoldingStep>) {
-        if !state.is_closed {
-            steps.push(FoldingStep::Close);
-        }
-        for at in 0..self.replicas {
+        for (at, replica) in state.replicas.iter().enumerate() {
+            let round = replica.barrier.round();
             for request in 0..self.requests {
-                // Once the time is over a request may be tried again only where that rule is left out.
-                let may = !state.is_closed || !self.rules.window && state.done.contains(&request);
+                // A first try in a later round is like one in the first, with the rounds before left out.
+                let first = state.done.get(&request).copied().unwrap_or(0);
+                let may = match state.done.contains_key(&request) {
+                    true => round <= first + 1 || !self.rules.window,
+                    false => round == 0,
+                };
                 if may {
                     steps.push(FoldingStep::Try(request, at));
                 }
             }
-            let sent = state.sent.iter().filter(|((from, _), _)| *from != at);
-            steps.extend(sent.map(|&(stamp, request)| FoldingStep::Arrive(stamp, request, at)));
-            for other in (0..self.replicas).filter(|other| *other != at) {
-                steps.push(FoldingStep::Tell(at, other));
-                if at < other {
-                    steps.push(FoldingStep::Compare(at, other));
-                }
+            if state.resets < self.resets {
+                steps.push(FoldingStep::Reset(at));
             }
+            let sent = state.sent.iter().enumerate();
+            let sent = sent.filter(|(_, ((from, _), _))| *from != at);
+            steps.extend(sent.map(|(number, _)| FoldingStep::Arrive(number, at)));
+            let others = at + 1..self.replicas;
+            steps.extend(others.map(|other| FoldingStep::Compare(at, other)));
             if self.may(state, at) {
                 steps.push(FoldingStep::Do(at));
             }
-            let replica = &state.replicas[at];
-            let is_complete = replica.barrier.complete() > replica.dropped;
-            if is_complete || !self.rules.all_hidden && !replica.hidden.is_empty() {
-                steps.push(FoldingStep::Drop(at));
+            let old = |entry: &Entry| entry.made < self.below(replica);
+            if replica.counter.entries.values().any(old) {
+                steps.push(FoldingStep::Fold(at));
             }
         }
     }
@@ -277,50 +237,58 @@ impl Model for Folding {
         match step {
             FoldingStep::Try(request, at) => {
                 let replica = &mut state.replicas[at];
-                let (delta, repeated) = add(&replica.value, request);
-                if !repeated {
-                    replica.merge(&delta.value, &Folded::default(), self.requests);
-                    state.sent.insert((replica.barrier.stamp(), request));
-                    state.done.insert(request);
+                let made = replica.barrier.round();
+                if !replica.counter.entries.contains_key(&request) {
+                    let entry = Entry { made, is_reset: false };
+                    let delta =
+                        Counter { entries: [(request, entry)].into(), ..Counter::default() };
+                    replica.counter.merge(&delta);
+                    state.sent.insert((replica.barrier.stamp(), delta));
+                    let first = state.done.entry(request).or_insert(made);
+                    *first = made.min(*first);
                 }
             }
-            FoldingStep::Close => state.is_closed = true,
-            FoldingStep::Arrive(number, request, at) => {
+            FoldingStep::Reset(at) => {
                 let replica = &mut state.replicas[at];
-                if !self.takes(replica, number) {
+                state.reset.extend(&replica.counter.of);
+                state.reset.extend(replica.counter.entries.keys());
+                state.resets += 1;
+                let delta = replica.counter.taken_away();
+                replica.counter.merge(&delta);
+                state.sent.insert((replica.barrier.stamp(), delta));
+            }
+            FoldingStep::Arrive(number, at) => {
+                let (stamp, delta) = last.sent.iter().nth(number)?;
+                let replica = &mut state.replicas[at];
+                if !replica.barrier.takes(*stamp) {
                     return None;
                 }
-                let value = add(&Value::default(), request).0.value;
-                replica.merge(&value, &Folded::default(), self.requests);
+                replica.counter.merge(delta);
             }
             FoldingStep::Compare(one, other) => {
-                let numbers = [one, other].map(|at| state.replicas[at].barrier.stamp());
-                if !self.takes(&state.replicas[one], numbers[1])
-                    || !self.takes(&state.replicas[other], numbers[0])
+                let stamps = [one, other].map(|at| state.replicas[at].barrier.stamp());
+                if !state.replicas[one].barrier.takes(stamps[1])
+                    || !state.replicas[other].barrier.takes(stamps[0])
                 {
                     return None;
                 }
-                let shown = [one, other].map(|at| state.replicas[at].shown(self.requests));
-                for (at, peer, (value, folded)) in
-                    [(one, other, &shown[1]), (other, one, &shown[0])]
-                {
-                    let replica = &mut state.replicas[at];
-                    replica.merge(value, folded, self.requests);
-                    replica.equal |= 1 << peer;
+                for (at, peer) in [(one, other), (other, one)] {
+                    let shown = last.replicas[peer].counter.clone();
+                    state.replicas[at].counter.merge(&shown);
+                    state.replicas[at].equal |= 1 << peer;
                 }
             }
-            FoldingStep::Tell(from, to) => {
-                let from = state.replicas[from].barrier.clone();
-                state.replicas[to].barrier.hear(&from);
-            }
-            FoldingStep::Do(at) => self.do_task(&mut state, at),
-            FoldingStep::Drop(at) => {
+            FoldingStep::Do(at) => {
                 let replica = &mut state.replicas[at];
-                replica.dropped = replica.barrier.complete();
-                let hidden = std::mem::take(&mut replica.hidden);
-                replica.value = without(&replica.value, &hidden, self.requests);
-                replica.folded.absorbed = &replica.folded.absorbed - &hidden;
-                state.has_dropped |= !hidden.is_empty();
+                if matches!(replica.barrier.task(), Task::Propose | Task::Enter) {
+                    replica.equal = 0;
+                }
+                replica.barrier.done();
+                hear_at_once(&mut state.replicas);
+            }
+            FoldingStep::Fold(at) => {
+                let below = self.below(&state.replicas[at]);
+                state.replicas[at].counter.fold(below);
             }
         }
         (state != *last).then_some(state)
@@ -328,25 +296,23 @@ impl Model for Folding {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no request counts twice", |model: &Self, state: &FoldingState| {
-                let done = state.done.len() as u64;
-                state.replicas.iter().all(|replica| replica.count(model.requests) <= done)
+            Property::always("no request counts twice", |_, state: &FoldingState| {
+                let done = state.done.len();
+                state.replicas.iter().all(|replica| replica.counter.count() <= done)
             }),
-            Property::always("together each counts once", |model: &Self, state: &FoldingState| {
-                let mut all = (Value::default(), Folded::default());
-                for replica in &state.replicas {
-                    let (value, folded) = replica.shown(model.requests);
-                    all.0.merge(&value);
-                    all.1.merge(&folded);
-                }
-                count(&all, model.requests) == state.done.len() as u64
+            Property::always("together each counts once", |_, state: &FoldingState| {
+                let mut all = Counter::default();
+                state.replicas.iter().for_each(|replica| all.merge(&replica.counter));
+                all.count() == state.done.len() - state.reset.len()
             }),
             Property::sometimes(
-                "names are dropped everywhere",
+                "all names are folded everywhere",
                 |model: &Self, state: &FoldingState| {
-                    state.has_dropped
-                        && state.done.len() == usize::from(model.requests)
-                        && state.replicas.iter().all(|replica| replica.value == Value::default())
+                    let is_folded = |replica: &Replica| {
+                        replica.counter.entries.is_empty() && replica.counter.below > 0
+                    };
+                    state.done.len() == usize::from(model.requests)
+                        && state.replicas.iter().all(is_folded)
                 },
             ),
         ]
@@ -358,26 +324,26 @@ mod tests {
     use super::*;
     use crate::{Checked, is_long};
 
-    const NARROW: Folding =
-        Folding { replicas: 2, requests: 2, rounds: 1, rules: FoldingRules::ALL };
+    /// The last round is the first one in which something of the first one may be folded.
+    const fn of(requests: u8, resets: u8, rules: FoldingRules) -> Folding {
+        Folding { replicas: 2, requests, resets, rounds: rules.lag + 1, rules }
+    }
 
     #[test]
     fn each_request_counts_once_though_its_name_is_folded() {
-        let wide = Folding { requests: 3, rounds: 2, ..NARROW };
-        let checked = Checked::of(if is_long() { wide } else { NARROW });
-        println!("names: {}", checked.told());
-        assert_eq!((&checked.wrong, &checked.unseen), (&None, &vec![]), "{}", checked.told());
+        let wide = if is_long() { &[(3, 0), (2, 1)][..] } else { &[] };
+        for &(requests, resets) in [(2, 0), (1, 1)].iter().chain(wide) {
+            let checked = Checked::of(of(requests, resets, FoldingRules::ALL));
+            println!("names: {requests} requests, {resets} resets: {}", checked.told());
+            assert_eq!((&checked.wrong, &checked.unseen), (&None, &vec![]), "{}", checked.told());
+        }
     }
 
     #[test]
     fn each_rule_left_out_counts_a_request_twice() {
         let all = FoldingRules::ALL;
-        for rules in [
-            FoldingRules { all_hidden: false, ..all },
-            FoldingRules { refused: false, ..all },
-            FoldingRules { window: false, ..all },
-        ] {
-            let checked = Checked::of(Folding { rules, ..NARROW });
+        for rules in [FoldingRules { lag: 1, ..all }, FoldingRules { window: false, ..all }] {
+            let checked = Checked::of(of(1, 0, rules));
             println!("names without a rule: {rules:?}: {}", checked.told());
             assert!(checked.wrong.is_some(), "{rules:?}: {}", checked.told());
         }

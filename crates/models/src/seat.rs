@@ -16,8 +16,7 @@ pub(crate) enum Task {
     Enter,
     Equal,
     Drain,
-    /// What is older than this round.
-    Hide(u64),
+    Hide,
 }
 
 /// One member's barrier. Two are the same if they say the same of themselves and of others.
@@ -48,7 +47,7 @@ impl Seat {
             BarrierTask::Enter(_) => Task::Enter,
             BarrierTask::Equal => Task::Equal,
             BarrierTask::Drain(_) => Task::Drain,
-            BarrierTask::Hide(below) => Task::Hide(below),
+            BarrierTask::Hide(_) => Task::Hide,
             BarrierTask::Follow(_) | BarrierTask::BeginAnew => {
                 unreachable!("in the models nobody begins anew, and so nobody is behind")
             }
@@ -64,11 +63,6 @@ impl Seat {
 
     pub(crate) fn round(&self) -> u64 {
         self.barrier.own().progress.round
-    }
-
-    /// The round whose remnants may be dropped.
-    pub(crate) fn complete(&self) -> u64 {
-        self.barrier.complete()
     }
 
     /// What its messages say.
