@@ -310,14 +310,14 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 11\n\
+             format = 12\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             checksum = \"b2dd3e7911ee9880\"\n"
+             checksum = \"4527b595b7fa8ec6\"\n"
         );
     }
 
