@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,10 @@ pub struct DiskFiles {
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Where the next append goes.
     length: u64,
+    /// Up to where the file has zeros after that; no more than `length` where it has none.
+    zeros_to: u64,
     /// Bytes from the start that a sync of this process covered and no cut touched since.
     covered: u64,
     /// A sync failed, or a failed append could not be cut off.
@@ -56,19 +59,22 @@ impl DiskFiles {
         if !self.open.contains_key(name) {
             let file = File::options()
                 .read(true)
-                .append(true)
+                .write(true)
                 .create(creates)
+                .truncate(false)
                 .open(&path)
                 .map_err(|error| failed(name, &error))?;
             let length = file.metadata().map_err(|error| failed(name, &error))?.len();
             if self.open.len() >= OPEN_MAX {
-                // One in doubt must be remembered; of the others any will do.
-                let idle = self.open.iter().find(|(_, open)| !open.doubtful);
+                // One in doubt must be remembered, and where one ends before its zeros; of the
+                // others any will do.
+                let is_idle = |open: &Open| !open.doubtful && open.zeros_to <= open.length;
+                let idle = self.open.iter().find(|(_, open)| is_idle(open));
                 if let Some(idle) = idle.map(|(name, _)| name.clone()) {
                     self.open.remove(&idle);
                 }
             }
-            let open = Open { file, length, covered: 0, doubtful: false };
+            let open = Open { file, length, zeros_to: 0, covered: 0, doubtful: false };
             self.open.insert(name.into(), open);
         }
         Ok(self.open.get_mut(name).expect("inserted above"))
@@ -84,6 +90,13 @@ impl Open {
             )));
         }
         Ok(self)
+    }
+
+    /// Cuts the file, and with it all zeros.
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        (self.length, self.zeros_to) = (length, 0);
+        Ok(())
     }
 }
 
@@ -115,7 +128,11 @@ impl Files for DiskFiles {
     }
 
     fn length(&self, name: &str) -> Result<Option<u64>, SeamError> {
-        match fs::metadata(self.path(name)?) {
+        let path = self.path(name)?;
+        if let Some(open) = self.open.get(name) {
+            return Ok(Some(open.length));
+        }
+        match fs::metadata(path) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(name, &error)),
@@ -126,14 +143,14 @@ impl Files for DiskFiles {
         let path = self.path(name)?;
         let failed = |error| failed(name, &error);
         let opened;
-        let file = match self.open.get(name) {
-            Some(open) => &open.file,
+        let (file, end) = match self.open.get(name) {
+            Some(open) => (&open.file, open.length),
             None => {
                 opened = File::open(path).map_err(failed)?;
-                &opened
+                (&opened, opened.metadata().map_err(failed)?.len())
             }
         };
-        let left = file.metadata().map_err(failed)?.len().saturating_sub(offset);
+        let left = end.saturating_sub(offset);
         let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(length)];
         let mut read = 0;
         while read < bytes.len() {
@@ -150,28 +167,40 @@ impl Files for DiskFiles {
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError> {
         let open = self.file(name, true)?.certain(name)?;
-        match open.file.write_all(bytes) {
+        match open.file.write_all_at(bytes, open.length) {
             Ok(()) => {
                 open.length += bytes.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                // A part may have been written.
-                open.doubtful = open.file.set_len(open.length).is_err();
+                // A part may have been written, and must not be taken for a record later.
+                open.doubtful = open.cut(open.length).is_err();
                 Err(failed(name, &error))
             }
         }
     }
 
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), SeamError> {
+        let open = self.file(name, false)?.certain(name)?;
+        let (from, to) = (open.length.max(open.zeros_to), open.length + bytes);
+        let zeros = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX)];
+        let written = open.file.write_all_at(&zeros, from);
+        open.zeros_to = from.max(to);
+        written.map_err(|error| {
+            // What is left if this fails too is zeros, of which nobody here is shown any.
+            if open.file.set_len(from).is_ok() {
+                open.zeros_to = from;
+            }
+            failed(name, &error)
+        })
+    }
+
     fn truncate(&mut self, name: &str, length: u64) -> Result<(), SeamError> {
         let open = self.file(name, false)?;
-        // Not `open.length`: after a failed append that could not be cut off there is more.
-        let there = open.file.metadata().map_err(|error| failed(name, &error))?.len();
-        if length > there {
+        if length > open.length {
             return Err(SeamError::Io(format!("{name} is shorter than {length} bytes")));
         }
-        open.file.set_len(length).map_err(|error| failed(name, &error))?;
-        open.length = length;
+        open.cut(length).map_err(|error| failed(name, &error))?;
         open.covered = open.covered.min(length);
         if length <= open.covered {
             open.doubtful = false;
@@ -234,7 +263,7 @@ mod tests {
             count += 1;
             DiskFiles::open(&temp.path().join(count.to_string())).unwrap()
         });
-        assert_eq!(count, 7);
+        assert_eq!(count, 8);
     }
 
     #[test]
@@ -252,6 +281,39 @@ mod tests {
         assert_eq!(files.list(), Ok(vec!["log".into()]));
         files.append("log", b"d").unwrap();
         assert_eq!(files.read("log", 0, 9).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn zeros_are_found_by_the_next_process_and_are_cut_off_like_contents() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut files = DiskFiles::open(temp.path()).unwrap();
+        files.append("log", b"abc").unwrap();
+        files.reserve("log", 4).unwrap();
+        files.append("log", b"d").unwrap();
+        files.sync("log").unwrap();
+        let mut next = DiskFiles::open(temp.path()).unwrap();
+        assert_eq!(next.read("log", 0, 9).unwrap(), b"abcd\0\0\0");
+        assert_eq!(next.length("log"), Ok(Some(7)));
+        next.append("log", b"e").unwrap();
+        assert_eq!(next.read("log", 0, 9).unwrap(), b"abcd\0\0\0e");
+        next.truncate("log", 4).unwrap();
+        next.append("log", b"e").unwrap();
+        next.reserve("log", 3).unwrap();
+        next.truncate("log", 5).unwrap();
+        assert_eq!(fs::read(temp.path().join("log")).unwrap(), b"abcde");
+    }
+
+    #[test]
+    fn where_a_file_with_zeros_ends_is_remembered_while_many_others_are_appended_to() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut files = DiskFiles::open(temp.path()).unwrap();
+        files.append("log", b"a").unwrap();
+        files.reserve("log", 9).unwrap();
+        for at in 0..2 * OPEN_MAX {
+            files.append(&format!("log-{at:03}"), b"x").unwrap();
+        }
+        files.append("log", b"b").unwrap();
+        assert_eq!(files.read("log", 0, 9).unwrap(), b"ab");
     }
 
     /// Opening it for each sync would need a file descriptor, of which there may be none left just then;

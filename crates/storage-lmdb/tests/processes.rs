@@ -181,6 +181,9 @@ fn a_read_only_disk_is_named_at_opening() {
     );
 }
 
+/// What `ulimit -f 4096` allows of one file.
+const FILE_BYTES_MAX: usize = 4_096 * 512;
+
 /// The limit on the size of files stands in for a failing disk where nothing can be mounted.
 #[test]
 fn a_write_that_the_system_cuts_off_is_an_error_and_loses_nothing() {
@@ -313,7 +316,22 @@ fn read_only(dir: &Path) {
     assert_eq!(files.list(), Ok(Vec::new()));
 }
 
+/// An append that is cut off over zeros leaves nothing of its bytes, zeros that are cut off nothing of them.
+fn limited_files(dir: &Path) {
+    let mut files = DiskFiles::open(dir).unwrap();
+    let contents = vec![1; FILE_BYTES_MAX - 10_000];
+    files.append("log", &contents).unwrap();
+    files.reserve("log", 20_000).unwrap_err();
+    assert!(fs::read(dir.join("log")).unwrap() == contents);
+    files.reserve("log", 9_000).unwrap();
+    files.append("log", &[2; 20_000]).unwrap_err();
+    assert!(fs::read(dir.join("log")).unwrap() == contents);
+    files.append("log", &[3]).unwrap();
+    assert_eq!(files.read("log", contents.len() as u64 - 1, 9).unwrap(), [1, 3]);
+}
+
 fn limited(dir: &Path) {
+    limited_files(&dir.join("files"));
     let (reader, mut writer) = LmdbIndex::open(dir, &small()).unwrap();
     let mut stored = 0;
     loop {

@@ -36,12 +36,13 @@ pub fn check_index<R: IndexRead, W: IndexWrite>(mut open: impl FnMut() -> (R, W)
 /// # Panics
 /// When the files break their contract.
 pub fn check_files<F: Files>(mut open: impl FnMut() -> F) {
-    let checks: [fn(&mut F); 7] = [
+    let checks: [fn(&mut F); 8] = [
         an_empty_directory_lists_nothing,
         appends_add_up_and_reads_stop_at_the_end,
         a_cut_file_grows_again_from_the_cut,
         a_renaming_replaces,
         a_removal_is_idempotent,
+        zeros_that_wait_for_appends_are_not_shown,
         absent_files_are_errors_where_contents_matter,
         names_that_would_leave_the_directory_are_refused,
     ];
@@ -316,6 +317,32 @@ fn a_cut_file_grows_again_from_the_cut<F: Files>(files: &mut F) {
     files.sync("log").expect("a sync after a cut succeeds");
 }
 
+fn zeros_that_wait_for_appends_are_not_shown<F: Files>(files: &mut F) {
+    files.append("log", b"abc").expect("an append succeeds");
+    files.reserve("log", 10).expect("zeros are put after it");
+    files.reserve("log", 5).expect("fewer than there are change nothing");
+    let shows = |files: &F, bytes: &[u8]| {
+        assert_eq!(files.length("log"), Ok(Some(bytes.len() as u64)), "they do not count");
+        assert_eq!(files.read("log", 0, 99).as_deref(), Ok(bytes), "nor are they read");
+        assert_eq!(files.read("log", bytes.len() as u64, 99).as_deref(), Ok(&b""[..]));
+    };
+    shows(files, b"abc");
+    files.append("log", b"de").expect("an append over zeros succeeds");
+    shows(files, b"abcde");
+    files.sync("log").expect("a sync of zeros succeeds");
+    files.append("log", b"0123456789").expect("so does an append that goes beyond them");
+    shows(files, b"abcde0123456789");
+    files.reserve("log", 10).expect("zeros are put after it again");
+    files.truncate("log", 16).expect_err("a cut sees no zeros");
+    files.truncate("log", 6).expect("a cut succeeds");
+    shows(files, b"abcde0");
+    files.reserve("log", 10).expect("a cut file takes zeros too");
+    files.rename("log", "log-2").expect("a file with zeros is renamed");
+    files.rename("log-2", "log").expect("a file with zeros is renamed");
+    files.append("log", b"x").expect("an append succeeds");
+    shows(files, b"abcde0x");
+}
+
 fn a_renaming_replaces<F: Files>(files: &mut F) {
     files.append("new", b"new").expect("an append succeeds");
     files.append("old", b"older").expect("an append succeeds");
@@ -342,6 +369,7 @@ fn a_removal_is_idempotent<F: Files>(files: &mut F) {
 fn absent_files_are_errors_where_contents_matter<F: Files>(files: &mut F) {
     files.read("none", 0, 1).expect_err("an absent file cannot be read");
     files.truncate("none", 0).expect_err("nor cut");
+    files.reserve("none", 1).expect_err("nor be followed by zeros");
     files.sync("none").expect_err("nor synced");
     files.rename("none", "other").expect_err("nor renamed");
     assert_eq!(files.list(), Ok(Vec::new()), "none of this creates a file");

@@ -11,6 +11,13 @@
 //! sync that failed nothing is appended any more: the operating system may have forgotten what it
 //! could not write, and a later sync that succeeds would say nothing about it. An append that failed
 //! left nothing, and is tried again with the next.
+//!
+//! Records are written over zeros that were put there before, some at a time, because a sync that
+//! need not write a new length as well is cheaper: 0.12 ms instead of 0.18 for a record of 200 bytes,
+//! 0.14 instead of 0.23 for 4 KiB (measured on ext4). Over zeros a disk may write later sectors before
+//! earlier ones: so zeros stand behind what is durable only, the first record after a sync says that it
+//! is ([`frame`]), and recovery knows a sector that never came from one that is damaged. Before another
+//! segment is begun the zeros are cut off.
 
 pub(crate) mod frame;
 mod parts;
@@ -24,7 +31,7 @@ use std::collections::VecDeque;
 pub use parts::{SegmentPart, log_parts};
 pub(crate) use recovery::first_position;
 pub use recovery::{LogDamage, LogRecovery, Logged};
-use segment::{HEADER_BYTES, Header, Segment};
+use segment::{Header, Segment};
 
 use sabotage::Bug;
 
@@ -33,6 +40,14 @@ use crate::{Files, SeamError};
 /// A segment that has reached this length gets no more records. A guess: a small part of what is
 /// kept, so that trimming follows checkpoints closely, and few enough files to list.
 pub(crate) const SEGMENT_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 16 << 20 };
+
+/// So many zeros are put after the records at once. Measured on ext4 with commits of 4 KiB: the
+/// syncs that write so many leave the 99th percentile where it was without zeros, 0.36 ms; of 256 KiB
+/// they make it 0.55; with fewer the mean is higher.
+const ZEROS_BYTES: u64 = 64 << 10;
+
+/// What a disk writes whole or not at all: larger ones are multiples.
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// How far the log goes, as whoever waits for a batch is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +58,9 @@ pub struct Appended {
     /// machine.
     pub synced: bool,
 }
+
+/// That zeros are not to be tried again in a segment: there was no room for them.
+const NO_ZEROS: u64 = u64::MAX;
 
 /// The log of one node.
 #[derive(Debug)]
@@ -60,6 +78,9 @@ pub struct Log<F> {
     /// The index goes up to here: a segment begins no earlier, so that no position is used twice.
     floor: u64,
     synced: u64,
+    /// The position up to which zeros were put into the last segment; no position comes after
+    /// [`NO_ZEROS`]. 0 where this process put none.
+    zeros_to: u64,
     /// Why a sync failed, if one did.
     failed: Option<SeamError>,
     segment_bytes: u64,
@@ -88,11 +109,13 @@ impl<F: Files> Log<F> {
         if !self.is_open {
             self.begin()?;
         }
-        frame::seal(batch, self.directory, self.end);
+        self.reserve(batch.len() as u64);
+        frame::seal(batch, self.directory, self.end, self.is_synced());
         let segment = self.segments.back_mut().expect("one was begun");
         if let Err(error) = self.files.append(&segment.name(), batch) {
             // Where the file could not cut off what it wrote of this, it is cut here, if it lets us.
-            let _ = self.files.truncate(&segment.name(), HEADER_BYTES + segment.length());
+            let _ = self.files.truncate(&segment.name(), segment.file_length());
+            self.zeros_to = NO_ZEROS;
             return Err(error);
         }
         self.end += batch.len() as u64;
@@ -170,8 +193,37 @@ impl<F: Files> Log<F> {
         self.trim(self.end)
     }
 
+    /// Puts zeros where `length` bytes are to be appended, if there are none and it is of use.
+    fn reserve(&mut self, length: u64) {
+        let zeros = ZEROS_BYTES.min(self.segment_bytes);
+        let segment = self.segments.back().expect("one was begun");
+        let is_durable = self.is_synced() && segment.length() > 0;
+        if is_durable && self.end + length > self.zeros_to && length <= zeros {
+            // Records need no zeros: where there is no room, whether for them is seen as they come.
+            let reserved = self.files.reserve(&segment.name(), zeros);
+            self.zeros_to = reserved.map_or(NO_ZEROS, |()| self.end + zeros);
+        }
+    }
+
+    /// Cuts the zeros off the last segment, durably: that a segment is no longer than its records
+    /// tells one that is whole once another follows.
+    fn cut_zeros(&mut self) -> Result<(), SeamError> {
+        let Some(segment) = self.segments.back() else { return Ok(()) };
+        let (name, exact) = (segment.name(), segment.file_length());
+        // Those of a process before this one are shown.
+        let is_longer = self.files.length(&name)?.is_some_and(|length| length > exact);
+        if is_longer || self.zeros_to > 0 {
+            self.files.truncate(&name, exact)?;
+            let synced = self.files.sync(&name);
+            self.must_sync(synced)?;
+            self.zeros_to = 0;
+        }
+        Ok(())
+    }
+
     /// Begins a segment. Its header is durable with the first records.
     fn begin(&mut self) -> Result<(), SeamError> {
+        self.cut_zeros()?;
         let start = self.end();
         let segment = Segment::at(start);
         let header = Header { start, before: self.end }.encode(self.directory);

@@ -181,6 +181,15 @@ pub trait Files {
     /// Appends to `name`, creating it when absent (also with no bytes). All of `bytes`, or on an
     /// error none; a file that was to be created may then be there, empty.
     fn append(&mut self, name: &str, bytes: &[u8]) -> Result<(), SeamError>;
+    /// Puts zeros after what was appended to `name`, `bytes` of them, for the next appends to be
+    /// written over: a sync of these is cheaper, since the file does not grow. An error if it is
+    /// absent; on any error nothing but some of the zeros may be there.
+    ///
+    /// [`length`](Files::length) and [`read`](Files::read) of these files show none of them; what
+    /// opens the file anew, as the next process, finds them as contents. A crash may keep of what
+    /// was written over zeros any sectors and no others, in any order, where an append that makes
+    /// the file longer leaves a beginning. A cut takes the zeros away.
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), SeamError>;
     /// Cuts `name` to `length` bytes; an error if it is absent or shorter. Durable at the next
     /// [`sync`](Files::sync), like an append.
     fn truncate(&mut self, name: &str, length: u64) -> Result<(), SeamError>;

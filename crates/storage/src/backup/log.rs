@@ -46,6 +46,10 @@ impl<F: Files> Files for BackupLog<'_, F> {
         refused()
     }
 
+    fn reserve(&mut self, _: &str, _: u64) -> Result<(), SeamError> {
+        refused()
+    }
+
     fn truncate(&mut self, _: &str, _: u64) -> Result<(), SeamError> {
         refused()
     }

@@ -1,19 +1,23 @@
 //! Opening a log: what is whole is read, a torn tail is cut off, damage before it is told and kept.
 //!
 //! A crash can tear what was not synced, and only that: the last bytes of the last segment. So
-//! what is not whole and has nothing whole after it, in the last segment, is cut off. Anything
+//! what is not whole and has nothing whole after it, in the last segment, is cut off, and zeros, which
+//! wait for records, are nothing at all. Where records were written over zeros the disk may have later
+//! ones and lack a sector of those before, which is zeros then: that is cut off too with all that
+//! follows, unless a frame that follows says that what is lacking was durable. Anything
 //! else (a frame that is not whole before one that is, a segment that is missing, cut short, or not
 //! of this log) is damage: records that may have been acknowledged are gone. It is reported with its
 //! place, the segment is copied aside before anything is done to it, and what is whole is
-//! read all the same: each record is a merge, and the other replicas have what is lost. (A machine
-//! that loses power may leave such a hole in what was not synced too; it is reported alike.)
+//! read all the same: each record is a merge, and the other replicas have what is lost. (A disk that
+//! makes zeros of a sector of what was synced last leaves what a loss of power does: that is cut off.)
 //!
 //! Opening twice gives what opening once gives: no record is changed but the tail that is cut.
 
 use std::collections::VecDeque;
 
 use super::Log;
-use super::frame::{self, FRAME_BYTES};
+use super::SECTOR_BYTES;
+use super::frame::{self, FRAME_BYTES, Frame};
 use super::segment::{DAMAGED, HEADER_BYTES, Header, Segment, TORN, parse_name};
 use crate::{Files, SeamError};
 
@@ -88,6 +92,8 @@ struct Walked {
     end: u64,
     /// Whole frames, needed or not.
     frames: u64,
+    /// Length of the file without zeros at its end.
+    filled: u64,
     /// Holes before it, of records that are needed: offset in the file, and length.
     holes: Vec<(u64, u64)>,
 }
@@ -112,6 +118,7 @@ impl<F: Files> Log<F> {
             end: 0,
             floor: indexed.iter().copied().flatten().max().unwrap_or(0),
             synced: 0,
+            zeros_to: 0,
             failed: None,
             segment_bytes: super::SEGMENT_BYTES,
         };
@@ -141,14 +148,16 @@ impl<F: Files> Log<F> {
     /// for clean: so it is written into a new file. Until there is room for that, nothing is appended and nothing
     /// counts as synced: what is appended to such a file is as doubtful. What fails here is tried again with a new copy.
     pub(super) fn write_again(&mut self) -> Result<(), SeamError> {
-        let Some(name) = self.segments.back().filter(|_| self.is_doubted).map(Segment::name) else {
+        let Some(segment) = self.segments.back().filter(|_| self.is_doubted) else {
             return Ok(());
         };
+        let name = segment.name();
+        let length = usize::try_from(segment.file_length()).unwrap_or(usize::MAX);
         let copy = format!("{AGAIN}{name}");
         let files = &mut self.files;
         let mut copied = || -> Result<(), SeamError> {
             files.remove(&copy)?;
-            let bytes = files.read(&name, 0, usize::MAX)?;
+            let bytes = files.read(&name, 0, length)?;
             files.append(&copy, &bytes)?;
             files.sync(&copy)?;
             files.rename(&copy, &name)?;
@@ -166,6 +175,15 @@ impl<F: Files> Log<F> {
         }
         self.files.sync_directory()
     }
+}
+
+/// Whether of `bytes`, which stand at `at` in their file, a sector never came to the disk, and they end
+/// in another.
+fn lacks_sector(bytes: &[u8], at: usize) -> bool {
+    let is_zeros = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    bytes
+        .split_at_checked(SECTOR_BYTES - at % SECTOR_BYTES)
+        .is_some_and(|(head, rest)| is_zeros(head) || rest.chunks_exact(SECTOR_BYTES).any(is_zeros))
 }
 
 /// Where the first segment in `files` begins, if there is one.
@@ -262,7 +280,7 @@ impl<F: Files> Opening<'_, F> {
         let whole = Segment { start, end: walked.end };
         if next.is_none() {
             let length = offset(start, walked.end);
-            let torn = (bytes.len() as u64).saturating_sub(length);
+            let torn = walked.filled.saturating_sub(length);
             if torn > 0 {
                 self.log.files.truncate(&name, length)?;
                 self.log.files.sync(&name)?;
@@ -322,17 +340,29 @@ impl<F: Files> Opening<'_, F> {
         let position = |at: usize| start + (at as u64 - HEADER_BYTES);
         let directory = self.log.directory;
         let read = |at: usize| frame::read(&bytes[at..], directory, position(at));
-        let mut walked = Walked { end: start, ..Walked::default() };
+        let filled = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        // No frame is zeros from its beginning on.
+        let next_whole = |at: usize| (at..filled).find(|&at| read(at).is_some());
+        let mut walked = Walked { end: start, filled: filled as u64, ..Walked::default() };
         let mut at = HEADER_BYTES as usize;
-        while at < bytes.len() {
-            if let Some(record) = read(at) {
+        while at < filled {
+            if let Some(Frame { record, .. }) = read(at) {
                 self.give(position(at), record);
                 walked.frames += 1;
                 at += FRAME_BYTES + record.len();
                 walked.end = position(at);
                 continue;
             }
-            let Some(whole) = (at + 1..bytes.len()).find(|&at| read(at).is_some()) else { break };
+            let Some(whole) = next_whole(at + 1) else { break };
+            let was_durable = || {
+                let mut frames = std::iter::successors(Some(whole), |&at| {
+                    next_whole(at + FRAME_BYTES + read(at)?.record.len())
+                });
+                frames.any(|at| read(at).is_some_and(|frame| frame.is_after_sync))
+            };
+            if next.is_none() && lacks_sector(&bytes[at..whole], at) && !was_durable() {
+                break;
+            }
             if position(whole) > self.needed {
                 walked.holes.push((at as u64, (whole - at) as u64));
             }

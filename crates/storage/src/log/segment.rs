@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Numbers are little-endian. What a segment holds ends where the next one begins: bytes beyond
-//! that were cut off, and are not looked at.
+//! that were cut off, and are not looked at. In the last one zeros may follow the frames, for the next
+//! to be written over; they are nothing.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -37,6 +38,11 @@ impl Segment {
     /// Bytes of records.
     pub(super) const fn length(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// Bytes of the file up to where the records end.
+    pub(super) const fn file_length(&self) -> u64 {
+        HEADER_BYTES + self.length()
     }
 
     /// The file's name.

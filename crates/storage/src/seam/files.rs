@@ -1,14 +1,19 @@
 //! Simulated files, with the crashes that real ones have.
 //!
 //! What was not synced is lost, kept, torn at any byte, or replaced by zeros from some byte on
-//! (a file system may record the new length before the bytes arrive). Each creation, renaming and
-//! removal that no sync of the directory covered is kept or undone on its own: POSIX promises no
-//! order among them. Invariant: a crash never touches what a successful sync covered.
+//! (a file system may record the new length before the bytes arrive). Of what was written over zeros
+//! reserved before, some sectors in a row may be missing too, with later ones there: here only one
+//! such hole in each file, a real disk may leave several. Zeros that were synced stay as long as the
+//! file is not cut, others may. Each creation, renaming and removal that no sync of the directory
+//! covered is kept or undone on its own: POSIX promises no order among them. Invariant: a crash never touches what a successful sync covered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Files, SeamError, check_file_name};
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = crate::log::SECTOR_BYTES;
 
 /// One file, whatever its name is at the moment.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +24,11 @@ struct Inode {
     current: Vec<u8>,
     /// Shortest length since the last sync: beyond it every byte was appended since.
     floor: usize,
+    /// Up to where zeros were reserved, whether or not something was written over them; those after
+    /// `current` are not in it, since reads show none.
+    zeros_to: usize,
+    /// The same, of zeros that a crash leaves.
+    durable_zeros_to: usize,
     /// A sync failed; what follows `durable` is in doubt.
     doubtful: bool,
     /// From where on no sync writes anything any more, though reads show it: a sync failed, and pages
@@ -169,6 +179,7 @@ impl SimFiles {
         state.forget_faults();
         for inode in state.inodes.values_mut() {
             inode.doubtful = false;
+            inode.current.resize(inode.size(), 0);
         }
     }
 
@@ -244,9 +255,11 @@ impl SimFiles {
 impl Inode {
     /// What a crash leaves of it.
     fn after_crash(&self, pick: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
-        let cut = self.floor < self.durable.len();
+        let cut = self.floor < self.durable.len() || self.zeros_to < self.durable_zeros_to;
         if cut && pick(2) == 0 {
-            return self.durable.clone();
+            let mut left = self.durable.clone();
+            left.resize(left.len().max(self.durable_zeros_to), 0);
+            return left;
         }
         let kept = self.floor + pick(self.current.len() - self.floor + 1);
         let mut left = self.current[..kept].to_vec();
@@ -254,7 +267,29 @@ impl Inode {
             let arrived = self.floor + pick(kept - self.floor + 1);
             left[arrived..].fill(0);
         }
+        if self.zeros_to > self.floor {
+            self.after_crash_over_zeros(&mut left, pick);
+        }
         left
+    }
+
+    /// What else a crash does to `left` where zeros were reserved.
+    fn after_crash_over_zeros(&self, left: &mut Vec<u8>, pick: &mut dyn FnMut(usize) -> usize) {
+        let over = left.len().min(self.zeros_to);
+        if over > self.floor && pick(2) == 0 {
+            let sectors = (self.floor / SECTOR_BYTES, over.div_ceil(SECTOR_BYTES));
+            let first = sectors.0 + pick(sectors.1 - sectors.0);
+            let end = first + 1 + pick(sectors.1 - first);
+            left[self.floor.max(first * SECTOR_BYTES)..over.min(end * SECTOR_BYTES)].fill(0);
+        }
+        let stays = if self.floor < self.durable.len() { 0 } else { self.durable_zeros_to };
+        let to = if pick(2) == 0 { self.size() } else { stays };
+        left.resize(left.len().max(to), 0);
+    }
+
+    /// Its bytes on the device.
+    fn size(&self) -> usize {
+        self.current.len().max(self.zeros_to)
     }
 }
 
@@ -276,7 +311,7 @@ impl State {
     }
 
     fn size(&self) -> u64 {
-        self.current.values().map(|inode| self.inodes[inode].current.len() as u64).sum()
+        self.current.values().map(|inode| self.inodes[inode].size() as u64).sum()
     }
 }
 
@@ -317,7 +352,10 @@ impl Files for SimFiles {
                 return Err(doubtful(name));
             }
             let creates = !state.current.contains_key(name);
-            let beyond = |capacity: u64| state.size() + bytes.len() as u64 > capacity;
+            let grown = state.inode(name).map_or(bytes.len(), |inode| {
+                (inode.current.len() + bytes.len()).saturating_sub(inode.size())
+            });
+            let beyond = |capacity: u64| grown > 0 && state.size() + grown as u64 > capacity;
             if (creates || !bytes.is_empty()) && (state.full || state.capacity.is_some_and(beyond))
             {
                 return Err(SeamError::Full);
@@ -334,6 +372,25 @@ impl Files for SimFiles {
         })
     }
 
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), SeamError> {
+        check_file_name(name)?;
+        self.change(|state| {
+            let inode = state.inode_mut(name)?;
+            if inode.doubtful {
+                return Err(doubtful(name));
+            }
+            let to = inode.current.len() + usize::try_from(bytes).expect("what a test reserves");
+            let grown = to.saturating_sub(inode.size()) as u64;
+            let beyond = |capacity: u64| state.size() + grown > capacity;
+            if grown > 0 && (state.full || state.capacity.is_some_and(beyond)) {
+                return Err(SeamError::Full);
+            }
+            let inode = state.inode_mut(name)?;
+            inode.zeros_to = inode.zeros_to.max(to);
+            Ok(())
+        })
+    }
+
     fn truncate(&mut self, name: &str, length: u64) -> Result<(), SeamError> {
         check_file_name(name)?;
         self.change(|state| {
@@ -344,6 +401,7 @@ impl Files for SimFiles {
                 .ok_or_else(|| SeamError::Io(format!("{name} is shorter than {length} bytes")))?;
             inode.current.truncate(length);
             inode.floor = inode.floor.min(length);
+            inode.zeros_to = 0;
             if length <= inode.floor {
                 inode.doubtful = false;
                 inode.unwritten = None;
@@ -373,6 +431,9 @@ impl Files for SimFiles {
                 inode.durable = inode.current[..written].to_vec();
             }
             inode.floor = written;
+            if inode.unwritten.is_none() {
+                inode.durable_zeros_to = inode.zeros_to;
+            }
             state.syncs += 1;
             Ok(())
         })

@@ -30,6 +30,10 @@ impl<F: Files> Files for UnchangedFiles<'_, F> {
         Ok(())
     }
 
+    fn reserve(&mut self, _: &str, _: u64) -> Result<(), SeamError> {
+        Ok(())
+    }
+
     fn truncate(&mut self, _: &str, _: u64) -> Result<(), SeamError> {
         Ok(())
     }

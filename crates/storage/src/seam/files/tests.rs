@@ -178,3 +178,85 @@ fn a_corrupted_byte_stays_changed_through_a_crash() {
     files.crash(&mut |_| 0);
     assert_eq!(files.read("log", 0, 9).unwrap(), b"a7");
 }
+
+/// A file with the synced contents `a` and so many zeros after it.
+fn zeroed(count: u64) -> SimFiles {
+    let mut files = SimFiles::new();
+    files.append("log", b"a").unwrap();
+    files.reserve("log", count).unwrap();
+    files.sync("log").unwrap();
+    files.sync_directory().unwrap();
+    files
+}
+
+#[test]
+fn a_tail_over_synced_zeros_is_lost_or_torn_and_the_zeros_stay() {
+    let seen = outcomes(|| {
+        let mut files = zeroed(3);
+        files.append("log", b"bc").unwrap();
+        files
+    });
+    let expected = ["a\0\0\0", "ab\0\0", "abc\0"].map(|bytes| state(&[("log", bytes)]));
+    assert_eq!(seen, BTreeSet::from(expected));
+}
+
+#[test]
+fn of_a_tail_over_zeros_later_sectors_may_come_without_earlier_ones() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..500_u64 {
+        let mut files = zeroed(3_000);
+        files.append("log", &[1; 1_500]).unwrap();
+        let mut state = seed;
+        files.crash(&mut |bound| {
+            state = state.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+            (state >> 40) % bound
+        });
+        let left = files.read("log", 0, usize::MAX).unwrap();
+        assert_eq!((left.len(), left[0]), (3_001, b'a'), "what was synced stays");
+        assert!(left[1_501..].iter().all(|&byte| byte == 0));
+        seen.insert([1, 512, 1_024].map(|at| left[at] == 1));
+    }
+    for sectors in [[false, true, true], [true, false, true], [false, false, true], [true; 3]] {
+        assert!(seen.contains(&sectors), "{sectors:?}");
+    }
+}
+
+#[test]
+fn zeros_that_were_not_synced_and_their_cut_are_kept_or_not() {
+    let reserved = outcomes(|| {
+        let mut files = zeroed(0);
+        files.reserve("log", 2).unwrap();
+        files
+    });
+    let cut = outcomes(|| {
+        let mut files = zeroed(2);
+        files.truncate("log", 1).unwrap();
+        files
+    });
+    let expected = BTreeSet::from(["a", "a\0\0"].map(|bytes| state(&[("log", bytes)])));
+    assert_eq!((&reserved, &cut), (&expected, &expected));
+    let durably_cut = outcomes(|| {
+        let mut files = zeroed(2);
+        files.truncate("log", 1).unwrap();
+        files.sync("log").unwrap();
+        files
+    });
+    assert_eq!(durably_cut, BTreeSet::from([state(&[("log", "a")])]));
+}
+
+#[test]
+fn zeros_take_room_and_the_next_process_finds_them() {
+    let mut files = zeroed(3);
+    files.capacity(Some(5));
+    assert_eq!(files.reserve("log", 5), Err(SeamError::Full));
+    assert_eq!(files.append("other", b"xy"), Err(SeamError::Full));
+    files.append("log", b"bcde").unwrap();
+    assert_eq!(files.append("log", b"f"), Err(SeamError::Full));
+    files.capacity(None);
+    files.reserve("log", 2).unwrap();
+    assert_eq!(files.read("log", 0, 9).unwrap(), b"abcde");
+    files.process_ended();
+    assert_eq!(files.read("log", 0, 9).unwrap(), b"abcde\0\0");
+    files.append("log", b"f").unwrap();
+    assert_eq!(files.read("log", 0, 9).unwrap(), b"abcde\0\0f");
+}
