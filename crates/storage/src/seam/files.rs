@@ -5,15 +5,14 @@
 //! reserved before, some sectors in a row may be missing too, with later ones there: here only one
 //! such hole in each file, a real disk may leave several. Zeros that were synced stay as long as the
 //! file is not cut, others may. Each creation, renaming and removal that no sync of the directory
-//! covered is kept or undone on its own: POSIX promises no order among them. Invariant: a crash never touches what a successful sync covered.
+//! covered is kept or undone on its own: POSIX promises no order among them. Invariant: a crash never
+//! touches what a successful sync covered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Files, SeamError, check_file_name};
-
-/// What a disk writes whole or not at all.
-const SECTOR_BYTES: usize = crate::log::SECTOR_BYTES;
+use crate::log::SECTOR_BYTES;
 
 /// One file, whatever its name is at the moment.
 #[derive(Clone, Debug, Default)]
