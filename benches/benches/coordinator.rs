@@ -67,7 +67,7 @@ fn key() -> Key {
 /// A put of so many bytes, its delta, and the view after it.
 fn put(bytes: usize) -> (Operation, Delta, View) {
     let operation = Operation::Bytes(BytesOp::Put(Bytes::from(vec![7; bytes])));
-    let mint = Mint { actor: Actor::new(ME, 7, 0), stamp: Stamp(1) };
+    let mint = Mint { actor: Actor::new(ME, 7, 0), stamp: Stamp(1), round: None };
     let prepared = operation
         .prepare(&View::default(), &CausalContext::default(), mint, &Limits::default())
         .expect("within the limits");

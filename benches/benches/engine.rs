@@ -252,7 +252,7 @@ fn counter_with_names(names: u64) -> Delta {
     let (mut value, mut whole) = (Value::default(), Delta::default());
     for name in 0..names {
         let actor = Actor::named(name.wrapping_mul(0x9e37_79b9_7f4a_7c15), name as u32 % 16, 1);
-        let mint = Mint { actor, stamp: Stamp(1) };
+        let mint = Mint { actor, stamp: Stamp(1), round: None };
         let (view, seen) = (View::of(value.clone()), CausalContext::default());
         let prepared = Operation::Counter(CounterOp::Add(1))
             .prepare(&view, &seen, mint, &Limits::default())

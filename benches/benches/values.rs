@@ -29,7 +29,7 @@ fn name(number: u64) -> Blob {
 }
 
 fn prepare(operation: &Operation, view: &View) -> values::Delta {
-    let mint = Mint { actor: WRITER, stamp: Stamp::from_millis(1) };
+    let mint = Mint { actor: WRITER, stamp: Stamp::from_millis(1), round: None };
     let prepared = operation.prepare(view, &CausalContext::default(), mint, &limits());
     prepared.expect("within limits").delta
 }
@@ -38,7 +38,7 @@ fn of_many_actors(size: u64) -> (Tally, CausalContext) {
     let (mut tally, mut context) = (Tally::default(), CausalContext::default());
     for number in 0..size {
         let dot = Dot::new(Actor::new(NodeId(number), number, 0), 1);
-        tally.merge(&Tally::default().incremented(dot, 1));
+        tally.merge(&Tally::default().incremented(dot, 1, None));
         context.insert(dot);
     }
     (tally, context)

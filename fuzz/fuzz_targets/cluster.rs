@@ -87,11 +87,11 @@ fn check_ownership(state: &Ownership) {
 /// A member that begins anew, whoever that is, is in a later life than all know of.
 fn check_barrier(table: &BarrierTable) {
     // Nobody comes to the last life of all, after which there is no next one.
-    if table.0.values().any(|told| told.life == u64::MAX) {
+    if table.standings.values().any(|told| told.life == u64::MAX) {
         return;
     }
-    for &me in table.0.keys().take(4).chain([&NodeId(1)]) {
+    for &me in table.standings.keys().take(4).chain([&NodeId(1)]) {
         let reborn = Barrier::reborn(me, table);
-        assert!(table.0.get(&me).is_none_or(|told| told.life < reborn.life), "{table:?}");
+        assert!(table.standings.get(&me).is_none_or(|told| told.life < reborn.life), "{table:?}");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn random(state: &mut u64, bound: u64) -> u64 {
 fn delta(number: u64) -> Delta {
     let set = RegisterOp::Set { value: Bytes::from(vec![7; 100]), at: None, replace: true };
     let actor = clock::Actor::new(NodeId(2), 2, 0);
-    let mint = Mint { actor, stamp: Stamp(number) };
+    let mint = Mint { actor, stamp: Stamp(number), round: None };
     Operation::Register(set)
         .prepare(&View::default(), &CausalContext::default(), mint, &Limits::default())
         .expect("within the limits")

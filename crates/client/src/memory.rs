@@ -118,7 +118,7 @@ impl MemoryDatastore {
                     }
                     None => Actor::new(NODE, 1, 1),
                 };
-                let mint = Mint { actor, stamp };
+                let mint = Mint { actor, stamp, round: None };
                 let view = View::of(value.clone());
                 let lifetime = bucket.policy.lifetime(request.lifetime);
                 let living = (lifetime, actor);

@@ -23,6 +23,7 @@ mod actor;
 mod codec;
 mod context;
 mod hybrid;
+mod round;
 mod token;
 mod version_vector;
 
@@ -30,5 +31,6 @@ pub use actor::{Actor, Dot, Epoch, NodeId};
 pub use codec::{DecodeError, decode, encode, encode_into, encoded_length};
 pub use context::CausalContext;
 pub use hybrid::{HybridClock, Stamp};
+pub use round::{RingId, Round};
 pub use token::{ClusterSecret, ContextToken, TokenClaims, TokenError, TokenScope};
 pub use version_vector::{Ordering, VersionVector};

@@ -123,7 +123,7 @@ impl Amnesia {
         let local = replica.value.context(Tag::BYTES).clone();
         let actor = replica.epochs.actor(&[], Tag::BYTES, &local);
         let actor = actor.expect("a model draws few epochs");
-        let mint = Mint { actor, stamp: Stamp(u64::from(number) + 1) };
+        let mint = Mint { actor, stamp: Stamp(u64::from(number) + 1), round: None };
         let operation = Operation::Bytes(BytesOp::Put(vec![number].into()));
         let view = View::of(replica.value.clone());
         let prepared = operation.prepare(&view, &observed, mint, &Limits::default());

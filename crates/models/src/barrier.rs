@@ -70,12 +70,12 @@ impl Forgetful {
                         is_different: look.compares && at < OWNERS && !*equal && self.rules.equal,
                         handovers: u64::from(is_stray && self.rules.former),
                         is_pending: disk.keeps() && self.rules.emptied && waits,
-                        has_remnants: disk.known == Known::Removed && !disk.is_hidden,
+                        has_to_forget: disk.known == Known::Removed && !disk.is_hidden,
                         ..BarrierShown::default()
                     };
                     hand.looked(look, shown)
                 }
-                BarrierStep::Enter(round) => {
+                BarrierStep::Enter(clock::Round { number: round, .. }) => {
                     disk.round = round;
                     *equal = false;
                     hand.entered()

@@ -92,7 +92,7 @@ impl Hand {
 
     /// What it knows of a member.
     pub(crate) fn known(&self, at: usize) -> Option<BarrierStanding> {
-        self.hand.barrier().table().0.get(&id(at)).copied()
+        self.hand.barrier().table().standings.get(&id(at)).copied()
     }
 
     /// What its message to another says.
@@ -132,6 +132,6 @@ impl Eq for Hand {}
 impl Hash for Hand {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (note, table, task, is, dropped) = self.parts();
-        (note, table.0, task, is, dropped).hash(state);
+        (note, table.standings, task, is, dropped).hash(state);
     }
 }

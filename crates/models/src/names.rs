@@ -6,8 +6,8 @@
 //! entered a round, it may at any time *fold* the entries that were made some rounds ago: they become a
 //! part of one sum, the same at every replica, since by then all have the same of them. The sum says below which
 //! round it has all; states are joined after both are folded as far as either is. What a try or a reset made
-//! stays on its way for ever. The barrier is the product's; the folding is the agreed rule (design: exactly once),
-//! of which there is no code yet.
+//! stays on its way for ever. The barrier is the product's; the folding is the agreed rule (design: exactly once), which
+//! `values` has for all that a tally is. (There a reset names of what was reset before only what is about to be folded, here all.)
 //!
 //! Claim: at each replica no request counts twice, and at all of them together each request counts exactly
 //! once, unless a reset observed it.

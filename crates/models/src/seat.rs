@@ -93,7 +93,7 @@ impl Eq for Seat {}
 impl Hash for Seat {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (own, has_note, table) = self.parts();
-        (own, has_note, table.0).hash(state);
+        (own, has_note, table.standings).hash(state);
     }
 }
 

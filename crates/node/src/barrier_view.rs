@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use clock::NodeId;
+use clock::{NodeId, RingId};
 use replication::{BarrierTable, BarrierTerms};
 use tokio::sync::watch;
 use wire::BarrierStatus;
@@ -38,6 +38,8 @@ pub(crate) fn merge(held: &[u8], other: &[u8]) -> Vec<u8> {
 /// How far the barrier is, for all tasks of a node.
 #[derive(Debug)]
 pub(crate) struct BarrierView {
+    /// The ring that this node knew when it started, by the bits of its bootstrap.
+    pub(crate) founded: RingId,
     /// What others say of it.
     pub(crate) heard: watch::Sender<Arc<BarrierTable>>,
     pub(crate) status: watch::Sender<BarrierStatus>,
@@ -51,8 +53,9 @@ pub(crate) struct BarrierView {
 }
 
 impl BarrierView {
-    pub(crate) fn new(heard: BarrierTable) -> Self {
+    pub(crate) fn new(heard: BarrierTable, founded: RingId) -> Self {
         Self {
+            founded,
             heard: watch::Sender::new(Arc::new(heard)),
             status: watch::Sender::default(),
             outdated: watch::Sender::new(false),
@@ -66,7 +69,7 @@ impl BarrierView {
     /// that may have outlived all records of it.
     pub(crate) fn heard_of(&self, id: &str) -> Option<NodeId> {
         let heard = self.heard.borrow();
-        heard.0.keys().find(|node| node.to_string() == id).copied()
+        heard.standings.keys().find(|node| node.to_string() == id).copied()
     }
 
     /// A message was refused.
@@ -90,7 +93,7 @@ mod tests {
     fn a_node_of_which_something_was_heard_is_found_by_its_id_in_full() {
         let progress = BarrierProgress { round: 1, stage: BarrierStage::Equal };
         let standing = BarrierStanding { life: 1, progress };
-        let view = BarrierView::new(BarrierTable([(NodeId(0xab), standing)].into()));
+        let view = BarrierView::new([(NodeId(0xab), standing)].into(), RingId::UNKNOWN);
         assert_eq!(view.heard_of("00000000000000ab"), Some(NodeId(0xab)));
         for other in ["ab", "00000000000000AB", "00000000000000ac", ""] {
             assert_eq!(view.heard_of(other), None, "{other}");
@@ -102,7 +105,7 @@ mod tests {
         let table = |node, round| {
             let progress = BarrierProgress { round, stage: BarrierStage::Equal };
             let standing = BarrierStanding { life: 1, progress };
-            encode(&BarrierTable([(NodeId(node), standing)].into())).to_vec()
+            encode(&BarrierTable::from([(NodeId(node), standing)])).to_vec()
         };
         let all = [table(1, 1), table(1, 2), table(2, 1), vec![0xff; 50], Vec::new()];
         for a in &all {
@@ -116,7 +119,8 @@ mod tests {
             }
         }
         let joined = decode(&all.iter().fold(Vec::new(), |held, other| merge(&held, other)));
-        let rounds: Vec<u64> = joined.0.values().map(|standing| standing.progress.round).collect();
+        let rounds: Vec<u64> =
+            joined.standings.values().map(|standing| standing.progress.round).collect();
         assert_eq!(rounds, [2, 1]);
     }
 }

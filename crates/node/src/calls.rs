@@ -190,7 +190,7 @@ mod tests {
     /// The answer to a put of so many bytes.
     fn answer(bytes: usize) -> Answer {
         let put = Operation::Bytes(BytesOp::Put(Bytes::from(vec![7; bytes])));
-        let mint = Mint { actor: Actor::new(NodeId(1), 1, 0), stamp: Stamp(1) };
+        let mint = Mint { actor: Actor::new(NodeId(1), 1, 0), stamp: Stamp(1), round: None };
         let none = CausalContext::default();
         let made = put.prepare(&View::default(), &none, mint, &Limits::default()).unwrap();
         Answer {

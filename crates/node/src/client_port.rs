@@ -228,8 +228,11 @@ mod tests {
     #[test]
     fn a_write_whose_answer_fits_no_frame_is_unknown_and_not_failed() {
         let long = Operation::Bytes(BytesOp::Put(Blob::from(vec![0; 6 << 20])));
-        let mint =
-            Mint { actor: clock::Actor::new(clock::NodeId(1), 1, 1), stamp: clock::Stamp(1) };
+        let mint = Mint {
+            actor: clock::Actor::new(clock::NodeId(1), 1, 1),
+            stamp: clock::Stamp(1),
+            round: None,
+        };
         let none = clock::CausalContext::default();
         let made = long.prepare(&View::default(), &none, mint, &Limits::default()).unwrap();
         let acks = Acks { owners: 3, needed: 2, answered: 2, hinted: 0 };

@@ -126,6 +126,7 @@ impl Node {
         let (members, notices) = Members::new(view);
         let table = prepared.gossip.values().get(barrier_view::NAME);
         let table = table.map(|bytes| barrier_view::decode(bytes)).unwrap_or_default();
+        let founded = prepared.gossip.cluster_ids().first().map(|id| clock::RingId(id.0 as u64));
         let owners = LoopOwners::new(config.partitions, config.loops.into());
         let (handles, ends): (Vec<_>, Vec<_>) =
             (0..owners.count()).map(|_| LoopEnds::new()).unzip();
@@ -152,7 +153,7 @@ impl Node {
             seats: Seats::default(),
             endings: Endings::default(),
             backups: Backups::default(),
-            barrier: BarrierView::new(table.clone()),
+            barrier: BarrierView::new(table.clone(), founded.unwrap_or_default()),
             health: Arc::new(Health::new(owners.count())),
             drain: Drain::default(),
             config,
@@ -254,6 +255,10 @@ impl Node {
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
             let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
             engine.set_tree_classes(buckets.tree_classes());
+            let founds = config.beginning != Beginning::Search && noted_barrier.is_none();
+            if founds && !is_merging {
+                engine.begin_in(shared.barrier.founded);
+            }
             let header = HeaderBase {
                 sender: config.node(),
                 incarnation: shared.first_identity.incarnation,
@@ -288,6 +293,9 @@ impl Node {
         let joins = is_merging || is_new;
         // What it says of the ring that it has left says nothing here.
         let mut barrier = Barrier::new(config.node(), noted_barrier.clone().filter(|_| !joins));
+        if !joins {
+            barrier = barrier.founding(shared.barrier.founded);
+        }
         barrier.heard(&heard);
         // Nothing is in it, whatever befell it: it holds nothing that is older.
         let begins =

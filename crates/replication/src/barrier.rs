@@ -60,7 +60,7 @@ pub use terms::{BarrierStamp, BarrierTerms};
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use clock::NodeId;
+use clock::{NodeId, RingId};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 use standing::{era, first_round};
@@ -79,6 +79,8 @@ pub struct BarrierNote {
     passed: BarrierProgress,
     /// In which lives members were then.
     lives: BTreeMap<NodeId, u64>,
+    /// Of which ring it is a member.
+    ring: RingId,
 }
 
 /// What a member is to do.
@@ -120,22 +122,48 @@ pub struct Barrier {
     /// What all had come to at some time, and in which lives members were then.
     passed: BarrierProgress,
     lives: BTreeMap<NodeId, u64>,
+    /// Its ring, as its own disk has it, and as it was founded.
+    ring: RingId,
+    founds: RingId,
 }
 
 impl Barrier {
     /// A member as its notes have it; `None` for a directory without one. Nothing is known of others.
     pub fn new(me: NodeId, noted: Option<BarrierNote>) -> Self {
         let has_note = noted.is_some();
-        let BarrierNote { standing: own, passed, lives } = noted.unwrap_or_else(|| BarrierNote {
-            passed: BarrierProgress::NOWHERE,
-            ..BarrierNote::default()
+        let BarrierNote { standing: own, passed, lives, ring } = noted.unwrap_or_else(|| {
+            BarrierNote { passed: BarrierProgress::NOWHERE, ..BarrierNote::default() }
         });
         // So much each of them had said, whoever else has forgotten it.
         let said =
             |(&node, &life): (&NodeId, &u64)| (node, BarrierStanding { life, progress: passed });
-        let table = BarrierTable(lives.iter().map(said).collect());
+        let table = BarrierTable { standings: lives.iter().map(said).collect(), ring };
         let (members, gone) = ([me].into(), BTreeSet::new());
-        Self { me, own, has_note, table, members, gone, passed, lives }
+        Self {
+            me,
+            own,
+            has_note,
+            table,
+            members,
+            gone,
+            passed,
+            lives,
+            ring,
+            founds: RingId::UNKNOWN,
+        }
+    }
+
+    /// That of a founder of `ring`, unless it has noted or hears of which ring it is.
+    #[must_use]
+    pub fn founding(mut self, ring: RingId) -> Self {
+        self.founds = ring;
+        self
+    }
+
+    /// The ring whose rounds these are.
+    pub fn ring(&self) -> RingId {
+        let known = [self.ring, self.table.ring, self.founds];
+        known.into_iter().find(|ring| *ring != RingId::UNKNOWN).unwrap_or_default()
     }
 
     /// A member whose directory is empty, in a cluster that is as far as `table` says: its next life
@@ -146,7 +174,7 @@ impl Barrier {
     pub fn reborn(me: NodeId, table: &BarrierTable) -> BarrierStanding {
         let era = table.era();
         let first = first_round(era);
-        let told = table.0.get(&me).map_or(first, |standing| standing.life.max(first + 1));
+        let told = table.standings.get(&me).map_or(first, |standing| standing.life.max(first + 1));
         let latest = table.latest(era);
         // It has nothing to hide where others have hidden theirs.
         let is_agreed = latest.stage == BarrierStage::Hidden;
@@ -191,7 +219,7 @@ impl Barrier {
             true => (self.passed, self.lives.clone()),
             false => (BarrierProgress::NOWHERE, BTreeMap::new()),
         };
-        let note = BarrierNote { standing, passed, lives };
+        let note = BarrierNote { standing, passed, lives, ring: self.ring() };
         (Bytes::from_static(NOTE), clock::encode(&note).into())
     }
 
@@ -221,20 +249,21 @@ impl Barrier {
             self.passed = floor;
             // Who is gone had no part in it: it is behind if it returns, and hears that.
             for &node in &self.gone {
-                let left = self.table.0.get(&node).copied().unwrap_or_default();
+                let left = self.table.standings.get(&node).copied().unwrap_or_default();
                 if era(left.life) == era(self.own.life) && left.progress < floor {
                     let standing = BarrierStanding { progress: floor, ..left };
-                    self.table.join(&BarrierTable([(node, standing)].into()));
+                    self.table.join(&BarrierTable::from([(node, standing)]));
                 }
             }
-            self.lives = self.table.0.iter().map(|(&node, it)| (node, it.life)).collect();
+            self.lives = self.table.standings.iter().map(|(&node, it)| (node, it.life)).collect();
         }
     }
 
-    /// What others are told: nothing that is not on disk.
+    /// What others are told: nothing of itself that is not on disk.
     pub fn table(&self) -> BarrierTable {
         let mut table = self.table.clone();
-        table.join(&BarrierTable([(self.me, self.own)].into()));
+        table.join(&BarrierTable::from([(self.me, self.own)]));
+        table.ring = self.ring();
         table
     }
 
@@ -250,7 +279,7 @@ impl Barrier {
 
     /// Whether any other member has said how far it is.
     pub fn has_heard(&self) -> bool {
-        self.table.0.keys().any(|node| *node != self.me)
+        self.table.standings.keys().any(|node| *node != self.me)
     }
 
     /// What its own part becomes once its [`task`](Self::task) is done; `None` if it has none of which
@@ -275,6 +304,7 @@ impl Barrier {
         if own.life != self.own.life {
             (self.passed, self.lives) = (BarrierProgress::NOWHERE, BTreeMap::new());
         }
+        self.ring = self.ring();
         self.own = self.own.max(own);
         self.has_note = true;
         self.pass();
@@ -282,8 +312,9 @@ impl Barrier {
 
     /// Everybody that is waited for, but for this member.
     fn others(&self) -> impl Iterator<Item = NodeId> {
-        let unheard = self.members.iter().filter(|node| !self.table.0.contains_key(node));
-        let all = self.table.0.keys().filter(|node| !self.gone.contains(node)).chain(unheard);
+        let unheard = self.members.iter().filter(|node| !self.table.standings.contains_key(node));
+        let all =
+            self.table.standings.keys().filter(|node| !self.gone.contains(node)).chain(unheard);
         all.copied().filter(|node| *node != self.me)
     }
 
@@ -299,7 +330,7 @@ impl Barrier {
     }
 
     fn known(&self, node: NodeId) -> BarrierProgress {
-        let known = self.table.0.get(&node).filter(|it| era(it.life) == era(self.own.life));
+        let known = self.table.standings.get(&node).filter(|it| era(it.life) == era(self.own.life));
         known.map_or(BarrierProgress::NOWHERE, |it| it.progress)
     }
 
@@ -311,7 +342,7 @@ impl Barrier {
 
     /// The last round in which another one has hidden its remnants.
     fn hidden_by_others(&self) -> u64 {
-        let in_era = self.table.0.values().filter(|it| era(it.life) == era(self.own.life));
+        let in_era = self.table.standings.values().filter(|it| era(it.life) == era(self.own.life));
         in_era.map(|standing| standing.progress.hidden()).max().unwrap_or(0)
     }
 
@@ -333,7 +364,7 @@ impl Barrier {
             let required = if is_later { (standing.life, 0) } else { (counted, least) };
             (node, Peer { required, life: standing.life })
         };
-        let peers = self.table.0.iter().map(peer).collect();
+        let peers = self.table.standings.iter().map(peer).collect();
         // One that has to begin anew takes nothing, and is listened to by nobody.
         let is_behind = self.is_behind();
         BarrierTerms { is_open: is_open && !is_behind, is_behind, own: self.own, least, peers }
@@ -355,14 +386,15 @@ impl Barrier {
 
     /// Whether others are members of another era: they were restored as a whole cluster, or this one was.
     pub fn is_apart(&self) -> bool {
-        self.others()
-            .any(|node| self.table.0.get(&node).is_some_and(|it| era(it.life) > era(self.own.life)))
+        self.others().any(|node| {
+            self.table.standings.get(&node).is_some_and(|it| era(it.life) > era(self.own.life))
+        })
     }
 
     /// Whether the disk has lost what this member told of itself, or others went on while it was removed
     /// ([`pass`](Self::pass)). Where there never was another member nobody could bring anything.
     fn is_behind(&self) -> bool {
-        let told = self.table.0.get(&self.me).is_some_and(|told| *told > self.own);
+        let told = self.table.standings.get(&self.me).is_some_and(|told| *told > self.own);
         told && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
     }
 

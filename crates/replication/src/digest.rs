@@ -45,7 +45,7 @@ mod tests {
         for name in names {
             let actor = Actor::new(NodeId(2 * writers + u64::from(name % 2)), 7, 0);
             let add = Operation::Orset(OrsetOp::Add(vec![Blob::from(vec![*name])]));
-            let mint = Mint { actor, stamp: Stamp(1) };
+            let mint = Mint { actor, stamp: Stamp(1), round: None };
             let (shown, seen) = (View::of(value.clone()), CausalContext::default());
             let prepared = add.prepare(&shown, &seen, mint, &Limits::default()).unwrap();
             value.apply(&prepared.delta);

@@ -12,8 +12,8 @@ use crate::RequestError;
 /// Longest name, and longest client, in bytes.
 pub const REQUEST_NAME_BYTES_MAX: usize = 255;
 
-/// For so long, in milliseconds, a client library tries a request again under a name that it gave. What is left of
-/// a deleted key is kept as long at least, since it knows the name; then it may be forgotten.
+/// For so long, in milliseconds, a client library may try a request again under a name. No round of the barrier is over
+/// sooner, since what is left of a deleted key knows the name, and so does an increment that is not folded.
 pub const RETRY_WINDOW_MS: u64 = 60_000;
 
 /// Who gave a request its name. Names of different givers are different, whatever they say.

@@ -151,6 +151,12 @@ bugs! {
         "a core takes every request, however many are under way";
     HintsUnbounded, "hints-unbounded", "unbounded queue",
         "an outbox takes every delta, however much it holds for the owner";
+    FoldedApart, "folded-apart", "names forgotten too early",
+        "of two tallies of which one folded more than the other each is joined as it is";
+    FoldedAtOnce, "folded-at-once", "names forgotten too early",
+        "a name is folded in the round after the one in which it was made";
+    ResetLeavesFolded, "reset-leaves-folded", "counter reset",
+        "a reset says nothing of what was reset before and is about to be folded";
     NamesUnbounded, "names-unbounded", "unbounded table of names",
         "a key takes every name, however many it remembers";
     OneSideCounts, "one-side-counts", "concurrent joins",

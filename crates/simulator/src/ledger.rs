@@ -15,7 +15,7 @@ use values::{Base, Blob, Delta, Key, Operation, RegisterOp, Schedule, State, Tag
 
 pub(crate) use self::named::said;
 use self::named::{Naming, naming};
-use crate::sight::{Sight, Write, covers, held, sight};
+use crate::sight::{Sight, Write, covers, held, sight, tallies as tallies_of};
 
 /// The node of tracers.
 pub(crate) const TRACER: NodeId = NodeId(u64::MAX);
@@ -66,6 +66,8 @@ pub struct Entry {
     pub bases: (Option<Base>, Option<Base>),
     /// Of an increment the sum that its maker was shown, if it was a number, and by how much it changes that.
     pub added: Option<(i128, i64)>,
+    /// What its maker was shown that the increments of counters and registers add up to.
+    pub sum: i128,
     /// Of a request with a name that its maker did not know, how many other names it knew in the same type.
     pub names: Option<usize>,
 }
@@ -150,10 +152,11 @@ impl Ledger {
             _ => BTreeSet::new(),
         };
         let mut minted = minted(&operation, delta, [&held, &shown], &observed);
-        let added = named::increment(&operation).and_then(|(_, by)| {
-            both.expire(now_ms);
-            Some((named::present(&operation, &both)?, by))
-        });
+        both.expire(now_ms);
+        let tallies = both.0.values().filter(|state| !matches!(state, State::Map(_)));
+        let sum = tallies.flat_map(tallies_of).map(|(_, tally)| tally.value()).sum();
+        let added = named::increment(&operation)
+            .and_then(|(_, by)| Some((named::present(&operation, &both)?, by)));
         // What is due takes away all that its schedule had seen, more than its remover need have: but for
         // what a request makes under its own name, which another replica made before, it was not made.
         minted.retain(|place @ (tag, dot), _| {
@@ -271,6 +274,7 @@ impl Ledger {
             expired,
             bases,
             added,
+            sum,
             names,
         });
     }

@@ -13,6 +13,7 @@ pub mod invariants;
 mod judgement;
 mod ledger;
 mod losses;
+mod names;
 mod nemesis;
 mod network;
 mod options;

@@ -58,6 +58,10 @@ pub struct SimOptions {
     pub anti_entropy: AntiEntropyConfig,
     /// Rounds of the barrier are at least so far apart, in milliseconds; `None` for no barrier.
     pub barrier_ms: Option<u64>,
+    /// For how long clients try a request with a name again, in milliseconds: a round of the barrier is not over sooner.
+    pub retries_ms: u64,
+    /// Whether names of increments are folded. What is checked dot by dot cannot see into a sum.
+    pub folds: bool,
     /// Whether nodes gossip about who is a member and alive. Only where replicas are compared: gossip
     /// never comes to rest.
     pub gossip: bool,
@@ -90,6 +94,8 @@ impl Default for SimOptions {
             names_max: Limits::default().names,
             anti_entropy: AntiEntropyConfig::OFF,
             barrier_ms: None,
+            retries_ms: 0,
+            folds: false,
             gossip: false,
             hints_lost: 0,
             hint_bytes_max: u64::MAX,

@@ -12,7 +12,8 @@ pub use self::family::Family;
 pub use self::reduction::{Reduction, Steps};
 use crate::trace::Trace;
 use crate::{
-    Coverage, History, Sessions, Sim, SimOptions, Strikes, Workload, judge, retries, workload,
+    Coverage, History, Sessions, Sim, SimOptions, Strikes, Workload, judge, names, retries,
+    workload,
 };
 
 /// Everything that a run follows from.
@@ -92,8 +93,10 @@ impl Scenario {
 
     /// Runs it on its cluster, mends everything, and judges the run.
     fn run_on(&self, sim: &mut Sim, outcome: &mut RunOutcome) -> Result<(), String> {
-        if self.family == Family::Retries {
-            return retries::run(sim, self);
+        match self.family {
+            Family::Retries => return retries::run(sim, self),
+            Family::Names => return names::run(sim, self),
+            _ => {}
         }
         let history = workload::run(sim, self);
         outcome.sessions = Sessions::of(&history, sim.ledger(), sim.forgets());

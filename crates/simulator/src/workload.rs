@@ -58,6 +58,9 @@ pub struct Workload {
     pub deletes: u32,
 }
 
+/// For how long clients try again that do not wait for an answer, in milliseconds.
+pub(crate) const RETRIES_MS: u64 = 1_000;
+
 /// What a client keeps between its requests.
 #[derive(Debug, Default)]
 struct Client {
@@ -225,9 +228,13 @@ impl Run<'_> {
         for client in &mut self.clients {
             let Some(mut waiting) = client.under_way.take() else { continue };
             let node = random.below(self.sim.nodes() as u64) as usize;
+            // Its name may be forgotten later.
+            let may_again =
+                !self.sim.forgets() || self.sim.now_ms() <= waiting.record.from_ms + RETRIES_MS;
+            let again = waiting.named.clone().filter(|_| may_again);
             if !random.chance(workload.gives_up) {
                 client.under_way = Some(waiting);
-            } else if let Some(request) = waiting.named.clone().filter(|_| random.chance(700)) {
+            } else if let Some(request) = again.filter(|_| random.chance(700)) {
                 (waiting.record.node, waiting.record.ring) = (node, self.sim.ring_of(node));
                 waiting.call = self.sim.call_traced_as(waiting.record.call, node, request);
                 client.under_way = Some(waiting);

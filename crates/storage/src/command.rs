@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clock::{Actor, CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, Round, Stamp};
 use ring::{Partition, PartitionCount};
 use serde::{Deserialize, Serialize};
 use values::{
@@ -188,8 +188,8 @@ pub enum Command {
     /// Takes note that a round of the barrier is entered: what changes from now on is not older. It may be an
     /// earlier one than the last: of a ring whose rounds are fewer. Answered by [`Answer::Durable`].
     Enter {
-        /// Which.
-        round: u64,
+        /// Which. Names are folded by it.
+        round: Round,
     },
     /// Forgets remnants of deleted keys that did not change here since the round `below` was entered.
     /// Each is hidden first, everywhere, and then dropped: `replication`'s barrier says when, and when they

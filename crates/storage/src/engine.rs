@@ -48,7 +48,7 @@ pub use replay::Replay;
 pub use trees::TreeCheck;
 pub use write_out::WrittenRows;
 
-use clock::NodeId;
+use clock::{NodeId, Round};
 use sabotage::Bug;
 use values::Scope;
 
@@ -117,8 +117,12 @@ pub struct Engine<R> {
     trees: trees::Trees,
     disk: disk::Disk,
     damaged: u64,
-    /// The round of the barrier that was entered last.
-    round: u64,
+    /// The round of the barrier that was entered last, if one was.
+    round: Option<Round>,
+    /// In which a founder is before it enters any.
+    first_round: Option<Round>,
+    /// In which round an increment with a name was coordinated last, or may have been before this process.
+    named_in: Option<Round>,
     /// Whether what is done is in the log already.
     is_replaying: bool,
     /// Whether what is done is part of what has a record of its own.

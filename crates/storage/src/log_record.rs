@@ -9,7 +9,7 @@
 //! found rows that are not what their header says: replay counts nothing.
 
 use bytes::Bytes;
-use clock::NodeId;
+use clock::{NodeId, Round};
 use serde::{Deserialize, Serialize};
 use values::{Blob, Delta, Key};
 
@@ -31,7 +31,7 @@ pub(crate) enum RecordOut<'a> {
     /// Notes were kept.
     Note(&'a [(Bytes, Bytes)]),
     /// A round of the barrier was entered.
-    Enter(u64),
+    Enter(Round),
     /// The remnant of this round with this header row was hidden, dropped, or shown.
     Remnant(Forgetting, u64, &'a [u8]),
     /// Nothing: the disk was asked whether it takes so much.
@@ -52,7 +52,7 @@ pub(crate) enum RecordIn {
     Delivered(OutboxPosition, u128),
     Redirect(OutboxPosition, Vec<NodeId>),
     Note(Vec<(Bytes, Bytes)>),
-    Enter(u64),
+    Enter(Round),
     Remnant(Forgetting, u64, Bytes),
     Probe(Blob),
     Forget(Vec<u8>),

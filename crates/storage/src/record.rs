@@ -15,7 +15,7 @@ mod header;
 mod outline;
 
 use bytes::Bytes;
-use clock::CausalContext;
+use clock::{CausalContext, Round};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use values::{Blob, Delta, Key};
 use xxhash_rust::xxh3;
@@ -165,12 +165,12 @@ pub(crate) fn decode_shard(
 }
 
 /// The record that says which round of the barrier was entered.
-pub(crate) fn encode_round(row_key: &[u8], round: u64) -> Vec<u8> {
+pub(crate) fn encode_round(row_key: &[u8], round: Round) -> Vec<u8> {
     seal(row_key, &round)
 }
 
 /// The round in that record.
-pub(crate) fn decode_round(row_key: &[u8], record: &[u8]) -> Result<u64, StorageError> {
+pub(crate) fn decode_round(row_key: &[u8], record: &[u8]) -> Result<Round, StorageError> {
     decode(open(row_key, record)?)
 }
 

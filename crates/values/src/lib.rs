@@ -18,7 +18,7 @@
 //!
 //! // Two replicas count the same key without hearing of one another.
 //! for (node, by, value) in [(1, 5, &mut at_a), (2, -2, &mut at_b)] {
-//!     let mint = Mint { actor: Actor::new(NodeId(node), node, 0), stamp: Stamp::from_millis(1) };
+//!     let mint = Mint { actor: Actor::new(NodeId(node), node, 0), stamp: Stamp::from_millis(1), round: None };
 //!     let operation = Operation::Counter(CounterOp::Add(by));
 //!     let view = View::of(value.clone());
 //!     value.apply(&operation.prepare(&view, &none, mint, &Limits::default())?.delta);
@@ -63,7 +63,7 @@ pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection
 pub use siblings::ManySiblings;
 pub use state::{CounterState, Sibling, State, Value};
 pub use tag::{NoSuchTag, Tag, TagMap, tag_map};
-pub use tally::{Tally, TallyEntry};
+pub use tally::{Sum, Tally, TallyEntry};
 pub use types::{
     BytesOp, CartOp, CounterOp, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,
 };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use clock::{Actor, CausalContext, Dot, Stamp};
+use clock::{Actor, CausalContext, Dot, Round, Stamp};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::{
     RegisterOp, Scope, State, Tag, View, is_collection,
 };
 
+mod folding;
 mod limits;
 mod living;
 mod named;
@@ -24,6 +25,7 @@ mod refusal;
 pub use limits::Limits;
 pub use refusal::{UpdateError, WrongType};
 
+use folding::Folding;
 use limits::{check_elements, check_value};
 use living::prepare_expiry;
 use prepare::{
@@ -63,6 +65,8 @@ pub struct Mint {
     pub actor: Actor,
     /// Hybrid time of the write.
     pub stamp: Stamp,
+    /// In which round of the barrier the replica is: by it names are folded. Without one none are.
+    pub round: Option<Round>,
 }
 
 /// What an operation is made of.
@@ -75,6 +79,7 @@ struct Seen<'a> {
     held: &'a View,
     /// What each replica showed that showed something else: one may hold what another has seen removed.
     apart: &'a [&'a View],
+    folding: Folding,
 }
 
 impl<'a> Seen<'a> {
@@ -364,6 +369,11 @@ impl Operation {
         )
     }
 
+    /// Whether its name, if it has one, is folded once nobody tries it again.
+    pub const fn is_folded(&self) -> bool {
+        matches!(self, Self::Counter(CounterOp::Add(_)) | Self::Register(RegisterOp::Increment(_)))
+    }
+
     /// Makes the delta. `view` is what was observed, within [`scope`](Self::scope); `observed` the
     /// context that the client presented (empty for none), which counts for `bytes` only. An
     /// operation with a name ([`Actor::named`]) is made once: known to have been done, it changes
@@ -393,7 +403,8 @@ impl Operation {
         limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
         let Some(due) = view.value.due(mint.stamp.millis()) else {
-            let seen = Seen { view, held: view, apart };
+            let folding = Folding::of(view, mint);
+            let seen = Seen { view, held: view, apart, folding };
             return self.prepare_shown(living, seen, observed, mint, limits);
         };
         let left = |view: &View| {
@@ -404,7 +415,8 @@ impl Operation {
         let shown = left(view);
         let apart: Vec<View> = apart.iter().map(|view| left(view)).collect();
         let apart: Vec<&View> = apart.iter().collect();
-        let seen = Seen { view: &shown, held: view, apart: &apart };
+        let folding = Folding::of(view, mint);
+        let seen = Seen { view: &shown, held: view, apart: &apart, folding };
         self.prepare_shown(living, seen, observed, mint, limits)
     }
 
@@ -420,13 +432,13 @@ impl Operation {
         if !actor.is_named() {
             return self.prepare_once(living, seen, observed, mint, limits);
         }
-        named::check(view, observed, actor, limits)?;
+        named::check(view, observed, actor, &seen.folding.names(seen.held), limits)?;
         if self.is_known(view, observed, actor) && !sabotage::is(Bug::NameUsedTwice) {
             let mut prepared = named::repeated(self, seen.held, actor);
             if !named::is_scheduled(living, self, view) {
                 let first = Dot::new(actor, 1);
                 prepared.minted = Some(Minted { tag, first, last: self.elements_added().max(1) });
-                living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
+                living::follow(&mut prepared, self, living, seen, mint.stamp, limits)?;
             }
             return Ok(prepared);
         }
@@ -461,7 +473,7 @@ impl Operation {
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
         let mut prepared = self.delta(seen, observed, &mut dots, mint.stamp, limits)?;
         prepared.minted = dots.minted(self.minted_tag());
-        living::follow(&mut prepared, self, living, view, mint.stamp, limits)?;
+        living::follow(&mut prepared, self, living, seen, mint.stamp, limits)?;
         Ok(prepared)
     }
 
@@ -493,7 +505,7 @@ impl Operation {
                 prepare_delete(|tag| only.is_none_or(|only| only == tag), seen, dots, stamp)
             }
             Self::Resolve(keep) => prepare_resolve(*keep, seen, dots, stamp),
-            Self::Expiry(op) => prepare_expiry(op, view, dots, stamp, limits),
+            Self::Expiry(op) => prepare_expiry(op, seen, dots, stamp, limits),
         }
     }
 }

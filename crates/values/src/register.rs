@@ -57,8 +57,7 @@ impl Register {
         if (self.base < other.base && !is_tie) || takes_any {
             self.base.clone_from(&other.base);
         }
-        self.tally.merge(&other.tally);
-        self.context.merge(&other.context);
+        self.tally.merge_with(&mut self.context, &other.tally, &other.context);
     }
 
     /// What a reader sees; `None` for nothing.
@@ -223,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_base_that_is_no_integer_hides_the_increments_and_one_that_is_shows_the_sum() {
-        let tally = Tally::default().incremented(Dot::new(B, 1), 3);
+        let tally = Tally::default().incremented(Dot::new(B, 1), 3, None);
         let beside = |value| Register { tally: tally.clone(), ..base(1, A, value) }.read();
         assert_eq!(beside("x"), Some("x".into()));
         assert_eq!(beside("5"), Some("8".into()));

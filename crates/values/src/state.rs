@@ -143,8 +143,8 @@ impl State {
                 mine.merge(theirs)
             }
             (Self::Counter(mine), Self::Counter(theirs)) => {
-                mine.tally.merge(&theirs.tally);
-                mine.context.merge(&theirs.context);
+                let (mine, seen) = (&mut mine.tally, &mut mine.context);
+                mine.merge_with(seen, &theirs.tally, &theirs.context);
             }
             (Self::Cart(mine), Self::Cart(theirs)) => mine.merge(theirs),
             (Self::Map(mine), Self::Map(theirs)) => mine.merge(theirs),

@@ -5,15 +5,21 @@
 //! (offset vectors). A reset takes away exactly what it had observed: an increment that was
 //! concurrent with it lies beyond the offset and counts in full.
 //!
+//! An increment with a name has an entry of its own, until that is old enough to be folded into a sum (`tally/folding.rs`).
+//!
 //! Laws: `tests/laws.rs`. Source: Shapiro, Preguiça, Baquero, Zawirski, "A comprehensive study of
 //! Convergent and Commutative Replicated Data Types" (2011), §3.1.3, with the reset that Baquero,
 //! Almeida, Lerche (PaPoC 2016) show plain PN-counters to lack.
 
+mod folding;
+
 use std::collections::BTreeMap;
 
-use clock::{Actor, Dot};
+use clock::{Actor, CausalContext, Dot, RingId, Round};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
+
+pub use folding::Sum;
 
 /// The totals of one actor at its write number `upto`.
 #[derive(
@@ -31,6 +37,9 @@ struct Totals {
 pub struct TallyEntry {
     written: Totals,
     reset: Totals,
+    /// Of an increment with a name: in which round its coordinator was, the last one where it was tried again. (Of two rings'
+    /// any, the same everywhere.)
+    made: Option<Round>,
 }
 
 impl TallyEntry {
@@ -66,30 +75,36 @@ fn saturate(total: u128) -> i128 {
 
 /// Increments, decrements and resets of many actors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tally(BTreeMap<Actor, TallyEntry>);
+pub struct Tally {
+    entries: BTreeMap<Actor, TallyEntry>,
+    /// What was folded. Invariant: no entry was made in a round of the ring below the sum's.
+    sums: BTreeMap<RingId, Sum>,
+}
 
 impl Tally {
     /// The sum over all actors.
     pub fn value(&self) -> i128 {
-        let sum = self.0.values().fold(0, |sum: i128, entry| sum.saturating_add(entry.value()));
+        let entries = self.entries.values().map(TallyEntry::value);
+        let all = entries.chain(self.sums.values().map(Sum::value));
+        let sum = all.fold(0, |sum: i128, part| sum.saturating_add(part));
         if sabotage::is(Bug::SumsWrap) { i128::from(sum as i64) } else { sum }
     }
 
     /// Whether any increment or decrement has not been reset.
     pub fn is_live(&self) -> bool {
-        self.0.values().any(TallyEntry::is_live)
+        self.entries.values().any(TallyEntry::is_live) || self.sums.values().any(Sum::is_live)
     }
 
     /// Whether nothing was ever counted or reset.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty() && self.sums.is_empty()
     }
 
-    /// The delta by which the actor of `dot` adds `by`, as its write `dot`.
+    /// The delta by which the actor of `dot` adds `by`, as its write `dot`. The actor of a request with a name does so
+    /// in the round `made`; without one it is never folded.
     #[must_use]
-    pub fn incremented(&self, dot: Dot, by: i128) -> Self {
-        let mut entry = self.0.get(&dot.actor).copied().unwrap_or_default();
+    pub fn incremented(&self, dot: Dot, by: i128, made: Option<Round>) -> Self {
+        let mut entry = self.entries.get(&dot.actor).copied().unwrap_or_default();
         // A reset can be known before what it reset: the totals go on from the later of the two.
         // The actor of a named request makes this one write only, wherever it is made.
         let mut totals =
@@ -101,44 +116,75 @@ impl Tally {
             totals.up = totals.up.saturating_add(by.unsigned_abs());
         }
         entry.written = totals;
-        Self(BTreeMap::from([(dot.actor, entry)]))
+        if dot.actor.is_named() {
+            entry.made = entry.made.max(made);
+        }
+        Self { entries: BTreeMap::from([(dot.actor, entry)]), sums: BTreeMap::new() }
     }
 
     /// The delta that resets all that is live here.
     #[must_use]
     pub fn reset(&self) -> Self {
-        let live = self.0.iter().filter(|(_, entry)| entry.is_live());
-        Self(
-            live.map(|(&actor, entry)| {
-                let mut reset = entry.written;
-                if sabotage::is(Bug::ResetForgetsDecrements) {
-                    reset.down = entry.reset.down;
-                }
-                (actor, TallyEntry { written: entry.written, reset })
-            })
-            .collect(),
-        )
+        let live = self.entries.iter().filter(|(_, entry)| entry.is_live());
+        let entries = live.map(|(&actor, entry)| {
+            let mut reset = entry.written;
+            if sabotage::is(Bug::ResetForgetsDecrements) {
+                reset.down = entry.reset.down;
+            }
+            (actor, TallyEntry { reset, ..*entry })
+        });
+        let sums = self.sums.iter().filter(|(_, sum)| sum.is_live());
+        Self {
+            entries: entries.collect(),
+            sums: sums.map(|(&of, sum)| (of, sum.reset())).collect(),
+        }
     }
 
-    /// The least upper bound: per actor, the later totals and the later reset.
+    /// The least upper bound: per actor, the later totals and the later reset. What one side has folded, the other's is
+    /// folded too. For tallies beside which no context has their names.
     pub fn merge(&mut self, other: &Self) {
-        for (actor, theirs) in &other.0 {
-            let mine = self.0.entry(*actor).or_default();
+        self.join(other);
+    }
+
+    /// Merges what another replica holds with what it has seen, beside what was seen here: names leave the context
+    /// with their entries.
+    pub(crate) fn merge_with(
+        &mut self,
+        seen: &mut CausalContext,
+        other: &Self,
+        other_seen: &CausalContext,
+    ) {
+        let folded = self.join(other);
+        seen.merge(other_seen);
+        if !folded.is_empty() {
+            *seen = seen.of_actors(|actor| !folded.contains(&actor));
+        }
+    }
+
+    fn join_entries(&mut self, other: &Self) {
+        for (actor, theirs) in &other.entries {
+            let mine = self.entries.entry(*actor).or_default();
             mine.written = mine.written.max(theirs.written);
             if !(sabotage::is(Bug::FirstResetStays) && mine.reset.upto > 0) {
                 mine.reset = mine.reset.max(theirs.reset);
             }
+            mine.made = mine.made.max(theirs.made);
         }
     }
 
     /// The actors' entries, in order of actor.
     pub fn entries(&self) -> impl Iterator<Item = (Actor, &TallyEntry)> + '_ {
-        self.0.iter().map(|(&actor, entry)| (actor, entry))
+        self.entries.iter().map(|(&actor, entry)| (actor, entry))
+    }
+
+    /// What was folded, by ring.
+    pub fn sums(&self) -> impl Iterator<Item = &Sum> + '_ {
+        self.sums.values()
     }
 
     /// Whether an actor ever counted here.
     pub(crate) fn counts(&self, actor: Actor) -> bool {
-        self.0.contains_key(&actor)
+        self.entries.contains_key(&actor)
     }
 
     /// The last write of each actor with something live.
@@ -166,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_reset_that_arrives_before_the_increments_has_taken_them_away() {
-        let one = Tally::default().incremented(Dot::new(A, 1), 5);
-        let two = one.incremented(Dot::new(A, 2), 3);
+        let one = Tally::default().incremented(Dot::new(A, 1), 5, None);
+        let two = one.incremented(Dot::new(A, 2), 3, None);
         let reset = two.reset();
         assert_eq!(joined(&[&reset]).value(), 0);
         assert_eq!(joined(&[&reset, &one, &two]), joined(&[&two, &one, &reset]));
@@ -176,20 +222,20 @@ mod tests {
 
     #[test]
     fn a_reset_takes_away_what_it_observed_and_not_what_the_same_actor_added_meanwhile() {
-        let five = Tally::default().incremented(Dot::new(A, 1), 5);
+        let five = Tally::default().incremented(Dot::new(A, 1), 5, None);
         let reset = five.reset();
-        let nine = five.incremented(Dot::new(A, 2), 4);
+        let nine = five.incremented(Dot::new(A, 2), 4, None);
         assert_eq!(joined(&[&nine, &reset]).value(), 4);
         // What goes on from a reset counts from there.
-        let after = joined(&[&nine, &reset]).incremented(Dot::new(A, 3), -1);
+        let after = joined(&[&nine, &reset]).incremented(Dot::new(A, 3), -1, None);
         assert_eq!(joined(&[&after, &nine, &reset]).value(), 3);
     }
 
     /// In a map an actor's dots go to many fields: each field sees only some of its counters.
     #[test]
     fn gaps_between_an_actors_counters_do_not_matter() {
-        let early = Tally::default().incremented(Dot::new(A, 3), 2);
-        let late = early.incremented(Dot::new(A, 90), 2);
+        let early = Tally::default().incremented(Dot::new(A, 3), 2, None);
+        let late = early.incremented(Dot::new(A, 90), 2, None);
         assert_eq!(joined(&[&late]).value(), 4);
         assert_eq!(joined(&[&late, &early]), joined(&[&late]));
         assert_eq!(late.live_dots().collect::<Vec<_>>(), [Dot::new(A, 90)]);
@@ -198,26 +244,29 @@ mod tests {
     #[test]
     fn increments_that_cancel_out_are_live_with_the_value_0() {
         let none = Tally::default();
-        let zero =
-            joined(&[&none.incremented(Dot::new(A, 1), 7), &none.incremented(Dot::new(B, 1), -7)]);
+        let zero = joined(&[
+            &none.incremented(Dot::new(A, 1), 7, None),
+            &none.incremented(Dot::new(B, 1), -7, None),
+        ]);
         assert!(zero.is_live());
         assert_eq!(zero.value(), 0);
         assert!(!joined(&[&zero, &zero.reset()]).is_live());
-        assert!(none.incremented(Dot::new(A, 1), 0).is_live());
+        assert!(none.incremented(Dot::new(A, 1), 0, None).is_live());
     }
 
     #[test]
     fn sums_are_wide_and_saturate_at_the_end() {
         let none = Tally::default();
-        let large = none.incremented(Dot::new(A, 1), i128::MAX);
-        let larger = large.incremented(Dot::new(A, 2), i128::MAX).incremented(Dot::new(A, 3), 9);
+        let large = none.incremented(Dot::new(A, 1), i128::MAX, None);
+        let larger =
+            large.incremented(Dot::new(A, 2), i128::MAX, None).incremented(Dot::new(A, 3), 9, None);
         assert_eq!(larger.value(), i128::MAX);
-        let less = none.incremented(Dot::new(B, 1), i128::MIN);
+        let less = none.incremented(Dot::new(B, 1), i128::MIN, None);
         assert_eq!(joined(&[&larger, &less]).value(), 0);
         let two = i128::from(i64::MAX) * 2;
         let wide = joined(&[
-            &none.incremented(Dot::new(A, 1), i128::from(i64::MAX)),
-            &none.incremented(Dot::new(B, 1), i128::from(i64::MAX)),
+            &none.incremented(Dot::new(A, 1), i128::from(i64::MAX), None),
+            &none.incremented(Dot::new(B, 1), i128::from(i64::MAX), None),
         ]);
         assert_eq!(wide.value(), two);
     }

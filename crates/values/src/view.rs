@@ -416,7 +416,7 @@ mod tests {
     }
 
     fn write(value: &mut Value, actor: Actor, operation: &Operation) {
-        let mint = Mint { actor, stamp: Stamp(1) };
+        let mint = Mint { actor, stamp: Stamp(1), round: None };
         let view = View::of(value.clone());
         let none = CausalContext::default();
         let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();

@@ -1,9 +1,9 @@
 //! About how many bytes of memory a view or a delta takes: what bounds on answers and messages go by.
 //! An estimate, since measuring exactly would cost as much as sending.
 
-use clock::CausalContext;
+use clock::{CausalContext, RingId};
 
-use crate::{Delta, DotFun, DotMap, State, Tally, View};
+use crate::{Delta, DotFun, DotMap, State, Sum, Tally, TallyEntry, View};
 
 /// What a dot with its place in a map takes beside the value that hangs on it.
 const DOT_BYTES: usize = 40;
@@ -57,7 +57,8 @@ fn elements<S>(store: &DotMap<S>, weight: impl Fn(&S) -> usize) -> usize {
 }
 
 fn tally(tally: &Tally) -> usize {
-    tally.entries().count() * (DOT_BYTES + size_of::<crate::TallyEntry>())
+    let entries = tally.entries().count() * (DOT_BYTES + size_of::<TallyEntry>());
+    entries + tally.sums().count() * (size_of::<RingId>() + size_of::<Sum>())
 }
 
 fn context(context: &CausalContext) -> usize {
@@ -74,7 +75,7 @@ mod tests {
     fn delta(operation: &Operation, before: &View) -> Delta {
         // Ids and epochs are random: nearly all take their whole length.
         let actor = Actor::new(NodeId(u64::MAX), u64::MAX, 0);
-        let mint = Mint { actor, stamp: Stamp(1) };
+        let mint = Mint { actor, stamp: Stamp(1), round: None };
         let prepared =
             operation.prepare(before, &CausalContext::default(), mint, &Limits::default());
         prepared.unwrap().delta

@@ -10,7 +10,7 @@ mod replica;
 
 use std::collections::BTreeMap;
 
-use clock::{Actor, CausalContext, Dot, NodeId, Stamp};
+use clock::{Actor, CausalContext, Dot, NodeId, RingId, Round, Stamp};
 use history::{scopes, show_both, world};
 use proptest::{collection::vec, prelude::*};
 use replica::{Replica, show};
@@ -99,7 +99,7 @@ proptest! {
 
     /// Well-formed, but with counters, stamps and totals at the ends of their ranges.
     #[test]
-    fn states_at_the_ends_of_all_ranges_merge_without_overflow(numbers in vec(edge(), 24)) {
+    fn states_at_the_ends_of_all_ranges_merge_without_overflow(numbers in vec(edge(), 40)) {
         let mut numbers = numbers.into_iter().cycle();
         let mut next = || numbers.next().expect("a cycle does not end");
         let mut values = [Value::default(), Value::default()];
@@ -113,7 +113,11 @@ proptest! {
             value.0.insert(Tag::CART, State::Cart(Causal { store: cart, context: context.clone() }));
             // A tally's parts are private: it is made as a peer would send it.
             let totals = (next(), u128::from(next()) << 64, u128::MAX - u128::from(next()));
-            let tally = BTreeMap::from([(actor, (totals, (next(), 0_u128, u128::from(next()))))]);
+            let made = (next() < 2).then(|| Round { ring: RingId(next() % 2), number: next() });
+            let entry = (totals, (next(), 0_u128, u128::from(next())), made);
+            let mut folded = || (next(), u128::MAX - u128::from(next()), u128::from(next()));
+            let sum = (1_u64, folded(), folded());
+            let tally = (BTreeMap::from([(actor, entry)]), BTreeMap::from([(RingId(0), sum)]));
             let base = Some((Stamp(next()), dot, Some(Blob::from_static(b"9223372036854775807"))));
             let register = clock::encode(&(base, &tally, &context));
             value.0.insert(Tag::LWW, State::Register(clock::decode(&register).unwrap()));

@@ -23,7 +23,7 @@ fn try_named(
     actor: Actor,
 ) -> Result<Prepared, UpdateError> {
     let view = replica.show(&operation.scope());
-    let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms) };
+    let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms), round: None };
     let prepared = operation.prepare(&view, &CausalContext::default(), mint, &Limits::default())?;
     replica.value.apply(&prepared.delta);
     Ok(prepared)
@@ -242,7 +242,7 @@ fn a_deadline_goes_with_the_operation_that_made_it() {
     let write = |replica: &mut Replica, client: u32| {
         let actor = Actor::named(client.into(), client, 1);
         let operation = Operation::Counter(CounterOp::Add(5));
-        let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms) };
+        let mint = Mint { actor, stamp: Stamp::from_millis(replica.wall_ms), round: None };
         let (view, nothing) = (replica.show(&Scope::Whole), CausalContext::default());
         let prepared =
             operation.prepare_living((ends, actor), (&view, &[]), &nothing, mint, &limits)?;
@@ -304,7 +304,7 @@ fn of_a_write_and_its_deadline_what_is_missing_is_made() {
     let ends = Lifetime::Ends(Deadline::At(u64::MAX / 2));
     let add = Operation::Cart(CartOp::Add { item: blob("book"), quantity: 1 });
     let write = |replica: &mut Replica| {
-        let mint = Mint { actor: NAME, stamp: Stamp::from_millis(replica.wall_ms) };
+        let mint = Mint { actor: NAME, stamp: Stamp::from_millis(replica.wall_ms), round: None };
         let (view, nothing) = (replica.show(&add.scope()), CausalContext::default());
         let limits = Limits::default();
         let prepared =

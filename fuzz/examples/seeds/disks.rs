@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use clock::{CausalContext, NodeId, Stamp};
+use clock::{CausalContext, NodeId, RingId, Round, Stamp};
 use merganser_fuzz::join_parts;
 use ring::PartitionCount;
 use storage::{
@@ -87,7 +87,7 @@ fn replica() -> (MemoryEngine, SimDisk) {
         engine.execute_now(Command::Redirect { position, owners: vec![NodeId(3)] });
         engine.execute_now(deferred(owner, pending[0].key.clone(), pending[0].delta.clone()));
     }
-    engine.execute_now(Command::Enter { round: 1 });
+    engine.execute_now(Command::Enter { round: Round { ring: RingId(7), number: 1 } });
     engine.execute_now(Command::Note { notes: vec![("ring".into(), "a ring".into())] });
     (engine, disk)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clock::{ClusterSecret, NodeId, Stamp};
+use clock::{ClusterSecret, NodeId, RingId, Stamp};
 use membership::{
     About, ClusterId, Command, Config, Effect, Event, Gossip, Incarnation, Load, Message as Said,
     Snapshot,
@@ -299,10 +299,11 @@ pub(crate) fn cluster() -> Seeds {
             let progress = BarrierProgress { round, stage };
             BarrierStanding { life, progress }
         };
-        BarrierTable([(NodeId(1), standing(0)), (NodeId(2), standing(1))].into())
+        let standings = [(NodeId(1), standing(0)), (NodeId(2), standing(1))].into();
+        BarrierTable { standings, ring: RingId(7) }
     };
     let (entered, hidden) = (barrier(2, BarrierStage::Entered), barrier(1, BarrierStage::Hidden));
-    let standing = clock::encode(&entered.0[&NodeId(2)]);
+    let standing = clock::encode(&entered.standings[&NodeId(2)]);
     Seeds::from([
         ("rings".into(), two(0, clock::encode(&first), clock::encode(&second))),
         ("owners".into(), two(1, clock::encode(&begun), clock::encode(&ownership()))),

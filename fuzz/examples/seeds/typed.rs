@@ -1,7 +1,8 @@
 //! Values of every type, as operations make them, and contexts.
 
 use clock::{
-    Actor, CausalContext, ClusterSecret, ContextToken, NodeId, Stamp, TokenClaims, TokenScope,
+    Actor, CausalContext, ClusterSecret, ContextToken, NodeId, RingId, Round, Stamp, TokenClaims,
+    TokenScope,
 };
 use merganser_fuzz::join_parts;
 use values::{
@@ -53,6 +54,7 @@ pub(crate) fn deltas() -> Vec<(Operation, Delta, Value)> {
                 let mint = Mint {
                     actor: Actor::new(NodeId(node), 77, node),
                     stamp: Stamp::from_millis(WALL_MS + node),
+                    round: None,
                 };
                 let view = View::of(value.clone());
                 let seen = CausalContext::default();
@@ -64,7 +66,27 @@ pub(crate) fn deltas() -> Vec<(Operation, Delta, Value)> {
             }
         }
     }
+    made.extend(folded());
     made
+}
+
+/// Increments with names, of which the second folds the first.
+fn folded() -> Vec<(Operation, Delta, Value)> {
+    let mut value = Value::default();
+    let operation = Operation::Counter(CounterOp::Add(1));
+    let made = [(1, 1), (2, 9), (3, 9)].map(|(name, number)| {
+        let mint = Mint {
+            actor: Actor::named(name, 1, 1),
+            stamp: Stamp::from_millis(WALL_MS),
+            round: Some(Round { ring: RingId(7), number }),
+        };
+        let (view, seen) = (View::of(value.clone()), CausalContext::default());
+        let prepared = operation.prepare(&view, &seen, mint, &Limits::default());
+        let delta = prepared.expect("an increment is taken").delta;
+        value.apply(&delta);
+        (operation.clone(), delta, value.clone())
+    });
+    made.into()
 }
 
 pub(crate) fn values() -> Seeds {

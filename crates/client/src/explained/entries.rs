@@ -24,6 +24,8 @@ pub(super) enum What {
     Value(Blob),
     /// What is added: to a sum, or of an item.
     Adds(i128),
+    /// What so many increments with names add, which are one sum by now.
+    Folded(i128, u64),
     Deleted,
     /// What is to end then, in milliseconds since 1970.
     Ends(u64),
@@ -77,7 +79,11 @@ pub(super) fn entries(state: &State) -> Vec<Entry> {
                 let dot = Dot::new(actor, entry.upto());
                 Entry::new(None, What::Adds(entry.value()), [dot]).of([(actor, entry)])
             });
-            parts.collect()
+            // Of which requests they were is not known any more.
+            let folded = counter.tally.sums().filter(|sum| sum.is_live());
+            let folded =
+                folded.map(|sum| Entry::new(None, What::Folded(sum.value(), sum.live_count()), []));
+            parts.chain(folded).collect()
         }
         State::Gset(set) | State::Orset(set) => {
             let elements = set.store.0.iter().map(|(element, adds)| {

@@ -243,7 +243,7 @@ fn seen(names: &DotNames<'_>, write: &Coordinated) -> String {
 fn shown(entry: &Entry) -> Option<String> {
     let what = match &entry.what {
         What::Value(value) => quoted(value, VALUE_MAX),
-        What::Adds(sum) => format!("{sum:+}"),
+        What::Adds(sum) | What::Folded(sum, _) => format!("{sum:+}"),
         What::Ends(ms) => format!("ends at {}", Stamp::from_millis(*ms).utc()),
         What::Present | What::Deleted | What::Unknown(_) => String::new(),
     };

@@ -81,6 +81,11 @@ fn types(names: &DotNames<'_>, view: &View) -> Value {
     types.into()
 }
 
+/// A sum can be beyond what JSON readers take for a number.
+fn number(sum: i128) -> Value {
+    i64::try_from(sum).map_or_else(|_| sum.to_string().into(), Value::from)
+}
+
 fn entry(names: &DotNames<'_>, entry: &Entry) -> Value {
     let dots = entry.dots.iter().map(|&dot| names.text(dot));
     let mut shown = document!({ "dots": dots.collect::<Vec<_>>() });
@@ -90,9 +95,10 @@ fn entry(names: &DotNames<'_>, entry: &Entry) -> Value {
     match &entry.what {
         What::Present => {}
         What::Value(value) => shown["value"] = text(value),
-        // A sum can be beyond what JSON readers take for a number.
-        What::Adds(sum) => {
-            shown["adds"] = i64::try_from(*sum).map_or_else(|_| sum.to_string().into(), Value::from)
+        What::Adds(sum) => shown["adds"] = number(*sum),
+        What::Folded(sum, count) => {
+            shown["adds"] = number(*sum);
+            shown["folded"] = (*count).into();
         }
         What::Deleted => shown["deleted"] = true.into(),
         What::Ends(ms) => shown["ends"] = Stamp::from_millis(*ms).utc().into(),

@@ -23,7 +23,7 @@ fn put(
     let observed: CausalContext = seen.iter().copied().collect();
     let operation = Operation::Bytes(BytesOp::Put(Bytes::from_static(value.as_bytes())));
     let view = View::of(before.clone());
-    let mint = Mint { actor, stamp };
+    let mint = Mint { actor, stamp, round: None };
     let prepared = operation.prepare(&view, &observed, mint, &Limits::default()).unwrap();
     let mut after = before.clone();
     after.apply(&prepared.delta);
@@ -188,7 +188,7 @@ fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
             .map(Operation::Counter)
             .enumerate()
     {
-        let mint = Mint { actor, stamp: Stamp::from_millis(at as u64) };
+        let mint = Mint { actor, stamp: Stamp::from_millis(at as u64), round: None };
         let none = CausalContext::default();
         let view = View::of(value.clone());
         let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
@@ -222,7 +222,7 @@ fn of_a_large_and_busy_key_every_form_tells_the_latest_writes_and_counts_the_oth
     let (mut value, none) = (Value::default(), CausalContext::default());
     let mut add = |from: u64, to: u64| {
         let names = (from..to).map(|n| Bytes::from(format!("{n:05}"))).collect();
-        let mint = Mint { actor, stamp: Stamp::from_millis(to) };
+        let mint = Mint { actor, stamp: Stamp::from_millis(to), round: None };
         let operation = Operation::Orset(OrsetOp::Add(names));
         let view = View::of(value.clone());
         let made = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();

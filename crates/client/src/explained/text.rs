@@ -103,6 +103,9 @@ fn entry_line(names: &DotNames<'_>, entry: &Entry) -> String {
         What::Present => None,
         What::Value(value) => Some(quoted(value, VALUE_MAX)),
         What::Adds(sum) => Some(format!("{sum:+}")),
+        What::Folded(sum, count) => {
+            Some(format!("{sum:+}, of {count} increments whose names are folded"))
+        }
         What::Deleted => Some("deleted".into()),
         What::Ends(ms) => Some(format!("ends at {}", Stamp::from_millis(*ms).utc())),
         What::Unknown(count) => {

@@ -188,8 +188,8 @@ impl Item {
     /// Milliseconds after the start within which another try may begin.
     fn limit_ms(&self) -> u64 {
         let limit_ms = self.timeout_ms.map_or(RETRY_LIMIT_MS, u64::from);
-        // What is left of a deleted key knows the names of clients for so long only.
-        if self.is_named_here { limit_ms.min(RETRY_WINDOW_MS / 2) } else { limit_ms }
+        // A name may be forgotten later.
+        if self.request.name.is_some() { limit_ms.min(RETRY_WINDOW_MS / 2) } else { limit_ms }
     }
 
     fn settle(&mut self, outcome: Outcome, elapsed_ms: u64, next: Next, names: Option<&Names>) {

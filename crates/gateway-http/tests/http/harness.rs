@@ -213,7 +213,7 @@ pub(crate) fn concurrently(operations: &[Operation]) -> Value {
     let mut merged = Value::default();
     for (operation, node) in operations.iter().zip(1..) {
         let stamp = Stamp::from_millis(1_735_689_600_000 + node);
-        let mint = Mint { actor: Actor::new(NodeId(node), 0, 0), stamp };
+        let mint = Mint { actor: Actor::new(NodeId(node), 0, 0), stamp, round: None };
         let prepared = operation
             .prepare(&View::default(), &CausalContext::default(), mint, &Limits::default())
             .unwrap();

@@ -34,7 +34,7 @@ impl Running {
                 let engine = &self.task.engine;
                 let _ = reply.send(BarrierShown {
                     is_pending: engine.has_pending(),
-                    has_remnants: engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
+                    has_to_forget: engine.has_to_forget().unwrap_or(false),
                     ..shown
                 });
             }

@@ -39,7 +39,7 @@ fn at(shared: &Shared, stage: BarrierStage) {
     let progress = BarrierProgress { round: 1, stage };
     let standing = BarrierStanding { life: 0, progress };
     let mut barrier = Barrier::new(shared.config.node(), None);
-    barrier.heard(&BarrierTable([(shared.config.peers[0].node, standing)].into()));
+    barrier.heard(&BarrierTable::from([(shared.config.peers[0].node, standing)]));
     barrier.noted(standing);
     shared.barrier.terms.send_replace(Arc::new(barrier.terms(true)));
 }
@@ -94,7 +94,7 @@ fn shared() -> (Shared, mpsc::Receiver<Work>) {
         seats: Seats::default(),
         endings: Endings::default(),
         backups: Backups::default(),
-        barrier: BarrierView::new(BarrierTable::default()),
+        barrier: BarrierView::new(BarrierTable::default(), clock::RingId::UNKNOWN),
         health: Arc::new(Health::new(1)),
         drain: Drain::default(),
         config,

@@ -5,7 +5,7 @@
 //! before it is on disk.
 
 use bytes::Bytes;
-use clock::NodeId;
+use clock::{NodeId, Round};
 use sabotage::Bug;
 use storage::Forgetting;
 
@@ -19,7 +19,7 @@ pub enum BarrierStep {
     /// Look at every loop ([`Core::look`](crate::Core::look)), and tell [`BarrierHand::looked`].
     Look(BarrierLook),
     /// Have every engine enter this round (`Command::Enter`), then say [`BarrierHand::entered`].
-    Enter(u64),
+    Enter(Round),
     /// Have every engine make durable what it has (`Command::Sync`), then have the first one note this
     /// ([`BarrierHand::note_of`]), then say [`BarrierHand::noted`].
     Note(BarrierStanding),
@@ -63,8 +63,8 @@ pub struct BarrierShown {
     pub departures: u64,
     /// Whether it keeps deltas for others.
     pub is_pending: bool,
-    /// Whether there are remnants to be forgotten.
-    pub has_remnants: bool,
+    /// Whether there is something to be forgotten (`Engine::has_to_forget`).
+    pub has_to_forget: bool,
 }
 
 /// How a member begins.
@@ -87,8 +87,8 @@ pub enum BarrierStart {
 pub struct BarrierTimes {
     /// Rounds are at least so far apart, in milliseconds; `None` if this member begins none.
     pub interval_ms: Option<u64>,
-    /// Nothing is forgotten that did not outlast its deletion for so long, in milliseconds: client libraries
-    /// that try an update again do so for as long, and what is left of its key knows that it was done.
+    /// No round is over sooner after it was entered, in milliseconds: clients try a request with a name again for as
+    /// long, and what is left of its key, or an increment that is not folded, knows that it was done.
     pub retries_ms: u64,
 }
 
@@ -104,7 +104,7 @@ impl BarrierShown {
             handovers: self.handovers.saturating_add(other.handovers),
             departures: self.departures.saturating_add(other.departures),
             is_pending: self.is_pending || other.is_pending,
-            has_remnants: self.has_remnants || other.has_remnants,
+            has_to_forget: self.has_to_forget || other.has_to_forget,
         }
     }
 }
@@ -267,7 +267,7 @@ impl BarrierHand {
         let is_drained =
             (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {
-            BarrierTask::Propose if shown.has_remnants => self.enter(after),
+            BarrierTask::Propose if shown.has_to_forget => self.enter(after),
             BarrierTask::Equal if is_equal => self.note(after),
             BarrierTask::Drain(_) if is_equal && is_drained => self.note(after),
             _ => BarrierStep::Wait,
@@ -276,7 +276,7 @@ impl BarrierHand {
 
     fn enter(&mut self, standing: BarrierStanding) -> BarrierStep {
         self.doing = Doing::Entering(standing);
-        BarrierStep::Enter(standing.progress.round)
+        BarrierStep::Enter(Round { ring: self.barrier.ring(), number: standing.progress.round })
     }
 
     fn note(&mut self, standing: BarrierStanding) -> BarrierStep {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use clock::NodeId;
+use clock::{NodeId, RingId, Round};
 use serde::{Deserialize, Serialize};
 
 /// Members that a table has room for: what peers send is no longer.
@@ -123,40 +123,49 @@ impl BarrierStanding {
     }
 }
 
-/// Bits of a life below its era.
-const ERA_SHIFT: u32 = 32;
-
 /// The last era, and the last life and round of one, that are taken from others.
 const ERA_MAX: u64 = 1 << 24;
 const COUNT_MAX: u64 = 1 << 31;
 
 /// How often the cluster had been restored as a whole when this life began.
 pub(super) const fn era(life: u64) -> u64 {
-    life >> ERA_SHIFT
+    Round::era(life)
 }
 
 /// The round that is over when an era begins.
 pub(super) const fn first_round(era: u64) -> u64 {
-    era << ERA_SHIFT
+    Round::first_of(era)
 }
 
 /// How far every member is, as far as it is known: a join of what each says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BarrierTable(pub BTreeMap<NodeId, BarrierStanding>);
+pub struct BarrierTable {
+    /// What each says.
+    pub standings: BTreeMap<NodeId, BarrierStanding>,
+    /// The ring that they are members of: all of one table know it by one id, or by none yet.
+    pub ring: RingId,
+}
+
+impl<T: Into<BTreeMap<NodeId, BarrierStanding>>> From<T> for BarrierTable {
+    fn from(standings: T) -> Self {
+        Self { standings: standings.into(), ring: RingId::UNKNOWN }
+    }
+}
 
 impl BarrierTable {
     /// The least upper bound. Takes no more members than it has room for, and of each only what it could have come
     /// to. Returns whether it changed.
     pub fn join(&mut self, other: &Self) -> bool {
-        let mut changed = false;
-        for (&node, &standing) in &other.0 {
-            let has_room = self.0.len() < BARRIER_MEMBERS_MAX || self.0.contains_key(&node);
+        let mut changed = self.ring < other.ring;
+        self.ring = self.ring.max(other.ring);
+        for (&node, &standing) in &other.standings {
+            let known = &mut self.standings;
+            let has_room = known.len() < BARRIER_MEMBERS_MAX || known.contains_key(&node);
             if !has_room || !standing.is_possible() {
                 continue;
             }
-            let known = self.0.get(&node);
-            if known.is_none_or(|known| *known < standing) {
-                self.0.insert(node, standing);
+            if known.get(&node).is_none_or(|known| *known < standing) {
+                known.insert(node, standing);
                 changed = true;
             }
         }
@@ -165,12 +174,12 @@ impl BarrierTable {
 
     /// The latest era that somebody is in.
     pub(super) fn era(&self) -> u64 {
-        self.0.values().map(|standing| era(standing.life)).max().unwrap_or(0)
+        self.standings.values().map(|standing| era(standing.life)).max().unwrap_or(0)
     }
 
     /// How far the furthest in an era is.
     pub(super) fn latest(&self, of: u64) -> BarrierProgress {
-        let in_it = self.0.values().filter(|standing| era(standing.life) == of);
+        let in_it = self.standings.values().filter(|standing| era(standing.life) == of);
         let first = BarrierProgress::at(first_round(of), BarrierStage::Hidden);
         in_it.map(|standing| standing.progress).max().unwrap_or(first).max(first)
     }

@@ -1,3 +1,5 @@
+use clock::Round;
+
 use super::*;
 
 /// Members, each with what is on its disk.
@@ -253,11 +255,11 @@ fn what_no_member_could_have_come_to_is_not_taken() {
         (era, 0),
         ((era << 24) + era, (era << 24) + era),
     ] {
-        let forged = BarrierTable([(NodeId(1), standing(life, round))].into());
+        let forged = BarrierTable::from([(NodeId(1), standing(life, round))]);
         assert!(!table.join(&forged), "{life} {round}");
     }
     let last = (era << 24) + low;
-    assert!(table.join(&BarrierTable([(NodeId(1), standing(last, last))].into())));
+    assert!(table.join(&BarrierTable::from([(NodeId(1), standing(last, last))])));
     let reborn = Barrier::reborn(NodeId(1), &table);
     assert_eq!((reborn.life, reborn.progress.round), (last + 1, last));
     assert!(Barrier::restored(None).progress.number() < standing(last, last).progress.number());
@@ -289,7 +291,7 @@ fn one_that_is_in_the_table_and_unknown_otherwise_is_waited_for() {
     let mut members = Members::new(2);
     members.tell_all();
     let joined = Barrier::reborn(NodeId(3), &members.at(1).table());
-    members.at(1).heard(&BarrierTable([(NodeId(3), joined)].into()));
+    members.at(1).heard(&BarrierTable::from([(NodeId(3), joined)]));
     members.do_task(1);
     assert_eq!(members.at(1).own().progress.round, 1);
     members.tell_all();
@@ -373,7 +375,7 @@ fn a_member_begins_anew_whose_log_lost_what_came_before_a_stage_unless_it_is_alo
     assert_eq!((one.next(0), one.is_open()), (BarrierStep::BeginAnew, false));
     let mut alone = hand();
     alone.set_members([NodeId(1)], [NodeId(2)]);
-    assert_eq!(alone.next(0), BarrierStep::Enter(1));
+    assert_eq!(alone.next(0), BarrierStep::Enter(of(1)));
     assert_eq!(alone.entered(0), BarrierStep::Wait);
     assert!(alone.is_open());
 }
@@ -387,11 +389,11 @@ fn a_life_begins_by_showing_what_an_earlier_one_had_hidden() {
     let mut one =
         BarrierHand::new(Barrier::new(NodeId(1), None), BarrierStart::As(standing), times, 0);
     one.set_members([1, 2].map(NodeId), []);
-    assert_eq!(one.next(0), BarrierStep::Enter(round));
+    assert_eq!(one.next(0), BarrierStep::Enter(of(round)));
     assert_eq!(one.entered(0), show);
     // A disk refused it.
     one.failed();
-    assert_eq!(one.next(0), BarrierStep::Enter(round));
+    assert_eq!(one.next(0), BarrierStep::Enter(of(round)));
     assert_eq!(one.entered(0), show);
     assert!(!one.is_open());
     assert_eq!(one.forgotten(), BarrierStep::Note(standing));
@@ -407,7 +409,7 @@ fn a_note_is_read_as_it_was_written() {
     barrier.noted(standing);
     let (name, value) = barrier.note(standing);
     let passed = progress;
-    let noted = BarrierNote { standing, passed, lives: BTreeMap::new() };
+    let noted = BarrierNote { standing, passed, lives: BTreeMap::new(), ring: RingId::UNKNOWN };
     let damaged = (name.clone(), None);
     let other = (Bytes::from_static(b"another"), Some(Bytes::from_static(b"note")));
     assert_eq!(Barrier::of_notes(&[other.clone(), (name, Some(value))]), Ok(Some(noted)));
@@ -432,8 +434,32 @@ fn who_has_heard_nothing_of_a_member_is_listened_to_in_its_first_life_only() {
     let said = other.terms(true).stamp(NodeId(4));
     let takes = [0, 1, 2].map(|life| at(life).takes(NodeId(1), said, false));
     assert_eq!(takes, [true, true, false]);
-    other.heard(&BarrierTable([(NodeId(4), BarrierStanding::default())].into()));
+    other.heard(&BarrierTable::from([(NodeId(4), BarrierStanding::default())]));
     let said = other.terms(true).stamp(NodeId(4));
     let takes = [0, 1, 2].map(|life| at(life).takes(NodeId(1), said, false));
     assert_eq!(takes, [true, false, false]);
+}
+
+const fn of(number: u64) -> Round {
+    Round { ring: RingId::UNKNOWN, number }
+}
+
+#[test]
+fn a_ring_is_known_by_what_its_founders_say_and_by_no_other_name_later() {
+    let ring = RingId(9);
+    let mut founder = Barrier::new(NodeId(1), None).founding(ring);
+    assert_eq!(founder.ring(), ring);
+    founder.noted(founder.own());
+    assert_eq!(founder.table().ring, ring);
+    // One that joins hears of it, also where it once founded another one.
+    let mut joins = Barrier::new(NodeId(2), None).founding(RingId(4));
+    joins.heard(&founder.table());
+    let standing = Barrier::reborn(NodeId(2), &founder.table());
+    let (name, value) = joins.note(standing);
+    joins.noted(standing);
+    assert_eq!((joins.ring(), joins.table().ring), (ring, ring));
+    let noted = Barrier::of_notes([&(name, Some(value))]).unwrap();
+    let mut again = Barrier::new(NodeId(2), noted).founding(RingId(4));
+    again.heard(&BarrierTable { ring: RingId(70), ..BarrierTable::default() });
+    assert_eq!((again.ring(), again.table().ring), (ring, ring));
 }

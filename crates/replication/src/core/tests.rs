@@ -143,7 +143,7 @@ fn increment(core: &mut Core) -> (Ticket, Vec<(u64, RequestId)>) {
         panic!("{effects:?}")
     };
     let dot = Dot::new(Actor::new(ME, 7, 0), 1);
-    let tally = Tally::default().incremented(dot, 1);
+    let tally = Tally::default().incremented(dot, 1, None);
     let context = [dot].into_iter().collect();
     let delta = Delta::of(Tag::COUNTER, State::Counter(CounterState { tally, context }));
     let prepared = made(delta, View::default());

@@ -3,7 +3,7 @@
 use replication::{AntiEntropyConfig, Availability, BucketPolicy, RawValues};
 
 use super::{Family, Reduction, Scenario};
-use crate::workload::LIFE_MAX_MS;
+use crate::workload::{LIFE_MAX_MS, RETRIES_MS};
 use crate::{DiskFaults, Fault, NetworkFaults, Random, Rates, SimOptions, Workload};
 
 /// The scenario of a family that a seed stands for.
@@ -24,10 +24,11 @@ pub(super) fn draw(family: Family, seed: u64) -> Scenario {
         Family::AllRings => all_rings(seed),
         Family::LastWords => last_words(seed),
         Family::Retries => retries(seed),
+        Family::Names => names(seed),
         Family::Extremes => extremes(seed),
         Family::TakenBack => taken_back(seed),
     };
-    if family != Family::Retries {
+    if !matches!(family, Family::Retries | Family::Names) {
         vary(family, seed, &mut options, &mut workload);
     }
     Scenario { family, seed, options, workload, reduction: Reduction::default() }
@@ -82,6 +83,7 @@ fn vary(family: Family, seed: u64, options: &mut SimOptions, workload: &mut Work
     }
     if has_all && random.chance(200) {
         workload.gives_up = *random.pick(&[30, 300]);
+        options.retries_ms = RETRIES_MS;
     }
     if family == Family::Forgetting && random.chance(400) {
         // A log that goes over many rounds, as that of a node with little to do. It is damaged once or twice: what more
@@ -244,6 +246,32 @@ fn retries(seed: u64) -> (SimOptions, Workload) {
         if seed.is_multiple_of(3) { fallbacks(seed) } else { owners(seed) };
     workload.rates.set(Fault::ClockJump, 10);
     (SimOptions { skew_ms: 0, ..options }, workload)
+}
+
+/// Increments with names, and rounds of the barrier that are short beside the run. No disk is lost.
+fn names(seed: u64) -> (SimOptions, Workload) {
+    let mut random = Random::new(seed ^ 0x0f01_d000);
+    let (options, mut workload) = match seed % 4 {
+        0 | 1 => owners(seed),
+        2 => fallbacks(seed),
+        _ => handover(seed),
+    };
+    let anti_entropy = AntiEntropyConfig {
+        interval_ms: Some(*random.pick(&[500, 2_000])),
+        bytes_per_second: 1 << 20,
+    };
+    let options = SimOptions {
+        anti_entropy,
+        barrier_ms: Some(100),
+        retries_ms: *random.pick(&[100, 500, 2_000]),
+        folds: true,
+        gossip: random.chance(300),
+        ..options
+    };
+    workload.pause_ms = *random.pick(&[40, 200, 400]);
+    workload.lasts_ms = 20 * workload.pause_ms;
+    workload.requests = 400;
+    (options, workload)
 }
 
 /// Owners and fallbacks, with keys that remember few names, and clients that try again.

@@ -44,6 +44,8 @@ pub enum Family {
     LastWords,
     /// Increments with names, sent again and again: what each counts, whatever its faults.
     Retries,
+    /// Increments with names, and what takes them away, over many rounds of the barrier: names are folded.
+    Names,
     /// What clients say goes to the ends of what is allowed, and beyond: stamps from the far future, increments that
     /// take sums beyond 64 bits, more names than a key remembers.
     Extremes,
@@ -53,7 +55,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::All,
         Self::Large,
         Self::Owners,
@@ -68,6 +70,7 @@ impl Family {
         Self::Rings,
         Self::AllRings,
         Self::Retries,
+        Self::Names,
         Self::Extremes,
         Self::TakenBack,
         Self::LastWords,
@@ -93,6 +96,7 @@ impl Family {
             Self::AllRings => "all-rings",
             Self::LastWords => "last-words",
             Self::Retries => "retries",
+            Self::Names => "names",
             Self::Extremes => "extremes",
             Self::TakenBack => "taken-back",
         }

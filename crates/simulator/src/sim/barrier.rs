@@ -80,6 +80,12 @@ impl Sim {
         Some(engine.oldest_remnant().expect("simulated disks can be read").is_some())
     }
 
+    /// Whether a node has anything for which further rounds are to begin; `None` if it is down.
+    pub(crate) fn has_to_forget(&self, node: usize) -> Option<bool> {
+        let engine = &self.nodes[node].process.as_ref()?.engine;
+        Some(engine.has_to_forget().expect("simulated disks can be read"))
+    }
+
     /// What a running node of a ring knows of the barrier.
     pub(super) fn any_barrier(&self, ring: usize) -> BarrierTable {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
@@ -201,7 +207,7 @@ impl Sim {
                 let (mut effects, engine) = (Vec::new(), &process.engine);
                 let shown = BarrierShown {
                     is_pending: engine.has_pending(),
-                    has_remnants: engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
+                    has_to_forget: engine.has_to_forget().unwrap_or(false),
                     ..process.core.look(look, now, &mut effects)
                 };
                 let step = hand.hand.looked(look, shown);

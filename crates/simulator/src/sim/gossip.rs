@@ -255,7 +255,8 @@ impl Sim {
         let process = self.nodes[at].process.as_ref();
         let hand = process.and_then(|process| process.hand.as_ref());
         let is_recorded = self.gossip(at).is_some_and(|gossip| gossip.table().get(id).is_some());
-        is_recorded || hand.is_some_and(|hand| hand.hand.barrier().table().0.contains_key(&id))
+        is_recorded
+            || hand.is_some_and(|hand| hand.hand.barrier().table().standings.contains_key(&id))
     }
 
     /// Has a node that runs say that another, killed for good, is no member any more. Returns whether it

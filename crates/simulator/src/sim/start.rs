@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clock::ClusterSecret;
+use clock::{ClusterSecret, RingId};
 use replication::{
     Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes, Buckets, Core,
     CoreConfig, KeptStart, PolicyTable, provisional_ownership,
@@ -74,6 +74,13 @@ impl Sim {
         let has_doubts = before_loss.is_some_and(|before| Barrier::doubts(before, noted.as_ref()));
         // What it says of a ring that it has left says nothing in another.
         let mut barrier = Barrier::new(state.id, noted.clone().filter(|_| !is_merging));
+        if self.options.folds && !is_merging && !state.joins {
+            let ring = RingId(ring as u64 + 1);
+            if noted.is_none() {
+                engine.begin_in(ring);
+            }
+            barrier = barrier.founding(ring);
+        }
         barrier.heard(&state.heard);
         let mut start = match state.reborn.take() {
             Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
@@ -94,8 +101,8 @@ impl Sim {
             }
         }
         let interval_ms = self.options.barrier_ms;
-        // Nodes of a run give names to what they pass on, and wait for it themselves.
-        let times = BarrierTimes { interval_ms, retries_ms: 0 };
+        // Nodes give names to what they pass on as well, and wait for it themselves.
+        let times = BarrierTimes { interval_ms, retries_ms: self.options.retries_ms };
         let hand = BarrierHand::new(barrier, start, times, self.now_ms);
         let hand = barrier::Hand::new(hand);
         let provisional = provisional_ownership(state.id.into(), self.rings[0].partition_count());

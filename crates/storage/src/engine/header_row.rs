@@ -46,7 +46,7 @@ impl<R: IndexRead> Engine<R> {
         header: &mut Header,
         before: Option<Told>,
     ) -> Result<(), StorageError> {
-        header.age = Age { round: self.round, is_hidden: false };
+        header.age = Age { round: self.round(), is_hidden: false };
         self.write_header(at, key, header, before)
     }
 

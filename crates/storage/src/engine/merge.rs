@@ -29,19 +29,21 @@ pub(super) struct Merged {
 fn covers(held: &Header, delta: &Delta) -> bool {
     delta.value.0.iter().all(|(tag, theirs)| {
         let Some(part) = held.tags.get(tag) else { return false };
-        let is_new = match part {
+        match part {
             Part::Whole(state) => {
                 let mut joined = state.clone();
                 joined.merge(theirs);
-                joined != *state
+                joined == *state
             }
-            // No context covers the tallies of a map.
-            Part::Collection(_) => match theirs {
-                State::Map(map) => map.store.0.values().any(|field| !field.tally.is_empty()),
-                _ => false,
-            },
-        };
-        !is_new && part.context().descends(theirs.context())
+            Part::Collection(collection) => {
+                // No context covers the tallies of a map.
+                let has_tallies = match theirs {
+                    State::Map(map) => map.store.0.values().any(|field| !field.tally.is_empty()),
+                    _ => false,
+                };
+                !has_tallies && collection.context.descends(theirs.context())
+            }
+        }
     })
 }
 

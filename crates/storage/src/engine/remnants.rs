@@ -1,9 +1,10 @@
 //! Forgetting what is left of deleted keys, once no older state of them can come back.
 //!
-//! A *remnant* is a header with nothing live, no rows and no name that a client gave: contexts and
+//! A *remnant* is a header with nothing live and no rows: contexts and
 //! tombstones, kept so that what they removed stays removed. Each says in which round of the barrier it
 //! changed here last, and a row in the meta table lists it under that round, so that forgetting costs
-//! what is forgotten. When that is safe `replication`'s barrier decides; this is what is then done:
+//! what is forgotten, names of requests too: nobody tries them again by then. When that is safe `replication`'s barrier
+//! decides; this is what is then done:
 //!
 //! * *Hide*, once all members agree: the remnant adds nothing to a tree and nothing shows it. It is still
 //!   held: what comes from a member that still shows it changes nothing (`merge`), and a write made
@@ -19,6 +20,8 @@
 
 use std::ops::ControlFlow;
 
+use clock::{RingId, Round};
+
 use super::Engine;
 use crate::log_record::RecordOut;
 use crate::memtable::Memtable;
@@ -33,13 +36,13 @@ use crate::{Forgetting, IndexRead, Shard, ShardSet, StorageError, Table};
 pub(super) fn entered<R: IndexRead>(
     rows: &Memtable<R>,
     shards: &ShardSet,
-) -> Result<u64, StorageError> {
-    let mut latest = 0;
+) -> Result<Option<Round>, StorageError> {
+    let mut latest: Option<Round> = None;
     for shard in shards.iter() {
         let Some(row) = shard_row(shards, shard) else { continue };
         // What cannot be read is as good as not entered: the node enters its round again at its start.
         let round = rows.get(Table::Meta, &row, |record| decode_round(&row, record).ok())?;
-        latest = latest.max(round.flatten().unwrap_or(0));
+        latest = latest.into_iter().chain(round.flatten()).max_by_key(|round| round.number);
     }
     Ok(latest)
 }
@@ -52,9 +55,30 @@ fn shard_row(shards: &ShardSet, shard: Shard) -> Option<Vec<u8>> {
 }
 
 impl<R: IndexRead> Engine<R> {
-    /// The round of the barrier that this replica entered last.
-    pub const fn round(&self) -> u64 {
-        self.round
+    /// The number of the round of the barrier that this replica entered last.
+    pub fn round(&self) -> u64 {
+        self.round.map_or(0, |round| round.number)
+    }
+
+    /// A founder of `ring` that has noted nothing of the barrier is in the round before its first one.
+    pub fn begin_in(&mut self, ring: RingId) {
+        self.first_round = Some(Round { ring, number: 0 });
+    }
+
+    /// The round of the barrier that this replica is in, if any.
+    pub(super) fn present_round(&self) -> Option<Round> {
+        self.round.or(self.first_round)
+    }
+
+    /// Whether there is something that is forgotten once further rounds are over: remnants, or names that may have been
+    /// made here and are to be folded.
+    pub fn has_to_forget(&self) -> Result<bool, StorageError> {
+        let is_to_be_folded = |made: Round| {
+            let of_ring =
+                self.present_round().filter(|now| now.ring == made.ring && now.is_known());
+            of_ring.is_some_and(|now| made.number.saturating_add(Round::FOLD_LAG) >= now.number)
+        };
+        Ok(self.named_in.is_some_and(is_to_be_folded) || self.oldest_remnant()?.is_some())
     }
 
     /// The earliest round that a remnant is of which is not hidden; `None` if there is none.
@@ -80,7 +104,7 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Enters a round, as a command.
-    pub(super) fn enter_round(&mut self, round: u64) -> Result<(), StorageError> {
+    pub(super) fn enter_round(&mut self, round: Round) -> Result<(), StorageError> {
         self.check_disk()?;
         self.check_room()?;
         // Whoever enters a round goes on with what there is.
@@ -88,11 +112,11 @@ impl<R: IndexRead> Engine<R> {
         self.enter(round)
     }
 
-    pub(super) fn enter(&mut self, round: u64) -> Result<(), StorageError> {
-        if round == self.round {
+    pub(super) fn enter(&mut self, round: Round) -> Result<(), StorageError> {
+        if self.round == Some(round) {
             return Ok(());
         }
-        self.round = round;
+        self.round = Some(round);
         for shard in self.config.shards.iter().collect::<Vec<_>>() {
             let Some(row) = shard_row(&self.config.shards, shard) else { continue };
             let record = encode_round(&row, round);
@@ -117,7 +141,9 @@ impl<R: IndexRead> Engine<R> {
             Forgetting::Hide => (remnant_prefix(false), Vec::new()),
             Forgetting::Drop => (remnant_prefix(true), Vec::new()),
             // Those of later rounds come before those that are hidden.
-            Forgetting::Show => (remnants(), remnant_row(false, self.round.saturating_add(1), &[])),
+            Forgetting::Show => {
+                (remnants(), remnant_row(false, self.round().saturating_add(1), &[]))
+            }
         };
         // Rows that are deleted are in the way until a checkpoint: none is passed twice.
         let from = match self.forgotten.take() {
@@ -145,7 +171,7 @@ impl<R: IndexRead> Engine<R> {
         for row_key in listed {
             let place = parse_remnant(&row_key);
             // What is shown is of the present round.
-            let of = |round| if step == Forgetting::Show { self.round } else { round };
+            let of = |round| if step == Forgetting::Show { self.round() } else { round };
             let place = place.and_then(|(_, round, at)| Some((of(round), RowKey::read(at)?)));
             let found = place.map(|(round, at)| {
                 Ok::<_, StorageError>(

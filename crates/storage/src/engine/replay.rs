@@ -66,6 +66,9 @@ impl<R: IndexRead> Replay<R> {
         let round = remnants::entered(&rows, &config.shards)?;
         let engine = Engine {
             round,
+            first_round: None,
+            // Until then it may have.
+            named_in: round,
             epochs: Epochs::new(config.node, config.process),
             census,
             rows,

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
 
-use clock::{Actor, CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, RingId, Round, Stamp};
 use ring::{Partition, PartitionCount, Token};
 use values::{
     Blob, BucketId, BytesOp, CounterOp, Delta, Key, Lifetime, Operation, OrsetOp, RegisterOp,
@@ -91,6 +91,13 @@ fn update_seeing(key: &Key, operation: Operation, observed: CausalContext) -> Co
         limits: Arc::default(),
         durability: Durability::Sync,
     }
+}
+
+/// The same under a name that a client gave.
+fn named(mut update: Command, name: u64) -> Command {
+    let Command::Update { named, .. } = &mut update else { unreachable!("an update was given") };
+    *named = Some(Actor::named(name, 7, 7));
+    update
 }
 
 fn read(key: &Key, scope: Scope) -> Command {

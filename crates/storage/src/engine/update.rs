@@ -103,8 +103,9 @@ impl<R: IndexRead> Engine<R> {
         }
         let all = own.iter().chain(shown);
         let apart: Vec<&View> = all.filter(|shown| **shown != view).collect();
+        let round = self.present_round().filter(|round| round.is_known());
         let prepare = |view: &View, actor| {
-            let mint = Mint { actor, stamp };
+            let mint = Mint { actor, stamp, round };
             let seen = (view, &apart[..]);
             operation.prepare_living((*lifetime, scheduler), seen, observed, mint, limits)
         };
@@ -148,6 +149,9 @@ impl<R: IndexRead> Engine<R> {
         view.collections = merged.header.summaries();
         self.make(at, key, merged, &delta)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
+        if named.is_some() && operation.is_folded() && !repeated {
+            self.named_in = round.or(self.named_in);
+        }
         if schedules {
             self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));
         }

@@ -41,7 +41,9 @@ pub fn show_record(record: &[u8]) -> RecordShown {
             let names: Vec<String> = notes.iter().map(|(name, _)| shown(name)).collect();
             (None, format!("note {}", names.join(", ")))
         }
-        Some(RecordIn::Enter(round)) => (None, format!("round {round} of the barrier was entered")),
+        Some(RecordIn::Enter(round)) => {
+            (None, format!("round {} of the barrier was entered", round.number))
+        }
         Some(RecordIn::Remnant(Forgetting::Hide, ..)) => (None, "a remnant was hidden".into()),
         Some(RecordIn::Remnant(Forgetting::Drop, ..)) => (None, "a remnant was dropped".into()),
         Some(RecordIn::Remnant(Forgetting::Show, ..)) => (None, "a remnant was shown again".into()),

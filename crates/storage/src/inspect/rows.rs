@@ -163,7 +163,8 @@ impl RowShown {
             self.what = format!("what is left of a deleted key, of round {round}{hidden}");
         } else if parse_round(row_key).is_some() {
             let round = decode_round(row_key, record);
-            self.what = round.map_or_else(|_| "round".into(), |round| format!("round {round}"));
+            self.what =
+                round.map_or_else(|_| "round".into(), |round| format!("round {}", round.number));
         } else if let Some((tag, at)) = parse_sweep(row_key) {
             self.of_key(Some(at));
             let cleared = decode_cleared(row_key, record);

@@ -115,8 +115,7 @@ impl Part {
         }
     }
 
-    /// Whether it is what a deletion left: nothing live, no rows, and no name that a client gave, which
-    /// is still to be known again.
+    /// Whether it is what a deletion left: nothing live, and no rows.
     pub(super) fn is_remnant(&self) -> bool {
         let has_rest = match self {
             Self::Whole(State::Opaque(_)) => true,
@@ -128,8 +127,7 @@ impl Part {
                 *live > 0 || has_rows || !self.is_swept()
             }
         };
-        let is_asked = |actor: clock::Actor| actor.is_named() && !actor.is_unasked();
-        !has_rest && !self.context().actors().any(is_asked)
+        !has_rest
     }
 
     /// Whether no row waits for the sweep.

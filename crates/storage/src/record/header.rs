@@ -88,7 +88,7 @@ impl Header {
         self.tags.iter().filter(|(_, part)| part.is_live()).map(|(&tag, _)| tag)
     }
 
-    /// Whether it is what is left of a deleted key, of which nothing needs to be known for ever.
+    /// Whether it is what is left of a deleted key.
     pub(crate) fn is_remnant(&self) -> bool {
         !self.tags.is_empty() && self.tags.values().all(Part::is_remnant)
     }

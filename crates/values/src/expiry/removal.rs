@@ -6,6 +6,7 @@
 //! and what hangs on dots goes with them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use clock::{CausalContext, Dot, Stamp};
 use serde::{Deserialize, Serialize};
@@ -50,13 +51,16 @@ impl Removal {
         removal
     }
 
-    /// What `delta` writes, of which `minted` are the dots.
+    /// What `delta` writes, of which `minted` are the dots. What it has folded it did not write.
     pub(crate) fn of_written(delta: &Delta, minted: Option<Minted>) -> Self {
         let mut removal = Self::default();
         for (&tag, state) in &delta.value.0 {
             // The delta of `bytes` is the whole state: beside the new sibling it shows others.
             let is_new = |dot| tag != Tag::BYTES || minted.is_some_and(|m| m.contains(dot));
             removal.add(tag, state, is_new);
+        }
+        for (_, tally) in removal.tallies_mut() {
+            *tally = tally.without_sums();
         }
         removal
     }
@@ -88,6 +92,21 @@ impl Removal {
         if !dots.is_empty() {
             self.dots.entry(tag).or_default().extend(dots);
         }
+    }
+
+    /// What it resets of a counter or register; nothing of another type.
+    pub(crate) fn tally(&self, tag: Tag) -> &Tally {
+        static NOTHING: LazyLock<Tally> = LazyLock::new(Tally::default);
+        match tag {
+            Tag::COUNTER => &self.counter,
+            Tag::LWW => &self.register,
+            _ => &NOTHING,
+        }
+    }
+
+    /// The same, of one of these two, to add to.
+    pub(crate) const fn tallies_mut(&mut self) -> [(Tag, &mut Tally); 2] {
+        [(Tag::COUNTER, &mut self.counter), (Tag::LWW, &mut self.register)]
     }
 
     /// Whether it removes nothing.
@@ -172,11 +191,6 @@ impl Removal {
 
     /// Whether it removes something that `view` shows.
     pub(crate) fn removes_from(&self, view: &View) -> bool {
-        let resets = |reset: &Tally, held: &Tally| {
-            let upto: BTreeMap<_, _> =
-                reset.entries().map(|(actor, entry)| (actor, entry.reset_upto())).collect();
-            held.live_dots().any(|dot| upto.get(&dot.actor).is_some_and(|&u| u >= dot.counter))
-        };
         view.value.0.iter().any(|(tag, state)| match state {
             State::Bytes(state) => {
                 let removed = self.dots.get(tag);
@@ -185,9 +199,9 @@ impl Removal {
             State::Register(register) => {
                 let write = register.base.as_ref().filter(|base| base.value.is_some());
                 write.is_some_and(|base| Some((base.stamp, base.dot)) <= self.base)
-                    || resets(&self.register, &register.tally)
+                    || register.tally.loses_by(&self.register)
             }
-            State::Counter(counter) => resets(&self.counter, &counter.tally),
+            State::Counter(counter) => counter.tally.loses_by(&self.counter),
             State::Expiry(_) | State::Opaque(_) => false,
             _ => {
                 let is_named = *tag == Tag::MAP && !self.fields.is_empty();

@@ -3,7 +3,7 @@
 use clock::{Actor, Dot, Stamp};
 use sabotage::Bug;
 
-use super::{Dots, Limits, Operation, Prepared, UpdateError};
+use super::{Dots, Limits, Operation, Prepared, Seen, UpdateError};
 use crate::expiry::schedules_delta;
 use crate::{
     BytesOp, CartOp, CounterOp, Delta, ExpiryCondition, ExpiryOp, Lifetime, MapOp, OrsetOp,
@@ -125,16 +125,16 @@ impl Operation {
     }
 }
 
-/// Adds to what was prepared what becomes of the key's schedules. `view` was shown without what is
-/// due.
+/// Adds to what was prepared what becomes of the key's schedules.
 pub(super) fn follow(
     prepared: &mut Prepared,
     operation: &Operation,
     (lifetime, scheduler): (Lifetime, Actor),
-    view: &View,
+    seen: Seen<'_>,
     stamp: Stamp,
     limits: &Limits,
 ) -> Result<(), UpdateError> {
+    let view = seen.view;
     let found = Found::of(view, stamp);
     let ends = match lifetime {
         Lifetime::Ends(deadline) if operation.adds() => Some(deadline.of_write(stamp)?),
@@ -147,7 +147,7 @@ pub(super) fn follow(
     let delta = match ends {
         Some(deadline_ms) => {
             let mut removal = found.removal();
-            removal.merge(&Removal::of_shown(view, |tag| Some(tag) == operation.tag()));
+            removal.merge(&of_shown(seen, |tag| Some(tag) == operation.tag()));
             removal.merge(&written);
             check_size(&removal, limits)?;
             let mut dots = Dots::new(view, Tag::EXPIRY, scheduler);
@@ -191,21 +191,36 @@ fn check_size(removal: &Removal, limits: &Limits) -> Result<(), UpdateError> {
     if bytes > limit { Err(UpdateError::ScheduleTooLong { bytes, limit }) } else { Ok(()) }
 }
 
-/// `view` was shown without what is due.
+/// All that is shown of the types that are meant.
+fn of_shown(seen: Seen<'_>, is_meant: impl Fn(Tag) -> bool) -> Removal {
+    let mut removal = Removal::of_shown(seen.view, is_meant);
+    complete(seen, &mut removal);
+    removal
+}
+
+fn complete(seen: Seen<'_>, removal: &mut Removal) {
+    for (tag, tally) in removal.tallies_mut() {
+        seen.folding.complete(tag, seen.held, tally);
+    }
+}
+
 pub(super) fn prepare_expiry(
     op: &ExpiryOp,
-    view: &View,
+    seen: Seen<'_>,
     dots: &mut Dots,
     stamp: Stamp,
     limits: &Limits,
 ) -> Result<Prepared, UpdateError> {
+    let view = seen.view;
     let nothing = || Ok(Prepared::new(Delta::default(), 0));
     let found = Found::of(view, stamp);
     let present = view.deadline_ms(stamp.millis());
     if *op == ExpiryOp::Sweep {
         let changed = found.due.len() as u64;
         let mut delta = schedules_delta(found.due, []);
-        delta.merge(&view.value.due(stamp.millis()).unwrap_or_default().delta());
+        let mut due = view.value.due(stamp.millis()).unwrap_or_default();
+        complete(seen, &mut due);
+        delta.merge(&due.delta());
         if sabotage::is(Bug::DueTakesBeside) {
             delta.merge(&Removal::of_shown(view, |_| true).delta());
         }
@@ -229,7 +244,7 @@ pub(super) fn prepare_expiry(
         return nothing();
     }
     let mut removal = found.removal();
-    removal.merge(&Removal::of_shown(view, |_| true));
+    removal.merge(&of_shown(seen, |_| true));
     check_size(&removal, limits)?;
     let schedule = Schedule { deadline_ms, removal };
     let delta = schedules_delta(found.pending_dots(), [(dots.mint()?, schedule)]);

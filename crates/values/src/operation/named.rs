@@ -3,8 +3,8 @@
 //!
 //! A named operation mints under an actor of its own ([`Actor::named`]), so every replica that does
 //! it makes the same dots, and their merge is one. Nothing else remembers the name: it is known
-//! where all of those dots are in a context. So it lasts as long as the key does, and costs one entry
-//! of the context, which is why there are bounds on how many a key takes.
+//! where all of those dots are in a context. It costs one entry of that, and an increment one of a tally, until it is
+//! folded (`folding.rs`), or else as long as the key is there: which is why there are bounds on how many a key takes.
 //!
 //! What is read of a key repairs others: some of the elements that were added may be known, or the deadline alone.
 //! What is missing is made then, under the same dots. What a removal took of a collection leaves nothing but a context;
@@ -20,11 +20,12 @@ use crate::{Delta, Lifetime, Scope, State, Tag, View};
 use clock::{Actor, CausalContext, Dot};
 use sabotage::Bug;
 
-/// Refuses a name that another operation has, and one more than a key takes.
+/// Refuses a name that another operation has, and one more than a key takes beside those that are `folded`.
 pub(super) fn check(
     view: &View,
     observed: &CausalContext,
     actor: Actor,
+    folded: &BTreeSet<Actor>,
     limits: &Limits,
 ) -> Result<(), UpdateError> {
     let contexts = || view.value.0.values().map(State::context).chain([observed]);
@@ -38,6 +39,9 @@ pub(super) fn check(
     for other in others.into_iter().filter(|other| other.is_named()) {
         if other.epoch.process == actor.epoch.process {
             return Err(UpdateError::NameReused);
+        }
+        if folded.contains(&other) {
+            continue;
         }
         names += 1;
         unasked += usize::from(other.is_unasked());

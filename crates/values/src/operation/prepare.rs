@@ -139,7 +139,8 @@ pub(super) fn prepare_register(
             check_sum(register.number().ok_or(UpdateError::NotAnInteger)?, *by)?;
             let dot = dots.mint()?;
             let held = register_of(seen.held).unwrap_or(&bottom);
-            let tally = held.tally.incremented(dot, i128::from(*by));
+            let mut tally = held.tally.incremented(dot, i128::from(*by), seen.folding.round);
+            seen.folding.fold(Tag::LWW, &held.tally, &mut tally);
             let delta = Register { base: None, tally, context: [dot].into_iter().collect() };
             Ok(Prepared::new(Delta::of(Tag::LWW, State::Register(delta)), 1))
         }
@@ -167,7 +168,8 @@ fn set_register(
     let mut others = Delta::default();
     // A set that loses against what it observed replaces nothing.
     if register_of(seen.view).and_then(|register| register.base.as_ref()) < delta.base.as_ref() {
-        delta.tally = reset(seen.each().filter_map(register_of).map(|register| &register.tally));
+        let tallies = seen.each().filter_map(register_of).map(|register| &register.tally);
+        delta.tally = reset(Tag::LWW, seen, tallies);
         let tags = seen.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
         others = removal(seen, &tags, dots, stamp)?;
     }
@@ -180,9 +182,11 @@ fn set_register(
 }
 
 /// The delta that resets what is live in any of `tallies`.
-fn reset<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
+fn reset<'a>(tag: Tag, seen: Seen<'_>, tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
     let mut all = Tally::default();
     tallies.into_iter().for_each(|tally| all.merge(&tally.reset()));
+    seen.folding.complete(tag, seen.held, &mut all);
+    seen.folding.fold_reset(tag, &mut all);
     all
 }
 
@@ -232,11 +236,12 @@ pub(super) fn prepare_counter(
             check_sum(present.value(), *by)?;
             let dot = dots.mint()?;
             delta.context.insert(dot);
-            delta.tally = held.incremented(dot, i128::from(*by));
+            delta.tally = held.incremented(dot, i128::from(*by), seen.folding.round);
+            seen.folding.fold(Tag::COUNTER, held, &mut delta.tally);
             1
         }
         CounterOp::Reset => {
-            delta.tally = reset(seen.each().filter_map(counter_of));
+            delta.tally = reset(Tag::COUNTER, seen, seen.each().filter_map(counter_of));
             u64::from(present.is_live())
         }
     };
@@ -409,7 +414,8 @@ pub(super) fn prepare_map(
             let dot = dots.mint()?;
             delta.context.insert(dot);
             let held = map_field(seen.held, name).unwrap_or(&bottom);
-            let tally = held.tally.incremented(dot, i128::from(*by));
+            // A field's names are beside the context, in rows of their own: they are not folded.
+            let tally = held.tally.incremented(dot, i128::from(*by), None);
             delta.store.0.insert(name.clone(), Field { writes: DotFun::default(), tally });
         }
         MapOp::Remove(names) => {
@@ -473,7 +479,8 @@ fn removal(
                 Delta::of(tag, State::Bytes(Causal { store: DotFun::default(), context }))
             }
             State::Register(register) => {
-                let tally = reset(seen.each_held().filter_map(register_of).map(|it| &it.tally));
+                let tallies = seen.each_held().filter_map(register_of).map(|it| &it.tally);
+                let tally = reset(tag, seen, tallies);
                 let (base, context) = if seen.view.is_live(tag) {
                     let (stamp, dot) = (later_than(register, stamp)?, dots.mint()?);
                     (Some(Base { stamp, dot, value: None }), [dot].into_iter().collect())
@@ -486,7 +493,7 @@ fn removal(
                 Delta::of(tag, State::Register(Register { base, tally, context }))
             }
             State::Counter(_) => {
-                let tally = reset(seen.each_held().filter_map(counter_of));
+                let tally = reset(tag, seen, seen.each_held().filter_map(counter_of));
                 let context = CausalContext::default();
                 Delta::of(tag, State::Counter(CounterState { tally, context }))
             }

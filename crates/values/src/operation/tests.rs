@@ -16,7 +16,7 @@ fn blob(text: &str) -> Blob {
 fn prepare(value: &Value, actor: Actor, operation: &Operation) -> Result<Prepared, UpdateError> {
     let limits = Limits { value_bytes: 8, siblings: 2, adds_per_item: 2, ..Limits::default() };
     let limits = Limits { elements_per_operation: 3, ..limits };
-    let mint = Mint { actor, stamp: Stamp::from_millis(1_000) };
+    let mint = Mint { actor, stamp: Stamp::from_millis(1_000), round: None };
     operation.prepare(&View::of(value.clone()), &CausalContext::default(), mint, &limits)
 }
 
@@ -82,7 +82,7 @@ fn a_put_that_would_leave_too_many_siblings_is_refused_until_they_are_reconciled
     update(&mut value, A, &put("one"));
     update(&mut value, A, &put("two"));
     assert_eq!(prepare(&value, A, &put("three")), Err(UpdateError::TooManySiblings(2)));
-    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000), round: None };
     let (view, seen) = (View::of(value.clone()), value.context(Tag::BYTES).clone());
     let limits = Limits { siblings: 2, ..Limits::default() };
     assert!(put("three").prepare(&view, &seen, mint, &limits).is_ok());
@@ -100,7 +100,7 @@ fn beyond_the_limit_every_put_that_leaves_no_more_siblings_is_taken() {
     // Equal to one that is there, it takes its place.
     assert!(prepare(&merged, A, &put("two")).is_ok());
     let limits = Limits { siblings: 2, ..Limits::default() };
-    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000), round: None };
     let seen = [Dot::new(Actor::new(NodeId(1), 1, 0), 1)].into_iter().collect();
     let prepared = put("five").prepare(&View::of(merged.clone()), &seen, mint, &limits);
     merged.apply(&prepared.expect("one went").delta);
@@ -141,7 +141,7 @@ fn a_put_that_would_leave_siblings_of_too_many_bytes_is_refused_until_they_are_r
     let mut value = Value::default();
     update(&mut value, A, &put("12345678"));
     let limits = Limits { value_bytes: 8, siblings_bytes: 10, ..Limits::default() };
-    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+    let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000), round: None };
     let (view, seen) = (View::of(value.clone()), value.context(Tag::BYTES).clone());
     let none = CausalContext::default();
     let refused = |text, limits: &Limits| put(text).prepare(&view, &none, mint, limits).err();
@@ -183,7 +183,7 @@ fn an_operation_of_too_many_bytes_in_all_is_refused_before_anything_is_looked_at
     ] {
         assert_eq!(refused.payload_bytes(), most + 1);
         assert_eq!(refused.check_size(&limits), Err(too_long.clone()));
-        let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000) };
+        let mint = Mint { actor: A, stamp: Stamp::from_millis(1_000), round: None };
         let (view, none) = (View::default(), CausalContext::default());
         assert_eq!(refused.prepare(&view, &none, mint, &limits), Err(too_long.clone()));
     }
@@ -384,7 +384,7 @@ fn a_removal_takes_what_one_shows_and_another_has_seen_removed() {
         let views = [View::within(stale.clone(), &removes.scope())];
         let mut both = views[0].clone();
         both.merge(&View::within(later, &removes.scope()));
-        let mint = Mint { actor: C, stamp: Stamp::from_millis(2_000) };
+        let mint = Mint { actor: C, stamp: Stamp::from_millis(2_000), round: None };
         let nothing = CausalContext::default();
         let living = (Lifetime::Usual, C);
         let seen = (&both, &[&views[0]][..]);
@@ -414,7 +414,8 @@ fn a_delete_of_what_is_deleted_already_makes_no_later_deletion() {
 
     let (stale, mut both) = (View::of(stale), View::of(deleted));
     both.merge(&stale);
-    let (mint, limits) = (Mint { actor: C, stamp: Stamp::from_millis(9_000) }, Limits::default());
+    let (mint, limits) =
+        (Mint { actor: C, stamp: Stamp::from_millis(9_000), round: None }, Limits::default());
     for removes in [Operation::Delete(None), Operation::Register(RegisterOp::DeleteRaw)] {
         let living = (Lifetime::Usual, C);
         let nothing = CausalContext::default();

@@ -1,10 +1,12 @@
 //! Generated histories of a few replicas and clients of one key, and what is reached by them.
 
-use clock::{Actor, CausalContext, Stamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::{Actor, CausalContext, Dot, Round, Stamp};
 use proptest::{collection::vec, prelude::*, sample::select};
 use values::{
     Blob, BytesOp, CartOp, CounterOp, Deadline, Delta, ExpiryOp, GsetOp, Lifetime, MapOp,
-    Operation, OrsetOp, RegisterOp, Scope, Tag, UpdateError, Value, View,
+    Operation, OrsetOp, RegisterOp, Scope, State, Tag, UpdateError, Value, View,
 };
 
 use crate::{
@@ -18,8 +20,8 @@ const CLIENT_COUNT: usize = 2;
 /// One thing that happens. Numbers choose modulo what there is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A replica coordinates an operation on its own view.
-    Update { at: usize, client: usize, operation: Operation, lifetime: Lifetime },
+    /// A replica coordinates an operation on its own view. An increment may have a name.
+    Update { at: usize, client: usize, operation: Operation, lifetime: Lifetime, is_named: bool },
     /// A replica coordinates an operation on what it and another one show.
     UpdateOnBoth { at: usize, other: usize, operation: Operation, lifetime: Lifetime },
     /// A client takes the context of the raw value at a replica.
@@ -32,6 +34,8 @@ pub(crate) enum Step {
     Restart { at: usize },
     /// A replica's wall clock jumps.
     SetClock { at: usize, wall_ms: u64 },
+    /// All replicas get all that was made, and enter later rounds of the barrier.
+    Pass { rounds: u64 },
 }
 
 /// What a history has reached.
@@ -43,6 +47,10 @@ pub(crate) struct World {
     pub(crate) deltas: Vec<(Delta, Knowledge)>,
     /// Every write ever made.
     pub(crate) model: Model,
+    /// In which round each increment with a name was made.
+    made: BTreeMap<Actor, Round>,
+    /// Which event each schedule is.
+    schedules: BTreeMap<Dot, usize>,
 }
 
 fn blob() -> impl Strategy<Value = Blob> {
@@ -144,9 +152,9 @@ fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
     let operation = living(operation);
     let n = || any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
     prop_oneof![
-        8 => (n(), n(), operation.clone())
-            .prop_map(|(at, client, (operation, lifetime))| {
-                Step::Update { at, client, operation, lifetime }
+        8 => (n(), n(), operation.clone(), any::<bool>())
+            .prop_map(|(at, client, (operation, lifetime), is_named)| {
+                Step::Update { at, client, operation, lifetime, is_named }
             }),
         2 => (n(), n(), operation)
             .prop_map(|(at, other, (operation, lifetime))| {
@@ -157,6 +165,7 @@ fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
         2 => (n(), n()).prop_map(|(from, to)| Step::Sync { from, to }),
         1 => n().prop_map(|at| Step::Restart { at }),
         1 => (n(), 0_u64..20_000).prop_map(|(at, wall_ms)| Step::SetClock { at, wall_ms }),
+        2 => (1_u64..6).prop_map(|rounds| Step::Pass { rounds }),
     ]
 }
 
@@ -183,15 +192,16 @@ impl World {
         for step in steps {
             let pick = |number: &usize| number % replica_count;
             let changed = match step {
-                Step::Update { at, client, operation, lifetime } => {
+                Step::Update { at, client, operation, lifetime, is_named } => {
                     let (observed, seen) = &clients[client % CLIENT_COUNT];
                     let (observed, seen) = (observed.clone(), seen.clone());
-                    world.update(pick(at), None, (operation, *lifetime), &observed, &seen);
+                    let update = (operation, *lifetime, *is_named);
+                    world.update(pick(at), None, update, &observed, &seen);
                     pick(at)
                 }
                 Step::UpdateOnBoth { at, other, operation, lifetime } => {
                     let none = (CausalContext::default(), Knowledge::default());
-                    let update = (operation, *lifetime);
+                    let update = (operation, *lifetime, false);
                     world.update(pick(at), Some(pick(other)), update, &none.0, &none.1);
                     pick(at)
                 }
@@ -202,10 +212,17 @@ impl World {
                     pick(at)
                 }
                 Step::Deliver { delta, to } if !world.deltas.is_empty() => {
-                    let (delta, message) = &world.deltas[delta % world.deltas.len()];
+                    let number = delta % world.deltas.len();
+                    let (delta, message) = &world.deltas[number];
                     let (replica, knowledge) = &mut world.replicas[pick(to)];
-                    replica.value.apply(delta);
-                    knowledge.learn(message);
+                    // What a schedule takes of a sum shows right only to who knows what became of the schedule.
+                    let before = world.deltas[..number].iter().filter(|(before, _)| {
+                        folds(delta) && before.value.state(Tag::EXPIRY).is_some()
+                    });
+                    for (delta, message) in before.chain([&(delta.clone(), message.clone())]) {
+                        replica.value.apply(delta);
+                        knowledge.learn(message);
+                    }
                     pick(to)
                 }
                 Step::Deliver { to, .. } => pick(to),
@@ -226,6 +243,17 @@ impl World {
                     world.replicas[pick(at)].0.wall_ms = *wall_ms;
                     pick(at)
                 }
+                Step::Pass { rounds } => {
+                    let Self { replicas, deltas, .. } = &mut world;
+                    for (replica, knowledge) in replicas {
+                        for (delta, message) in deltas.iter() {
+                            replica.value.apply(delta);
+                            knowledge.learn(message);
+                        }
+                        replica.round.number += rounds;
+                    }
+                    0
+                }
             };
             let (replica, knowledge) = &world.replicas[changed];
             assert_eq!(read(&replica.value), world.model.read(knowledge), "after {step:?}");
@@ -243,7 +271,7 @@ impl World {
         &mut self,
         at: usize,
         other: Option<usize>,
-        (operation, lifetime): (&Operation, Lifetime),
+        (operation, lifetime, is_named): (&Operation, Lifetime, bool),
         observed: &CausalContext,
         seen: &Knowledge,
     ) {
@@ -263,7 +291,16 @@ impl World {
             // What is shown of a collection out of scope is not all that is held.
             return;
         }
-        let prepared = match replica.prepare_living((operation, lifetime), &view, observed) {
+        let is_increment = matches!(
+            operation,
+            Operation::Counter(CounterOp::Add(_)) | Operation::Register(RegisterOp::Increment(_))
+        );
+        let actor = match is_named && is_increment {
+            true => Actor::named(self.deltas.len() as u64, 1, 1),
+            false => replica.actor,
+        };
+        let update = (operation, lifetime);
+        let prepared = match replica.prepare_as(actor, update, &view, observed) {
             Ok(prepared) => prepared,
             Err(UpdateError::WrongType(error)) => {
                 assert_eq!(error.live, self.model.live(&left));
@@ -284,8 +321,12 @@ impl World {
             Err(error) => panic!("{operation:?} refused: {error}"),
         };
         let stamp = Stamp::from_millis(replica.wall_ms);
-        let update = (operation, lifetime);
-        let message = self.model.write(update, replica.actor, stamp, &known, seen);
+        if actor.is_named() {
+            self.made.insert(actor, replica.round);
+        }
+        let mut message = self.model.write(update, actor, stamp, &known, seen);
+        known.learn(&message);
+        self.tell_of_names(&prepared.delta.value, &known, &mut message);
         let (replica, knowledge) = &mut self.replicas[at];
         replica.value.apply(&prepared.delta);
         knowledge.learn(&message);
@@ -294,6 +335,37 @@ impl World {
         } else {
             self.deltas.push((prepared.delta, message));
         }
+    }
+
+    /// Adds to `message` what the delta beside it says of increments with names that the write itself does not speak of.
+    fn tell_of_names(&mut self, delta: &Value, known: &Knowledge, message: &mut Knowledge) {
+        for tag in [Tag::COUNTER, Tag::LWW] {
+            let told = self.names_in(delta, tag);
+            message.learn(&self.model.of_names(tag, &told, known));
+        }
+        for (dot, schedule) in delta.schedules() {
+            let newest = self.model.newest_schedule();
+            let id = *self.schedules.entry(dot).or_insert(newest);
+            let removed = schedule.removal.delta().value;
+            for tag in [Tag::COUNTER, Tag::LWW] {
+                let names = self.names_in(&removed, tag);
+                message.learn(&self.model.cover_names(id, tag, &names, known));
+            }
+        }
+    }
+
+    /// The names of which `value` says something: of those in a sum, too.
+    fn names_in(&self, value: &Value, tag: Tag) -> BTreeSet<Actor> {
+        let tally = match value.state(tag) {
+            Some(State::Counter(counter)) => &counter.tally,
+            Some(State::Register(register)) => &register.tally,
+            _ => return BTreeSet::new(),
+        };
+        let single = tally.entries().map(|(actor, _)| actor).filter(|actor| actor.is_named());
+        let folded = tally.sums().flat_map(|sum| {
+            self.made.iter().filter(|(_, made)| made.number < sum.below()).map(|(&actor, _)| actor)
+        });
+        single.chain(folded).collect()
     }
 
     /// The state that has everything.
@@ -313,6 +385,15 @@ impl World {
         self.deltas.iter().for_each(|(_, message)| all.learn(message));
         all
     }
+}
+
+/// Whether it brings a sum of increments with names.
+fn folds(delta: &Delta) -> bool {
+    delta.value.0.values().any(|state| match state {
+        State::Counter(counter) => counter.tally.sums().next().is_some(),
+        State::Register(register) => register.tally.sums().next().is_some(),
+        _ => false,
+    })
 }
 
 /// The scopes in which replicas are compared.

@@ -313,6 +313,24 @@ impl Model {
         }
     }
 
+    /// What is known of the increments of these names.
+    pub(crate) fn of_names(
+        &self,
+        tag: Tag,
+        names: &BTreeSet<Actor>,
+        known: &Knowledge,
+    ) -> Knowledge {
+        let of_names = |ids: &Ids| -> Ids {
+            let is_of = |event: &Event| {
+                matches!(event.what, What::Increment(_)) && names.contains(&event.actor)
+            };
+            ids.iter().copied().filter(|&id| is_of(&self.events[id])).collect()
+        };
+        let known = self.of(known, tag);
+        let (heard, gone) = (of_names(&known.heard), of_names(&known.gone));
+        Knowledge { heard, gone, ..Knowledge::default() }
+    }
+
     fn of(&self, known: &Knowledge, tag: Tag) -> Knowledge {
         let of_tag = |ids: &Ids| -> Ids {
             ids.iter().copied().filter(|&id| self.events[id].tag == tag).collect()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use clock::{Actor, CausalContext, NodeId, Stamp};
+use clock::{Actor, CausalContext, NodeId, Round, Stamp};
 use values::{
     Blob, CollectionSummary, Delta, DotStore, Lifetime, Limits, Mint, Operation, Prepared, Scope,
     State, Tag, UpdateError, Value, View, entry_row,
@@ -18,13 +18,15 @@ pub(crate) struct Replica {
     pub(crate) value: Value,
     /// What its wall clock shows, in milliseconds.
     pub(crate) wall_ms: u64,
+    /// In which round it is.
+    pub(crate) round: Round,
 }
 
 impl Replica {
     /// Replica number `number`, empty. Node 0 is none: it stands for requests with a name.
     pub(crate) fn new(number: u64) -> Self {
         let actor = Actor::new(NodeId(number + 1), 7_000 + number, 0);
-        Self { actor, value: Value::default(), wall_ms: 1_000 }
+        Self { actor, value: Value::default(), wall_ms: 1_000, round: Round::default() }
     }
 
     /// What it shows of the key.
@@ -45,12 +47,24 @@ impl Replica {
     /// The same, with what becomes of the key's time to live.
     pub(crate) fn prepare_living(
         &self,
+        update: (&Operation, Lifetime),
+        view: &View,
+        observed: &CausalContext,
+    ) -> Result<Prepared, UpdateError> {
+        self.prepare_as(self.actor, update, view, observed)
+    }
+
+    /// The same, under an actor that may be a request's.
+    pub(crate) fn prepare_as(
+        &self,
+        actor: Actor,
         (operation, lifetime): (&Operation, Lifetime),
         view: &View,
         observed: &CausalContext,
     ) -> Result<Prepared, UpdateError> {
-        let mint = Mint { actor: self.actor, stamp: Stamp::from_millis(self.wall_ms) };
-        let living = (lifetime, self.actor);
+        let stamp = Stamp::from_millis(self.wall_ms);
+        let mint = Mint { actor, stamp, round: Some(self.round) };
+        let living = (lifetime, actor);
         operation.prepare_living(living, (view, &[]), observed, mint, &Limits::default())
     }
 

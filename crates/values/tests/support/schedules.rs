@@ -1,12 +1,14 @@
 //! What the model says of deadlines: a schedule takes away, once it is due, the events that it names,
 //! wherever it is known and was not taken back.
 
+use std::collections::BTreeSet;
+
 use clock::{Actor, Stamp};
 use values::{
     Blob, BytesOp, Deadline, ExpiryOp, Lifetime, MapOp, Operation, RegisterOp, Tag, is_collection,
 };
 
-use super::{Ids, Knowledge, Model, What};
+use super::{Event, Ids, Knowledge, Model, What};
 
 fn of_write(deadline: Deadline, stamp: Stamp) -> u64 {
     match deadline {
@@ -112,6 +114,24 @@ impl Model {
         }
     }
 
+    /// The schedule that was made last.
+    pub(crate) fn newest_schedule(&self) -> usize {
+        let is_schedule = |event: &Event| matches!(event.what, What::End { .. });
+        self.events.iter().rposition(is_schedule).expect("one was made")
+    }
+
+    /// What says that a schedule takes away, of increments with these names, also what is gone already.
+    pub(crate) fn cover_names(
+        &self,
+        schedule: usize,
+        tag: Tag,
+        names: &BTreeSet<Actor>,
+        known: &Knowledge,
+    ) -> Knowledge {
+        let gone = self.of_names(tag, names, known).gone.into_iter();
+        Knowledge { covers: gone.map(|event| (schedule, event)).collect(), ..Knowledge::default() }
+    }
+
     /// What a write adds that its schedule takes away: its own events, and the earlier increments
     /// with which one of its own travels.
     fn written(&self, first: usize, message: &Knowledge) -> Ids {
@@ -151,7 +171,7 @@ impl Model {
                 let base = self.base(known).filter(|(.., value)| value.is_some());
                 shown.gone.extend(base.map(|(id, ..)| id));
             }
-            let elements: std::collections::BTreeSet<Blob> = known
+            let elements: BTreeSet<Blob> = known
                 .heard
                 .iter()
                 .filter(|id| self.events[**id].tag == tag)

@@ -38,13 +38,13 @@ impl Model {
                         is_different: look.compares && !is_equal,
                         handovers: u64::from(is_stray),
                         is_pending: !member.disk.outbox.is_empty(),
-                        has_remnants: member.disk.content.is_remnant() && !member.disk.is_hidden,
+                        has_to_forget: member.disk.content.is_remnant() && !member.disk.is_hidden,
                         ..BarrierShown::default()
                     };
                     hand.looked(look, shown)
                 }
                 BarrierStep::Enter(round) => {
-                    member.disk.round = round;
+                    member.disk.round = round.number;
                     member.equal.clear();
                     hand.entered(0)
                 }
@@ -99,7 +99,7 @@ impl Model {
             let knows = |(other, member): (&NodeId, &Member)| {
                 let note = member.disk.note.as_ref().filter(|_| other == node);
                 let noted = note.is_some_and(|note| note.standing >= *told);
-                let is_heard = member.disk.heard.0.get(node).is_some_and(|it| it >= told);
+                let is_heard = member.disk.heard.standings.get(node).is_some_and(|it| it >= told);
                 *other != lost && !self.removed.contains(other) && (noted || is_heard)
             };
             self.removed.contains(node) || self.members.iter().any(knows)
@@ -112,7 +112,8 @@ impl Model {
         let counted = &self.members[&by].hand.as_ref().unwrap().barrier().lives;
         for node in self.lists().0.into_iter().filter(|node| !self.readmitted.contains(node)) {
             let note = self.members[&node].disk.note.clone().unwrap_or_default();
-            let heard = self.members.values().filter_map(|it| it.disk.heard.0.get(&node)).max();
+            let heard =
+                self.members.values().filter_map(|it| it.disk.heard.standings.get(&node)).max();
             let standing = heard.copied().unwrap_or_default().max(note.standing);
             let hidden = BarrierProgress::at(below, BarrierStage::Hidden);
             let is_later = standing.life > counted.get(&node).copied().unwrap_or(0);

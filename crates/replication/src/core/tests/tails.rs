@@ -213,7 +213,7 @@ fn a_member_that_owes_answers_for_the_longest_delay_is_evidence_for_membership_w
 /// What the engine makes of an increment.
 fn incremented() -> Answer {
     let dot = Dot::new(Actor::new(ME, 7, 0), 1);
-    let tally = Tally::default().incremented(dot, 1);
+    let tally = Tally::default().incremented(dot, 1, None);
     let counter = CounterState { tally, context: [dot].into_iter().collect() };
     let delta = Delta::of(Tag::COUNTER, State::Counter(counter));
     let view = View::default();

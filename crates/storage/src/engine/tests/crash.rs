@@ -190,7 +190,8 @@ impl Machine {
             }
             Step::Sweep(rows) => drop(self.one.engine.sweep(*rows)),
             Step::Enter => {
-                let round = self.one.engine.round() + 1;
+                let number = self.one.engine.round() + 1;
+                let round = Round { ring: RingId(7), number };
                 self.give(Command::Enter { round });
             }
             Step::Forget(step) => {

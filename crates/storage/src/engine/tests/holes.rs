@@ -125,13 +125,11 @@ fn a_transfer_does_not_end_where_some_of_it_came_from_elsewhere_meanwhile() {
 /// once more.
 #[test]
 fn that_a_named_operation_was_done_is_known_where_records_before_it_are_gone() {
-    let name = Actor::named(7, 1, 2);
-    let mut command = update(&key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("none")])));
-    let Command::Update { named, .. } = &mut command else { unreachable!() };
-    *named = Some(name);
+    let name = Actor::named(7, 7, 7);
+    let command = update(&key("set"), Operation::Orset(OrsetOp::Remove(vec![blob("none")])));
     let disk = SimDisk::default();
     let mut one = Stepped::open(&disk, config(1, 1));
-    one.give(1, command);
+    one.give(1, named(command, 7));
     assert!(one.take());
     one.commit();
     let records = logged(&disk);

@@ -4,6 +4,7 @@ use super::*;
 use crate::{Fault, Forgetting, Verifying, check_rows};
 
 fn enter(engine: &mut MemoryEngine, round: u64) {
+    let round = Round { ring: RingId(7), number: round };
     assert_eq!(engine.execute_now(Command::Enter { round }), [Answer::Durable]);
 }
 
@@ -95,51 +96,70 @@ fn what_changed_since_the_round_was_entered_is_kept() {
 }
 
 #[test]
-fn what_is_live_waits_for_the_sweep_has_rows_or_a_clients_name_is_no_remnant() {
+fn what_is_live_waits_for_the_sweep_or_has_rows_is_no_remnant() {
     let mut engine = MemoryEngine::new(config(1, 1));
     let increment = Operation::Map(MapOp::Increment { field: blob("field"), by: 2 });
-    let (live, tallies, named) = (key("live"), key("tallies"), key("named"));
+    let (live, tallies) = (key("live"), key("tallies"));
     updated(&mut engine, &live, put("v"));
     updated(&mut engine, &tallies, increment);
     delete(&mut engine, &tallies);
-    let by_name = match update(&named, count(1)) {
-        Command::Update {
-            key,
-            operation,
-            lifetime,
-            observed,
-            shown,
-            stamp,
-            limits,
-            durability,
-            ..
-        } => {
-            let named = Some(Actor::named(7, 7, 7));
-            Command::Update {
-                key,
-                operation,
-                lifetime,
-                observed,
-                shown,
-                stamp,
-                named,
-                limits,
-                durability,
-            }
-        }
-        other => other,
-    };
-    engine.execute_now(by_name.clone());
-    delete(&mut engine, &named);
     enter(&mut engine, 1);
-    let before: Vec<Value> = [&live, &tallies, &named].map(|key| whole(&mut engine, key)).into();
+    let before: Vec<Value> = [&live, &tallies].map(|key| whole(&mut engine, key)).into();
     for step in [Forgetting::Hide, Forgetting::Drop] {
         forget(&mut engine, step, 1);
     }
-    let after: Vec<Value> = [&live, &tallies, &named].map(|key| whole(&mut engine, key)).into();
+    let after: Vec<Value> = [&live, &tallies].map(|key| whole(&mut engine, key)).into();
     assert_eq!(after, before);
+}
+
+#[test]
+fn a_name_is_known_until_what_is_left_of_its_key_is_forgotten() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    let by_name = named(update(&key("k"), count(1)), 7);
+    engine.execute_now(by_name.clone());
+    delete(&mut engine, &key("k"));
     let repeated = engine.execute_now(by_name);
     assert!(matches!(&repeated[0], Answer::Prepared { repeated: true, .. }), "{repeated:?}");
+    enter(&mut engine, 1);
+    assert!(engine.engine().has_to_forget().unwrap());
+    for step in [Forgetting::Hide, Forgetting::Drop] {
+        forget(&mut engine, step, 1);
+    }
+    assert_eq!(whole(&mut engine, &key("k")), Value::default());
+    assert!(!engine.engine().has_to_forget().unwrap());
+}
+
+#[test]
+fn names_of_increments_are_folded_by_the_first_write_that_is_five_rounds_later() {
+    let mut engine = MemoryEngine::new(config(1, 1));
+    enter(&mut engine, 3);
+    for name in 0..4 {
+        engine.execute_now(named(update(&key("k"), count(2)), name));
+    }
+    let names = |value: &Value| {
+        let names = value.context(Tag::COUNTER).actors().filter(|actor| actor.is_named());
+        names.count()
+    };
+    let sum = |value: &Value| match value.state(Tag::COUNTER) {
+        Some(State::Counter(counter)) => counter.tally.value(),
+        other => panic!("{other:?}"),
+    };
+    for round in 4..=7 {
+        enter(&mut engine, round);
+        assert!(engine.engine().has_to_forget().unwrap(), "in round {round}");
+        updated(&mut engine, &key("k"), count(1));
+        assert_eq!(names(&whole(&mut engine, &key("k"))), 4, "in round {round}");
+    }
+    enter(&mut engine, 8);
+    assert!(!engine.engine().has_to_forget().unwrap());
+    updated(&mut engine, &key("k"), count(1));
+    let value = whole(&mut engine, &key("k"));
+    assert_eq!((names(&value), sum(&value)), (0, 13));
+    // What another has not folded yet says no more.
+    let mut other = MemoryEngine::new(config(2, 2));
+    enter(&mut other, 8);
+    other.execute_now(merge(&key("k"), &Delta::whole(value.clone())));
+    assert_eq!(whole(&mut other, &key("k")), value);
 }
 
 #[test]
@@ -336,7 +356,7 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     one.give(1, update(&k, add(&["x"])));
     one.give(2, update(&k, Operation::Delete(None)));
     while one.engine.sweep(10) {}
-    one.give(3, Command::Enter { round: 5 });
+    one.give(3, Command::Enter { round: Round { ring: RingId(7), number: 5 } });
     one.give(4, Command::ForgetRemnants { step: Forgetting::Hide, below: 5, limit: 1 });
     let durable = |answers: &[(u64, Answer)], ticket| {
         answers
