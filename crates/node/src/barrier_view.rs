@@ -38,7 +38,7 @@ pub(crate) fn merge(held: &[u8], other: &[u8]) -> Vec<u8> {
 /// How far the barrier is, for all tasks of a node.
 #[derive(Debug)]
 pub(crate) struct BarrierView {
-    /// The ring that this node knew when it started, by the bits of its bootstrap.
+    /// The ring that this node knew when it started, by bits of how it was founded.
     pub(crate) founded: RingId,
     /// What others say of it.
     pub(crate) heard: watch::Sender<Arc<BarrierTable>>,

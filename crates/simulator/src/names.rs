@@ -7,17 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use clock::{Actor, Round};
-use replication::{CallId, NamedBy, Reply, Request, RequestName};
-use values::{
-    CounterOp, Deadline, ExpiryOp, Key, Operation, RegisterOp, State, Tag, Tally, TallyEntry, View,
-};
+use clock::Round;
+use replication::{CallId, NamedBy, Request, RequestName};
+use values::{CounterOp, Deadline, ExpiryOp, Key, Operation, RegisterOp, View};
 
 use crate::invariants::minting::invariant_dots_issued_once;
 use crate::invariants::replicas::invariant_replicas_equal_after_healing;
 use crate::invariants::trees::invariant_trees_are_exact;
 use crate::judgement::read_all;
 use crate::nemesis::{Nemesis, mend};
+use crate::sight::tallies;
 use crate::{Random, Scenario, Sim, Told};
 
 /// Keys. The first ones never end.
@@ -160,12 +159,8 @@ impl Run<'_> {
     fn collect(&mut self) -> Result<(), String> {
         for sent in &mut self.sent {
             let Some((call, node)) = sent.under_way else { continue };
-            let Some(outcome) = self.sim.take_outcome(call) else { continue };
+            let Some(outcome) = self.sim.take_answer(call) else { continue };
             sent.under_way = None;
-            let outcome = outcome.map(|reply| match reply {
-                Reply::Answer(answer) => answer,
-                other => unreachable!("a request is answered by an answer, not {other:?}"),
-            });
             match Told::of(outcome) {
                 Told::Done(_) => {
                     sent.is_done = true;
@@ -298,24 +293,11 @@ fn digits(sum: i128) -> BTreeMap<u32, u8> {
 
 /// What one key's increments add up to.
 fn sum(view: &View) -> i128 {
-    let states = [Tag::COUNTER, Tag::LWW].into_iter().filter_map(|tag| view.value.state(tag));
-    let sums = states.map(|state| match state {
-        State::Counter(counter) => counter.tally.value(),
-        State::Register(register) => register.tally.value(),
-        _ => 0,
-    });
-    sums.sum()
+    view.value.0.values().flat_map(tallies).map(|(_, tally)| tally.value()).sum()
 }
 
 /// How many increments have an entry under names that their client gave.
 fn names(view: &View) -> usize {
-    let states = [Tag::COUNTER, Tag::LWW].into_iter().filter_map(|tag| view.value.state(tag));
-    let is_asked = |(of, _): &(Actor, &TallyEntry)| of.is_named() && !of.is_unasked();
-    let single = |tally: &Tally| tally.entries().filter(is_asked).count();
-    let names = states.map(|state| match state {
-        State::Counter(counter) => single(&counter.tally),
-        State::Register(register) => single(&register.tally),
-        _ => 0,
-    });
-    names.sum()
+    let entries = view.value.0.values().flat_map(tallies).flat_map(|(_, tally)| tally.entries());
+    entries.filter(|(of, _)| of.is_named() && !of.is_unasked()).count()
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use replication::{Call, CallId, NamedBy, Reply, Request, RequestName};
+use replication::{Call, CallId, NamedBy, Request, RequestName};
 use values::{Blob, CartOp, CounterOp, Key, MapOp, Operation, RegisterOp, State, Tag, View};
 
 use crate::{
@@ -108,12 +108,8 @@ fn send(sim: &mut Sim, increment: &mut Increment, node: usize) {
 fn collect(sim: &mut Sim, sent: &mut [Increment], nemesis: &mut Nemesis) -> Result<(), String> {
     for increment in sent {
         let Some((id, node)) = increment.under_way else { continue };
-        let Some(outcome) = sim.take_outcome(id) else { continue };
+        let Some(outcome) = sim.take_answer(id) else { continue };
         increment.under_way = None;
-        let outcome = outcome.map(|reply| match reply {
-            Reply::Answer(answer) => answer,
-            other => unreachable!("a request is answered by an answer, not {other:?}"),
-        });
         match Told::of(outcome) {
             Told::Done(_) => {
                 increment.is_done = true;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clock::{CausalContext, ClusterSecret, ContextToken, Stamp, TokenClaims};
 use replication::{
-    Action, Call, CallId, Level, NamedBy, Reply, Request, RequestError, RequestName, token_scope,
+    Action, Call, CallId, Level, NamedBy, Request, RequestError, RequestName, token_scope,
 };
 use values::{ExpiryOp, Key, Operation, Scope, Tag};
 
@@ -196,14 +196,10 @@ impl Run<'_> {
         let now_ms = self.sim.now_ms();
         for client in &mut self.clients {
             let Some(waiting) = client.under_way.take() else { continue };
-            let Some(outcome) = self.sim.take_outcome(waiting.call) else {
+            let Some(outcome) = self.sim.take_answer(waiting.call) else {
                 client.under_way = Some(waiting);
                 continue;
             };
-            let outcome = outcome.map(|reply| match reply {
-                Reply::Answer(answer) => answer,
-                other => unreachable!("a request is answered by an answer, not {other:?}"),
-            });
             let told = waiting.told(Told::of(outcome));
             let mut record = waiting.record;
             (record.to_ms, record.told) = (now_ms, told);

@@ -95,6 +95,14 @@ impl Sim {
         self.outcomes.remove(&id)
     }
 
+    /// What became of a request, once.
+    ///
+    /// # Panics
+    /// If the call was no request.
+    pub(crate) fn take_answer(&mut self, id: CallId) -> Option<Result<Answer, RequestError>> {
+        Some(self.take_outcome(id)?.map(answer_of))
+    }
+
     /// Lets time pass until the call is answered, as every call is within its time limit.
     ///
     /// # Panics
@@ -111,10 +119,7 @@ impl Sim {
     /// Does a request at a node and waits for its answer.
     pub fn request(&mut self, node: usize, request: Request) -> Result<Answer, RequestError> {
         let id = self.call(node, Call::Request(request));
-        match self.run_until_answered(id)? {
-            Reply::Answer(answer) => Ok(answer),
-            other => unreachable!("a request is answered by an answer, not {other:?}"),
-        }
+        self.run_until_answered(id).map(answer_of)
     }
 
     /// Does an operation at a node and waits for its answer.
@@ -141,5 +146,13 @@ impl Sim {
             Reply::Buckets(reply) => Ok(reply),
             other => unreachable!("a call about buckets is not answered {other:?}"),
         }
+    }
+}
+
+/// The answer in the reply to a request.
+fn answer_of(reply: Reply) -> Answer {
+    match reply {
+        Reply::Answer(answer) => answer,
+        other => unreachable!("a request is answered by an answer, not {other:?}"),
     }
 }

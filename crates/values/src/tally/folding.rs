@@ -81,18 +81,15 @@ impl Sum {
 impl Tally {
     /// Joins another tally. Returns the actors whose entries are folded here now, though one side had them.
     pub(super) fn join(&mut self, other: &Self) -> BTreeSet<Actor> {
-        let mut folded = BTreeSet::new();
         if self.sums.is_empty() && other.sums.is_empty() {
             self.join_entries(other);
-            return folded;
+            return BTreeSet::new();
         }
         let mut other = other.clone();
-        if !sabotage::is(Bug::FoldedApart) {
-            for below in self.folded_below().chain(other.folded_below()).collect::<Vec<_>>() {
-                folded.extend(self.fold(below));
-                folded.extend(other.fold(below));
-            }
-        }
+        let folded = match sabotage::is(Bug::FoldedApart) {
+            true => BTreeSet::new(),
+            false => self.fold_alike(&mut other),
+        };
         self.join_entries(&other);
         for (ring, theirs) in other.sums {
             self.sums
@@ -101,6 +98,13 @@ impl Tally {
                 .merge(&theirs);
         }
         folded
+    }
+
+    /// Folds both as far as either is. Returns whose entries were folded.
+    fn fold_alike(&mut self, other: &mut Self) -> BTreeSet<Actor> {
+        let below: Vec<Round> = self.folded_below().chain(other.folded_below()).collect();
+        let fold = |below: Round| [self.fold(below), other.fold(below)];
+        below.into_iter().flat_map(fold).flatten().collect()
     }
 
     fn folded_below(&self) -> impl Iterator<Item = Round> + '_ {
@@ -143,8 +147,9 @@ impl Tally {
     }
 
     /// The sums, and what was reset of that which others may fold while this is on its way to them: by a replica that has
-    /// entered `round`. (How far members of another ring are is not known: all of it.) A reset says this too. It would else take away a part of a sum of which another part was taken
-    /// away before, and the larger of the two would be taken for both.
+    /// entered `round`. (How far members of another ring are is not known: all of it.) A reset says this too. It would
+    /// else take away a part of a sum of which another part was taken away before, and the larger of the two would be
+    /// taken for both.
     pub(crate) fn about_to_be_folded(&self, round: Round) -> Self {
         let is_old = |entry: &TallyEntry| {
             let made = entry.made;
@@ -163,10 +168,7 @@ impl Tally {
     pub(crate) fn loses_by(&self, reset: &Self) -> bool {
         let mut mine = self.clone();
         let mut theirs = reset.clone();
-        for below in self.folded_below().chain(reset.folded_below()).collect::<Vec<_>>() {
-            mine.fold(below);
-            theirs.fold(below);
-        }
+        mine.fold_alike(&mut theirs);
         let takes = |(actor, entry): (&Actor, &TallyEntry)| {
             let reset = theirs.entries.get(actor);
             entry.is_live() && reset.is_some_and(|reset| reset.reset.upto >= entry.written.upto)
