@@ -255,9 +255,11 @@ impl Node {
             let (policies, ownership) = (PolicyTable::clone(policies), Arc::clone(ownership));
             let buckets = Buckets::new(&policies, config.default_policy, &config.limits);
             engine.set_tree_classes(buckets.tree_classes());
-            let founds = config.beginning != Beginning::Search && noted_barrier.is_none();
-            if founds && !is_merging {
-                engine.begin_in(shared.barrier.founded);
+            let founds = config.beginning != Beginning::Search;
+            let founded = founds.then_some(shared.barrier.founded);
+            let begins_in = Barrier::begins_in(noted_barrier.as_ref(), founded);
+            if let Some(round) = begins_in.filter(|_| !is_merging) {
+                engine.begin_in(round);
             }
             let header = HeaderBase {
                 sender: config.node(),

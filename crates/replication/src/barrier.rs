@@ -5,7 +5,9 @@
 //! says how far it is, for good: a member's part of the table only grows, and tables join, as a whole. In a
 //! round a member
 //!
-//! 1. *enters*: from here on its replica tells what changes from what is older;
+//! 1. *enters*, once its partitions were found the same at every other owner since the round before was over: what they
+//!    brought each other then is as old as that round, at both. From here on its replica tells what changes from what is
+//!    older;
 //! 2. is *equal*, once each of its partitions was found the same at every other owner since it entered, and
 //!    it has no part in a handover. Once **all** are, a write that an older remnant covers is live at no
 //!    owner, and an owner that gets it again knows that it is removed. What may still carry it are the
@@ -60,7 +62,7 @@ pub use terms::{BarrierStamp, BarrierTerms};
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use clock::{NodeId, RingId};
+use clock::{NodeId, RingId, Round};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 use standing::{era, first_round};
@@ -88,9 +90,10 @@ pub struct BarrierNote {
 pub enum BarrierTask {
     /// Nothing of its own: others are waited for, or there is nothing to forget.
     Wait,
-    /// Begin the next round, if there is something to forget.
+    /// Begin the next round, if there is something to forget, as it is [entered](Self::Enter).
     Propose,
-    /// Enter this round: have the replica take note (`storage::Command::Enter`), then say so.
+    /// Be found equal with all other owners since the round before was over, then enter this one: have the replica take
+    /// note (`storage::Command::Enter`), and say so.
     Enter(u64),
     /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It
     /// has nothing to hide, then: say that it has.
@@ -158,6 +161,14 @@ impl Barrier {
     pub fn founding(mut self, ring: RingId) -> Self {
         self.founds = ring;
         self
+    }
+
+    /// The round that a member is in when it starts, as its notes have it. Without any a founder of `founded` is in the one
+    /// before the first, and any other in none.
+    pub fn begins_in(noted: Option<&BarrierNote>, founded: Option<RingId>) -> Option<Round> {
+        let of_note =
+            |note: &BarrierNote| Round { ring: note.ring, number: note.standing.progress.round };
+        noted.map(of_note).or_else(|| Some(Round { ring: founded?, number: 0 }))
     }
 
     /// The ring whose rounds these are.

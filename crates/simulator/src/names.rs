@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use clock::Round;
 use replication::{CallId, NamedBy, Request, RequestName};
 use values::{CounterOp, Deadline, ExpiryOp, Key, Operation, RegisterOp, View};
 
@@ -175,26 +174,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Lets so many rounds pass that all is folded, and writes once to every key.
+    /// Lets rounds pass until nothing is left to forget or to fold, and writes once to every key.
     fn fold(&mut self) -> Result<(), String> {
         let running = (0..self.sim.nodes()).find(|&node| self.sim.is_up(node));
         let node = running.expect("all was mended");
-        // Where remnants go to and fro between two owners rounds go on for ever.
-        let agreed = |sim: &Sim| {
-            let rounds = (0..sim.nodes()).filter_map(|node| Some(sim.barrier(node)?.0));
-            rounds.min().unwrap_or(0)
-        };
-        let enough = agreed(self.sim) + 2 + Round::FOLD_LAG + 2;
-        let is_under_way = |sim: &Sim| {
-            let mut nodes = (0..sim.nodes()).filter(|&node| sim.is_up(node));
-            agreed(sim) < enough && nodes.any(|node| sim.has_to_forget(node) == Some(true))
-        };
         // Somebody that runs has to have named something, or no round begins.
         let mut request = Request::update(key(0), increment(0, 0));
         let (client, id) = (Bytes::from_static(b"last"), Bytes::from_static(b"last"));
         request.name = Some(RequestName { by: NamedBy::Application, client, id });
         let done = self.sim.request(node, request);
         done.map_err(|error| format!("names_are_taken: at rest: {error}"))?;
+        let is_under_way = |sim: &Sim| {
+            let mut nodes = (0..sim.nodes()).filter(|&node| sim.is_up(node));
+            nodes.any(|node| sim.has_to_forget(node) == Some(true))
+        };
         for _ in 0..1_000 {
             if !is_under_way(self.sim) {
                 break;
@@ -202,7 +195,7 @@ impl Run<'_> {
             self.sim.advance(1_000);
         }
         if is_under_way(self.sim) {
-            return Err("names_are_folded: rounds do not go on at rest".into());
+            return Err("names_are_folded: rounds do not end at rest".into());
         }
         // The last round is over for all.
         self.sim.advance(60_000);

@@ -119,7 +119,7 @@ pub struct Engine<R> {
     damaged: u64,
     /// The round of the barrier that was entered last, if one was.
     round: Option<Round>,
-    /// In which a founder is before it enters any.
+    /// In which it is before it enters any.
     first_round: Option<Round>,
     /// In which round an increment with a name was coordinated last, or may have been before this process.
     named_in: Option<Round>,

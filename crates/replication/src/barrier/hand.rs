@@ -38,8 +38,10 @@ pub enum BarrierStep {
 /// How a loop is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierLook {
-    /// The round: replicas are to be found equal since it was first looked for.
+    /// The round.
     pub round: u64,
+    /// Whether it is over for all. Replicas are to be found equal since it was first looked for a round that is, or is not.
+    pub is_over: bool,
     /// Another one for every task: what was under way when it was first looked for is to end.
     pub moment: u64,
     /// Whether replicas are to be compared, if they were not since then or by the present ownership.
@@ -221,15 +223,18 @@ impl BarrierHand {
         }
         let look = |compares: bool| BarrierLook {
             round: own.progress.round,
+            is_over: matches!(task, BarrierTask::Propose | BarrierTask::Enter(_)),
             moment: self.moment,
             compares: compares && !sabotage::is(Bug::ForgottenUnequal),
         };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
-            (BarrierTask::Enter(_) | BarrierTask::Follow(_), Some(after)) => self.enter(after),
+            (BarrierTask::Follow(_), Some(after)) => self.enter(after),
             (BarrierTask::Propose, _) if !self.is_time(now_ms) => BarrierStep::Wait,
-            (BarrierTask::Propose, _) => BarrierStep::Look(look(false)),
-            (BarrierTask::Equal | BarrierTask::Drain(_), _) => BarrierStep::Look(look(true)),
+            (BarrierTask::Propose, _) => BarrierStep::Look(look(self.has_to_forget())),
+            (BarrierTask::Enter(_) | BarrierTask::Equal | BarrierTask::Drain(_), _) => {
+                BarrierStep::Look(look(true))
+            }
             (BarrierTask::Hide(_), _)
                 if now_ms < self.entered_ms.saturating_add(self.times.retries_ms) =>
             {
@@ -239,10 +244,13 @@ impl BarrierHand {
                 self.doing = Doing::Hiding;
                 BarrierStep::Forget { step: Forgetting::Hide, below }
             }
-            (BarrierTask::Wait | BarrierTask::Enter(_) | BarrierTask::Follow(_), _) => {
-                BarrierStep::Wait
-            }
+            (BarrierTask::Wait | BarrierTask::Follow(_), _) => BarrierStep::Wait,
         }
+    }
+
+    /// Whether there was something to forget when loops were looked at for the present task.
+    fn has_to_forget(&self) -> bool {
+        self.shown.is_some_and(|shown| shown.has_to_forget)
     }
 
     /// Whether a round may be begun.
@@ -257,17 +265,20 @@ impl BarrierHand {
         if look.moment != self.moment || self.doing != Doing::Nothing {
             return BarrierStep::Wait;
         }
+        // Only then replicas were to be compared.
+        let had_to_forget = self.has_to_forget();
         self.shown = Some(shown);
         let task = self.barrier.task();
         let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
             return BarrierStep::Wait;
         };
-        let is_equal =
-            (!shown.is_different && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
+        let is_alike = !shown.is_different || sabotage::is(Bug::ForgottenUnequal);
+        let is_equal = (is_alike && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
         let is_drained =
             (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {
-            BarrierTask::Propose if shown.has_to_forget => self.enter(after),
+            BarrierTask::Propose if had_to_forget && is_alike => self.enter(after),
+            BarrierTask::Enter(_) if is_alike => self.enter(after),
             BarrierTask::Equal if is_equal => self.note(after),
             BarrierTask::Drain(_) if is_equal && is_drained => self.note(after),
             _ => BarrierStep::Wait,

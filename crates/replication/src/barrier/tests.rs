@@ -459,6 +459,10 @@ fn a_ring_is_known_by_what_its_founders_say_and_by_no_other_name_later() {
     joins.noted(standing);
     assert_eq!((joins.ring(), joins.table().ring), (ring, ring));
     let noted = Barrier::of_notes([&(name, Some(value))]).unwrap();
+    let before_first = Some(Round { ring, number: 0 });
+    assert_eq!(Barrier::begins_in(noted.as_ref(), Some(RingId(4))), before_first);
+    assert_eq!(Barrier::begins_in(None, Some(ring)), before_first);
+    assert_eq!(Barrier::begins_in(None, None), None);
     let mut again = Barrier::new(NodeId(2), noted).founding(RingId(4));
     again.heard(&BarrierTable { ring: RingId(70), ..BarrierTable::default() });
     assert_eq!((again.ring(), again.table().ring), (ring, ring));

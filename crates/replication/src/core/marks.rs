@@ -23,7 +23,8 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     moment: Option<(u64, Mark)>,
-    round: u64,
+    /// The round, and whether it is over.
+    round: (u64, bool),
     /// Since when replicas are compared, in milliseconds of the monotonic clock.
     since_ms: Option<u64>,
     /// The ownership by which all were found equal.
@@ -34,9 +35,9 @@ impl Core {
     /// How this core stands, as far as it knows without its engine; has replicas compared if that is asked
     /// for. A look of another round or moment than the last one begins with the present.
     pub fn look(&mut self, look: BarrierLook, now: Now, effects: &mut Vec<Effect>) -> BarrierShown {
-        if self.looked.round != look.round {
-            self.looked =
-                Looked { moment: self.looked.moment, round: look.round, ..Looked::default() };
+        let round = (look.round, look.is_over);
+        if self.looked.round != round {
+            self.looked = Looked { moment: self.looked.moment, round, ..Looked::default() };
         }
         let mark = match self.looked.moment {
             Some((moment, mark)) if moment == look.moment => mark,

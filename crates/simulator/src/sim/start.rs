@@ -74,12 +74,12 @@ impl Sim {
         let has_doubts = before_loss.is_some_and(|before| Barrier::doubts(before, noted.as_ref()));
         // What it says of a ring that it has left says nothing in another.
         let mut barrier = Barrier::new(state.id, noted.clone().filter(|_| !is_merging));
-        if self.options.folds && !is_merging && !state.joins {
-            let ring = RingId(ring as u64 + 1);
-            if noted.is_none() {
-                engine.begin_in(ring);
+        if self.options.folds && !is_merging {
+            let founded = (!state.joins).then_some(RingId(ring as u64 + 1));
+            if let Some(round) = Barrier::begins_in(noted.as_ref(), founded) {
+                engine.begin_in(round);
             }
-            barrier = barrier.founding(ring);
+            barrier = barrier.founding(founded.unwrap_or_default());
         }
         barrier.heard(&state.heard);
         let mut start = match state.reborn.take() {

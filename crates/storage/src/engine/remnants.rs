@@ -20,7 +20,7 @@
 
 use std::ops::ControlFlow;
 
-use clock::{RingId, Round};
+use clock::Round;
 
 use super::Engine;
 use crate::log_record::RecordOut;
@@ -60,9 +60,11 @@ impl<R: IndexRead> Engine<R> {
         self.round.map_or(0, |round| round.number)
     }
 
-    /// A founder of `ring` that has noted nothing of the barrier is in the round before its first one.
-    pub fn begin_in(&mut self, ring: RingId) {
-        self.first_round = Some(Round { ring, number: 0 });
+    /// Until it enters one this replica is in this round: the one that its node has noted, which may be the one before
+    /// its ring's first. It may have named something in it already.
+    pub fn begin_in(&mut self, round: Round) {
+        self.first_round = Some(round);
+        self.named_in = self.named_in.or(Some(round));
     }
 
     /// The round of the barrier that this replica is in, if any.
@@ -113,10 +115,11 @@ impl<R: IndexRead> Engine<R> {
     }
 
     pub(super) fn enter(&mut self, round: Round) -> Result<(), StorageError> {
-        if self.round == Some(round) {
+        self.round = Some(round);
+        // By the rows: a disk that refuses them takes them back, and not the round that is in memory.
+        if entered(&self.rows, &self.config.shards)? == Some(round) {
             return Ok(());
         }
-        self.round = Some(round);
         for shard in self.config.shards.iter().collect::<Vec<_>>() {
             let Some(row) = shard_row(&self.config.shards, shard) else { continue };
             let record = encode_round(&row, round);

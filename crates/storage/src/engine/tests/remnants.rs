@@ -390,3 +390,23 @@ fn rounds_and_steps_survive_a_crash_and_are_verified() {
     last.commit();
     assert!(last.engine.held_header(&RowKey::of(&k), &k).unwrap().tags.is_empty());
 }
+
+#[test]
+fn a_round_that_the_disk_refused_is_written_when_it_is_entered_again() {
+    let disk = SimDisk::new();
+    let mut one = Stepped::open(&disk, config(1, 1));
+    let enter = Command::Enter { round: Round { ring: RingId(7), number: 5 } };
+    one.give(1, enter.clone());
+    assert!(one.take());
+    disk.fail_next(SeamError::Full);
+    one.commit();
+    assert!(matches!(one.answered()[..], [(1, Answer::Failed(_))]));
+    one.engine.probe();
+    assert!(one.take());
+    one.commit();
+    one.give(2, enter);
+    assert!(one.take(), "the round is in no log yet");
+    one.commit();
+    assert_eq!(one.answered(), [(2, Answer::Durable)]);
+    assert_eq!(Stepped::open(&disk, config(1, 2)).engine.round(), 5);
+}
