@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clock::NodeId;
 use replication::{
-    BarrierHand, BarrierShown, BarrierStep, BarrierTable, BarrierTask, BarrierTerms,
+    BarrierHand, BarrierShown, BarrierStage, BarrierStep, BarrierTable, BarrierTask, BarrierTerms,
 };
 use storage::{Answer, Command};
 use tokio::sync::oneshot;
@@ -248,7 +248,11 @@ impl Rounds {
         let links = self.shared.links();
         let is_away = |node: &NodeId| links.get(node).is_none_or(|link| !link.is_up());
         let mut waits_for = barrier.waits_for();
-        waits_for.extend(barrier.goes_with().into_iter().filter(is_away));
+        // Between two rounds there is nothing to do, unless the next is to begin.
+        let is_comparing = matches!(task, BarrierTask::Propose | BarrierTask::Enter(_));
+        if progress.stage != BarrierStage::Hidden || (is_comparing && shown.is_different) {
+            waits_for.extend(barrier.goes_with().into_iter().filter(is_away));
+        }
         waits_for.sort_unstable();
         let doing = match task {
             BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
@@ -260,7 +264,9 @@ impl Rounds {
             BarrierTask::Equal => {
                 Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
             }
-            BarrierTask::Drain(_) if shown.is_different => {
+            BarrierTask::Propose | BarrierTask::Enter(_) | BarrierTask::Drain(_)
+                if shown.is_different =>
+            {
                 Some(BarrierDoing::Comparing { pairs: shown.pairs, equal: shown.equal })
             }
             BarrierTask::Drain(_) => Some(BarrierDoing::Draining),

@@ -68,7 +68,7 @@ pub struct Settings {
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
-    /// node that begins none. Default 0.
+    /// node that begins none. Default 600.
     pub barrier_interval_s: Option<u32>,
     /// What is left of deleted keys is kept for so many seconds at least: native clients try an update again
     /// for as long. Default 60.

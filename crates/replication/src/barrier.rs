@@ -388,11 +388,10 @@ impl Barrier {
         self.others().filter(|node| self.known(*node) < wanted).collect()
     }
 
-    /// Members that stand where this one does while a round is under way: each of them has to go on.
+    /// Members that stand where this one does: where it has something to do, each of them has to do the same.
     pub fn goes_with(&self) -> Vec<NodeId> {
-        let is_over = self.own.progress.stage == BarrierStage::Hidden;
         let wanted = self.own.progress;
-        self.others().filter(|node| !is_over && self.known(*node) == wanted).collect()
+        self.others().filter(|node| self.known(*node) == wanted).collect()
     }
 
     /// Whether others are members of another era: they were restored as a whole cluster, or this one was.

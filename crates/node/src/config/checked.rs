@@ -223,7 +223,7 @@ impl NodeConfig {
                 settings.anti_entropy_bytes_per_second,
             )?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
-            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(0) {
+            barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
                 0 => None,
                 seconds => Some(u64::from(seconds) * 1_000),
             },

@@ -401,6 +401,52 @@ fn a_life_begins_by_showing_what_an_earlier_one_had_hidden() {
     assert!(one.is_open());
 }
 
+/// What owners bring each other after a round is then as old as it, at both, and both hide it in the next one.
+#[test]
+fn a_round_is_entered_once_replicas_are_equal_since_the_last_one() {
+    let times = BarrierTimes { interval_ms: Some(1_000), retries_ms: 0 };
+    let hand = |node| {
+        let barrier = Barrier::new(NodeId(node), None);
+        let mut hand = BarrierHand::new(barrier, BarrierStart::AsNoted, times, 0);
+        hand.set_members([1, 2].map(NodeId), []);
+        assert_eq!(hand.next(0), BarrierStep::Enter(of(0)));
+        assert_eq!(hand.entered(0), BarrierStep::Note(BarrierStanding::default()));
+        hand.noted();
+        hand
+    };
+    let look = |hand: &mut BarrierHand, now_ms| match hand.next(now_ms) {
+        BarrierStep::Look(look) => look,
+        step => panic!("{step:?}"),
+    };
+    let (mut one, mut two) = (hand(1), hand(2));
+    one.heard(&two.barrier().table());
+    assert_eq!(one.next(0), BarrierStep::Wait);
+    assert_eq!(one.next(999), BarrierStep::Wait);
+    let idle = BarrierShown::default();
+    let apart = BarrierShown { has_to_forget: true, is_different: true, ..idle };
+    let equal = BarrierShown { has_to_forget: true, ..idle };
+    let first = look(&mut one, 1_000);
+    assert!(first.is_over && !first.compares, "there may be nothing to forget");
+    assert_eq!(one.looked(first, equal), BarrierStep::Wait);
+    let second = look(&mut one, 1_001);
+    assert!(second.is_over && second.compares);
+    assert_eq!(one.looked(second, apart), BarrierStep::Wait);
+    let third = look(&mut one, 1_002);
+    assert_eq!(one.looked(third, equal), BarrierStep::Enter(of(1)));
+    let entered =
+        BarrierStanding { progress: BarrierProgress::at(1, BarrierStage::Entered), life: 0 };
+    assert_eq!(one.entered(1_002), BarrierStep::Note(entered));
+    one.noted();
+    assert!(!look(&mut one, 1_003).is_over, "it is to be found equal anew");
+    // Who has nothing to forget goes along, once it is equal too.
+    two.heard(&one.barrier().table());
+    let along = look(&mut two, 1_003);
+    assert!(along.is_over && along.compares);
+    assert_eq!(two.looked(along, BarrierShown { is_different: true, ..idle }), BarrierStep::Wait);
+    let along = look(&mut two, 1_004);
+    assert_eq!(two.looked(along, idle), BarrierStep::Enter(of(1)));
+}
+
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };

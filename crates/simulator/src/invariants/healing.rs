@@ -15,7 +15,7 @@ use crate::{Outcome, Sim};
 const SERVED_WITHIN_MS: u64 = 60_000;
 
 /// What is left of deleted keys is forgotten after so long without faults or requests, in milliseconds.
-const FORGOTTEN_WITHIN_MS: u64 = 300_000;
+const FORGOTTEN_WITHIN_MS: u64 = 60_000;
 
 /// So long after one attempt comes the next, in milliseconds.
 const AGAIN_MS: u64 = 500;
