@@ -15,7 +15,7 @@ const TRACES: [(Family, u64, u64); 5] = [
     (Family::All, 1, 0xeeec_16a3_163d_f016),
     (Family::All, 2, 0x07de_24bb_e445_e46b),
     (Family::Large, 3, 0x7b3f_61f7_4faa_aa06),
-    (Family::Forgetting, 4, 0x40f4_1541_92e6_831c),
+    (Family::Forgetting, 4, 0xdecf_2a61_08a9_f614),
     (Family::AllRings, 5, 0xb749_934d_16eb_9ed2),
 ];
 
