@@ -11,8 +11,10 @@ use crate::{
     turn::{Turn, Waiter},
 };
 
-/// Keys dropped at once. A guess: some milliseconds.
-const KEYS_AT_ONCE: usize = 256;
+/// Keys dropped at once: clients wait about a millisecond for it.
+const KEYS_AT_ONCE: usize = 16;
+/// Keys dropped by one core, about, between two times to look after handovers: a tenth of what it can do.
+pub(super) const KEYS_BETWEEN: u64 = 96;
 
 impl Handover {
     /// The engine said to a departure whether there is anything of a partition. There may be another one since,
@@ -45,6 +47,8 @@ impl Handover {
         self.dropping = None;
         if let Answer::Forgotten { keys, .. } = answer {
             turn.shared.counters.keys_dropped += keys;
+            // To find that a partition is empty costs something, too.
+            self.drops = self.drops.saturating_sub((*keys).max(1));
         }
         if let Some(departure) = self.departures.get_mut(&partition)
             && departure.number() == number
@@ -59,9 +63,10 @@ impl Handover {
     }
 
     /// Has the engine drop some keys of the next partition of which nothing is to stay: of one partition
-    /// at a time, and later while much waits for the engine.
+    /// at a time, and later where many were dropped lately or much waits for the engine.
     pub(super) fn drop_next(&mut self, turn: &mut Turn<'_>) {
-        if self.dropping.is_some() || turn.shared.stores_waiting() >= COMMANDS_WAITING_MAX {
+        let is_busy = turn.shared.stores_waiting() >= COMMANDS_WAITING_MAX;
+        if self.dropping.is_some() || self.drops == 0 || is_busy {
             return;
         }
         let after = self.departures.range((Bound::Excluded(self.dropped), Bound::Unbounded));

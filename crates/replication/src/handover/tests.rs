@@ -183,7 +183,7 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     handover.drop_next(&mut turn);
     handover.time(&mut turn);
     assert_eq!(forgets(&mut effects), [Partition(1)]);
-    let some = |is_last| Answer::Forgotten { keys: 256, is_last };
+    let some = |is_last| Answer::Forgotten { keys: 16, is_last };
     let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
     handover.dropped((Partition(1), 1), &some(false), &mut turn);
     assert_eq!(forgets(&mut effects), [Partition(4)], "each has its turn");
@@ -197,7 +197,7 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     handover.dropped((Partition(4), 2), &some(true), &mut turn);
     assert_eq!(forgets(&mut effects), []);
     assert_eq!(handover.departures.len(), 2);
-    assert_eq!(shared.counters.keys_dropped, 768);
+    assert_eq!(shared.counters.keys_dropped, 48);
     // Clients' commands are done.
     for ticket in 0..COMMANDS_WAITING_MAX as u64 {
         shared.stored(storage::Ticket(ticket), true);
@@ -205,6 +205,20 @@ fn copies_are_dropped_one_partition_at_a_time_and_not_while_much_waits() {
     let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
     handover.time(&mut turn);
     assert_eq!(forgets(&mut effects), [Partition(6)]);
+    // Clients wait meanwhile: no more than so many at a time.
+    let mut dropped = 0;
+    loop {
+        let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+        handover.dropped((Partition(6), 3), &some(false), &mut turn);
+        dropped += 16;
+        if forgets(&mut effects).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(dropped, super::dropping::KEYS_BETWEEN);
+    let mut turn = Turn::new(&mut shared, Now::default(), &mut effects);
+    handover.time(&mut turn);
+    assert_eq!(forgets(&mut effects).len(), 1);
 }
 
 fn asked(effects: &[Effect]) -> Vec<(NodeId, RequestId, Vec<Partition>)> {
