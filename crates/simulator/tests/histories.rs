@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0xeeec_16a3_163d_f016),
-    (Family::All, 2, 0x07de_24bb_e445_e46b),
-    (Family::Large, 3, 0x7b3f_61f7_4faa_aa06),
-    (Family::Forgetting, 4, 0xdecf_2a61_08a9_f614),
-    (Family::AllRings, 5, 0xb749_934d_16eb_9ed2),
+    (Family::All, 1, 0xa098_4c35_e946_7fe7),
+    (Family::All, 2, 0x2eea_5b32_fef7_df44),
+    (Family::Large, 3, 0x6047_ef61_01e5_e2f5),
+    (Family::Forgetting, 4, 0x47d0_3ad9_e802_df2f),
+    (Family::AllRings, 5, 0x6a31_3228_71f8_389b),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
