@@ -50,7 +50,7 @@ impl Forgetful {
     /// Does what the hand says until it says nothing more.
     fn act(&self, state: &mut BarrierState, at: usize) {
         let Member { disk, hand, write, read, equal, told, .. } = &mut state.members[at];
-        let mut step = hand.next();
+        let (mut step, mut last) = (hand.next(), None);
         loop {
             step = match step {
                 BarrierStep::Wait => break,
@@ -67,13 +67,25 @@ impl Forgetful {
                     let is_stray = at >= OWNERS && disk.known != Known::Nothing;
                     let shown = BarrierShown {
                         is_under_way: is_under_way && self.rules.ended && waits,
-                        is_different: look.compares && at < OWNERS && !*equal && self.rules.equal,
+                        // To be equal before a round is entered is for the sake of its end, not of what is held.
+                        is_different: look.compares
+                            && !look.is_over
+                            && at < OWNERS
+                            && !*equal
+                            && self.rules.equal,
                         handovers: u64::from(is_stray && self.rules.former),
                         is_pending: disk.keeps() && self.rules.emptied && waits,
                         has_to_forget: disk.known == Known::Removed && !disk.is_hidden,
                         ..BarrierShown::default()
                     };
-                    hand.looked(look, shown)
+                    // What it asks for next depends on what it was shown, and on nothing else.
+                    match hand.looked(look, shown) {
+                        BarrierStep::Wait if last != Some((look, shown)) => {
+                            last = Some((look, shown));
+                            hand.next()
+                        }
+                        next => next,
+                    }
                 }
                 BarrierStep::Enter(clock::Round { number: round, .. }) => {
                     disk.round = round;

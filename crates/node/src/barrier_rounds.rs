@@ -244,16 +244,17 @@ impl Rounds {
         let progress = barrier.own().progress;
         let (task, shown) = self.hand.task();
         let shown = shown.unwrap_or_default();
-        // Of those that have to do the same as this node one that is out of reach does not.
+        // One that is out of reach is not found equal, and does not do what it has to.
         let links = self.shared.links();
         let is_away = |node: &NodeId| links.get(node).is_none_or(|link| !link.is_up());
         let mut waits_for = barrier.waits_for();
         // Between two rounds there is nothing to do, unless the next is to begin.
-        let is_comparing = matches!(task, BarrierTask::Propose | BarrierTask::Enter(_));
-        if progress.stage != BarrierStage::Hidden || (is_comparing && shown.is_different) {
-            waits_for.extend(barrier.goes_with().into_iter().filter(is_away));
+        let begins = matches!(task, BarrierTask::Propose | BarrierTask::Enter(_));
+        if progress.stage != BarrierStage::Hidden || (begins && shown.is_different) {
+            waits_for.extend(barrier.others().filter(is_away));
         }
         waits_for.sort_unstable();
+        waits_for.dedup();
         let doing = match task {
             BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
             _ if !self.hand.is_open() => Some(BarrierDoing::Joining),

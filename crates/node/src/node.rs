@@ -260,7 +260,7 @@ impl Node {
             let founded = founds.then_some(shared.barrier.founded);
             let begins_in = Barrier::begins_in(noted_barrier.as_ref(), founded);
             if let Some(round) = begins_in.filter(|_| !is_merging) {
-                engine.begin_in(round);
+                engine.begin_in(round, noted_barrier.is_some());
             }
             let header = HeaderBase {
                 sender: config.node(),

@@ -321,8 +321,8 @@ impl Barrier {
         self.pass();
     }
 
-    /// Everybody that is waited for, but for this member.
-    fn others(&self) -> impl Iterator<Item = NodeId> {
+    /// Everybody that is waited for at some time, but for this member.
+    pub fn others(&self) -> impl Iterator<Item = NodeId> {
         let unheard = self.members.iter().filter(|node| !self.table.standings.contains_key(node));
         let all =
             self.table.standings.keys().filter(|node| !self.gone.contains(node)).chain(unheard);
@@ -381,17 +381,10 @@ impl Barrier {
         BarrierTerms { is_open: is_open && !is_behind, is_behind, own: self.own, least, peers }
     }
 
-    /// Members that have not come as far as this one, or stand where it does in a round that is under way:
-    /// without them it does not go on.
+    /// Members that have not come as far as this one: without them it does not go on.
     pub fn waits_for(&self) -> Vec<NodeId> {
         let wanted = self.own.progress;
         self.others().filter(|node| self.known(*node) < wanted).collect()
-    }
-
-    /// Members that stand where this one does: where it has something to do, each of them has to do the same.
-    pub fn goes_with(&self) -> Vec<NodeId> {
-        let wanted = self.own.progress;
-        self.others().filter(|node| self.known(*node) == wanted).collect()
     }
 
     /// Whether others are members of another era: they were restored as a whole cluster, or this one was.

@@ -101,8 +101,7 @@ pub(crate) struct Keeper {
     ownership: Arc<Ownership>,
     /// That, and what was learnt since.
     learnt: Ownership,
-    /// What is being written, and its digest.
-    storing: Option<(Arc<Ownership>, u128)>,
+    storing: Option<Arc<Ownership>>,
     /// Who waits for the write under way, and for the next.
     asked: Vec<Asked>,
     asked_next: Vec<Asked>,
@@ -156,7 +155,7 @@ impl Keeper {
     pub(crate) fn begin_with(&mut self, ownership: &Arc<Ownership>) {
         self.learnt.join(ownership);
         if self.storing.is_none() {
-            self.peers.changed(&self.ownership, ownership, peers::digest(ownership));
+            self.peers.changed(&self.ownership, ownership);
             self.ownership = Arc::clone(ownership);
         }
     }
@@ -255,14 +254,14 @@ impl Keeper {
 
     /// Takes the engine's answer.
     pub(crate) fn stored(&mut self, answer: &Answer, turn: &mut Turn<'_>) {
-        let Some((stored, digest)) = self.storing.take() else { return };
+        let Some(stored) = self.storing.take() else { return };
         if let Answer::Failed(error) = answer {
             self.paused_until = turn.now.monotonic_ms.saturating_add(RETRY_MS);
             for Asked { from, id, .. } in std::mem::take(&mut self.asked) {
                 turn.answer(from, id, Body::OwnershipKnown(Err(error.clone())));
             }
         } else {
-            self.peers.changed(&self.ownership, &stored, digest);
+            self.peers.changed(&self.ownership, &stored);
             self.ownership = Arc::clone(&stored);
             turn.effects.push(Effect::Ownership(stored));
             self.answer_asked(turn);
@@ -344,10 +343,9 @@ impl Keeper {
             } else {
                 let commits = self.commits.iter();
                 let commits = commits.map(|commit| (commit.change.clone(), commit.plan)).collect();
-                let note = ownership_note(&self.learnt);
-                self.storing = Some((Arc::new(self.learnt.clone()), peers::digest_of(&note.1)));
-                let notes = vec![note, KeptCommits(commits).note()];
+                let notes = vec![ownership_note(&self.learnt), KeptCommits(commits).note()];
                 turn.store(Waiter::Keeper(Wait::Stored), Command::Note { notes });
+                self.storing = Some(Arc::new(self.learnt.clone()));
             }
         }
         self.peers.tell(&self.ownership, turn);
@@ -369,9 +367,7 @@ impl Keeper {
             if digest == ours {
                 self.peers.agrees(from);
             }
-            // What changed is told by itself.
-            let is_lacking = digest != ours && !self.peers.is_followed_by(from);
-            let whole = is_lacking.then(|| Box::new(Ownership::clone(&self.ownership)));
+            let whole = (digest != ours).then(|| Box::new(Ownership::clone(&self.ownership)));
             let known = KnownOwnership { digest: ours, whole };
             turn.answer(from, id, Body::OwnershipKnown(Ok(known)));
         }

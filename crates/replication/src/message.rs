@@ -63,7 +63,7 @@ pub struct KnownPolicies {
 pub struct KnownOwnership {
     /// Digest of its state.
     pub digest: u128,
-    /// The whole of it, where the digest is not the one that was told and the node that told it has never had it.
+    /// The whole of it, where the digest is not the one that was told.
     pub whole: Option<Box<Ownership>>,
 }
 

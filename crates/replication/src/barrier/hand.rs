@@ -225,7 +225,8 @@ impl BarrierHand {
             round: own.progress.round,
             is_over: matches!(task, BarrierTask::Propose | BarrierTask::Enter(_)),
             moment: self.moment,
-            compares: compares && !sabotage::is(Bug::ForgottenUnequal),
+            // While partitions move the ownership changes all the time, and with it what is to be equal.
+            compares: compares && self.is_at_rest() && !sabotage::is(Bug::ForgottenUnequal),
         };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
@@ -253,6 +254,11 @@ impl BarrierHand {
         self.shown.is_some_and(|shown| shown.has_to_forget)
     }
 
+    /// Whether it had no part in a handover then.
+    fn is_at_rest(&self) -> bool {
+        self.shown.is_none_or(|shown| shown.handovers == 0)
+    }
+
     /// Whether a round may be begun.
     fn is_time(&self, now_ms: u64) -> bool {
         self.times
@@ -265,19 +271,18 @@ impl BarrierHand {
         if look.moment != self.moment || self.doing != Doing::Nothing {
             return BarrierStep::Wait;
         }
-        // Only then replicas were to be compared.
-        let had_to_forget = self.has_to_forget();
         self.shown = Some(shown);
         let task = self.barrier.task();
         let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
             return BarrierStep::Wait;
         };
-        let is_alike = !shown.is_different || sabotage::is(Bug::ForgottenUnequal);
+        let is_alike =
+            (look.compares && !shown.is_different) || sabotage::is(Bug::ForgottenUnequal);
         let is_equal = (is_alike && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
         let is_drained =
             (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {
-            BarrierTask::Propose if had_to_forget && is_alike => self.enter(after),
+            BarrierTask::Propose if shown.has_to_forget && is_alike => self.enter(after),
             BarrierTask::Enter(_) if is_alike => self.enter(after),
             BarrierTask::Equal if is_equal => self.note(after),
             BarrierTask::Drain(_) if is_equal && is_drained => self.note(after),

@@ -13,8 +13,8 @@ use crate::{
 
 /// Keys dropped at once: clients wait about a millisecond for it.
 const KEYS_AT_ONCE: usize = 16;
-/// Keys dropped by one core, about, between two times to look after handovers: a tenth of what it can do.
-pub(super) const KEYS_BETWEEN: u64 = 96;
+/// Keys dropped by one core, about, between two times to look after handovers: some thousands a second. A guess.
+pub(super) const KEYS_BETWEEN: u64 = 256;
 
 impl Handover {
     /// The engine said to a departure whether there is anything of a partition. There may be another one since,

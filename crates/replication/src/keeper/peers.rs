@@ -13,6 +13,9 @@ use crate::{
     turn::{Turn, Waiter},
 };
 
+/// Beyond so many partitions the whole state is no longer than what changed of it.
+const TENURES_MAX: usize = 256;
+
 /// What is under way to a node.
 #[derive(Debug)]
 struct Sent {
@@ -20,8 +23,6 @@ struct Sent {
     /// The digest of the state that was told, and the last change that it had.
     digest: u128,
     change: u64,
-    /// Whether it was the whole state.
-    is_whole: bool,
     /// When it is sent again.
     retry_at: u64,
 }
@@ -35,8 +36,7 @@ struct Peer {
     lacking: BTreeSet<Partition>,
     lacks_plans: bool,
     sent: Option<Sent>,
-    /// The last change of this node's state that it is known to have on its disk. What changed since it is told, or is
-    /// still to be.
+    /// The last change of this node's state that it has on its disk.
     knows: u64,
 }
 
@@ -53,13 +53,8 @@ pub(super) struct Peers {
 }
 
 /// The same for equal states only.
-pub(super) fn digest(ownership: &Ownership) -> u128 {
-    digest_of(&clock::encode(ownership))
-}
-
-/// That of an encoded state.
-pub(super) fn digest_of(encoded: &[u8]) -> u128 {
-    xxh3::xxh3_128(encoded)
+fn digest(ownership: &Ownership) -> u128 {
+    xxh3::xxh3_128(&clock::encode(ownership))
 }
 
 impl Peers {
@@ -87,26 +82,19 @@ impl Peers {
         }
     }
 
-    /// The state changed, and has another digest: everybody may lack what is new in it.
-    pub(super) fn changed(&mut self, before: &Ownership, after: &Ownership, digest: u128) {
+    /// The state changed: everybody may lack what is new in it.
+    pub(super) fn changed(&mut self, before: &Ownership, after: &Ownership) {
         let count = after.partition_count();
         let is_new = |partition: &Partition| before.tenure(*partition) != after.tenure(*partition);
         let partitions: Vec<Partition> = count.iter().filter(is_new).collect();
         let has_plans = before.target().id() != after.target().id();
-        // Beyond so many the whole state is no longer than what changed of it.
-        let tenures_max = count.get() as usize / 2;
-        self.digest = digest;
+        self.digest = digest(after);
         self.is_first = after.is_first();
         self.changes += 1;
         for peer in self.peers.values_mut() {
             peer.lacking.extend(&partitions);
-            peer.lacks_plans |= has_plans || peer.lacking.len() > tenures_max;
+            peer.lacks_plans |= has_plans || peer.lacking.len() > TENURES_MAX;
         }
-    }
-
-    /// Whether a node has had this node's state, and so is told whatever changes of it.
-    pub(super) fn is_followed_by(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.knows > 0)
     }
 
     /// The node said the digest that this node's state has.
@@ -126,13 +114,10 @@ impl Peers {
             return;
         }
         for (&node, peer) in &mut self.peers {
-            // Who has all of it, and more, tells that itself.
-            let has_all = peer.digest == Some(self.digest) || peer.knows >= self.changes;
-            if peer.sent.is_some() || has_all {
+            if peer.sent.is_some() || peer.digest == Some(self.digest) {
                 continue;
             }
-            let is_whole = std::mem::take(&mut peer.lacks_plans);
-            let whole = is_whole.then(|| Box::new(ownership.clone()));
+            let whole = peer.lacks_plans.then(|| Box::new(ownership.clone()));
             let lacking = std::mem::take(&mut peer.lacking);
             let tenures = lacking.into_iter().filter(|_| whole.is_none());
             let tenures = tenures.map(|partition| (partition, ownership.tenure(partition)));
@@ -142,7 +127,7 @@ impl Peers {
             let number = turn.ask(node, waiter, budget_ms, body);
             let retry_at = now.saturating_add(RETRY_MS);
             let (digest, change) = (self.digest, self.changes);
-            peer.sent = Some(Sent { number, digest, change, is_whole, retry_at });
+            peer.sent = Some(Sent { number, digest, change, retry_at });
         }
     }
 
@@ -166,23 +151,16 @@ impl Peers {
         peer.digest = Some(digest);
         if digest == sent.digest {
             peer.knows = sent.change;
+            peer.lacks_plans &= sent.digest != self.digest;
             return None;
         }
-        if let Some(whole) = whole {
-            if Ownership::clone(&whole).join(ownership).is_changed() {
-                peer.lacks_plans = true;
-            } else {
-                peer.knows = self.changes;
-            }
-            return Some(whole);
-        }
-        // It has more, which it tells this node, and what was sent.
-        if sent.is_whole || peer.knows > 0 {
-            peer.knows = peer.knows.max(sent.change);
-        } else {
+        let whole = whole?;
+        if Ownership::clone(&whole).join(ownership).is_changed() {
             peer.lacks_plans = true;
+        } else {
+            peer.knows = self.changes;
         }
-        None
+        Some(whole)
     }
 
     /// Has sent again what was not answered.

@@ -77,7 +77,7 @@ impl Sim {
         if self.options.folds && !is_merging {
             let founded = (!state.joins).then_some(RingId(ring as u64 + 1));
             if let Some(round) = Barrier::begins_in(noted.as_ref(), founded) {
-                engine.begin_in(round);
+                engine.begin_in(round, noted.is_some());
             }
             barrier = barrier.founding(founded.unwrap_or_default());
         }

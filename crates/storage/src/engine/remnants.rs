@@ -61,10 +61,10 @@ impl<R: IndexRead> Engine<R> {
     }
 
     /// Until it enters one this replica is in this round: the one that its node has noted, which may be the one before
-    /// its ring's first. It may have named something in it already.
-    pub fn begin_in(&mut self, round: Round) {
+    /// its ring's first. In one `is_noted` before this process something may have been named.
+    pub fn begin_in(&mut self, round: Round, is_noted: bool) {
         self.first_round = Some(round);
-        self.named_in = self.named_in.or(Some(round));
+        self.named_in = self.named_in.or(Some(round).filter(|_| is_noted));
     }
 
     /// The round of the barrier that this replica is in, if any.

@@ -1,7 +1,7 @@
 //! What a node tells others of buckets and of the ownership of partitions.
 
 use super::*;
-use crate::{BucketCall, KnownOwnership, OwnershipCall, PlanChange, PolicyFields};
+use crate::{BucketCall, OwnershipCall, PlanChange, PolicyFields};
 
 /// Under which ticket a note is to be written.
 fn noted(effects: &[Effect]) -> Ticket {
@@ -46,35 +46,4 @@ fn a_node_that_told_something_and_started_again_is_told_it() {
         let effects = stored(&mut core, at(1), ticket, Answer::Durable);
         assert_eq!(told(&effects).map(Body::name), Some(body.name()), "{effects:?}");
     }
-}
-
-/// While several nodes change it none has quite what another has: each would send the whole of it each time.
-#[test]
-fn a_node_that_has_had_the_ownership_is_told_what_changes_and_not_the_whole_again() {
-    let (mut core, mut effects) = (core(), Vec::new());
-    let change = PlanChange { put: vec![Member::new(NodeId(4))], ..PlanChange::default() };
-    let call = Call::Ownership(OwnershipCall::Commit(change));
-    core.step(at(0), Event::Call { id: CallId(1), call }, &mut effects);
-    let effects = stored(&mut core, at(0), noted(&effects), Answer::Durable);
-    let sent = effects.iter().find_map(|effect| match effect {
-        Effect::Send { to: NodeId(2), message } => Some(message.id),
-        _ => None,
-    });
-    let ask = |core: &mut Core| {
-        let body = Body::Ownership { digest: 1, tenures: Vec::new(), whole: None };
-        let effects = received(core, 2, RequestId { core: 0, number: 1 }, body);
-        match told(&effects) {
-            Some(Body::OwnershipKnown(Ok(known))) => known.whole.is_some(),
-            _ => panic!("{effects:?}"),
-        }
-    };
-    assert!(ask(&mut core), "nothing is known of what it has");
-    let more = Body::OwnershipKnown(Ok(KnownOwnership { digest: 1, whole: None }));
-    let effects = received(&mut core, 2, sent.expect("it is told"), more);
-    assert_eq!(told(&effects), None, "it has all, and tells by itself what it has beyond that");
-    assert!(!ask(&mut core));
-    for event in [Event::LinkDown(NodeId(2)), Event::LinkUp(NodeId(2))] {
-        core.step(at(1), event, &mut Vec::new());
-    }
-    assert!(ask(&mut core), "its disk may be another one");
 }
