@@ -65,7 +65,6 @@ use bytes::Bytes;
 use clock::{NodeId, RingId, Round};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
-use standing::{era, first_round};
 use storage::StorageError;
 use terms::Peer;
 
@@ -184,7 +183,7 @@ impl Barrier {
     /// what was sent to it before its sender had heard of it is of the life that it lost.
     pub fn reborn(me: NodeId, table: &BarrierTable) -> BarrierStanding {
         let era = table.era();
-        let first = first_round(era);
+        let first = Round::first_of(era);
         let told = table.standings.get(&me).map_or(first, |standing| standing.life.max(first + 1));
         let latest = table.latest(era);
         // It has nothing to hide where others have hidden theirs.
@@ -196,7 +195,7 @@ impl Barrier {
 
     /// A member that was restored from a backup together with all others, in the next era.
     pub fn restored(noted: Option<BarrierNote>) -> BarrierStanding {
-        let first = first_round(era(noted.unwrap_or_default().standing.life) + 1);
+        let first = Round::first_of(noted.unwrap_or_default().standing.era() + 1);
         let progress = BarrierProgress::at(first, BarrierStage::Hidden);
         BarrierStanding { life: first, progress }
     }
@@ -261,7 +260,7 @@ impl Barrier {
             // Who is gone had no part in it: it is behind if it returns, and hears that.
             for &node in &self.gone {
                 let left = self.table.standings.get(&node).copied().unwrap_or_default();
-                if era(left.life) == era(self.own.life) && left.progress < floor {
+                if left.era() == self.own.era() && left.progress < floor {
                     let standing = BarrierStanding { progress: floor, ..left };
                     self.table.join(&BarrierTable::from([(node, standing)]));
                 }
@@ -341,7 +340,7 @@ impl Barrier {
     }
 
     fn known(&self, node: NodeId) -> BarrierProgress {
-        let known = self.table.standings.get(&node).filter(|it| era(it.life) == era(self.own.life));
+        let known = self.table.standings.get(&node).filter(|it| it.era() == self.own.era());
         known.map_or(BarrierProgress::NOWHERE, |it| it.progress)
     }
 
@@ -353,7 +352,7 @@ impl Barrier {
 
     /// The last round in which another one has hidden its remnants.
     fn hidden_by_others(&self) -> u64 {
-        let in_era = self.table.standings.values().filter(|it| era(it.life) == era(self.own.life));
+        let in_era = self.table.standings.values().filter(|it| it.era() == self.own.era());
         in_era.map(|standing| standing.progress.hidden()).max().unwrap_or(0)
     }
 
@@ -362,7 +361,7 @@ impl Barrier {
         // A round is entered only once the one before it is complete.
         let complete = self.floor().hidden().max(self.own.progress.round.saturating_sub(1));
         // What was hidden in the era before nobody has agreed on in this one.
-        if complete > first_round(era(self.own.life)) { complete } else { 0 }
+        if complete > Round::first_of(self.own.era()) { complete } else { 0 }
     }
 
     /// What is asked of messages, and said in them; none is taken unless it `is_open`.
@@ -389,9 +388,8 @@ impl Barrier {
 
     /// Whether others are members of another era: they were restored as a whole cluster, or this one was.
     pub fn is_apart(&self) -> bool {
-        self.others().any(|node| {
-            self.table.standings.get(&node).is_some_and(|it| era(it.life) > era(self.own.life))
-        })
+        self.others()
+            .any(|node| self.table.standings.get(&node).is_some_and(|it| it.era() > self.own.era()))
     }
 
     /// Whether the disk has lost what this member told of itself, or others went on while it was removed
@@ -413,7 +411,7 @@ impl Barrier {
         let round = own.round;
         let is_first = floor >= own;
         match own.stage {
-            BarrierStage::Hidden if self.table.latest(era(self.own.life)).round > round => {
+            BarrierStage::Hidden if self.table.latest(self.own.era()).round > round => {
                 BarrierTask::Enter(round + 1)
             }
             BarrierStage::Hidden if is_first => BarrierTask::Propose,

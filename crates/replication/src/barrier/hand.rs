@@ -40,7 +40,8 @@ pub enum BarrierStep {
 pub struct BarrierLook {
     /// The round.
     pub round: u64,
-    /// Whether it is over for all. Replicas are to be found equal since it was first looked for a round that is, or is not.
+    /// Whether it is over for all. Replicas are to be found equal since the round was first looked for, and once more since
+    /// it was while it is over.
     pub is_over: bool,
     /// Another one for every task: what was under way when it was first looked for is to end.
     pub moment: u64,
@@ -276,9 +277,9 @@ impl BarrierHand {
         let Some(after) = self.barrier.after_task().filter(|_| task == self.task) else {
             return BarrierStep::Wait;
         };
-        let is_alike =
-            (look.compares && !shown.is_different) || sabotage::is(Bug::ForgottenUnequal);
-        let is_equal = (is_alike && shown.handovers == 0) || sabotage::is(Bug::ForgottenUnequal);
+        let is_ignored = sabotage::is(Bug::ForgottenUnequal);
+        let is_alike = (look.compares && !shown.is_different) || is_ignored;
+        let is_equal = is_alike && (shown.handovers == 0 || is_ignored);
         let is_drained =
             (!shown.is_under_way && !shown.is_pending) || sabotage::is(Bug::ForgottenWithHints);
         match task {

@@ -114,28 +114,24 @@ pub struct BarrierStanding {
 }
 
 impl BarrierStanding {
+    /// How often the cluster had been restored as a whole when this life began.
+    pub(super) const fn era(self) -> u64 {
+        Round::era(self.life)
+    }
+
     /// Whether a member could have come to it. What says that it came further is not taken: it is forged or rubbish,
     /// and there would be no next life or round.
     fn is_possible(self) -> bool {
         let (life, round) = (self.life, self.progress.round);
-        let is_counted = |number: u64| number & (first_round(1) - 1) <= COUNT_MAX;
-        era(life) <= ERA_MAX && era(round) == era(life) && is_counted(life) && is_counted(round)
+        let is_counted = |number: u64| number & (Round::first_of(1) - 1) <= COUNT_MAX;
+        let era = self.era();
+        era <= ERA_MAX && Round::era(round) == era && is_counted(life) && is_counted(round)
     }
 }
 
 /// The last era, and the last life and round of one, that are taken from others.
 const ERA_MAX: u64 = 1 << 24;
 const COUNT_MAX: u64 = 1 << 31;
-
-/// How often the cluster had been restored as a whole when this life began.
-pub(super) const fn era(life: u64) -> u64 {
-    Round::era(life)
-}
-
-/// The round that is over when an era begins.
-pub(super) const fn first_round(era: u64) -> u64 {
-    Round::first_of(era)
-}
 
 /// How far every member is, as far as it is known: a join of what each says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,13 +170,13 @@ impl BarrierTable {
 
     /// The latest era that somebody is in.
     pub(super) fn era(&self) -> u64 {
-        self.standings.values().map(|standing| era(standing.life)).max().unwrap_or(0)
+        self.standings.values().map(|standing| standing.era()).max().unwrap_or(0)
     }
 
     /// How far the furthest in an era is.
     pub(super) fn latest(&self, of: u64) -> BarrierProgress {
-        let in_it = self.standings.values().filter(|standing| era(standing.life) == of);
-        let first = BarrierProgress::at(first_round(of), BarrierStage::Hidden);
+        let in_it = self.standings.values().filter(|standing| standing.era() == of);
+        let first = BarrierProgress::at(Round::first_of(of), BarrierStage::Hidden);
         in_it.map(|standing| standing.progress).max().unwrap_or(first).max(first)
     }
 }

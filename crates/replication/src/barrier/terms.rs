@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clock::NodeId;
+use clock::{NodeId, Round};
 use serde::{Deserialize, Serialize};
 
-use super::standing::{era, first_round};
 use super::{BarrierProgress, BarrierStage, BarrierStanding};
 
 /// The life of whom its peer has heard nothing. That one waits for it, from when it knows it as a member: so what
@@ -60,7 +59,7 @@ impl BarrierTerms {
     /// that is about to be: else it might be given some after it has looked whether its own is empty.
     pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
         let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
-        let is_first = self.own.life <= first_round(era(self.own.life)) + 1;
+        let is_first = self.own.life <= Round::first_of(self.own.era()) + 1;
         let own = self.own.progress;
         let is_emptying = own.stage == BarrierStage::Confirmed && self.least >= own.number();
         let emptied = match is_emptying {
@@ -69,7 +68,7 @@ impl BarrierTerms {
         };
         self.is_open
             && (stamp.to_life == self.own.life || stamp.to_life == UNHEARD && is_first)
-            && era(stamp.life) == era(self.own.life)
+            && Round::era(stamp.life) == self.own.era()
             && (stamp.life, stamp.number) >= required
             && (!is_hint || required.1 == 0 || stamp.number >= emptied.number())
     }
