@@ -3,9 +3,9 @@
 //! One core of a node has it. What is learnt becomes the node's once it is durable, in one note, and
 //! only then the other cores and other nodes are told. So a node that has told of a tenure never
 //! again goes by an earlier one, also after a crash. What is learnt while the disk works is gathered
-//! for the next write. Every other node is told what it lacks, at a change and when its link comes
-//! up, as with bucket policies ([`Registrar`](crate::registrar::Registrar)). (Gossip carries the same
-//! state; a join does not care how it came.)
+//! for the next write. Every other node is told what it lacks: when its link comes up all of it, at a
+//! change what changed, and all again if there is any doubt about what it has ([`peers`]). (Gossip
+//! carries the same state; a join does not care how it came.)
 
 mod peers;
 mod start;
@@ -55,6 +55,8 @@ struct Asked {
     id: RequestId,
     /// Of its state.
     digest: u128,
+    /// Whether it told something that could not be taken in.
+    is_passed_over: bool,
 }
 
 /// A plan that was committed here.
@@ -101,7 +103,8 @@ pub(crate) struct Keeper {
     ownership: Arc<Ownership>,
     /// That, and what was learnt since.
     learnt: Ownership,
-    storing: Option<Arc<Ownership>>,
+    /// What is being written, and its digest.
+    storing: Option<(Arc<Ownership>, u128)>,
     /// Who waits for the write under way, and for the next.
     asked: Vec<Asked>,
     asked_next: Vec<Asked>,
@@ -155,7 +158,7 @@ impl Keeper {
     pub(crate) fn begin_with(&mut self, ownership: &Arc<Ownership>) {
         self.learnt.join(ownership);
         if self.storing.is_none() {
-            self.peers.changed(&self.ownership, ownership);
+            self.peers.changed(&self.ownership, ownership, peers::digest(ownership));
             self.ownership = Arc::clone(ownership);
         }
     }
@@ -237,7 +240,8 @@ impl Keeper {
         }
         let joined = self.learnt.add_tenures(tenures);
         self.joined(&joined, turn);
-        self.asked_next.push(Asked { from, id, digest });
+        let is_passed_over = joined.has_passed_over;
+        self.asked_next.push(Asked { from, id, digest, is_passed_over });
         self.go_on(turn);
     }
 
@@ -254,14 +258,14 @@ impl Keeper {
 
     /// Takes the engine's answer.
     pub(crate) fn stored(&mut self, answer: &Answer, turn: &mut Turn<'_>) {
-        let Some(stored) = self.storing.take() else { return };
+        let Some((stored, digest)) = self.storing.take() else { return };
         if let Answer::Failed(error) = answer {
             self.paused_until = turn.now.monotonic_ms.saturating_add(RETRY_MS);
             for Asked { from, id, .. } in std::mem::take(&mut self.asked) {
                 turn.answer(from, id, Body::OwnershipKnown(Err(error.clone())));
             }
         } else {
-            self.peers.changed(&self.ownership, &stored);
+            self.peers.changed(&self.ownership, &stored, digest);
             self.ownership = Arc::clone(&stored);
             turn.effects.push(Effect::Ownership(stored));
             self.answer_asked(turn);
@@ -343,9 +347,10 @@ impl Keeper {
             } else {
                 let commits = self.commits.iter();
                 let commits = commits.map(|commit| (commit.change.clone(), commit.plan)).collect();
-                let notes = vec![ownership_note(&self.learnt), KeptCommits(commits).note()];
+                let note = ownership_note(&self.learnt);
+                self.storing = Some((Arc::new(self.learnt.clone()), peers::digest_of(&note.1)));
+                let notes = vec![note, KeptCommits(commits).note()];
                 turn.store(Waiter::Keeper(Wait::Stored), Command::Note { notes });
-                self.storing = Some(Arc::new(self.learnt.clone()));
             }
         }
         self.peers.tell(&self.ownership, turn);
@@ -362,12 +367,12 @@ impl Keeper {
 
     /// Answers those whose state is part of what is durable.
     fn answer_asked(&mut self, turn: &mut Turn<'_>) {
-        for Asked { from, id, digest } in std::mem::take(&mut self.asked) {
+        for Asked { from, id, digest, is_passed_over } in std::mem::take(&mut self.asked) {
             let ours = self.peers.digest();
-            if digest == ours {
-                self.peers.agrees(from);
-            }
-            let whole = (digest != ours).then(|| Box::new(Ownership::clone(&self.ownership)));
+            self.peers.said(from, digest);
+            // By the whole the other one finds what is lacking here; who is followed is told what it lacks anyway.
+            let is_whole = digest != ours && (is_passed_over || !self.peers.is_followed(from));
+            let whole = is_whole.then(|| Box::new(Ownership::clone(&self.ownership)));
             let known = KnownOwnership { digest: ours, whole };
             turn.answer(from, id, Body::OwnershipKnown(Ok(known)));
         }

@@ -63,7 +63,8 @@ pub struct KnownPolicies {
 pub struct KnownOwnership {
     /// Digest of its state.
     pub digest: u128,
-    /// The whole of it, where the digest is not the one that was told.
+    /// The whole of it, where the digest is not the one that was told, if it could not take in all that it was told or
+    /// does not know what the other one lacks. Else it has all of that, and tells by itself what it has beyond it.
     pub whole: Option<Box<Ownership>>,
 }
 

@@ -89,6 +89,8 @@ pub struct Joined {
     pub partitions: Vec<Partition>,
     /// Whether another plan is the target now.
     pub is_retargeted: bool,
+    /// Whether a later tenure was passed over, since a plan that it names is not here.
+    pub has_passed_over: bool,
 }
 
 impl Joined {
@@ -240,7 +242,7 @@ impl Ownership {
     }
 
     /// Joins some tenures into this state. One that names a plan that is not here is passed over: whoever
-    /// made it known has its plan, and tells of its whole state.
+    /// made it known has its plan, and is to tell of its whole state.
     pub fn add_tenures(
         &mut self,
         tenures: impl IntoIterator<Item = (Partition, Tenure)>,
@@ -325,6 +327,8 @@ impl Ownership {
             if let Some(slot) = self.slot_of(&theirs) {
                 self.tenures[partition.0 as usize] = slot;
                 joined.partitions.push(partition);
+            } else {
+                joined.has_passed_over = true;
             }
         }
     }

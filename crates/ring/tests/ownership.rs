@@ -249,7 +249,7 @@ fn who_drives_for_a_node_that_is_gone_leaves_its_sequences_behind() {
 }
 
 #[test]
-fn a_tenure_of_an_unknown_plan_is_not_taken() {
+fn a_tenure_of_an_unknown_plan_is_not_taken_and_that_is_said() {
     let mut ahead = cluster(3, 2);
     let plan = ahead.commit(&members(1..=4), SPREAD, &[]).unwrap();
     ahead.add_plan(plan);
@@ -257,10 +257,13 @@ fn a_tenure_of_an_unknown_plan_is_not_taken() {
     let mut behind = cluster(3, 2);
     let before = behind.clone();
     let joined = behind.add_tenures([(Partition(1), ahead.tenure(Partition(1)))]);
-    assert!(!joined.is_changed());
+    assert!(!joined.is_changed() && joined.has_passed_over);
     assert_eq!(behind, before);
     let joined = behind.join(&ahead);
-    assert_eq!((joined.partitions, joined.is_retargeted), (vec![Partition(1)], true));
+    assert_eq!((&joined.partitions[..], joined.is_retargeted), (&[Partition(1)][..], true));
+    assert!(!joined.has_passed_over);
+    // What is no later than what it has it lacks nothing of.
+    assert!(!behind.add_tenures([(Partition(1), ahead.tenure(Partition(1)))]).has_passed_over);
     assert_eq!(behind, ahead);
 }
 

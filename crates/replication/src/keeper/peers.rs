@@ -1,4 +1,13 @@
 //! What each other node is known to have of the ownership, and what it is told.
+//!
+//! A node whose link comes up is told this node's digest. If its own is another one it answers with all that it has, and
+//! if something is lacking in that it is told the whole. From then on it is *followed*: it is told what changes, and it
+//! is known up to which change it has all on its disk. It answers with all that it has if it was told a tenure of a plan
+//! that it does not have (plans that no tenure of a node names are forgotten by it), and is told the whole once more.
+//!
+//! What is known of it is forgotten, and it is asked as one whose link came up, when its link goes down (its disk may be
+//! another one), when it does not answer (what it was told last it may have or not), and when its digest has been
+//! another one for long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +22,11 @@ use crate::{
     turn::{Turn, Waiter},
 };
 
-/// Beyond so many partitions the whole state is no longer than what changed of it.
-const TENURES_MAX: usize = 256;
+/// If this part of all tenures changed, the whole state is no longer than they: alone, each names its plans in full.
+const TENURES_PART: u32 = 4;
+/// After so long in which a node never had just what this one has it is asked anew, in milliseconds: whatever it was told
+/// and does not have it gets then. A guess: what is told is known much sooner, and the whole is seldom sent for nothing.
+const DIFFERING_MS: u64 = 10_000;
 
 /// What is under way to a node.
 #[derive(Debug)]
@@ -23,7 +35,8 @@ struct Sent {
     /// The digest of the state that was told, and the last change that it had.
     digest: u128,
     change: u64,
-    /// When it is sent again.
+    is_whole: bool,
+    /// When it is taken for lost.
     retry_at: u64,
 }
 
@@ -32,12 +45,24 @@ struct Sent {
 struct Peer {
     /// The digest of its state, as it last said; `None` if it did not since its link came up.
     digest: Option<u128>,
+    /// Since when it has been another one than this node's.
+    differs_since: Option<u64>,
     /// Partitions whose tenure it may lack, and whether it may lack a plan.
     lacking: BTreeSet<Partition>,
     lacks_plans: bool,
     sent: Option<Sent>,
-    /// The last change of this node's state that it has on its disk.
+    /// The last change of this node's state that it is known to have on its disk, with all before it; 0 while it is not
+    /// followed. What changed since is under way, or kept above.
     knows: u64,
+}
+
+impl Peer {
+    /// It has all that this node had after `change`, the last one.
+    fn has_all(&mut self, change: u64) {
+        self.lacking.clear();
+        self.lacks_plans = false;
+        self.knows = change;
+    }
 }
 
 /// The nodes whose links are up.
@@ -53,8 +78,13 @@ pub(super) struct Peers {
 }
 
 /// The same for equal states only.
-fn digest(ownership: &Ownership) -> u128 {
-    xxh3::xxh3_128(&clock::encode(ownership))
+pub(super) fn digest(ownership: &Ownership) -> u128 {
+    digest_of(&clock::encode(ownership))
+}
+
+/// That of an encoded state.
+pub(super) fn digest_of(encoded: &[u8]) -> u128 {
+    xxh3::xxh3_128(encoded)
 }
 
 impl Peers {
@@ -82,42 +112,58 @@ impl Peers {
         }
     }
 
-    /// The state changed: everybody may lack what is new in it.
-    pub(super) fn changed(&mut self, before: &Ownership, after: &Ownership) {
+    /// The state changed, and has another digest: everybody may lack what is new in it.
+    pub(super) fn changed(&mut self, before: &Ownership, after: &Ownership, digest: u128) {
         let count = after.partition_count();
         let is_new = |partition: &Partition| before.tenure(*partition) != after.tenure(*partition);
         let partitions: Vec<Partition> = count.iter().filter(is_new).collect();
         let has_plans = before.target().id() != after.target().id();
-        self.digest = digest(after);
+        let tenures_max = (count.get() / TENURES_PART) as usize;
+        self.digest = digest;
         self.is_first = after.is_first();
         self.changes += 1;
         for peer in self.peers.values_mut() {
             peer.lacking.extend(&partitions);
-            peer.lacks_plans |= has_plans || peer.lacking.len() > TENURES_MAX;
+            peer.lacks_plans |= has_plans || peer.lacking.len() > tenures_max;
         }
     }
 
-    /// The node said the digest that this node's state has.
-    pub(super) fn agrees(&mut self, node: NodeId) {
+    /// Whether a node has had this node's state, and so is told whatever it lacks of it.
+    pub(super) fn is_followed(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.knows > 0)
+    }
+
+    /// A node said the digest of its state.
+    pub(super) fn said(&mut self, node: NodeId, digest: u128) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.digest = Some(self.digest);
-            peer.lacking.clear();
-            peer.lacks_plans = false;
-            peer.knows = self.changes;
+            peer.digest = Some(digest);
         }
     }
 
-    /// Tells nodes what they may lack. One that was never heard of is asked what it has.
+    /// Tells nodes what they may lack. One of which nothing is known is asked what it has.
     pub(super) fn tell(&mut self, ownership: &Ownership, turn: &mut Turn<'_>) {
         let now = turn.now.monotonic_ms;
         if self.is_first {
             return;
         }
         for (&node, peer) in &mut self.peers {
-            if peer.sent.is_some() || peer.digest == Some(self.digest) {
+            if peer.digest == Some(self.digest) {
+                peer.differs_since = None;
+                peer.has_all(self.changes);
                 continue;
             }
-            let whole = peer.lacks_plans.then(|| Box::new(ownership.clone()));
+            let differs_since = *peer.differs_since.get_or_insert(now);
+            if peer.sent.is_some() {
+                continue;
+            }
+            if now >= differs_since.saturating_add(DIFFERING_MS) {
+                *peer = Peer { differs_since: Some(now), ..Peer::default() };
+            } else if peer.knows == self.changes {
+                // It has more, which it tells itself.
+                continue;
+            }
+            let is_whole = std::mem::take(&mut peer.lacks_plans);
+            let whole = is_whole.then(|| Box::new(ownership.clone()));
             let lacking = std::mem::take(&mut peer.lacking);
             let tenures = lacking.into_iter().filter(|_| whole.is_none());
             let tenures = tenures.map(|partition| (partition, ownership.tenure(partition)));
@@ -127,7 +173,7 @@ impl Peers {
             let number = turn.ask(node, waiter, budget_ms, body);
             let retry_at = now.saturating_add(RETRY_MS);
             let (digest, change) = (self.digest, self.changes);
-            peer.sent = Some(Sent { number, digest, change, retry_at });
+            peer.sent = Some(Sent { number, digest, change, is_whole, retry_at });
         }
     }
 
@@ -142,41 +188,43 @@ impl Peers {
         let peer = self.peers.get_mut(&node)?;
         let sent = peer.sent.take()?;
         let Ok(KnownOwnership { digest, whole }) = known else {
-            // Its disk, or its queue, is full: later, and then all.
-            peer.lacks_plans = true;
+            // Its disk, or its queue, is full: later.
             let retry_at = turn.now.monotonic_ms.saturating_add(RETRY_MS);
             peer.sent = Some(Sent { retry_at, ..sent });
             return None;
         };
         peer.digest = Some(digest);
-        if digest == sent.digest {
-            peer.knows = sent.change;
-            peer.lacks_plans &= sent.digest != self.digest;
-            return None;
+        let has_what_was_sent = digest == sent.digest || sent.is_whole || peer.knows > 0;
+        match &whole {
+            // Of what it has it may have said since that it is all.
+            None if has_what_was_sent => peer.knows = peer.knows.max(sent.change),
+            None => peer.lacks_plans = true,
+            Some(whole) if Ownership::clone(whole).join(ownership).is_changed() => {
+                peer.lacks_plans = true;
+            }
+            Some(_) => peer.has_all(self.changes),
         }
-        let whole = whole?;
-        if Ownership::clone(&whole).join(ownership).is_changed() {
-            peer.lacks_plans = true;
-        } else {
-            peer.knows = self.changes;
-        }
-        Some(whole)
+        whole
     }
 
-    /// Has sent again what was not answered.
+    /// Forgets what is known of those that did not answer.
     pub(super) fn time(&mut self, turn: &mut Turn<'_>) {
         for peer in self.peers.values_mut() {
             let due = |sent: &mut Sent| turn.now.monotonic_ms >= sent.retry_at;
             if let Some(sent) = peer.sent.take_if(due) {
                 turn.shared.forget_ask(sent.number);
-                peer.lacks_plans = true;
+                *peer = Peer::default();
             }
         }
     }
 
-    /// When something is to be sent again.
+    /// When something is taken for lost, or was another one for long.
     pub(super) fn wake_at(&self) -> Option<u64> {
-        self.peers.values().filter_map(|peer| Some(peer.sent.as_ref()?.retry_at)).min()
+        let wake_at = |peer: &Peer| match &peer.sent {
+            Some(sent) => Some(sent.retry_at),
+            None => Some(peer.differs_since?.saturating_add(DIFFERING_MS)),
+        };
+        self.peers.values().filter_map(wake_at).min()
     }
 
     /// Whether every node in reach has the change on its disk.
