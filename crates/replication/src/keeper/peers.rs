@@ -222,6 +222,7 @@ impl Peers {
     pub(super) fn wake_at(&self) -> Option<u64> {
         let wake_at = |peer: &Peer| match &peer.sent {
             Some(sent) => Some(sent.retry_at),
+            None if self.is_first => None,
             None => Some(peer.differs_since?.saturating_add(DIFFERING_MS)),
         };
         self.peers.values().filter_map(wake_at).min()

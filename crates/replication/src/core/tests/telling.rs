@@ -253,6 +253,21 @@ fn a_node_has_all_once_this_one_has_what_it_said_to_have() {
     assert!(core.is_ownership_known());
 }
 
+#[test]
+fn a_node_that_answers_with_more_than_all_is_told_nothing() {
+    let mut core = followed();
+    let sent = relink(&mut core);
+    let mut ahead = Ownership::clone(core.ownership());
+    ahead.add_tenures([(Partition(3), joint(&ahead, Partition(3)))]);
+    let (id, ..) = question(&sent).expect("it is asked");
+    let whole = Some(Box::new(ahead.clone()));
+    let known = Body::OwnershipKnown(Ok(KnownOwnership { digest: digest(&ahead), whole }));
+    let learnt = received(&mut core, 2, id, known);
+    assert_eq!(question(&learnt), None);
+    assert_eq!(question(&stored(&mut core, at(1), noted(&learnt), Answer::Durable)), None);
+    assert_eq!(**core.ownership(), ahead);
+}
+
 /// Has a node tell the core of the whole of what it has, and the disk keep it.
 fn learn(core: &mut Core, from: u64, ownership: &Ownership) -> Vec<Effect> {
     let (digest, whole) = (digest(ownership), Some(Box::new(ownership.clone())));
