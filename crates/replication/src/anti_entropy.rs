@@ -83,7 +83,7 @@ pub struct RepairProgress {
     pub since_ms: u64,
     /// Pairs of a partition and another owner of it.
     pub pairs: u64,
-    /// How many of them were found equal, or brought to be, since then.
+    /// How many of them were found equal, or brought to be, by comparisons begun since then.
     pub equal: u64,
     /// Of the others, those with an owner that is out of reach.
     pub unreachable: u64,
@@ -208,7 +208,7 @@ impl AntiEntropy {
         if let Some((pair, partitions)) = answering::answer(from, id, asked, answer, turn) {
             let now_ms = turn.now.monotonic_ms;
             self.schedule.refresh(turn.shared, now_ms);
-            self.schedule.compared(pair, partitions, now_ms);
+            self.schedule.compared(pair, partitions, now_ms, now_ms);
             self.go_on(turn);
         }
     }
@@ -240,8 +240,8 @@ impl AntiEntropy {
         (self.begun, self.session.is_some())
     }
 
-    /// Has all that was not compared since then compared soon. Returns how many pairs of a partition and
-    /// another owner of it there are, and how many of them were found equal since then.
+    /// Has all compared soon that no comparison begun since then found equal. Returns how many pairs of a partition
+    /// and another owner of it there are, and how many of them one did.
     pub(crate) fn compare_since(&mut self, since_ms: u64, turn: &mut Turn<'_>) -> (u64, u64) {
         self.schedule.refresh(turn.shared, turn.now.monotonic_ms);
         let counted = self.schedule.demand(since_ms, |_, _| true);
@@ -287,7 +287,8 @@ impl AntiEntropy {
         let now_ms = turn.now.monotonic_ms;
         let equal = if finished { session.equal().collect() } else { BTreeSet::new() };
         let is_compared = finished && equal.len() == session.open.len();
-        self.schedule.compared(session.pair, equal.iter().copied(), now_ms);
+        // What was written at either side while it went on it may have missed.
+        self.schedule.compared(session.pair, equal.iter().copied(), session.began_ms, now_ms);
         self.wanted.ended(session.pair, &equal);
         turn.shared.counters.comparisons += u64::from(is_compared);
         turn.shared.counters.comparisons_unfinished += u64::from(!is_compared);

@@ -30,7 +30,7 @@ pub(super) struct Pair {
 /// How a pair stands.
 #[derive(Debug)]
 struct Standing {
-    /// The partitions that both own, and when each was last compared to the end.
+    /// The partitions that both own, and when the last comparison of each that came to its end was begun.
     partitions: BTreeMap<Partition, Option<u64>>,
     due_ms: u64,
     /// What was compared before this makes the pair no less due.
@@ -64,7 +64,7 @@ pub struct Comparison {
     pub n: u8,
     /// The other owner.
     pub peer: NodeId,
-    /// How long ago the two last held the same, or were brought to: every key that differed was
+    /// How long ago the two last held the same, or began to be brought to: every key that differed was
     /// exchanged. In milliseconds; `None` if not since this node's start.
     pub equal_ms_ago: Option<u64>,
 }
@@ -190,19 +190,21 @@ impl Schedule {
         standing.map_or_else(Vec::new, |standing| standing.partitions.keys().copied().collect())
     }
 
-    /// Takes note that partitions of a pair were compared to the end. Once all of them were since the
-    /// pair was put off last, and since its peer came back, it is put off: until an interval after the
+    /// Takes note that a comparison begun at `began_ms` found partitions of a pair equal. Once all of them were since
+    /// the pair was put off last, and since its peer came back, it is put off: until an interval after the
     /// first of them.
     pub(super) fn compared(
         &mut self,
         pair: Pair,
         partitions: impl IntoIterator<Item = Partition>,
+        began_ms: u64,
         now_ms: u64,
     ) {
         let Some(standing) = self.pairs.get_mut(&pair) else { return };
         for partition in partitions {
             if let Some(compared_ms) = standing.partitions.get_mut(&partition) {
-                *compared_ms = Some(now_ms);
+                // The peer may have begun a later one.
+                *compared_ms = (*compared_ms).max(Some(began_ms));
             }
         }
         let Some(first_ms) = standing.compared_ms() else { return };
@@ -245,8 +247,8 @@ impl Schedule {
         }
     }
 
-    /// Makes pairs due that were not compared since `since_ms`. Returns how many pairs of a partition
-    /// and a peer `is_meant` names, and how many of them were compared since then.
+    /// Makes pairs due that no comparison begun since `since_ms` found equal. Returns how many pairs of a partition
+    /// and a peer `is_meant` names, and how many of them one did.
     pub(super) fn demand(
         &mut self,
         since_ms: u64,
@@ -354,19 +356,39 @@ mod tests {
     fn a_pair_is_put_off_once_all_of_its_partitions_were_compared() {
         let (mut schedule, pair) = schedule();
         let due_ms = |schedule: &Schedule| schedule.pairs[&pair].due_ms;
-        schedule.compared(pair, [Partition(0)], 1_000);
+        let compared = |schedule: &mut Schedule, partitions: &[u32], at| {
+            let partitions = partitions.iter().copied().map(Partition);
+            schedule.compared(pair, partitions, at, at);
+        };
+        compared(&mut schedule, &[0], 1_000);
         assert_eq!(due_ms(&schedule), 0, "a handover compared one of them");
-        schedule.compared(pair, [Partition(1)], 2_000);
+        compared(&mut schedule, &[1], 2_000);
         let soon = due_ms(&schedule);
         assert!((8_500..=11_000).contains(&soon), "an interval after the first: {soon}");
-        schedule.compared(pair, [Partition(1)], 9_000);
+        compared(&mut schedule, &[1], 9_000);
         assert_eq!(due_ms(&schedule), soon, "the other is no younger for it");
         schedule.peer_is_back(pair.peer, 9_500);
         assert_eq!(due_ms(&schedule), soon.min(9_500));
-        schedule.compared(pair, [Partition(0)], 9_600);
+        compared(&mut schedule, &[0], 9_600);
         assert_eq!(due_ms(&schedule), soon.min(9_500), "what it missed in the other is not known");
-        schedule.compared(pair, [Partition(0), Partition(1)], 9_700);
+        compared(&mut schedule, &[0, 1], 9_700);
         assert!(due_ms(&schedule) > 17_000);
+    }
+
+    #[test]
+    fn what_is_asked_for_while_a_pair_is_compared_is_compared_once_more() {
+        let (mut schedule, pair) = schedule();
+        let all = || [0, 1].map(Partition);
+        let demand = |schedule: &mut Schedule| schedule.demand(1_500, |_, _| true);
+        assert_eq!(demand(&mut schedule), (2, 0));
+        schedule.compared(pair, all(), 1_000, 2_000);
+        assert_eq!((demand(&mut schedule), schedule.pairs[&pair].due_ms), ((2, 0), 0));
+        // The peer found it equal meanwhile.
+        schedule.compared(pair, all(), 2_500, 2_500);
+        schedule.compared(pair, [Partition(0)], 2_000, 3_000);
+        assert_eq!(schedule.pairs[&pair].compared_ms(), Some(2_500));
+        assert_eq!(demand(&mut schedule), (2, 2));
+        assert!(schedule.pairs[&pair].due_ms > 10_000, "it is put off");
     }
 
     /// What a pair compares, and when that was compared last.
@@ -388,7 +410,7 @@ mod tests {
         schedule.refresh(&shared, 0);
         let all: Vec<Pair> = schedule.pairs.keys().copied().collect();
         for pair in all {
-            schedule.compared(pair, schedule.partitions(pair), 700);
+            schedule.compared(pair, schedule.partitions(pair), 700, 700);
         }
         let before = partitions(&schedule);
         assert!(before.values().flatten().all(|(_, compared_ms)| *compared_ms == Some(700)));

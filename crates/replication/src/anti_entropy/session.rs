@@ -95,7 +95,7 @@ pub(super) struct Session {
     unfinished: BTreeSet<Partition>,
     /// Whether it ended early to make room for another.
     pub(super) is_left_off: bool,
-    began_ms: u64,
+    pub(super) began_ms: u64,
     round: Round,
     /// What the shortest full round took.
     shortest_ms: u64,

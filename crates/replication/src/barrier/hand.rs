@@ -232,7 +232,10 @@ impl BarrierHand {
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
             (BarrierTask::Follow(_), Some(after)) => self.enter(after),
-            (BarrierTask::Propose, _) if !self.is_time(now_ms) => BarrierStep::Wait,
+            // Loops are looked at once: of comparisons begun from then on, those that are due anyway count too.
+            (BarrierTask::Propose, _) if self.shown.is_some() && !self.is_time(now_ms) => {
+                BarrierStep::Wait
+            }
             (BarrierTask::Propose, _) => BarrierStep::Look(look(self.has_to_forget())),
             (BarrierTask::Enter(_) | BarrierTask::Equal | BarrierTask::Drain(_), _) => {
                 BarrierStep::Look(look(true))

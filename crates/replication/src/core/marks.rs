@@ -25,19 +25,26 @@ pub(super) struct Looked {
     moment: Option<(u64, Mark)>,
     /// The round, and whether it is over.
     round: (u64, bool),
-    /// Since when replicas are compared, in milliseconds of the monotonic clock.
-    since_ms: Option<u64>,
-    /// The ownership by which all were found equal.
-    equal_by: Option<Arc<Ownership>>,
+    /// The ownership by which replicas are to be found equal.
+    by: Option<Arc<Ownership>>,
+    /// By comparisons that were begun since then, in milliseconds of the monotonic clock.
+    since_ms: u64,
+    /// Whether all of them were.
+    is_equal: bool,
 }
 
 impl Core {
     /// How this core stands, as far as it knows without its engine; has replicas compared if that is asked
-    /// for. A look of another round or moment than the last one begins with the present.
+    /// for. A look of another round or moment than the last one, or by another ownership, begins with the present:
+    /// comparisons begun from then on count, whether or not they were asked for.
     pub fn look(&mut self, look: BarrierLook, now: Now, effects: &mut Vec<Effect>) -> BarrierShown {
-        let round = (look.round, look.is_over);
-        if self.looked.round != round {
-            self.looked = Looked { moment: self.looked.moment, round, ..Looked::default() };
+        let (round, by) = ((look.round, look.is_over), &self.shared.ownership);
+        let is_by = |ownership| Arc::ptr_eq(ownership, by);
+        if self.looked.round != round || !self.looked.by.as_ref().is_some_and(is_by) {
+            let (moment, by) = (self.looked.moment, Some(Arc::clone(by)));
+            // A session that began in this millisecond may have begun before the look.
+            let since_ms = now.monotonic_ms + 1;
+            self.looked = Looked { moment, round, by, since_ms, is_equal: false };
         }
         let mark = match self.looked.moment {
             Some((moment, mark)) if moment == look.moment => mark,
@@ -57,32 +64,17 @@ impl Core {
         };
         if look.compares {
             (shown.pairs, shown.equal) = self.compare(now, effects);
-            shown.is_different = self.looked.equal_by.is_none();
+            shown.is_different = !self.looked.is_equal;
         }
         shown
     }
 
     /// Returns how many pairs of a partition and another owner there are, and how many are equal.
     fn compare(&mut self, now: Now, effects: &mut Vec<Effect>) -> (u64, u64) {
-        let ownership = Arc::clone(&self.shared.ownership);
-        if self.looked.equal_by.as_ref().is_some_and(|by| !Arc::ptr_eq(by, &ownership)) {
-            (self.looked.equal_by, self.looked.since_ms) = (None, None);
-        }
-        let since_ms = match self.looked.since_ms {
-            Some(since_ms) => since_ms,
-            // What is found equal from then on is compared by a session that was begun later.
-            None if !self.anti_entropy.sessions().1 => {
-                let since_ms = now.monotonic_ms + 1;
-                self.looked.since_ms = Some(since_ms);
-                since_ms
-            }
-            None => return (0, 0),
-        };
+        let since_ms = self.looked.since_ms;
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let (pairs, equal) = self.anti_entropy.compare_since(since_ms, &mut turn);
-        if pairs == equal && now.monotonic_ms >= since_ms {
-            self.looked.equal_by = Some(ownership);
-        }
+        self.looked.is_equal |= pairs == equal && now.monotonic_ms >= since_ms;
         (pairs, equal)
     }
 

@@ -4,10 +4,21 @@ use storage::TreeNode;
 
 use super::comparing::with_engine;
 use super::*;
-use crate::{Compare, Compared, anti_entropy::Found, handover::Want, turn::Turn};
+use crate::{
+    BarrierLook, BarrierShown, Compare, Compared, anti_entropy::Found, handover::Want, turn::Turn,
+};
 
 /// What the core sends of comparisons, with what else happens left to the engine.
 fn run(
+    core: &mut Core,
+    engine: &mut storage::MemoryEngine,
+    event: Event,
+) -> Vec<(NodeId, Message)> {
+    run_at(0, core, engine, event)
+}
+
+fn run_at(
+    now_ms: u64,
     core: &mut Core,
     engine: &mut storage::MemoryEngine,
     event: Event,
@@ -16,7 +27,7 @@ fn run(
     let mut sent = Vec::new();
     while let Some(event) = events.pop_front() {
         let mut effects = Vec::new();
-        core.step(at(0), event, &mut effects);
+        core.step(at(now_ms), event, &mut effects);
         for effect in effects {
             match effect {
                 // However many leaves there are.
@@ -147,4 +158,73 @@ fn what_is_owned_anew_is_compared_though_nothing_else_happens() {
         matches!(effect, Effect::Storage { command: Command::TreeRoots { .. }, .. })
     };
     assert!(effects.iter().any(is_begun), "{effects:?}");
+}
+
+/// Answers, at this moment, the questions among `sent` that a core with all replicas equal hears. Returns what it sends then.
+fn answered_equal(
+    now_ms: u64,
+    core: &mut Core,
+    engine: &mut storage::MemoryEngine,
+    sent: Vec<(NodeId, Message)>,
+) -> Vec<(NodeId, Message)> {
+    let is_question = |message: &Message| matches!(message.body, Body::Compare(_));
+    let questions = sent.into_iter().filter(|(_, message)| is_question(message));
+    let mut next = Vec::new();
+    for (from, message) in questions {
+        let message = Message { body: Body::Compared(Ok(Compared::Equal)), ..message };
+        next.extend(run_at(now_ms, core, engine, Event::Received { from, message }));
+    }
+    next
+}
+
+/// How a core shows that it stands, at this moment, in the round `number` or after it.
+fn shown(
+    now_ms: u64,
+    core: &mut Core,
+    (round, is_over): (u64, bool),
+    compares: bool,
+) -> BarrierShown {
+    let look = BarrierLook { round, is_over, moment: 1, compares };
+    core.look(look, at(now_ms), &mut Vec::new())
+}
+
+/// Where much is due one session begins when the last one ends.
+#[test]
+fn replicas_are_found_equal_for_a_round_though_there_is_always_a_session_under_way() {
+    let (mut core, mut engine) = with_engine();
+    let mut sent = run(&mut core, &mut engine, Event::LinkUp(NodeId(2)));
+    sent.extend(run(&mut core, &mut engine, Event::LinkUp(NodeId(3))));
+    let counts = |shown: &BarrierShown| (shown.pairs, shown.equal);
+    let first = shown(10, &mut core, (1, false), true);
+    assert_eq!(counts(&first), (16, 0));
+    sent = answered_equal(20, &mut core, &mut engine, sent);
+    let second = shown(20, &mut core, (1, false), true);
+    assert_eq!(counts(&second), (16, 0), "it was begun before the first look");
+    let mut now_ms = 20;
+    loop {
+        assert!(core.anti_entropy.sessions().1, "another one is under way");
+        now_ms += 10;
+        sent = answered_equal(now_ms, &mut core, &mut engine, sent);
+        let shown = shown(now_ms, &mut core, (1, false), true);
+        if !shown.is_different {
+            return assert_eq!(counts(&shown), (16, 16));
+        }
+        assert!(now_ms < 200, "{shown:?}");
+    }
+}
+
+/// In an interval of rounds as long as that of comparisons nothing is compared twice before a round.
+#[test]
+fn what_was_compared_in_the_background_since_a_round_was_over_is_not_compared_again_for_the_next() {
+    let (mut core, mut engine) = with_engine();
+    let over = shown(0, &mut core, (1, true), false);
+    assert_eq!((over.pairs, over.is_different), (0, false), "nothing is asked for yet");
+    let mut sent = run_at(10, &mut core, &mut engine, Event::LinkUp(NodeId(2)));
+    sent.extend(run_at(10, &mut core, &mut engine, Event::LinkUp(NodeId(3))));
+    while !sent.is_empty() {
+        sent = answered_equal(20, &mut core, &mut engine, sent);
+    }
+    let shown = |core: &mut Core, round| shown(500, core, round, true).equal;
+    assert_eq!(shown(&mut core, (1, true)), 16);
+    assert_eq!(shown(&mut core, (2, false)), 0, "what was found before it was entered");
 }
