@@ -1,7 +1,7 @@
 //! What a state holds, entry by entry: the same for every type and every form of an explanation.
 
 use clock::{Actor, Dot, Stamp};
-use values::{Blob, State, TallyEntry};
+use values::{Blob, State, Tally, TallyEntry};
 
 /// Something live, and the writes that it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,12 @@ impl Entry {
     }
 }
 
+/// What is left of increments whose names are folded. Of which requests they were is not known any more.
+fn folded(tally: &Tally) -> impl Iterator<Item = Entry> + '_ {
+    let live = tally.sums().filter(|sum| sum.is_live());
+    live.map(|sum| Entry::new(None, What::Folded(sum.value(), sum.live_count()), []))
+}
+
 /// The entries of `state`, in order.
 pub(super) fn entries(state: &State) -> Vec<Entry> {
     match state {
@@ -67,11 +73,12 @@ pub(super) fn entries(state: &State) -> Vec<Entry> {
                 Entry::new(None, what, [base.dot]).at(base.stamp)
             });
             let tally = &register.tally;
-            let adds = tally
-                .is_live()
-                .then(|| Entry::new(None, What::Adds(tally.value()), tally.live_dots()))
+            let parts = tally.entries().filter(|(_, entry)| entry.is_live());
+            let sum = parts.map(|(_, entry)| entry.value()).reduce(i128::saturating_add);
+            let adds = sum
+                .map(|sum| Entry::new(None, What::Adds(sum), tally.live_dots()))
                 .map(|entry| entry.of(tally.entries()));
-            base.chain(adds).collect()
+            base.chain(adds).chain(folded(tally)).collect()
         }
         State::Counter(counter) => {
             let parts = counter.tally.entries().filter(|(_, entry)| entry.is_live());
@@ -79,11 +86,7 @@ pub(super) fn entries(state: &State) -> Vec<Entry> {
                 let dot = Dot::new(actor, entry.upto());
                 Entry::new(None, What::Adds(entry.value()), [dot]).of([(actor, entry)])
             });
-            // Of which requests they were is not known any more.
-            let folded = counter.tally.sums().filter(|sum| sum.is_live());
-            let folded =
-                folded.map(|sum| Entry::new(None, What::Folded(sum.value(), sum.live_count()), []));
-            parts.chain(folded).collect()
+            parts.chain(folded(&counter.tally)).collect()
         }
         State::Gset(set) | State::Orset(set) => {
             let elements = set.store.0.iter().map(|(element, adds)| {

@@ -36,6 +36,8 @@ pub(super) struct Node<'a> {
     pub(super) time: Option<Stamp>,
     /// Whether something live rests on it.
     pub(super) is_live: bool,
+    /// Whether that is a sum into which its name is folded: it counts there, but for a reset before.
+    pub(super) is_folded: bool,
     /// What it wrote, where that is live.
     pub(super) value: Option<String>,
     /// What it had seen, as the Dynamo paper writes it.
@@ -61,12 +63,18 @@ struct Live<'l> {
     by_dot: BTreeMap<(Tag, Dot), &'l Entry>,
     /// Dots among which the increments of sums are, by type.
     summed: BTreeMap<Tag, CausalContext>,
+    /// What was seen of types with increments whose names are folded.
+    folded: BTreeMap<Tag, &'l CausalContext>,
 }
 
 impl<'l> Live<'l> {
-    fn of(held: &'l [(Tag, Entry)]) -> Self {
-        let mut live = Self { by_dot: BTreeMap::new(), summed: BTreeMap::new() };
+    fn of(held: &'l [(Tag, Entry)], value: &'l values::Value) -> Self {
+        let (by_dot, summed, folded) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut live = Self { by_dot, summed, folded };
         for (tag, entry) in held {
+            if let What::Folded(..) = entry.what {
+                live.folded.insert(*tag, value.context(*tag));
+            }
             live.by_dot.extend(entry.dots.iter().map(|&dot| ((*tag, dot), entry)));
             for &(first, last) in &entry.summed {
                 let summed = live.summed.entry(*tag).or_default();
@@ -86,14 +94,26 @@ impl<'l> Live<'l> {
 
     /// Whether `write` is an increment within a sum.
     fn sums(&self, write: &Coordinated) -> bool {
-        // Within the range of a sum other writes have dots as well.
-        let is_increment = ["counter add", "lww increment", "map increment"];
-        is_increment.contains(&&*write.operation)
-            && write.minted.is_some_and(|minted| {
-                let summed = self.summed.get(&minted.tag);
-                summed.is_some_and(|summed| summed.contains(minted.first))
-            })
+        increment_of(write).is_some_and(|(tag, dot)| {
+            self.summed.get(&tag).is_some_and(|summed| summed.contains(dot))
+        })
     }
+
+    /// Whether `write` is an increment whose name is folded.
+    fn folds(&self, write: &Coordinated) -> bool {
+        // Once it is, nothing says any more that it was seen.
+        let is_of = |(tag, dot): (Tag, Dot)| {
+            dot.actor.is_named() && self.folded.get(&tag).is_some_and(|seen| !seen.contains(dot))
+        };
+        increment_of(write).is_some_and(is_of)
+    }
+}
+
+/// The first dot of an increment. Within the range of a sum other writes have dots as well.
+fn increment_of(write: &Coordinated) -> Option<(Tag, Dot)> {
+    let is_increment = ["counter add", "lww increment", "map increment"];
+    let minted = write.minted.filter(|_| is_increment.contains(&&*write.operation))?;
+    Some((minted.tag, minted.first))
 }
 
 /// A write before it is told of.
@@ -130,7 +150,7 @@ impl<'a> History<'a> {
         let held: Vec<(Tag, Entry)> = states
             .flat_map(|(&tag, state)| entries(state).into_iter().map(move |entry| (tag, entry)))
             .collect();
-        let live = Live::of(&held);
+        let live = Live::of(&held, &found.merged.value);
         let mut remembered = BTreeMap::<Tag, CausalContext>::new();
         for minted in found.writes.iter().filter_map(|write| write.minted) {
             let dots = remembered.entry(minted.tag).or_default();
@@ -168,18 +188,21 @@ impl<'a> History<'a> {
                 write: None,
                 time: entry.time,
                 is_live: true,
+                is_folded: false,
                 value: shown(entry),
                 seen: String::new(),
                 after,
             },
             Found::Remembered(write) => {
                 let own = live.entry_of(write);
+                let is_folded = live.folds(write);
                 Node {
                     lane: lane_of(found.name_of(write.node)),
                     label: label(names, write),
                     write: Some(write),
                     time: Some(write.time),
-                    is_live: own.is_some() || live.sums(write),
+                    is_live: own.is_some() || live.sums(write) || is_folded,
+                    is_folded,
                     // A sum is not what this one of its increments added.
                     value: own.filter(|entry| entry.summed.is_empty()).and_then(shown),
                     seen: seen(names, write),

@@ -116,6 +116,9 @@ fn write(found: &Explanation, node: &Node<'_>) -> Value {
         "live": node.is_live,
         "after": node.after,
     });
+    if node.is_folded {
+        shown["folded"] = true.into();
+    }
     if let Some(time) = node.time {
         shown["time"] = time.utc().into();
     }

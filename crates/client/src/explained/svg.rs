@@ -25,10 +25,11 @@ const STYLE: &str = "\
 .paper{fill:#fff}.lane{stroke:#d0d7de;stroke-width:1.5}.edge{stroke:#6e7781;stroke-width:1.8;fill:none}\
 text{font:13px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}.title{font-weight:600;font-size:15px}\
 .faint,.old text{fill:#6e7781}.name{font-weight:600}.live{fill:#1a7f37;stroke:#1a7f37;stroke-width:2}\
-.past{fill:#fff;stroke:#8c959f;stroke-width:2}.cross{stroke:#cf222e;stroke-width:2.5}\
+.past{fill:#fff;stroke:#8c959f;stroke-width:2}\
+.folded{fill:#fff;stroke:#1a7f37;stroke-width:2;stroke-dasharray:3 2}.cross{stroke:#cf222e;stroke-width:2.5}\
 @media(prefers-color-scheme:dark){.paper{fill:#0d1117}.lane{stroke:#30363d}.edge{stroke:#8b949e}\
 text{fill:#e6edf3}.faint,.old text{fill:#8b949e}.live{fill:#3fb950;stroke:#3fb950}\
-.past{fill:#0d1117;stroke:#6e7681}.cross{stroke:#f85149}}";
+.past{fill:#0d1117;stroke:#6e7681}.folded{fill:#0d1117;stroke:#3fb950}.cross{stroke:#f85149}}";
 
 /// The history of the key that `found` explains, as an SVG document.
 pub fn svg(found: &Explanation) -> String {
@@ -85,8 +86,10 @@ pub fn svg(found: &Explanation) -> String {
         add(format_args!("</g>"));
     }
     let y = bottom + MARGIN;
+    let has_folded = history.writes.iter().any(|node| node.is_folded);
+    let folded = if has_folded { " · dashed: folded into a sum" } else { "" };
     add(format_args!(
-        "<text class=\"faint\" x=\"{MARGIN}\" y=\"{y}\">filled: live · hollow: superseded · cross: \
+        "<text class=\"faint\" x=\"{MARGIN}\" y=\"{y}\">filled: live{folded} · hollow: superseded · cross: \
          removal · a line leads from a write down to one that had seen it</text>"
     ));
     add(format_args!("</svg>"));
@@ -140,7 +143,11 @@ fn mark(node: &Node<'_>, x: usize, y: usize) -> String {
             "<path class=\"cross\" d=\"M{left} {top}L{right} {low}M{left} {low}L{right} {top}\"/>"
         );
     }
-    let class = if node.is_live { "live" } else { "past" };
+    let class = match (node.is_live, node.is_folded) {
+        (_, true) => "folded",
+        (true, _) => "live",
+        (false, _) => "past",
+    };
     format!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"8\"/>")
 }
 

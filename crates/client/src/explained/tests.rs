@@ -214,6 +214,76 @@ fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
     assert_eq!(quoted("ä".repeat(70).as_bytes(), 3), "\"äää\"… (140 bytes)");
 }
 
+/// Of increments under names all but the last are five rounds old when that comes; and one without a name.
+#[test]
+fn increments_whose_names_are_folded_are_marked_and_what_they_add_is_told() {
+    use clock::{RingId, Round};
+    use values::{CounterOp, RegisterOp};
+    let add = |by, is_register: bool| match is_register {
+        false => Operation::Counter(CounterOp::Add(by)),
+        true => Operation::Register(RegisterOp::Increment(by)),
+    };
+    for (is_register, tag) in [(false, Tag::COUNTER), (true, Tag::LWW)] {
+        let (mut value, mut writes) = (Value::default(), Vec::new());
+        for (by, name, round) in [(5, 1, 1), (7, 2, 1), (-2, 0, 1), (1, 3, 9)] {
+            let own = Actor::new(NodeId(1), 1, 0);
+            let actor = if name == 0 { own } else { Actor::named(name, 7, 7) };
+            let round = Some(Round { ring: RingId(1), number: round });
+            let mint = Mint { actor, stamp: Stamp::from_millis(writes.len() as u64), round };
+            let (none, operation) = (CausalContext::default(), add(by, is_register));
+            let view = View::of(value.clone());
+            let made = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
+            value.apply(&made.delta);
+            writes.push(Coordinated {
+                node: NodeId(1),
+                minted: made.minted,
+                time: mint.stamp,
+                operation: operation.name().into(),
+                name: None,
+                seen: Vec::new(),
+                seen_more: false,
+            });
+        }
+        let mut found = three_siblings();
+        (found.merged, found.writes) = (View::of(value), writes);
+        let shown = json(&found);
+        let told = shown["writes"].as_array().unwrap();
+        let marks: Vec<_> =
+            told.iter().map(|write| (&write["live"], write.get("folded").is_some())).collect();
+        let yes = &document!(true);
+        assert_eq!(marks, [(yes, true), (yes, true), (yes, false), (yes, false)], "{tag}");
+        let entries = shown["merged"][tag.to_string()]["entries"].as_array().unwrap();
+        let sum: i64 = entries.iter().filter_map(|entry| entry["adds"].as_i64()).sum();
+        assert_eq!(sum, 11, "each counts once");
+        let folded = entries.iter().find(|entry| entry.get("folded").is_some()).unwrap();
+        assert_eq!(*folded, document!({ "dots": [], "adds": 12, "folded": 2 }));
+        let text = text(&found);
+        assert!(text.contains("× a removal, ◐ folded into a sum"), "{text}");
+        assert_eq!(text.matches('◐').count(), 3, "{text}");
+        let drawn = svg(&found);
+        let count = |class: &str| drawn.matches(class).count();
+        assert_eq!((count("class=\"folded\""), count("class=\"live\"")), (2, 2));
+        assert!(drawn.contains("dashed: folded into a sum"));
+        // All of it is taken away.
+        let reset = match is_register {
+            false => Operation::Counter(CounterOp::Reset),
+            true => Operation::Delete(None),
+        };
+        let mint = Mint {
+            actor: Actor::new(NodeId(1), 1, 0),
+            stamp: Stamp::from_millis(9),
+            round: Some(Round { ring: RingId(1), number: 9 }),
+        };
+        let made =
+            reset.prepare(&found.merged, &CausalContext::default(), mint, &Limits::default());
+        let mut value = found.merged.value.clone();
+        value.apply(&made.unwrap().delta);
+        found.merged = View::of(value);
+        let history = history::History::of(&DotNames::of(&found), 10);
+        assert!(history.writes.iter().all(|node| !node.is_live && !node.is_folded), "{tag}");
+    }
+}
+
 /// A set of 20,000 elements, whose latest writes a journal remembers.
 #[test]
 fn of_a_large_and_busy_key_every_form_tells_the_latest_writes_and_counts_the_others() {

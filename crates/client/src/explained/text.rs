@@ -128,8 +128,10 @@ fn history_lines(names: &DotNames<'_>) -> Vec<String> {
     let lanes: Vec<String> = history.lanes.iter().map(cut).collect();
     let width = |lane: &String| lane.chars().count().max(1) + 1;
     let head: String = lanes.iter().map(|lane| format!("{lane:<0$}", width(lane))).collect();
+    let has_folded = history.writes.iter().any(|node| node.is_folded);
+    let folded = if has_folded { ", ◐ folded into a sum" } else { "" };
     let mut lines = vec![
-        "history, as far as the nodes remember: ● live, ○ superseded, × a removal".into(),
+        format!("history, as far as the nodes remember: ● live, ○ superseded, × a removal{folded}"),
         format!("       {}", head.trim_end()),
     ];
     if history.left_out > 0 {
@@ -151,6 +153,7 @@ fn history_lines(names: &DotNames<'_>) -> Vec<String> {
 
 const fn mark(node: &Node<'_>) -> char {
     match (node.is_live, node.write) {
+        _ if node.is_folded => '◐',
         (true, _) => '●',
         (false, Some(write)) if write.minted.is_none() => '×',
         (false, _) => '○',
