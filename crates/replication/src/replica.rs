@@ -6,7 +6,7 @@
 use clock::NodeId;
 use ring::{Partition, Sequence};
 use sabotage::Bug;
-use storage::{Answer, Command, Listing, StorageError};
+use storage::{Answer, Command, Listing, ROW_KEY_MAX, StorageError};
 use values::{Key, Scope};
 
 use crate::{
@@ -56,6 +56,11 @@ pub(crate) fn ask(
             Command::Merge { key, delta, show, durability }
         }
         Body::Explain { key } => Command::Explain { key },
+        Body::List { after: Some(after), .. } if after.0.len() > ROW_KEY_MAX => {
+            let refused = StorageError::Incomparable("a place out of bounds".into());
+            let (listing, foreign) = (Err(refused), Vec::new());
+            return turn.answer(from, id, Body::Listed { listing, foreign });
+        }
         Body::List { first, last, bucket, after, limit } => {
             if first > last || first.0 >= count {
                 let (listing, foreign) = (Ok(Listing::default()), Vec::new());

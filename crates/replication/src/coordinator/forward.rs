@@ -14,6 +14,10 @@ use crate::{
     turn::{Origin, Part, PartKind, Slot, Timer, Turn, Waiter},
 };
 
+/// So many nodes with too much to do are asked at most for one request. A guess: others may have room, and a cluster that has
+/// none is not to be asked all round.
+const OVERLOADED_MAX: usize = 3;
+
 /// A request passed on.
 #[derive(Debug)]
 pub(crate) struct Forward {
@@ -25,7 +29,7 @@ pub(crate) struct Forward {
     first: NodeId,
     /// To whom it was sent, the latest last.
     sent_to: Vec<NodeId>,
-    /// Those of them that refused it because they are about to stop: nothing was done there.
+    /// Those of them that refused it because they are about to stop, or have too much to do: nothing was done there.
     refused_by: Vec<NodeId>,
     needed: u8,
     deadline: u64,
@@ -86,11 +90,18 @@ impl Forward {
                 self.request.name = None;
                 self.send(part.node, slot, turn);
             }
-            Input::Answered { part, body: Body::Forwarded(Err(RequestError::Stopping)) } => {
+            Input::Answered {
+                part,
+                body:
+                    Body::Forwarded(Err(error @ (RequestError::Stopping | RequestError::Overloaded))),
+            } => {
                 self.refused_by.push(part.node);
-                if !self.send_to_another(slot, turn) && self.sent_to.len() == self.refused_by.len()
+                let may_go_on =
+                    error == RequestError::Stopping || self.refused_by.len() < OVERLOADED_MAX;
+                if !(may_go_on && self.send_to_another(slot, turn))
+                    && self.sent_to.len() == self.refused_by.len()
                 {
-                    turn.reply(self.origin, Err(RequestError::Stopping));
+                    turn.reply(self.origin, Err(error));
                     return Progress::Done;
                 }
             }

@@ -1,6 +1,7 @@
 //! Requests under way: begun, made to follow one another, told what they wait for, and ended.
 
 use sabotage::Bug;
+use storage::ROW_KEY_MAX;
 use values::{ExpiryOp, Key, Operation};
 
 use super::{Core, Running, SWEEP_TURN_MS};
@@ -9,6 +10,16 @@ use crate::{
     coordinator::{self, Coordinator, Input, Progress, Scan},
     turn::{Origin, Slot, Timer, Turn},
 };
+
+/// The length of the place after which a listing is to go on, if it is longer than any that one gives.
+fn beyond_any_place(call: &Call) -> Option<usize> {
+    let place = match call {
+        Call::Scan(request) => &request.cursor.as_ref()?.after.as_ref()?.0,
+        Call::Conflicts(request) => &request.after.as_ref()?.0,
+        _ => return None,
+    };
+    (place.len() > ROW_KEY_MAX).then_some(place.len())
+}
 
 impl Core {
     /// Takes a request that comes after another of the same call, on the same key.
@@ -33,6 +44,12 @@ impl Core {
     }
 
     pub(super) fn call(&mut self, id: CallId, call: Call, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(bytes) = beyond_any_place(&call) {
+            let error = format!(
+                "a cursor of {bytes} bytes is none of ours; send the next of the page before, unchanged"
+            );
+            return effects.push(Effect::Reply { id, reply: Err(RequestError::Key(error)) });
+        }
         let slot = self.next_slot();
         let coordinator = match call {
             Call::Request(request) => {

@@ -6,6 +6,7 @@ mod following;
 mod moved;
 mod owned;
 mod redirecting;
+mod refused;
 mod repeated;
 mod sessions;
 mod tails;
