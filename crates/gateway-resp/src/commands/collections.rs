@@ -134,6 +134,8 @@ pub(crate) fn scan(
         Reply::error("ERR", format_args!("{error}; begin the scan anew, at this node"))
     })?;
     let info = Arc::clone(cx.info);
+    // It stays here for as long as the call waits, also when the table has forgotten it.
+    cx.plan.bytes += after.as_ref().map_or(0, Bytes::len);
     let range = Scope::Range { tag, after, limit: options.count };
     cx.read_apart(read(args.at(1), range)?, move |answer, _| async move {
         if answer.view.check_type(tag).is_err() {
@@ -184,6 +186,25 @@ mod tests {
     use crate::dispatch::plan_command;
     use crate::plan::{Plan, Session, Step, write};
     use crate::server::ServerInfo;
+
+    /// Its cursor is a number of some digits.
+    #[test]
+    fn the_place_at_which_a_scan_goes_on_counts_among_what_a_transaction_keeps() {
+        let info = Arc::new(ServerInfo::new("test", "1.2.3", 0));
+        let (mut session, mut plan) = (Session::default(), Plan::default());
+        let number = info.places().remember("h".into(), Bytes::from(vec![b'f'; 60_000]));
+        let mut given = |command: &str| {
+            let mut parser = Parser::new(info.limits);
+            let parsed = parser.parse(command.as_bytes());
+            let Ok(Parsed::Command(args, _)) = parsed else { panic!("{parsed:?}") };
+            plan_command(&mut session, &info, &mut plan, args);
+            session.transaction.as_ref().map_or(0, |transaction| transaction.plan.bytes)
+        };
+        given("MULTI\r\n");
+        let start = given("HSCAN h 0\r\n");
+        let both = given(&format!("HSCAN h {number}\r\n"));
+        assert!((60_000..61_000).contains(&(both - start)), "{start} {both}");
+    }
 
     #[tokio::test]
     async fn a_page_of_long_members_is_looked_at_in_turns() {
