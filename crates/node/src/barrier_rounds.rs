@@ -244,17 +244,8 @@ impl Rounds {
         let progress = barrier.own().progress;
         let (task, shown) = self.hand.task();
         let shown = shown.unwrap_or_default();
-        // One that is out of reach is not found equal, and does not do what it has to.
         let links = self.shared.links();
         let is_away = |node: &NodeId| links.get(node).is_none_or(|link| !link.is_up());
-        let mut waits_for = barrier.waits_for();
-        // Between two rounds there is nothing to do, unless the next is to begin.
-        let begins = matches!(task, BarrierTask::Propose | BarrierTask::Enter(_));
-        if progress.stage != BarrierStage::Hidden || (begins && shown.is_different) {
-            waits_for.extend(barrier.others().filter(is_away));
-        }
-        waits_for.sort_unstable();
-        waits_for.dedup();
         let doing = match task {
             BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
             _ if !self.hand.is_open() => Some(BarrierDoing::Joining),
@@ -282,12 +273,29 @@ impl Rounds {
             stage: progress.stage,
             agreed: barrier.agreed(),
             forgotten: self.hand.dropped(),
-            waits_for,
+            waits_for: waits_for(&self.hand, is_away),
             doing,
             // Only the loops know.
             has_remnants: false,
         }
     }
+}
+
+/// Whom the member waits for: who is behind, and who is out of reach, however far it is: that one is not found equal, and
+/// does not do what it has to.
+fn waits_for(hand: &BarrierHand, is_away: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+    let barrier = hand.barrier();
+    let mut waits_for = barrier.waits_for();
+    // Between two rounds there is nothing to do, unless the next is to begin.
+    let (task, shown) = hand.task();
+    let begins = matches!(task, BarrierTask::Propose | BarrierTask::Enter(_))
+        && shown.is_some_and(|shown| shown.is_different);
+    if barrier.own().progress.stage != BarrierStage::Hidden || begins {
+        waits_for.extend(barrier.others().filter(is_away));
+    }
+    waits_for.sort_unstable();
+    waits_for.dedup();
+    waits_for
 }
 
 /// The members that are not gone, and those that are, once this node knows its cluster and is one of them.
@@ -299,4 +307,35 @@ fn members(view: &View, me: NodeId, is_open: bool) -> Option<(Vec<NodeId>, Vec<N
         all.map(|(&node, _)| node).collect()
     };
     is_member.then(|| (of(true), of(false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use replication::{Barrier, BarrierProgress, BarrierStanding, BarrierStart, BarrierTimes};
+
+    use super::*;
+
+    /// With such a member nobody can be found equal, so that it holds up those behind it.
+    #[test]
+    fn a_member_that_is_ahead_and_out_of_reach_is_waited_for() {
+        let at =
+            |round, stage| BarrierStanding { life: 0, progress: BarrierProgress { round, stage } };
+        let away = |node: &NodeId| *node == NodeId(3);
+        let hand = |own: BarrierStanding, others: BarrierStanding| {
+            let mut barrier = Barrier::new(NodeId(1), None);
+            barrier.noted(own);
+            let times = BarrierTimes { interval_ms: Some(0), retries_ms: 0 };
+            let mut hand = BarrierHand::new(barrier, BarrierStart::AsNoted, times, 0);
+            hand.set_members([1, 2, 3].map(NodeId), []);
+            hand.heard(&BarrierTable::from([2, 3].map(|node| (NodeId(node), others))));
+            hand
+        };
+        let (entered, equal) = (at(1, BarrierStage::Entered), at(1, BarrierStage::Equal));
+        let ahead = hand(entered, equal);
+        assert_eq!(waits_for(&ahead, away), [NodeId(3)]);
+        assert_eq!(waits_for(&ahead, |_| false), [], "those in reach do not hold it up");
+        // Between two rounds it is missed by nobody.
+        let hidden = at(1, BarrierStage::Hidden);
+        assert_eq!(waits_for(&hand(hidden, hidden), away), []);
+    }
 }

@@ -450,6 +450,40 @@ fn a_round_is_entered_once_replicas_are_equal_since_the_last_one() {
     assert_eq!(two.looked(along, idle), BarrierStep::Enter(of(1)));
 }
 
+/// While partitions move, what is to be equal changes all the time.
+#[test]
+fn no_comparison_is_asked_for_while_the_member_has_a_part_in_a_handover() {
+    let times = BarrierTimes { interval_ms: Some(0), retries_ms: 0 };
+    let mut hand = BarrierHand::new(Barrier::new(NodeId(1), None), BarrierStart::AsNoted, times, 0);
+    let idle = BarrierShown { has_to_forget: true, ..BarrierShown::default() };
+    let moving = BarrierShown { handovers: 1, ..idle };
+    assert_eq!(hand.next(0), BarrierStep::Enter(of(0)));
+    assert!(matches!(hand.entered(0), BarrierStep::Note(_)));
+    hand.noted();
+    let look = |hand: &mut BarrierHand, shown| {
+        let BarrierStep::Look(look) = hand.next(0) else { panic!("{:?}", hand.task()) };
+        let step = hand.looked(look, shown);
+        (look.is_over, look.compares, step)
+    };
+    // Before a round that it would begin.
+    assert_eq!(look(&mut hand, moving), (true, false, BarrierStep::Wait));
+    assert_eq!(look(&mut hand, moving), (true, false, BarrierStep::Wait));
+    assert_eq!(look(&mut hand, idle), (true, false, BarrierStep::Wait), "nothing was compared");
+    assert_eq!(look(&mut hand, idle), (true, true, BarrierStep::Enter(of(1))));
+    assert!(matches!(hand.entered(0), BarrierStep::Note(_)));
+    hand.noted();
+    // And in it.
+    assert_eq!(
+        look(&mut hand, moving),
+        (false, true, BarrierStep::Wait),
+        "it is seen by this look"
+    );
+    assert_eq!(look(&mut hand, moving), (false, false, BarrierStep::Wait));
+    assert_eq!(look(&mut hand, idle), (false, false, BarrierStep::Wait));
+    let (_, compares, step) = look(&mut hand, idle);
+    assert!(compares && matches!(step, BarrierStep::Note(_)), "{step:?}");
+}
+
 #[test]
 fn a_note_is_read_as_it_was_written() {
     let progress = BarrierProgress { round: 7, stage: BarrierStage::Equal };
