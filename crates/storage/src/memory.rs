@@ -3,6 +3,7 @@
 //!
 //! For tests that are not about the log.
 
+use clock::Round;
 use values::Key;
 
 use crate::{
@@ -44,6 +45,11 @@ impl MemoryEngine {
         }
         self.write(&mut answers);
         answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// As [`Engine::begin_in`].
+    pub fn begin_in(&mut self, round: Round, is_noted: bool) {
+        self.single.engine_mut().begin_in(round, is_noted);
     }
 
     /// Sweeps up to `rows` dead rows (see [`Engine::sweep`]) and writes that.

@@ -162,6 +162,28 @@ fn names_of_increments_are_folded_by_the_first_write_that_is_five_rounds_later()
     assert_eq!(whole(&mut other, &key("k")), value);
 }
 
+/// Else the first start of every founder would begin a round for nothing.
+#[test]
+fn a_founder_has_names_to_fold_once_it_gave_one_or_may_have_before_it_started() {
+    let before_first = Round { ring: RingId(7), number: 0 };
+    let started = |is_noted| {
+        let mut engine = MemoryEngine::new(config(1, 1));
+        engine.begin_in(before_first, is_noted);
+        engine
+    };
+    assert_eq!(
+        started(true).engine().has_to_forget(),
+        Ok(true),
+        "before its restart it may have named"
+    );
+    let mut engine = started(false);
+    assert_eq!(engine.engine().has_to_forget(), Ok(false));
+    updated(&mut engine, &key("k"), count(1));
+    assert_eq!(engine.engine().has_to_forget(), Ok(false), "this has no name");
+    engine.execute_now(named(update(&key("k"), count(2)), 1));
+    assert_eq!(engine.engine().has_to_forget(), Ok(true));
+}
+
 #[test]
 fn what_counts_as_gone_does_not_come_back_from_a_member_that_still_shows_it() {
     let mut engine = MemoryEngine::new(config(1, 1));
