@@ -7,8 +7,8 @@ mod replica;
 use clock::CausalContext;
 use replica::Replica;
 use values::{
-    CounterOp, Deadline, Delta, ExpiryOp, Lifetime, MapOp, Operation, OrsetOp, RegisterOp, State,
-    Tag, UpdateError, Value, View,
+    BytesOp, CounterOp, Deadline, Delta, ExpiryOp, Lifetime, MapOp, Operation, OrsetOp, RegisterOp,
+    State, Tag, UpdateError, Value, View,
 };
 
 fn ends(at_ms: u64) -> Operation {
@@ -189,6 +189,23 @@ fn a_sweep_takes_back_only_the_schedules_that_are_due() {
     assert_eq!(a.value, b.value);
     assert_eq!(members(&a.value, 8_999), ["added"]);
     assert_eq!(members(&a.value, 9_000), [] as [&str; 0]);
+}
+
+/// Raw values are sent with all that was seen of them, so here the removal of nothing is a message, too.
+#[test]
+fn a_removal_where_nothing_is_seen_takes_no_deadline_back() {
+    let (mut a, mut b) = (Replica::new(0), Replica::new(1));
+    let put = |value: &'static str| Operation::Bytes(BytesOp::Put(value.into()));
+    a.update(&put("ends"));
+    let schedule = a.update(&ends(5_000));
+    b.update(&put("gone"));
+    b.update(&Operation::Delete(Some(Tag::BYTES)));
+    b.value.apply(&schedule);
+    let again = b.update(&Operation::Bytes(BytesOp::Delete));
+    assert!(!again.is_empty());
+    a.value.apply(&again);
+    assert_eq!(at(&a.value, 4_999).live_tags(), [Tag::BYTES]);
+    assert_eq!(at(&a.value, 5_000).live_tags(), []);
 }
 
 /// Each replica shows one field, another one, so that what the two show in all is not what each

@@ -1,6 +1,11 @@
 //! Generated histories of a few replicas and clients of one key, and what is reached by them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Deref,
+};
 
 use clock::{Actor, CausalContext, Dot, Round, Stamp};
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -169,12 +174,35 @@ fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A history, which runs when it is first looked at: so one that goes wrong shrinks.
+pub(crate) struct History {
+    replica_count: usize,
+    steps: Vec<Step>,
+    reached: OnceCell<World>,
+}
+
+impl Deref for History {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        self.reached.get_or_init(|| World::run(self.replica_count, &self.steps))
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} replicas:", self.replica_count)?;
+        self.steps.iter().try_for_each(|step| writeln!(f, "  {step:?}"))
+    }
+}
+
 /// Histories of three or four replicas: of one type, any type, or all types at once.
-pub(crate) fn world() -> impl Strategy<Value = World> {
+pub(crate) fn world() -> impl Strategy<Value = History> {
     let of_one = select(Tag::KNOWN.to_vec()).prop_flat_map(|tag| steps(operation(tag)));
     let of_all = steps(operation_of_any_type());
-    (3_usize..5, prop_oneof![7 => of_one.boxed(), 3 => of_all.boxed()])
-        .prop_map(|(replica_count, steps)| World::run(replica_count, &steps))
+    (3_usize..5, prop_oneof![7 => of_one.boxed(), 3 => of_all.boxed()]).prop_map(
+        |(replica_count, steps)| History { replica_count, steps, reached: OnceCell::new() },
+    )
 }
 
 fn steps(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Vec<Step>> {

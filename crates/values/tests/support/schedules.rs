@@ -202,7 +202,8 @@ impl Model {
     ) -> Fate {
         let live = self.live(known);
         let replaced: Vec<Tag> = match operation {
-            _ if live.is_empty() => return Fate::End,
+            // A removal where nothing is seen is no end of what is elsewhere.
+            _ if live.is_empty() => return if operation.adds() { Fate::End } else { Fate::Stay },
             _ if keeps => return Fate::Extend,
             Operation::Register(RegisterOp::Set { .. } | RegisterOp::PutRaw(_)) => {
                 let mut after = known.clone();
