@@ -4,16 +4,19 @@
 //! context compressed to a version vector and a dot cloud. A delta's context holds exactly the
 //! dots that the delta speaks of, so it usually is all cloud; a replica's usually is all vector.
 
+mod seals;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
 use crate::{Actor, Dot, VersionVector};
+use seals::Seals;
 
-/// A set of dots. Invariant (canonical form, so equal sets are equal values): per actor the
+/// A set of dots, and what is forgotten of it. Invariant (canonical form, so equal sets are equal values): per actor the
 /// cloud's ranges are ascending, apart from one another by at least one missing counter, and start
-/// at least two beyond the vector's counter.
+/// at least two beyond the vector's counter; no seal is void or of what was forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Parts")]
 pub struct CausalContext {
@@ -21,6 +24,8 @@ pub struct CausalContext {
     /// Per actor, inclusive ranges of counters seen beyond a gap: first → last. No actor without a
     /// range. (A tree, because a removal of many scattered elements has as many ranges.)
     cloud: BTreeMap<Actor, BTreeMap<u64, u64>>,
+    /// Most contexts have none.
+    seals: Option<Box<Seals>>,
 }
 
 /// What comes in from outside, not yet canonical.
@@ -28,23 +33,26 @@ pub struct CausalContext {
 struct Parts {
     vector: VersionVector,
     cloud: BTreeMap<Actor, Vec<(u64, u64)>>,
+    seals: Option<Box<Seals>>,
 }
 
 impl From<Parts> for CausalContext {
-    fn from(Parts { vector, cloud }: Parts) -> Self {
+    fn from(Parts { vector, cloud, seals }: Parts) -> Self {
         let mut context = Self::from(vector);
         for (actor, ranges) in cloud {
             for (first, last) in ranges {
                 context.insert_range(actor, first, last);
             }
         }
+        context.seals = seals;
+        context.settle();
         context
     }
 }
 
 impl From<VersionVector> for CausalContext {
     fn from(vector: VersionVector) -> Self {
-        Self { vector, cloud: BTreeMap::new() }
+        Self { vector, cloud: BTreeMap::new(), seals: None }
     }
 }
 
@@ -86,6 +94,7 @@ impl CausalContext {
         if last <= seen {
             return;
         }
+        self.void_seal(actor, last);
         let Some(ranges) = self.cloud.get_mut(&actor) else {
             if first <= seen.saturating_add(1) {
                 self.vector.advance(actor, last);
@@ -113,7 +122,7 @@ impl CausalContext {
         }
     }
 
-    /// The set without `dots`.
+    /// The set without `dots`, and without seals.
     #[must_use]
     pub fn without(&self, dots: impl IntoIterator<Item = Dot>) -> Self {
         let mut missing = BTreeMap::<Actor, BTreeSet<u64>>::new();
@@ -136,11 +145,12 @@ impl CausalContext {
         rest
     }
 
-    /// The dots of this set that `other` does not have.
+    /// The dots of this set that `other` does not have and has not forgotten, without seals.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = Self::default();
-        for (actor, first, last) in self.ranges() {
+        for (actor, first, last) in self.ranges().filter(|&(of, ..)| !other.has_forgotten(of, self))
+        {
             // Where the next one may be that `other` does not have; none behind the last counter of all.
             let mut next = other.vector.get(actor).checked_add(1).map(|from| from.max(first));
             for (&from, &to) in other.cloud.get(&actor).into_iter().flatten() {
@@ -160,12 +170,20 @@ impl CausalContext {
         rest
     }
 
-    /// Whether some dot is in both sets.
+    /// Whether some dot is in both sets, whatever one of them has forgotten.
     pub fn shares(&self, other: &Self) -> bool {
-        self.minus(other) != *self
+        let overlaps = |(actor, first, last): (Actor, u64, u64)| {
+            other.vector.get(actor) >= first
+                || other.cloud.get(&actor).is_some_and(|ranges| {
+                    ranges.range(..=last).next_back().is_some_and(|(_, &to)| to >= first)
+                })
+        };
+        self.ranges().any(overlaps)
     }
 
-    /// The union. Commutative, associative, idempotent.
+    /// The union, without what either has forgotten that the other shows sealed. Commutative, associative and idempotent, but
+    /// where somebody shows forgotten dots again without their seal, as a client's old context does: those can be forgotten
+    /// once more before they are kept everywhere.
     pub fn merge(&mut self, other: &Self) {
         self.vector.merge(&other.vector);
         let vector = &mut self.vector;
@@ -181,6 +199,10 @@ impl CausalContext {
         for (&actor, ranges) in &other.cloud {
             ranges.iter().for_each(|(&first, &last)| self.insert_range(actor, first, last));
         }
+        if let Some(theirs) = &other.seals {
+            self.seals.get_or_insert_default().merge(theirs);
+        }
+        self.settle();
         if sabotage::is(Bug::ContextsPruned) && self.actors().count() > 10 {
             let rest: Vec<_> = self.ranges().skip(1).collect();
             *self = Self::default();
@@ -188,9 +210,11 @@ impl CausalContext {
         }
     }
 
-    /// Whether every dot of `other` is in this set.
+    /// Whether every dot of `other` is in this set, or was and is forgotten.
     pub fn descends(&self, other: &Self) -> bool {
-        other.ranges().all(|(actor, first, last)| self.contains_range(actor, first, last))
+        other.ranges().all(|(actor, first, last)| {
+            self.contains_range(actor, first, last) || self.has_forgotten(actor, other)
+        })
     }
 
     fn contains_range(&self, actor: Actor, first: u64, last: u64) -> bool {
@@ -226,7 +250,7 @@ impl CausalContext {
         vector.chain(cloud)
     }
 
-    /// The dots of those actors that `keeps` says yes to.
+    /// The dots of those actors that `keeps` says yes to, without seals.
     pub fn of_actors(&self, keeps: impl Fn(Actor) -> bool) -> Self {
         let mut kept = Self::default();
         for (actor, first, last) in self.ranges().filter(|&(actor, ..)| keeps(actor)) {
@@ -245,9 +269,9 @@ impl CausalContext {
         self.cloud.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether the set is empty.
+    /// Whether the set is empty, and nothing is said of what it was.
     pub fn is_empty(&self) -> bool {
-        self.vector.is_empty() && self.cloud.is_empty()
+        self.vector.is_empty() && self.cloud.is_empty() && self.seals.is_none()
     }
 }
 
@@ -325,7 +349,8 @@ mod tests {
             (A, vec![(9_u64, 10_u64), (4, 5), (8, 9), (7, 6), (0, 0)]),
             (B, vec![]),
         ]);
-        let decoded: CausalContext = crate::decode(&crate::encode(&(vector, cloud))).unwrap();
+        let decoded: CausalContext =
+            crate::decode(&crate::encode(&(vector, cloud, None::<u8>))).unwrap();
         assert_eq!(decoded, context(&[(A, 1, 5), (A, 8, 10)]));
     }
 

@@ -29,7 +29,7 @@ pub struct Round {
 const ERA_SHIFT: u32 = 32;
 
 impl Round {
-    /// So many rounds lie between the one that a replica has entered and those of which it folds names.
+    /// So many rounds lie between the one that a replica has entered and those of which it folds names, and forgets what was sealed.
     ///
     /// All tries of a request are of some round *r* or of *r* + 1. Once *r* + 2 is agreed, nothing of theirs is under way any
     /// more, and in *r* + 3 all owners are compared.
@@ -60,6 +60,11 @@ impl Round {
     /// Whether its ring is known: without one it says nothing of how old a name is.
     pub fn is_known(self) -> bool {
         self.ring != RingId::UNKNOWN
+    }
+
+    /// Whether it came before `other`, of the same ring.
+    pub fn is_before(self, other: Self) -> bool {
+        self.ring == other.ring && self.number < other.number
     }
 
     /// Whether a replica that is a round ahead of this one may fold what was `made` then.

@@ -272,7 +272,7 @@ impl Terms {
             let context = match put {
                 // The writer was not shown the siblings beside its put.
                 Some(put) if tag == Tag::BYTES => view.context_of_put(&self.observed, put),
-                _ => view.value.context(tag).clone(),
+                _ => view.value.context(tag).without_seals(),
             };
             let claims = TokenClaims { context, time };
             let scope = token_scope(&self.key, tag);

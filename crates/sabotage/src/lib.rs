@@ -157,6 +157,12 @@ bugs! {
         "a name is folded in the round after the one in which it was made";
     ResetLeavesFolded, "reset-leaves-folded", "counter reset",
         "a reset says nothing of what was reset before and is about to be folded";
+    SealStands, "seal-stands", "epoch forgotten too early",
+        "an actor that writes on is sealed all the same";
+    LiveSealed, "live-sealed", "epoch forgotten too early",
+        "an actor is sealed though something that it wrote is live";
+    SealsKept, "seals-kept", "contexts that grow",
+        "what is sealed is never forgotten";
     NamesUnbounded, "names-unbounded", "unbounded table of names",
         "a key takes every name, however many it remembers";
     OneSideCounts, "one-side-counts", "concurrent joins",

@@ -1,26 +1,38 @@
-//! Names that are folded: increments with names, tried again as long as clients may, among what takes them away,
-//! while rounds of the barrier go on.
+//! What rounds of the barrier fold and forget: increments with names, tried again as long as clients may, those of earlier starts of
+//! nodes, and who wrote what is there no more, among what takes increments away and puts of raw values.
 //!
 //! Each increment of a key adds another power of four, so that a sum says of each whether it counts, and whether it
 //! counts twice.
 
+mod elements;
+mod raw;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use clock::Actor;
 use replication::{CallId, NamedBy, Request, RequestName};
-use values::{CounterOp, Deadline, ExpiryOp, Key, Operation, RegisterOp, View};
+use values::{
+    CounterOp, Deadline, DotStore, ExpiryOp, Key, Operation, RegisterOp, State, Tag, View,
+};
 
 use crate::invariants::minting::invariant_dots_issued_once;
 use crate::invariants::replicas::invariant_replicas_equal_after_healing;
 use crate::invariants::trees::invariant_trees_are_exact;
 use crate::judgement::read_all;
+use crate::ledger::TRACER;
 use crate::nemesis::{Nemesis, mend};
 use crate::sight::tallies;
 use crate::{Random, Scenario, Sim, Told};
+use elements::Elements;
+use raw::Raw;
 
 /// Keys. The first ones never end.
 const KEYS: usize = 6;
 const ENDLESS: usize = 4;
+
+/// Actors that may have written since the last round.
+const WRITERS: usize = 4;
 
 /// Increments of one key at most.
 const DIGITS: u32 = 30;
@@ -45,6 +57,10 @@ struct Run<'a> {
     digits: [u32; KEYS],
     nemesis: Nemesis,
     retries_ms: u64,
+    raw: Raw,
+    elements: Elements,
+    /// How many actors a context keeps of which nothing is live.
+    resting: usize,
 }
 
 /// Runs a scenario's faults over such requests, mends everything, lets rounds pass, and compares every sum with what was
@@ -52,14 +68,27 @@ struct Run<'a> {
 pub(crate) fn run(sim: &mut Sim, scenario: &Scenario) -> Result<(), String> {
     let Scenario { seed, workload, options, .. } = scenario;
     let mut random = Random::new(seed ^ 0x0f01_d5ed);
-    let retries_ms = options.retries_ms;
-    let nemesis = Nemesis::default();
-    let mut run = Run { sim, sent: Vec::new(), digits: [0; KEYS], nemesis, retries_ms };
+    let mut run = Run {
+        sim,
+        sent: Vec::new(),
+        digits: [0; KEYS],
+        nemesis: Nemesis::default(),
+        retries_ms: options.retries_ms,
+        raw: Raw::default(),
+        elements: Elements::default(),
+        resting: options.actors_resting,
+    };
     for number in 0..workload.requests {
         run.sim.advance(random.below(workload.pause_ms + 1));
         run.collect()?;
         run.nemesis.end_due(run.sim);
         run.nemesis.disturb(run.sim, &mut random, workload, &[]);
+        if random.chance(300) {
+            run.raw.step(run.sim, &mut random, number);
+        }
+        if random.chance(400) {
+            run.elements.step(run.sim, &mut random, number);
+        }
         let request = run.request(&mut random, number);
         run.sent.extend(request);
         // The new one, or one sent before: unknown, or done and sent again all the same.
@@ -156,6 +185,8 @@ impl Run<'_> {
 
     /// Takes note of what was answered.
     fn collect(&mut self) -> Result<(), String> {
+        self.raw.collect(self.sim);
+        self.elements.collect(self.sim);
         for sent in &mut self.sent {
             let Some((call, node)) = sent.under_way else { continue };
             let Some(outcome) = self.sim.take_answer(call) else { continue };
@@ -174,8 +205,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Lets rounds pass until nothing is left to forget or to fold, and writes once to every key.
+    /// Lets rounds pass until nothing is left to forget or to fold, and writes to every key before and after.
     fn fold(&mut self) -> Result<(), String> {
+        self.write_all(0)?;
         let running = (0..self.sim.nodes()).find(|&node| self.sim.is_up(node));
         let node = running.expect("all was mended");
         // Somebody that runs has to have named something, or no round begins.
@@ -199,14 +231,20 @@ impl Run<'_> {
         }
         // The last round is over for all.
         self.sim.advance(60_000);
-        // Who does not own the key sees nothing to be folded, nor who has forgotten it, where others have not.
-        for number in (0..KEYS).chain(0..KEYS) {
+        self.write_all(1)?;
+        self.write_all(2)
+    }
+
+    /// Writes to every key. Who does not own a key sees nothing to be folded, nor who has forgotten it, where others have not.
+    fn write_all(&mut self, number: usize) -> Result<(), String> {
+        for number in 0..KEYS {
             let owner = self.sim.owners(&key(number))[0];
             let done = self.sim.update(owner, &key(number), increment(number, 0));
             done.map_err(|error| format!("names_are_folded: {error}"))?;
             self.sim.run_until_quiet();
         }
-        Ok(())
+        self.raw.write_all(self.sim, number)?;
+        self.elements.write_all(self.sim, number)
     }
 
     /// What removals of one key were shown: any, and those that are done.
@@ -232,12 +270,22 @@ impl Run<'_> {
     }
 
     fn judge(&mut self) -> Result<(), String> {
-        let keys: BTreeSet<Key> = (0..KEYS).map(key).collect();
+        let keys: BTreeSet<Key> =
+            (0..KEYS).map(key).chain(raw::keys()).chain(elements::keys()).collect();
         invariant_replicas_equal_after_healing(self.sim, &keys, true)
             .map_err(|wrong| format!("replicas_equal_after_healing: {wrong}"))?;
         invariant_trees_are_exact(self.sim, &keys, true)
             .map_err(|wrong| format!("trees_are_exact: {wrong}"))?;
         let finals = read_all(self.sim, &keys)?;
+        self.raw.judge(&finals)?;
+        self.elements.judge(&finals)?;
+        for (key, view) in &finals {
+            if let Some((tag, resting)) =
+                resting(view).find(|(_, all)| *all > self.resting + WRITERS)
+            {
+                return Err(format!("contexts_forget: {key:?} {tag} names {resting}: {view:?}"));
+            }
+        }
         for number in 0..KEYS {
             let view = &finals[&key(number)];
             let shown = sum(view);
@@ -276,6 +324,25 @@ impl Run<'_> {
         }
         invariant_dots_issued_once(self.sim).map_err(|wrong| format!("dots_issued_once: {wrong}"))
     }
+}
+
+/// How many actors each context of raw values, registers and collections names of which nothing is live, but for those of calls.
+fn resting(view: &View) -> impl Iterator<Item = (Tag, usize)> + '_ {
+    view.value.0.iter().filter_map(|(&tag, state)| {
+        let live: BTreeSet<Actor> = match state {
+            State::Bytes(bytes) => bytes.store.0.keys().map(|dot| dot.actor).collect(),
+            State::Register(register) => {
+                let counting = register.tally.entries().map(|(actor, _)| actor);
+                counting.chain(register.base.iter().map(|base| base.dot.actor)).collect()
+            }
+            State::Orset(set) => set.store.dots().into_iter().map(|dot| dot.actor).collect(),
+            State::Cart(cart) => cart.store.dots().into_iter().map(|dot| dot.actor).collect(),
+            State::Map(map) => map.store.dots().into_iter().map(|dot| dot.actor).collect(),
+            _ => return None,
+        };
+        let actors = state.context().actors().filter(|actor| actor.replica != TRACER);
+        Some((tag, actors.collect::<BTreeSet<_>>().difference(&live).count()))
+    })
 }
 
 /// How often each power of four is in a sum.

@@ -54,6 +54,8 @@ pub struct SimOptions {
     pub requests_max: usize,
     /// [`Limits::names`](values::Limits::names).
     pub names_max: usize,
+    /// [`Limits::actors_resting`](values::Limits::actors_resting).
+    pub actors_resting: usize,
     /// How replicas are compared in the background.
     pub anti_entropy: AntiEntropyConfig,
     /// Rounds of the barrier are at least so far apart, in milliseconds; `None` for no barrier.
@@ -92,6 +94,7 @@ impl Default for SimOptions {
             cover_ms: 100,
             requests_max: 1_000,
             names_max: Limits::default().names,
+            actors_resting: Limits::default().actors_resting,
             anti_entropy: AntiEntropyConfig::OFF,
             barrier_ms: None,
             retries_ms: 0,

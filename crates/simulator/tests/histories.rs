@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0xa098_4c35_e946_7fe7),
-    (Family::All, 2, 0x63db_ff39_d3ab_2b94),
-    (Family::Large, 3, 0x23ea_8244_1251_2a67),
-    (Family::Forgetting, 4, 0x47d0_3ad9_e802_df2f),
-    (Family::AllRings, 5, 0x7b35_72a3_2151_54f0),
+    (Family::All, 1, 0x8c25_b2ff_c90c_3e26),
+    (Family::All, 2, 0x1f17_eb90_9991_a43b),
+    (Family::Large, 3, 0x01d9_68a8_a245_9e17),
+    (Family::Forgetting, 4, 0xc7be_a7c8_7a9b_0b76),
+    (Family::AllRings, 5, 0x286f_ca24_7a15_832a),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {

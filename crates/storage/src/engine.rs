@@ -30,6 +30,7 @@ mod outbox;
 mod rebuild;
 mod remnants;
 mod replay;
+mod sealing;
 mod sweep;
 mod trees;
 mod update;

@@ -1,7 +1,7 @@
 //! Epochs: under which actor this engine mints the next dot of a (key, tag).
 //!
 //! The rule (design.md, Dots). Among the actors in the tag's local context that are this
-//! replica's, of this process, and drawn since the last doubt, the latest goes on; if there is
+//! replica's, of this process, drawn since the last doubt and not sealed, the latest goes on; if there is
 //! none, a fresh number is drawn. Nothing is remembered on disk; per (key, tag), only that a commit
 //! failed that carried its dots (a doubt about no other), for a bounded number of them.
 //!
@@ -16,7 +16,8 @@
 //! comes by a merge, with the context that a client presents, or with the dots that a schedule names,
 //! and shows a ahead of the local context, where only this engine ever mints for a: a doubt too. And
 //! after a doubt no actor drawn before it mints again. (A state lost whole leaves no actor of ours, and
-//! a fresh one is drawn.)
+//! a fresh one is drawn.) A context forgets only what was sealed: that mints no more before, and leaves nothing of its actor. Should
+//! an old message bring some of it back, that shows the actor ahead.
 //!
 //! The index must not be replaced by an older one underneath a running process; the lock on the
 //! data directory and the restart that a restore needs see to that.
@@ -72,7 +73,8 @@ impl Epochs {
     /// context; `None` once this process has drawn all its numbers (2^64).
     pub fn actor(&mut self, at: &[u8], tag: Tag, context: &CausalContext) -> Option<Actor> {
         let floor = self.floor(at, tag);
-        let trusted = context.actors().filter(|&actor| self.is_trusted(actor, floor)).max();
+        let goes_on = |actor: &Actor| self.is_trusted(*actor, floor) && !context.is_sealed(*actor);
+        let trusted = context.actors().filter(goes_on).max();
         match trusted {
             Some(actor) => Some(actor),
             None => self.draw(context),
@@ -108,11 +110,21 @@ impl Epochs {
     /// Takes note of what comes in, before it is merged into a tag with the context `local`.
     pub fn observe(&mut self, at: &[u8], tag: Tag, local: &CausalContext, inbound: &CausalContext) {
         let floor = self.floor(at, tag);
-        let ahead = inbound
-            .ranges()
-            .any(|(actor, _, last)| self.is_trusted(actor, floor) && last > local.highest(actor));
-        if ahead && !sabotage::is(Bug::AheadIsNoDoubt) {
-            self.doubt();
+        let is_ahead = |&(actor, _, last): &(Actor, u64, u64)| {
+            self.is_trusted(actor, floor)
+                && last > local.highest(actor)
+                && !local.has_forgotten(actor, inbound)
+        };
+        let ahead: Vec<Actor> =
+            inbound.ranges().filter(is_ahead).map(|(actor, ..)| actor).collect();
+        if ahead.is_empty() || sabotage::is(Bug::AheadIsNoDoubt) {
+            return;
+        }
+        // Most likely it was forgotten, and whoever shows it has not heard of that. Should it have been lost, what was lost with
+        // it shows itself in the same way.
+        match local.forgets() && ahead.iter().all(|&actor| local.highest(actor) == 0) {
+            true => self.lose(at, tag),
+            false => self.doubt(),
         }
     }
 }
@@ -171,6 +183,26 @@ mod tests {
         assert_eq!(epochs.actor(AT, TAG, &context(actor, 3)), Some(actor), "no news");
         epochs.observe(AT, TAG, &context(actor, 2), &context(actor, 3));
         assert_ne!(epochs.actor(AT, TAG, &context(actor, 3)), Some(actor));
+    }
+
+    /// Else each old context that a client presents would have every key draw anew.
+    #[test]
+    fn what_was_forgotten_and_is_shown_again_is_a_doubt_about_its_key_alone() {
+        let mut epochs = Epochs::new(ME, 7);
+        let actor = epochs.actor(AT, TAG, &CausalContext::default()).unwrap();
+        let shown = context(actor, 3);
+        let mut sealed = shown.clone();
+        let round = clock::Round { ring: clock::RingId(1), number: 3 };
+        sealed.merge(&sealed.sealed(&[actor].into(), round));
+        let mut local = sealed.clone();
+        local.forget_below(clock::Round { number: 4, ..round });
+        assert_eq!(local.highest(actor), 0);
+        epochs.observe(AT, TAG, &local, &sealed);
+        assert_eq!(epochs.actor(AT, TAG, &shown), Some(actor), "no news");
+        epochs.observe(AT, TAG, &local, &shown);
+        let next = epochs.actor(AT, TAG, &shown).unwrap();
+        assert_ne!(next, actor);
+        assert_eq!(epochs.actor(b"another", TAG, &shown), Some(actor));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub const STAMP_FILE: &str = "stamp";
 pub(crate) const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 13;
+pub const DIRECTORY_FORMAT: u32 = 14;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 pub(crate) const STAMP_MAX: usize = 4_096;
@@ -310,14 +310,14 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 13\n\
+             format = 14\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             checksum = \"21b1704e7eab621f\"\n"
+             checksum = \"3b559d99896c6b49\"\n"
         );
     }
 

@@ -8,6 +8,7 @@ mod split;
 
 use std::collections::BTreeSet;
 
+use clock::CausalContext;
 use serde::{Deserialize, Serialize};
 
 use crate::{Blob, Expiry, State, Tag, TagMap, Value, tag_map};
@@ -60,6 +61,13 @@ impl Delta {
         if expiry.store.0.is_empty() {
             self.value.0.remove(&Tag::EXPIRY);
             self.touch.remove(&Tag::EXPIRY);
+        }
+    }
+
+    /// Adds to a delta that speaks of `tag` what a context says of actors of that.
+    pub fn seal(&mut self, tag: Tag, seals: &CausalContext) {
+        if let Some(context) = self.value.0.get_mut(&tag).and_then(State::context_mut) {
+            context.merge(seals);
         }
     }
 

@@ -13,9 +13,10 @@ impl Register {
     /// What may be told before the elements: without names of which nothing was `told`, but for increments, which take
     /// nothing away. `None` where the base is under such a name: what it reset is not told without it.
     pub(crate) fn without_done(&self, told: &CausalContext) -> Option<Self> {
-        let context = self.context.of_actors(|actor| {
+        let mut context = self.context.of_actors(|actor| {
             !actor.is_named() || told.highest(actor) > 0 || self.tally.counts(actor)
         });
+        context.merge(&self.context.only_seals());
         let is_told = self.base.as_ref().is_none_or(|base| context.contains(base.dot));
         is_told.then(|| Self { base: self.base.clone(), tally: self.tally.clone(), context })
     }

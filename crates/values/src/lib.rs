@@ -59,7 +59,9 @@ pub use expiry::{
 pub use key::{BUCKET_BYTES_MAX, Blob, BucketId, DEFAULT_BUCKET, InvalidKey, KEY_BYTES_MAX, Key};
 pub use operation::{Limits, Mint, Minted, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};
-pub use rows::{JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row};
+pub use rows::{
+    JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row, row_actors,
+};
 pub use siblings::ManySiblings;
 pub use state::{CounterState, Sibling, State, Value};
 pub use tag::{NoSuchTag, Tag, TagMap, tag_map};

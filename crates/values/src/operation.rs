@@ -21,6 +21,7 @@ mod living;
 mod named;
 mod prepare;
 mod refusal;
+mod sealing;
 
 pub use limits::Limits;
 pub use refusal::{UpdateError, WrongType};
@@ -65,7 +66,7 @@ pub struct Mint {
     pub actor: Actor,
     /// Hybrid time of the write.
     pub stamp: Stamp,
-    /// In which round of the barrier the replica is: by it names are folded. Without one none are.
+    /// In which round of the barrier the replica is: by it names are folded and epochs are sealed. Without one none are.
     pub round: Option<Round>,
 }
 
@@ -432,7 +433,7 @@ impl Operation {
         if !actor.is_named() {
             return self.prepare_once(living, seen, observed, mint, limits);
         }
-        named::check(view, observed, actor, &seen.folding.names(seen.held), limits)?;
+        named::check(view, observed, actor, &seen.folding.actors(seen.held), limits)?;
         if self.is_known(view, observed, actor) && !sabotage::is(Bug::NameUsedTwice) {
             let mut prepared = named::repeated(self, seen.held, actor);
             if !named::is_scheduled(living, self, view) {
@@ -474,6 +475,8 @@ impl Operation {
         let mut prepared = self.delta(seen, observed, &mut dots, mint.stamp, limits)?;
         prepared.minted = dots.minted(self.minted_tag());
         living::follow(&mut prepared, self, living, seen, mint.stamp, limits)?;
+        // After the schedules: what is sealed is not written.
+        sealing::follow(&mut prepared.delta, self.minted_tag(), seen, mint, limits);
         Ok(prepared)
     }
 

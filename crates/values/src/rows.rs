@@ -4,7 +4,9 @@
 //! Invariant: joining a delta row by row gives the same as [`Value::apply`](crate::Value::apply) on
 //! the whole (`storage`'s conformance tests hold it).
 
-use clock::{CausalContext, DecodeError};
+use std::collections::BTreeSet;
+
+use clock::{Actor, CausalContext, DecodeError};
 
 use crate::{Blob, Causal, DotFun, DotMap, DotSet, DotStore, Field, State, Tag};
 
@@ -95,6 +97,22 @@ pub fn entry_row(state: &State, element: &Blob) -> Option<Vec<u8>> {
         State::Map(state) => state.store.0.get(element).and_then(encoded),
         _ => None,
     }
+}
+
+/// Whose dots and increments a stored row holds, also such as are not live. Fails only if the row is damaged.
+pub fn row_actors(tag: Tag, row: &[u8]) -> Result<BTreeSet<Actor>, DecodeError> {
+    fn of<V: Ord>(dots: &DotFun<V>) -> impl Iterator<Item = Actor> + '_ {
+        dots.0.keys().map(|dot| dot.actor)
+    }
+    Ok(match tag {
+        Tag::GSET | Tag::ORSET => of(&clock::decode::<DotSet>(row)?).collect(),
+        Tag::CART => of(&clock::decode::<DotFun<u64>>(row)?).collect(),
+        Tag::MAP => {
+            let Field { writes, tally } = clock::decode(row)?;
+            of(&writes).chain(tally.entries().map(|(actor, _)| actor)).collect()
+        }
+        _ => BTreeSet::new(),
+    })
 }
 
 /// Puts a stored row into the collection `state`, less the dots in `cleared`. Returns whether the

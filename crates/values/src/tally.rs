@@ -5,7 +5,8 @@
 //! (offset vectors). A reset takes away exactly what it had observed: an increment that was
 //! concurrent with it lies beyond the offset and counts in full.
 //!
-//! An increment with a name has an entry of its own, until that is old enough to be folded into a sum (`tally/folding.rs`).
+//! An increment with a name has an entry of its own, and each start of a replica has one, until it is old enough to be folded
+//! into a sum (`tally/folding.rs`).
 //!
 //! Laws: `tests/laws.rs`. Source: Shapiro, Preguiça, Baquero, Zawirski, "A comprehensive study of
 //! Convergent and Commutative Replicated Data Types" (2011), §3.1.3, with the reset that Baquero,
@@ -13,7 +14,8 @@
 
 mod folding;
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Actor, CausalContext, Dot, RingId, Round};
 use sabotage::Bug;
@@ -37,8 +39,8 @@ struct Totals {
 pub struct TallyEntry {
     written: Totals,
     reset: Totals,
-    /// Of an increment with a name: in which round its coordinator was, the last one where it was tried again. (Of two rings'
-    /// any, the same everywhere.)
+    /// The round from which on the actor writes no more. Of an increment with a name: in which its coordinator was, the last one
+    /// where it was tried again. Of a replica's actor: in which it was sealed. (Of two rings' any, the same everywhere.)
     made: Option<Round>,
 }
 
@@ -46,6 +48,16 @@ impl TallyEntry {
     /// Counter of the actor's last write that counts or counted here.
     pub const fn upto(&self) -> u64 {
         self.written.upto
+    }
+
+    /// The round from which on the actor counts no more, if that is known.
+    pub const fn made(&self) -> Option<Round> {
+        self.made
+    }
+
+    /// Whether an actor of a replica has this entry, and was sealed.
+    fn is_sealed((actor, entry): (&Actor, &Self)) -> bool {
+        entry.made.is_some() && !actor.is_named()
     }
 
     /// Counter of the actor's last write that was reset here; 0 for none.
@@ -101,7 +113,7 @@ impl Tally {
     }
 
     /// The delta by which the actor of `dot` adds `by`, as its write `dot`. The actor of a request with a name does so
-    /// in the round `made`; without one it is never folded.
+    /// in the round `made`; without one it is never folded. A replica's goes on, so it is not sealed.
     #[must_use]
     pub fn incremented(&self, dot: Dot, by: i128, made: Option<Round>) -> Self {
         let mut entry = self.entries.get(&dot.actor).copied().unwrap_or_default();
@@ -116,9 +128,7 @@ impl Tally {
             totals.up = totals.up.saturating_add(by.unsigned_abs());
         }
         entry.written = totals;
-        if dot.actor.is_named() {
-            entry.made = entry.made.max(made);
-        }
+        entry.made = if dot.actor.is_named() { entry.made.max(made) } else { None };
         Self { entries: BTreeMap::from([(dot.actor, entry)]), sums: BTreeMap::new() }
     }
 
@@ -154,22 +164,59 @@ impl Tally {
         other: &Self,
         other_seen: &CausalContext,
     ) {
-        let folded = self.join(other);
         seen.merge(other_seen);
-        if !folded.is_empty() {
-            *seen = seen.of_actors(|actor| !folded.contains(&actor));
+        self.open(seen);
+        let folded = if other.entries.iter().any(TallyEntry::is_sealed) {
+            let mut other = other.clone();
+            other.open(seen);
+            self.join(&other)
+        } else {
+            self.join(other)
+        };
+        // Actors of replicas leave it by their seals: they may have written more than increments.
+        let names: BTreeSet<Actor> = folded.into_iter().filter(|actor| actor.is_named()).collect();
+        if !names.is_empty() {
+            seen.forget(&names);
+        }
+    }
+
+    /// Those who wrote on after they were sealed may count on: also where what they wrote was no increment, `seen` says so.
+    fn open(&mut self, seen: &CausalContext) {
+        for (&actor, entry) in
+            self.entries.iter_mut().filter(|(of, it)| TallyEntry::is_sealed((of, it)))
+        {
+            if seen.highest(actor) > entry.written.upto && !seen.is_sealed(actor) {
+                entry.made = None;
+            }
         }
     }
 
     fn join_entries(&mut self, other: &Self) {
         for (actor, theirs) in &other.entries {
             let mine = self.entries.entry(*actor).or_default();
+            // What went on was sealed in vain.
+            mine.made = match mine.written.upto.cmp(&theirs.written.upto) {
+                _ if sabotage::is(Bug::SealStands) => mine.made.max(theirs.made),
+                Ordering::Less => theirs.made,
+                Ordering::Equal => mine.made.max(theirs.made),
+                Ordering::Greater => mine.made,
+            };
             mine.written = mine.written.max(theirs.written);
             if !(sabotage::is(Bug::FirstResetStays) && mine.reset.upto > 0) {
                 mine.reset = mine.reset.max(theirs.reset);
             }
-            mine.made = mine.made.max(theirs.made);
         }
+    }
+
+    /// The delta that seals those of these actors that counted here and were not sealed.
+    pub(crate) fn sealed(&self, actors: &BTreeSet<Actor>, round: Round) -> Self {
+        let open = self
+            .entries
+            .iter()
+            .filter(|(actor, entry)| entry.made.is_none() && actors.contains(actor));
+        let sealed =
+            open.map(|(&actor, entry)| (actor, TallyEntry { made: Some(round), ..*entry }));
+        Self { entries: sealed.collect(), sums: BTreeMap::new() }
     }
 
     /// The actors' entries, in order of actor.
@@ -239,6 +286,26 @@ mod tests {
         assert_eq!(joined(&[&late]).value(), 4);
         assert_eq!(joined(&[&late, &early]), joined(&[&late]));
         assert_eq!(late.live_dots().collect::<Vec<_>>(), [Dot::new(A, 90)]);
+    }
+
+    /// A set that loses counts nothing, and its actor goes on.
+    #[test]
+    fn who_wrote_anything_after_it_was_sealed_is_not_folded() {
+        let seen = |upto| (1..=upto).map(|n| Dot::new(A, n)).collect::<CausalContext>();
+        let ten = Tally::default().incremented(Dot::new(A, 1), 10, None);
+        let round = Round { ring: RingId(7), number: 3 };
+        let seal = (ten.sealed(&[A].into(), round), seen(1).sealed(&[A].into(), round));
+        let later = (Tally::default(), [Dot::new(A, 2)].into_iter().collect());
+        for parts in [[&seal, &later], [&later, &seal]] {
+            let (mut tally, mut context) = (ten.clone(), seen(1));
+            tally.merge_with(&mut context, &parts[0].0, &parts[0].1);
+            tally.merge_with(&mut context, &parts[1].0, &parts[1].1);
+            assert_eq!(tally, ten);
+            assert_eq!(tally.fold(Round { number: 9, ..round }), []);
+        }
+        let (mut tally, mut context) = (ten, seen(1));
+        tally.merge_with(&mut context, &seal.0, &seal.1);
+        assert_eq!(tally.fold(Round { number: 9, ..round }), [A], "who did not is");
     }
 
     #[test]

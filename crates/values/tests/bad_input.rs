@@ -154,7 +154,7 @@ fn a_value_is_ascending_pairs_of_a_tag_and_its_bytes() {
     let value = Value::from([(Tag(200), unknown), (Tag::ORSET, set)]);
     let expected: &[u8] = &[
         1, 3, // encoding, pairs
-        5, 15, 1, 1, 1, b'x', 1, 2, 2, 0, 1, 1, 2, 2, 0, 1, 0, // orset
+        5, 16, 1, 1, 1, b'x', 1, 2, 2, 0, 1, 1, 2, 2, 0, 1, 0, 0, // orset
         200, 5, b'l', b'a', b't', b'e', b'r', // unknown
         200, 1, b'q', // unknown
     ];

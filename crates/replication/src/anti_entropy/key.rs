@@ -309,7 +309,7 @@ impl KeyJob {
         let Some(differing) = self.collections.front() else { return false };
         let Differing { tag, mine, theirs, seen_here, seen_there, .. } = differing;
         let mut answers = 0;
-        if !seen_here.descends(theirs) {
+        if !seen_here.includes(theirs) {
             answers += 1;
             hands.store(Command::Complete {
                 key: self.key.clone(),
@@ -319,7 +319,7 @@ impl KeyJob {
                 durability: hands.turn.durability(&self.key),
             });
         }
-        if !seen_there.descends(mine) {
+        if !seen_there.includes(mine) {
             answers += 1;
             hands.ask(Body::Compare(Compare::Complete {
                 key: self.key.clone(),

@@ -265,6 +265,9 @@ fn names(seed: u64) -> (SimOptions, Workload) {
         barrier_ms: Some(100),
         retries_ms: *random.pick(&[100, 500, 2_000]),
         folds: true,
+        actors_resting: *random.pick(&[0, 0, 1, 8]),
+        // Elements are looked at more often.
+        small_bounds: true,
         gossip: random.chance(300),
         ..options
     };

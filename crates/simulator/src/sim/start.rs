@@ -133,7 +133,11 @@ impl Sim {
             default_policy: self.options.policy,
             policies,
             commits: kept.commits,
-            limits: Limits { names: self.options.names_max, ..Limits::default() },
+            limits: Limits {
+                names: self.options.names_max,
+                actors_resting: self.options.actors_resting,
+                ..Limits::default()
+            },
             spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,

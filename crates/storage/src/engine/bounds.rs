@@ -26,6 +26,10 @@ pub struct EngineBounds {
     pub(super) leaf_keys_max: usize,
     /// Rows looked at beyond a page's limit before the page is given short: keys of other classes or buckets.
     pub(super) other_rows_max: usize,
+    /// Rows of a collection looked at to find who is left in them: of a larger one no actors are sealed. Half a millisecond.
+    pub(super) sealed_rows_max: usize,
+    /// Of so many writes by one actor one looks at them, if there is a reason.
+    pub(super) sealed_every: u64,
 }
 
 impl EngineBounds {
@@ -41,6 +45,8 @@ impl EngineBounds {
         sweep_places_max: 4,
         leaf_keys_max: 16,
         other_rows_max: 4,
+        sealed_rows_max: 6,
+        sealed_every: 2,
     };
 }
 
@@ -57,6 +63,8 @@ impl Default for EngineBounds {
             sweep_places_max: 1_024,
             leaf_keys_max: 16_384,
             other_rows_max: 1_024,
+            sealed_rows_max: 512,
+            sealed_every: 128,
         }
     }
 }

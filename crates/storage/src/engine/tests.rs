@@ -16,6 +16,7 @@ mod outbox;
 mod remnants;
 mod restored;
 mod rows;
+mod sealing;
 mod sweep;
 mod trees;
 mod verified;

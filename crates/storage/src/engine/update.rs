@@ -84,10 +84,11 @@ impl<R: IndexRead> Engine<R> {
         for (&tag, theirs) in shown.iter().flat_map(|shown| &shown.value.0) {
             self.epochs.observe(at.as_bytes(), tag, view.value.context(tag), theirs.context());
         }
-        let actor = match named {
+        let mut actor = match named {
             Some(actor) => *actor,
             None => self.actor(at, tag, local)?,
         };
+        let own_last = local.highest(actor);
         // A schedule has dots of its own, beside those of the operation.
         let schedules = matches!(lifetime, Lifetime::Ends(_)) && operation.adds();
         let scheduler = match named {
@@ -100,6 +101,12 @@ impl<R: IndexRead> Engine<R> {
         let own = shown.iter().any(|shown| *shown != view).then(|| view.clone());
         if own.is_some() {
             shown.iter().for_each(|shown| view.merge(shown));
+            let all = view.value.context(tag);
+            if named.is_none() && (all.highest(actor) < own_last || all.is_sealed(actor)) {
+                // Others sealed it, or have forgotten it: counted on from there its dots would be issued again.
+                self.epochs.lose(at.as_bytes(), tag);
+                actor = self.actor(at, tag, all)?;
+            }
         }
         let all = own.iter().chain(shown);
         let apart: Vec<&View> = all.filter(|shown| **shown != view).collect();
@@ -123,7 +130,7 @@ impl<R: IndexRead> Engine<R> {
             let actor = self.actor(at, tag, view.value.context(tag))?;
             prepared = prepare(seen, actor);
         }
-        let Prepared { delta, changed, repeated, partial, minted } = match prepared {
+        let Prepared { mut delta, changed, repeated, partial, minted } = match prepared {
             Ok(prepared) => prepared,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
@@ -143,13 +150,18 @@ impl<R: IndexRead> Engine<R> {
             // The dots that schedules name were in no context here, perhaps.
             self.observe(at, &header, &delta);
         }
+        if let (Some(round), Some(minted)) = (round, minted) {
+            self.seal_elements(at, key, &header, minted, (round, limits), &mut delta)?;
+        }
         let merged = self.merged(at, key, Held { header, told }, &delta, &looked)?;
         // Within the scope this is what reading it again would show, for less.
         view.value.apply(&delta);
         view.collections = merged.header.summaries();
         self.make(at, key, merged, &delta)?;
         self.current.minted.push((at.as_bytes().to_vec(), tag));
-        if named.is_some() && operation.is_folded() && !repeated {
+        let sealed_now = |state: &State| state.context().has_sealed(|it| Some(it) == round);
+        let is_to_be_folded = named.is_some() && operation.is_folded() && !repeated;
+        if is_to_be_folded || delta.value.0.values().any(sealed_now) {
             self.named_in = round.or(self.named_in);
         }
         if schedules {

@@ -98,18 +98,25 @@ fn size(name: &Blob, entry: &impl Serialize, dots: usize) -> usize {
     FRAME_BYTES + name.len() + clock::encode(entry).len() + dots * RANGE_BYTES
 }
 
-/// The dots of `context` without those in `live`, in groups of at most `bytes_max` bytes.
+/// The dots of `context` without those in `live`, in groups of at most `bytes_max` bytes. What the context says of actors each
+/// group says: who has forgotten them would take the dots alone for news.
 fn taken(context: &CausalContext, live: Vec<Dot>, bytes_max: usize) -> Vec<CausalContext> {
-    let taken = context.without(live);
+    let (taken, seals) = (context.without(live), context.only_seals());
+    let bytes_max = bytes_max.saturating_sub(clock::encoded_length(&seals));
     let groups = grouped(taken.ranges().map(|range| (range, RANGE_BYTES)), bytes_max);
-    let context = |ranges: Vec<_>| {
+    let with_seals = |ranges: Vec<_>| {
         let mut context = CausalContext::default();
         for (actor, first, last) in ranges {
             context.insert_range(actor, first, last);
         }
+        context.merge(&seals);
         context
     };
-    groups.into_iter().map(context).collect()
+    let mut taken: Vec<_> = groups.into_iter().map(with_seals).collect();
+    if taken.is_empty() && !seals.is_empty() {
+        taken.push(seals);
+    }
+    taken
 }
 
 fn split_siblings(

@@ -94,6 +94,11 @@ impl Removal {
         }
     }
 
+    /// Whether it names dots of a type.
+    pub fn has_dots(&self, tag: Tag) -> bool {
+        self.dots.contains_key(&tag)
+    }
+
     /// What it resets of a counter or register; nothing of another type.
     pub(crate) fn tally(&self, tag: Tag) -> &Tally {
         static NOTHING: LazyLock<Tally> = LazyLock::new(Tally::default);

@@ -32,6 +32,10 @@ pub struct Limits {
     /// Most of them that nobody asked for: given by client libraries and forwarding nodes. Default
     /// 32, since every name makes every update of its key dearer.
     pub names_unasked: usize,
+    /// Actors of which nothing is live that a context keeps: those of earlier starts of nodes and of requests with names. Where
+    /// there are more they are sealed, and forgotten some rounds of the barrier later. Default 8: two starts of three nodes,
+    /// and some.
+    pub actors_resting: usize,
     /// How far a client's own timestamp may lie ahead, in milliseconds. Default one minute.
     pub future_ms: u64,
     /// Most bytes of names of a map's fields with increments that a deadline may cover, some fixed
@@ -53,6 +57,7 @@ impl Default for Limits {
             names: 1_024,
             names_per_client: 256,
             names_unasked: 32,
+            actors_resting: 8,
             future_ms: 60_000,
             schedule_bytes: 256 << 10,
         }

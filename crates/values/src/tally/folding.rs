@@ -1,4 +1,5 @@
-//! Folding: increments with names that nobody can make again become parts of one sum.
+//! Folding: increments of actors that write no more become parts of one sum: those of requests with names that nobody can make
+//! again, and those of replicas' epochs that were sealed (`operation/sealing.rs`).
 //!
 //! Which entries a replica may fold the rounds of the barrier say ([`Round::folds_below`]): of what was made before such a
 //! round all owners have the same, increments and resets. So the sum of a ring below a round is the same everywhere but for
@@ -14,14 +15,14 @@ use clock::{Actor, Round};
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
-use super::{Tally, TallyEntry, saturate};
+use super::{Tally, TallyEntry, Totals, saturate};
 
 /// Totals of increments that were folded.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 struct Folded {
-    /// How many: of two of which one contains the other, the larger one has more.
+    /// How many, the actors' counters summed up: of two of which one contains the other, the larger one has more.
     count: u64,
     up: u128,
     down: u128,
@@ -37,10 +38,10 @@ pub struct Sum {
 }
 
 impl Folded {
-    fn add(&mut self, entry: &TallyEntry) {
-        self.count = self.count.saturating_add(1);
-        self.up = self.up.saturating_add(entry.written.up);
-        self.down = self.down.saturating_add(entry.written.down);
+    fn add(&mut self, totals: Totals) {
+        self.count = self.count.saturating_add(totals.upto);
+        self.up = self.up.saturating_add(totals.up);
+        self.down = self.down.saturating_add(totals.down);
     }
 }
 
@@ -62,7 +63,7 @@ impl Sum {
         self.below
     }
 
-    /// How many increments are in it that were not reset.
+    /// How many writes of increments are in it that were not reset.
     pub const fn live_count(&self) -> u64 {
         self.written.count.saturating_sub(self.reset.count)
     }
@@ -111,10 +112,10 @@ impl Tally {
         self.sums.iter().map(|(&ring, sum)| Round { ring, number: sum.below })
     }
 
-    /// The names that are folded where all of before `below` is.
-    pub(crate) fn names_before(&self, below: Round) -> impl Iterator<Item = Actor> + '_ {
-        let is_before = move |made: Round| made.ring == below.ring && made.number < below.number;
-        let old = self.entries.iter().filter(move |(_, entry)| entry.made.is_some_and(is_before));
+    /// Whose entries are folded where all of before `below` is.
+    pub(crate) fn actors_before(&self, below: Round) -> impl Iterator<Item = Actor> + '_ {
+        let is_old = move |made: Round| made.is_before(below);
+        let old = self.entries.iter().filter(move |(_, entry)| entry.made.is_some_and(is_old));
         old.map(|(&actor, _)| actor)
     }
 
@@ -123,15 +124,14 @@ impl Tally {
         if self.sums.get(&below.ring).is_some_and(|sum| sum.below >= below.number) {
             return Vec::new();
         }
-        let names: Vec<Actor> = self.names_before(below).collect();
+        let names: Vec<Actor> = self.actors_before(below).collect();
         let sum = self.sums.entry(below.ring).or_default();
         sum.below = below.number;
         for name in &names {
             let Some(entry) = self.entries.remove(name) else { continue };
-            sum.written.add(&entry);
-            if !entry.is_live() {
-                sum.reset.add(&entry);
-            }
+            // What was reset was written, whatever is known of it here.
+            sum.written.add(entry.written.max(entry.reset));
+            sum.reset.add(entry.reset);
         }
         names
     }
@@ -159,9 +159,12 @@ impl Tally {
         Self { entries: dead.map(|(&of, &it)| (of, it)).collect(), sums: self.sums.clone() }
     }
 
-    /// Whether it says something of before `below`.
-    pub(crate) fn is_of_before(&self, below: Round) -> bool {
-        self.sums.contains_key(&below.ring) || self.names_before(below).next().is_some()
+    /// Whether it says something of what `held` folds before `below`, or has folded.
+    pub(crate) fn is_of_folded(&self, held: &Self, below: Round) -> bool {
+        let is_mine = |actor| self.entries.contains_key(&actor);
+        self.sums.contains_key(&below.ring)
+            || self.actors_before(below).next().is_some()
+            || held.actors_before(below).any(is_mine)
     }
 
     /// Whether merging `reset` takes away something that is live here.

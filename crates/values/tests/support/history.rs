@@ -10,8 +10,8 @@ use std::{
 use clock::{Actor, CausalContext, Dot, Round, Stamp};
 use proptest::{collection::vec, prelude::*, sample::select};
 use values::{
-    Blob, BytesOp, CartOp, CounterOp, Deadline, Delta, ExpiryOp, GsetOp, Lifetime, MapOp,
-    Operation, OrsetOp, RegisterOp, Scope, State, Tag, UpdateError, Value, View,
+    Blob, BytesOp, CartOp, CounterOp, Deadline, Delta, ExpiryOp, GsetOp, Lifetime, Limits, MapOp,
+    Operation, OrsetOp, RegisterOp, Scope, State, Tag, Tally, TallyEntry, UpdateError, Value, View,
 };
 
 use crate::{
@@ -52,8 +52,14 @@ pub(crate) struct World {
     pub(crate) deltas: Vec<(Delta, Knowledge)>,
     /// Every write ever made.
     pub(crate) model: Model,
-    /// In which round each increment with a name was made.
-    made: BTreeMap<Actor, Round>,
+    /// Up to which write each actor counted, and since which round it counts no more, if that is known.
+    made: BTreeMap<(Tag, Actor), (u64, Option<Round>)>,
+    /// Whether replicas seal all actors that rest. Nothing made before a pass then arrives after it.
+    seals: bool,
+    /// How many requests had names.
+    names: u64,
+    /// Who minted what.
+    minted: BTreeSet<(Tag, Actor)>,
     /// Which event each schedule is.
     schedules: BTreeMap<Dot, usize>,
 }
@@ -177,6 +183,7 @@ fn step(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Step> {
 /// A history, which runs when it is first looked at: so one that goes wrong shrinks.
 pub(crate) struct History {
     replica_count: usize,
+    seals: bool,
     steps: Vec<Step>,
     reached: OnceCell<World>,
 }
@@ -185,13 +192,14 @@ impl Deref for History {
     type Target = World;
 
     fn deref(&self) -> &World {
-        self.reached.get_or_init(|| World::run(self.replica_count, &self.steps))
+        self.reached.get_or_init(|| World::run(self.replica_count, self.seals, &self.steps))
     }
 }
 
 impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} replicas:", self.replica_count)?;
+        let sealing = if self.seals { " that seal" } else { "" };
+        writeln!(f, "{} replicas{sealing}:", self.replica_count)?;
         self.steps.iter().try_for_each(|step| writeln!(f, "  {step:?}"))
     }
 }
@@ -200,8 +208,13 @@ impl fmt::Debug for History {
 pub(crate) fn world() -> impl Strategy<Value = History> {
     let of_one = select(Tag::KNOWN.to_vec()).prop_flat_map(|tag| steps(operation(tag)));
     let of_all = steps(operation_of_any_type());
-    (3_usize..5, prop_oneof![7 => of_one.boxed(), 3 => of_all.boxed()]).prop_map(
-        |(replica_count, steps)| History { replica_count, steps, reached: OnceCell::new() },
+    (3_usize..5, any::<bool>(), prop_oneof![7 => of_one.boxed(), 3 => of_all.boxed()]).prop_map(
+        |(replica_count, seals, steps)| History {
+            replica_count,
+            seals,
+            steps,
+            reached: OnceCell::new(),
+        },
     )
 }
 
@@ -211,8 +224,8 @@ fn steps(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Vec<Step>
 
 impl World {
     /// Runs a history. After every step, the replica concerned shows what the model says.
-    fn run(replica_count: usize, steps: &[Step]) -> Self {
-        let mut world = Self::default();
+    fn run(replica_count: usize, seals: bool, steps: &[Step]) -> Self {
+        let mut world = Self { seals, ..Self::default() };
         for number in 0..replica_count as u64 {
             world.replicas.push((Replica::new(number), Knowledge::default()));
         }
@@ -262,9 +275,7 @@ impl World {
                     pick(to)
                 }
                 Step::Restart { at } => {
-                    let (replica, _) = &mut world.replicas[pick(at)];
-                    let Actor { replica: node, epoch } = replica.actor;
-                    replica.actor = Actor::new(node, epoch.process, epoch.number + 1);
+                    world.replicas[pick(at)].0.draw_epoch();
                     pick(at)
                 }
                 Step::SetClock { at, wall_ms } => {
@@ -279,6 +290,13 @@ impl World {
                             knowledge.learn(message);
                         }
                         replica.round.number += rounds;
+                    }
+                    if seals {
+                        // What clients present is of today.
+                        clients = Default::default();
+                        let all = (Delta::whole(world.converged()), world.knowledge());
+                        world.deltas = vec![all];
+                        world.deltas.retain(|(all, _)| !all.is_empty());
                     }
                     0
                 }
@@ -304,13 +322,32 @@ impl World {
         seen: &Knowledge,
     ) {
         let scope = operation.scope();
-        let (replica, known) = self.replicas[at].clone();
+        let replica = &mut self.replicas[at].0;
+        let mints_no_more = |&tag: &Tag| {
+            let context = replica.value.context(tag);
+            let is_forgotten = context.highest(replica.actor) == 0;
+            context.is_sealed(replica.actor)
+                || is_forgotten && self.minted.contains(&(tag, replica.actor))
+        };
+        if Tag::KNOWN.iter().any(mints_no_more) {
+            replica.draw_epoch();
+        }
+        let limits =
+            Limits { actors_resting: if self.seals { 0 } else { usize::MAX }, ..Limits::default() };
+        let (mut replica, mut known) = self.replicas[at].clone();
         let mut view = replica.show(&scope);
-        let mut known = known;
         if let Some(other) = other {
             let (other, also_known) = &self.replicas[other];
             view.merge(&other.show(&scope));
             known.learn(also_known);
+        }
+        let is_sealed_elsewhere = |&tag: &Tag| {
+            let (own, all) = (replica.value.context(tag), view.value.context(tag));
+            all.is_sealed(replica.actor) || all.highest(replica.actor) < own.highest(replica.actor)
+        };
+        if Tag::KNOWN.iter().any(is_sealed_elsewhere) {
+            self.replicas[at].0.draw_epoch();
+            replica.draw_epoch();
         }
         let left = self.model.at(&known, replica.wall_ms);
         let mut seen_view = view.clone();
@@ -324,11 +361,12 @@ impl World {
             Operation::Counter(CounterOp::Add(_)) | Operation::Register(RegisterOp::Increment(_))
         );
         let actor = match is_named && is_increment {
-            true => Actor::named(self.deltas.len() as u64, 1, 1),
+            true => Actor::named(self.names, 1, 1),
             false => replica.actor,
         };
+        self.names += 1;
         let update = (operation, lifetime);
-        let prepared = match replica.prepare_as(actor, update, &view, observed) {
+        let prepared = match replica.prepare_as(actor, update, (&view, observed), &limits) {
             Ok(prepared) => prepared,
             Err(UpdateError::WrongType(error)) => {
                 assert_eq!(error.live, self.model.live(&left));
@@ -349,9 +387,8 @@ impl World {
             Err(error) => panic!("{operation:?} refused: {error}"),
         };
         let stamp = Stamp::from_millis(replica.wall_ms);
-        if actor.is_named() {
-            self.made.insert(actor, replica.round);
-        }
+        self.note_made(&prepared.delta.value);
+        self.minted.extend(prepared.minted.map(|minted| (minted.tag, minted.first.actor)));
         let mut message = self.model.write(update, actor, stamp, &known, seen);
         known.learn(&message);
         self.tell_of_names(&prepared.delta.value, &known, &mut message);
@@ -365,7 +402,7 @@ impl World {
         }
     }
 
-    /// Adds to `message` what the delta beside it says of increments with names that the write itself does not speak of.
+    /// Adds to `message` what the delta beside it says of increments that the write itself does not speak of.
     fn tell_of_names(&mut self, delta: &Value, known: &Knowledge, message: &mut Knowledge) {
         for tag in [Tag::COUNTER, Tag::LWW] {
             let told = self.names_in(delta, tag);
@@ -382,18 +419,31 @@ impl World {
         }
     }
 
-    /// The names of which `value` says something: of those in a sum, too.
+    /// The actors of whose increments `value` says something: of those in a sum, too.
     fn names_in(&self, value: &Value, tag: Tag) -> BTreeSet<Actor> {
-        let tally = match value.state(tag) {
-            Some(State::Counter(counter)) => &counter.tally,
-            Some(State::Register(register)) => &register.tally,
-            _ => return BTreeSet::new(),
-        };
-        let single = tally.entries().map(|(actor, _)| actor).filter(|actor| actor.is_named());
+        let Some(tally) = tally(value, tag) else { return BTreeSet::new() };
+        // Of the others the write speaks itself.
+        let is_told =
+            |(actor, entry): &(Actor, &TallyEntry)| actor.is_named() || entry.made().is_some();
+        let single = tally.entries().filter(is_told).map(|(actor, _)| actor);
         let folded = tally.sums().flat_map(|sum| {
-            self.made.iter().filter(|(_, made)| made.number < sum.below()).map(|(&actor, _)| actor)
+            let is_in_it = move |(of, (_, made)): (&(Tag, Actor), &(u64, Option<Round>))| {
+                let is_old = made.is_some_and(|made| made.number < sum.below());
+                (of.0 == tag && is_old).then_some(of.1)
+            };
+            self.made.iter().filter_map(is_in_it)
         });
         single.chain(folded).collect()
+    }
+
+    /// Takes note of who counts no more, by what a delta says.
+    fn note_made(&mut self, delta: &Value) {
+        for tag in [Tag::COUNTER, Tag::LWW] {
+            for (actor, entry) in tally(delta, tag).into_iter().flat_map(Tally::entries) {
+                let mine = self.made.entry((tag, actor)).or_default();
+                *mine = (entry.upto(), entry.made()).max(*mine);
+            }
+        }
     }
 
     /// The state that has everything.
@@ -415,7 +465,15 @@ impl World {
     }
 }
 
-/// Whether it brings a sum of increments with names.
+fn tally(value: &Value, tag: Tag) -> Option<&Tally> {
+    match value.state(tag)? {
+        State::Counter(counter) => Some(&counter.tally),
+        State::Register(register) => Some(&register.tally),
+        _ => None,
+    }
+}
+
+/// Whether it brings a sum of increments.
 fn folds(delta: &Delta) -> bool {
     delta.value.0.values().any(|state| match state {
         State::Counter(counter) => counter.tally.sums().next().is_some(),

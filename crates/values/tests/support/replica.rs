@@ -51,7 +51,7 @@ impl Replica {
         view: &View,
         observed: &CausalContext,
     ) -> Result<Prepared, UpdateError> {
-        self.prepare_as(self.actor, update, view, observed)
+        self.prepare_as(self.actor, update, (view, observed), &Limits::default())
     }
 
     /// The same, under an actor that may be a request's.
@@ -59,13 +59,19 @@ impl Replica {
         &self,
         actor: Actor,
         (operation, lifetime): (&Operation, Lifetime),
-        view: &View,
-        observed: &CausalContext,
+        (view, observed): (&View, &CausalContext),
+        limits: &Limits,
     ) -> Result<Prepared, UpdateError> {
         let stamp = Stamp::from_millis(self.wall_ms);
         let mint = Mint { actor, stamp, round: Some(self.round) };
-        let living = (lifetime, actor);
-        operation.prepare_living(living, (view, &[]), observed, mint, &Limits::default())
+        operation.prepare_living((lifetime, actor), (view, &[]), observed, mint, limits)
+    }
+
+    /// Goes on under another actor.
+    #[allow(dead_code, reason = "one of the test files that share this one uses it")]
+    pub(crate) fn draw_epoch(&mut self) {
+        let Actor { replica: node, epoch } = self.actor;
+        self.actor = Actor::new(node, epoch.process, epoch.number + 1);
     }
 
     /// Coordinates `operation` on its own view, for a client that presents `observed`.
