@@ -282,10 +282,10 @@ mod tests {
     use super::*;
     use crate::NodeId;
 
-    const A: Actor = Actor::new(NodeId(1), 10, 0);
-    const B: Actor = Actor::new(NodeId(2), 20, 0);
+    pub(super) const A: Actor = Actor::new(NodeId(1), 10, 0);
+    pub(super) const B: Actor = Actor::new(NodeId(2), 20, 0);
 
-    fn context(ranges: &[(Actor, u64, u64)]) -> CausalContext {
+    pub(super) fn context(ranges: &[(Actor, u64, u64)]) -> CausalContext {
         let mut context = CausalContext::default();
         for &(actor, first, last) in ranges {
             context.insert_range(actor, first, last);

@@ -189,19 +189,7 @@ fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
             .enumerate()
     {
         let mint = Mint { actor, stamp: Stamp::from_millis(at as u64), round: None };
-        let none = CausalContext::default();
-        let view = View::of(value.clone());
-        let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
-        value.apply(&prepared.delta);
-        writes.push(Coordinated {
-            node: NodeId(1),
-            minted: prepared.minted,
-            time: mint.stamp,
-            operation: operation.name().into(),
-            name: None,
-            seen: Vec::new(),
-            seen_more: false,
-        });
+        writes.push(coordinated(&mut value, &operation, mint));
     }
     let mut found = three_siblings();
     (found.merged, found.writes) = (View::of(value), writes);
@@ -212,6 +200,22 @@ fn increments_within_a_sum_are_live_and_bytes_that_are_no_text_are_escaped() {
 
     assert_eq!(quoted(b"\xff\x00", 10), "\"\\xff\\x00\"");
     assert_eq!(quoted("ä".repeat(70).as_bytes(), 3), "\"äää\"… (140 bytes)");
+}
+
+/// Does `operation` to `value`, and what a journal has of it.
+fn coordinated(value: &mut Value, operation: &Operation, mint: Mint) -> Coordinated {
+    let (view, none) = (View::of(value.clone()), CausalContext::default());
+    let prepared = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
+    value.apply(&prepared.delta);
+    Coordinated {
+        node: NodeId(1),
+        minted: prepared.minted,
+        time: mint.stamp,
+        operation: operation.name().into(),
+        name: None,
+        seen: Vec::new(),
+        seen_more: false,
+    }
 }
 
 /// Of increments under names all but the last are five rounds old when that comes; and one without a name.
@@ -230,19 +234,7 @@ fn increments_whose_names_are_folded_are_marked_and_what_they_add_is_told() {
             let actor = if name == 0 { own } else { Actor::named(name, 7, 7) };
             let round = Some(Round { ring: RingId(1), number: round });
             let mint = Mint { actor, stamp: Stamp::from_millis(writes.len() as u64), round };
-            let (none, operation) = (CausalContext::default(), add(by, is_register));
-            let view = View::of(value.clone());
-            let made = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
-            value.apply(&made.delta);
-            writes.push(Coordinated {
-                node: NodeId(1),
-                minted: made.minted,
-                time: mint.stamp,
-                operation: operation.name().into(),
-                name: None,
-                seen: Vec::new(),
-                seen_more: false,
-            });
+            writes.push(coordinated(&mut value, &add(by, is_register), mint));
         }
         let mut found = three_siblings();
         (found.merged, found.writes) = (View::of(value), writes);

@@ -80,6 +80,10 @@ impl CausalContext {
         for actor in self.open_actors().filter(|actor| actors.contains(actor)) {
             seals.seal(actor, Seal { upto: self.vector.get(actor), round });
         }
+        Self::of_seals(seals)
+    }
+
+    fn of_seals(seals: Seals) -> Self {
         Self { seals: Some(Box::new(seals)).filter(|seals| !seals.is_empty()), ..Self::default() }
     }
 
@@ -122,7 +126,7 @@ impl CausalContext {
                 seals.seal(actor, seal);
             }
         }
-        Self { seals: Some(Box::new(seals)).filter(|seals| !seals.is_empty()), ..Self::default() }
+        Self::of_seals(seals)
     }
 
     /// The set without what is said of its actors: what a client is shown.
@@ -136,7 +140,7 @@ impl CausalContext {
         self.seals.as_ref().is_some_and(|seals| seals.sealed.contains_key(&actor))
     }
 
-    /// Whether some actor was sealed in this round, or before it.
+    /// Whether some actor was sealed in a round that is meant.
     pub fn has_sealed(&self, is_meant: impl Fn(Round) -> bool) -> bool {
         let sealed = self.seals.iter().flat_map(|seals| seals.sealed.values());
         sealed.into_iter().any(|seal| is_meant(seal.round))
@@ -187,19 +191,9 @@ impl CausalContext {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{A, B, context};
     use super::*;
-    use crate::{Dot, NodeId};
-
-    const A: Actor = Actor::new(NodeId(1), 10, 0);
-    const B: Actor = Actor::new(NodeId(2), 20, 0);
-
-    fn context(ranges: &[(Actor, u64, u64)]) -> CausalContext {
-        let mut context = CausalContext::default();
-        for &(actor, first, last) in ranges {
-            context.insert_range(actor, first, last);
-        }
-        context
-    }
+    use crate::Dot;
 
     const fn round(number: u64) -> Round {
         Round { ring: RingId(7), number }

@@ -20,10 +20,7 @@ pub(super) fn follow(delta: &mut Delta, tag: Tag, seen: Seen<'_>, mint: Mint, li
         // Who has forgotten them would take dots alone for news: a sweep's, for one.
         let held = seen.held.value.context(*tag);
         if let Some(context) = state.context_mut() {
-            let seals = held.seals_of(context);
-            if !seals.is_empty() {
-                context.merge(&seals);
-            }
+            context.merge(&held.seals_of(context));
         }
     }
     let (Some(held), Some(written)) = (seen.held.value.state(tag), delta.value.0.get_mut(&tag))
