@@ -59,6 +59,9 @@ pub(crate) fn of_one_node() -> Vec<Contest> {
         let mut entries =
             vec![(System::Merganser, "merganser", load), (System::Redis, "redis", load)];
         entries.extend(etcd.map(|call| (System::Etcd, "etcd", Load::Etcd(call))));
+        if command == Command::Set {
+            entries.push((System::Answering, "nothing but +OK", load));
+        }
         Contest { name, entries }
     };
     vec![

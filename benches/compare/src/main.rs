@@ -3,6 +3,7 @@
 //! All run on loopback and this machine's processors, the client too; each is durable before it
 //! answers. Absolute figures move with the machine; the ratios are what counts.
 
+mod answering;
 mod contest;
 mod etcd;
 mod load;
@@ -12,6 +13,7 @@ mod report;
 mod resp;
 mod systems;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ struct Options {
     /// The program to compare.
     #[arg(long, default_value = "target/release/merganser")]
     merganser: PathBuf,
-    /// The first port to use; some thirty from there on.
+    /// The first port to use; some forty from there on.
     #[arg(long, default_value_t = 17_400)]
     port: u16,
     /// Compare what a million keys take in memory and on disk, and nothing else.
@@ -56,11 +58,20 @@ struct Options {
     /// Where to draw the ratios, as SVG.
     #[arg(long)]
     svg: Option<PathBuf>,
+    /// Be the server that does nothing but answer: this program starts itself so.
+    #[arg(long, hide = true)]
+    answer_at: Option<SocketAddr>,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let Some(address) = options.answer_at {
+        return answering::serve(address);
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&options))
+}
+
+async fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
         options.merganser.exists(),
         "{} is not there: cargo build --release, or name it with --merganser",
@@ -77,7 +88,7 @@ async fn main() -> anyhow::Result<()> {
             continue;
         }
         let directory = tempfile::tempdir()?;
-        let clusters = start(&options, nodes, directory.path()).await?;
+        let clusters = start(options, nodes, directory.path()).await?;
         for contest in contests {
             if options.load.as_ref().is_some_and(|part| !contest.name.contains(part)) {
                 continue;
@@ -107,7 +118,7 @@ async fn start(
     directory: &std::path::Path,
 ) -> anyhow::Result<Vec<Cluster>> {
     let mut clusters = Vec::new();
-    for (system, offset) in System::ALL.into_iter().zip([0, 10, 20]) {
+    for (system, offset) in System::ALL.into_iter().zip([0, 10, 20, 30]) {
         let wanted = |with: &Vec<String>| with.iter().any(|name| name == system.name());
         if system != System::Merganser && !options.with.as_ref().is_none_or(wanted) {
             continue;

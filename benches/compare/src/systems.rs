@@ -21,6 +21,8 @@ pub(crate) enum System {
     Redis,
     /// `etcd`, which syncs always.
     Etcd,
+    /// A server on tokio that keeps nothing: what the network alone allows.
+    Answering,
 }
 
 /// A running system.
@@ -33,13 +35,14 @@ pub(crate) struct Cluster {
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 3] = [Self::Merganser, Self::Redis, Self::Etcd];
+    pub(crate) const ALL: [Self; 4] = [Self::Merganser, Self::Redis, Self::Etcd, Self::Answering];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Merganser => "merganser",
             Self::Redis => "redis",
             Self::Etcd => "etcd",
+            Self::Answering => "answering",
         }
     }
 
@@ -57,6 +60,7 @@ impl System {
             Self::Merganser => start_merganser(merganser, nodes, port, &directory)?,
             Self::Redis => start_redis(nodes, port, &directory)?,
             Self::Etcd => start_etcd(nodes, port, &directory)?,
+            Self::Answering => start_answering(port, &directory)?,
         };
         let (processes, all): (Vec<_>, Vec<_>) = start.into_iter().unzip();
         for &address in &all {
@@ -137,6 +141,12 @@ fn start_redis(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Starte
             Ok((Process::start(&mut command, &data)?, loopback(port + node)))
         })
         .collect()
+}
+
+fn start_answering(port: u16, directory: &Path) -> anyhow::Result<Started> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--answer-at", &loopback(port).to_string()]);
+    Ok(vec![(Process::start(&mut command, directory)?, loopback(port))])
 }
 
 fn start_etcd(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Started> {
