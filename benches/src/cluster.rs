@@ -42,6 +42,13 @@ impl Cluster {
         Ok(usize::from(node))
     }
 
+    /// Loops of a node: those that share a machine share its processors, and with more would only wake each
+    /// other up.
+    fn loops(&self) -> Result<usize, Failure> {
+        let processors = std::thread::available_parallelism()?.get();
+        Ok((processors / usize::from(self.founders)).max(1))
+    }
+
     fn spawn(&self, node: u16) -> Result<Child, Failure> {
         let secret = self.directory.path().join("secret");
         if !secret.exists() {
@@ -49,10 +56,12 @@ impl Cluster {
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
             std::fs::set_permissions(&secret, private)?;
         }
+        let config = self.directory.path().join("config.toml");
+        std::fs::write(&config, format!("loops = {}\n", self.loops()?))?;
         let mut command = Command::new(&self.binary);
         command.args(["start", "--cluster", "benchmark", "--name", &format!("node{node}")]);
         command.arg("--data").arg(self.directory.path().join(format!("node{node}")));
-        command.arg("--secret-file").arg(secret);
+        command.arg("--config").arg(config).arg("--secret-file").arg(secret);
         for (flag, port) in [("--resp", 0), ("--http", 1), ("--peer", 2)] {
             command.args([flag, &format!("127.0.0.1:{}", self.port + 10 * node + port)]);
         }

@@ -107,6 +107,10 @@ fn start_merganser(
         &mut file.write(true).create(true).truncate(true).mode(0o600).open(&secret)?,
         b"a secret for this comparison only",
     )?;
+    // Nodes that share a machine share its processors: with more loops they only wake each other up.
+    let processors = std::thread::available_parallelism()?.get();
+    let config = directory.join("config.toml");
+    fs::write(&config, format!("loops = {}\n", (processors / usize::from(nodes)).max(1)))?;
     (0..nodes)
         .map(|node| {
             let at = |offset: u16| loopback(port + 3 * node + offset).to_string();
@@ -114,6 +118,7 @@ fn start_merganser(
             let mut command = Command::new(binary);
             command.args(["start", "--cluster", "compare", "--name", &format!("node{node}")]);
             command.args(["--resp", &at(0), "--http", &at(1), "--peer", &at(2)]);
+            command.arg("--config").arg(&config);
             command.arg("--data").arg(data.join("data")).arg("--secret-file").arg(&secret);
             for member in 0..nodes {
                 let peer = loopback(port + 3 * member + 2);

@@ -14,15 +14,15 @@
 //! goes into the index is the state at one position of the log.
 
 mod place;
+mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use place::Place;
+use rows::Rows;
 
 use crate::{IndexRead, SeamError, StorageError, Table};
 
@@ -53,9 +53,6 @@ pub(crate) struct Slot {
     batch: BatchId,
 }
 
-/// The rows of a table. Places borrow their keys only to be looked up.
-type Rows<'k> = BTreeMap<Place<'k>, Slot>;
-
 /// Changed rows.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
@@ -72,7 +69,7 @@ impl Generation {
 
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
-        self.tables.iter().map(BTreeMap::len).sum()
+        self.tables.iter().map(Rows::len).sum()
     }
 
     fn get<'a>(&'a self, table: Table, at: &Place<'a>) -> Option<&'a Slot> {
@@ -87,9 +84,7 @@ impl Generation {
         from: &'a [u8],
     ) -> impl Iterator<Item = (&'a [u8], &'a Slot)> {
         let rows: &Rows<'a> = &self.tables[table as usize];
-        rows.range((Bound::Included(Place::from(from)), Bound::Unbounded))
-            .map(|(at, slot)| (at.key(), slot))
-            .take_while(move |(key, _)| key.starts_with(prefix))
+        rows.range(prefix, from).map(|(at, slot)| (at.key(), slot))
     }
 
     /// Puts rows back as they were.
@@ -168,7 +163,7 @@ impl<R: IndexRead> Memtable<R> {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        let at = Place::from(key);
+        let at = Place::of(key);
         let slot = self.active.get(table, &at);
         if let Some(slot) = slot.or_else(|| self.frozen.as_ref()?.get(table, &at)) {
             return Ok(slot.value.as_deref().map(look));
@@ -230,24 +225,16 @@ impl<R: IndexRead> Memtable<R> {
     }
 
     /// Changes a row.
-    pub(crate) fn put(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        let rows = &mut self.active.tables[table as usize];
-        let (slot, length) = (Slot { value, batch: self.next }, key.len());
-        self.active.bytes += slot_bytes(length, &slot.value);
-        match rows.entry(Place::from(key)) {
-            Entry::Occupied(mut there) => {
-                self.active.bytes -= slot_bytes(length, &there.get().value);
-                let before = there.insert(slot);
-                if before.batch != self.next && !self.is_replaying {
-                    self.current.push((table, there.key().clone(), Some(before)));
-                }
-            }
-            Entry::Vacant(free) => {
-                if !self.is_replaying {
-                    self.current.push((table, free.key().clone(), None));
-                }
-                free.insert(slot);
-            }
+    pub(crate) fn put(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
+        let (at, slot) = (Place::from(key), Slot { value, batch: self.next });
+        self.active.bytes += slot_bytes(key.len(), &slot.value);
+        let before = self.active.tables[table as usize].insert(at.clone(), slot);
+        if let Some(before) = &before {
+            self.active.bytes -= slot_bytes(key.len(), &before.value);
+        }
+        let is_first = before.as_ref().is_none_or(|before| before.batch != self.next);
+        if is_first && !self.is_replaying {
+            self.current.push((table, at, before));
         }
     }
 

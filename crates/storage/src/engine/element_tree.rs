@@ -184,7 +184,7 @@ impl<R: IndexRead> Engine<R> {
 
     fn put_chunk(&mut self, row: Vec<u8>, chunk: &Chunk) {
         let record = encode_chunk(&row, chunk);
-        self.rows.put(Table::ElementTree, row, Some(record));
+        self.rows.put(Table::ElementTree, &row, Some(record));
     }
 
     /// Puts what [`rechunked`](Self::rechunked) made, once the rows are what was said.
@@ -225,7 +225,7 @@ impl<R: IndexRead> Engine<R> {
             };
             if next.is_counted() {
                 let sum = next.sum.plus(chunk.sum);
-                self.rows.put(Table::ElementTree, row.to_vec(), None);
+                self.rows.put(Table::ElementTree, &row, None);
                 self.put_chunk(next_row, &Chunk { from: chunk.from, sum });
             }
             return Ok(());
@@ -341,7 +341,7 @@ impl<R: IndexRead> Engine<R> {
             None => None,
         };
         let Some((tag, at, key)) = chunked else {
-            self.rows.put(Table::Meta, marker, None);
+            self.rows.put(Table::Meta, &marker, None);
             return Ok(true);
         };
         let place = Place { key: &key, tag, prefix: at.elements(tag) };
@@ -359,10 +359,10 @@ impl<R: IndexRead> Engine<R> {
             Err(error) => Err(error),
         };
         match counted {
-            Ok(None) => self.rows.put(Table::Meta, marker, None),
+            Ok(None) => self.rows.put(Table::Meta, &marker, None),
             Ok(Some((from, sum, None))) => {
                 self.put_chunk(place.prefix.clone(), &Chunk { from, sum });
-                self.rows.put(Table::Meta, marker, None);
+                self.rows.put(Table::Meta, &marker, None);
             }
             Ok(Some((from, sum, Some(rest)))) => {
                 self.put_chunk(place.row_key(&rest), &Chunk { from, sum });

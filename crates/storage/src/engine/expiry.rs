@@ -91,7 +91,7 @@ impl<R: IndexRead> Engine<R> {
         let Some(row) = listed else { return Ok(None) };
         *from = successor(&row);
         let Some((deadline_ms, at)) = parse_expiry(&row) else {
-            self.rows.put(Table::Meta, row, None);
+            self.rows.put(Table::Meta, &row, None);
             return Ok(Some(None));
         };
         if deadline_ms > now_ms {
@@ -111,7 +111,7 @@ impl<R: IndexRead> Engine<R> {
             self.write_header(&at, &key, &header, None)?;
         }
         // What is damaged is listed again with its next change.
-        self.rows.put(Table::Meta, row, None);
+        self.rows.put(Table::Meta, &row, None);
         Ok(Some(None))
     }
 }

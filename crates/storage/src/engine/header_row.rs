@@ -67,7 +67,7 @@ impl<R: IndexRead> Engine<R> {
         }
         self.follow(at.as_bytes(), before, after)?;
         let record = Some(record).filter(|_| !is_forgotten);
-        self.rows.put(Table::Header, at.as_bytes().to_vec(), record);
+        self.rows.put(Table::Header, at.as_bytes(), record);
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl<R: IndexRead> Engine<R> {
         let told = self.rows.get(Table::Header, row_key, |record| Told::by(row_key, record))?;
         let Some(told) = told else { return Ok(false) };
         self.follow(row_key, told, Told::default())?;
-        self.rows.put(Table::Header, row_key.to_vec(), None);
+        self.rows.put(Table::Header, &row_key, None);
         Ok(true)
     }
 
@@ -105,7 +105,7 @@ impl<R: IndexRead> Engine<R> {
     fn list_anew(&mut self, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
         for (row, value) in [(before, None), (after, Some(Vec::new()))] {
             if let Some(row) = row {
-                self.rows.put(Table::Meta, row, value);
+                self.rows.put(Table::Meta, &row, value);
             }
         }
     }

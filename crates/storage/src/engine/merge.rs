@@ -263,7 +263,7 @@ impl<R: IndexRead> Engine<R> {
     }
     pub(super) fn put_rows(&mut self, changes: Vec<Change>) {
         for Change { table, row_key, value, .. } in changes {
-            self.rows.put(table, row_key, value);
+            self.rows.put(table, &row_key, value);
         }
     }
 }

@@ -42,7 +42,7 @@ impl<R: IndexRead> Engine<R> {
             let row_key = note_row(name);
             let mut record = checksum(&row_key, value).to_vec();
             record.extend_from_slice(value);
-            self.rows.put(Table::Meta, row_key, Some(record));
+            self.rows.put(Table::Meta, &row_key, Some(record));
         }
         self.record_in(NOTES, &RecordOut::Note(&notes));
         Ok(())

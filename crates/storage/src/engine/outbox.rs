@@ -102,7 +102,7 @@ impl<R: IndexRead> Engine<R> {
         let row_key = outbox_row(&prefix, sequence);
         let record = encode_pending(&row_key, key, &merged);
         self.count_bytes(&row_key, replaced, Some(record.len()));
-        self.rows.put(Table::Outbox, row_key, Some(record));
+        self.rows.put(Table::Outbox, &row_key, Some(record));
         self.record(at.token(), &RecordOut::Defer(owner, key, delta));
         Ok(())
     }
@@ -291,7 +291,7 @@ impl<R: IndexRead> Engine<R> {
             self.count(counted, false);
         }
         self.count_bytes(row_key, Some(bytes), None);
-        self.rows.put(Table::Outbox, row_key.to_vec(), None);
+        self.rows.put(Table::Outbox, &row_key, None);
         self.record(token, &RecordOut::Delivered(position, version));
         Ok(())
     }

@@ -123,7 +123,7 @@ impl<R: IndexRead> Engine<R> {
         for shard in self.config.shards.iter().collect::<Vec<_>>() {
             let Some(row) = shard_row(&self.config.shards, shard) else { continue };
             let record = encode_round(&row, round);
-            self.rows.put(Table::Meta, row, Some(record));
+            self.rows.put(Table::Meta, &row, Some(record));
             self.record_in(shard, &RecordOut::Enter(round));
         }
         Ok(())
@@ -191,7 +191,7 @@ impl<R: IndexRead> Engine<R> {
                     self.record(at.token(), &RecordOut::Remnant(step, round, at.as_bytes()));
                 }
                 // Left over from damage: whoever writes the key next lists it again.
-                None => self.rows.put(Table::Meta, row_key, None),
+                None => self.rows.put(Table::Meta, &row_key, None),
             }
         }
         Ok(more)
@@ -241,9 +241,9 @@ impl<R: IndexRead> Engine<R> {
             }
             Forgetting::Drop => {
                 let row = remnant_row(true, header.age.round, at.as_bytes());
-                self.rows.put(Table::Meta, row, None);
+                self.rows.put(Table::Meta, &row, None);
                 // It adds nothing to a tree and is not counted.
-                self.rows.put(Table::Header, at.as_bytes().to_vec(), None);
+                self.rows.put(Table::Header, at.as_bytes(), None);
             }
         }
         Ok(true)

@@ -89,14 +89,14 @@ impl<R: IndexRead> Engine<R> {
         // Back only if the collection is not swept to its end now.
         let place = self.sweep.places.remove(&marker);
         let Some((tag, at)) = parse_sweep(&marker) else {
-            self.rows.put(Table::Meta, marker, None);
+            self.rows.put(Table::Meta, &marker, None);
             return Ok(true);
         };
         let decoded = self.rows.get(Table::Header, at.as_bytes(), |record| {
             Header::decode(at.as_bytes(), record).ok()
         })?;
         let Some(decoded) = decoded else {
-            self.rows.put(Table::Meta, marker, None);
+            self.rows.put(Table::Meta, &marker, None);
             return Ok(true);
         };
         let Some((mut header, full)) = decoded else {
@@ -110,11 +110,11 @@ impl<R: IndexRead> Engine<R> {
         };
         let before = header.clone();
         let Some(Part::Collection(collection)) = header.tags.get_mut(&tag) else {
-            self.rows.put(Table::Meta, marker, None);
+            self.rows.put(Table::Meta, &marker, None);
             return Ok(true);
         };
         let Some(key) = full.or_else(|| at.short_key()) else {
-            self.rows.put(Table::Meta, marker, None);
+            self.rows.put(Table::Meta, &marker, None);
             return Ok(true);
         };
         let mut place = place

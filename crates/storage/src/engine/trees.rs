@@ -114,7 +114,7 @@ impl<R: IndexRead> Engine<R> {
         let after = share(&row_key, &record);
         if before != after {
             self.change_share(&row_key, before, after)?;
-            self.rows.put(Table::Header, row_key, Some(record));
+            self.rows.put(Table::Header, &row_key, Some(record));
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl<R: IndexRead> Engine<R> {
     fn put_leaf(&mut self, leaf: u32, class: u8, sum: LeafSum) {
         let row = self.trees.leaves.row(leaf, class);
         let record = (sum.count > 0).then(|| encode_leaf(&row, sum));
-        self.rows.put(Table::Tree, row.to_vec(), record);
+        self.rows.put(Table::Tree, &row, record);
     }
 
     /// Sums what the header rows of a leaf add, but the one at `except`.

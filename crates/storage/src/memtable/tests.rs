@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -69,7 +71,7 @@ proptest! {
                 Some(value) => model.insert(key.clone(), vec![value]),
                 None => model.remove(&key),
             };
-            memtable.put(Table::Header, key, value.map(|value| vec![value]));
+            memtable.put(Table::Header, &key, value.map(|value| vec![value]));
             match step {
                 Step::Take if taken.is_none() => {
                     memtable.take_batch();
