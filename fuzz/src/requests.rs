@@ -5,11 +5,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
+    Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request, RequestError,
     ScanPage, ScanRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use storage::ConflictPage;
 use tokio::runtime::{Builder, Runtime};
 use values::Key;
 use wire::ClusterStatus;
@@ -40,7 +39,7 @@ impl Datastore for Checking {
         self.0.count(bucket).await
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         check(&request);
         self.0.conflicts(request).await
     }

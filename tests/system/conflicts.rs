@@ -32,13 +32,16 @@ fn a_key_created_as_two_types_by_nodes_apart_is_listed_explained_and_resolved() 
     let _others = [specs[0].start(), specs[1].start()];
     settled(&specs);
 
-    let listed = json!({
-        "keys": [{ "bucket": "default", "key": "both", "types": ["counter", "orset"], "siblings": 0 }],
-        "next": null,
-    });
+    let listed = |node: &str| {
+        json!({
+            "node": node,
+            "keys": [{ "bucket": "default", "key": "both", "types": ["counter", "orset"], "siblings": 0 }],
+            "next": null,
+        })
+    };
     for spec in &specs {
         eventually("the conflict is everywhere", || {
-            (shown(spec, &["conflicts"]) == listed).then_some(())
+            (shown(spec, &["conflicts"]) == listed(&spec.name)).then_some(())
         });
     }
     let explained = shown(&specs[1], &["explain", "both"]);

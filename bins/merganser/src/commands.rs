@@ -209,6 +209,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             | RequestError::Name { .. }
             | RequestError::Bucket(_)
             | RequestError::Key(_)
+            | RequestError::Cursor(_)
             | RequestError::Context(_),
         ) => 5,
         _ => 6,

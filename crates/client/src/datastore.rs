@@ -3,10 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
-    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictList, ConflictsRequest, Explanation,
+    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use values::Key;
 use wire::{
     BackupCall, BackupProgress, ClusterCall, ClusterStatus, DrainCall, DrainProgress, PlanReport,
@@ -25,8 +24,9 @@ pub trait Datastore: Send + Sync {
     /// The number of live keys of a bucket.
     async fn count(&self, bucket: Bytes) -> Result<u64, RequestError>;
 
-    /// A page of the keys in conflict, as the replica of the node that answers shows them.
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError>;
+    /// A page of the keys in conflict, as the replica of one node shows them: of the node that answers, or of the
+    /// one whose cursor is given.
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError>;
 
     /// How a key stands: owners, what each holds, what their merge shows.
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError>;

@@ -14,10 +14,10 @@ use clock::{Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, Node
 use membership::{Liveness, MemberState};
 use replication::{
     Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets,
-    ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request, RequestError, ScanCursor,
-    ScanPage, ScanRequest, token_scope,
+    ConflictCursor, ConflictList, ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request,
+    RequestError, ScanCursor, ScanPage, ScanRequest, token_scope,
 };
-use storage::{ConflictPage, ConflictPosition, Conflicted, ListPosition};
+use storage::{ConflictPosition, Conflicted, ListPosition};
 use values::{
     Blob, BucketId, BytesOp, Causal, DotMap, Key, Limits, ManySiblings, Mint, Operation, Scope,
     State, Tag, Value, View,
@@ -284,7 +284,14 @@ impl Datastore for MemoryDatastore {
         })
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
+        let after = match request.cursor {
+            Some(cursor) if cursor.node != NODE => {
+                let error = format!("the cursor is of node {}, which is not this one", cursor.node);
+                return Err(RequestError::Cursor(error));
+            }
+            cursor => cursor.map(|cursor| cursor.after),
+        };
         let mut keys: Vec<Conflicted> = self.with(|replica| {
             let buckets = replica.buckets();
             let held = replica.values.iter().filter(|(key, _)| !buckets.is_gone(key));
@@ -295,7 +302,7 @@ impl Datastore for MemoryDatastore {
                 let position = [&order[..], key.bucket(), &[0], key.key()].concat();
                 let position = ConflictPosition(position.into());
                 let tags = view.live_tags();
-                let is_past = request.after.as_ref().is_none_or(|after| position > *after);
+                let is_past = after.as_ref().is_none_or(|after| position > *after);
                 (is_past && (siblings > 1 || tags.len() > 1)).then(|| Conflicted {
                     position,
                     key: key.clone().in_generation(0),
@@ -310,7 +317,8 @@ impl Datastore for MemoryDatastore {
         let more = keys.len() > limit;
         keys.truncate(limit);
         let next = keys.last().map(|last| last.position.clone()).filter(|_| more);
-        Ok(ConflictPage { keys, next })
+        let next = next.map(|after| ConflictCursor { node: NODE, after });
+        Ok(ConflictList { node: "memory".to_owned(), keys, next })
     }
 
     async fn explain(&self, key: Key) -> Result<Explanation, RequestError> {

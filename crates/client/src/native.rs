@@ -15,10 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use replication::{
-    Answer, BucketCall, BucketReply, Comparison, ConflictsRequest, Explanation, RepairProgress,
-    RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, Comparison, ConflictList, ConflictsRequest, Explanation,
+    RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use values::Key;
@@ -264,12 +263,9 @@ impl Datastore for Client {
         }
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
-        // A page is of what one node holds: where it goes on, another cannot.
-        let is_first = request.after.is_none();
-        let body = CallBody::Conflicts(request);
-        let reply = if is_first { self.read(body).await } else { self.call(body).await };
-        match reply? {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
+        // The cursor says whose list it is: whichever node is asked has a later page from that one.
+        match self.read(CallBody::Conflicts(request)).await? {
             ReplyBody::Conflicts(page) => page,
             _ => confused(),
         }

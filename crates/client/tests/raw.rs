@@ -9,10 +9,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use client::{Bucket, Datastore, MemoryDatastore, RawValue};
 use replication::{
-    Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    RequestName, ScanPage, ScanRequest,
+    Action, Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+    RequestError, RequestName, ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use values::{BytesOp, Key, Operation, View};
 use wire::ClusterStatus;
 
@@ -64,7 +63,7 @@ impl Datastore for Sparing {
         self.memory.count(bucket).await
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         self.memory.conflicts(request).await
     }
 

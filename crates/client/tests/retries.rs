@@ -10,7 +10,10 @@ use client::{Bucket, Client, Datastore, MemoryDatastore};
 use clock::{ClusterSecret, NodeId};
 use futures_util::{Stream, StreamExt};
 use membership::Incarnation;
-use replication::{Request, RequestError, RequestName, ScanPage, ScanRequest};
+use replication::{
+    ConflictCursor, ConflictsRequest, Request, RequestError, RequestName, ScanPage, ScanRequest,
+};
+use storage::ConflictPosition;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use values::{BytesOp, CounterOp, Key, Operation, Scope, UpdateError};
@@ -85,6 +88,14 @@ async fn serve(
                 }
                 let reply = ClientReply { id, body: ReplyBody::Count(Ok(7)) };
                 write_frame(&mut stream, &reply).await.unwrap();
+                continue;
+            }
+            CallBody::Conflicts(request) => {
+                if fates.pop_front().is_some() {
+                    return;
+                }
+                let body = ReplyBody::Conflicts(datastore.conflicts(request).await);
+                write_frame(&mut stream, &ClientReply { id, body }).await.unwrap();
                 continue;
             }
             CallBody::Scan(_) => {
@@ -334,6 +345,18 @@ async fn what_only_reads_is_asked_of_another_node_when_one_is_gone_or_stopping()
     assert!(client.scan(request).await.is_ok());
     let alone = Client::connect(&node(&datastore, &[Fate::Cut; 9], &seen).await).await.unwrap();
     assert!(matches!(alone.count("b".into()).await, Err(RequestError::Disconnected(_))));
+}
+
+/// The node that gave the cursor may be in reach of another.
+#[tokio::test]
+async fn a_later_page_of_conflicts_is_asked_of_another_node_too() {
+    let (datastore, seen) = (Arc::new(MemoryDatastore::new()), Seen::default());
+    let ill = node(&datastore, &[Fate::Cut], &seen).await;
+    let well = node(&datastore, &[], &seen).await;
+    let client = Client::connect_to_any(&[&ill, &well]).await.unwrap();
+    let cursor = ConflictCursor { node: NodeId(1), after: ConflictPosition("".into()) };
+    let request = ConflictsRequest { cursor: Some(cursor), limit: 9 };
+    assert_eq!(client.conflicts(request).await.map(|list| list.node), Ok("memory".into()));
 }
 
 #[tokio::test]

@@ -22,17 +22,17 @@ use crate::raw::note_doubts;
 const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 
-/// A page of the keys in conflict of this node's replica.
+/// A page of the keys in conflict of this node's replica, or of that of the node whose cursor is given.
 pub(crate) async fn get(
     State(gateway): Shared,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let after = parameters.take("cursor");
+    let cursor = parameters.take("cursor");
     let limit = parameters.limit("limit", PAGE_MAX)?.unwrap_or(PAGE);
     parameters.finish()?;
-    let after = after.map(|text| parse_conflict_cursor(&text)).transpose();
-    let after = after.map_err(|error| refused(error.to_string()))?;
-    let page = gateway.datastore.conflicts(ConflictsRequest { after, limit }).await;
+    let cursor = cursor.map(|text| parse_conflict_cursor(&text)).transpose();
+    let cursor = cursor.map_err(|error| refused(error.to_string()))?;
+    let page = gateway.datastore.conflicts(ConflictsRequest { cursor, limit }).await;
     let page = page.map_err(Problem::of_read)?;
     let keys: Vec<Value> = page
         .keys
@@ -46,7 +46,8 @@ pub(crate) async fn get(
             })
         })
         .collect();
-    let document = json!({ "keys": keys, "next": page.next.as_ref().map(conflict_cursor) });
+    let next = page.next.as_ref().map(conflict_cursor);
+    let document = json!({ "node": page.node, "keys": keys, "next": next });
     Ok(json_response(StatusCode::OK, &document))
 }
 

@@ -11,6 +11,7 @@ use values::{Key, Tag, UpdateError};
 
 use crate::address::url_of;
 use crate::headers::describe;
+use crate::parameters::refused;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -232,6 +233,7 @@ impl Problem {
             RequestError::Key(_) => {
                 Self::bad_request("invalid-key", "The key is not possible", &said)
             }
+            RequestError::Cursor(_) => refused(said),
             RequestError::Name { .. } => Self::bad_name(&said),
             RequestError::Bucket(error) => Self::of_bucket(&error),
             RequestError::Context(_) => {
@@ -259,7 +261,7 @@ impl Problem {
                 format!("{said}; read the key before you write it again"),
             ),
             RequestError::Unreachable(_) => {
-                Self::unavailable("unreachable", "No node can be reached", said)
+                Self::unavailable("unreachable", "A node that is needed cannot be reached", said)
             }
             RequestError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,

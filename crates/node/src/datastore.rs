@@ -9,11 +9,10 @@ use client::Datastore;
 use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
-    Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictsRequest,
-    Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError, ScanPage,
-    ScanRequest,
+    Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictList,
+    ConflictsRequest, Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError,
+    ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use values::Key;
@@ -188,7 +187,7 @@ impl Datastore for NodeDatastore {
         }
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         match self.call(self.shared.routes.next(), Call::Conflicts(request)).await? {
             Reply::Conflicts(page) => Ok(page),
             _ => Err(unexpected()),

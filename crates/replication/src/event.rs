@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::{ClusterSecret, NodeId};
 use ring::{Ownership, Partition, PlanId, Ring, Tenure};
-use storage::{ConflictPage, ShardSet, Ticket};
+use storage::{ShardSet, Ticket};
 use values::{Key, Limits, ManySiblings};
 
 use crate::{
     Answer, AntiEntropyConfig, BucketCall, BucketPolicy, BucketReply, Buckets, Comparison,
-    ConflictsRequest, Explanation, KeptCommits, Message, OwnershipCall, OwnershipReply,
-    PolicyTable, RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    ConflictList, ConflictsRequest, Explanation, KeptCommits, Message, OwnershipCall,
+    OwnershipReply, PolicyTable, RepairProgress, RepairRequest, Request, RequestError, ScanPage,
+    ScanRequest,
 };
 
 /// The present, as the shell sees it.
@@ -68,7 +69,7 @@ pub enum Reply {
     /// Of [`Call::Ownership`].
     Ownership(OwnershipReply),
     /// Of [`Call::Conflicts`].
-    Conflicts(ConflictPage),
+    Conflicts(ConflictList),
     /// Of [`Call::Explain`].
     Explanation(Box<Explanation>),
     /// Of [`Call::Repair`].

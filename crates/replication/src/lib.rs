@@ -59,7 +59,7 @@ pub use policy::{
     Availability, BucketPolicy, Field, OWNERS_MAX, PolicyError, PolicyFields, RawValues,
 };
 pub use request::{
-    Acks, Action, Answer, ConflictsRequest, Explanation, Level, ReplicaView, Request, RequestError,
-    ScanCursor, ScanPage, ScanRequest, summarize, token_scope,
+    Acks, Action, Answer, ConflictCursor, ConflictList, ConflictsRequest, Explanation, Level,
+    ReplicaView, Request, RequestError, ScanCursor, ScanPage, ScanRequest, summarize, token_scope,
 };
 pub use request_name::{NamedBy, REQUEST_NAME_BYTES_MAX, RETRY_WINDOW_MS, RequestName};

@@ -3,7 +3,7 @@
 use clock::{NodeId, Stamp};
 use ring::{Ownership, Partition, Sequence, Tenure};
 use serde::{Deserialize, Serialize};
-use storage::{ListPosition, Listing, StorageError};
+use storage::{ConflictPage, ConflictPosition, ListPosition, Listing, StorageError};
 use values::{BucketId, Delta, Key, Scope, View};
 
 use crate::{
@@ -147,6 +147,15 @@ pub enum Body {
     },
     /// Answers [`Body::Count`].
     Counted(Result<u64, StorageError>),
+    /// Asks for keys in conflict, as the receiver's replica shows them.
+    Conflicts {
+        /// Where to go on; `None` from the start.
+        after: Option<ConflictPosition>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Answers [`Body::Conflicts`].
+    ConflictsListed(Result<ConflictPage, StorageError>),
     /// Asks what a replica holds of a key, and for whom it holds pending deltas of it.
     Explain {
         /// Which key.
@@ -234,6 +243,8 @@ impl Body {
             Self::Listed { .. } => "listed",
             Self::Count { .. } => "count",
             Self::Counted(_) => "counted",
+            Self::Conflicts { .. } => "conflicts",
+            Self::ConflictsListed(_) => "conflicts_listed",
             Self::Policies { .. } => "policies",
             Self::PoliciesKnown(_) => "policies_known",
             Self::Ownership { .. } => "ownership",
@@ -260,6 +271,7 @@ impl Body {
             | Self::Hint { .. }
             | Self::List { .. }
             | Self::Count { .. }
+            | Self::Conflicts { .. }
             | Self::Policies { .. }
             | Self::Ownership { .. }
             | Self::Stand { .. }
@@ -273,6 +285,7 @@ impl Body {
             | Self::Hinted(_)
             | Self::Listed { .. }
             | Self::Counted(_)
+            | Self::ConflictsListed(_)
             | Self::PoliciesKnown(_)
             | Self::OwnershipKnown(_)
             | Self::Stands { .. }
@@ -308,6 +321,7 @@ impl Body {
                 Self::Listed { listing: Err(error), foreign: Vec::new() }
             }
             Self::Count { .. } | Self::Counted(_) => Self::Counted(Err(error)),
+            Self::Conflicts { .. } | Self::ConflictsListed(_) => Self::ConflictsListed(Err(error)),
             Self::Policies { .. } | Self::PoliciesKnown(_) => Self::PoliciesKnown(Err(error)),
             Self::Ownership { .. } | Self::OwnershipKnown(_) => Self::OwnershipKnown(Err(error)),
             Self::Stand { .. } | Self::Stands { .. } => Self::Stands { stands: Vec::new() },

@@ -17,6 +17,9 @@ use crate::{
 /// Most keys of one listing.
 pub(crate) const LIST_MAX: u32 = 10_000;
 
+/// Most keys in conflict of one listing.
+pub(crate) const CONFLICTS_MAX: u32 = 1_000;
+
 /// Gives the engine the command that a peer's question stands for. Answers and forwarded requests
 /// are not questions to a replica; they are ignored here.
 ///
@@ -86,6 +89,13 @@ pub(crate) fn ask(
             }
             Command::Count { partitions, bucket }
         }
+        Body::Conflicts { after: Some(after), .. } if after.0.len() > ROW_KEY_MAX => {
+            let refused = StorageError::Incomparable("a place out of bounds".into());
+            return turn.answer(from, id, Body::ConflictsListed(Err(refused)));
+        }
+        Body::Conflicts { after, limit } => {
+            Command::Conflicts { after, limit: limit.clamp(1, CONFLICTS_MAX) as usize }
+        }
         Body::Forward(_)
         | Body::Forwarded(_)
         | Body::Shown(_)
@@ -94,6 +104,7 @@ pub(crate) fn ask(
         | Body::Hinted(_)
         | Body::Listed { .. }
         | Body::Counted(_)
+        | Body::ConflictsListed(_)
         | Body::Policies { .. }
         | Body::PoliciesKnown(_)
         | Body::Ownership { .. }
@@ -159,6 +170,7 @@ pub(crate) enum Question {
         foreign: Vec<Partition>,
     },
     Count,
+    Conflicts,
     Explain,
 }
 
@@ -170,6 +182,7 @@ impl Question {
             Self::Hint(_) => Body::Hinted(Err(error)),
             Self::List { foreign } => Body::Listed { listing: Err(error), foreign },
             Self::Count => Body::Counted(Err(error)),
+            Self::Conflicts => Body::ConflictsListed(Err(error)),
             Self::Explain => {
                 Body::Explained { view: Err(error), pending_for: Vec::new(), writes: Vec::new() }
             }
@@ -185,6 +198,7 @@ impl Question {
             Body::Hint { owner, .. } => Some(Self::Hint(*owner)),
             Body::List { .. } => Some(Self::List { foreign: Vec::new() }),
             Body::Count { .. } => Some(Self::Count),
+            Body::Conflicts { .. } => Some(Self::Conflicts),
             Body::Explain { .. } => Some(Self::Explain),
             _ => None,
         }
@@ -220,6 +234,7 @@ pub(crate) fn answer(
             Body::Listed { listing: Ok(listed), foreign }
         }
         Answer::Count(count) => Body::Counted(Ok(count)),
+        Answer::Conflicts(page) => Body::ConflictsListed(Ok(page)),
         Answer::Explained { key, view, pending_for } => {
             let writes = turn.shared.journal.of(&key);
             Body::Explained { view: Ok(view), pending_for, writes }
@@ -233,7 +248,6 @@ pub(crate) fn answer(
         | Answer::OutboxOwners(_)
         | Answer::IsEmpty(_)
         | Answer::Forgotten { .. }
-        | Answer::Conflicts(_)
         | Answer::TreeNodes(_)
         | Answer::TreeKeys(_)
         | Answer::ElementChildren(_)

@@ -8,7 +8,7 @@ use clock::{
     CausalContext, ClusterSecret, ContextToken, Dot, NodeId, Stamp, TokenClaims, TokenScope,
 };
 use serde::{Deserialize, Serialize};
-use storage::{ConflictPosition, ListPosition, StorageError};
+use storage::{ConflictPosition, Conflicted, ListPosition, StorageError};
 use values::{
     BytesOp, InvalidKey, Key, Lifetime, ManySiblings, Operation, RegisterOp, Scope, Sibling, State,
     Tag, UpdateError, View, WrongType,
@@ -247,6 +247,9 @@ pub enum RequestError {
     /// The key is out of bounds. Nothing was done.
     #[error("{0}")]
     Key(String),
+    /// A listing cannot go on where it was asked to. Nothing was done.
+    #[error("{0}")]
+    Cursor(String),
     /// The context token was refused. Nothing was done.
     #[error("{0}")]
     Context(String),
@@ -340,14 +343,35 @@ pub struct ScanPage {
     pub incomplete: bool,
 }
 
-/// Asks for a page of the keys in conflict, as the answering node's own replica shows them: those
-/// with most siblings first. A key whose siblings change meanwhile can be missed, or come twice.
+/// Where the list of keys in conflict goes on that one node's replica shows. In another's the place
+/// would stand between other keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConflictCursor {
+    /// Whose list it is.
+    pub node: NodeId,
+    /// The place within it.
+    pub after: ConflictPosition,
+}
+
+/// Asks for a page of the keys in conflict, as one node's own replica shows them: those with most
+/// siblings first. A key whose siblings change meanwhile can be missed, or come twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictsRequest {
-    /// Where to go on; `None` from the start.
-    pub after: Option<ConflictPosition>,
+    /// Where to go on, at the node whose list it is; `None` from the start of that of the node asked.
+    pub cursor: Option<ConflictCursor>,
     /// At most so many; at least 1, at most 1,000.
     pub limit: u32,
+}
+
+/// A page of the keys in conflict that one node's replica shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictList {
+    /// The name of the node whose list it is.
+    pub node: String,
+    /// Keys in conflict, those with most siblings first.
+    pub keys: Vec<Conflicted>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<ConflictCursor>,
 }
 
 /// What one replica holds of a key.

@@ -29,6 +29,7 @@ impl Told {
                 | RequestError::TimeLimit
                 | RequestError::Name { .. }
                 | RequestError::Key(_)
+                | RequestError::Cursor(_)
                 | RequestError::Context(_)
                 | RequestError::Unavailable { .. }
                 | RequestError::Overloaded

@@ -1,9 +1,11 @@
 //! Conflicts from the cut that makes them to their end: listed alike everywhere, resolved at one node
 //! while the other side goes on writing, explained with the writes that made them.
 
-use replication::{Call, ConflictsRequest, Explanation, Reply, Request, RequestError, RequestName};
+use replication::{
+    Call, ConflictCursor, ConflictList, ConflictsRequest, Explanation, Reply, Request,
+    RequestError, RequestName,
+};
 use simulator::{Sim, SimOptions, invariants::replicas::invariant_replicas_equal_after_healing};
-use storage::ConflictPage;
 use values::{Blob, BytesOp, CounterOp, Key, ManySiblings, Operation, OrsetOp, Tag, UpdateError};
 
 fn key(name: &'static str) -> Key {
@@ -39,13 +41,66 @@ fn heal(sim: &mut Sim) {
 
 /// Keys in conflict as one node lists them: name, types, siblings.
 fn listed(sim: &mut Sim, node: usize) -> Vec<(String, Vec<Tag>, u32)> {
-    let request = ConflictsRequest { after: None, limit: 100 };
-    let id = sim.call(node, Call::Conflicts(request));
-    let Ok(Reply::Conflicts(ConflictPage { keys, next: None })) = sim.run_until_answered(id) else {
-        panic!("no list, or not the end of it")
-    };
+    let page = page(sim, node, None, 100).expect("it lists");
+    assert_eq!(page.next, None, "that is not the end");
     let name = |key: &Key| String::from_utf8(key.key().to_vec()).expect("names are text");
-    keys.iter().map(|listed| (name(&listed.key), listed.tags.clone(), listed.siblings)).collect()
+    let keys = page.keys.iter();
+    keys.map(|listed| (name(&listed.key), listed.tags.clone(), listed.siblings)).collect()
+}
+
+fn page(
+    sim: &mut Sim,
+    node: usize,
+    cursor: Option<ConflictCursor>,
+    limit: u32,
+) -> Result<ConflictList, RequestError> {
+    let id = sim.call(node, Call::Conflicts(ConflictsRequest { cursor, limit }));
+    sim.run_until_answered(id).map(|reply| match reply {
+        Reply::Conflicts(list) => list,
+        other => panic!("no list: {other:?}"),
+    })
+}
+
+/// Five nodes, of which three own each key, and on each of 40 keys a conflict: no two nodes show the same.
+#[test]
+fn pages_are_of_one_nodes_list_whichever_nodes_are_asked_for_them() {
+    let mut sim = Sim::new(1, SimOptions { nodes: 5, ..SimOptions::default() });
+    let keys: Vec<Key> =
+        (0..40).map(|at| Key::new("default", format!("k{at}")).expect("a key")).collect();
+    for key in &keys {
+        for value in ["tea", "milk"] {
+            sim.update(0, key, put(value)).expect("nobody is away");
+        }
+    }
+    sim.run_until_quiet();
+    let mut lists = Vec::new();
+    for first in 0..5 {
+        let mut held: Vec<&Key> = keys.iter().collect();
+        held.retain(|key| sim.preference_list(key)[..3].contains(&first));
+        let (mut found, mut cursor, mut asked) = (Vec::new(), None, first);
+        loop {
+            let page = page(&mut sim, asked, cursor, 3).expect("all are in reach");
+            assert_eq!(page.node, format!("node{}", first + 1));
+            found.extend(page.keys.into_iter().map(|listed| listed.key));
+            cursor = page.next;
+            asked = (asked + 1) % 5;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        found.sort();
+        held.sort();
+        assert_eq!(found.iter().collect::<Vec<_>>(), held, "the list of node {first}");
+        lists.push(found);
+    }
+    assert!((1..5).all(|node| lists[node] != lists[0]), "what one holds is not what another does");
+
+    let cursor = page(&mut sim, 2, None, 1).expect("it lists").next.expect("there are more");
+    cut_off(&mut sim, 2);
+    let refused = page(&mut sim, 4, Some(cursor.clone()), 1);
+    let Err(RequestError::Unreachable(why)) = &refused else { panic!("{refused:?}") };
+    assert!(why.contains("ask \"node3\" itself"), "{why}");
+    assert!(page(&mut sim, 2, Some(cursor), 1).is_ok(), "it lists though it is alone");
 }
 
 fn explain(sim: &mut Sim, node: usize, key: &Key) -> Explanation {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use clock::NodeId;
 use membership::{Liveness, MemberState};
 use replication::{
-    Answer, BarrierStage, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictsRequest,
-    Explanation, RepairProgress, RepairRequest, Request, RequestError, ScanPage, ScanRequest,
+    Answer, BarrierStage, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictList,
+    ConflictsRequest, Explanation, RepairProgress, RepairRequest, Request, RequestError, ScanPage,
+    ScanRequest,
 };
 use serde::{Deserialize, Serialize};
-use storage::ConflictPage;
 use values::Key;
 
 use crate::{BackupCall, BackupProgress, DrainCall, DrainProgress};
@@ -33,7 +33,7 @@ pub enum CallBody {
     Scan(ScanRequest),
     /// The number of live keys of a bucket.
     Count(Bytes),
-    /// Keys in conflict, as the node's own replica shows them.
+    /// Keys in conflict, as one node's own replica shows them.
     Conflicts(ConflictsRequest),
     /// How a key stands.
     Explain(Key),
@@ -139,7 +139,7 @@ pub enum ReplyBody {
     /// A number of keys.
     Count(Result<u64, RequestError>),
     /// Keys in conflict.
-    Conflicts(Result<ConflictPage, RequestError>),
+    Conflicts(Result<ConflictList, RequestError>),
     /// How a key stands.
     Explanation(Box<Result<Explanation, RequestError>>),
     /// About buckets.

@@ -14,6 +14,7 @@ use replication::{
     RequestId, ScanRequest,
 };
 use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence};
+use storage::ConflictPage;
 use tokio::io::{AsyncReadExt, duplex};
 use values::{Key, Scope, View};
 use wire::{
@@ -56,6 +57,8 @@ fn bodies() -> Vec<Body> {
             as_owner: true,
         },
         Body::Counted(Ok(3)),
+        Body::Conflicts { after: None, limit: 10 },
+        Body::ConflictsListed(Ok(ConflictPage::default())),
         Body::Explain { key: key.clone() },
         Body::Stand { partitions: vec![Partition(3), Partition(9)] },
         Body::Policies { digest: 7, entries: policies() },
@@ -105,7 +108,7 @@ pub(crate) fn wire() -> Seeds {
     let calls = [
         CallBody::Execute(requests[..3].to_vec()),
         CallBody::Scan(ScanRequest { bucket: "default".into(), cursor: None, limit: 10 }),
-        CallBody::Conflicts(ConflictsRequest { after: None, limit: 10 }),
+        CallBody::Conflicts(ConflictsRequest { cursor: None, limit: 10 }),
         CallBody::Buckets(BucketCall::List),
         CallBody::Cluster(ClusterCall::Weigh { member: "b".into(), weight: 3 }),
         CallBody::Status,

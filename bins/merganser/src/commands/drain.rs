@@ -93,10 +93,9 @@ mod tests {
     use bytes::Bytes;
     use client::MemoryDatastore;
     use replication::{
-        Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, ScanPage,
-        ScanRequest,
+        Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+        ScanPage, ScanRequest,
     };
-    use storage::ConflictPage;
     use values::Key;
     use wire::ClusterStatus;
 
@@ -127,7 +126,7 @@ mod tests {
             self.memory.count(bucket).await
         }
 
-        async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+        async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
             self.memory.conflicts(request).await
         }
 

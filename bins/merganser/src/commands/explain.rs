@@ -45,8 +45,8 @@ pub(crate) async fn conflicts(
     count: u32,
     cursor: Option<String>,
 ) -> Result<ExitCode> {
-    let after = cursor.map(|text| parse_conflict_cursor(text.as_bytes())).transpose()?;
-    let page = datastore.conflicts(ConflictsRequest { after, limit: count }).await?;
+    let cursor = cursor.map(|text| parse_conflict_cursor(text.as_bytes())).transpose()?;
+    let page = datastore.conflicts(ConflictsRequest { cursor, limit: count }).await?;
     let next = page.next.as_ref().map(conflict_cursor);
     let keys: Vec<Value> = page
         .keys
@@ -60,9 +60,9 @@ pub(crate) async fn conflicts(
             })
         })
         .collect();
-    printer.show(&json!({ "keys": keys, "next": next }), || {
-        if page.keys.is_empty() {
-            return "no key is in conflict here".into();
+    printer.show(&json!({ "node": page.node, "keys": keys, "next": next }), || {
+        if page.keys.is_empty() && next.is_none() {
+            return format!("no key is in conflict on {}", page.node);
         }
         let rows = page.keys.iter().map(|listed| {
             let types = listed.tags.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -75,7 +75,7 @@ pub(crate) async fn conflicts(
         });
         let mut text = table(["bucket", "key", "types", "siblings"], rows.collect());
         if let Some(next) = &next {
-            text += &format!("\nthere are more: --cursor {next}");
+            text += &format!("\nthere are more on {}: --cursor {next}", page.node);
         }
         text
     });

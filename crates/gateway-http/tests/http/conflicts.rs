@@ -22,7 +22,7 @@ async fn keys_with_siblings_are_listed_page_by_page() {
     assert_eq!(first["keys"], json!([listed("three", 3)]));
     let cursor = first["next"].as_str().unwrap();
     let second = get(&app, &format!("/v1/conflicts?cursor={cursor}")).await.json();
-    assert_eq!(second, json!({ "keys": [listed("two", 2)], "next": null }));
+    assert_eq!(second, json!({ "node": "memory", "keys": [listed("two", 2)], "next": null }));
     for query in ["limit=0", "limit=1001", "cursor=!", "bucket=b"] {
         let refused = get(&app, &format!("/v1/conflicts?{query}")).await;
         assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-parameter"), "{query}");

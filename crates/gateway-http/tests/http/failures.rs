@@ -48,6 +48,7 @@ async fn every_refusal_has_its_status_and_says_what_to_do() {
             "r=4 is not possible in this bucket: n=3; use 1 to 3, and no other n",
         ),
         (RequestError::Key("no".into()), 400, "invalid-key", "no"),
+        (RequestError::Cursor("whose".into()), 400, "bad-parameter", "whose"),
         (RequestError::Context("no".into()), 400, "bad-context", "no"),
         (RequestError::Unsupported("no".into()), 501, "not-supported", "not supported here: no"),
         (

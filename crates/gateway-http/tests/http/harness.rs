@@ -13,11 +13,10 @@ use clock::{Actor, CausalContext, ContextToken, NodeId, Stamp};
 use gateway_http::{HttpOptions, router};
 use membership::{Liveness, MemberState};
 use replication::{
-    Acks, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Acks, Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+    RequestError, ScanPage, ScanRequest,
 };
 use serde_json::Value as Json;
-use storage::ConflictPage;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use values::{Key, Limits, Mint, Operation, Tag, Value, View};
@@ -129,7 +128,7 @@ impl Datastore for Scripted {
         Err(RequestError::Stopping)
     }
 
-    async fn conflicts(&self, _: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, _: ConflictsRequest) -> Result<ConflictList, RequestError> {
         Err(RequestError::Stopping)
     }
 

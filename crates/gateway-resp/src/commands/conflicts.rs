@@ -24,7 +24,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 pub(crate) fn list(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
-    let mut request = ConflictsRequest { after: None, limit: PAGE };
+    let mut request = ConflictsRequest { cursor: None, limit: PAGE };
     let mut at = 1;
     while at < args.len() {
         if at + 1 == args.len() {
@@ -39,8 +39,8 @@ pub(crate) fn list(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
                     .ok_or_else(|| Reply::Error(format!("ERR COUNT is 1 to {PAGE_MAX}")))?;
             }
             b"CURSOR" => {
-                let after = parse_conflict_cursor(value);
-                request.after = Some(after.map_err(|error| Reply::error("ERR", error))?);
+                let cursor = parse_conflict_cursor(value);
+                request.cursor = Some(cursor.map_err(|error| Reply::error("ERR", error))?);
             }
             _ => return Err(syntax_error()),
         }
@@ -51,6 +51,7 @@ pub(crate) fn list(cx: &mut Context<'_>, args: Args<'_>) -> Planned {
             Ok(page) => {
                 let next = page.next.as_ref().map(conflict_cursor);
                 Reply::Map(vec![
+                    ("node".into(), Reply::text(page.node)),
                     ("keys".into(), Reply::Array(page.keys.iter().map(one).collect())),
                     ("next".into(), next.map_or(Reply::Null, Reply::text)),
                 ])

@@ -9,10 +9,9 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Acks, Action, Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request,
-    RequestError, ScanPage, ScanRequest,
+    Acks, Action, Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation,
+    Request, RequestError, ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
 use values::{Key, Limits};
@@ -109,7 +108,7 @@ impl Datastore for Probe {
         self.memory.count(bucket).await
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         self.memory.conflicts(request).await
     }
 

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use gateway_resp::ParserLimits;
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+    RequestError, ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use tokio::io::AsyncReadExt;
 use values::{Key, State, Tag};
 use wire::ClusterStatus;
@@ -85,7 +84,7 @@ impl Datastore for Copying {
         self.memory.count(bucket).await
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         self.memory.conflicts(request).await
     }
 

@@ -1,5 +1,10 @@
 //! The `MG.` commands over a real loopback socket: bytes in, bytes out.
 
+use client::conflict_cursor;
+use clock::NodeId;
+use replication::ConflictCursor;
+use storage::ConflictPosition;
+
 use crate::support::Server;
 
 #[tokio::test]
@@ -119,10 +124,16 @@ async fn conflicts_are_listed_and_resolved() {
         client.ask(&format!("MG.PUT k {value}")).await;
     }
     client.ask("MG.PUT single x").await;
-    let listed = "*4\r\n$4\r\nkeys\r\n*1\r\n*8\r\n$6\r\nbucket\r\n$7\r\ndefault\r\n$3\r\nkey\r\n\
+    let listed = "*6\r\n$4\r\nnode\r\n$6\r\nmemory\r\n$4\r\nkeys\r\n*1\r\n*8\r\n$6\r\nbucket\r\n$7\r\ndefault\r\n$3\r\nkey\r\n\
                   $1\r\nk\r\n$5\r\ntypes\r\n*1\r\n$5\r\nbytes\r\n$8\r\nsiblings\r\n:2\r\n$4\r\nnext\r\n$-1\r\n";
     client.expect("MG.CONFLICTS", listed).await;
-    client.expect("mg.conflicts count 1 cursor AAAA", listed).await;
+    let cursor = |node| {
+        let after = ConflictPosition("".into());
+        conflict_cursor(&ConflictCursor { node: NodeId(node), after })
+    };
+    client.expect(&format!("mg.conflicts count 1 cursor {}", cursor(1)), listed).await;
+    let refused = "-ERR the cursor is of node 0000000000000002, which is not this one\r\n";
+    client.expect(&format!("MG.CONFLICTS CURSOR {}", cursor(2)), refused).await;
     for refused in ["COUNT 0", "COUNT 1001", "CURSOR !", "COUNT", "LIMIT 1"] {
         client.expect_start(&format!("MG.CONFLICTS {refused}"), "-ERR ").await;
     }

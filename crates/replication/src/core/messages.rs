@@ -77,6 +77,7 @@ impl Core {
             | Body::Hint { .. }
             | Body::List { .. }
             | Body::Count { .. }
+            | Body::Conflicts { .. }
             | Body::Explain { .. } => {
                 let bound = self.shared.config.requests_max.saturating_mul(COMMANDS_PER_REQUEST);
                 let mut turn = Turn::new(&mut self.shared, now, effects);
@@ -92,6 +93,7 @@ impl Core {
             | Body::Hinted(_)
             | Body::Listed { .. }
             | Body::Counted(_)
+            | Body::ConflictsListed(_)
             | Body::PoliciesKnown(_)
             | Body::OwnershipKnown(_)
             | Body::Stands { .. }

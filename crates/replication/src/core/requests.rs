@@ -15,7 +15,7 @@ use crate::{
 fn beyond_any_place(call: &Call) -> Option<usize> {
     let place = match call {
         Call::Scan(request) => &request.cursor.as_ref()?.after.as_ref()?.0,
-        Call::Conflicts(request) => &request.after.as_ref()?.0,
+        Call::Conflicts(request) => &request.cursor.as_ref()?.after.0,
         _ => return None,
     };
     (place.len() > ROW_KEY_MAX).then_some(place.len())
@@ -48,7 +48,7 @@ impl Core {
             let error = format!(
                 "a cursor of {bytes} bytes is none of ours; send the next of the page before, unchanged"
             );
-            return effects.push(Effect::Reply { id, reply: Err(RequestError::Key(error)) });
+            return effects.push(Effect::Reply { id, reply: Err(RequestError::Cursor(error)) });
         }
         let slot = self.next_slot();
         let coordinator = match call {

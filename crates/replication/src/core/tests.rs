@@ -1,5 +1,6 @@
 mod buckets;
 mod comparing;
+mod conflicts;
 mod delivering;
 mod draining;
 mod following;
@@ -19,7 +20,10 @@ use bytes::Bytes;
 use clock::{Actor, ClusterSecret, Dot, NodeId, Stamp};
 use proptest::prelude::*;
 use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence};
-use storage::{Answer, Command, ConflictPage, Listing, ShardSet, Shards, StorageError, Ticket};
+use storage::{
+    Answer, Command, ConflictPage, ConflictPosition, Listing, ShardSet, Shards, StorageError,
+    Ticket,
+};
 use values::{
     Base, BucketId, BytesOp, CounterOp, CounterState, Delta, Key, Limits, Operation, OrsetOp,
     Register, RegisterOp, Scope, State, Tag, Tally, Value, View,
@@ -28,8 +32,9 @@ use values::{
 use self::comparing::{any_compare, any_compared};
 use super::Core;
 use crate::{
-    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, CoreConfig, Effect, Event, KeptCommits,
-    Message, Now, PolicyTable, Reply, Request, RequestError, RequestId, ScanRequest, Stands,
+    AntiEntropyConfig, Body, BucketPolicy, Call, CallId, ConflictCursor, ConflictsRequest,
+    CoreConfig, Effect, Event, KeptCommits, Message, Now, PolicyTable, Reply, Request,
+    RequestError, RequestId, ScanRequest, Stands,
 };
 
 const ME: NodeId = NodeId(1);
@@ -374,6 +379,8 @@ fn any_body() -> impl Strategy<Value = Body> {
             .prop_map(|listing| Body::Listed { listing, foreign: Vec::new() }),
         count,
         any_failure(u64::MAX).prop_map(Body::Counted),
+        any::<u32>().prop_map(|limit| Body::Conflicts { after: None, limit }),
+        any_failure(ConflictPage::default()).prop_map(Body::ConflictsListed),
         any::<u32>().prop_map(|at| Body::Stand { partitions: vec![Partition(at); 2] }),
         any::<u64>().prop_map(|at| {
             let stands = Stands { sequence: Sequence(at), ..Stands::default() };
@@ -420,6 +427,11 @@ fn any_event() -> impl Strategy<Value = Event> {
             cursor: None,
             limit,
         })),
+        prop::option::of(0..5_u64).prop_map(|node| {
+            let after = || ConflictPosition(Bytes::from_static(b"conflict"));
+            let cursor = node.map(|node| ConflictCursor { node: NodeId(node), after: after() });
+            Call::Conflicts(ConflictsRequest { cursor, limit: 9 })
+        }),
         any_key().prop_map(|key| Call::Request(Request::update(key, Operation::Delete(None)))),
     ];
     let call = (any::<u64>(), call).prop_map(|(id, call)| Event::Call { id: CallId(id), call });

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use client::MemoryDatastore;
 use replication::{
-    Action, BucketCall, BucketReply, ConflictsRequest, Explanation, Request, ScanPage, ScanRequest,
+    Action, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+    ScanPage, ScanRequest,
 };
-use storage::ConflictPage;
 use tokio::sync::watch;
 use values::{CartOp, Key, Operation, Scope, State, Tag};
 use wire::ClusterStatus;
@@ -143,7 +143,7 @@ impl Datastore for Flawed {
         self.store.count(bucket).await
     }
 
-    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictPage, RequestError> {
+    async fn conflicts(&self, request: ConflictsRequest) -> Result<ConflictList, RequestError> {
         self.store.conflicts(request).await
     }
 

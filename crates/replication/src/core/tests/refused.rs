@@ -4,7 +4,7 @@ use storage::{ConflictPosition, ListPosition, ROW_KEY_MAX};
 
 use super::tails::stranger;
 use super::*;
-use crate::{ConflictsRequest, ScanCursor};
+use crate::{ConflictCursor, ConflictsRequest, ScanCursor};
 
 /// An increment by a node that is no owner, under a name that it gives.
 fn increment_abroad() -> (Core, Vec<Effect>) {
@@ -72,12 +72,13 @@ fn a_listing_goes_on_after_no_place_that_is_longer_than_any() {
         let after = Some(ListPosition(place()));
         let cursor = Some(ScanCursor { partition: 0, after: after.clone() });
         let scan = ScanRequest { bucket: "default".into(), cursor, limit: 1 };
-        let conflicts = ConflictsRequest { after: Some(ConflictPosition(place())), limit: 1 };
+        let cursor = ConflictCursor { node: ME, after: ConflictPosition(place()) };
+        let conflicts = ConflictsRequest { cursor: Some(cursor), limit: 1 };
         for (id, call) in [(1, Call::Scan(scan)), (2, Call::Conflicts(conflicts))] {
             let mut effects = Vec::new();
             core.step(at(0), Event::Call { id: CallId(id), call }, &mut effects);
             match reply(&effects) {
-                Some(Err(RequestError::Key(error))) => assert!(is_refused, "{error}"),
+                Some(Err(RequestError::Cursor(error))) => assert!(is_refused, "{error}"),
                 other => assert!(other.is_none() && !is_refused, "{other:?}"),
             }
         }
@@ -89,10 +90,11 @@ fn a_listing_goes_on_after_no_place_that_is_longer_than_any() {
             after,
             limit: 1,
         };
-        let effects = received(&mut core, 2, RequestId { core: 0, number: 1 }, list);
-        let is_listed = |effect: &Effect| {
-            matches!(effect, Effect::Storage { command: Command::List { .. }, .. })
-        };
-        assert_eq!(effects.iter().any(is_listed), !is_refused, "{effects:?}");
+        let conflicts = Body::Conflicts { after: Some(ConflictPosition(place())), limit: 1 };
+        for (number, body) in [(1, list), (2, conflicts)] {
+            let effects = received(&mut core, 2, RequestId { core: 0, number }, body);
+            let is_listed = effects.iter().any(|effect| matches!(effect, Effect::Storage { .. }));
+            assert_eq!(is_listed, !is_refused, "{effects:?}");
+        }
     }
 }
