@@ -53,6 +53,11 @@ fn a_node_takes_the_places_of_one_whose_disk_is_lost_and_nothing_acknowledged_is
         let report = report.expect("it is replaced");
         assert_eq!((&report["version"], &report["changed"]), (&2.into(), &true.into()));
         assert_eq!(report["moves"], tried.expect("it can be tried")["moves"]);
+        assert_eq!(
+            report["warnings"],
+            serde_json::json!([]),
+            "it has the zone and weight of the old one"
+        );
         // Only the new one gets anything.
         let moves = report["moves"].as_array().unwrap();
         let gets: Vec<_> = moves.iter().filter(|moves| moves["gets"] != 0).collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::NodeId;
 use membership::MemberState;
 use replication::{OWNERS_MAX, Part, PlanChange, RequestError, Transfer};
-use ring::{CommitError, Member, Ownership, Plan, Stage, Weight, Zone};
+use ring::{CommitError, Member, Ownership, Plan, Replacement, Ring, Stage, Weight, Zone};
 use wire::{HandoverStatus, MemberMoves, MemberStatus};
 
 /// What `members` change of the target. One that owns partitions and that gossip has not told of stays.
@@ -101,6 +101,89 @@ pub(crate) fn planned(
     }
 }
 
+/// What an administrator may not expect of members that take the places of others: with another zone more may
+/// move, and owners be in fewer zones; with another weight they own less or more than they are due.
+pub(crate) fn warnings(
+    ownership: &Ownership,
+    plan: &Plan,
+    change: &PlanChange,
+    n: u8,
+    names: &BTreeMap<NodeId, String>,
+) -> Vec<String> {
+    let (before, after) = (ownership.target().ring(), plan.ring());
+    let member = |ring: &Ring, node: NodeId| {
+        ring.roster().iter().find(|member| member.node == node).cloned()
+    };
+    let mut warnings = Vec::new();
+    for &(old, new) in &change.replace {
+        let (Some(was), Some(is)) = (member(before, old), member(after, new)) else { continue };
+        if (was.weight, &was.zone) == (is.weight, &is.zone) {
+            continue;
+        }
+        let (n, spread) = (usize::from(n), usize::from(OWNERS_MAX));
+        // That it cannot be placed again is said when it is to be.
+        let Ok(found) = Replacement::of(before, after, (old, new), n, spread) else { continue };
+        let name = |node: NodeId| names.get(&node).cloned().unwrap_or_else(|| node.to_string());
+        warnings.extend(misfits((&name(old), &was), (&name(new), &is), before, &found));
+    }
+    warnings
+}
+
+/// What is to be said of one that takes the places of another which had another zone or weight.
+fn misfits(
+    (old, was): (&str, &Member),
+    (new, is): (&str, &Member),
+    before: &Ring,
+    found: &Replacement,
+) -> Vec<String> {
+    let Replacement { poorer, beside, owns, possible, next } = found;
+    let count = before.partition_count().get();
+    let zone = |member: &Member| {
+        let zone = member.zone.as_ref();
+        zone.map_or_else(|| "names no zone".to_owned(), |zone| format!("is in zone {zone}"))
+    };
+    let mut warnings = Vec::new();
+    if was.zone != is.zone {
+        let zones = format!("{new:?} {}, unlike {old:?}, which {}", zone(is), zone(was));
+        if *poorer > 0 {
+            let back = was.zone.as_ref().map_or_else(String::new, |zone| {
+                format!("; a member in zone {zone} brings that back")
+            });
+            warnings.push(format!(
+                "{zones}: the owners of {poorer} of {count} partitions are in fewer zones than before{back}"
+            ));
+        }
+        if *beside > 0 {
+            warnings.push(format!(
+                "{zones}: {beside} copies move beside those that it takes from {old:?}, so that owners are in as many \
+                 zones as there are"
+            ));
+        }
+        if (*poorer, *beside) == (0, 0) {
+            warnings.push(format!("{zones}: owners are in as many zones as before"));
+        }
+    }
+    if was.weight != is.weight {
+        let share = if (*owns as f64 - possible).abs() < 1.0 {
+            "as many as it can own beside these members".to_owned()
+        } else {
+            format!("where its share would be {possible:.0}")
+        };
+        warnings.push(format!(
+            "{new:?} has weight {}, and {old:?} had {}: it takes its places all the same, {owns} partitions, {share}",
+            is.weight.get(),
+            was.weight.get()
+        ));
+    }
+    warnings.push(match next {
+        0 => "`merganser cluster commit` would change nothing of that".to_owned(),
+        _ => format!(
+            "the next `merganser cluster commit` would move {next} copies, for all to own what weights and zones allow"
+        ),
+    });
+    warnings
+}
+
 /// What members get and give up until all partitions follow the target.
 pub(crate) fn moves(
     ownership: &Ownership,
@@ -143,7 +226,7 @@ pub(crate) fn handover<'a>(
 #[cfg(test)]
 mod tests {
     use membership::Liveness;
-    use ring::{PartitionCount, Ring};
+    use ring::PartitionCount;
 
     use super::*;
 
@@ -165,6 +248,69 @@ mod tests {
             partitions: 0,
             pending: 0,
         }
+    }
+
+    /// What is said where 3, of members in these zones, is replaced by one of this zone and weight.
+    fn warned<const N: usize>(zones: [&str; N], zone: &str, weight: u16) -> Vec<String> {
+        let placed = |(id, zone): (u64, &str)| MemberStatus {
+            zone: Some(zone.to_owned()),
+            ..status(id, MemberState::Up, 1)
+        };
+        let mut all: Vec<MemberStatus> = (1..).zip(zones).map(placed).collect();
+        let members: Vec<Member> = all.iter().map(|status| member(status).unwrap()).collect();
+        let count = PartitionCount::new(64).unwrap();
+        let ring = Ring::place(&members, count, OWNERS_MAX.into(), None).unwrap().ring;
+        let ownership = Ownership::new(ring);
+        all.push(MemberStatus { weight, ..placed((99, zone)) });
+        let change = replacement(&ownership, &all, "n3", "n99").unwrap();
+        let plan = planned(&ownership, &change).unwrap().unwrap();
+        let names = all.iter().map(|status| (status.node, status.name.clone())).collect();
+        // It owns what the one before it did, whatever is said.
+        let load = |ring: &Ring, id| ring.loads().iter().find(|(of, _)| of.0 == id).unwrap().1;
+        assert_eq!(load(plan.ring(), 99), load(ownership.target().ring(), 3));
+        warnings(&ownership, &plan, &change, 3, &names)
+    }
+
+    #[test]
+    fn a_member_like_the_one_whose_places_it_takes_is_no_matter_of_words() {
+        assert_eq!(warned(["x", "y", "z", "x", "y"], "z", 1), [""; 0]);
+    }
+
+    #[test]
+    fn a_replacement_that_takes_a_zone_away_says_so_and_what_brings_it_back() {
+        let said = warned(["x", "y", "z", "x", "y"], "x", 1);
+        assert_eq!(
+            said[0],
+            "\"n99\" is in zone x, unlike \"n3\", which is in zone z: the owners of 64 of 64 partitions are in fewer \
+             zones than before; a member in zone z brings that back"
+        );
+    }
+
+    #[test]
+    fn a_replacement_from_another_zone_says_what_moves_beside_it() {
+        let said = warned(["x", "y", "z", "z", "y"], "x", 1);
+        assert!(
+            said[0].contains(" copies move beside those that it takes from \"n3\""),
+            "{said:?}"
+        );
+        assert_eq!(said.len(), 2, "{said:?}");
+    }
+
+    #[test]
+    fn a_replacement_of_another_weight_says_what_it_is_due_and_what_a_commit_would_do() {
+        let said = warned(["x"; 5], "x", 4);
+        // Five of five hold everything: there is nothing to move.
+        assert_eq!(
+            said,
+            [
+                "\"n99\" has weight 4, and \"n3\" had 1: it takes its places all the same, 13 partitions, as many as \
+                 it can own beside these members",
+                "`merganser cluster commit` would change nothing of that",
+            ]
+        );
+        let said = warned(["x"; 8], "x", 4);
+        assert!(said[0].ends_with(" 8 partitions, where its share would be 13"), "{said:?}");
+        assert!(said[1].starts_with("the next `merganser cluster commit` would move "), "{said:?}");
     }
 
     fn ownership(ids: &[u64]) -> Ownership {

@@ -9,6 +9,7 @@
 mod member;
 mod ownership;
 mod placement;
+mod replacement;
 mod ring;
 mod token;
 
@@ -18,5 +19,6 @@ pub use ownership::{
     Tenure,
 };
 pub use placement::{Limit, Placement, PlacementError, Share};
+pub use replacement::Replacement;
 pub use ring::{InvalidRing, Move, Ring};
 pub use token::{InvalidPartitionCount, Partition, PartitionCount, Token};

@@ -351,7 +351,7 @@ fn a_member_in_the_place_of_another_takes_exactly_its_places_whatever_its_weight
     // Without the pair, as much moves as seven shares are.
     let other = ownership.commit(&stay, SPREAD, &[NodeId(3)]).unwrap();
     assert_ne!(other.ring(), plan.ring());
-    // It stays so, also once the one that is gone owns nothing by any plan.
+    // Committed once more, with the pair, it is that plan.
     let mut ownership = ownership;
     ownership.add_plan(plan);
     for partition in before.partition_count().iter() {
@@ -362,6 +362,25 @@ fn a_member_in_the_place_of_another_takes_exactly_its_places_whatever_its_weight
         }
     }
     assert!(ownership.is_settled());
+    let same = ownership.commit_replacing(&pair, &stay, SPREAD, &[]);
+    assert_eq!(same, Err(CommitError::Unchanged { version: 2 }));
+    // The next commit goes by the weight, and the one after it has nothing to do.
+    let next = ownership.commit(&stay, SPREAD, &[]).unwrap();
+    let load = |ring: &Ring, node| ring.loads().iter().find(|(of, _)| *of == node).unwrap().1;
+    assert_eq!(load(ownership.target().ring(), NodeId(9)), load(&before, NodeId(3)));
+    assert_eq!(load(next.ring(), NodeId(9)), 64 / SPREAD);
+    ownership.add_plan(next);
+    let again = ownership.commit(&stay, SPREAD, &[]);
+    assert_eq!(again, Err(CommitError::Unchanged { version: 3 }));
+}
+
+#[test]
+fn after_a_member_like_the_one_before_there_is_nothing_to_commit() {
+    let mut ownership = cluster(5, 64);
+    let stay = members([1, 2, 4, 5, 9]);
+    let pair = [(NodeId(3), NodeId(9))];
+    let plan = ownership.commit_replacing(&pair, &stay, SPREAD, &[NodeId(3)]).unwrap();
+    ownership.add_plan(plan);
     let again = ownership.commit(&stay, SPREAD, &[]);
     assert_eq!(again, Err(CommitError::Unchanged { version: 2 }));
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::NodeId;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
-use ring::{Limit, Member, Partition, PartitionCount, Placement, Ring, Weight, Zone};
+use ring::{Limit, Member, Partition, PartitionCount, Placement, Replacement, Ring, Weight, Zone};
 
 const SPREAD: usize = 3;
 const PARTITIONS: usize = 4096;
@@ -245,6 +245,69 @@ fn nothing_moves_when_nothing_changes() {
     }
 }
 
+/// A ring of members of these zones, and the one in which the member `old` has another in its place.
+fn replaced(zones: &[usize], old: usize, new: &Member) -> (Ring, Ring) {
+    let members: Vec<Member> =
+        zones.iter().enumerate().map(|(number, &zone)| member(number, 1, zone)).collect();
+    let before = place(&members, None).ring;
+    let after = before.replacing(node(old), new).expect("the one is a member, the other is not");
+    check_replica_sets(&after);
+    (before, after)
+}
+
+fn replacement(zones: &[usize], old: usize, new: &Member) -> Replacement {
+    let (before, after) = replaced(zones, old, new);
+    Replacement::of(&before, &after, (node(old), new.node), SPREAD, SPREAD).expect("it is placed")
+}
+
+#[test]
+fn a_member_like_the_one_before_it_moves_its_copies_and_nothing_else() {
+    let found = replacement(&[1, 2, 3, 1, 2, 3], 4, &member(9, 1, 2));
+    let Replacement { poorer, beside, owns, possible, next } = found;
+    assert_eq!((poorer, beside, next), (0, 0, 0));
+    assert!((owns as f64 - possible).abs() < 1.0, "{owns} of {possible}");
+}
+
+#[test]
+fn where_the_only_member_of_a_zone_is_replaced_from_another_zone_owners_are_in_fewer() {
+    let found = replacement(&[1, 2, 3, 1, 2], 2, &member(9, 1, 1));
+    assert_eq!(found.poorer, PARTITIONS);
+    // The walk meets it where it met the other. Placed again, its zone owns half of them.
+    assert_eq!((found.beside, found.owns), (0, PARTITIONS / 3));
+    assert!((found.possible - PARTITIONS as f64 / 4.5).abs() < 1.0 && found.next > 0, "{found:?}");
+}
+
+#[test]
+fn a_member_of_another_zone_in_the_place_of_one_of_several_leaves_owners_in_as_many_zones() {
+    let zones = [1, 2, 3, 1, 2, 3];
+    let new = member(9, 1, 1);
+    let found = replacement(&zones, 2, &new);
+    assert_eq!(found.poorer, 0);
+    // By its definition: who holds a copy that neither it nor the one before it in its place held.
+    let (before, after) = replaced(&zones, 2, &new);
+    let moves = before.replica_moves(&after, SPREAD);
+    let by_new = |partition| before.is_owner(partition, SPREAD, node(2));
+    let beside = moves.iter().filter(|step| step.to != new.node || !by_new(step.partition)).count();
+    assert_eq!(found.beside, beside);
+    assert!(beside > 0 && found.next > 0, "{found:?}");
+    // The next placement has all own what they are to, and moves nothing after that.
+    let next = place(after.roster(), Some(&after));
+    assert!(heaviest(&next) <= 1.05, "{}", heaviest(&next));
+    assert_eq!(after.replica_moves(&next.ring, SPREAD).len(), found.next);
+    assert_eq!(next.ring.moves(&place(after.roster(), Some(&next.ring)).ring), []);
+}
+
+#[test]
+fn a_heavier_member_owns_what_the_one_before_did_until_it_is_placed_again() {
+    let found = replacement(&[0; 8], 3, &member(9, 2, 0));
+    assert_eq!((found.poorer, found.beside, found.owns), (0, 0, PARTITIONS / 8));
+    assert!((found.possible - 2.0 * PARTITIONS as f64 / 9.0).abs() < 1.0, "{found:?}");
+    assert!(found.next > 1_000, "{found:?}");
+    // Also where none of the others has much that it is not due.
+    let found = replacement(&[0; 100], 3, &member(100, 2, 0));
+    assert!(found.next > 100, "{found:?}");
+}
+
 /// The preference list by its definition: of those not listed, one of a zone with fewest listed,
 /// the first that the walk meets; members without partitions are met last.
 fn preferred_one_by_one(ring: &Ring, from: Partition) -> Vec<NodeId> {
@@ -307,8 +370,33 @@ proptest! {
             }
             let heaviest = heaviest(&placement);
             prop_assert!(heaviest <= 1.15, "{heaviest}: {:?}", placement.ring.roster());
+            // Placed again, nothing moves: a commit that changes nothing has nothing to do.
+            let again = place(&members, Some(&placement.ring));
+            prop_assert_eq!(placement.ring.moves(&again.ring), []);
             ring = Some(placement.ring);
         }
+    }
+
+    /// Whoever takes whose place, its zone and weight: owners are distinct and in all zones there can be, and
+    /// placed again, they are so for good.
+    #[test]
+    fn any_member_in_anothers_place_leaves_replica_sets_apart(
+        roster in btree_map(0_usize..24, (1_u16..9, 0_usize..5), 1..24),
+        old in 0_usize..24,
+        weight in 1_u16..9,
+        zone in 0_usize..5,
+    ) {
+        let members: Vec<Member> =
+            roster.into_iter().map(|(number, (weight, zone))| member(number, weight, zone)).collect();
+        let before = place(&members, None).ring;
+        let (old, new) = (members[old % members.len()].node, member(24, weight, zone));
+        let after = before.replacing(old, &new).unwrap();
+        check_replica_sets(&after);
+        let found = Replacement::of(&before, &after, (old, new.node), SPREAD, SPREAD).unwrap();
+        let next = place(after.roster(), Some(&after)).ring;
+        check_replica_sets(&next);
+        prop_assert_eq!(found.next, after.replica_moves(&next, SPREAD).len());
+        prop_assert_eq!(next.moves(&place(next.roster(), Some(&next)).ring), []);
     }
 
     /// Small rings, any spread: no panic, and everybody who can own something is preferred once.

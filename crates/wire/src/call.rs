@@ -297,6 +297,8 @@ pub struct PlanReport {
     pub known: u16,
     /// Nodes there are in it and the plans before it; 0 for a trial.
     pub members: u16,
+    /// What an administrator may not expect of it, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// Copies of partitions that one member gets and gives up.

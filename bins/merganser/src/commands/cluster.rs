@@ -275,16 +275,17 @@ fn committed(printer: &Printer, report: &PlanReport, is_trial: bool) -> ExitCode
     let json = json!({
         "version": report.version, "changed": report.is_changed, "dry_run": is_trial,
         "moves": moves.collect::<Vec<_>>(), "known": report.known, "members": report.members,
+        "warnings": report.warnings,
     });
     printer.show(&json, || in_words(report, is_trial));
     ExitCode::SUCCESS
 }
 
 fn in_words(report: &PlanReport, is_trial: bool) -> String {
-    let PlanReport { version, is_changed, moves, known, members } = report;
+    let PlanReport { version, is_changed, moves, known, members, warnings } = report;
     if !is_changed {
         return format!(
-            "nothing to do: members, weights and zones are those of plan {version} already"
+            "nothing to do: members, weights and zones are those of plan {version} already, and all own what they are to"
         );
     }
     let copies: u32 = moves.iter().map(|m| m.gets).sum();
@@ -297,10 +298,14 @@ fn in_words(report: &PlanReport, is_trial: bool) -> String {
              partitions move: `merganser status` shows how far it is"
         )
     };
-    if moves.is_empty() {
-        return done;
+    let mut text = done;
+    if !moves.is_empty() {
+        text += &format!("\n{}", table(["member", "gets", "gives up"], rows.collect()));
     }
-    format!("{done}\n{}", table(["member", "gets", "gives up"], rows.collect()))
+    for warning in warnings {
+        text += &format!("\nwarning: {warning}");
+    }
+    text
 }
 
 fn handover_json(handover: &HandoverStatus) -> serde_json::Value {
@@ -398,4 +403,26 @@ pub(crate) async fn links(
 
 fn named(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
     names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_expected_of_a_plan_is_said_behind_what_moves_whether_it_is_tried_or_committed() {
+        let report = PlanReport {
+            version: 3,
+            is_changed: true,
+            moves: Vec::new(),
+            known: 2,
+            members: 3,
+            warnings: vec!["it is heavy".to_owned(), "a commit would move 9 copies".to_owned()],
+        };
+        for is_trial in [true, false] {
+            let text = in_words(&report, is_trial);
+            let lines = "\nwarning: it is heavy\nwarning: a commit would move 9 copies";
+            assert!(text.starts_with("plan 3 ") && text.ends_with(lines), "{text}");
+        }
+    }
 }

@@ -119,12 +119,15 @@ impl NodeDatastore {
             moves: Vec::new(),
             known: 0,
             members: 0,
+            warnings: Vec::new(),
         };
         let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
         (report.is_changed, report.version) = (true, plan.id().version);
+        let n = config.default_policy.n;
+        report.warnings = plans::warnings(&ownership, &plan, &change, n, &names);
         let mut after = Ownership::clone(&ownership);
         after.add_plan(plan);
-        report.moves = plans::moves(&after, config.default_policy.n, &names);
+        report.moves = plans::moves(&after, n, &names);
         if is_trial {
             return Ok(report);
         }

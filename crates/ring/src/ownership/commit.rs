@@ -22,7 +22,9 @@ pub enum CommitError {
     #[error(transparent)]
     Plan(#[from] InvalidPlan),
     /// There is nothing to change.
-    #[error("the members are those of plan {version} already, with the same weights and zones")]
+    #[error(
+        "members, weights and zones are those of plan {version} already, and all own what they are to"
+    )]
     Unchanged {
         /// The target's version.
         version: u64,
@@ -41,7 +43,8 @@ pub enum CommitError {
 impl Ownership {
     /// The plan that follows the target, for `members` and with nobody waiting for those `removed`.
     /// Pure: whoever computes it of the same state gets the same plan. It is the target once it is
-    /// [added](Self::add_plan), unless a greater one is.
+    /// [added](Self::add_plan), unless a greater one is. Where the members are those of the target it has them
+    /// own what they are to, if one has the places of another of another weight or zone.
     pub fn commit(
         &self,
         members: &[Member],
@@ -85,15 +88,16 @@ impl Ownership {
         });
         let mut sorted = members.to_vec();
         sorted.sort_unstable_by_key(|member| member.node);
-        let ring = if after != *previous && after.roster() == sorted {
-            // They take exactly those places, whatever their weights.
+        let ring = if !replaced.is_empty() && after.roster() == sorted {
+            // They take exactly those places, whatever their weights and zones; also where they have them already.
             after.next_version()?
         } else {
             Ring::place(members, previous.partition_count(), spread, Some(&after))?.ring
         };
         // That some of the gone own nothing any more is no change.
         let is_known = |node| target.removed().binary_search(node).is_ok();
-        if ring.roster() == previous.roster() && gone.iter().all(is_known) {
+        let is_same = ring.roster() == previous.roster() && previous.moves(&ring).is_empty();
+        if is_same && gone.iter().all(is_known) {
             return Err(CommitError::Unchanged { version: previous.version() });
         }
         Ok(Plan::after(target, ring, gone)?)

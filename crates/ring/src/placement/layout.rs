@@ -55,7 +55,17 @@ impl<'a> Layout<'a> {
             before[position].is_none_or(|owner| !layout.is_apart(position, owner, true))
         });
         // At the top of a ring of columns, a few are not apart.
-        strays.count() <= 2 * layout.reach && !layout.is_lopsided()
+        strays.count() <= 2 * layout.reach && !layout.is_lopsided() && !layout.is_short()
+    }
+
+    /// Whether somebody is more than a tenth and one partition below quota, as one of another weight is that was
+    /// put in the place of another: what it lacks may be no surplus of any single one. A guess: far more than
+    /// a placement leaves anybody short of.
+    fn is_short(&self) -> bool {
+        self.indices().any(|member| {
+            let quota = self.quotas[usize::from(member)];
+            self.loads[usize::from(member)] + 1 + quota / 10 < quota
+        })
     }
 
     /// Completes the placement: per partition the index of its owner.
