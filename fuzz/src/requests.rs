@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Datastore, MemoryDatastore};
 use replication::{
-    Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request, RequestError,
-    ScanPage, ScanRequest,
+    Answer, BucketCall, BucketReply, ConflictList, ConflictsRequest, Explanation, Request,
+    RequestError, ScanPage, ScanRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Runtime};

@@ -225,7 +225,7 @@ impl<R: IndexRead> Engine<R> {
             };
             if next.is_counted() {
                 let sum = next.sum.plus(chunk.sum);
-                self.rows.put(Table::ElementTree, &row, None);
+                self.rows.put(Table::ElementTree, row, None);
                 self.put_chunk(next_row, &Chunk { from: chunk.from, sum });
             }
             return Ok(());

@@ -94,7 +94,7 @@ impl<R: IndexRead> Engine<R> {
         let Some(at) = RowKey::read(row_key) else {
             // No key's: it says nothing, and nobody reads it.
             check_row_key(row_key)?;
-            self.rows.put(Table::Header, &row_key, None);
+            self.rows.put(Table::Header, row_key, None);
             return Ok(1);
         };
         let mut rows = Vec::new();

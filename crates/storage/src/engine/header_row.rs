@@ -77,7 +77,7 @@ impl<R: IndexRead> Engine<R> {
         let told = self.rows.get(Table::Header, row_key, |record| Told::by(row_key, record))?;
         let Some(told) = told else { return Ok(false) };
         self.follow(row_key, told, Told::default())?;
-        self.rows.put(Table::Header, &row_key, None);
+        self.rows.put(Table::Header, row_key, None);
         Ok(true)
     }
 

@@ -291,7 +291,7 @@ impl<R: IndexRead> Engine<R> {
             self.count(counted, false);
         }
         self.count_bytes(row_key, Some(bytes), None);
-        self.rows.put(Table::Outbox, &row_key, None);
+        self.rows.put(Table::Outbox, row_key, None);
         self.record(token, &RecordOut::Delivered(position, version));
         Ok(())
     }
