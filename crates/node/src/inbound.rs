@@ -318,7 +318,7 @@ async fn read_messages<S: AsyncRead + AsyncWrite>(
                     behind = 0;
                     message.trace = header.trace;
                     message.sequence = header.sequence;
-                    match shared.routes.of_message(&message) {
+                    match shared.routes.owners().of_message(&message) {
                         Some(index) => {
                             let (least, batch) = &mut batches[index];
                             let stamp = header.barrier;

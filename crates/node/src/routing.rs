@@ -92,6 +92,31 @@ impl LoopOwners {
     pub(crate) fn count(self) -> usize {
         self.loops
     }
+
+    /// The loop that a message is for: that of its key or partition, or the one that asked.
+    /// `None` if it names a loop that does not exist.
+    pub(crate) fn of_message(self, message: &replication::Message) -> Option<usize> {
+        let index = match &message.body {
+            Body::List { first, .. } => self.of_partition(*first),
+            Body::Count { partitions, .. } | Body::Stand { partitions } => {
+                partitions.first().map_or(0, |&first| self.of_partition(first))
+            }
+            Body::Compare(compare) if compare.key().is_none() => {
+                compare.partition().map_or(0, |partition| self.of_partition(partition))
+            }
+            // Every loop is told; one that does not exist stands for another.
+            Body::Draining { core } => usize::from(*core) % self.count(),
+            // Any loop asks all; the one that asked may have a number that does not exist here.
+            Body::Conflicts { .. } => usize::from(message.id.core) % self.count(),
+            // The first loop has the registrar and the keeper.
+            Body::Policies { .. } | Body::Ownership { .. } => 0,
+            body => match body.key() {
+                Some(key) => self.of_key(key),
+                None => usize::from(message.id.core),
+            },
+        };
+        (index < self.count()).then_some(index)
+    }
 }
 
 impl Routes {
@@ -119,30 +144,6 @@ impl Routes {
         usize::try_from(next % self.shared.loops.len() as u64).expect("an index")
     }
 
-    /// The loop that a message is for: that of its key or partition, or the one that asked.
-    /// `None` if it names a loop that does not exist.
-    pub(crate) fn of_message(&self, message: &replication::Message) -> Option<usize> {
-        let owners = self.owners();
-        let index = match &message.body {
-            Body::List { first, .. } => owners.of_partition(*first),
-            Body::Count { partitions, .. } | Body::Stand { partitions } => {
-                partitions.first().map_or(0, |&first| owners.of_partition(first))
-            }
-            Body::Compare(compare) if compare.key().is_none() => {
-                compare.partition().map_or(0, |partition| owners.of_partition(partition))
-            }
-            // Every loop is told; one that does not exist stands for another.
-            Body::Draining { core } => usize::from(*core) % owners.count(),
-            // The first loop has the registrar and the keeper.
-            Body::Policies { .. } | Body::Ownership { .. } => 0,
-            body => match body.key() {
-                Some(key) => owners.of_key(key),
-                None => usize::from(message.id.core),
-            },
-        };
-        (index < owners.count()).then_some(index)
-    }
-
     /// Tells every loop.
     pub(crate) fn tell_all(&self, urgent: impl Fn() -> Urgent) {
         for handle in self.loops() {
@@ -154,7 +155,23 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
+    use clock::Stamp;
+    use replication::{Message, RequestId};
+    use ring::Sequence;
+
     use super::*;
+
+    #[test]
+    fn a_page_of_conflicts_is_for_some_loop_and_an_answer_for_the_one_that_asked() {
+        let owners = LoopOwners::new(PartitionCount::default(), 2);
+        let from_loop_3 = |body| {
+            let id = RequestId { core: 3, number: 7 };
+            let (sequence, time) = (Sequence(0), Stamp(0));
+            owners.of_message(&Message { id, trace: 0, sequence, time, budget_ms: 0, body })
+        };
+        assert_eq!(from_loop_3(Body::Conflicts { after: None, limit: 9 }), Some(1));
+        assert_eq!(from_loop_3(Body::Merged(Ok(None))), None, "there is no such loop here");
+    }
 
     #[test]
     fn shards_of_neighbouring_partitions_are_dealt_to_the_loops() {

@@ -25,8 +25,8 @@ use crate::{
 const NEXT_PASS_MS: u64 = 100;
 /// Pause after a page of which something was kept for others, or nothing could be sent, in milliseconds.
 /// A guess: such a page is much to write, and nobody waits for it. After any other page delivery rests
-/// for as long as the page took, and no longer than this: so it takes half of what there is at most, and less
-/// where clients have much to do.
+/// for as long as the page took, and no longer than this: so it takes half of what there is, unless a page takes
+/// longer than that.
 const NEXT_PAGE_MS: u64 = 100;
 /// Pause after a pass in which an owner did not take everything, in milliseconds: doubled each
 /// time, up to the maximum.

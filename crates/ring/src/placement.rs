@@ -135,7 +135,7 @@ impl Ring {
             let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
             let same = previous.is_some_and(|ring| ring.roster() == sorted);
             let owners = match whole(&kept) {
-                Some(owners) if same && !terms.plain && Layout::stands(&terms, &kept) => owners,
+                Some(owners) if same && Layout::stands(&terms, &kept) => owners,
                 _ => Layout::new(&terms, kept).settle(),
             };
             (owners, Report { possible: terms.shares, full, zone_full })

@@ -184,6 +184,7 @@ proptest! {
             }
             let most = next.loads().into_iter().map(|(_, load)| load).max().unwrap();
             prop_assert!(most as f64 <= 1.05 * 4096.0 / members.len() as f64, "{:?}", next.loads());
+            prop_assert_eq!(next.moves(&place(&members, Some(&next))), [], "placed again");
             ring = Some(next);
         }
     }
@@ -205,6 +206,8 @@ proptest! {
             if partitions / spread * members.len() >= partitions {
                 prop_assert_eq!(repetitions(&next, spread), 0);
             }
+            let again = Ring::place(&members, count, spread, Some(&next)).unwrap().ring;
+            prop_assert_eq!(next.moves(&again), [], "placed again");
             ring = Some(next);
         }
     }
