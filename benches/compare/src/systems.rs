@@ -21,7 +21,7 @@ pub(crate) enum System {
     Redis,
     /// `etcd`, which syncs always.
     Etcd,
-    /// A server on tokio that keeps nothing: what the network alone allows.
+    /// A server on tokio that keeps nothing: what requests cost before anything is done for them.
     Answering,
 }
 

@@ -281,23 +281,12 @@ fn increments_whose_names_are_folded_are_marked_and_what_they_add_is_told() {
 fn of_a_large_and_busy_key_every_form_tells_the_latest_writes_and_counts_the_others() {
     use values::OrsetOp;
     let actor = Actor::new(NodeId(1), 1, 0);
-    let (mut value, none) = (Value::default(), CausalContext::default());
+    let mut value = Value::default();
     let mut add = |from: u64, to: u64| {
         let names = (from..to).map(|n| Bytes::from(format!("{n:05}"))).collect();
         let mint = Mint { actor, stamp: Stamp::from_millis(to), round: None };
-        let operation = Operation::Orset(OrsetOp::Add(names));
-        let view = View::of(value.clone());
-        let made = operation.prepare(&view, &none, mint, &Limits::default()).unwrap();
-        value.apply(&made.delta);
-        Coordinated {
-            node: NodeId(1),
-            minted: made.minted,
-            time: mint.stamp,
-            operation: operation.name().into(),
-            name: None,
-            seen: vec![(Tag::ORSET, Dot::new(actor, from))],
-            seen_more: false,
-        }
+        let written = coordinated(&mut value, &Operation::Orset(OrsetOp::Add(names)), mint);
+        Coordinated { seen: vec![(Tag::ORSET, Dot::new(actor, from))], ..written }
     };
     add(0, 19_700);
     let writes: Vec<Coordinated> = (19_700..20_000).map(|n| add(n, n + 1)).collect();

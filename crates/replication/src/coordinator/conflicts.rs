@@ -103,10 +103,9 @@ fn name(node: NodeId, turn: &Turn<'_>) -> String {
 
 /// The node whose list it is does not answer here; it may well answer whoever asks it itself.
 fn elsewhere(node: NodeId, why: &str, turn: &Turn<'_>) -> RequestError {
+    let name = name(node, turn);
     RequestError::Unreachable(format!(
-        "the cursor goes on in the list of {:?}, and {why}: ask {:?} itself, or list anew, without a cursor",
-        name(node, turn),
-        name(node, turn)
+        "the cursor goes on in the list of {name:?}, and {why}: ask {name:?} itself, or list anew, without a cursor"
     ))
 }
 
