@@ -311,6 +311,7 @@ impl Node {
                 .map_err(|source| StartError::WholeCluster { dir: config.data.clone(), source })?;
         let start = match () {
             () if begins => BarrierStart::As(Barrier::reborn(config.node(), &heard)),
+            () if is_merging => BarrierStart::ComingOver,
             () if joins => BarrierStart::Joining,
             () if is_restored => BarrierStart::As(restored),
             () if has_doubts => BarrierStart::Doubting,

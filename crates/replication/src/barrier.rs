@@ -37,13 +37,18 @@
 //! others have agreed on, and once one of them has hidden it *follows*: it says that it has, too. It could not be found
 //! equal with those that hide what it got from one that does not yet. A joining member is in its first life.
 //!
+//! All of that holds of senders that know how far they are. One whose disk is lost or old, and that has not heard so, is no
+//! such: a life takes nothing from those that it knew to be further when it began, and without which others went on though
+//! it did not know how far they were, begins anew.
+//!
 //! **Eras.** A cluster that is restored from backups as a whole begins its rounds anew: the upper half of the
 //! number of a life says how often that was. Members of different eras do not listen to one another.
 //!
 //! Nobody decides for others, no clock takes part, and a member that is not heard of stops the barrier for all
 //! until it returns or is removed.
 //!
-//! Decision: docs/decisions/2026-11-26-the-barrier-goes-in-rounds.md.
+//! Decisions: docs/decisions/2026-11-26-the-barrier-goes-in-rounds.md,
+//! docs/decisions/2026-11-28-a-life-left-out-of-a-round-begins-anew.md.
 
 mod hand;
 #[cfg(test)]
@@ -78,7 +83,7 @@ pub struct BarrierNote {
     pub standing: BarrierStanding,
     /// What all had come to, the last time that it was seen.
     passed: BarrierProgress,
-    /// In which lives members were then.
+    /// In which lives others were then. It stands among them itself if its life began with what it held before.
     lives: BTreeMap<NodeId, u64>,
     /// Of which ring it is a member.
     ring: RingId,
@@ -95,7 +100,7 @@ pub enum BarrierTask {
     /// note (`storage::Command::Enter`), and say so.
     Enter(u64),
     /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It
-    /// has nothing to hide, then: say that it has.
+    /// knew that they had emptied their outboxes when it began, so it has nothing to hide: say that it has.
     Follow(u64),
     /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
     /// part in a handover ([`Core::transfers`](crate::Core::transfers)).
@@ -105,8 +110,8 @@ pub enum BarrierTask {
     Drain(BarrierStage),
     /// Hide remnants older than this round.
     Hide(u64),
-    /// This member lost what it told of itself: set the directory aside and begin anew, empty, as
-    /// [`Barrier::reborn`].
+    /// This member lost what it told of itself, or was left out of a round: set the directory aside and begin anew,
+    /// empty, as [`Barrier::reborn`].
     BeginAnew,
 }
 
@@ -124,6 +129,8 @@ pub struct Barrier {
     /// What all had come to at some time, and in which lives members were then.
     passed: BarrierProgress,
     lives: BTreeMap<NodeId, u64>,
+    /// Whether its next life begins with what it holds.
+    keeps: bool,
     /// Its ring, as its own disk has it, and as it was founded.
     ring: RingId,
     founds: RingId,
@@ -139,7 +146,8 @@ impl Barrier {
         // So much each of them had said, whoever else has forgotten it.
         let said =
             |(&node, &life): (&NodeId, &u64)| (node, BarrierStanding { life, progress: passed });
-        let table = BarrierTable { standings: lives.iter().map(said).collect(), ring };
+        let others = lives.iter().filter(|(node, _)| **node != me);
+        let table = BarrierTable { standings: others.map(said).collect(), ring };
         let (members, gone) = ([me].into(), BTreeSet::new());
         Self {
             me,
@@ -150,6 +158,7 @@ impl Barrier {
             gone,
             passed,
             lives,
+            keeps: false,
             ring,
             founds: RingId::UNKNOWN,
         }
@@ -223,11 +232,10 @@ impl Barrier {
 
     /// The note of `standing`, to be durable before [`noted`](Self::noted).
     pub fn note(&self, standing: BarrierStanding) -> (Bytes, Bytes) {
-        // Another life has waited for nobody.
         let is_same = standing.life == self.own.life;
         let (passed, lives) = match is_same {
             true => (self.passed, self.lives.clone()),
-            false => (BarrierProgress::NOWHERE, BTreeMap::new()),
+            false => self.passed_before(standing),
         };
         let note = BarrierNote { standing, passed, lives, ring: self.ring() };
         (Bytes::from_static(NOTE), clock::encode(&note).into())
@@ -265,8 +273,28 @@ impl Barrier {
                     self.table.join(&BarrierTable::from([(node, standing)]));
                 }
             }
-            self.lives = self.table.standings.iter().map(|(&node, it)| (node, it.life)).collect();
+            let kept = self.lives.remove(&self.me).map(|life| (self.me, life));
+            let others = self.table.standings.iter().filter(|(node, _)| **node != self.me);
+            self.lives = others.map(|(&node, it)| (node, it.life)).chain(kept).collect();
         }
+    }
+
+    /// What a life that begins as `own` knows that all had come to without it, and in which lives those were that had. It
+    /// has waited for nobody.
+    fn passed_before(&self, own: BarrierStanding) -> (BarrierProgress, BTreeMap<NodeId, u64>) {
+        let passed = self.passed_by_others(own.era());
+        let had = |it: &BarrierStanding| it.era() == own.era() && it.progress >= passed;
+        let others = self.table.standings.iter().filter(|(node, it)| **node != self.me && had(it));
+        let kept = self.keeps.then_some((self.me, own.life));
+        (passed, others.map(|(&node, it)| (node, it.life)).chain(kept).collect())
+    }
+
+    /// What all had come to whom another one had heard of, when that one said how far it is.
+    fn passed_by_others(&self, era: u64) -> BarrierProgress {
+        let others = self.table.standings.iter().filter(|(node, _)| **node != self.me);
+        let in_era = others.filter(|(_, standing)| standing.era() == era);
+        let passed = in_era.map(|(_, standing)| standing.progress.passed());
+        passed.max().unwrap_or(BarrierProgress::NOWHERE)
     }
 
     /// What others are told: nothing of itself that is not on disk.
@@ -312,7 +340,7 @@ impl Barrier {
     /// Its own part is on disk.
     pub fn noted(&mut self, own: BarrierStanding) {
         if own.life != self.own.life {
-            (self.passed, self.lives) = (BarrierProgress::NOWHERE, BTreeMap::new());
+            (self.passed, self.lives) = self.passed_before(own);
         }
         self.ring = self.ring();
         self.own = self.own.max(own);
@@ -367,12 +395,13 @@ impl Barrier {
     /// What is asked of messages, and said in them; none is taken unless it `is_open`.
     pub fn terms(&self, is_open: bool) -> BarrierTerms {
         let least = self.passed.least().number();
+        let later = self.own.progress.max(self.passed).joined().number();
         let peer = |(&node, standing): (&NodeId, &BarrierStanding)| {
             let counted = self.lives.get(&node).copied().unwrap_or(0);
             let is_later = standing.life > counted;
-            // Nobody that was not through with it sent a later life anything older.
-            let required = if is_later { (standing.life, 0) } else { (counted, least) };
-            (node, Peer { required, life: standing.life })
+            // Nobody that was not through with it sent a later life anything older, unless it was left out.
+            let required = if is_later { (standing.life, later) } else { (counted, least) };
+            (node, Peer { required, life: standing.life, is_later })
         };
         let peers = self.table.standings.iter().map(peer).collect();
         // One that has to begin anew takes nothing, and is listened to by nobody.
@@ -393,10 +422,22 @@ impl Barrier {
     }
 
     /// Whether the disk has lost what this member told of itself, or others went on while it was removed
-    /// ([`pass`](Self::pass)). Where there never was another member nobody could bring anything.
+    /// ([`pass`](Self::pass)) or without its life ([`was_left_out`](Self::was_left_out)). Where there never was
+    /// another member nobody could bring anything.
     fn is_behind(&self) -> bool {
         let told = self.table.standings.get(&self.me).is_some_and(|told| *told > self.own);
-        told && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
+        (told || self.was_left_out()) && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
+    }
+
+    /// Whether others were through with what requests or outboxes may carry, in a round, without this life, and it did
+    /// not know that when it began: it may hold that, by a member that had lost its disk and not heard so.
+    fn was_left_out(&self) -> bool {
+        let began_empty =
+            self.own.life > Round::first_of(self.own.era()) && !self.lives.contains_key(&self.me);
+        let through = self.passed_by_others(self.own.era()).carried();
+        // Also knowing it, those that have emptied their outboxes take nothing of a life in an earlier round.
+        let knew = through <= self.passed && through.round == self.own.progress.round;
+        began_empty && through > self.own.progress && !knew
     }
 
     /// What to do now.

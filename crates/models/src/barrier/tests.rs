@@ -57,11 +57,13 @@ fn each_rule_left_out_brings_it_back_to_two_owners() {
         BarrierRules { hidden: false, ..ALL },
         BarrierRules { older: false, ..ALL },
         BarrierRules { refused: false, ..ALL },
-        BarrierRules { lives: false, ..ALL },
         BarrierRules { empty: false, ..ALL },
     ] {
         assert_broken(rules, LOSSES);
     }
+    // A new life knows how far others were when it began, so that of what they sent before only repairs are left.
+    let reads = Forgetful { reads: true, ..LOSSES };
+    assert_broken(BarrierRules { lives: false, ..ALL }, reads);
 }
 
 #[test]

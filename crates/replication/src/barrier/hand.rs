@@ -9,7 +9,7 @@ use clock::{NodeId, Round};
 use sabotage::Bug;
 use storage::Forgetting;
 
-use super::{Barrier, BarrierStanding, BarrierTable, BarrierTask, BarrierTerms};
+use super::{Barrier, BarrierStage, BarrierStanding, BarrierTable, BarrierTask, BarrierTerms};
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +77,11 @@ pub enum BarrierStart {
     AsNoted,
     /// In another life, as [`Barrier::reborn`] or [`Barrier::restored`] says: it is to be noted first.
     As(BarrierStanding),
-    /// As a member that joins: it takes no message before it has heard how far others are, and then begins
-    /// a life there. Whatever it holds was never theirs to forget.
+    /// As a member that joins, empty: it takes no message before it has heard how far others are, and then begins
+    /// a life there.
     Joining,
+    /// The same, with what it holds of another ring: that was never theirs to forget.
+    ComingOver,
     /// With doubts about what its disk has ([`Barrier::doubts`]): it takes no message and begins anew, unless there is no
     /// other member. What it holds is all there is then.
     Doubting,
@@ -119,8 +121,10 @@ enum Doing {
     Entering(BarrierStanding),
     /// What an earlier life has hidden is shown again, before this one is noted.
     Showing(BarrierStanding),
+    /// So is what an earlier start has hidden and not said so.
+    ShowingUnsaid,
     Noting(BarrierStanding),
-    Hiding,
+    Hiding(BarrierStanding),
     Dropping(u64),
 }
 
@@ -140,6 +144,8 @@ pub struct BarrierHand {
     /// Whether the engines entered its round, which damage may have taken from them, and when.
     is_entered: bool,
     entered_ms: u64,
+    /// Whether something may be hidden of which an earlier start has not said that it is.
+    hides_unsaid: bool,
     /// The round whose remnants are dropped.
     dropped: u64,
 }
@@ -147,6 +153,7 @@ pub struct BarrierHand {
 impl BarrierHand {
     /// The hand of a member.
     pub fn new(barrier: Barrier, start: BarrierStart, times: BarrierTimes, now_ms: u64) -> Self {
+        let hides_unsaid = barrier.own().progress.stage == BarrierStage::Settled;
         Self {
             barrier,
             times,
@@ -158,6 +165,7 @@ impl BarrierHand {
             shown: None,
             is_entered: false,
             entered_ms: now_ms,
+            hides_unsaid,
             dropped: 0,
         }
     }
@@ -193,8 +201,11 @@ impl BarrierHand {
         }
         match self.start {
             BarrierStart::As(standing) => return self.enter(standing),
-            BarrierStart::Joining if !self.barrier.has_heard() => return BarrierStep::Wait,
-            BarrierStart::Joining => {
+            BarrierStart::Joining | BarrierStart::ComingOver if !self.barrier.has_heard() => {
+                return BarrierStep::Wait;
+            }
+            BarrierStart::Joining | BarrierStart::ComingOver => {
+                self.barrier.keeps = self.start == BarrierStart::ComingOver;
                 let standing = Barrier::reborn(self.barrier.me, &self.barrier.table);
                 self.start = BarrierStart::As(standing);
                 return self.enter(standing);
@@ -216,6 +227,11 @@ impl BarrierHand {
         if complete > self.dropped && self.barrier.task() != BarrierTask::BeginAnew {
             self.doing = Doing::Dropping(complete);
             return BarrierStep::Forget { step: Forgetting::Drop, below: complete };
+        }
+        if std::mem::take(&mut self.hides_unsaid) {
+            // A life that has begun since cannot be found equal with what is hidden, and would not know that it is.
+            self.doing = Doing::ShowingUnsaid;
+            return BarrierStep::Forget { step: Forgetting::Show, below: own.progress.round };
         }
         let task = self.barrier.task();
         if task != self.task {
@@ -245,11 +261,13 @@ impl BarrierHand {
             {
                 BarrierStep::Wait
             }
-            (BarrierTask::Hide(below), _) => {
-                self.doing = Doing::Hiding;
+            (BarrierTask::Hide(below), Some(after)) => {
+                self.doing = Doing::Hiding(after);
                 BarrierStep::Forget { step: Forgetting::Hide, below }
             }
-            (BarrierTask::Wait | BarrierTask::Follow(_), _) => BarrierStep::Wait,
+            (BarrierTask::Wait | BarrierTask::Follow(_) | BarrierTask::Hide(_), _) => {
+                BarrierStep::Wait
+            }
         }
     }
 
@@ -335,10 +353,9 @@ impl BarrierHand {
                 BarrierStep::Wait
             }
             Doing::Showing(standing) => self.note(standing),
-            Doing::Hiding => match self.barrier.after_task() {
-                Some(after) => self.note(after),
-                None => BarrierStep::Wait,
-            },
+            // It says so whoever was heard of meanwhile: what was agreed stays so.
+            Doing::Hiding(after) => self.note(after),
+            Doing::ShowingUnsaid => BarrierStep::Wait,
             other => {
                 self.doing = other;
                 BarrierStep::Wait
@@ -348,6 +365,7 @@ impl BarrierHand {
 
     /// A disk refused the step: it is still to be done.
     pub fn failed(&mut self) {
+        self.hides_unsaid |= self.doing == Doing::ShowingUnsaid;
         self.doing = Doing::Nothing;
     }
 

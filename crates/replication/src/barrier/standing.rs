@@ -69,6 +69,39 @@ impl BarrierProgress {
         self.round.saturating_mul(8).saturating_add(self.stage as u64)
     }
 
+    /// What all had come to, of whom a member had heard, that came to `self`.
+    pub(super) fn passed(self) -> Self {
+        let before = match self.stage {
+            BarrierStage::Entered if self.round == 0 => return Self::NOWHERE,
+            BarrierStage::Entered => return Self::at(self.round - 1, BarrierStage::Hidden),
+            BarrierStage::Equal => BarrierStage::Entered,
+            BarrierStage::Confirmed => BarrierStage::Equal,
+            BarrierStage::Emptied => BarrierStage::Confirmed,
+            BarrierStage::Settled => BarrierStage::Emptied,
+            BarrierStage::Hidden => BarrierStage::Settled,
+        };
+        Self::at(self.round, before)
+    }
+
+    /// The last of the stages after which disks carry less of what is older, once all have come to `self`.
+    pub(super) fn carried(self) -> Self {
+        let least = self.least();
+        Self::at(least.round, least.stage.min(BarrierStage::Emptied))
+    }
+
+    /// What a life has come to at least that is still to be joined by those who are at `self`: any other one is to begin
+    /// anew, or says that it has hidden too.
+    pub(super) fn joined(self) -> Self {
+        match self.stage {
+            BarrierStage::Hidden => self,
+            BarrierStage::Emptied | BarrierStage::Settled => {
+                Self::at(self.round, BarrierStage::Entered)
+            }
+            _ if self.round == 0 => Self::NOWHERE,
+            _ => Self::at(self.round - 1, BarrierStage::Hidden),
+        }
+    }
+
     /// The last time that its outbox was empty because all had confirmed.
     pub(super) const fn emptied(self) -> Self {
         match self.stage {

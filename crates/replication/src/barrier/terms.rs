@@ -51,6 +51,8 @@ pub(super) struct Peer {
     pub(super) required: (u64, u64),
     /// In which life it is.
     pub(super) life: u64,
+    /// Whether that life was not counted when all came to what is required of the others.
+    pub(super) is_later: bool,
 }
 
 impl BarrierTerms {
@@ -58,7 +60,8 @@ impl BarrierTerms {
     /// come from an outbox, so that one that is emptied takes them from those only that are too. So does one
     /// that is about to be: else it might be given some after it has looked whether its own is empty.
     pub fn takes(&self, from: NodeId, stamp: BarrierStamp, is_hint: bool) -> bool {
-        let required = self.peers.get(&from).map_or((0, self.least), |peer| peer.required);
+        let peer = self.peers.get(&from);
+        let required = peer.map_or((0, self.least), |peer| peer.required);
         let is_first = self.own.life <= Round::first_of(self.own.era()) + 1;
         let own = self.own.progress;
         let is_emptying = own.stage == BarrierStage::Confirmed && self.least >= own.number();
@@ -66,11 +69,14 @@ impl BarrierTerms {
             true => BarrierProgress::at(own.round, BarrierStage::Emptied),
             false => own.emptied(),
         };
+        // A life that began in this round and was not counted has nothing older to be kept.
+        let entered = BarrierProgress::at(own.round, BarrierStage::Entered);
+        let is_new = peer.is_some_and(|it| it.is_later) && stamp.number >= entered.number();
         self.is_open
             && (stamp.to_life == self.own.life || stamp.to_life == UNHEARD && is_first)
             && Round::era(stamp.life) == self.own.era()
             && (stamp.life, stamp.number) >= required
-            && (!is_hint || required.1 == 0 || stamp.number >= emptied.number())
+            && (!is_hint || is_new || stamp.number >= emptied.number())
     }
 
     /// What a message to `to` says.

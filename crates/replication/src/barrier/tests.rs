@@ -210,19 +210,29 @@ fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
     assert!(!again.terms(true).takes(NodeId(2), old, false));
 }
 
+/// A member that knows of nobody's life but what `table` says, in the life that begins by it.
+fn begun(node: u64, table: &BarrierTable) -> Barrier {
+    let mut barrier = Barrier::new(NodeId(node), None);
+    barrier.heard(table);
+    barrier.noted(Barrier::reborn(NodeId(node), table));
+    barrier
+}
+
+/// It holds nothing that an outbox carried, as all had emptied theirs when it began.
 #[test]
 fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
     let mut members = both_entered();
     members.tell_all();
-    // It begins while the round is under way, and nobody hears of it before it is over.
-    let mut third = Barrier::new(NodeId(3), None);
-    third.heard(&members.at(1).table());
-    third.noted(Barrier::reborn(NodeId(3), &members.at(1).table()));
-    assert_eq!(third.task(), BarrierTask::Equal);
-    for _ in 0..4 {
+    for _ in 0..3 {
         (1..=2).for_each(|node| members.do_task(node));
         members.tell_all();
     }
+    members.do_task(1);
+    // It begins while the round is under way, and nobody hears of it before it is over.
+    let mut third = begun(3, &members.at(1).table());
+    assert_eq!(third.task(), BarrierTask::Equal);
+    members.do_task(2);
+    members.tell_all();
     members.do_task(1);
     // The first has hidden; what it hides the third must not have to be found equal with.
     third.heard(&members.at(1).table());
@@ -236,6 +246,104 @@ fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
     members.do_task(2);
     members.tell(2, 1);
     assert_eq!(members.at(1).complete(), 1);
+}
+
+/// Two of three lose their disks while the one that knows how far all are is down. What a forgotten write left on its way
+/// comes to one of them, and from there to a member that joins.
+#[test]
+fn a_life_that_began_with_members_that_had_lost_their_disks_begins_anew_once_it_hears_of_a_round() {
+    let mut members = Members::new(3);
+    members.tell_all();
+    for _ in 0..6 {
+        (1..=3).for_each(|node| members.do_task(node));
+        members.tell_all();
+    }
+    let hidden = BarrierProgress { round: 1, stage: BarrierStage::Hidden };
+    assert_eq!(members.at(2).floor(), hidden);
+
+    let mut lost = Barrier::new(NodeId(1), None);
+    lost.set_members([1, 2, 3, 4].map(NodeId), []);
+    let mut fourth = begun(4, &lost.table());
+    lost.heard(&fourth.table());
+    let brings = lost.terms(true).stamp(NodeId(4));
+    assert!(fourth.terms(true).takes(NodeId(1), brings, false), "neither of them knows better");
+
+    // The second is back. It has heard of the new life, as any member may that does not know what it holds.
+    members.at(2).heard(&fourth.table());
+    let brings_on = fourth.terms(true).stamp(NodeId(2));
+    assert!(!takes(&mut members, 2, 4, brings_on));
+    fourth.heard(&members.at(2).table());
+    assert_eq!(fourth.task(), BarrierTask::BeginAnew);
+    let said = fourth.terms(true).stamp(NodeId(2));
+    assert!(!takes(&mut members, 2, 4, said));
+
+    // It is filled by those that know.
+    let anew = begun(4, &fourth.table());
+    assert_eq!(anew.own(), BarrierStanding { life: 2, progress: hidden });
+    assert_ne!(anew.task(), BarrierTask::BeginAnew);
+    members.at(2).heard(&anew.table());
+    let [to, back] = [stamp(&mut members, 2, 4), anew.terms(true).stamp(NodeId(2))];
+    assert!(anew.terms(true).takes(NodeId(2), to, false));
+    assert!(takes(&mut members, 2, 4, back));
+}
+
+/// Who has lost its disk and heard of nobody does not know that it is to begin anew.
+#[test]
+fn a_life_takes_nothing_of_whom_it_knew_to_be_further_when_it_began() {
+    let mut members = both_entered();
+    members.tell_all();
+    for _ in 0..5 {
+        (1..=2).for_each(|node| members.do_task(node));
+        members.tell_all();
+    }
+    let mut third = Barrier::new(NodeId(3), None);
+    third.heard(&members.at(2).table());
+    // One joins of whom nothing is heard yet, so that the third counts nobody itself.
+    third.set_members([1, 2, 3, 4].map(NodeId), []);
+    third.noted(Barrier::reborn(NodeId(3), &members.at(2).table()));
+    let mut lost = Barrier::new(NodeId(1), None);
+    lost.set_members([1, 2, 3].map(NodeId), []);
+    assert!(!third.terms(true).takes(NodeId(1), lost.terms(true).stamp(NodeId(3)), false));
+    let said = stamp(&mut members, 1, 3);
+    assert!(third.terms(true).takes(NodeId(1), said, false));
+    // After a restart too.
+    let (name, value) = third.note(third.own());
+    let noted = Barrier::of_notes(&[(name, Some(value))]).unwrap();
+    let again = Barrier::new(NodeId(3), noted).terms(true);
+    assert!(!again.takes(NodeId(1), lost.terms(true).stamp(NodeId(3)), false));
+    assert!(again.takes(NodeId(1), said, false));
+}
+
+/// All of a ring may come over at once: what they hold is all that there is of it.
+#[test]
+fn a_member_that_comes_over_with_what_it_holds_does_not_begin_anew_for_a_round_without_it() {
+    let mut members = both_entered();
+    members.tell_all();
+    let times = BarrierTimes { interval_ms: None, retries_ms: 0 };
+    let mut hand =
+        BarrierHand::new(Barrier::new(NodeId(3), None), BarrierStart::ComingOver, times, 0);
+    assert_eq!(hand.next(0), BarrierStep::Wait);
+    hand.heard(&members.at(1).table());
+    assert_eq!(hand.next(0), BarrierStep::Enter(of(1)));
+    assert!(matches!(hand.entered(0), BarrierStep::Forget { .. }));
+    let BarrierStep::Note(standing) = hand.forgotten() else { panic!("{:?}", hand.task()) };
+    let (name, value) = hand.note_of(standing);
+    hand.noted();
+    let noted = Barrier::of_notes(&[(name, Some(value))]).unwrap();
+    let came_over = [hand.barrier().clone(), Barrier::new(NodeId(3), noted)];
+    let empty = begun(3, &members.at(1).table());
+    for _ in 0..4 {
+        (1..=2).for_each(|node| members.do_task(node));
+        members.tell_all();
+    }
+    members.do_task(1);
+    let told = members.at(1).table();
+    let task = |mut barrier: Barrier| {
+        barrier.heard(&told);
+        barrier.task()
+    };
+    assert_eq!(came_over.map(task), [BarrierTask::Follow(1); 2]);
+    assert_eq!(task(empty), BarrierTask::BeginAnew);
 }
 
 #[test]
@@ -399,6 +507,39 @@ fn a_life_begins_by_showing_what_an_earlier_one_had_hidden() {
     assert_eq!(one.forgotten(), BarrierStep::Note(standing));
     one.noted();
     assert!(one.is_open());
+}
+
+/// One that has settled alone, and so is about to hide.
+fn settled_alone() -> Barrier {
+    let mut barrier = Barrier::new(NodeId(1), None);
+    barrier.noted(BarrierStanding {
+        life: 0,
+        progress: BarrierProgress::at(1, BarrierStage::Settled),
+    });
+    barrier
+}
+
+/// A life that nobody can be found equal with, as they hide what it shows, would hold the round up for ever.
+#[test]
+fn what_is_hidden_is_said_or_shown_again_whoever_is_heard_of_meanwhile() {
+    let times = BarrierTimes { interval_ms: None, retries_ms: 0 };
+    let mut hand = BarrierHand::new(settled_alone(), BarrierStart::AsNoted, times, 0);
+    let show = BarrierStep::Forget { step: storage::Forgetting::Show, below: 1 };
+    let hide = BarrierStep::Forget { step: storage::Forgetting::Hide, below: 1 };
+    assert_eq!(hand.next(0), BarrierStep::Enter(of(1)));
+    assert_eq!(hand.entered(0), BarrierStep::Wait);
+    assert_eq!(hand.next(0), show, "an earlier start may have begun to hide");
+    hand.failed();
+    assert_eq!(hand.next(0), show);
+    assert_eq!(hand.forgotten(), BarrierStep::Wait);
+    assert_eq!(hand.next(0), hide);
+    // Another one begins a life in the round while the disk hides.
+    let late = Barrier::reborn(NodeId(2), &hand.barrier().table());
+    assert_eq!(late.progress.stage, BarrierStage::Entered);
+    hand.heard(&BarrierTable::from([(NodeId(2), late)]));
+    let hidden =
+        BarrierStanding { life: 0, progress: BarrierProgress::at(1, BarrierStage::Hidden) };
+    assert_eq!(hand.forgotten(), BarrierStep::Note(hidden));
 }
 
 /// What owners bring each other after a round is then as old as it, at both, and both hide it in the next one.

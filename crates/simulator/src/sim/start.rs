@@ -84,7 +84,7 @@ impl Sim {
         barrier.heard(&state.heard);
         let mut start = match state.reborn.take() {
             Some(table) => BarrierStart::As(Barrier::reborn(state.id, &table)),
-            None if is_merging => BarrierStart::Joining,
+            None if is_merging => BarrierStart::ComingOver,
             None if has_doubts => BarrierStart::Doubting,
             None => BarrierStart::AsNoted,
         };
