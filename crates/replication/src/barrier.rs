@@ -395,18 +395,19 @@ impl Barrier {
     /// What is asked of messages, and said in them; none is taken unless it `is_open`.
     pub fn terms(&self, is_open: bool) -> BarrierTerms {
         let least = self.passed.least().number();
-        let later = self.own.progress.max(self.passed).joined().number();
+        let joined = self.own.progress.max(self.passed).joined().number();
         let peer = |(&node, standing): (&NodeId, &BarrierStanding)| {
             let counted = self.lives.get(&node).copied().unwrap_or(0);
             let is_later = standing.life > counted;
             // Nobody that was not through with it sent a later life anything older, unless it was left out.
-            let required = if is_later { (standing.life, later) } else { (counted, least) };
+            let required = if is_later { (standing.life, joined) } else { (counted, least) };
             (node, Peer { required, life: standing.life, is_later })
         };
         let peers = self.table.standings.iter().map(peer).collect();
         // One that has to begin anew takes nothing, and is listened to by nobody.
         let is_behind = self.is_behind();
-        BarrierTerms { is_open: is_open && !is_behind, is_behind, own: self.own, least, peers }
+        let is_open = is_open && !is_behind;
+        BarrierTerms { is_open, is_behind, own: self.own, least, joined, peers }
     }
 
     /// Members that have not come as far as this one: without them it does not go on.

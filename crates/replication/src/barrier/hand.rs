@@ -365,8 +365,11 @@ impl BarrierHand {
 
     /// A disk refused the step: it is still to be done.
     pub fn failed(&mut self) {
-        self.hides_unsaid |= self.doing == Doing::ShowingUnsaid;
-        self.doing = Doing::Nothing;
+        self.hides_unsaid |= match std::mem::replace(&mut self.doing, Doing::Nothing) {
+            Doing::ShowingUnsaid | Doing::Hiding(_) => true,
+            Doing::Noting(standing) => standing.progress.stage == BarrierStage::Hidden,
+            _ => false,
+        };
     }
 
     /// The last round of which all that is older is dropped here.

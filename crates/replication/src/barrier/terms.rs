@@ -41,6 +41,8 @@ pub struct BarrierTerms {
     pub(super) own: BarrierStanding,
     /// The number that messages of those have at least of which nothing is heard.
     pub(super) least: u64,
+    /// The number that messages have at least of a life that was not counted, also before that life is heard of.
+    pub(super) joined: u64,
     pub(super) peers: BTreeMap<NodeId, Peer>,
 }
 
@@ -72,10 +74,12 @@ impl BarrierTerms {
         // A life that began in this round and was not counted has nothing older to be kept.
         let entered = BarrierProgress::at(own.round, BarrierStage::Entered);
         let is_new = peer.is_some_and(|it| it.is_later) && stamp.number >= entered.number();
+        let known = peer.map_or(Round::first_of(self.own.era()), |peer| peer.life);
         self.is_open
             && (stamp.to_life == self.own.life || stamp.to_life == UNHEARD && is_first)
             && Round::era(stamp.life) == self.own.era()
             && (stamp.life, stamp.number) >= required
+            && (stamp.life <= known || stamp.number >= self.joined)
             && (!is_hint || is_new || stamp.number >= emptied.number())
     }
 

@@ -268,7 +268,10 @@ fn a_life_that_began_with_members_that_had_lost_their_disks_begins_anew_once_it_
     let brings = lost.terms(true).stamp(NodeId(4));
     assert!(fourth.terms(true).takes(NodeId(1), brings, false), "neither of them knows better");
 
-    // The second is back. It has heard of the new life, as any member may that does not know what it holds.
+    // The second is back.
+    let unheard = fourth.terms(true).stamp(NodeId(2));
+    assert!(!takes(&mut members, 2, 4, unheard), "also before it hears of the new life");
+    // It has heard of the new life, as any member may that does not know what it holds.
     members.at(2).heard(&fourth.table());
     let brings_on = fourth.terms(true).stamp(NodeId(2));
     assert!(!takes(&mut members, 2, 4, brings_on));
@@ -533,6 +536,10 @@ fn what_is_hidden_is_said_or_shown_again_whoever_is_heard_of_meanwhile() {
     assert_eq!(hand.next(0), show);
     assert_eq!(hand.forgotten(), BarrierStep::Wait);
     assert_eq!(hand.next(0), hide);
+    hand.failed();
+    assert_eq!(hand.next(0), show, "the disk may have hidden some before it refused");
+    assert_eq!(hand.forgotten(), BarrierStep::Wait);
+    assert_eq!(hand.next(0), hide);
     // Another one begins a life in the round while the disk hides.
     let late = Barrier::reborn(NodeId(2), &hand.barrier().table());
     assert_eq!(late.progress.stage, BarrierStage::Entered);
@@ -540,6 +547,8 @@ fn what_is_hidden_is_said_or_shown_again_whoever_is_heard_of_meanwhile() {
     let hidden =
         BarrierStanding { life: 0, progress: BarrierProgress::at(1, BarrierStage::Hidden) };
     assert_eq!(hand.forgotten(), BarrierStep::Note(hidden));
+    hand.failed();
+    assert_eq!(hand.next(0), show);
 }
 
 /// What owners bring each other after a round is then as old as it, at both, and both hide it in the next one.
