@@ -48,7 +48,7 @@ impl Seat {
             BarrierTask::Equal => Task::Equal,
             BarrierTask::Drain(_) => Task::Drain,
             BarrierTask::Hide(_) => Task::Hide,
-            BarrierTask::Follow(_) | BarrierTask::BeginAnew => {
+            BarrierTask::Follow(_) | BarrierTask::BeginAnew | BarrierTask::GoOnAnew => {
                 unreachable!("in the models nobody begins anew, and so nobody is behind")
             }
         }

@@ -248,6 +248,7 @@ impl Rounds {
         let is_away = |node: &NodeId| links.get(node).is_none_or(|link| !link.is_up());
         let doing = match task {
             BarrierTask::BeginAnew => Some(BarrierDoing::BeginningAnew),
+            BarrierTask::GoOnAnew => Some(BarrierDoing::Joining),
             _ if !self.hand.is_open() => Some(BarrierDoing::Joining),
             _ if barrier.is_apart() => Some(BarrierDoing::Apart),
             BarrierTask::Equal | BarrierTask::Drain(_) if shown.handovers > 0 => {

@@ -38,8 +38,9 @@
 //! equal with those that hide what it got from one that does not yet. A joining member is in its first life.
 //!
 //! All of that holds of senders that know how far they are. One whose disk is lost or old, and that has not heard so, is no
-//! such: a life takes nothing from those that it knew to be further when it began, and without which others went on though
-//! it did not know how far they were, begins anew.
+//! such: a life takes nothing from those that it knew to be further when it began, and one without which others went on though
+//! it did not know how far they were, begins anew. So does that of a member that came over from another ring, but with what
+//! it holds, until it has gone through a round with the others: before, that may be all that there is of it.
 //!
 //! **Eras.** A cluster that is restored from backups as a whole begins its rounds anew: the upper half of the
 //! number of a life says how often that was. Members of different eras do not listen to one another.
@@ -83,7 +84,8 @@ pub struct BarrierNote {
     pub standing: BarrierStanding,
     /// What all had come to, the last time that it was seen.
     passed: BarrierProgress,
-    /// In which lives others were then. It stands among them itself if its life began with what it held before.
+    /// In which lives others were then. It stands among them itself while it may hold what nobody else does, from another
+    /// ring.
     lives: BTreeMap<NodeId, u64>,
     /// Of which ring it is a member.
     ring: RingId,
@@ -113,6 +115,8 @@ pub enum BarrierTask {
     /// This member lost what it told of itself, or was left out of a round: set the directory aside and begin anew,
     /// empty, as [`Barrier::reborn`].
     BeginAnew,
+    /// This member was left out of a round, and may hold what nobody else does: begin anew, with what it holds.
+    GoOnAnew,
 }
 
 /// One member's view of the barrier.
@@ -273,7 +277,9 @@ impl Barrier {
                     self.table.join(&BarrierTable::from([(node, standing)]));
                 }
             }
-            let kept = self.lives.remove(&self.me).map(|life| (self.me, life));
+            // With whom all have settled, others hold what it does.
+            let keeps = self.keeps_data() && floor.stage != BarrierStage::Settled;
+            let kept = keeps.then_some((self.me, self.own.life));
             let others = self.table.standings.iter().filter(|(node, _)| **node != self.me);
             self.lives = others.map(|(&node, it)| (node, it.life)).chain(kept).collect();
         }
@@ -325,7 +331,7 @@ impl Barrier {
     pub fn after_task(&self) -> Option<BarrierStanding> {
         let round = self.own.progress.round;
         let progress = match self.task() {
-            BarrierTask::Wait | BarrierTask::BeginAnew => return None,
+            BarrierTask::Wait | BarrierTask::BeginAnew | BarrierTask::GoOnAnew => return None,
             BarrierTask::Propose => BarrierProgress::at(round + 1, BarrierStage::Entered),
             BarrierTask::Enter(round) => BarrierProgress::at(round, BarrierStage::Entered),
             BarrierTask::Equal => BarrierProgress::at(round, BarrierStage::Equal),
@@ -422,29 +428,39 @@ impl Barrier {
             .any(|node| self.table.standings.get(&node).is_some_and(|it| it.era() > self.own.era()))
     }
 
+    /// Whether this life is over. Where there never was another member nobody could bring anything.
+    pub(super) fn is_behind(&self) -> bool {
+        (self.has_lost() || self.was_left_out())
+            && self.has_heard()
+            && !sabotage::is(Bug::OldDiskMerged)
+    }
+
     /// Whether the disk has lost what this member told of itself, or others went on while it was removed
-    /// ([`pass`](Self::pass)) or without its life ([`was_left_out`](Self::was_left_out)). Where there never was
-    /// another member nobody could bring anything.
-    fn is_behind(&self) -> bool {
-        let told = self.table.standings.get(&self.me).is_some_and(|told| *told > self.own);
-        (told || self.was_left_out()) && self.has_heard() && !sabotage::is(Bug::OldDiskMerged)
+    /// ([`pass`](Self::pass)).
+    fn has_lost(&self) -> bool {
+        self.table.standings.get(&self.me).is_some_and(|told| *told > self.own)
     }
 
     /// Whether others were through with what requests or outboxes may carry, in a round, without this life, and it did
     /// not know that when it began: it may hold that, by a member that had lost its disk and not heard so.
     fn was_left_out(&self) -> bool {
-        let began_empty =
-            self.own.life > Round::first_of(self.own.era()) && !self.lives.contains_key(&self.me);
+        let is_founders = self.own.life <= Round::first_of(self.own.era());
         let through = self.passed_by_others(self.own.era()).carried();
         // Also knowing it, those that have emptied their outboxes take nothing of a life in an earlier round.
         let knew = through <= self.passed && through.round == self.own.progress.round;
-        began_empty && through > self.own.progress && !knew
+        !is_founders && through > self.own.progress && !knew
+    }
+
+    /// Whether it may hold what nobody else does: it came over from another ring, and did not go through a round since.
+    fn keeps_data(&self) -> bool {
+        self.lives.contains_key(&self.me)
     }
 
     /// What to do now.
     pub fn task(&self) -> BarrierTask {
         if self.is_behind() {
-            return BarrierTask::BeginAnew;
+            let goes_on = self.keeps_data() && !self.has_lost();
+            return if goes_on { BarrierTask::GoOnAnew } else { BarrierTask::BeginAnew };
         }
         let (own, floor, hidden) = (self.own.progress, self.floor(), self.hidden_by_others());
         if hidden > own.settled() {

@@ -38,6 +38,8 @@ pub enum BarrierStep {
 /// How a loop is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierLook {
+    /// The member's life, in which replicas are to be found equal.
+    pub life: u64,
     /// The round.
     pub round: u64,
     /// Whether it is over for all. Replicas are to be found equal since the round was first looked for, and once more since
@@ -207,8 +209,7 @@ impl BarrierHand {
             BarrierStart::Joining | BarrierStart::ComingOver => {
                 self.barrier.keeps = self.start == BarrierStart::ComingOver;
                 let standing = Barrier::reborn(self.barrier.me, &self.barrier.table);
-                self.start = BarrierStart::As(standing);
-                return self.enter(standing);
+                return self.begin(standing);
             }
             BarrierStart::Doubting if self.barrier.is_alone() => {
                 self.start = BarrierStart::AsNoted;
@@ -224,7 +225,7 @@ impl BarrierHand {
             return self.enter(own);
         }
         let complete = self.barrier.complete();
-        if complete > self.dropped && self.barrier.task() != BarrierTask::BeginAnew {
+        if complete > self.dropped && !self.barrier.is_behind() {
             self.doing = Doing::Dropping(complete);
             return BarrierStep::Forget { step: Forgetting::Drop, below: complete };
         }
@@ -239,6 +240,7 @@ impl BarrierHand {
             self.moment += 1;
         }
         let look = |compares: bool| BarrierLook {
+            life: own.life,
             round: own.progress.round,
             is_over: matches!(task, BarrierTask::Propose | BarrierTask::Enter(_)),
             moment: self.moment,
@@ -247,6 +249,11 @@ impl BarrierHand {
         };
         match (task, self.barrier.after_task()) {
             (BarrierTask::BeginAnew, _) => BarrierStep::BeginAnew,
+            (BarrierTask::GoOnAnew, _) => {
+                self.barrier.keeps = true;
+                let standing = Barrier::reborn(self.barrier.me, &self.barrier.table());
+                self.begin(standing)
+            }
             (BarrierTask::Follow(_), Some(after)) => self.enter(after),
             // Loops are looked at once: of comparisons begun from then on, those that are due anyway count too.
             (BarrierTask::Propose, _) if self.shown.is_some() && !self.is_time(now_ms) => {
@@ -310,6 +317,12 @@ impl BarrierHand {
             BarrierTask::Drain(_) if is_equal && is_drained => self.note(after),
             _ => BarrierStep::Wait,
         }
+    }
+
+    /// Has a life begin: until that is noted the member takes no message.
+    fn begin(&mut self, standing: BarrierStanding) -> BarrierStep {
+        self.start = BarrierStart::As(standing);
+        self.enter(standing)
     }
 
     fn enter(&mut self, standing: BarrierStanding) -> BarrierStep {

@@ -1,6 +1,6 @@
 //! Rounds of the barrier over a model of a store: members that die, lose their disks, get old ones, are cut off,
-//! removed, and join; and after all of that nothing that was forgotten is back, and nothing was forgotten that
-//! somebody had not agreed to.
+//! removed, and join, empty or with what they hold of another ring; and after all of that nothing that was forgotten
+//! is back, nothing was forgotten that somebody had not agreed to, and nothing is lost that a member came over with.
 //!
 //! The model has one key. A replica holds which writes it has seen, which of them are live, and how old that is,
 //! as an engine does (`storage`, remnants); requests, reads, outboxes and messages are what may carry a write, and
@@ -55,8 +55,11 @@ struct Disk {
     round: u64,
     outbox: BTreeMap<NodeId, Content>,
     note: Option<BarrierNote>,
-    /// What membership keeps of what others say.
+    /// What membership keeps of what others say, and those of the [`strangers`](Model::strangers) that it has met.
     heard: BarrierTable,
+    met: BTreeSet<NodeId>,
+    /// Whether it is of another ring still.
+    comes_over: bool,
 }
 
 impl Disk {
@@ -138,6 +141,10 @@ struct Model {
     told: BTreeMap<NodeId, BarrierStanding>,
     /// Writes that were removed, of which somebody has dropped what was left.
     forgotten: BTreeSet<u64>,
+    /// Those that came over and that not all have met: they own nothing yet.
+    strangers: BTreeSet<NodeId>,
+    /// What only these have: the write that each came over with.
+    brings: BTreeMap<NodeId, u64>,
 }
 
 impl Model {
@@ -164,11 +171,39 @@ impl Model {
         self.begin(node);
     }
 
+    /// One comes over by a member, with a write that the ring that it left had, or with what was left of that once it
+    /// was removed.
+    fn come_over(&mut self, by: NodeId, is_live: bool, is_hidden: bool) {
+        let Some(node) = self.unused() else { return };
+        let write = self.dot();
+        let live = is_live.then_some(write);
+        self.brings.extend(live.map(|write| (node, write)));
+        self.strangers.insert(node);
+        self.add(node, true);
+        let content = Content { seen: [write].into(), live: live.into_iter().collect() };
+        let is_hidden = is_hidden && !is_live;
+        // Rounds of another ring.
+        let (age, round) = (2, 3);
+        self.at(node).disk =
+            Disk { content, age, is_hidden, round, comes_over: true, ..Disk::default() };
+        self.begin(node);
+        self.tell(by, node);
+        self.step(node);
+    }
+
+    fn unused(&self) -> Option<NodeId> {
+        (1..=NODES).map(NodeId).find(|node| !self.members.contains_key(node))
+    }
+
     /// One that joins knows of no life of its own before it is noted.
     fn begin(&mut self, node: NodeId) {
         let member = &self.members[&node];
-        let joins = member.joins && member.disk.note.is_none();
-        self.start(node, if joins { BarrierStart::Joining } else { BarrierStart::AsNoted });
+        let start = match member.disk.note {
+            None if member.disk.comes_over => BarrierStart::ComingOver,
+            None if member.joins => BarrierStart::Joining,
+            _ => BarrierStart::AsNoted,
+        };
+        self.start(node, start);
     }
 
     fn start(&mut self, node: NodeId, start: BarrierStart) {
@@ -177,7 +212,7 @@ impl Model {
         barrier.heard(&member.disk.heard);
         let times = BarrierTimes { interval_ms: Some(0), retries_ms: 0 };
         let mut hand = BarrierHand::new(barrier, start, times, 0);
-        let (members, gone) = self.lists();
+        let (members, gone) = self.lists_of(node);
         hand.set_members(members, gone);
         let member = self.members.get_mut(&node).unwrap();
         (member.moment, member.hand) = ((0, 0), Some(hand));
@@ -190,8 +225,21 @@ impl Model {
         (present.copied().collect(), self.removed.iter().copied().collect())
     }
 
+    /// The lists as a member knows them.
+    fn lists_of(&self, node: NodeId) -> (Vec<NodeId>, Vec<NodeId>) {
+        let (mut present, gone) = self.lists();
+        present.retain(|&other| self.knows(node, other));
+        (present, gone)
+    }
+
+    fn knows(&self, node: NodeId, other: NodeId) -> bool {
+        let has_met = self.members.get(&node).is_some_and(|it| it.disk.met.contains(&other));
+        !self.strangers.contains(&other) || has_met || node == other
+    }
+
     fn owners(&self) -> Vec<NodeId> {
-        let present = self.lists().0;
+        let mut present = self.lists().0;
+        present.retain(|node| !self.strangers.contains(node));
         present[present.len().saturating_sub(OWNERS)..].to_vec()
     }
 
@@ -233,7 +281,7 @@ impl Model {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, body: Body) {
-        if self.is_up(from) && self.members.contains_key(&to) {
+        if self.is_up(from) && self.members.contains_key(&to) && self.knows(from, to) {
             let stamp = self.stamp(from, to);
             self.messages.push(Message { from, to, stamp, body });
         }
@@ -245,9 +293,20 @@ impl Model {
             return;
         }
         let table = self.members[&from].hand.as_ref().unwrap().barrier().table();
+        let mut met = self.members[&from].disk.met.clone();
+        met.insert(from);
         let member = self.at(to);
+        member.disk.met.extend(met);
         member.disk.heard.join(&table);
         member.hand.as_mut().unwrap().heard(&table);
+        // One that comes over asks for it.
+        self.at(from).disk.met.insert(to);
+        let nodes = self.lists().0;
+        let mut strangers = std::mem::take(&mut self.strangers);
+        strangers.retain(|it| {
+            nodes.iter().any(|node| node != it && !self.members[node].disk.met.contains(it))
+        });
+        self.strangers = strangers;
     }
 
     /// A client writes, or deletes what one or two replicas show.
@@ -260,6 +319,7 @@ impl Model {
             let mut shown = self.members[&node].disk.shown();
             let back = self.stamp_if_up(other, node);
             if self.is_open(other)
+                && self.knows(node, other)
                 && self.takes(node, other, self.stamp(node, other))
                 && back.is_some_and(|back| self.takes(other, node, back))
             {
@@ -398,7 +458,7 @@ impl Model {
     /// What is kept for an owner is given to another to keep, as by a node that leaves.
     fn pass_on(&mut self, node: NodeId, owner: NodeId, to: NodeId) {
         let is_there = |it: NodeId| self.is_open(it) && !self.members[&it].is_cut;
-        if node == to || to == owner || !is_there(node) || !is_there(to) {
+        if node == to || to == owner || !is_there(node) || !is_there(to) || !self.knows(node, to) {
             return;
         }
         let Some(kept) = self.members[&node].disk.outbox.get(&owner).cloned() else { return };

@@ -317,36 +317,115 @@ fn a_life_takes_nothing_of_whom_it_knew_to_be_further_when_it_began() {
     assert!(again.takes(NodeId(1), said, false));
 }
 
-/// All of a ring may come over at once: what they hold is all that there is of it.
-#[test]
-fn a_member_that_comes_over_with_what_it_holds_does_not_begin_anew_for_a_round_without_it() {
-    let mut members = both_entered();
-    members.tell_all();
+/// Has a hand begin the life that is to begin, and returns that.
+fn begin(hand: &mut BarrierHand) -> BarrierStanding {
+    assert!(matches!(hand.next(0), BarrierStep::Enter(_)));
+    assert!(!hand.is_open());
+    let show = BarrierStep::Forget {
+        step: storage::Forgetting::Show,
+        below: hand.barrier().table().latest(0).round,
+    };
+    assert_eq!(hand.entered(0), show);
+    let BarrierStep::Note(standing) = hand.forgotten() else { panic!("{:?}", hand.task()) };
+    hand.noted();
+    standing
+}
+
+/// A third member, which came over in the first round of these two.
+fn came_over(members: &mut Members) -> BarrierHand {
     let times = BarrierTimes { interval_ms: None, retries_ms: 0 };
     let mut hand =
         BarrierHand::new(Barrier::new(NodeId(3), None), BarrierStart::ComingOver, times, 0);
     assert_eq!(hand.next(0), BarrierStep::Wait);
     hand.heard(&members.at(1).table());
-    assert_eq!(hand.next(0), BarrierStep::Enter(of(1)));
-    assert!(matches!(hand.entered(0), BarrierStep::Forget { .. }));
-    let BarrierStep::Note(standing) = hand.forgotten() else { panic!("{:?}", hand.task()) };
-    let (name, value) = hand.note_of(standing);
-    hand.noted();
-    let noted = Barrier::of_notes(&[(name, Some(value))]).unwrap();
-    let came_over = [hand.barrier().clone(), Barrier::new(NodeId(3), noted)];
-    let empty = begun(3, &members.at(1).table());
-    for _ in 0..4 {
-        (1..=2).for_each(|node| members.do_task(node));
+    assert_eq!(begin(&mut hand), at(1, 1, BarrierStage::Entered));
+    hand
+}
+
+const fn at(life: u64, round: u64, stage: BarrierStage) -> BarrierStanding {
+    BarrierStanding { life, progress: BarrierProgress::at(round, stage) }
+}
+
+fn started_again(barrier: &Barrier) -> Barrier {
+    let (name, value) = barrier.note(barrier.own());
+    Barrier::new(NodeId(3), Barrier::of_notes(&[(name, Some(value))]).unwrap())
+}
+
+fn go_on(members: &mut Members, stages: usize) {
+    let nodes: Vec<u64> = members.0.keys().map(|node| node.0).collect();
+    for _ in 0..stages {
+        nodes.iter().for_each(|&node| members.do_task(node));
         members.tell_all();
     }
-    members.do_task(1);
+}
+
+/// All of a ring may come over at once: what they hold is all that there is of it. In the life that was left out others
+/// would refuse it for ever, and wait for it.
+#[test]
+fn a_member_that_came_over_and_was_left_out_goes_on_in_another_life_with_what_it_holds() {
+    let mut members = both_entered();
+    members.tell_all();
+    let mut hand = came_over(&mut members);
+    let empty = begun(3, &members.at(1).table());
+    // Into the next round, so far that their outboxes are empty.
+    go_on(&mut members, 9);
+    assert_eq!(members.at(1).own(), at(0, 2, BarrierStage::Emptied));
+    let said = hand.terms().stamp(NodeId(1));
+    assert!(!takes(&mut members, 1, 3, said));
     let told = members.at(1).table();
     let task = |mut barrier: Barrier| {
         barrier.heard(&told);
         barrier.task()
     };
-    assert_eq!(came_over.map(task), [BarrierTask::Follow(1); 2]);
+    let noted = started_again(hand.barrier());
+    assert_eq!([hand.barrier().clone(), noted].map(task), [BarrierTask::GoOnAnew; 2]);
     assert_eq!(task(empty), BarrierTask::BeginAnew);
+
+    hand.heard(&told);
+    assert!(!hand.terms().takes(NodeId(1), stamp(&mut members, 1, 3), false), "not in this life");
+    assert_eq!(begin(&mut hand), at(2, 2, BarrierStage::Entered));
+    let said = hand.terms().stamp(NodeId(1));
+    assert!(takes(&mut members, 1, 3, said), "also before they hear of it");
+    // Once more: what it holds it still may hold alone.
+    let mut further = members.at(1).table();
+    let both = [1, 2].map(|node| (NodeId(node), at(0, 3, BarrierStage::Emptied)));
+    further.join(&BarrierTable::from(both));
+    let mut again = started_again(hand.barrier());
+    again.heard(&further);
+    assert_eq!(again.task(), BarrierTask::GoOnAnew);
+    // The disk is one of before that, which is another matter.
+    again.heard(&BarrierTable::from([(NodeId(3), at(4, 3, BarrierStage::Entered))]));
+    assert_eq!(again.task(), BarrierTask::BeginAnew);
+
+    members.0.insert(NodeId(3), hand.barrier().clone());
+    members.tell_all();
+    assert_eq!(members.tasks(), [BarrierTask::Wait, BarrierTask::Wait, BarrierTask::Equal]);
+    assert_eq!(members.at(1).waits_for(), [NodeId(3)]);
+    go_on(&mut members, 5);
+    assert_eq!(members.tasks(), [BarrierTask::Propose; 3]);
+    assert_eq!(members.at(3).own(), at(2, 2, BarrierStage::Hidden));
+}
+
+/// What it came with the others hold from then on, and what it holds they may have forgotten.
+#[test]
+fn a_member_that_came_over_and_has_gone_through_a_round_begins_anew_as_any_other() {
+    let mut members = both_entered();
+    members.tell_all();
+    let barrier = came_over(&mut members).barrier().clone();
+    members.0.insert(NodeId(3), barrier);
+    members.tell_all();
+    let left_out = |members: &mut Members| {
+        let both = [1, 2].map(|node| (NodeId(node), at(0, 2, BarrierStage::Emptied)));
+        let mut again = started_again(members.at(3));
+        again.heard(&BarrierTable::from(both));
+        again.task()
+    };
+    go_on(&mut members, 3);
+    assert_eq!(members.at(3).own(), at(1, 1, BarrierStage::Emptied));
+    assert_eq!(left_out(&mut members), BarrierTask::GoOnAnew);
+    go_on(&mut members, 2);
+    assert_eq!(members.at(3).own(), at(1, 1, BarrierStage::Hidden));
+    assert_eq!(left_out(&mut members), BarrierTask::BeginAnew);
 }
 
 #[test]

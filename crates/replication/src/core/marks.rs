@@ -23,8 +23,8 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     moment: Option<(u64, Mark)>,
-    /// The round, and whether it is over.
-    round: (u64, bool),
+    /// The life, the round, and whether that is over.
+    round: (u64, u64, bool),
     /// The ownership by which replicas are to be found equal.
     by: Option<Arc<Ownership>>,
     /// By comparisons that were begun since then, in milliseconds of the monotonic clock.
@@ -35,10 +35,10 @@ pub(super) struct Looked {
 
 impl Core {
     /// How this core stands, as far as it knows without its engine; has replicas compared if that is asked
-    /// for. A look of another round or moment than the last one, or by another ownership, begins with the present:
+    /// for. A look of another life, round or moment than the last one, or by another ownership, begins with the present:
     /// comparisons begun from then on count, whether or not they were asked for.
     pub fn look(&mut self, look: BarrierLook, now: Now, effects: &mut Vec<Effect>) -> BarrierShown {
-        let (round, by) = ((look.round, look.is_over), &self.shared.ownership);
+        let (round, by) = ((look.life, look.round, look.is_over), &self.shared.ownership);
         let is_by = |ownership| Arc::ptr_eq(ownership, by);
         if self.looked.round != round || !self.looked.by.as_ref().is_some_and(is_by) {
             let (moment, by) = (self.looked.moment, Some(Arc::clone(by)));

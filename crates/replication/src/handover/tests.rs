@@ -457,7 +457,7 @@ fn a_former_owner_has_a_part_in_a_handover_until_it_hears_that_it_is_over() {
                 core.step(Now::default(), event, &mut effects);
             }
         }
-        let look = BarrierLook { round: 1, is_over: false, moment: 1, compares: true };
+        let look = BarrierLook { life: 0, round: 1, is_over: false, moment: 1, compares: true };
         let shown = core.look(look, Now::default(), &mut effects);
         (shown.pairs, shown.handovers)
     };

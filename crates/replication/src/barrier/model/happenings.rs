@@ -35,6 +35,8 @@ enum Happens {
     Restore(u64),
     Cut(u64, bool),
     Join,
+    /// By this one, with a write or what is left of one, hidden or not.
+    ComeOver(u64, bool, bool),
     Remove(u64),
     Readmit(u64),
     Depart(u64),
@@ -116,6 +118,35 @@ fn happens_after_a_round() -> impl Strategy<Value = Vec<Happens>> {
     })
 }
 
+/// Members come over by one that may be lost or removed before it has told anybody, while the others go on.
+fn happens_where_members_come_over() -> impl Strategy<Value = Vec<Happens>> {
+    let of_three = || 1..=3_u64;
+    let comes_over = || {
+        let comes = (of_three(), any::<bool>(), any::<bool>());
+        comes.prop_map(|(by, is_live, is_hidden)| Happens::ComeOver(by, is_live, is_hidden))
+    };
+    let loss = prop_oneof![
+        of_three().prop_map(Happens::Wipe),
+        of_three().prop_map(Happens::Anew),
+        of_three().prop_map(Happens::Remove),
+    ];
+    let cut = || (4..=NODES).prop_map(|node| Happens::Cut(node, true));
+    let round = || {
+        let all = Parts { compares: true, delivers: true, ends: true };
+        (1..4_usize).prop_map(move |times| Happens::Round(times, all))
+    };
+    let then = prop_oneof![
+        1 => comes_over(),
+        1 => loss,
+        1 => cut(),
+        2 => round(),
+        8 => happens(),
+    ];
+    let first = (prop::collection::vec(happens(), 0..30), comes_over(), cut());
+    (first, prop::collection::vec(then, 0..80))
+        .prop_map(|((before, comes, cut), then)| [before, vec![comes, cut], then].concat())
+}
+
 fn happen(model: &mut Model, event: &Happens) {
     match *event {
         Happens::Tell(from, to) => model.tell(NodeId(from), NodeId(to)),
@@ -157,9 +188,10 @@ fn happen(model: &mut Model, event: &Happens) {
             let disk =
                 if is_wiped { Some(Disk::default()) } else { model.backups.get(&node).cloned() };
             let Some(disk) = disk.filter(|_| model.may_lose(node)) else { return };
+            model.loses(node);
             let Some(member) = model.members.get_mut(&node) else { return };
             // What it heard of others goes with the disk.
-            member.disk = Disk { heard: BarrierTable::default(), ..disk };
+            member.disk = Disk { heard: BarrierTable::default(), met: BTreeSet::new(), ..disk };
             member.work.clear();
             model.begin(node);
         }
@@ -172,10 +204,12 @@ fn happen(model: &mut Model, event: &Happens) {
             model.members.get_mut(&NodeId(node)).into_iter().for_each(|it| it.is_cut = is_cut);
         }
         Happens::Join => {
-            let next = (1..=NODES).map(NodeId).find(|node| !model.members.contains_key(node));
-            if let Some(node) = next {
+            if let Some(node) = model.unused() {
                 model.add(node, true);
             }
+        }
+        Happens::ComeOver(by, is_live, is_hidden) => {
+            model.come_over(NodeId(by), is_live, is_hidden);
         }
         Happens::Remove(node) => {
             let node = NodeId(node);
@@ -184,6 +218,8 @@ fn happen(model: &mut Model, event: &Happens) {
                 // With the last that knows how far others are, all would have lost that.
                 if is_new && !model.may_lose(node) {
                     model.removed.remove(&node);
+                } else {
+                    model.loses(node);
                 }
             }
         }
@@ -239,6 +275,13 @@ proptest! {
     #[test]
     fn nothing_forgotten_comes_back_where_disks_are_lost_and_members_join_after_a_round(
         events in happens_after_a_round(),
+    ) {
+        check(&events);
+    }
+
+    #[test]
+    fn all_is_forgotten_and_nothing_lost_where_members_come_over_with_what_they_hold(
+        events in happens_where_members_come_over(),
     ) {
         check(&events);
     }

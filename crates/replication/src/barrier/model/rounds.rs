@@ -14,7 +14,7 @@ impl Model {
             return;
         }
         let owners = self.owners();
-        let (members, gone) = self.lists();
+        let (members, gone) = self.lists_of(node);
         let (next, is_owner) = (self.next, owners.contains(&node));
         let member = self.members.get_mut(&node).unwrap();
         let hand = member.hand.as_mut().unwrap();
@@ -58,6 +58,7 @@ impl Model {
                     let told = self.told.entry(node).or_default();
                     *told = standing.max(*told);
                     hand.noted();
+                    member.disk.comes_over = false;
                     BarrierStep::Wait
                 }
                 BarrierStep::Forget { step, below } => {
@@ -89,8 +90,16 @@ impl Model {
         }
         if let Some((below, content)) = dropped {
             self.check_agreed(node, below);
+            self.brings.retain(|_, write| !content.seen.contains(write));
             self.forgotten.extend(content.seen);
         }
+    }
+
+    /// A disk is lost, or its member removed: from then on nobody is held to have what was there.
+    pub(super) fn loses(&mut self, lost: NodeId) {
+        let Some(member) = self.members.get(&lost) else { return };
+        let seen = &member.disk.content.seen;
+        self.brings.retain(|node, write| *node != lost && !seen.contains(write));
     }
 
     /// Whether somebody still knows how far each is, without the disk of this one: what all have lost nobody knows.
@@ -177,6 +186,10 @@ impl Model {
         for node in self.lists().0 {
             let disk = &self.members[&node].disk;
             let back: Vec<_> = disk.content.live.intersection(&self.forgotten).collect();
+            let is_owner = self.is_owner(node);
+            let lacks = |write: &&u64| is_owner && !disk.content.seen.contains(write);
+            let lost: Vec<_> = self.brings.values().filter(lacks).collect();
+            assert!(lost.is_empty(), "{node:?} does not hold {lost:?}, which came over");
             assert!(back.is_empty(), "{node:?} holds {back:?}, which was removed and forgotten");
             assert!(
                 !disk.content.is_remnant(),
