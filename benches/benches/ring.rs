@@ -55,13 +55,6 @@ fn preference_list(c: &mut Criterion) {
     group.finish();
 }
 
-/// From the bytes of a key to its point on the ring.
-fn token(c: &mut Criterion) {
-    c.bench_function("ring/token", |b| {
-        b.iter(|| Token::of(black_box(b"carts"), black_box(b"customer-17850")));
-    });
-}
-
 /// A join to 3, 30 and 300 nodes; paid once per change of membership.
 fn place(c: &mut Criterion) {
     let mut group = c.benchmark_group("ring/place_a_join");
@@ -75,5 +68,5 @@ fn place(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, owners, preference_list, token, place);
+criterion_group!(benches, owners, preference_list, place);
 criterion_main!(benches);

@@ -12,7 +12,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use values::{
     Blob, BytesOp, CartOp, Causal, CounterOp, CounterState, DotFun, GsetOp, Limits, MapOp, Mint,
     Operation, OrsetOp, Register, RegisterOp, Scope, Sibling, State, Tag, Tally, Value, View,
-    empty_collection, entry_row, insert_row, is_collection,
+    empty_collection, entry_row, identifier, insert_row, is_collection,
 };
 
 /// Elements of a collection, siblings of a raw value, actors of a counter or register.
@@ -181,5 +181,12 @@ fn codec(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, update, merge, codec);
+/// From the bytes of a key to its point on the ring: paid wherever a key is made or read.
+fn key(c: &mut Criterion) {
+    c.bench_function("values/identifier", |b| {
+        b.iter(|| identifier(black_box(b"carts"), black_box(b"customer-17850")));
+    });
+}
+
+criterion_group!(benches, key, update, merge, codec);
 criterion_main!(benches);

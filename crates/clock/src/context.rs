@@ -8,6 +8,7 @@ mod seals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use litemap::LiteMap;
 use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +23,8 @@ use seals::Seals;
 pub struct CausalContext {
     vector: VersionVector,
     /// Per actor, inclusive ranges of counters seen beyond a gap: first → last. No actor without a
-    /// range. (A tree, because a removal of many scattered elements has as many ranges.)
-    cloud: BTreeMap<Actor, BTreeMap<u64, u64>>,
+    /// range. (A tree, because a removal of many scattered elements has as many ranges; few actors have any.)
+    cloud: LiteMap<Actor, BTreeMap<u64, u64>>,
     /// Most contexts have none.
     seals: Option<Box<Seals>>,
 }
@@ -52,7 +53,7 @@ impl From<Parts> for CausalContext {
 
 impl From<VersionVector> for CausalContext {
     fn from(vector: VersionVector) -> Self {
-        Self { vector, cloud: BTreeMap::new(), seals: None }
+        Self { vector, cloud: LiteMap::new(), seals: None }
     }
 }
 
@@ -186,16 +187,15 @@ impl CausalContext {
     /// once more before they are kept everywhere.
     pub fn merge(&mut self, other: &Self) {
         self.vector.merge(&other.vector);
-        let vector = &mut self.vector;
-        self.cloud.retain(|&actor, ranges| {
+        for (&actor, ranges) in self.cloud.iter_mut() {
             // What the vector reaches now it swallows.
             while let Some(range) = ranges.first_entry()
-                && *range.key() <= vector.get(actor).saturating_add(1)
+                && *range.key() <= self.vector.get(actor).saturating_add(1)
             {
-                vector.advance(actor, range.remove());
+                self.vector.advance(actor, range.remove());
             }
-            !ranges.is_empty()
-        });
+        }
+        self.cloud.retain(|_, ranges| !ranges.is_empty());
         for (&actor, ranges) in &other.cloud {
             ranges.iter().for_each(|(&first, &last)| self.insert_range(actor, first, last));
         }

@@ -3,12 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clock::NodeId;
-use ring::Token;
+use values::identifier;
 
 /// The id of the node called `name` in `cluster`: the top 64 bits of the MD5 of both, so that
 /// every member computes the same one from the configuration alone.
 pub fn node_id(cluster: &str, name: &str) -> NodeId {
-    let top = Token::of(cluster.as_bytes(), name.as_bytes()).0 >> 64;
+    let top = identifier(cluster.as_bytes(), name.as_bytes()) >> 64;
     // 0 stands for no node.
     NodeId(u64::try_from(top).expect("64 bits are left").max(1))
 }

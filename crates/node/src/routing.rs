@@ -85,7 +85,7 @@ impl LoopOwners {
         if self.loops == 1 {
             return 0;
         }
-        self.of_shard(self.shards.of_token(Token::of(key.bucket(), key.key())))
+        self.of_shard(self.shards.of_token(Token(key.identifier())))
     }
 
     /// How many loops there are.

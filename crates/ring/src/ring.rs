@@ -26,7 +26,7 @@ pub(crate) const MEMBERS_MAX: usize = 65_535;
 ///
 /// let members = [1, 2, 3, 4].map(|id| Member::new(NodeId(id)));
 /// let ring = Ring::place(&members, PartitionCount::default(), 3, None)?.ring;
-/// let partition = ring.partition(Token::of(b"carts", b"ann"));
+/// let partition = ring.partition(Token(0x1b26_c824_fa88_96a0_0260_e986_23da_f824));
 /// let owners: Vec<NodeId> = ring.owners(partition, 3).collect();
 /// assert_eq!(owners, ring.preference_list(partition)[..3]);
 /// # Ok::<(), ring::PlacementError>(())

@@ -1,41 +1,15 @@
 //! Tokens and partitions: points on the ring of 2^128, and the Q equal slices it is cut into.
 //!
-//! Source: Dynamo §4.2 (MD5 of the key) and §6.2, strategy 3 (equal partitions). Q is a power of
-//! two, so that a token's partition is its topmost bits and every partition is of one size.
+//! Source: Dynamo §4.1 (a key's token is its 128-bit identifier) and §6.2, strategy 3 (equal partitions). Q is
+//! a power of two, so that a token's partition is its topmost bits and every partition is of one size.
 
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-/// A point on the ring of 2^128.
+/// A point on the ring of 2^128. That of a key is its identifier: MD5, which spreads keys evenly.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct Token(pub u128);
-
-/// As much as MD5 takes in one block.
-const SHORT_MAX: usize = 55;
-
-impl Token {
-    /// The point of a key: MD5 of the bucket's length (u32, big-endian), the bucket and the key.
-    /// The length comes first so that ("ab", "c") and ("a", "bc") are different points.
-    pub fn of(bucket: &[u8], key: &[u8]) -> Self {
-        // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
-        let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
-        let parts = [&length.to_be_bytes()[..], bucket, key];
-        // A request places its key a few times: in one piece it costs less than in three.
-        let (mut short, mut end) = ([0; SHORT_MAX], 0);
-        let digest = if parts.iter().map(|part| part.len()).sum::<usize>() <= SHORT_MAX {
-            for part in parts {
-                short[end..end + part.len()].copy_from_slice(part);
-                end += part.len();
-            }
-            Md5::digest(&short[..end])
-        } else {
-            parts.iter().fold(Md5::new(), Md5::chain_update).finalize()
-        };
-        Self(u128::from_be_bytes(digest.into()))
-    }
-}
 
 /// A slice of the ring, numbered clockwise from 0. Numbers are cyclic: a ring of Q partitions
 /// takes them modulo Q.
@@ -109,31 +83,7 @@ impl From<PartitionCount> for u32 {
 
 #[cfg(test)]
 mod tests {
-    use md5::{Digest, Md5};
-
     use super::{InvalidPartitionCount, Partition, PartitionCount, Token};
-
-    /// The figure is `printf '\0\0\0\5cartsann' | md5sum`: stored data depends on it for ever.
-    #[test]
-    fn a_token_is_the_md5_of_bucket_length_bucket_and_key() {
-        assert_eq!(Token::of(b"carts", b"ann").0, 0x1b26_c824_fa88_96a0_0260_e986_23da_f824);
-    }
-
-    /// Lengths around that of a block, against a digest fed in parts.
-    #[test]
-    fn short_and_long_keys_have_the_digest_of_the_same_bytes() {
-        for length in 0..130 {
-            let key = vec![7; length];
-            let parts = Md5::new().chain_update([0, 0, 0, 5]).chain_update(b"carts");
-            let digest = parts.chain_update(&key).finalize();
-            assert_eq!(Token::of(b"carts", &key).0, u128::from_be_bytes(digest.into()));
-        }
-    }
-
-    #[test]
-    fn the_border_between_bucket_and_key_is_part_of_the_token() {
-        assert_ne!(Token::of(b"ab", b"c"), Token::of(b"a", b"bc"));
-    }
 
     #[test]
     fn partitions_are_the_topmost_bits() {

@@ -85,12 +85,11 @@ impl RowKey {
     /// The place of `key`.
     pub(crate) fn of(key: &Key) -> Self {
         let (bucket, name) = (key.bucket(), key.key());
-        let token = Token::of(bucket, name);
         let bucket = if bucket == DEFAULT_BUCKET.as_bytes() { &[][..] } else { bucket };
         let bucket_length = u8::try_from(bucket.len()).expect("bucket names are limited to 128");
         let mut bytes =
             Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
-        bytes.extend_from_slice(&token.0.to_be_bytes());
+        bytes.extend_from_slice(&key.identifier().to_be_bytes());
         let generation = key.generation().to_be_bytes();
         let generation = if key.generation() == 0 { &[][..] } else { &generation };
         let is_short = 2 + generation.len() + bucket.len() + name.len() <= FORM_MAX;
@@ -400,7 +399,7 @@ mod tests {
     #[test]
     fn every_row_of_a_key_tells_its_token() {
         let at = RowKey::of(&key("cart", "ann"));
-        let token = Some(Token::of(b"cart", b"ann"));
+        let token = Some(Token(key("cart", "ann").identifier()));
         assert_eq!(row_token(Table::Header, at.as_bytes()), token);
         assert_eq!(row_token(Table::Element, &at.element(Tag::CART, b"book")), token);
         let outbox = outbox_row(&at.outbox(clock::NodeId(7)), 3);
@@ -469,7 +468,7 @@ mod tests {
     fn the_default_bucket_is_not_spelled_out() {
         let at = RowKey::of(&key("default", "ann"));
         assert_eq!(at.as_bytes()[TOKEN_BYTES..], *b"\0\0ann");
-        assert_eq!(at.token(), Token::of(b"default", b"ann"));
+        assert_eq!(at.token(), Token(values::identifier(b"default", b"ann")));
         assert_eq!(RowKey::parse(at.as_bytes()), Some(Parsed::Short((b"default", 0), b"ann")));
         let spelled = [&[0; TOKEN_BYTES][..], &[0, 7], b"defaultann"].concat();
         assert_eq!(RowKey::parse(&spelled), None);

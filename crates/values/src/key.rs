@@ -4,7 +4,12 @@
 //! in. What is stored, sent between nodes and sealed in context tokens has it, so that nothing of a
 //! bucket that was dropped is ever taken for its successor's.
 
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
 use bytes::Bytes;
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 /// An opaque byte string: a value, an element, a field name.
@@ -35,11 +40,14 @@ impl BucketId {
 }
 
 /// A key of the store: a bucket and a key within it, within their limits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "(BucketId, Bytes)", into = "(BucketId, Bytes)")]
 pub struct Key {
     bucket: BucketId,
     key: Bytes,
+    /// Follows from the rest. Computed once: a request asks for it again and again on its way. (Bytes, because a
+    /// u128's alignment would cost as many again.)
+    identifier: [u8; 16],
 }
 
 /// Why bytes are not a key.
@@ -69,7 +77,7 @@ impl Key {
             (0, _) => Err(InvalidKey::NoBucket),
             (length, _) if length > BUCKET_BYTES_MAX => Err(InvalidKey::LongBucket(length)),
             (_, length) if length > KEY_BYTES_MAX => Err(InvalidKey::LongKey(length)),
-            _ => Ok(Self { bucket, key }),
+            _ => Ok(Self { identifier: identifier(&bucket.name, &key).to_be_bytes(), bucket, key }),
         }
     }
 
@@ -98,6 +106,73 @@ impl Key {
     /// The key within its bucket.
     pub const fn key(&self) -> &Bytes {
         &self.key
+    }
+
+    /// Where it lies among all keys: its [`identifier`], the same in every generation of its bucket.
+    pub const fn identifier(&self) -> u128 {
+        u128::from_be_bytes(self.identifier)
+    }
+}
+
+/// As much as MD5 takes in one block.
+const SHORT_MAX: usize = 55;
+
+/// The 128-bit identifier of a key (Dynamo §4.1): MD5 of the bucket's length (u32, big-endian), the bucket and
+/// the key. The length comes first so that ("ab", "c") and ("a", "bc") are different.
+pub fn identifier(bucket: &[u8], key: &[u8]) -> u128 {
+    // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
+    let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
+    let parts = [&length.to_be_bytes()[..], bucket, key];
+    // In one piece it costs less than in three.
+    let (mut short, mut end) = ([0; SHORT_MAX], 0);
+    let digest = if parts.iter().map(|part| part.len()).sum::<usize>() <= SHORT_MAX {
+        for part in parts {
+            short[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Md5::digest(&short[..end])
+    } else {
+        parts.iter().fold(Md5::new(), Md5::chain_update).finalize()
+    };
+    u128::from_be_bytes(digest.into())
+}
+
+impl Key {
+    /// All that tells keys apart.
+    const fn parts(&self) -> (&BucketId, &Bytes) {
+        (&self.bucket, &self.key)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("bucket", &self.bucket).field("key", &self.key).finish()
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
     }
 }
 
@@ -138,6 +213,32 @@ mod tests {
         assert_eq!((second.bucket(), second.key()), (first.bucket(), first.key()));
         assert_eq!(second.generation(), 1);
         assert_eq!(clock::decode(&clock::encode(&second)), Ok(second));
+    }
+
+    /// The figure is `printf '\0\0\0\5cartsann' | md5sum`: stored data depends on it for ever.
+    #[test]
+    fn an_identifier_is_the_md5_of_bucket_length_bucket_and_key() {
+        let key = Key::new("carts", "ann").unwrap();
+        assert_eq!(key.identifier(), 0x1b26_c824_fa88_96a0_0260_e986_23da_f824);
+        assert_eq!(key.clone().in_generation(1).identifier(), key.identifier());
+        let decoded: Key = clock::decode(&clock::encode(&key)).unwrap();
+        assert_eq!(decoded.identifier(), key.identifier());
+    }
+
+    /// Lengths around that of a block, against a digest fed in parts.
+    #[test]
+    fn short_and_long_keys_have_the_digest_of_the_same_bytes() {
+        for length in 0..130 {
+            let key = vec![7; length];
+            let parts = Md5::new().chain_update([0, 0, 0, 5]).chain_update(b"carts");
+            let digest = parts.chain_update(&key).finalize();
+            assert_eq!(identifier(b"carts", &key), u128::from_be_bytes(digest.into()));
+        }
+    }
+
+    #[test]
+    fn the_border_between_bucket_and_key_is_part_of_the_identifier() {
+        assert_ne!(identifier(b"ab", b"c"), identifier(b"a", b"bc"));
     }
 
     #[test]

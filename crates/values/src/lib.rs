@@ -56,7 +56,9 @@ pub use expiry::{
     DEADLINE_MS_MAX, Deadline, Expiry, ExpiryCondition, ExpiryOp, Lifetime, Removal, Schedule,
     Schedules,
 };
-pub use key::{BUCKET_BYTES_MAX, Blob, BucketId, DEFAULT_BUCKET, InvalidKey, KEY_BYTES_MAX, Key};
+pub use key::{
+    BUCKET_BYTES_MAX, Blob, BucketId, DEFAULT_BUCKET, InvalidKey, KEY_BYTES_MAX, Key, identifier,
+};
 pub use operation::{Limits, Mint, Minted, Operation, Prepared, UpdateError, WrongType};
 pub use register::{Base, Field, Register, Write};
 pub use rows::{

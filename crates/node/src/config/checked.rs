@@ -8,8 +8,8 @@ use std::time::Duration;
 use clock::{ClusterSecret, NodeId};
 use membership::{ADDRESS_BYTES_MAX, About, ClusterId, Versions};
 use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
-use ring::{PartitionCount, Token, Weight, Zone};
-use values::Limits;
+use ring::{PartitionCount, Weight, Zone};
+use values::{Limits, identifier};
 use wire::{FRAME_BYTES_MAX, NAME_BYTES_MAX};
 
 use super::{BucketSettings, ConfigError, MemberSettings, Settings};
@@ -386,7 +386,7 @@ fn founders_id(
     founders.push(own);
     founders.sort_unstable();
     let said = clock::encode(&(cluster, partitions.get(), founders));
-    ClusterId(Token::of(b"founders", &said).0)
+    ClusterId(identifier(b"founders", &said))
 }
 
 const FOUNDED: &str =

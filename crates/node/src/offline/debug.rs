@@ -88,7 +88,7 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
         }
         let shown = show_record(record);
         let partition = shown.key.as_ref().map(|key| {
-            let token = ring::Token::of(key.bucket(), key.key());
+            let token = ring::Token(key.identifier());
             shards.partitions().partition(token).0
         });
         let bucket = shown.key.as_ref().map(|key| &key.bucket()[..]);

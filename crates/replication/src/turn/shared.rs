@@ -120,9 +120,8 @@ impl Shared {
         Classes::of(&self.buckets.classes())
     }
 
-    /// Costs an MD5.
     pub(crate) fn partition(&self, key: &Key) -> Partition {
-        self.ownership.partition(Token::of(key.bucket(), key.key()))
+        self.ownership.partition(Token(key.identifier()))
     }
 
     /// The first `n` nodes of the preference list of a partition: those that are read.

@@ -89,7 +89,7 @@ fn key_of_each_partition(sim: &Sim) -> Vec<Key> {
             break;
         }
         let key = Key::new("default", format!("served{number}")).expect("a short name");
-        let partition = partitions.partition(Token::of(key.bucket(), key.key()));
+        let partition = partitions.partition(Token(key.identifier()));
         keys.entry(partition).or_insert(key);
     }
     keys.into_values().collect()

@@ -78,7 +78,7 @@ impl Sim {
 
     /// The numbers of all nodes in the order in which they would serve `key`.
     pub fn preference_list(&self, key: &Key) -> Vec<usize> {
-        let partition = self.rings[0].partition(ring::Token::of(key.bucket(), key.key()));
+        let partition = self.rings[0].partition(ring::Token(key.identifier()));
         let ring =
             self.any_ownership().map_or(&self.rings[0], |ownership| ownership.present(partition));
         ring.preference_list(partition).into_iter().map(|id| self.number_of(id)).collect()
@@ -126,7 +126,7 @@ impl Sim {
     /// # Panics
     /// If the replica cannot be read.
     pub fn tree_root(&mut self, node: usize, key: &Key) -> Option<TreeNode> {
-        let partition = self.rings[0].partition(ring::Token::of(key.bucket(), key.key()));
+        let partition = self.rings[0].partition(ring::Token(key.identifier()));
         self.root(node, partition, self.policy_of(key).n)
     }
 

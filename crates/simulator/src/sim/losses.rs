@@ -102,7 +102,7 @@ impl Sim {
 
     /// Takes note that an outbox does not keep what it said it keeps of a key.
     pub(super) fn note_hint(&mut self, node: usize, key: &Key) {
-        self.note_damage(node, Damage::Hint(Token::of(key.bucket(), key.key())));
+        self.note_damage(node, Damage::Hint(Token(key.identifier())));
     }
 
     fn note_damage(&mut self, node: usize, damage: Damage) {
@@ -121,7 +121,7 @@ impl Sim {
 
     /// What was lost of a key.
     pub(crate) fn losses_of(&self, key: &Key) -> Losses {
-        let token = Token::of(key.bucket(), key.key());
+        let token = Token(key.identifier());
         let partition = self.rings[0].partition(token);
         let lost = self.losses.iter().filter_map(|noted| {
             let of = match &noted.damage {

@@ -285,7 +285,7 @@ fn dots_that_a_schedule_brings_back_are_not_gone_on_from() {
     let expire = Operation::Expiry(ExpiryOp::Set { deadline, only_if: None });
     let schedule = updated(&mut two, &key, expire);
     let second = updated(&mut one, &key, add(&["second"]));
-    let partition = shards().partitions().partition(Token::of(key.bucket(), key.key()));
+    let partition = shards().partitions().partition(Token(key.identifier()));
     one.execute_now(Command::Forget { partition, keys: KeysOf::AllBuckets, limit: 9 });
     merged(&mut one, &key, &schedule);
     let mut sweep = update(&key, Operation::Expiry(ExpiryOp::Sweep));

@@ -365,7 +365,7 @@ fn elements_are_not_told_of_by_a_replica_that_has_seen_less_than_it_showed() {
     for ask in asks_of(&key, &seen) {
         assert!(!matches!(engine.execute_now(ask).as_slice(), [Answer::Failed(_)]));
     }
-    let partition = shards().partitions().partition(Token::of(b"b", b"set"));
+    let partition = shards().partitions().partition(Token(values::identifier(b"b", b"set")));
     engine.execute_now(Command::Forget { partition, keys: crate::KeysOf::AllBuckets, limit: 9 });
     for ask in asks_of(&key, &seen) {
         assert_eq!(engine.execute_now(ask), [Answer::Failed(StorageError::Unseen)]);

@@ -32,7 +32,7 @@ fn is_empty(engine: &mut MemoryEngine, partition: Partition) -> bool {
 }
 
 fn partition(name: &str) -> Partition {
-    shards().partitions().partition(Token::of(b"b", name.as_bytes()))
+    shards().partitions().partition(Token(values::identifier(b"b", name.as_bytes())))
 }
 
 /// Rows of all tables but the outbox and the positions of shards.
@@ -107,7 +107,7 @@ fn keys_of_buckets_with_few_owners_are_dropped_apart() {
     let mut classes = TreeClasses::new(3);
     classes.set("pairs".into(), 2, 0);
     let pair = |name: &str| Key::new("pairs", name.to_owned()).unwrap();
-    let at = |key: &Key| shards().partitions().partition(Token::of(key.bucket(), key.key()));
+    let at = |key: &Key| shards().partitions().partition(Token(key.identifier()));
     let here = at(&pair("a"));
     let pairs: Vec<Key> =
         (0..200).map(|n| pair(&n.to_string())).filter(|key| at(key) == here).collect();
@@ -150,7 +150,7 @@ fn keys_are_counted_by_class_again_where_the_disk_refused_it() {
     let disk = SimDisk::new();
     let mut engine = Stepped::open(&disk, config(1, 1));
     let pair = Key::new("pairs", "a").unwrap();
-    let partition = shards().partitions().partition(Token::of(pair.bucket(), pair.key()));
+    let partition = shards().partitions().partition(Token(pair.identifier()));
     engine.give(1, update(&pair, put("x")));
     assert!(engine.take());
     engine.commit();

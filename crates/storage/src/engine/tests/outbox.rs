@@ -229,7 +229,7 @@ fn live_keys_of_a_bucket_are_listed_by_partition_and_counted() {
             let page = list(&mut one, partition, after, 3);
             assert!(page.keys.len() <= 3);
             for listed in &page.keys {
-                let token = Token::of(b"b", listed.key.key());
+                let token = Token(listed.key.identifier());
                 assert_eq!(partitions.partition(token), Partition(partition));
                 let tag = if listed.key == key("9") { Tag::LWW } else { Tag::COUNTER };
                 assert_eq!(listed.tags, [tag]);
@@ -307,7 +307,7 @@ fn a_page_cut_short_by_what_it_does_not_list_says_where_to_go_on() {
     }
     updated(&mut one, &key("live"), count(1));
     let partitions = PartitionCount::new(16).unwrap();
-    let at = partitions.partition(Token::of(b"b", b"live"));
+    let at = partitions.partition(Token(values::identifier(b"b", b"live")));
     let (mut after, mut found, mut pages) = (None, Vec::new(), 0);
     loop {
         let page = list(&mut one, at.0, after.clone(), 2);

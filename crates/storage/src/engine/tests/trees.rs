@@ -148,7 +148,7 @@ fn children_add_up_to_their_parent_above_and_below_the_leaves() {
 fn a_leaf_with_more_keys_than_one_answer_looks_at_says_that_it_is_not_settled() {
     let mut one = MemoryEngine::new(config(1, 1));
     let names = (0..).map(|n: u32| n.to_string());
-    let alike = names.filter(|name| Token::of(b"b", name.as_bytes()).0 >> 112 == 0);
+    let alike = names.filter(|name| values::identifier(b"b", name.as_bytes()) >> 112 == 0);
     for name in alike.take(20) {
         updated(&mut one, &key(&name), put("v"));
     }
