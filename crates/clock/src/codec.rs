@@ -3,13 +3,14 @@
 //! Deterministic for types made of ordered collections: equal values give equal bytes. A byte left
 //! over is an error, because postcard itself would ignore it and so hide a newer format.
 
+use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Version of the encoding that this build writes and reads.
 const VERSION: u8 = 1;
 
 /// Room for what most small values take, so that a Vec need not grow again and again while they are written.
-const SMALL_BYTES: usize = 160;
+const SMALL_BYTES: usize = 256;
 
 /// Why bytes were not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +44,30 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 /// # Panics
 /// If `T` refuses to serialise itself, which none of our types does.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
-    let mut begun = std::mem::take(bytes);
-    begun.push(VERSION);
-    *bytes = postcard::to_extend(value, begun).expect("our types serialise without failing");
+    bytes.push(VERSION);
+    postcard::serialize_with_flavor(value, Appended(bytes))
+        .expect("our types serialise without failing");
+}
+
+/// Where an encoding goes. Postcard's own extend anything, one byte after the other.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes of [`encode`]'s result, counted without making it.
