@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// An opaque byte string: a value, an element, a field name.
 pub type Blob = Bytes;
@@ -40,8 +40,8 @@ impl BucketId {
 }
 
 /// A key of the store: a bucket and a key within it, within their limits.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "(BucketId, Bytes)", into = "(BucketId, Bytes)")]
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "(BucketId, Bytes)")]
 pub struct Key {
     bucket: BucketId,
     key: Bytes,
@@ -184,9 +184,9 @@ impl TryFrom<(BucketId, Bytes)> for Key {
     }
 }
 
-impl From<Key> for (BucketId, Bytes) {
-    fn from(key: Key) -> Self {
-        (key.bucket, key.key)
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.parts().serialize(serializer)
     }
 }
 

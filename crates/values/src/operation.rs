@@ -99,9 +99,9 @@ impl<'a> Seen<'a> {
         std::iter::once(together).chain(apart.iter().copied())
     }
 
-    /// The types that anybody shows something of.
-    fn live_tags(self) -> BTreeSet<Tag> {
-        self.each().flat_map(View::live_tags).collect()
+    /// Whether anybody shows something of type `tag`.
+    fn shows(self, tag: Tag) -> bool {
+        self.each().any(|view| view.value.state(tag).is_some() && view.is_live(tag))
     }
 }
 

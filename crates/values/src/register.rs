@@ -60,9 +60,19 @@ impl Register {
         self.tally.merge_with(&mut self.context, &other.tally, &other.context);
     }
 
+    /// Whether it is the state before any write.
+    pub(crate) fn is_bottom(&self) -> bool {
+        self.base.is_none() && self.tally.is_empty() && self.context.is_empty()
+    }
+
     /// What a reader sees; `None` for nothing.
     pub fn read(&self) -> Option<Blob> {
         shown(self.base_value(), &self.tally)
+    }
+
+    /// Whether a reader sees something.
+    pub fn is_live(&self) -> bool {
+        self.base_value().is_some() || self.tally.is_live()
     }
 
     /// What is there to add to, 0 for nothing; `None` if it is no integer. It can be wider than
@@ -154,10 +164,12 @@ fn number(base: Option<&Blob>, tally: &Tally) -> Option<i128> {
 
 /// Base and tally as one value. A base that is no integer hides the tally beside it.
 fn shown(base: Option<&Blob>, tally: &Tally) -> Option<Blob> {
-    match (tally.is_live(), number(base, tally)) {
-        (true, Some(sum)) => Some(sum.to_string().into()),
-        _ => base.cloned(),
+    if tally.is_live()
+        && let Some(sum) = number(base, tally)
+    {
+        return Some(sum.to_string().into());
     }
+    base.cloned()
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl State {
     pub fn is_live(&self) -> bool {
         match self {
             Self::Bytes(state) => state.store.is_live(),
-            Self::Register(state) => state.read().is_some(),
+            Self::Register(state) => state.is_live(),
             Self::Gset(state) | Self::Orset(state) => state.store.is_live(),
             Self::Counter(state) => state.tally.is_live(),
             Self::Cart(state) => state.store.is_live(),
@@ -120,7 +120,7 @@ impl State {
     pub fn is_bottom(&self) -> bool {
         match self {
             Self::Bytes(state) => state.is_bottom(),
-            Self::Register(state) => *state == Register::default(),
+            Self::Register(state) => state.is_bottom(),
             Self::Gset(state) | Self::Orset(state) => state.is_bottom(),
             Self::Counter(state) => *state == CounterState::default(),
             Self::Cart(state) => state.is_bottom(),

@@ -166,7 +166,7 @@ impl Tally {
     ) {
         seen.merge(other_seen);
         self.open(seen);
-        let folded = if other.entries.iter().any(TallyEntry::is_sealed) {
+        let mut names = if other.entries.iter().any(TallyEntry::is_sealed) {
             let mut other = other.clone();
             other.open(seen);
             self.join(&other)
@@ -174,7 +174,7 @@ impl Tally {
             self.join(other)
         };
         // Actors of replicas leave it by their seals: they may have written more than increments.
-        let names: BTreeSet<Actor> = folded.into_iter().filter(|actor| actor.is_named()).collect();
+        names.retain(|actor| actor.is_named());
         if !names.is_empty() {
             seen.forget(&names);
         }

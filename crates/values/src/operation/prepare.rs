@@ -170,8 +170,7 @@ fn set_register(
     if register_of(seen.view).and_then(|register| register.base.as_ref()) < delta.base.as_ref() {
         let tallies = seen.each().filter_map(register_of).map(|register| &register.tally);
         delta.tally = reset(Tag::LWW, seen, tallies);
-        let tags = seen.live_tags().into_iter().filter(|&tag| replaces(tag)).collect();
-        others = removal(seen, &tags, dots, stamp)?;
+        others = removal(seen, replaces, dots, stamp)?;
     }
     let set = Delta::of(Tag::LWW, State::Register(delta));
     if others.is_empty() {
@@ -197,8 +196,7 @@ pub(super) fn prepare_delete(
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Prepared, UpdateError> {
-    let tags = seen.live_tags().into_iter().filter(|&tag| is_meant(tag)).collect();
-    let delta = removal(seen, &tags, dots, stamp)?;
+    let delta = removal(seen, is_meant, dots, stamp)?;
     let is_there = |tag: &Tag| seen.view.is_live(*tag);
     let changed = u64::from(delta.value.0.keys().any(is_there));
     Ok(Prepared::new(delta, changed))
@@ -458,21 +456,22 @@ pub(super) fn prepare_resolve(
         return Err(UpdateError::UnknownType(unknown));
     }
     let changed = others.len() as u64;
-    let tags = seen.live_tags().into_iter().filter(|&tag| tag != keep).collect();
-    Ok(Prepared::new(removal(seen, &tags, dots, stamp)?, changed))
+    Ok(Prepared::new(removal(seen, |tag| tag != keep, dots, stamp)?, changed))
 }
 
-/// The delta that removes what anybody holds of `tags`, also what is due: a context covers it all. A
-/// collection is cleared by its context alone; a map also names the fields whose increments are reset. Of a register that
-/// is deleted already that is said again: a later deletion would win over what nobody was shown.
+/// The delta that removes what anybody holds of those types that are meant and of which anybody shows something, also
+/// what is due: a context covers it all. A collection is cleared by its context alone; a map also names the fields whose
+/// increments are reset. Of a register that is deleted already that is said again: a later deletion would win over what
+/// nobody was shown.
 fn removal(
     seen: Seen<'_>,
-    tags: &BTreeSet<Tag>,
+    is_meant: impl Fn(Tag) -> bool,
     dots: &mut Dots,
     stamp: Stamp,
 ) -> Result<Delta, UpdateError> {
     let mut delta = Delta::default();
-    for (&tag, state) in seen.held.value.0.iter().filter(|(tag, _)| tags.contains(tag)) {
+    let is_removed = |tag| is_meant(tag) && seen.shows(tag);
+    for (&tag, state) in seen.held.value.0.iter().filter(|(tag, _)| is_removed(**tag)) {
         let context = state.context().clone();
         let part = match state {
             State::Bytes(_) => {
