@@ -270,7 +270,8 @@ impl<R: IndexRead> Memtable<R> {
         debug_assert!(self.under_way.is_none(), "one batch at a time");
         let id = self.next;
         self.next = BatchId(id.0 + 1);
-        self.under_way = Some((id, std::mem::take(&mut self.current)));
+        let next = Undo::with_capacity(self.current.len());
+        self.under_way = Some((id, std::mem::replace(&mut self.current, next)));
         id
     }
 

@@ -10,6 +10,9 @@ use crate::log_record::{self, RecordOut};
 use crate::memtable::BatchId;
 use crate::{Answer, Appended, Durability, IndexRead, SeamError, Shard, StorageError, Ticket};
 
+/// Bytes that each list of a batch is given at once, at most. A guess.
+const ROOM_MAX: usize = 64 << 10;
+
 /// Records for the log, to be appended together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -38,6 +41,18 @@ pub(super) struct Waiting {
     pub(super) minted: Vec<(Vec<u8>, Tag)>,
 }
 
+impl Waiting {
+    /// An empty one with room for as much as `other` has: batches are about as large as the one before, and what they
+    /// gather need not move again and again.
+    fn with_room_of(other: &Self) -> Self {
+        fn room<T>(list: &[T]) -> Vec<T> {
+            Vec::with_capacity(list.len().min(ROOM_MAX / size_of::<T>()))
+        }
+        let (records, answers) = (room(&other.records), room(&other.answers));
+        Self { records, answers, minted: room(&other.minted), ..Self::default() }
+    }
+}
+
 impl<R: IndexRead> Engine<R> {
     /// The records of what was done since the last batch, for the log. `None` if there are none,
     /// while a batch is under way (the next one gathers meanwhile, and may rest on it), and while
@@ -54,7 +69,8 @@ impl<R: IndexRead> Engine<R> {
             return None;
         }
         let id = self.rows.take_batch();
-        self.under_way = std::mem::take(&mut self.current);
+        let next = Waiting::with_room_of(&self.current);
+        self.under_way = std::mem::replace(&mut self.current, next);
         let records = std::mem::take(&mut self.under_way.records);
         self.under_way.bytes = records.len();
         Some(Batch { id, records, sync: self.under_way.sync })
