@@ -29,11 +29,11 @@ pub struct CausalContext {
     seals: Option<Box<Seals>>,
 }
 
-/// What comes in from outside, not yet canonical.
+/// What comes in from outside, not yet canonical. Of an actor that is in the cloud twice all ranges count.
 #[derive(Deserialize)]
 struct Parts {
     vector: VersionVector,
-    cloud: BTreeMap<Actor, Vec<(u64, u64)>>,
+    cloud: Vec<(Actor, Vec<(u64, u64)>)>,
     seals: Option<Box<Seals>>,
 }
 

@@ -34,8 +34,10 @@ use crate::row_key::{RowKey, is_long_element};
 use crate::tree::LeafSum;
 
 pub(crate) const CHECKSUM_BYTES: usize = 8;
-/// Room for what most small records hold: what is left over is given back.
-const SMALL_BYTES: usize = 120;
+/// Room for most small records.
+const SMALL_BYTES: usize = 128;
+/// Room for the record of a leaf, of which the digest takes up to 19 bytes.
+const LEAF_BYTES: usize = 48;
 
 #[derive(Serialize, Deserialize)]
 struct ElementRecord {
@@ -60,12 +62,24 @@ pub(crate) fn checksum(row_key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 /// The record of the row at `row_key` that holds `value`.
 fn seal(row_key: &[u8], value: &impl Serialize) -> Vec<u8> {
-    let mut record = Vec::with_capacity(CHECKSUM_BYTES + SMALL_BYTES);
+    seal_in(Vec::with_capacity(SMALL_BYTES), row_key, value)
+}
+
+/// The same, in the room of `record`, which is empty.
+fn seal_in(mut record: Vec<u8>, row_key: &[u8], value: &impl Serialize) -> Vec<u8> {
     record.extend_from_slice(&[0; CHECKSUM_BYTES]);
     clock::encode_into(value, &mut record);
     seal_in_place(row_key, &mut record);
-    record.shrink_to_fit();
+    trim(&mut record);
     record
+}
+
+/// Gives back what is left over of a record's room, where it is most of it: an allocator goes by classes of
+/// size, so less is not worth asking.
+fn trim(record: &mut Vec<u8>) {
+    if record.len() < record.capacity() / 2 {
+        record.shrink_to_fit();
+    }
 }
 
 /// The same of a record in which room for the checksum was left.
@@ -133,7 +147,7 @@ pub(crate) fn decode_cleared(row_key: &[u8], record: &[u8]) -> Result<CausalCont
 
 /// The record of a leaf of a hash tree.
 pub(crate) fn encode_leaf(row_key: &[u8], sum: LeafSum) -> Vec<u8> {
-    seal(row_key, &sum)
+    seal_in(Vec::with_capacity(LEAF_BYTES), row_key, &sum)
 }
 
 /// The sum in the record of a leaf.

@@ -65,7 +65,7 @@ pub use rows::{
     JoinedRow, empty_collection, entry_row, insert_row, is_collection, join_row, row_actors,
 };
 pub use siblings::ManySiblings;
-pub use state::{CounterState, Sibling, State, Value};
+pub use state::{CounterState, Sibling, State, Value, deserialize_states, serialize_states};
 pub use tag::{NoSuchTag, Tag, TagMap, tag_map};
 pub use tally::{Sum, Tally, TallyEntry};
 pub use types::{

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 mod encoding;
 
+pub use encoding::{deserialize_states, serialize_states};
+
 use crate::{
     Blob, Causal, Delta, DotFun, DotMap, DotSet, DotStore, Expiry, Field, Register, Tag, TagMap,
     Tally,

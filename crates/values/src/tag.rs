@@ -1,10 +1,11 @@
 //! Type tags: which kind of value a state is.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use litemap::LiteMap;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Something of each type, in order of tag: a key nearly always has one.
@@ -19,8 +20,25 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    let read = BTreeMap::<Tag, T>::deserialize(deserializer)?;
-    Ok(read.into_iter().collect())
+    deserializer.deserialize_map(Entries(PhantomData))
+}
+
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+    type Value = TagMap<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map by type tag")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<TagMap<T>, A::Error> {
+        let mut map = TagMap::new();
+        while let Some((tag, of_tag)) = entries.next_entry()? {
+            map.insert(tag, of_tag);
+        }
+        Ok(map)
+    }
 }
 
 /// Number of a value type. A number that this build does not know is carried opaquely.
@@ -86,5 +104,20 @@ impl fmt::Display for Tag {
             "unknown" => write!(f, "unknown type {}", self.0),
             name => f.write_str(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Read(#[serde(deserialize_with = "tag_map")] TagMap<u8>);
+
+    #[test]
+    fn of_pairs_in_any_order_the_last_of_each_tag_is_read() {
+        let pairs = vec![(Tag::LWW, 1_u8), (Tag::BYTES, 5), (Tag::LWW, 9)];
+        let read = clock::decode(&clock::encode(&pairs));
+        assert_eq!(read, Ok(Read([(Tag::BYTES, 5), (Tag::LWW, 9)].into_iter().collect())));
     }
 }

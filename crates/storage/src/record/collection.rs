@@ -18,6 +18,12 @@ pub(crate) enum Part {
     Collection(Collection),
 }
 
+impl From<State> for Part {
+    fn from(state: State) -> Self {
+        Self::Whole(state)
+    }
+}
+
 /// A collection without its elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Collection {

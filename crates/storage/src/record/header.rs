@@ -3,18 +3,22 @@
 use std::collections::BTreeSet;
 
 use clock::{CausalContext, Stamp};
-use serde::{Deserialize, Serialize};
-use values::{Key, State, Tag, TagMap, Value, is_collection, tag_map};
+use serde::{Deserialize, Serialize, Serializer};
+use values::{
+    Key, State, Tag, TagMap, deserialize_states, is_collection, serialize_states, tag_map,
+};
 
 use super::outline::{
     HAS_LOCAL, HIDDEN, IS_SCHEDULED, Outline, UNKNOWN_TYPE, UNSETTLED, push_number,
 };
-use super::{CHECKSUM_BYTES, Collection, Part, Tallies, damaged, decode, open, seal_in_place};
+use super::{
+    CHECKSUM_BYTES, Collection, Part, Tallies, damaged, decode, open, seal_in_place, trim,
+};
 use crate::StorageError;
 use crate::row_key::RowKey;
 use crate::tree::GONE;
 
-/// Room for most records: what is left over is given back.
+/// Room for most records.
 const RECORD_BYTES: usize = 256;
 
 /// One key's states, collections without their elements.
@@ -38,14 +42,33 @@ pub(crate) struct Age {
 /// that this build does not know is kept as it came.
 #[derive(Serialize)]
 struct StateOut<'a> {
-    states: Value,
+    states: States<'a>,
     /// Context and digest of each collection.
     collections: TagMap<(&'a CausalContext, u128)>,
 }
 
+/// The states of all types but collections, written as those of a value.
+struct States<'a>(&'a TagMap<Part>);
+
+impl<'a> States<'a> {
+    fn iter(&self) -> impl Iterator<Item = (Tag, &'a State)> + Clone + use<'a> {
+        self.0.iter().filter_map(|(&tag, part)| match part {
+            Part::Whole(state) if !state.is_bottom() => Some((tag, state)),
+            _ => None,
+        })
+    }
+}
+
+impl Serialize for States<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_states(self.iter(), serializer)
+    }
+}
+
 #[derive(Deserialize)]
 struct StateIn {
-    states: Value,
+    #[serde(deserialize_with = "deserialize_states")]
+    states: TagMap<Part>,
     #[serde(deserialize_with = "tag_map")]
     collections: TagMap<(CausalContext, u128)>,
 }
@@ -122,31 +145,29 @@ impl Header {
     /// The record of `key`'s header row at `at`, counted in the hash tree of `class`.
     pub(crate) fn encode(&self, at: &RowKey, key: &Key, class: u8) -> Vec<u8> {
         let key = at.is_long().then_some(key);
-        let mut state = StateOut { states: Value::default(), collections: TagMap::new() };
+        let states = States(&self.tags);
+        let mut has_state = states.iter().next().is_some();
+        let mut state = StateOut { states, collections: TagMap::new() };
         let remnant = self.is_remnant().then_some(self.age);
         let mut local = LocalOut { key, remnant, collections: TagMap::new() };
         for (&tag, part) in &self.tags {
-            match part {
-                Part::Whole(whole) if whole.is_bottom() => {}
-                // Long values are shared, not copied.
-                Part::Whole(whole) => drop(state.states.0.insert(tag, whole.clone())),
-                Part::Collection(collection) if collection.is_bottom() => {}
-                Part::Collection(collection) => {
-                    let Collection { context, cleared, deducted, digest, .. } = collection;
-                    state.collections.insert(tag, (context, *digest));
-                    let beside = LocalCollection {
-                        cleared,
-                        deducted: deducted.as_ref(),
-                        live: collection.live,
-                        tallies: collection.tallies,
-                        is_chunked: collection.is_chunked,
-                    };
-                    local.collections.insert(tag, beside);
-                }
+            let Part::Collection(collection) = part else { continue };
+            if collection.is_bottom() {
+                continue;
             }
+            has_state = true;
+            let Collection { context, cleared, deducted, digest, .. } = collection;
+            state.collections.insert(tag, (context, *digest));
+            let beside = LocalCollection {
+                cleared,
+                deducted: deducted.as_ref(),
+                live: collection.live,
+                tallies: collection.tallies,
+                is_chunked: collection.is_chunked,
+            };
+            local.collections.insert(tag, beside);
         }
-        let is_nothing = state.states.0.is_empty() && state.collections.is_empty();
-        let local = if local.is_nothing() { Vec::new() } else { clock::encode(&local) };
+        let has_local = !local.is_nothing();
         // Of a bucket that was dropped nothing is to be removed by its deadline.
         let due_ms = self.deadline_ms().filter(|_| class != GONE);
         let is_unknown = |part: &Part| matches!(part, Part::Whole(State::Opaque(_)));
@@ -155,7 +176,7 @@ impl Header {
             (UNKNOWN_TYPE, self.tags.values().any(is_unknown)),
             (IS_SCHEDULED, due_ms.is_some()),
             (HIDDEN, self.is_hidden()),
-            (HAS_LOCAL, !local.is_empty()),
+            (HAS_LOCAL, has_local),
         ];
         let flags = flags.into_iter().filter(|(_, holds)| *holds);
         let mut record = Vec::with_capacity(RECORD_BYTES);
@@ -167,19 +188,17 @@ impl Header {
         if let Some(due_ms) = due_ms {
             record.extend_from_slice(&due_ms.to_be_bytes());
         }
-        match (is_nothing, local.is_empty()) {
-            (true, true) => {}
-            (false, true) => clock::encode_into(&state, &mut record),
-            (_, false) => {
-                let state = if is_nothing { Vec::new() } else { clock::encode(&state) };
-                let length = u32::try_from(state.len()).expect("a state's parts are limited");
-                push_number(&mut record, length);
-                record.extend_from_slice(&state);
-                record.extend_from_slice(&local);
-            }
+        if has_local {
+            let state = if has_state { clock::encode(&state) } else { Vec::new() };
+            let length = u32::try_from(state.len()).expect("a state's parts are limited");
+            push_number(&mut record, length);
+            record.extend_from_slice(&state);
+            clock::encode_into(&local, &mut record);
+        } else if has_state {
+            clock::encode_into(&state, &mut record);
         }
         seal_in_place(at.as_bytes(), &mut record);
-        record.shrink_to_fit();
+        trim(&mut record);
         record
     }
 
@@ -196,9 +215,7 @@ impl Header {
         if state.is_empty() {
             return Ok((Self::default(), key));
         }
-        let StateIn { states, collections } = decode(state)?;
-        let states = states.0.into_iter().map(|(tag, state)| (tag, Part::Whole(state)));
-        let mut tags: TagMap<Part> = states.collect();
+        let StateIn { states: mut tags, collections } = decode(state)?;
         for (tag, (context, digest)) in collections {
             let LocalCollection { cleared, deducted, live, tallies, is_chunked } = beside
                 .remove(&tag)

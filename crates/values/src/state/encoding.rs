@@ -9,6 +9,7 @@
 //! exactly one state of a known tag, are refused. States hold no values, so nothing nests.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -19,30 +20,17 @@ use serde::{
 use super::{State, Value};
 use crate::{Blob, Tag, TagMap};
 
-/// One state's bytes, written with their length before them.
-struct Bytes<'a>(&'a [u8]);
+/// A state, written as bytes of its own with their length before them. (Counting the bytes instead of making them
+/// apart costs more: a state has many small parts.)
+struct Encoded<'a, T>(&'a T);
 
-impl Serialize for Bytes<'_> {
+impl<T: Serialize> Serialize for Encoded<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
+        serializer.serialize_bytes(&clock::encode(self.0))
     }
 }
 
 impl State {
-    /// The bytes of a state; of one that this build does not know, `None`.
-    fn encoded(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Bytes(state) => Some(clock::encode(state)),
-            Self::Register(state) => Some(clock::encode(state)),
-            Self::Gset(state) | Self::Orset(state) => Some(clock::encode(state)),
-            Self::Counter(state) => Some(clock::encode(state)),
-            Self::Cart(state) => Some(clock::encode(state)),
-            Self::Map(state) => Some(clock::encode(state)),
-            Self::Expiry(state) => Some(clock::encode(state)),
-            Self::Opaque(_) => None,
-        }
-    }
-
     fn decoded(tag: Tag, bytes: &[u8]) -> Result<Self, clock::DecodeError> {
         Ok(match tag {
             Tag::BYTES => Self::Bytes(clock::decode(bytes)?),
@@ -60,57 +48,85 @@ impl State {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let count = self.0.values().map(|state| match state {
-            State::Opaque(encodings) => encodings.len(),
-            _ => 1,
-        });
-        let mut pairs = serializer.serialize_seq(Some(count.sum()))?;
-        for (tag, state) in &self.0 {
-            match (state.encoded(), state) {
-                (Some(bytes), _) => pairs.serialize_element(&(tag, Bytes(&bytes)))?,
-                (None, State::Opaque(encodings)) => {
-                    for bytes in encodings {
-                        pairs.serialize_element(&(tag, Bytes(bytes)))?;
-                    }
+        serialize_states(self.0.iter().map(|(&tag, state)| (tag, state)), serializer)
+    }
+}
+
+/// Serialises states, in order of tag, as the [`Value`] of them.
+pub fn serialize_states<'a, S: Serializer>(
+    states: impl Iterator<Item = (Tag, &'a State)> + Clone,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let count = states.clone().map(|(_, state)| match state {
+        State::Opaque(encodings) => encodings.len(),
+        _ => 1,
+    });
+    let mut pairs = serializer.serialize_seq(Some(count.sum()))?;
+    for (tag, state) in states {
+        match state {
+            State::Bytes(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Register(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Gset(state) | State::Orset(state) => {
+                pairs.serialize_element(&(tag, Encoded(state)))?;
+            }
+            State::Counter(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Cart(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Map(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Expiry(state) => pairs.serialize_element(&(tag, Encoded(state)))?,
+            State::Opaque(encodings) => {
+                for bytes in encodings {
+                    pairs.serialize_element(&(tag, bytes))?;
                 }
-                (None, _) => {}
             }
         }
-        pairs.end()
     }
+    pairs.end()
 }
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Pairs)
+        deserialize_states(deserializer).map(Self)
     }
 }
 
-struct Pairs;
+/// Deserialises the states of a [`Value`], each into what is held of its tag.
+pub fn deserialize_states<'de, D: Deserializer<'de>, T: From<State>>(
+    deserializer: D,
+) -> Result<TagMap<T>, D::Error> {
+    deserializer.deserialize_seq(Pairs(PhantomData))
+}
 
-impl<'de> Visitor<'de> for Pairs {
-    type Value = Value;
+struct Pairs<T>(PhantomData<T>);
+
+impl<'de, T: From<State>> Visitor<'de> for Pairs<T> {
+    type Value = TagMap<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ascending pairs of a type tag and a state")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<TagMap<T>, A::Error> {
         let count = pairs.size_hint().unwrap_or_default().min(Tag::KNOWN.len());
-        let mut value = Value(TagMap::with_capacity(count));
-        let mut last: Option<(Tag, &[u8])> = None;
-        while let Some(pair) = pairs.next_element::<(Tag, &'de [u8])>()? {
-            if last.is_some_and(|last| last >= pair) {
-                return Err(A::Error::custom("states out of order"));
+        let mut states = TagMap::with_capacity(count);
+        let decoded = |(tag, bytes)| State::decoded(tag, bytes).map_err(A::Error::custom);
+        let mut next: Option<(Tag, &'de [u8])> = pairs.next_element()?;
+        while let Some(mut last) = next {
+            let (tag, mut state) = (last.0, decoded(last)?);
+            loop {
+                next = pairs.next_element()?;
+                match next {
+                    Some(pair) if pair <= last => {
+                        return Err(A::Error::custom("states out of order"));
+                    }
+                    Some(pair) if pair.0 == tag => {
+                        state.merge(&decoded(pair)?);
+                        last = pair;
+                    }
+                    _ => break,
+                }
             }
-            last = Some(pair);
-            let (tag, bytes) = pair;
-            let state = State::decoded(tag, bytes).map_err(A::Error::custom)?;
-            match value.0.get_mut(&tag) {
-                Some(joined) => joined.merge(&state),
-                None => drop(value.0.insert(tag, state)),
-            }
+            states.insert(tag, state.into());
         }
-        Ok(value)
+        Ok(states)
     }
 }
