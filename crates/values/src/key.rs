@@ -112,32 +112,7 @@ impl Key {
     pub const fn identifier(&self) -> u128 {
         u128::from_be_bytes(self.identifier)
     }
-}
 
-/// As much as MD5 takes in one block.
-const SHORT_MAX: usize = 55;
-
-/// The 128-bit identifier of a key (Dynamo §4.1): MD5 of the bucket's length (u32, big-endian), the bucket and
-/// the key. The length comes first so that ("ab", "c") and ("a", "bc") are different.
-pub fn identifier(bucket: &[u8], key: &[u8]) -> u128 {
-    // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
-    let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
-    let parts = [&length.to_be_bytes()[..], bucket, key];
-    // In one piece it costs less than in three.
-    let (mut short, mut end) = ([0; SHORT_MAX], 0);
-    let digest = if parts.iter().map(|part| part.len()).sum::<usize>() <= SHORT_MAX {
-        for part in parts {
-            short[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        Md5::digest(&short[..end])
-    } else {
-        parts.iter().fold(Md5::new(), Md5::chain_update).finalize()
-    };
-    u128::from_be_bytes(digest.into())
-}
-
-impl Key {
     /// All that tells keys apart.
     const fn parts(&self) -> (&BucketId, &Bytes) {
         (&self.bucket, &self.key)
@@ -188,6 +163,29 @@ impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.parts().serialize(serializer)
     }
+}
+
+/// As much as MD5 takes in one block.
+const SHORT_MAX: usize = 55;
+
+/// The 128-bit identifier of a key (Dynamo §4.1): MD5 of the bucket's length (u32, big-endian), the bucket and
+/// the key. The length comes first so that ("ab", "c") and ("a", "bc") are different.
+pub fn identifier(bucket: &[u8], key: &[u8]) -> u128 {
+    // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
+    let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
+    let parts = [&length.to_be_bytes()[..], bucket, key];
+    // In one piece it costs less than in three.
+    let (mut short, mut end) = ([0; SHORT_MAX], 0);
+    let digest = if parts.iter().map(|part| part.len()).sum::<usize>() <= SHORT_MAX {
+        for part in parts {
+            short[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Md5::digest(&short[..end])
+    } else {
+        parts.iter().fold(Md5::new(), Md5::chain_update).finalize()
+    };
+    u128::from_be_bytes(digest.into())
 }
 
 #[cfg(test)]
