@@ -25,8 +25,8 @@ use crate::{
 const NEXT_PASS_MS: u64 = 100;
 /// Pause after a page of which something was kept for others, or nothing could be sent, in milliseconds.
 /// A guess: such a page is much to write, and nobody waits for it. After any other page delivery rests
-/// for twice as long as the page took, and no longer than this: so it takes a third of what there is at most, and
-/// less where clients have much to do.
+/// for as long as the page took, and no longer than this: so it takes half of what there is, unless a page takes
+/// longer than that.
 const NEXT_PAGE_MS: u64 = 100;
 /// Pause after a pass in which an owner did not take everything, in milliseconds: doubled each
 /// time, up to the maximum.
@@ -253,7 +253,7 @@ impl Delivery {
         let (has_redirected, last) = (*has_redirected, last.clone());
         let took_ms =
             turn.now.monotonic_ms.saturating_sub(self.lane(owner).began_ms).min(NEXT_PAGE_MS);
-        match if has_redirected { NEXT_PAGE_MS } else { (2 * took_ms).min(NEXT_PAGE_MS) } {
+        match if has_redirected { NEXT_PAGE_MS } else { took_ms } {
             0 => self.list(owner, Some(last), turn),
             rest_ms => self.pause(owner, last, rest_ms, turn),
         }

@@ -71,6 +71,9 @@ pub struct SimOptions {
     pub hints_lost: u32,
     /// [`EngineConfig::hint_bytes_max`](storage::EngineConfig::hint_bytes_max).
     pub hint_bytes_max: u64,
+    /// [`EngineConfig::pending_bytes_max`](storage::EngineConfig::pending_bytes_max). Beyond a quarter of it a checkpoint
+    /// begins, as a node has it.
+    pub pending_bytes_max: usize,
     /// Whether engines have [`EngineBounds::SMALL`](storage::EngineBounds::SMALL), and segments of the log a few KiB.
     pub small_bounds: bool,
     /// Batches with which a checkpoint begins, in a thousand.
@@ -102,6 +105,7 @@ impl Default for SimOptions {
             gossip: false,
             hints_lost: 0,
             hint_bytes_max: u64::MAX,
+            pending_bytes_max: usize::MAX,
             small_bounds: false,
             // So many that rows are met in memory, on their way and in the index.
             checkpoints: 100,

@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0x8c25_b2ff_c90c_3e26),
-    (Family::All, 2, 0x1f17_eb90_9991_a43b),
-    (Family::Large, 3, 0x01d9_68a8_a245_9e17),
-    (Family::Forgetting, 4, 0xc7be_a7c8_7a9b_0b76),
-    (Family::AllRings, 5, 0x286f_ca24_7a15_832a),
+    (Family::All, 1, 0x507d_5744_5d1d_9715),
+    (Family::All, 2, 0x5b82_ae88_2fda_9382),
+    (Family::Large, 3, 0x2f96_3274_24cc_1d10),
+    (Family::Forgetting, 4, 0x15a5_3b53_7823_e78d),
+    (Family::AllRings, 5, 0xeb86_2201_b49e_1801),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {

@@ -10,7 +10,8 @@ pub enum Family {
     /// background: what `run` runs.
     All,
     /// The same over collections that are large: what an engine keeps otherwise from thousands of elements on it does from
-    /// a few on, and the log has many segments.
+    /// a few on, and the log has many segments. With every second seed engines hold so little in memory that it is full now
+    /// and then.
     Large,
     /// As `All`, with clusters of one node, of two, of a dozen, up to a hundred.
     Sizes,

@@ -52,6 +52,7 @@ impl Reduction {
                 Fault::FailedSync => options.disk.misreported = 0,
                 Fault::LostHint => options.hints_lost = 0,
                 Fault::FullHints => options.hint_bytes_max = u64::MAX,
+                Fault::FullMemory => options.pending_bytes_max = usize::MAX,
                 Fault::RingsApart => options.apart = 0,
                 Fault::ClockDrift => options.drift_ppm = 0,
                 fault => workload.rates.set(fault, 0),

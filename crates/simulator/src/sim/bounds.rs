@@ -6,9 +6,6 @@ use storage::{Answer, StorageError, Ticket};
 use super::Sim;
 use crate::Fault;
 
-/// What rows may take in memory until a checkpoint is through, in bytes, where bounds are small.
-pub(super) const ROWS_SMALL: usize = 128 << 10;
-
 /// Calls of a core beside its requests: a change of buckets, one of ownership.
 const CALLS: usize = 2;
 
@@ -36,9 +33,10 @@ impl Sim {
     pub(super) fn watch_rows(&mut self, node: usize, before: usize, answers: &[(Ticket, Answer)]) {
         let Some(process) = &self.nodes[node].process else { return };
         let after = process.engine.pending_bytes();
-        if self.options.small_bounds && before > ROWS_SMALL && after > before {
+        let most = self.options.pending_bytes_max;
+        if before > most && after > before {
             let what = format!(
-                "node {node} has rows of {after} bytes in memory, of {ROWS_SMALL}: {before} before"
+                "node {node} has rows of {after} bytes in memory, of {most}: {before} before"
             );
             self.exceeded.get_or_insert(what);
         }

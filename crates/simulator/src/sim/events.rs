@@ -8,7 +8,7 @@ use replication::{Action, Call, Effect, Event, Message, Now, Reply, RequestError
 use storage::{Answer, Batch, Checkpoint, Command, Engine, SeamError, SimIndexReader, Ticket};
 use values::{Delta, Key, Scope, View};
 
-use super::{Happening, Node, Sim, bounds};
+use super::{Happening, Node, Sim};
 use crate::Fault;
 use crate::ledger::Asked;
 use crate::random::mix;
@@ -391,7 +391,7 @@ impl Sim {
             self.enqueue(self.now_ms + takes_ms, Happening::Committed { node, life, batch });
         }
         let Some(process) = &mut self.nodes[node].process else { return };
-        if self.options.small_bounds && process.engine.unfrozen_bytes() > bounds::ROWS_SMALL / 4 {
+        if process.engine.unfrozen_bytes() > self.options.pending_bytes_max / 4 {
             process.engine.freeze(0);
         }
         if let Some(checkpoint) = process.engine.take_checkpoint() {

@@ -18,7 +18,7 @@ use values::Limits;
 
 use super::events::RESTART_MS;
 use super::rings::Way;
-use super::{Happening, Process, SECRET, SHARDS, Sim, barrier, bounds};
+use super::{Happening, Process, SECRET, SHARDS, Sim, barrier};
 use crate::random::mix;
 
 /// Bytes of a log's segments where bounds are small: some tens of records.
@@ -47,7 +47,7 @@ impl Sim {
             node: state.id,
             process,
             shards: ShardSet::all(Shards::new(self.rings[0].partition_count(), SHARDS)),
-            pending_bytes_max: if is_small { bounds::ROWS_SMALL } else { 1 << 30 },
+            pending_bytes_max: self.options.pending_bytes_max,
             hint_bytes_max: self.options.hint_bytes_max,
             bounds: if is_small { EngineBounds::SMALL } else { EngineBounds::default() },
         };
