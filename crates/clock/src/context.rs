@@ -23,7 +23,7 @@ use seals::Seals;
 pub struct CausalContext {
     vector: VersionVector,
     /// Per actor, inclusive ranges of counters seen beyond a gap: first → last. No actor without a
-    /// range. (A tree, because a removal of many scattered elements has as many ranges; few actors have any.)
+    /// range. (Few actors have any; of one a removal of many scattered elements has as many, so these are a tree.)
     cloud: LiteMap<Actor, BTreeMap<u64, u64>>,
     /// Most contexts have none.
     seals: Option<Box<Seals>>,
@@ -38,7 +38,9 @@ struct Parts {
 }
 
 impl From<Parts> for CausalContext {
-    fn from(Parts { vector, cloud, seals }: Parts) -> Self {
+    fn from(Parts { vector, mut cloud, seals }: Parts) -> Self {
+        // Else each actor would be put before all others.
+        cloud.sort_by_key(|(actor, _)| *actor);
         let mut context = Self::from(vector);
         for (actor, ranges) in cloud {
             for (first, last) in ranges {
@@ -344,11 +346,10 @@ mod tests {
     #[test]
     fn what_comes_in_not_canonical_becomes_so() {
         let vector = BTreeMap::from([(A, 3_u64), (B, 0)]);
-        // Overlapping, descending, backwards, empty, joined to the vector.
-        let cloud = BTreeMap::from([
-            (A, vec![(9_u64, 10_u64), (4, 5), (8, 9), (7, 6), (0, 0)]),
-            (B, vec![]),
-        ]);
+        // An actor twice, and out of order; ranges overlapping, descending, backwards, empty, joined to the vector.
+        let cloud =
+            [(B, vec![]), (A, vec![(9_u64, 10_u64), (4, 5)]), (A, vec![(8, 9), (7, 6), (0, 0)])];
+        let cloud = cloud.to_vec();
         let decoded: CausalContext =
             crate::decode(&crate::encode(&(vector, cloud, None::<u8>))).unwrap();
         assert_eq!(decoded, context(&[(A, 1, 5), (A, 8, 10)]));

@@ -47,7 +47,7 @@ pub(crate) struct BarrierView {
     pub(crate) outdated: watch::Sender<bool>,
     /// What is asked of messages, and said in them.
     pub(crate) terms: watch::Sender<Arc<BarrierTerms>>,
-    /// Whether it is known in which life this node is: it serves nobody before.
+    /// Whether it was known once in which life this node is: it serves nobody before.
     pub(crate) is_open: AtomicBool,
     refused: AtomicU64,
 }

@@ -32,15 +32,16 @@
 //! have forgotten, or are about to, only by a message of a member that is not through with it. So each message
 //! says by which life its sender knows the receiver, and one that is meant for another is refused: who has sent
 //! it anything has the new life in its table before it says that it is further, and with the one others hear the
-//! other, and wait for it. What a life says that is later than those that were waited for is taken, whatever
-//! stage it is at: nobody sent it anything who was not through. So it holds nothing of before the round that the
+//! other, and wait for it. What a life says that is later than those that were waited for is taken, though it is at an
+//! earlier stage of the round: nobody sent it anything who was not through. So it holds nothing of before the round that the
 //! others have agreed on, and once one of them has hidden it *follows*: it says that it has, too. It could not be found
 //! equal with those that hide what it got from one that does not yet. A joining member is in its first life.
 //!
 //! All of that holds of senders that know how far they are. One whose disk is lost or old, and that has not heard so, is no
 //! such: a life takes nothing from those that it knew to be further when it began, and one without which others went on though
 //! it did not know how far they were, begins anew. So does that of a member that came over from another ring, but with what
-//! it holds, until it has gone through a round with the others: before, that may be all that there is of it.
+//! it holds, until it has gone through a round with the others: before, that may be all that there is of it. Others take nothing
+//! from a life that is left out so and does not know it yet: none from below the round, once they have emptied their outboxes in that.
 //!
 //! **Eras.** A cluster that is restored from backups as a whole begins its rounds anew: the upper half of the
 //! number of a life says how often that was. Members of different eras do not listen to one another.
@@ -101,8 +102,8 @@ pub enum BarrierTask {
     /// Be found equal with all other owners since the round before was over, then enter this one: have the replica take
     /// note (`storage::Command::Enter`), and say so.
     Enter(u64),
-    /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It
-    /// knew that they had emptied their outboxes when it began, so it has nothing to hide: say that it has.
+    /// Others have hidden their remnants in this round, and had not heard of this life when they agreed on it. It was
+    /// not left out of it, so it has nothing to hide: say that it has.
     Follow(u64),
     /// Be found equal with all other owners, by comparisons begun since the round was entered, and have no
     /// part in a handover ([`Core::transfers`](crate::Core::transfers)).
@@ -130,7 +131,8 @@ pub struct Barrier {
     table: BarrierTable,
     members: BTreeSet<NodeId>,
     gone: BTreeSet<NodeId>,
-    /// What all had come to at some time, and in which lives members were then.
+    /// What all had come to at some time, and in which lives members were then; before this life has waited for
+    /// anybody, what others had come to without it.
     passed: BarrierProgress,
     lives: BTreeMap<NodeId, u64>,
     /// Whether its next life begins with what it holds.

@@ -111,6 +111,10 @@ fn slot_bytes(key: usize, value: &Option<Vec<u8>>) -> usize {
 /// What rows were in their generation, `None` where they were not in it; each row once.
 type Undo = Vec<(Table, Place<'static>, Option<Slot>)>;
 
+/// Rows that the undo list of a batch is given room for at once, at most: a batch is about as large as the one before. A
+/// guess.
+const UNDO_ROOM_MAX: usize = 1024;
+
 /// The key right after `key`.
 pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
@@ -270,7 +274,7 @@ impl<R: IndexRead> Memtable<R> {
         debug_assert!(self.under_way.is_none(), "one batch at a time");
         let id = self.next;
         self.next = BatchId(id.0 + 1);
-        let next = Undo::with_capacity(self.current.len());
+        let next = Undo::with_capacity(self.current.len().min(UNDO_ROOM_MAX));
         self.under_way = Some((id, std::mem::replace(&mut self.current, next)));
         id
     }

@@ -74,8 +74,8 @@ fn seal_in(mut record: Vec<u8>, row_key: &[u8], value: &impl Serialize) -> Vec<u
     record
 }
 
-/// Gives back what is left over of a record's room, where it is most of it: an allocator goes by classes of
-/// size, so less is not worth asking.
+/// Gives back what is left over of a record's room, where it is most of it: asked for less, allocators leave a block
+/// as it is.
 fn trim(record: &mut Vec<u8>) {
     if record.len() < record.capacity() / 2 {
         record.shrink_to_fit();

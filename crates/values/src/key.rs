@@ -169,7 +169,8 @@ impl Serialize for Key {
 const SHORT_MAX: usize = 55;
 
 /// The 128-bit identifier of a key (Dynamo §4.1): MD5 of the bucket's length (u32, big-endian), the bucket and
-/// the key. The length comes first so that ("ab", "c") and ("a", "bc") are different.
+/// the key. The length comes first so that ("ab", "c") and ("a", "bc") are different. Nodes and clusters have their ids
+/// by it too, of two names.
 pub fn identifier(bucket: &[u8], key: &[u8]) -> u128 {
     // Saturating: a bucket of 4 GiB is refused long before; two of them would only collide.
     let length = u32::try_from(bucket.len()).unwrap_or(u32::MAX);
@@ -201,6 +202,18 @@ mod tests {
         assert_eq!(Key::new(long, "k"), Err(InvalidKey::LongBucket(129)));
         let long = vec![b'k'; KEY_BYTES_MAX + 1];
         assert_eq!(Key::new("b", long), Err(InvalidKey::LongKey(65_537)));
+    }
+
+    #[test]
+    fn keys_are_ordered_hashed_and_shown_by_bucket_and_key() {
+        use std::collections::{BTreeSet, HashSet};
+        let (ann, bob) = (Key::new("b", "ann").unwrap(), Key::new("b", "bob").unwrap());
+        let last = Key::new("c", "ann").unwrap();
+        let ordered: BTreeSet<&Key> = [&last, &bob, &ann].into();
+        assert!(ordered.into_iter().eq([&ann, &bob, &last]));
+        assert_eq!(HashSet::from([ann.clone(), ann.clone(), bob]).len(), 2);
+        let shown = r#"Key { bucket: BucketId { name: b"b", generation: 0 }, key: b"ann" }"#;
+        assert_eq!(format!("{ann:?}"), shown);
     }
 
     #[test]

@@ -404,7 +404,8 @@ impl BarrierHand {
         self.start == BarrierStart::Doubting
     }
 
-    /// Whether it is known in which life this member is: before, it takes no message and serves nobody.
+    /// Whether it is known in which life this member is: before, it takes no message; in the first of a
+    /// process it serves nobody, in a later one it serves on.
     pub const fn is_open(&self) -> bool {
         matches!(self.start, BarrierStart::AsNoted)
     }
