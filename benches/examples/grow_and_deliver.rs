@@ -26,8 +26,10 @@ const BATCH: u64 = 64;
 const BATCHES: u64 = 8;
 const WARM_UP: Duration = Duration::from_secs(5);
 const BEFORE: Duration = Duration::from_secs(10);
-/// How often it is looked whether something is over: each look costs every node a list of its transfers.
+/// How often it is looked whether the cluster has grown: each look costs every node a list of its transfers.
 const LOOK: Duration = Duration::from_secs(1);
+/// And whether all hints are delivered, which is over in seconds.
+const LOOK_FOR_HINTS: Duration = Duration::from_millis(100);
 /// Longest wait for it.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -76,10 +78,13 @@ async fn counted(clients: &[Arc<Client>], names: &[&str]) -> Result<u64, Failure
     Ok(sum)
 }
 
-/// Waits until `is_over` says so.
-async fn wait_for(mut is_over: impl AsyncFnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+/// Waits until `is_over`, which is asked so often, says so.
+async fn wait_for(
+    look: Duration,
+    mut is_over: impl AsyncFnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
     let start = Instant::now();
-    let mut looks = interval(LOOK);
+    let mut looks = interval(look);
     while !is_over().await? {
         if start.elapsed() > PATIENCE {
             return Err(format!("not over after {PATIENCE:?}").into());
@@ -104,14 +109,14 @@ async fn grow(binary: &Path, keys: u64) -> Result<(), Failure> {
     const SENT: [&str; 2] = ["keys_pulled", "keys_pushed"];
     let before = counted(&clients, &SENT).await?;
     let bytes = counted(&clients, &["comparison_bytes"]).await?;
-    wait_for(async || {
+    wait_for(LOOK, async || {
         let members = clients[0].status().await?.members;
         Ok(members.iter().any(|member| member.name == "node3" && member.connected))
     })
     .await?;
     let (begun, began) = (load.elapsed(), Instant::now());
     clients[0].commit(false).await?;
-    wait_for(async || {
+    wait_for(LOOK, async || {
         let mut moving = 0;
         for client in &clients {
             moving += client.status().await?.handover.partitions_moving;
@@ -159,7 +164,7 @@ async fn deliver(binary: &Path, keys: u64) -> Result<(), Failure> {
     let delivered = counted(&clients, &["deliveries"]).await?;
     tokio::task::block_in_place(|| cluster.restart(2))?;
     let (begun, began) = (load.elapsed(), Instant::now());
-    wait_for(async || Ok(pending().await? == 0)).await?;
+    wait_for(LOOK_FOR_HINTS, async || Ok(pending().await? == 0)).await?;
     let took = began.elapsed().as_secs_f64();
     let delivered = counted(&clients, &["deliveries"]).await? - delivered;
     let ended = load.elapsed();
