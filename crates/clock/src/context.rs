@@ -347,9 +347,11 @@ mod tests {
     fn what_comes_in_not_canonical_becomes_so() {
         let vector = BTreeMap::from([(A, 3_u64), (B, 0)]);
         // An actor twice, and out of order; ranges overlapping, descending, backwards, empty, joined to the vector.
-        let cloud =
-            [(B, vec![]), (A, vec![(9_u64, 10_u64), (4, 5)]), (A, vec![(8, 9), (7, 6), (0, 0)])];
-        let cloud = cloud.to_vec();
+        let cloud = vec![
+            (B, vec![]),
+            (A, vec![(9_u64, 10_u64), (4, 5)]),
+            (A, vec![(8, 9), (7, 6), (0, 0)]),
+        ];
         let decoded: CausalContext =
             crate::decode(&crate::encode(&(vector, cloud, None::<u8>))).unwrap();
         assert_eq!(decoded, context(&[(A, 1, 5), (A, 8, 10)]));

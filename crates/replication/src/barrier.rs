@@ -282,9 +282,14 @@ impl Barrier {
             // With whom all have settled, others hold what it does.
             let keeps = self.keeps_data() && floor.stage != BarrierStage::Settled;
             let kept = keeps.then_some((self.me, self.own.life));
-            let others = self.table.standings.iter().filter(|(node, _)| **node != self.me);
-            self.lives = others.map(|(&node, it)| (node, it.life)).chain(kept).collect();
+            self.lives =
+                self.heard_of_others().map(|(&node, it)| (node, it.life)).chain(kept).collect();
         }
+    }
+
+    /// What was heard of others, also of those that are no members any more.
+    fn heard_of_others(&self) -> impl Iterator<Item = (&NodeId, &BarrierStanding)> {
+        self.table.standings.iter().filter(|(node, _)| **node != self.me)
     }
 
     /// What a life that begins as `own` knows that all had come to without it, and in which lives those were that had. It
@@ -292,15 +297,14 @@ impl Barrier {
     fn passed_before(&self, own: BarrierStanding) -> (BarrierProgress, BTreeMap<NodeId, u64>) {
         let passed = self.passed_by_others(own.era());
         let had = |it: &BarrierStanding| it.era() == own.era() && it.progress >= passed;
-        let others = self.table.standings.iter().filter(|(node, it)| **node != self.me && had(it));
+        let others = self.heard_of_others().filter(|(_, it)| had(it));
         let kept = self.keeps.then_some((self.me, own.life));
         (passed, others.map(|(&node, it)| (node, it.life)).chain(kept).collect())
     }
 
     /// What all had come to whom another one had heard of, when that one said how far it is.
     fn passed_by_others(&self, era: u64) -> BarrierProgress {
-        let others = self.table.standings.iter().filter(|(node, _)| **node != self.me);
-        let in_era = others.filter(|(_, standing)| standing.era() == era);
+        let in_era = self.heard_of_others().filter(|(_, standing)| standing.era() == era);
         let passed = in_era.map(|(_, standing)| standing.progress.passed());
         passed.max().unwrap_or(BarrierProgress::NOWHERE)
     }
@@ -325,7 +329,7 @@ impl Barrier {
 
     /// Whether any other member has said how far it is.
     pub fn has_heard(&self) -> bool {
-        self.table.standings.keys().any(|node| *node != self.me)
+        self.heard_of_others().next().is_some()
     }
 
     /// What its own part becomes once its [`task`](Self::task) is done; `None` if it has none of which
@@ -431,7 +435,7 @@ impl Barrier {
     }
 
     /// Whether this life is over. Where there never was another member nobody could bring anything.
-    pub(super) fn is_behind(&self) -> bool {
+    fn is_behind(&self) -> bool {
         (self.has_lost() || self.was_left_out())
             && self.has_heard()
             && !sabotage::is(Bug::OldDiskMerged)

@@ -41,6 +41,15 @@ impl Members {
         }
     }
 
+    /// Has all do their next tasks, so many times, and tells all each time.
+    fn go_on(&mut self, stages: usize) {
+        let nodes: Vec<u64> = self.0.keys().map(|node| node.0).collect();
+        for _ in 0..stages {
+            nodes.iter().for_each(|&node| self.do_task(node));
+            self.tell_all();
+        }
+    }
+
     fn tasks(&mut self) -> Vec<BarrierTask> {
         self.0.values().map(Barrier::task).collect()
     }
@@ -184,10 +193,7 @@ fn a_disk_older_than_what_it_told_begins_anew_in_another_life() {
 fn what_a_later_life_says_is_taken_also_where_all_had_come_further_before() {
     let mut members = both_entered();
     members.tell_all();
-    for _ in 0..4 {
-        (1..=2).for_each(|node| members.do_task(node));
-        members.tell_all();
-    }
+    members.go_on(4);
     assert_eq!(members.at(1).own().progress.stage, BarrierStage::Settled);
     let reborn = Barrier::reborn(NodeId(2), &members.at(1).table());
     let mut anew = Barrier::new(NodeId(2), None);
@@ -223,10 +229,7 @@ fn begun(node: u64, table: &BarrierTable) -> Barrier {
 fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
     let mut members = both_entered();
     members.tell_all();
-    for _ in 0..3 {
-        (1..=2).for_each(|node| members.do_task(node));
-        members.tell_all();
-    }
+    members.go_on(3);
     members.do_task(1);
     // It begins while the round is under way, and nobody hears of it before it is over.
     let mut third = begun(3, &members.at(1).table());
@@ -254,10 +257,7 @@ fn a_life_that_others_had_not_heard_of_when_they_agreed_follows_them() {
 fn a_life_that_began_with_members_that_had_lost_their_disks_begins_anew_once_it_hears_of_a_round() {
     let mut members = Members::new(3);
     members.tell_all();
-    for _ in 0..6 {
-        (1..=3).for_each(|node| members.do_task(node));
-        members.tell_all();
-    }
+    members.go_on(6);
     let hidden = BarrierProgress { round: 1, stage: BarrierStage::Hidden };
     assert_eq!(members.at(2).floor(), hidden);
 
@@ -295,10 +295,7 @@ fn a_life_that_began_with_members_that_had_lost_their_disks_begins_anew_once_it_
 fn a_life_takes_nothing_of_whom_it_knew_to_be_further_when_it_began() {
     let mut members = both_entered();
     members.tell_all();
-    for _ in 0..5 {
-        (1..=2).for_each(|node| members.do_task(node));
-        members.tell_all();
-    }
+    members.go_on(5);
     let mut third = Barrier::new(NodeId(3), None);
     third.heard(&members.at(2).table());
     // One joins of whom nothing is heard yet, so that the third counts nobody itself.
@@ -351,14 +348,6 @@ fn started_again(barrier: &Barrier) -> Barrier {
     Barrier::new(NodeId(3), Barrier::of_notes(&[(name, Some(value))]).unwrap())
 }
 
-fn go_on(members: &mut Members, stages: usize) {
-    let nodes: Vec<u64> = members.0.keys().map(|node| node.0).collect();
-    for _ in 0..stages {
-        nodes.iter().for_each(|&node| members.do_task(node));
-        members.tell_all();
-    }
-}
-
 /// All of a ring may come over at once: what they hold is all that there is of it. In the life that was left out others
 /// would refuse it for ever, and wait for it.
 #[test]
@@ -368,7 +357,7 @@ fn a_member_that_came_over_and_was_left_out_goes_on_in_another_life_with_what_it
     let mut hand = came_over(&mut members);
     let empty = begun(3, &members.at(1).table());
     // Into the next round, so far that their outboxes are empty.
-    go_on(&mut members, 9);
+    members.go_on(9);
     assert_eq!(members.at(1).own(), at(0, 2, BarrierStage::Emptied));
     let said = hand.terms().stamp(NodeId(1));
     assert!(!takes(&mut members, 1, 3, said));
@@ -401,7 +390,7 @@ fn a_member_that_came_over_and_was_left_out_goes_on_in_another_life_with_what_it
     members.tell_all();
     assert_eq!(members.tasks(), [BarrierTask::Wait, BarrierTask::Wait, BarrierTask::Equal]);
     assert_eq!(members.at(1).waits_for(), [NodeId(3)]);
-    go_on(&mut members, 5);
+    members.go_on(5);
     assert_eq!(members.tasks(), [BarrierTask::Propose; 3]);
     assert_eq!(members.at(3).own(), at(2, 2, BarrierStage::Hidden));
 }
@@ -420,10 +409,10 @@ fn a_member_that_came_over_and_has_gone_through_a_round_begins_anew_as_any_other
         again.heard(&BarrierTable::from(both));
         again.task()
     };
-    go_on(&mut members, 3);
+    members.go_on(3);
     assert_eq!(members.at(3).own(), at(1, 1, BarrierStage::Emptied));
     assert_eq!(left_out(&mut members), BarrierTask::GoOnAnew);
-    go_on(&mut members, 2);
+    members.go_on(2);
     assert_eq!(members.at(3).own(), at(1, 1, BarrierStage::Hidden));
     assert_eq!(left_out(&mut members), BarrierTask::BeginAnew);
 }
