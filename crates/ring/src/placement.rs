@@ -27,6 +27,9 @@ use terms::Terms;
 use crate::ring::MEMBERS_MAX;
 use crate::{Member, PartitionCount, Ring, Zone};
 
+/// How often a ring is placed on the terms that it makes itself, at most. A guess.
+const SETTLINGS_MAX: usize = 8;
+
 /// A ring as placed, and how far it could follow the weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
@@ -130,14 +133,10 @@ impl Ring {
             (take_turns(sorted.len(), &kept), report)
         } else {
             let spread = feasible_spread(spread, sorted.len(), count);
-            let terms = Terms::new(&sorted, spread, &kept);
+            let same = previous.is_some_and(|ring| ring.roster() == sorted);
+            let (owners, terms) = settled(&sorted, spread, kept, same);
             let full = count as f64 / spread as f64;
             let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
-            let same = previous.is_some_and(|ring| ring.roster() == sorted);
-            let owners = match whole(&kept) {
-                Some(owners) if same && Layout::stands(&terms, &kept) => owners,
-                _ => Layout::new(&terms, kept).settle(),
-            };
             (owners, Report { possible: terms.shares, full, zone_full })
         };
         let (shares, limits) = report.of(&sorted, count as f64);
@@ -225,6 +224,37 @@ fn kept_owners(
         Some(u16::try_from(index).expect("the number of members was checked"))
     };
     partitions.iter().map(|p| previous.and_then(|ring| index_of(ring.owner(p)))).collect()
+}
+
+/// Owners that stand, and the terms they stand on: placed again, nothing of them moves. `same` says
+/// that `kept` is of these very members.
+///
+/// What a ring gives can bring a member that is nearly tight into columns, which are other terms
+/// than those that the ring was placed on; so it is placed on those too, until they are the same.
+fn settled(
+    sorted: &[Member],
+    spread: usize,
+    mut kept: Vec<Option<u16>>,
+    same: bool,
+) -> (Vec<u16>, Terms<'_>) {
+    let mut terms = Terms::new(sorted, spread, &kept);
+    if let Some(owners) = whole(&kept).filter(|_| same && Layout::stands(&terms, &kept)) {
+        return (owners, terms);
+    }
+    let mut owners = Layout::new(&terms, kept).settle();
+    for _ in 1..SETTLINGS_MAX {
+        kept = owners.iter().copied().map(Some).collect();
+        terms = Terms::new(sorted, spread, &kept);
+        if Layout::stands(&terms, &kept) {
+            break;
+        }
+        let again = Layout::new(&terms, kept).settle();
+        if again == owners {
+            break;
+        }
+        owners = again;
+    }
+    (owners, terms)
 }
 
 /// The owners, if no partition is without.

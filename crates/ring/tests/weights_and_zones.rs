@@ -245,6 +245,32 @@ fn nothing_moves_when_nothing_changes() {
     }
 }
 
+/// What they were given here, nearly a column, brought them columns when they were placed again.
+#[test]
+fn members_that_are_nearly_due_columns_stand_where_they_were_placed() {
+    let first = [(3, 3, 3), (4, 8, 0), (7, 3, 0), (9, 5, 1), (14, 4, 1), (15, 5, 3), (18, 6, 2)];
+    let second = [
+        (0, 8, 3),
+        (1, 7, 2),
+        (5, 4, 1),
+        (6, 2, 2),
+        (7, 2, 1),
+        (8, 2, 2),
+        (10, 6, 4),
+        (11, 4, 0),
+        (14, 3, 1),
+        (16, 3, 1),
+    ];
+    let members = |of: &[(usize, u16, usize)]| -> Vec<Member> {
+        of.iter().map(|&(number, weight, zone)| member(number, weight, zone)).collect()
+    };
+    let before = place(&members(&first), None);
+    let after = place(&members(&second), Some(&before.ring));
+    check_replica_sets(&after.ring);
+    let again = place(&members(&second), Some(&after.ring));
+    assert_eq!(after.ring.moves(&again.ring), []);
+}
+
 /// A ring of members of these zones, and the one in which the member `old` has another in its place.
 fn replaced(zones: &[usize], old: usize, new: &Member) -> (Ring, Ring) {
     let members: Vec<Member> =
