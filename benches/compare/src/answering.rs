@@ -49,7 +49,7 @@ async fn answer(stream: TcpStream) -> anyhow::Result<()> {
 }
 
 /// Length of the first request, an array of bulk strings, once it is there whole.
-fn request(input: &[u8]) -> Option<usize> {
+pub(crate) fn request(input: &[u8]) -> Option<usize> {
     let (parts, mut at) = number(input, 0, b'*')?;
     for _ in 0..parts {
         let (length, begin) = number(input, at, b'$')?;

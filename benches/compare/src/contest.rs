@@ -61,6 +61,7 @@ pub(crate) fn of_one_node() -> Vec<Contest> {
         entries.extend(etcd.map(|call| (System::Etcd, "etcd", Load::Etcd(call))));
         if command == Command::Set {
             entries.push((System::Answering, "nothing but +OK", load));
+            entries.push((System::Keeping, "nothing but a log", load));
         }
         Contest { name, entries }
     };
@@ -88,6 +89,7 @@ pub(crate) fn of_three_nodes() -> Vec<Contest> {
                 (System::Merganser, "merganser w=2", set(1)),
                 (System::Redis, "redis, WAIT 1", waiting(1, Wait::Each)),
                 (System::Etcd, "etcd", Load::Etcd(Call::Put)),
+                (System::Keeping, "nothing but logs, w=2", set(1)),
             ],
         },
         Contest {
@@ -96,6 +98,7 @@ pub(crate) fn of_three_nodes() -> Vec<Contest> {
                 (System::Merganser, "merganser w=2", set(16)),
                 (System::Redis, "redis, WAIT 1 each", waiting(16, Wait::Each)),
                 (System::Redis, "redis, a WAIT for 16", waiting(16, Wait::Batch)),
+                (System::Keeping, "nothing but logs, w=2", set(16)),
             ],
         },
         Contest {

@@ -6,6 +6,7 @@
 mod answering;
 mod contest;
 mod etcd;
+mod keeping;
 mod load;
 mod memory;
 mod process;
@@ -49,7 +50,7 @@ struct Options {
     /// The program to compare.
     #[arg(long, default_value = "target/release/merganser")]
     merganser: PathBuf,
-    /// The first port to use; some forty from there on.
+    /// The first port to use; some fifty from there on.
     #[arg(long, default_value_t = 17_400)]
     port: u16,
     /// Compare what a million keys take in memory and on disk, and nothing else.
@@ -61,12 +62,27 @@ struct Options {
     /// Be the server that does nothing but answer: this program starts itself so.
     #[arg(long, hide = true)]
     answer_at: Option<SocketAddr>,
+    /// Be the server that does nothing but keep what it is sent.
+    #[arg(long, hide = true)]
+    keep_at: Option<SocketAddr>,
+    /// Where it keeps it.
+    #[arg(long, hide = true, default_value = "kept")]
+    keep_in: PathBuf,
+    /// Who is to keep it too.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    keep_with: Vec<SocketAddr>,
+    /// How many event loops it has.
+    #[arg(long, hide = true, default_value_t = 1)]
+    loops: usize,
 }
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(address) = options.answer_at {
         return answering::serve(address);
+    }
+    if let Some(address) = options.keep_at {
+        return keeping::serve(address, &options.keep_in, &options.keep_with, options.loops);
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&options))
 }
@@ -118,7 +134,7 @@ async fn start(
     directory: &std::path::Path,
 ) -> anyhow::Result<Vec<Cluster>> {
     let mut clusters = Vec::new();
-    for (system, offset) in System::ALL.into_iter().zip([0, 10, 20, 30]) {
+    for (system, offset) in System::ALL.into_iter().zip([0, 10, 20, 30, 40]) {
         let wanted = |with: &Vec<String>| with.iter().any(|name| name == system.name());
         if system != System::Merganser && !options.with.as_ref().is_none_or(wanted) {
             continue;

@@ -23,6 +23,9 @@ pub(crate) enum System {
     Etcd,
     /// A server on tokio that keeps nothing: what requests cost before anything is done for them.
     Answering,
+    /// Servers on tokio that append to a synced log and can give nothing back: what durable copies cost before
+    /// anything is decided about keys.
+    Keeping,
 }
 
 /// A running system.
@@ -35,7 +38,8 @@ pub(crate) struct Cluster {
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 4] = [Self::Merganser, Self::Redis, Self::Etcd, Self::Answering];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Merganser, Self::Redis, Self::Etcd, Self::Answering, Self::Keeping];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -43,6 +47,7 @@ impl System {
             Self::Redis => "redis",
             Self::Etcd => "etcd",
             Self::Answering => "answering",
+            Self::Keeping => "keeping",
         }
     }
 
@@ -61,6 +66,7 @@ impl System {
             Self::Redis => start_redis(nodes, port, &directory)?,
             Self::Etcd => start_etcd(nodes, port, &directory)?,
             Self::Answering => start_answering(port, &directory)?,
+            Self::Keeping => start_keeping(nodes, port, &directory)?,
         };
         let (processes, all): (Vec<_>, Vec<_>) = start.into_iter().unzip();
         for &address in &all {
@@ -95,6 +101,12 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Event loops of each of so many nodes. Those that share a machine share its processors: with more loops they only
+/// wake each other up.
+fn loops(nodes: u16) -> std::io::Result<usize> {
+    Ok((std::thread::available_parallelism()?.get() / usize::from(nodes)).max(1))
+}
+
 fn start_merganser(
     binary: &Path,
     nodes: u16,
@@ -107,10 +119,8 @@ fn start_merganser(
         &mut file.write(true).create(true).truncate(true).mode(0o600).open(&secret)?,
         b"a secret for this comparison only",
     )?;
-    // Nodes that share a machine share its processors: with more loops they only wake each other up.
-    let processors = std::thread::available_parallelism()?.get();
     let config = directory.join("config.toml");
-    fs::write(&config, format!("loops = {}\n", (processors / usize::from(nodes)).max(1)))?;
+    fs::write(&config, format!("loops = {}\n", loops(nodes)?))?;
     (0..nodes)
         .map(|node| {
             let at = |offset: u16| loopback(port + 3 * node + offset).to_string();
@@ -152,6 +162,22 @@ fn start_answering(port: u16, directory: &Path) -> anyhow::Result<Started> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--answer-at", &loopback(port).to_string()]);
     Ok(vec![(Process::start(&mut command, directory)?, loopback(port))])
+}
+
+fn start_keeping(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Started> {
+    (0..nodes)
+        .map(|node| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--keep-at", &loopback(port + node).to_string()]);
+            command.arg("--keep-in").arg(directory.join(format!("kept{node}")));
+            command.args(["--loops", &loops(nodes)?.to_string()]);
+            for other in (0..nodes).filter(|&other| other != node) {
+                command.args(["--keep-with", &loopback(port + other).to_string()]);
+            }
+            let logged = directory.join(format!("node{node}"));
+            Ok((Process::start(&mut command, &logged)?, loopback(port + node)))
+        })
+        .collect()
 }
 
 fn start_etcd(nodes: u16, port: u16, directory: &Path) -> anyhow::Result<Started> {

@@ -34,7 +34,10 @@ use crate::work::{LoopReport, Urgent, Work};
 /// loop's connections get theirs.
 const TURN_MAX: usize = 256;
 
-/// How long a turn takes what waits, before it gives the loop's connections theirs: one event goes
+/// Once so many effects are gathered, they are performed. With 16 it is hardly less that it saves, with 256 no more.
+const STAGE_MAX: usize = 64;
+
+/// How long a turn takes what waits, before it gives the loop's connections theirs: one stage goes
 /// beyond it at most. A guess, a small part of the time between two pings.
 const TURN_TIME: Duration = Duration::from_millis(50);
 
@@ -81,9 +84,14 @@ use checkpoints::{Checkpoints, Last};
 /// What a turn works with; empty between turns.
 #[derive(Default)]
 struct Scratch {
+    /// To be performed next.
     effects: Vec<Effect>,
-    queue: VecDeque<Effect>,
+    /// Being performed.
+    stage: Vec<Effect>,
+    /// To what is being performed.
     answers: Vec<(Ticket, Answer)>,
+    /// To what a batch made durable.
+    committed: Vec<(Ticket, Answer)>,
 }
 
 /// A message that was taken and not dealt with.
@@ -259,12 +267,13 @@ impl Running {
     fn take_urgent(&mut self, event: Urgent) {
         match event {
             Urgent::Committed { batch, result } => {
-                let mut answers = std::mem::take(&mut self.scratch.answers);
+                let mut answers = std::mem::take(&mut self.scratch.committed);
                 self.task.engine.committed(batch, result, &mut answers);
                 for (ticket, answer) in answers.drain(..) {
                     self.stored(ticket, answer);
                 }
-                self.scratch.answers = answers;
+                self.scratch.committed = answers;
+                self.perform();
             }
             Urgent::Checkpoint { logged } => self.checkpoints.asked = Some(logged),
             Urgent::Checkpointed { result } => self.checkpointed(result),
@@ -321,87 +330,105 @@ impl Running {
 
     /// As [`Self::step`]. Returns the length of the longest thing that was read on the way.
     fn step_measured(&mut self, event: Event) -> usize {
-        let Scratch { effects, queue, .. } = &mut self.scratch;
+        self.enter(event);
+        self.perform()
+    }
+
+    /// One event into the core, as one of several, after the last of which [`Self::perform`] is called. What follows from
+    /// them is done stage by stage, first all that the core does, then all that the engine does: its code and what it
+    /// looks at stay in the processor's caches, and a pipelined write at n=3 costs a tenth less.
+    fn step_staged(&mut self, event: Event) {
+        self.enter(event);
+        if self.scratch.effects.len() >= STAGE_MAX {
+            self.perform();
+        }
+    }
+
+    fn enter(&mut self, event: Event) {
         let taken = match &event {
             Event::Call { .. } => Some("call"),
             Event::Request { .. } => Some("request"),
             Event::Received { message, .. } => Some(message.body.name()),
             _ => None,
         };
-        self.task.core.step(self.now, event, effects);
-        queue.extend(effects.drain(..));
+        self.task.core.step(self.now, event, &mut self.scratch.effects);
         if let Some(taken) = taken {
             tracing::debug!(trace = format_args!("{:016x}", self.task.core.trace()), taken);
         }
-        self.perform()
     }
 
     /// Does what is to be done, and all that follows from it. Returns the length of the longest thing
     /// that was read.
     fn perform(&mut self) -> usize {
         let mut longest = 0;
-        let mut answers = Vec::new();
-        while let Some(effect) = self.scratch.queue.pop_front() {
-            match effect {
-                Effect::Send { to, message } => {
-                    let sent = message.body.name();
-                    tracing::debug!(trace = format_args!("{:016x}", message.trace), %to, sent);
-                    if let Some(answer) =
-                        self.task.outgoing.push(to, message, self.now.monotonic_ms)
-                    {
-                        let event = Event::Received { from: to, message: answer };
-                        self.task.core.step(self.now, event, &mut self.scratch.effects);
-                        self.scratch.queue.extend(self.scratch.effects.drain(..));
-                    }
+        let mut answers = std::mem::take(&mut self.scratch.answers);
+        while !self.scratch.effects.is_empty() {
+            let next = std::mem::take(&mut self.scratch.stage);
+            let mut effects = std::mem::replace(&mut self.scratch.effects, next);
+            for effect in effects.drain(..) {
+                self.perform_one(effect, &mut answers);
+            }
+            self.scratch.stage = effects;
+            for (ticket, answer) in answers.drain(..) {
+                if let Answer::View(view) = &answer {
+                    longest = longest.max(view.weight());
                 }
-                Effect::Storage { ticket, command }
-                    if self.task.routes.loops().len() > 1 && concerns_all_loops(&command) =>
-                {
-                    self.ask_all(ticket, command);
-                }
-                Effect::Storage { ticket, command } => {
-                    self.task.engine.execute(ticket, command, &mut answers);
-                    for (ticket, answer) in answers.drain(..) {
-                        if let Answer::View(view) = &answer {
-                            longest = longest.max(view.weight());
-                        }
-                        let event = Event::Storage { ticket, answer };
-                        self.task.core.step(self.now, event, &mut self.scratch.effects);
-                        self.scratch.queue.extend(self.scratch.effects.drain(..));
-                    }
-                }
-                Effect::Buckets(buckets) => {
-                    self.task.engine.set_tree_classes(buckets.tree_classes());
-                    self.tell_others(|| Urgent::Buckets(Arc::clone(&buckets)));
-                }
-                Effect::Ownership(ownership) => {
-                    self.tell_others(|| Urgent::Ownership(Arc::clone(&ownership)));
-                }
-                Effect::Tenures { tenures, of } => {
-                    let first = self.task.routes.handle(0);
-                    // A loop that is gone needs no telling.
-                    let _ = first.urgent.send(Urgent::Tenures { tenures, of });
-                }
-                Effect::Superseded { lost, again } => match again {
-                    Ok(plan) => {
-                        tracing::warn!(%lost, %plan, "another plan was committed at the same \
-                        time and won; this one was computed again on it")
-                    }
-                    Err(error) => {
-                        tracing::error!(%lost, error, "another plan was committed at the \
-                        same time and won, and this one cannot follow it: commit again")
-                    }
-                },
-                Effect::ManySiblings { key, many } => {
-                    let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
-                    tracing::warn!(%bucket, %key, "{many}");
-                }
-                // Where too much waits for membership, it has evidence enough.
-                Effect::TimedOut(node) => drop(self.task.notices.try_send(Notice::TimedOut(node))),
-                Effect::Reply { id, reply } => self.calls.reply(id, reply),
+                let event = Event::Storage { ticket, answer };
+                self.task.core.step(self.now, event, &mut self.scratch.effects);
             }
         }
+        self.scratch.answers = answers;
         longest
+    }
+
+    fn perform_one(&mut self, effect: Effect, answers: &mut Vec<(Ticket, Answer)>) {
+        match effect {
+            Effect::Send { to, message } => {
+                let sent = message.body.name();
+                tracing::debug!(trace = format_args!("{:016x}", message.trace), %to, sent);
+                if let Some(answer) = self.task.outgoing.push(to, message, self.now.monotonic_ms) {
+                    let event = Event::Received { from: to, message: answer };
+                    self.task.core.step(self.now, event, &mut self.scratch.effects);
+                }
+            }
+            Effect::Storage { ticket, command }
+                if self.task.routes.loops().len() > 1 && concerns_all_loops(&command) =>
+            {
+                self.ask_all(ticket, command);
+            }
+            Effect::Storage { ticket, command } => {
+                self.task.engine.execute(ticket, command, answers);
+            }
+            Effect::Buckets(buckets) => {
+                self.task.engine.set_tree_classes(buckets.tree_classes());
+                self.tell_others(|| Urgent::Buckets(Arc::clone(&buckets)));
+            }
+            Effect::Ownership(ownership) => {
+                self.tell_others(|| Urgent::Ownership(Arc::clone(&ownership)));
+            }
+            Effect::Tenures { tenures, of } => {
+                let first = self.task.routes.handle(0);
+                // A loop that is gone needs no telling.
+                let _ = first.urgent.send(Urgent::Tenures { tenures, of });
+            }
+            Effect::Superseded { lost, again } => match again {
+                Ok(plan) => {
+                    tracing::warn!(%lost, %plan, "another plan was committed at the same \
+                        time and won; this one was computed again on it")
+                }
+                Err(error) => {
+                    tracing::error!(%lost, error, "another plan was committed at the \
+                        same time and won, and this one cannot follow it: commit again")
+                }
+            },
+            Effect::ManySiblings { key, many } => {
+                let (bucket, key) = (key.bucket().escape_ascii(), shortened(key.key()));
+                tracing::warn!(%bucket, %key, "{many}");
+            }
+            // Where too much waits for membership, it has evidence enough.
+            Effect::TimedOut(node) => drop(self.task.notices.try_send(Notice::TimedOut(node))),
+            Effect::Reply { id, reply } => self.calls.reply(id, reply),
+        }
     }
 
     /// Tells the other loops how things stand now.

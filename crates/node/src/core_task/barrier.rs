@@ -29,7 +29,6 @@ impl Running {
             BarrierAsk::Look(look, reply) => {
                 let effects = &mut self.scratch.effects;
                 let shown = self.task.core.look(look, self.now, effects);
-                self.scratch.queue.extend(self.scratch.effects.drain(..));
                 self.perform();
                 let engine = &self.task.engine;
                 let _ = reply.send(BarrierShown {
@@ -43,6 +42,7 @@ impl Running {
                 let mut answers = Vec::new();
                 self.task.engine.execute(TICKET, *command, &mut answers);
                 answers.into_iter().for_each(|(ticket, answer)| self.stored(ticket, answer));
+                self.perform();
             }
             BarrierAsk::Terms(terms) => {
                 self.task.outgoing.set_terms(Arc::clone(&terms));
@@ -54,7 +54,7 @@ impl Running {
     /// The engine answered what it did not answer at once.
     pub(super) fn stored(&mut self, ticket: Ticket, answer: Answer) {
         if ticket != TICKET {
-            return self.step(Event::Storage { ticket, answer });
+            return self.step_staged(Event::Storage { ticket, answer });
         }
         if let Some(reply) = self.barrier_reply.take() {
             let _ = reply.send(answer);

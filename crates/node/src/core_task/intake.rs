@@ -75,12 +75,13 @@ impl Running {
             if self.terms.takes(from, barrier, is_hint)
                 && let Some(message) = still_useful(message, useful_ms, self.now.monotonic_ms)
             {
-                self.step(Event::Received { from, message });
+                self.step_staged(Event::Received { from, message });
             }
             if Instant::now() >= end {
                 break;
             }
         }
+        self.perform();
         self.messages.is_empty()
     }
 
@@ -100,6 +101,7 @@ impl Running {
             }
         }
         self.feeds = stalled;
+        self.perform();
         is_in_time
     }
 
@@ -107,9 +109,10 @@ impl Running {
     fn begin(&mut self, feed: &mut Feed, end: Instant) -> bool {
         let group = feed.group();
         while !feed.is_done() && !feed.is_stalled(self.calls.unanswered(group)) {
+            let is_read = feed.is_at_read();
             let refusal = if self.has_waited_too_long(feed.queued_ms) {
                 Some(RequestError::Overloaded)
-            } else if feed.is_at_read() {
+            } else if is_read {
                 self.calls.refusal(group)
             } else {
                 None
@@ -117,7 +120,10 @@ impl Running {
             let Some(Next { id, mut request, after }) = feed.next() else { break };
             match refusal.or_else(|| self.charge_wait(&mut request, feed.queued_ms)) {
                 Some(error) => self.calls.reply(id, Err(error)),
-                None => feed.found(self.step_measured(Event::Request { id, request, after })),
+                None if is_read => {
+                    feed.found(self.step_measured(Event::Request { id, request, after }))
+                }
+                None => self.step_staged(Event::Request { id, request, after }),
             }
             if Instant::now() >= end {
                 return feed.is_done();

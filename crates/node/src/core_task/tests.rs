@@ -167,7 +167,7 @@ fn membership_is_told_of_members_whose_requests_time_out_unless_too_much_waits()
     let (mut running, _handle) = running(dir.path());
     let (notices, mut told) = mpsc::channel(1);
     running.task.notices = notices;
-    running.scratch.queue.extend([NodeId(2), NodeId(3)].map(Effect::TimedOut));
+    running.scratch.effects.extend([NodeId(2), NodeId(3)].map(Effect::TimedOut));
     running.perform();
     assert!(matches!(told.try_recv(), Ok(Notice::TimedOut(NodeId(2)))));
     assert!(told.try_recv().is_err());
