@@ -61,7 +61,11 @@ impl Flavor for Appended<'_> {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Most numbers and lengths are one byte long, for which a call of memmove is much.
+        match bytes {
+            &[byte] => self.0.push(byte),
+            _ => self.0.extend_from_slice(bytes),
+        }
         Ok(())
     }
 

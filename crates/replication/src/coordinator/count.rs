@@ -1,4 +1,4 @@
-//! Counting the live keys of a bucket: each partition at its first owner in reach.
+//! Counting the live keys of a bucket: each partition at its first owner that is in reach and not silent.
 //!
 //! A replica that missed a write counts without it, so the sum is of the moment and of what single
 //! replicas know.
@@ -69,10 +69,13 @@ impl Count {
         let mut partitions_of = BTreeMap::<NodeId, Vec<Partition>>::new();
         for partition in turn.shared.ownership.partition_count().iter() {
             let owners = turn.shared.ownership.present(partition).owners(partition, n);
-            let mut in_reach = owners.filter(|&owner| turn.shared.is_in_reach(owner));
+            let in_reach: Vec<NodeId> =
+                owners.filter(|&owner| turn.shared.is_in_reach(owner)).collect();
             // This node where it is an owner: the other's answer would be no better.
-            let first = in_reach.next().ok_or(RequestError::Timeout)?;
-            let node = if in_reach.any(|owner| owner == me) { me } else { first };
+            let own = in_reach.iter().find(|&&owner| owner == me);
+            let prompt = || in_reach.iter().find(|&&owner| !turn.is_silent(owner));
+            let node = own.or_else(prompt).or(in_reach.first());
+            let node = *node.ok_or(RequestError::Timeout)?;
             partitions_of.entry(node).or_default().push(partition);
         }
         let until = deadline(None, turn);

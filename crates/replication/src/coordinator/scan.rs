@@ -46,6 +46,8 @@ pub(crate) struct Scan {
     round: u32,
     deadline: u64,
     pending: BTreeSet<NodeId>,
+    /// Those that let a range wait for as long as any does: they are asked no more.
+    quiet: BTreeSet<NodeId>,
     /// What nodes listed, and of which partitions of the range they did not.
     listed: BTreeMap<NodeId, (Listing, BTreeSet<u32>)>,
     keys: Vec<(Key, Vec<Tag>)>,
@@ -68,6 +70,7 @@ impl Scan {
             round: 0,
             deadline: 0,
             pending: BTreeSet::new(),
+            quiet: BTreeSet::new(),
             listed: BTreeMap::new(),
             keys: Vec::new(),
             bytes: 0,
@@ -107,10 +110,10 @@ impl Scan {
             },
             Input::LinkDown(node) => self.listed(node, None, Vec::new()),
             // Go on without those that stay silent.
-            Input::Time => self.pending.clear(),
+            Input::Time => self.quiet.append(&mut self.pending),
             _ => return Progress::Waiting,
         }
-        while self.pending.is_empty() {
+        while !self.waits(turn) {
             let next = self.unite(turn);
             let is_over = next.is_none()
                 || self.keys.len() >= self.limit as usize
@@ -159,7 +162,7 @@ impl Scan {
             if node == turn.me() {
                 let limit = self.limit as usize;
                 turn.store(waiter, Command::List { first, last, bucket, after, limit });
-            } else if turn.shared.is_in_reach(node) {
+            } else if turn.shared.is_in_reach(node) && !self.quiet.contains(&node) {
                 let limit = self.limit;
                 let body = Body::List { first, last, bucket, after, limit };
                 turn.ask(node, waiter, cover_ms, body);
@@ -181,24 +184,40 @@ impl Scan {
         }
     }
 
-    /// Takes over what the range's owners listed, and returns where to go on.
-    fn unite(&mut self, turn: &Turn<'_>) -> Option<ScanCursor> {
-        let ownership = &turn.shared.ownership;
+    /// Whether an answer is to be waited for: that of a silent node where the others do not suffice.
+    fn waits(&self, turn: &Turn<'_>) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|&node| !turn.is_silent(node))
+            || !self.pending.is_empty() && !self.is_complete(&self.owners(turn))
+    }
+
+    /// The owners of each partition of the range.
+    fn owners(&self, turn: &Turn<'_>) -> BTreeMap<u32, Vec<NodeId>> {
         let owners_of = |number| {
             let partition = Partition(number);
-            let owners = ownership.present(partition).owners(partition, self.n);
-            (number, owners.collect::<Vec<NodeId>>())
+            let present = turn.shared.ownership.present(partition);
+            (number, present.owners(partition, self.n).collect())
         };
-        let owners: BTreeMap<u32, _> = (self.at.partition..=self.last).map(owners_of).collect();
+        (self.at.partition..=self.last).map(owners_of).collect()
+    }
+
+    /// Whether of each partition of the range r of its `owners` have answered.
+    fn is_complete(&self, owners: &BTreeMap<u32, Vec<NodeId>>) -> bool {
         // An owner by what this node knows may be none by what it knows itself.
         let has_listed = |node: &NodeId, partition: u32| {
             self.listed.get(node).is_some_and(|(_, foreign)| !foreign.contains(&partition))
         };
-        let answered = |(&partition, owners): (&u32, &Vec<NodeId>)| {
+        owners.iter().all(|(&partition, owners)| {
             let answered = owners.iter().filter(|node| has_listed(node, partition)).count();
             answered >= self.r.min(owners.len())
-        };
-        self.incomplete |= !owners.iter().all(answered);
+        })
+    }
+
+    /// Takes over what the range's owners listed, and returns where to go on.
+    fn unite(&mut self, turn: &Turn<'_>) -> Option<ScanCursor> {
+        let partition_count = turn.shared.ownership.partition_count();
+        let owners = self.owners(turn);
+        self.incomplete |= !self.is_complete(&owners);
         let mut end: Option<Place> = None;
         let mut found = BTreeMap::<Place, (Key, BTreeSet<Tag>)>::new();
         for (node, (listed, foreign)) in std::mem::take(&mut self.listed) {
@@ -211,9 +230,8 @@ impl Scan {
                 }
                 found.entry(place).or_insert_with(|| (key, BTreeSet::new())).1.extend(tags);
             }
-            let next = listed
-                .next
-                .and_then(|next| Some((next.partition(ownership.partition_count())?.0, next)));
+            let next =
+                listed.next.and_then(|next| Some((next.partition(partition_count)?.0, next)));
             end = end.into_iter().chain(next).min();
         }
         let within = |place: &Place| end.as_ref().is_none_or(|end| place <= end);
@@ -224,7 +242,7 @@ impl Scan {
         }
         match end {
             Some((partition, position)) => Some(ScanCursor { partition, after: Some(position) }),
-            None if self.last + 1 < ownership.partition_count().get() => {
+            None if self.last + 1 < partition_count.get() => {
                 Some(ScanCursor { partition: self.last + 1, after: None })
             }
             None => None,

@@ -4,6 +4,7 @@ mod conflicts;
 mod delivering;
 mod draining;
 mod following;
+mod listing;
 mod moved;
 mod owned;
 mod redirecting;

@@ -4,7 +4,7 @@ use super::*;
 use crate::Compare;
 
 /// A core among five nodes, and the partitions that it does not own.
-fn core_of_five() -> (Core, Vec<Partition>) {
+pub(super) fn core_of_five() -> (Core, Vec<Partition>) {
     let mut core = core();
     let members: Vec<Member> = (1..=5).map(|id| Member::new(NodeId(id))).collect();
     let ring = Ring::place(&members, PartitionCount::new(8).unwrap(), 3, None).unwrap().ring;
