@@ -1,41 +1,20 @@
 //! A server that answers `+OK` to every request and does nothing else: what requests cost before anything is done
 //! for them, with the client of this comparison on the same processors.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::net::TcpStream;
 
-/// Serves until the process is ended, with an event loop for each processor; connections are dealt to them in turn.
+use crate::loops;
+
+/// Serves until the process is ended, with an event loop for each processor.
 pub(crate) fn serve(address: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)?;
-    let loops = std::thread::available_parallelism()?.get();
-    let loops: Vec<_> = (0..loops).map(|_| start_loop()).collect::<Result<_, _>>()?;
-    for to in loops.iter().cycle() {
-        to.send(listener.accept()?.0)?;
-    }
-    Ok(())
+    loops::serve(address, std::thread::available_parallelism()?.get(), || answer)
 }
 
-fn start_loop() -> std::io::Result<UnboundedSender<TcpStream>> {
-    let (sender, mut streams) = unbounded_channel::<TcpStream>();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            while let Some(stream) = streams.recv().await {
-                // A client that left is no reason to stop.
-                tokio::spawn(async move { drop(answer(stream).await) });
-            }
-        });
-    });
-    Ok(sender)
-}
-
-async fn answer(stream: TcpStream) -> anyhow::Result<()> {
-    stream.set_nonblocking(true)?;
-    let mut stream = tokio::net::TcpStream::from_std(stream)?;
-    stream.set_nodelay(true)?;
+async fn answer(mut stream: TcpStream) -> anyhow::Result<()> {
     let (mut input, mut out) = (BytesMut::with_capacity(64 << 10), Vec::new());
     while stream.read_buf(&mut input).await? > 0 {
         while let Some(length) = request(&input) {

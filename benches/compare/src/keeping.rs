@@ -6,20 +6,21 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use crate::answering::request;
+use crate::process::answers;
 
 /// What the connection of another server begins with; a client's begins with `*`.
 const COPIES: u8 = b'C';
@@ -30,23 +31,21 @@ struct Job {
     kept: oneshot::Sender<()>,
 }
 
-/// Serves until the process is ended, with so many event loops; connections are dealt to them in turn.
+/// Serves until the process is ended, with so many event loops.
 pub(crate) fn serve(
     address: SocketAddr,
     file: &Path,
-    others: &[SocketAddr],
+    others: Vec<SocketAddr>,
     loops: usize,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)?;
     let mut file = File::create(file).with_context(|| file.display().to_string())?;
     let (log, jobs) = mpsc::channel();
     std::thread::spawn(move || keep(&mut file, &jobs));
-    let start = |_| start_loop(log.clone(), others.to_vec());
-    let loops: Vec<_> = (0..loops).map(start).collect::<Result<_, _>>()?;
-    for to in loops.iter().cycle() {
-        to.send(listener.accept()?.0)?;
-    }
-    Ok(())
+    crate::loops::serve(address, loops, move || {
+        let others: Rc<[_]> = others.iter().copied().map(copying).collect();
+        let log = log.clone();
+        move |stream| take(stream, log.clone(), Rc::clone(&others))
+    })
 }
 
 /// Appends all that waits and syncs it once, again and again.
@@ -66,35 +65,12 @@ fn keep(file: &mut File, jobs: &mpsc::Receiver<Job>) {
     }
 }
 
-fn start_loop(
-    log: mpsc::Sender<Job>,
-    others: Vec<SocketAddr>,
-) -> std::io::Result<UnboundedSender<TcpStream>> {
-    let (sender, mut streams) = unbounded_channel::<TcpStream>();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        let serve = async {
-            let others: Rc<[_]> = others.into_iter().map(copying).collect();
-            while let Some(stream) = streams.recv().await {
-                let (log, others) = (log.clone(), Rc::clone(&others));
-                // A client that left is no reason to stop.
-                spawn_local(async move { drop(take(stream, log, &others).await) });
-            }
-        };
-        runtime.block_on(LocalSet::new().run_until(serve));
-    });
-    Ok(sender)
-}
-
 /// Keeps what a connection brings.
 async fn take(
-    stream: TcpStream,
+    mut stream: TcpStream,
     log: mpsc::Sender<Job>,
-    others: &[UnboundedSender<Job>],
+    others: Rc<[UnboundedSender<Job>]>,
 ) -> anyhow::Result<()> {
-    stream.set_nonblocking(true)?;
-    let mut stream = tokio::net::TcpStream::from_std(stream)?;
-    stream.set_nodelay(true)?;
     let mut input = BytesMut::with_capacity(64 << 10);
     stream.read_buf(&mut input).await?;
     if input.first() == Some(&COPIES) {
@@ -102,31 +78,43 @@ async fn take(
         return take_copies(stream, input, log).await;
     }
     let mut out = Vec::new();
-    loop {
+    while !input.is_empty() {
         let mut length = 0;
         while let Some(next) = request(&input[length..]) {
             length += next;
             out.extend_from_slice(b"+OK\r\n");
         }
-        let bytes = input.split_to(length).freeze();
-        let own = given(&bytes, |job| drop(log.send(job)));
-        let copies = others.iter().map(|other| given(&bytes, |job| drop(other.send(job))));
-        let mut copies: Vec<_> = copies.collect();
-        own.await?;
-        match &mut copies[..] {
-            [] => (),
-            [one] => one.await?,
-            [one, other, ..] => tokio::select! {
-                first = one => first?,
-                first = other => first?,
-            },
+        if length > 0 {
+            kept(&input.split_to(length).freeze(), &log, &others).await?;
+            stream.write_all(&out).await?;
+            out.clear();
         }
-        stream.write_all(&out).await?;
-        out.clear();
         if stream.read_buf(&mut input).await? == 0 {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
+}
+
+/// Has `bytes` kept here and, where there are others, by one of them.
+async fn kept(
+    bytes: &Bytes,
+    log: &mpsc::Sender<Job>,
+    others: &[UnboundedSender<Job>],
+) -> anyhow::Result<()> {
+    let own = given(bytes, |job| drop(log.send(job)));
+    let copies = others.iter().map(|other| given(bytes, |job| drop(other.send(job))));
+    let mut copies: Vec<_> = copies.collect();
+    own.await?;
+    match &mut copies[..] {
+        [] => (),
+        [one] => one.await?,
+        [one, other, ..] => tokio::select! {
+            first = one => first?,
+            first = other => first?,
+        },
+    }
+    Ok(())
 }
 
 fn given(bytes: &Bytes, give: impl FnOnce(Job)) -> oneshot::Receiver<()> {
@@ -137,7 +125,7 @@ fn given(bytes: &Bytes, give: impl FnOnce(Job)) -> oneshot::Receiver<()> {
 
 /// Keeps what another server sends, each piece with its length before it, and answers a byte for each, in order.
 async fn take_copies(
-    mut stream: tokio::net::TcpStream,
+    mut stream: TcpStream,
     mut input: BytesMut,
     log: mpsc::Sender<Job>,
 ) -> anyhow::Result<()> {
@@ -181,12 +169,8 @@ async fn take_copies(
 fn copying(address: SocketAddr) -> UnboundedSender<Job> {
     let (sender, mut jobs) = unbounded_channel::<Job>();
     spawn_local(async move {
-        let mut stream = loop {
-            match tokio::net::TcpStream::connect(address).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
+        answers(address).await?;
+        let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (mut from, mut to) = stream.split();
         let (waiting, mut waits) = unbounded_channel::<oneshot::Sender<()>>();

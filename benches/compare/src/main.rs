@@ -8,6 +8,7 @@ mod contest;
 mod etcd;
 mod keeping;
 mod load;
+mod loops;
 mod memory;
 mod process;
 mod report;
@@ -82,7 +83,7 @@ fn main() -> anyhow::Result<()> {
         return answering::serve(address);
     }
     if let Some(address) = options.keep_at {
-        return keeping::serve(address, &options.keep_in, &options.keep_with, options.loops);
+        return keeping::serve(address, &options.keep_in, options.keep_with, options.loops);
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&options))
 }

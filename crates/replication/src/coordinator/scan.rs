@@ -147,11 +147,7 @@ impl Scan {
         let nodes: BTreeSet<NodeId> = if everywhere {
             ownership.members().iter().copied().collect()
         } else {
-            let owners = |partition| {
-                let partition = Partition(partition);
-                ownership.present(partition).owners(partition, self.n)
-            };
-            (first..=self.last).flat_map(owners).collect()
+            self.owners(turn).into_values().flatten().collect()
         };
         let cover_ms = turn.shared.config.cover_ms;
         for node in nodes {

@@ -13,7 +13,7 @@ fn answer(
     quiet: NodeId,
     more: bool,
 ) -> (Vec<Effect>, Vec<NodeId>) {
-    // In the first partition, behind all keys that are in no answer here.
+    // In the first partition.
     let place = ListPosition(Bytes::from(vec![0; 17]));
     let listing = Listing { keys: Vec::new(), next: more.then_some(place) };
     let (mut next, mut asked) = (Vec::new(), Vec::new());
@@ -21,9 +21,6 @@ fn answer(
         let event = match effect {
             Effect::Storage { ticket, command: Command::List { .. } } => {
                 Event::Storage { ticket, answer: Answer::Listed(listing.clone()) }
-            }
-            Effect::Storage { ticket, command: Command::Count { .. } } => {
-                Event::Storage { ticket, answer: Answer::Count(0) }
             }
             Effect::Send { to, message } => {
                 asked.push(to);
