@@ -4,11 +4,9 @@
 //! names thousands of long values does not bring them into memory together. A read that must wait
 //! holds up what stands behind it: requests on one key are done in order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use replication::{Action, CallId, Request};
-use values::Key;
 
 use crate::allowance::Allowance;
 
@@ -29,9 +27,16 @@ pub(crate) struct Feed {
     /// Monotonic time at which the group was queued, in milliseconds.
     pub(crate) queued_ms: u64,
     longest: usize,
-    /// The last request begun on each key; `None` where there are reads only, or just one request,
-    /// and so no order to keep.
-    last: Option<HashMap<Key, CallId>>,
+    /// By place; empty where there are reads only, or just one request, and so no order to keep.
+    order: Vec<Order>,
+}
+
+/// Where a request stands among those on its key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    /// The place of the last one before it.
+    after: Option<usize>,
+    is_followed: bool,
 }
 
 /// A request to be begun.
@@ -41,6 +46,8 @@ pub(crate) struct Next {
     pub(crate) request: Request,
     /// The last one before it on the same key.
     pub(crate) after: Option<CallId>,
+    /// Whether there is one after it on the same key.
+    pub(crate) is_followed: bool,
 }
 
 impl Feed {
@@ -56,11 +63,11 @@ impl Feed {
         Self {
             first,
             count,
+            order: if is_ordered { order(&requests) } else { Vec::new() },
             requests: requests.into_iter(),
             allowance,
             queued_ms,
             longest: 0,
-            last: is_ordered.then(HashMap::new),
         }
     }
 
@@ -100,16 +107,32 @@ impl Feed {
     pub(crate) fn next(&mut self) -> Option<Next> {
         let place = self.count - self.requests.as_slice().len();
         let request = self.requests.next()?;
-        let id = CallId(self.first.0 + u64::try_from(place).expect("a group is small"));
-        let last = self.last.as_mut();
-        let after = last.and_then(|last| last.insert(request.key.clone(), id));
-        Some(Next { id, request, after })
+        let id = |place| CallId(self.first.0 + u64::try_from(place).expect("a group is small"));
+        let Order { after, is_followed } = self.order.get(place).copied().unwrap_or_default();
+        Some(Next { id: id(place), request, after: after.map(id), is_followed })
     }
+}
+
+/// How the requests of a group follow one another. Two keys of one identifier count as one: that only makes them wait.
+fn order(requests: &[Request]) -> Vec<Order> {
+    let mut places: Vec<_> =
+        requests.iter().map(|request| request.key.identifier()).zip(0_usize..).collect();
+    places.sort_unstable();
+    let mut order = vec![Order::default(); requests.len()];
+    for pair in places.windows(2) {
+        if let &[(key, before), (next_key, next)] = pair
+            && key == next_key
+        {
+            order[before].is_followed = true;
+            order[next].after = Some(before);
+        }
+    }
+    order
 }
 
 #[cfg(test)]
 mod tests {
-    use values::{CounterOp, Operation, Scope};
+    use values::{CounterOp, Key, Operation, Scope};
 
     use super::*;
 
@@ -166,8 +189,10 @@ mod tests {
         let other = Request::get(Key::new("b", "l").unwrap(), Scope::Whole);
         let mut feed = feed(vec![get(), other, add(), get()]);
         let found: Vec<_> = std::iter::from_fn(|| feed.next())
-            .map(|next| (next.id.0, next.after.map(|after| after.0)))
+            .map(|next| (next.id.0, next.after.map(|after| after.0), next.is_followed))
             .collect();
-        assert_eq!(found, [(32, None), (33, None), (34, Some(32)), (35, Some(34))]);
+        let after =
+            [(32, None, true), (33, None, false), (34, Some(32), true), (35, Some(34), false)];
+        assert_eq!(found, after);
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     forwards::Forwards,
     handover::{Handover, Transfer},
     keeper::Keeper,
+    numbered::Numbered,
     registrar::Registrar,
     turn::{Origin, Shared, Slot, Timer, Turn},
     unkept::Unkept,
@@ -71,7 +72,8 @@ const SWEEP_TURN_MS: u64 = 5_000;
 #[derive(Debug)]
 pub struct Core {
     shared: Shared,
-    running: BTreeMap<Slot, Running>,
+    /// By slot.
+    running: Numbered<Running>,
     next_slot: u64,
     /// How many of `running` were not replied to.
     waiting: usize,
@@ -116,7 +118,7 @@ impl Core {
             drain: Drain::default(),
             is_begun: false,
             shared,
-            running: BTreeMap::new(),
+            running: Numbered::default(),
             next_slot: 0,
             waiting: 0,
             background: VecDeque::new(),
@@ -134,8 +136,8 @@ impl Core {
         self.shared.begin_trace();
         match event {
             Event::Call { id, call } => self.call(id, call, now, effects),
-            Event::Request { id, request, after } => {
-                self.following(id, request, after, now, effects);
+            Event::Request { id, request, after, is_followed } => {
+                self.following((id, is_followed), request, after, now, effects);
             }
             Event::Received { from, message } => self.received(from, message, now, effects),
             Event::Storage { ticket, answer } => self.stored(ticket, answer, now, effects),
@@ -265,8 +267,8 @@ impl Core {
         if let Some(keeper) = &mut self.keeper {
             keeper.link_down(node, &mut turn);
         }
-        for slot in self.running.keys().copied().collect::<Vec<_>>() {
-            self.resume(slot, Input::LinkDown(node), now, effects);
+        for slot in self.running.iter().map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.resume(Slot(slot), Input::LinkDown(node), now, effects);
         }
     }
 

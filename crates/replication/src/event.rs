@@ -97,6 +97,8 @@ pub enum Event {
         request: Request,
         /// The last one before it on the same key.
         after: Option<CallId>,
+        /// Whether another may name it as the last one before.
+        is_followed: bool,
     },
     /// A message came from another node.
     Received {

@@ -22,6 +22,7 @@ mod journal;
 mod keeper;
 mod latency;
 mod message;
+mod numbered;
 mod ownership_call;
 mod policies;
 mod policy;

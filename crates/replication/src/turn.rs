@@ -17,9 +17,11 @@ use crate::{
 };
 
 mod shared;
+mod timers;
 
 pub(crate) use shared::Shared;
 use shared::{Ask, timed};
+use timers::Timers;
 
 /// Names a request under way within its core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,7 +206,7 @@ impl<'a> Turn<'a> {
             {
                 self.effects.push(Effect::TimedOut(to));
             }
-            self.shared.asks.insert(id.number, Ask { to, waiter, trace, timed });
+            self.shared.asked(id.number, Ask { to, waiter, trace, timed });
             self.asked.push(id.number);
         }
         self.send(to, id, budget_ms, sequence, body);
@@ -239,7 +241,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn store(&mut self, waiter: Waiter, command: Command) {
         let ticket = Ticket(self.shared.next_ticket);
         self.shared.next_ticket = self.shared.next_ticket.wrapping_add(1);
-        self.shared.tickets.insert(ticket, (waiter, self.shared.trace));
+        self.shared.tickets.insert(ticket.0, (waiter, self.shared.trace));
         self.effects.push(Effect::Storage { ticket, command });
     }
 
@@ -265,7 +267,7 @@ impl<'a> Turn<'a> {
 
     /// Sets `timer` unless it is set.
     pub(crate) fn set_timer_if_none(&mut self, timer: Timer, at_ms: u64) {
-        if !self.shared.timer_of.contains_key(&timer) {
+        if !self.shared.timers.is_set(timer) {
             self.set_timer(timer, at_ms);
         }
     }

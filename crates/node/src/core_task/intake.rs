@@ -117,13 +117,14 @@ impl Running {
             } else {
                 None
             };
-            let Some(Next { id, mut request, after }) = feed.next() else { break };
+            let Some(Next { id, mut request, after, is_followed }) = feed.next() else { break };
             match refusal.or_else(|| self.charge_wait(&mut request, feed.queued_ms)) {
                 Some(error) => self.calls.reply(id, Err(error)),
                 None if is_read => {
-                    feed.found(self.step_measured(Event::Request { id, request, after }))
+                    let event = Event::Request { id, request, after, is_followed };
+                    feed.found(self.step_measured(event));
                 }
-                None => self.step_staged(Event::Request { id, request, after }),
+                None => self.step_staged(Event::Request { id, request, after, is_followed }),
             }
             if Instant::now() >= end {
                 return feed.is_done();

@@ -89,7 +89,7 @@ impl Core {
     fn is_over(&self, mark: Mark) -> bool {
         let (begun, is_under_way) = self.anti_entropy.sessions();
         let is_compared = begun > mark.sessions || !is_under_way;
-        let is_done = self.running.keys().next().is_none_or(|&oldest| oldest > mark.slot);
+        let is_done = self.running.first().is_none_or(|oldest| Slot(oldest) > mark.slot);
         is_compared
             && is_done
             && !self.shared.waits_for_before(mark.ticket)

@@ -192,7 +192,7 @@ impl Core {
         let after = self.forwarded.get(&key).copied();
         let origin = Origin::Peer { from, id };
         let Some(slot) = self.request(origin, request, after, now, effects) else { return };
-        let running = self.running.get_mut(&slot);
+        let running = self.running.get_mut(slot.0);
         if let Some(running) = running.filter(|running| running.is_held || running.is_unmade()) {
             running.gate = Some(key.clone());
             self.forwarded.insert(key, slot);

@@ -9,7 +9,7 @@ use crate::{
     Effect, Now,
     coordinator::{Coordinator, Input},
     keeper::is_provisional,
-    turn::{Turn, Waiter},
+    turn::{Slot, Turn, Waiter},
 };
 
 impl Core {
@@ -112,7 +112,7 @@ impl Core {
             !running.is_held || matches!(running.coordinator, Coordinator::Update(_))
         };
         let begun = self.running.iter().filter(|(_, running)| is_begun(running));
-        for slot in begun.map(|(&slot, _)| slot).collect::<Vec<_>>() {
+        for slot in begun.map(|(slot, _)| Slot(slot)).collect::<Vec<_>>() {
             self.resume(slot, Input::Rerouted, now, effects);
         }
         // What is owned together with somebody in reach from now on may be all that there is to compare:

@@ -22,10 +22,10 @@ fn beyond_any_place(call: &Call) -> Option<usize> {
 }
 
 impl Core {
-    /// Takes a request that comes after another of the same call, on the same key.
+    /// Takes a request that comes after another of the same call, on the same key, and whether others are to find it.
     pub(super) fn following(
         &mut self,
-        id: CallId,
+        (id, is_followed): (CallId, bool),
         request: Request,
         after: Option<CallId>,
         now: Now,
@@ -33,10 +33,13 @@ impl Core {
     ) {
         let after = after.and_then(|after| self.calls.get(&after).copied());
         let slot = self.request(Origin::Client(id), request, after, now, effects);
+        if !is_followed {
+            return;
+        }
         // What comes after one that was refused, at once or when it began, comes after the one before it.
-        let slot = slot.filter(|slot| self.running.contains_key(slot));
+        let slot = slot.filter(|slot| self.running.get(slot.0).is_some());
         let Some(slot) = slot.or(after) else { return };
-        if let Some(running) = self.running.get_mut(&slot) {
+        if let Some(running) = self.running.get_mut(slot.0) {
             let before = running.call.replace(id);
             self.calls.insert(id, slot);
             before.map(|before| self.calls.remove(&before));
@@ -181,7 +184,7 @@ impl Core {
     ) {
         self.waiting += 1;
         let before = after.map(|after| self.last_behind(after));
-        let before = before.and_then(|before| self.running.get_mut(&before));
+        let before = before.and_then(|before| self.running.get_mut(before.0));
         let before = before.filter(|before| {
             before.is_held || !before.coordinator.lets_pass(&coordinator, before.replied)
         });
@@ -202,7 +205,7 @@ impl Core {
             call: None,
             trace,
         };
-        self.running.insert(slot, running);
+        self.running.insert(slot.0, running);
         if let Some(at) = ends_at {
             self.shared.set_timer(Timer::Request(slot), at);
         }
@@ -213,7 +216,7 @@ impl Core {
 
     /// The last of those that wait for the one in `slot`, each for the one before it.
     pub(super) fn last_behind(&self, mut slot: Slot) -> Slot {
-        while let Some(next) = self.running.get(&slot).and_then(|running| running.next) {
+        while let Some(next) = self.running.get(slot.0).and_then(|running| running.next) {
             slot = next;
         }
         slot
@@ -222,23 +225,23 @@ impl Core {
     /// Has what waited for the one in `slot`, which ended while it waited itself, wait for the one before it. Returns
     /// whether there is one.
     fn passes_on(&mut self, slot: Slot, next: Option<Slot>) -> bool {
-        let before = self.running.values_mut().find(|before| before.next == Some(slot));
-        before.map(|before| before.next = next).is_some()
+        let before = self.running.iter_mut().find(|(_, before)| before.next == Some(slot));
+        before.map(|(_, before)| before.next = next).is_some()
     }
 
     /// The request that waits for the one in `slot`, and what it is told, if that lets it pass now.
     pub(super) fn released(&mut self, slot: Slot, next: Slot) -> Option<(Slot, Input)> {
-        let waiting = self.running.get(&next)?;
-        if let Some(before) = self.running.get(&slot)
+        let waiting = self.running.get(next.0)?;
+        if let Some(before) = self.running.get(slot.0)
             && (before.is_held
                 || !before.coordinator.lets_pass(&waiting.coordinator, before.replied))
         {
             return None;
         }
-        if let Some(before) = self.running.get_mut(&slot) {
+        if let Some(before) = self.running.get_mut(slot.0) {
             before.next = None;
         }
-        let waiting = self.running.get_mut(&next)?;
+        let waiting = self.running.get_mut(next.0)?;
         waiting.is_held = false;
         let is_begun = matches!(waiting.coordinator, Coordinator::Update(_));
         Some((next, if is_begun { Input::Released } else { Input::Begin }))
@@ -273,7 +276,7 @@ impl Core {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Option<(Slot, Input)> {
-        let running = self.running.get_mut(&slot)?;
+        let running = self.running.get_mut(slot.0)?;
         self.shared.trace = running.trace;
         let mut turn = Turn::new(&mut self.shared, now, effects);
         let progress = running.coordinator.step(slot, input, &mut turn);
@@ -302,7 +305,7 @@ impl Core {
                 self.shared.forget_ask(number);
             }
             self.shared.clear_timer(Timer::Request(slot));
-            if let Some(running) = self.running.remove(&slot) {
+            if let Some(running) = self.running.remove(slot.0) {
                 self.waiting -= usize::from(!running.replied);
                 if let Some(call) = running.call {
                     self.calls.remove(&call);

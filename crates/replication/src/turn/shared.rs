@@ -9,12 +9,13 @@ use ring::{Ownership, Partition, Token};
 use storage::Ticket;
 use values::Key;
 
-use super::{Timer, Waiter};
+use super::{Timer, Timers, Waiter};
 use crate::{
     Body, Buckets, Classes, CoreConfig, Now, RequestId,
     counters::Counters,
     journal::Journal,
     latency::{Latencies, Work},
+    numbered::Numbered,
     reported::Reported,
 };
 
@@ -65,13 +66,13 @@ pub(crate) struct Shared {
     full: BTreeMap<NodeId, (u64, u64)>,
     /// Partitions that this node does not own and that were written to here.
     pub(crate) strayed: Vec<Partition>,
-    pub(super) asks: BTreeMap<u64, Ask>,
+    /// Questions waited for, by how many numbers after the first one theirs is.
+    asks: Numbered<Ask>,
     /// Questions whose asker has gone on, by number.
     late: BTreeMap<u64, (NodeId, Work, u64)>,
     /// Who waits for the engine, and the trace of it.
-    pub(super) tickets: BTreeMap<Ticket, (Waiter, u64)>,
-    pub(super) timers: BTreeSet<(u64, Timer)>,
-    pub(super) timer_of: BTreeMap<Timer, u64>,
+    pub(super) tickets: Numbered<(Waiter, u64)>,
+    pub(super) timers: Timers,
     pub(super) next_number: u64,
     pub(super) next_ticket: u64,
     /// On whose account the present event is dealt with ([`Message::trace`]).
@@ -102,11 +103,10 @@ impl Shared {
             reported: Reported::default(),
             full: BTreeMap::new(),
             strayed: Vec::new(),
-            asks: BTreeMap::new(),
+            asks: Numbered::default(),
             late: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            timer_of: BTreeMap::new(),
+            tickets: Numbered::default(),
+            timers: Timers::default(),
         }
     }
 
@@ -182,19 +182,29 @@ impl Shared {
             || self.ownership.beside(partition).is_some_and(|ring| ring.is_owner(partition, n, me))
     }
 
+    /// How many numbers after the first one of this core `number` is.
+    const fn nth(&self, number: u64) -> u64 {
+        number.wrapping_sub(self.config.incarnation)
+    }
+
+    /// Takes note of a question sent under `number`.
+    pub(super) fn asked(&mut self, number: u64, ask: Ask) {
+        self.asks.insert(self.nth(number), ask);
+    }
+
     /// Who waits for the answer `id` of `from`, if anyone does.
     pub(crate) fn answered(&mut self, from: NodeId, id: RequestId, now: Now) -> Option<Waiter> {
         if id.core != self.config.core {
             return None;
         }
-        let Some(ask) = self.asks.get(&id.number) else {
+        let Some(ask) = self.asks.get(self.nth(id.number)) else {
             self.answered_late(from, id.number, now);
             return None;
         };
         if ask.to != from {
             return None;
         }
-        let ask = self.asks.remove(&id.number)?;
+        let ask = self.asks.remove(self.nth(id.number))?;
         if let Some((work, sent_ms)) = ask.timed {
             self.latencies.answered(from, work, sent_ms, now.monotonic_ms);
         }
@@ -213,7 +223,7 @@ impl Shared {
 
     /// Forgets a question: its answer, should it still come, finds nobody.
     pub(crate) fn forget_ask(&mut self, number: u64) {
-        let Some(Ask { to, timed: Some((work, sent_ms)), .. }) = self.asks.remove(&number) else {
+        let Some(Ask { to, timed: Some((work, sent_ms)), .. }) = self.asks.remove(self.nth(number)) else {
             return;
         };
         if self.late.len() == LATE_MAX {
@@ -224,8 +234,11 @@ impl Shared {
 
     /// Who waits for an answer of the engine; `is_last` if no other follows under this ticket.
     pub(crate) fn stored(&mut self, ticket: Ticket, is_last: bool) -> Option<Waiter> {
-        let known =
-            if is_last { self.tickets.remove(&ticket) } else { self.tickets.get(&ticket).cloned() };
+        let known = if is_last {
+            self.tickets.remove(ticket.0)
+        } else {
+            self.tickets.get(ticket.0).cloned()
+        };
         let (waiter, trace) = known?;
         self.trace = trace;
         Some(waiter)
@@ -244,7 +257,7 @@ impl Shared {
 
     /// Whether a command before `ticket` is not answered yet.
     pub(crate) fn waits_for_before(&self, ticket: Ticket) -> bool {
-        self.tickets.range(..ticket).next().is_some()
+        self.tickets.first().is_some_and(|first| first < ticket.0)
     }
 
     /// Commands given to the engine and not answered yet.
@@ -253,31 +266,19 @@ impl Shared {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<u64> {
-        self.timers.first().map(|&(at, _)| at)
+        self.timers.next()
     }
 
     /// The next timer that is due, taken off the list.
     pub(crate) fn due(&mut self, now: Now) -> Option<Timer> {
-        let &(at, timer) = self.timers.first()?;
-        if at > now.monotonic_ms {
-            return None;
-        }
-        self.clear_timer(timer);
-        Some(timer)
+        self.timers.due(now.monotonic_ms)
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
-        if self.timer_of.get(&timer) == Some(&at_ms) {
-            return;
-        }
-        self.clear_timer(timer);
-        self.timers.insert((at_ms, timer));
-        self.timer_of.insert(timer, at_ms);
+        self.timers.set(timer, at_ms);
     }
 
     pub(crate) fn clear_timer(&mut self, timer: Timer) {
-        if let Some(at) = self.timer_of.remove(&timer) {
-            self.timers.remove(&(at, timer));
-        }
+        self.timers.clear(timer);
     }
 }

@@ -85,7 +85,7 @@ impl Sim {
         let mut last = BTreeMap::new();
         for (&id, request) in calls.iter().zip(requests) {
             let after = last.insert(request.key.clone(), id);
-            self.step(node, Event::Request { id, request, after });
+            self.step(node, Event::Request { id, request, after, is_followed: true });
         }
         calls
     }
