@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use clock::{CausalContext, Dot, NodeId, Stamp};
 use serde::{Deserialize, Serialize};
 use values::{Key, Minted, Tag};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::RequestName;
 
@@ -78,7 +77,7 @@ impl Coordinated {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     /// The latest writes, the oldest first, each under its key's digest: keys can be long.
-    writes: VecDeque<(u128, Coordinated)>,
+    writes: VecDeque<((u128, u64), Coordinated)>,
 }
 
 impl Journal {
@@ -101,13 +100,8 @@ impl Journal {
 }
 
 /// Stands for a key. Were two keys to share one, one would be told of the other's writes.
-pub(crate) fn digest(key: &Key) -> u128 {
-    let mut hash = Xxh3::new();
-    hash.update(&(key.bucket().len() as u64).to_le_bytes());
-    hash.update(key.bucket());
-    hash.update(&key.generation().to_le_bytes());
-    hash.update(key.key());
-    hash.digest128()
+pub(crate) const fn digest(key: &Key) -> (u128, u64) {
+    (key.identifier(), key.generation())
 }
 
 #[cfg(test)]

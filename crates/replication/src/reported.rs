@@ -17,7 +17,7 @@ const KEYS_MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub(crate) struct Reported {
     /// Until when a key, by its digest, is not reported.
-    until: BTreeMap<u128, u64>,
+    until: BTreeMap<(u128, u64), u64>,
 }
 
 impl Reported {

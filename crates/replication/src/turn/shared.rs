@@ -223,7 +223,8 @@ impl Shared {
 
     /// Forgets a question: its answer, should it still come, finds nobody.
     pub(crate) fn forget_ask(&mut self, number: u64) {
-        let Some(Ask { to, timed: Some((work, sent_ms)), .. }) = self.asks.remove(self.nth(number)) else {
+        let Some(Ask { to, timed: Some((work, sent_ms)), .. }) = self.asks.remove(self.nth(number))
+        else {
             return;
         };
         if self.late.len() == LATE_MAX {
