@@ -35,8 +35,8 @@ impl<T> Numbered<T> {
     /// Enters a thing, in place of another under its number.
     pub(crate) fn insert(&mut self, number: u64, value: T) {
         self.keep_apart(number);
-        if self.recent.is_empty()
-            && !self.old.last_key_value().is_some_and(|(&old, _)| old >= number)
+        // Those kept apart are before the base.
+        if self.recent.is_empty() && self.old.last_key_value().is_none_or(|(&old, _)| old < number)
         {
             self.base = number;
         }

@@ -141,7 +141,7 @@ mod tests {
     fn timer() -> impl Strategy<Value = Timer> {
         prop_oneof![
             8 => (0_u64..2_000).prop_map(|slot| Timer::Request(Slot(slot))),
-            1 => (0_u64..3).prop_map(|node| Timer::Delivery(NodeId(node.into()))),
+            1 => (0_u64..3).prop_map(|node| Timer::Delivery(NodeId(node))),
             1 => Just(Timer::Drain),
         ]
     }
