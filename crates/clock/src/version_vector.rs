@@ -65,14 +65,24 @@ impl VersionVector {
 
     /// Takes note that all writes of `actor` up to `counter` have been seen.
     pub fn advance(&mut self, actor: Actor, counter: u64) {
-        if counter > 0 {
-            let seen = self.0.entry(actor).or_default();
-            *seen = counter.max(*seen);
+        if counter == 0 {
+            return;
         }
+        if self.0.is_empty() {
+            // Most have one entry for ever: no room for more.
+            self.0 = LiteMap::from_sorted_store_unchecked(vec![(actor, counter)]);
+            return;
+        }
+        let seen = self.0.entry(actor).or_default();
+        *seen = counter.max(*seen);
     }
 
     /// The least upper bound: seen by either. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.0.clone_from(&other.0);
+            return;
+        }
         // Most often the other brings a few.
         if other.len() <= MERGED_SINGLY_MAX {
             return other.iter().for_each(|(actor, counter)| self.advance(actor, counter));

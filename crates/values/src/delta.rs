@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use clock::CausalContext;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Expiry, State, Tag, TagMap, Value, tag_map};
+use crate::{Blob, Expiry, State, Tag, TagMap, Value, only, tag_map};
 
 /// Which elements of one tag a delta touches beyond those it holds entries of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Delta {
         if state.is_bottom() {
             return Self::default();
         }
-        Self { value: Value::from([(tag, state)]), touch: TagMap::new() }
+        Self { value: Value(only(tag, state)), touch: TagMap::new() }
     }
 
     /// A delta of one tag that also removed from `elements`.

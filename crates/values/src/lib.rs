@@ -66,7 +66,7 @@ pub use rows::{
 };
 pub use siblings::ManySiblings;
 pub use state::{CounterState, Sibling, State, Value, deserialize_states, serialize_states};
-pub use tag::{NoSuchTag, Tag, TagMap, tag_map};
+pub use tag::{NoSuchTag, Tag, TagMap, only, tag_map};
 pub use tally::{Sum, Tally, TallyEntry};
 pub use types::{
     BytesOp, CartOp, CounterOp, ELEMENT_BYTES_MAX, GsetOp, MapOp, OrsetOp, RegisterOp,

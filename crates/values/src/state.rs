@@ -189,6 +189,9 @@ impl Value {
 
     /// Merges a delta, visiting only the elements that it names.
     pub fn apply(&mut self, delta: &Delta) {
+        if self.0.is_empty() {
+            self.0 = TagMap::with_capacity(delta.value.0.len());
+        }
         for (&tag, theirs) in delta.value.0.iter().filter(|(_, theirs)| !theirs.is_bottom()) {
             let mine = self.0.entry(tag).or_insert_with(|| State::bottom(tag));
             if delta.touches_everything(tag) {

@@ -14,6 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// it has.
 pub type TagMap<T> = LiteMap<Tag, T>;
 
+/// A map of one type. It has room for no other.
+pub fn only<T>(tag: Tag, of_tag: T) -> TagMap<T> {
+    TagMap::from_sorted_store_unchecked(vec![(tag, of_tag)])
+}
+
 /// Reads a map: `#[serde(deserialize_with = "tag_map")]`. What it takes follows what there is.
 pub fn tag_map<'de, D, T>(deserializer: D) -> Result<TagMap<T>, D::Error>
 where

@@ -84,7 +84,7 @@ impl CausalContext {
     }
 
     fn of_seals(seals: Seals) -> Self {
-        Self { seals: Some(Box::new(seals)).filter(|seals| !seals.is_empty()), ..Self::default() }
+        Self { seals: (!seals.is_empty()).then(|| Box::new(seals)), ..Self::default() }
     }
 
     /// Whether this context has forgotten anybody: what `other` shows of whom it holds nothing may be of one of them.
