@@ -39,6 +39,14 @@ impl IndexRead for ShardReader {
         self.reader.get(table, key, look)
     }
 
+    fn get_each(
+        &self,
+        keys: &[(Table, &[u8])],
+        look: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), SeamError> {
+        self.reader.get_each(keys, look)
+    }
+
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError> {
         if self.owners.count() == 1 {
             return self.reader.scan(table, from, visit);

@@ -65,6 +65,13 @@ fn get(reader: &impl IndexRead, table: Table, key: &[u8]) -> Option<Vec<u8>> {
         .get(table, key, &mut |value| looks.push(value.to_vec()))
         .expect("a read of a legal key succeeds");
     assert_eq!(looks.len(), usize::from(found), "a value is looked at once if found, else never");
+    let mut each = Vec::new();
+    reader
+        .get_each(&[(table, key), (table, key)], &mut |at, value| each.push((at, value.to_vec())))
+        .expect("so does one of several");
+    let found =
+        looks.first().into_iter().flat_map(|value| [(0, value.clone()), (1, value.clone())]);
+    assert!(each.into_iter().eq(found), "rows are looked at in order, under their numbers");
     looks.pop()
 }
 

@@ -113,7 +113,7 @@ type Undo = Vec<(Table, Place<'static>, Option<Slot>)>;
 
 /// Rows that the undo list of a batch is given room for at once, at most: a batch is about as large as the one before. A
 /// guess.
-const UNDO_ROOM_MAX: usize = 1024;
+const UNDO_ROOM_MAX: usize = 8_192;
 
 /// The key right after `key`.
 pub(crate) fn successor(key: &[u8]) -> Vec<u8> {
@@ -160,6 +160,12 @@ impl<R: IndexRead> Memtable<R> {
         &self.reader
     }
 
+    /// A row that was changed and not yet written to the index.
+    fn slot<'a>(&'a self, table: Table, key: &'a [u8]) -> Option<&'a Slot> {
+        let at = Place::of(key);
+        self.active.get(table, &at).or_else(|| self.frozen.as_ref()?.get(table, &at))
+    }
+
     /// Looks at a row in place.
     pub(crate) fn get<T>(
         &self,
@@ -167,14 +173,36 @@ impl<R: IndexRead> Memtable<R> {
         key: &[u8],
         look: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        let at = Place::of(key);
-        let slot = self.active.get(table, &at);
-        if let Some(slot) = slot.or_else(|| self.frozen.as_ref()?.get(table, &at)) {
+        if let Some(slot) = self.slot(table, key) {
             return Ok(slot.value.as_deref().map(look));
         }
         let (mut look, mut seen) = (Some(look), None);
         self.reader.get(table, key, &mut |value| seen = look.take().map(|look| look(value)))?;
         Ok(seen)
+    }
+
+    /// The same of a row and, if that is not in memory, of another one: both by one read of the index.
+    pub(crate) fn get_with<T, U>(
+        &self,
+        (table, key): (Table, &[u8]),
+        beside: (Table, &[u8]),
+        look: impl FnOnce(&[u8]) -> T,
+        look_beside: impl FnOnce(&[u8]) -> U,
+    ) -> Result<(Option<T>, Option<Option<U>>), StorageError> {
+        if let Some(slot) = self.slot(table, key) {
+            return Ok((slot.value.as_deref().map(look), None));
+        }
+        let (mut look, mut seen) = (Some(look), None);
+        if let Some(slot) = self.slot(beside.0, beside.1) {
+            self.reader.get(table, key, &mut |value| seen = look.take().map(|look| look(value)))?;
+            return Ok((seen, Some(slot.value.as_deref().map(look_beside))));
+        }
+        let (mut look_beside, mut seen_beside) = (Some(look_beside), None);
+        self.reader.get_each(&[(table, key), beside], &mut |number, value| match number {
+            0 => seen = look.take().map(|look| look(value)),
+            _ => seen_beside = look_beside.take().map(|look| look(value)),
+        })?;
+        Ok((seen, Some(seen_beside)))
     }
 
     /// Visits rows whose keys begin with `prefix` and are not less than `from`, in order of key.
@@ -230,11 +258,20 @@ impl<R: IndexRead> Memtable<R> {
 
     /// Changes a row.
     pub(crate) fn put(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
-        let (at, slot) = (Place::from(key), Slot { value, batch: self.next });
-        self.active.bytes += slot_bytes(key.len(), &slot.value);
+        self.put_at(table, Place::from(key), value);
+    }
+
+    /// The same, of which the key is shared.
+    pub(crate) fn put_shared(&mut self, table: Table, key: Arc<[u8]>, value: Option<Vec<u8>>) {
+        self.put_at(table, Place::from(key), value);
+    }
+
+    fn put_at(&mut self, table: Table, at: Place<'static>, value: Option<Vec<u8>>) {
+        let (length, slot) = (at.key().len(), Slot { value, batch: self.next });
+        self.active.bytes += slot_bytes(length, &slot.value);
         let before = self.active.tables[table as usize].insert(at.clone(), slot);
         if let Some(before) = &before {
-            self.active.bytes -= slot_bytes(key.len(), &before.value);
+            self.active.bytes -= slot_bytes(length, &before.value);
         }
         let is_first = before.as_ref().is_none_or(|before| before.batch != self.next);
         if is_first && !self.is_replaying {

@@ -33,6 +33,7 @@
 //! full bytes in the record, and whoever reads the record compares them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ring::{Partition, PartitionCount, Token};
 use sha2::{Digest, Sha256};
@@ -66,7 +67,8 @@ const ROUND_BYTES: usize = size_of::<u64>();
 /// Where a key stands in the header table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowKey {
-    bytes: Vec<u8>,
+    /// Shared with the memtable's row, and with whatever else remembers it.
+    bytes: Arc<[u8]>,
 }
 
 /// A bucket as a row's key says it: its name and generation.
@@ -87,28 +89,25 @@ impl RowKey {
         let (bucket, name) = (key.bucket(), key.key());
         let bucket = if bucket == DEFAULT_BUCKET.as_bytes() { &[][..] } else { bucket };
         let bucket_length = u8::try_from(bucket.len()).expect("bucket names are limited to 128");
-        let mut bytes =
-            Vec::with_capacity(TOKEN_BYTES + 2 + bucket.len() + name.len().min(FORM_MAX));
-        bytes.extend_from_slice(&key.identifier().to_be_bytes());
         let generation = key.generation().to_be_bytes();
         let generation = if key.generation() == 0 { &[][..] } else { &generation };
         let is_short = 2 + generation.len() + bucket.len() + name.len() <= FORM_MAX;
         let is_long = if is_short { 0 } else { FORM_LONG };
         let has_generation = if generation.is_empty() { 0 } else { FORM_GENERATION };
-        bytes.extend_from_slice(&[is_long | has_generation, bucket_length]);
-        bytes.extend_from_slice(generation);
-        bytes.extend_from_slice(bucket);
-        if is_short {
-            bytes.extend_from_slice(name);
-        } else {
-            bytes.extend_from_slice(&Sha256::digest(name));
+        let digest = (!is_short).then(|| Sha256::digest(name));
+        let form = [is_long | has_generation, bucket_length];
+        let name = digest.as_deref().unwrap_or(name);
+        let (mut bytes, mut length) = ([0; TOKEN_BYTES + FORM_MAX], 0);
+        for part in [&key.identifier().to_be_bytes()[..], &form, generation, bucket, name] {
+            bytes[length..][..part.len()].copy_from_slice(part);
+            length += part.len();
         }
-        Self { bytes }
+        Self { bytes: Arc::from(&bytes[..length]) }
     }
 
     /// A place read back from the index; `None` if it is not one.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        Self::parse(bytes).map(|_| Self { bytes: bytes.to_vec() })
+        Self::parse(bytes).map(|_| Self { bytes: bytes.into() })
     }
 
     /// Takes the key of a header row apart.
@@ -146,6 +145,11 @@ impl RowKey {
     /// Key of the header row.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
     }
 
     /// Whether the record must hold the full key.
@@ -213,7 +217,11 @@ impl RowKey {
 
 /// The bucket that a row's key names.
 pub(crate) fn bucket_id((name, generation): ParsedBucket<'_>) -> BucketId {
-    BucketId { name: Blob::copy_from_slice(name), generation }
+    let name = match name == DEFAULT_BUCKET.as_bytes() {
+        true => Blob::from_static(DEFAULT_BUCKET.as_bytes()),
+        false => Blob::copy_from_slice(name),
+    };
+    BucketId { name, generation }
 }
 
 /// Key of the row of the note `name`.

@@ -130,6 +130,19 @@ pub trait IndexRead {
     fn get(&self, table: Table, key: &[u8], look: &mut dyn FnMut(&[u8]))
     -> Result<bool, SeamError>;
 
+    /// Looks at the values of several rows in place, in the order of `keys`, each under its number there; at none of a
+    /// row that is not there. For an index of which beginning to read costs as much as reading.
+    fn get_each(
+        &self,
+        keys: &[(Table, &[u8])],
+        look: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), SeamError> {
+        for (number, (table, key)) in keys.iter().enumerate() {
+            self.get(*table, key, &mut |value| look(number, value))?;
+        }
+        Ok(())
+    }
+
     /// Visits the rows with `from <= key` in ascending order of key, until `visit` breaks or the
     /// rows end. One consistent snapshot. `from` may be empty (every row) or of any length.
     ///
@@ -146,6 +159,14 @@ impl<R: IndexRead + ?Sized> IndexRead for &R {
         look: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, SeamError> {
         (**self).get(table, key, look)
+    }
+
+    fn get_each(
+        &self,
+        keys: &[(Table, &[u8])],
+        look: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), SeamError> {
+        (**self).get_each(keys, look)
     }
 
     fn scan(&self, table: Table, from: &[u8], visit: Visit<'_>) -> Result<(), SeamError> {

@@ -34,6 +34,9 @@ const PATH_MAX: usize = 12;
 /// Bytes of a leaf's number in its row's key.
 const LEAF_BYTES: usize = 3;
 
+/// The key of a leaf's row.
+pub(crate) type LeafRow = [u8; LEAF_BYTES + 1];
+
 /// The n of buckets that nothing was said about (design.md, Keys, buckets, values).
 const DEFAULT_CLASS: u8 = 3;
 
@@ -303,7 +306,7 @@ impl Leaves {
     }
 
     /// The key of a leaf's row.
-    pub(crate) fn row(self, leaf: u32, class: u8) -> [u8; LEAF_BYTES + 1] {
+    pub(crate) fn row(self, leaf: u32, class: u8) -> LeafRow {
         let [a, b, c] = self.prefix(leaf);
         [a, b, c, class]
     }

@@ -113,6 +113,20 @@ impl Opened {
         get(&self.env.begin_ro_txn()?, self.tables[table as usize], key, look)
     }
 
+    /// Looks at several rows in one transaction.
+    pub(super) fn get_each(
+        &self,
+        keys: &[(Table, &[u8])],
+        look: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), lmdb::Error> {
+        let transaction = self.env.begin_ro_txn()?;
+        for (number, &(table, key)) in keys.iter().enumerate() {
+            let look = &mut |value: &[u8]| look(number, value);
+            get(&transaction, self.tables[table as usize], key, look)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn scan(
         &self,
         table: Table,

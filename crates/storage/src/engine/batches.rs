@@ -1,5 +1,7 @@
 //! Batches: records on their way to the log, and the answers that wait for them.
 
+use std::sync::Arc;
+
 use ring::Token;
 use sabotage::Bug;
 use values::Tag;
@@ -11,7 +13,7 @@ use crate::memtable::BatchId;
 use crate::{Answer, Appended, Durability, IndexRead, SeamError, Shard, StorageError, Ticket};
 
 /// Bytes that each list of a batch is given at once, at most. A guess.
-const ROOM_MAX: usize = 64 << 10;
+const ROOM_MAX: usize = 1 << 20;
 
 /// Records for the log, to be appended together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub(super) struct Waiting {
     /// Changes of the census, in order: what, and whether it is counted now or no longer is.
     pub(super) counted: Vec<(Counted, bool)>,
     /// The header rows and tags that dots were minted for.
-    pub(super) minted: Vec<(Vec<u8>, Tag)>,
+    pub(super) minted: Vec<(Arc<[u8]>, Tag)>,
 }
 
 impl Waiting {
@@ -48,8 +50,13 @@ impl Waiting {
         fn room<T>(list: &[T]) -> Vec<T> {
             Vec::with_capacity(list.len().min(ROOM_MAX / size_of::<T>()))
         }
-        let (records, answers) = (room(&other.records), room(&other.answers));
-        Self { records, answers, minted: room(&other.minted), ..Self::default() }
+        Self {
+            records: room(&other.records),
+            answers: room(&other.answers),
+            counted: room(&other.counted),
+            minted: room(&other.minted),
+            ..Self::default()
+        }
     }
 }
 

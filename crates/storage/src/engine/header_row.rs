@@ -6,25 +6,40 @@ use values::Key;
 use sabotage::Bug;
 
 use super::Engine;
+use super::trees::StoredLeaf;
 use crate::census::{Counted, counted_key};
 use crate::record::{Age, Header, Told};
 use crate::row_key::{RowKey, conflict_row, expiry_row, remnant_row};
 use crate::tree::Share;
 use crate::{IndexRead, StorageError, Table};
 
-/// A key's header as it stands, and what its row tells.
+/// A key's header as it stands.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) header: Header,
-    pub(super) told: Told,
+    pub(super) before: Before,
 }
 
-/// Keys of the rows that list a key: in conflict, with a deadline, as a remnant.
-fn lists(at: &[u8], told: &Told) -> [Option<Vec<u8>>; 3] {
+/// What stands before a change of a key's header row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    /// What the row tells.
+    pub(super) told: Told,
+    /// The row of its leaf in one class, if that was looked at.
+    pub(super) leaf: Option<StoredLeaf>,
+}
+
+/// Under what a key is listed: its siblings if it is in conflict, a deadline, its age as a remnant. Mostly under nothing.
+fn listed_by(told: &Told) -> (Option<u32>, Option<u64>, Option<Age>) {
     let Told { live, siblings, due_ms, age, .. } = *told;
-    let is_in_conflict = live > 1 || siblings > 1;
+    ((live > 1 || siblings > 1).then_some(siblings), due_ms, age)
+}
+
+/// Keys of the rows that list it.
+fn lists(at: &[u8], told: &Told) -> [Option<Vec<u8>>; 3] {
+    let (siblings, due_ms, age) = listed_by(told);
     [
-        is_in_conflict.then(|| conflict_row(siblings, at)),
+        siblings.map(|siblings| conflict_row(siblings, at)),
         due_ms.map(|due_ms| expiry_row(due_ms, at)),
         age.map(|age| remnant_row(age.is_hidden, age.round, at)),
     ]
@@ -37,14 +52,14 @@ impl<R: IndexRead> Engine<R> {
         Ok(told.unwrap_or_default())
     }
 
-    /// Changes the header row of `key` at `at`, and what follows from it. `before`: what the row tells
+    /// Changes the header row of `key` at `at`, and what follows from it. `before`: what stands there
     /// now, if that is known. Fails before it changes anything.
     pub(super) fn put_header(
         &mut self,
         at: &RowKey,
         key: &Key,
         header: &mut Header,
-        before: Option<Told>,
+        before: Option<Before>,
     ) -> Result<(), StorageError> {
         header.age = Age { round: self.round(), is_hidden: false };
         self.write_header(at, key, header, before)
@@ -56,10 +71,13 @@ impl<R: IndexRead> Engine<R> {
         at: &RowKey,
         key: &Key,
         header: &Header,
-        before: Option<Told>,
+        before: Option<Before>,
     ) -> Result<(), StorageError> {
         let record = header.encode(at, key, self.trees.class_of(key));
-        let before = before.map_or_else(|| self.told(at.as_bytes()), Ok)?;
+        let before = match before {
+            Some(before) => before,
+            None => Before { told: self.told(at.as_bytes())?, leaf: None },
+        };
         let mut after = Told::by_whole(at.as_bytes(), &record);
         let is_forgotten = sabotage::is(Bug::DeletedForgotten) && after.live == 0;
         if is_forgotten {
@@ -67,7 +85,7 @@ impl<R: IndexRead> Engine<R> {
         }
         self.follow(at.as_bytes(), before, after)?;
         let record = Some(record).filter(|_| !is_forgotten);
-        self.rows.put(Table::Header, at.as_bytes(), record);
+        self.rows.put_shared(Table::Header, at.shared(), record);
         Ok(())
     }
 
@@ -76,17 +94,24 @@ impl<R: IndexRead> Engine<R> {
     pub(super) fn drop_header(&mut self, row_key: &[u8]) -> Result<bool, StorageError> {
         let told = self.rows.get(Table::Header, row_key, |record| Told::by(row_key, record))?;
         let Some(told) = told else { return Ok(false) };
-        self.follow(row_key, told, Told::default())?;
+        self.follow(row_key, Before { told, leaf: None }, Told::default())?;
         self.rows.put(Table::Header, row_key, None);
         Ok(true)
     }
 
     /// Changes what follows from a header row that tells something else than before.
-    fn follow(&mut self, at: &[u8], before: Told, after: Told) -> Result<(), StorageError> {
-        self.change_share(at, before.share, after.share)?;
-        for (was_listed, is_listed) in lists(at, &before).into_iter().zip(lists(at, &after)) {
-            if was_listed != is_listed {
-                self.list_anew(was_listed, is_listed);
+    fn follow(
+        &mut self,
+        at: &[u8],
+        Before { told: before, leaf }: Before,
+        after: Told,
+    ) -> Result<(), StorageError> {
+        self.change_share(at, before.share, after.share, leaf)?;
+        if listed_by(&before) != listed_by(&after) {
+            for (was_listed, is_listed) in lists(at, &before).into_iter().zip(lists(at, &after)) {
+                if was_listed != is_listed {
+                    self.list_anew(was_listed, is_listed);
+                }
             }
         }
         let shards = self.config.shards.shards();

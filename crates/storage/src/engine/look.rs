@@ -6,14 +6,15 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use clock::CausalContext;
 use values::{
-    Blob, CollectionSummary, Field, Key, Scope, State, Tag, TagMap, Value, View, empty_collection,
-    insert_row,
+    Blob, CollectionSummary, Delta, Field, Key, Scope, State, Tag, TagMap, Value, View,
+    empty_collection, insert_row,
 };
 
 use super::Engine;
-use super::header_row::Held;
+use super::header_row::{Before, Held};
+use super::trees::StoredLeaf;
 use crate::memtable::successor;
-use crate::record::{Collection, Header, Part, Told, decode_element};
+use crate::record::{Collection, Header, Part, Told, decode_element, decode_leaf};
 use crate::row_key::{ELEMENT_INLINE_MAX, RowKey, inline_element, is_long_element};
 use crate::{IndexRead, StorageError, Table};
 
@@ -38,6 +39,24 @@ impl Header {
         });
         collections.collect()
     }
+
+    /// Makes of what it showed before `delta` was merged into it what it shows since. Only if that is of no collection,
+    /// whose elements are not here: returns whether.
+    pub(super) fn show_wholes(&self, delta: &Delta, shown: &mut Value) -> bool {
+        let whole = |tag| match self.tags.get(tag) {
+            Some(Part::Whole(state)) => Some(state),
+            _ => None,
+        };
+        if !delta.value.0.keys().all(|tag| whole(tag).is_some()) {
+            return false;
+        }
+        if shown.0.is_empty() {
+            shown.0 = TagMap::with_capacity(delta.value.0.len());
+        }
+        let states = delta.value.0.keys().filter_map(|tag| Some((*tag, whole(tag)?.clone())));
+        states.for_each(|(tag, state)| drop(shown.0.insert(tag, state)));
+        true
+    }
 }
 
 impl<R: IndexRead> Engine<R> {
@@ -59,13 +78,24 @@ impl<R: IndexRead> Engine<R> {
         header.unwrap_or_else(|| Ok(Header::default()))
     }
 
-    /// The same for whoever is to change it, with what its row tells.
+    /// The same for whoever is to change it, with what else stands there.
     pub(super) fn held_to_change(&self, at: &RowKey, key: &Key) -> Result<Held, StorageError> {
-        let held = self.rows.get(Table::Header, at.as_bytes(), |record| {
-            let header = read(at, key, record)?;
-            Ok(Held { header, told: Told::by_whole(at.as_bytes(), record) })
-        })?;
-        held.unwrap_or_else(|| Ok(Held { header: Header::default(), told: Told::default() }))
+        let class = self.trees.class_of(key);
+        let leaf_row = self.trees.leaf_row(at.as_bytes(), class);
+        let (held, leaf) = self.rows.get_with(
+            (Table::Header, at.as_bytes()),
+            (Table::Tree, &leaf_row),
+            |record| {
+                let header = read(at, key, record)?;
+                Ok::<_, StorageError>((header, Told::by_whole(at.as_bytes(), record)))
+            },
+            |record| decode_leaf(&leaf_row, record).ok(),
+        )?;
+        let (header, told) = held.transpose()?.unwrap_or_default();
+        Ok(Held {
+            header,
+            before: Before { told, leaf: leaf.map(|sum| StoredLeaf::of(class, sum)) },
+        })
     }
 
     /// What `header` and its elements show within `scope`.

@@ -5,13 +5,13 @@
 
 use clock::CausalContext;
 use sabotage::Bug;
-use values::{Delta, Key, State, Tag, empty_collection, is_collection};
+use values::{Delta, Key, State, Tag, empty_collection, is_collection, only};
 
-use super::header_row::Held;
+use super::header_row::{Before, Held};
 use super::look::Looked;
 use super::{Change, Engine};
 use crate::log_record::RecordOut;
-use crate::record::{Header, Part, Told};
+use crate::record::{Header, Part};
 use crate::row_key::RowKey;
 use crate::{IndexRead, StorageError};
 
@@ -20,8 +20,8 @@ use crate::{IndexRead, StorageError};
 pub(super) struct Merged {
     pub(super) header: Header,
     pub(super) header_changed: bool,
-    /// What the header's row tells now, if that is known.
-    pub(super) before: Option<Told>,
+    /// What stands there now, if that is known.
+    pub(super) before: Option<Before>,
     pub(super) changes: Vec<Change>,
 }
 
@@ -123,20 +123,20 @@ impl<R: IndexRead> Engine<R> {
     }
 
     fn try_merge(&mut self, at: &RowKey, key: &Key, delta: &Delta) -> Result<(), StorageError> {
-        let Held { header: held, told } = self.held_to_change(at, key)?;
+        let Held { header: held, before } = self.held_to_change(at, key)?;
         let header = if !held.is_hidden() {
             held
         } else if !covers(&held, delta) {
             Header::default()
         } else if delta.value.0.values().any(State::is_live) {
             // From one that does not know that it was removed, and is told once the remnant is shown again.
-            return self.show_again(at, key, Held { header: held, told }, delta);
+            return self.show_again(at, key, Held { header: held, before }, delta);
         } else {
             // From a member that does not know yet that it counts as gone.
             return Ok(());
         };
         self.observe(at, &header, delta);
-        let merged = self.merged(at, key, Held { header, told }, delta, &Looked::default())?;
+        let merged = self.merged(at, key, Held { header, before }, delta, &Looked::default())?;
         self.make(at, key, merged, delta)
     }
 
@@ -161,7 +161,7 @@ impl<R: IndexRead> Engine<R> {
         &self,
         at: &RowKey,
         key: &Key,
-        Held { mut header, told }: Held,
+        Held { mut header, before: stood }: Held,
         delta: &Delta,
         looked: &Looked,
     ) -> Result<Merged, StorageError> {
@@ -193,14 +193,18 @@ impl<R: IndexRead> Engine<R> {
             let unchanged = match before {
                 Some(before) => *before == part,
                 // What changes nothing must not leave a remnant of a key that never was.
-                None => part == Part::bottom(tag),
+                None => part.is_bottom(),
             };
             if !unchanged {
                 header_changed = true;
-                header.tags.insert(tag, part);
+                if header.tags.is_empty() {
+                    header.tags = only(tag, part);
+                } else {
+                    header.tags.insert(tag, part);
+                }
             }
         }
-        Ok(Merged { header, header_changed, before: Some(told), changes })
+        Ok(Merged { header, header_changed, before: Some(stood), changes })
     }
 
     /// Makes the changes, and records `delta`, of which they were made, if there are any. Fails before
@@ -225,10 +229,10 @@ impl<R: IndexRead> Engine<R> {
         &mut self,
         at: &RowKey,
         key: &Key,
-        Held { mut header, told }: Held,
+        Held { mut header, before }: Held,
         delta: &Delta,
     ) -> Result<(), StorageError> {
-        self.put_header(at, key, &mut header, Some(told))?;
+        self.put_header(at, key, &mut header, Some(before))?;
         self.record(at.token(), &RecordOut::Merge(key, delta));
         Ok(())
     }

@@ -21,7 +21,7 @@ use values::{Key, Tag};
 use super::Engine;
 use crate::record::{Header, decode_leaf, encode_leaf, has_more, share};
 use crate::row_key::{Parsed, RowKey};
-use crate::tree::{LeafSum, Leaves, Share, TokenRange, TreeClasses};
+use crate::tree::{LeafRow, LeafSum, Leaves, Share, TokenRange, TreeClasses};
 use crate::{IndexRead, StorageError, Table};
 
 /// What an engine knows of its trees.
@@ -63,6 +63,30 @@ impl Trees {
 
     pub(super) fn class_of(&self, key: &Key) -> u8 {
         self.classes.of(key.bucket(), key.generation())
+    }
+
+    /// Key of the row of the leaf, in `class`, of the header row at `row_key`.
+    pub(super) fn leaf_row(&self, row_key: &[u8], class: u8) -> LeafRow {
+        self.leaves.row(self.leaf_of(row_key), class)
+    }
+
+    fn leaf_of(&self, row_key: &[u8]) -> u32 {
+        self.leaves.of_row(row_key).expect("a header's key begins with a token")
+    }
+}
+
+/// What stands in the row of a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredLeaf {
+    class: u8,
+    /// `None` if the row is damaged.
+    sum: Option<LeafSum>,
+}
+
+impl StoredLeaf {
+    /// By what was read of its row, if there is one.
+    pub(super) fn of(class: u8, read: Option<Option<LeafSum>>) -> Self {
+        Self { class, sum: read.unwrap_or_else(|| Some(LeafSum::default())) }
     }
 }
 
@@ -113,7 +137,7 @@ impl<R: IndexRead> Engine<R> {
         let record = header.encode(at, key, self.trees.class_of(key));
         let after = share(&row_key, &record);
         if before != after {
-            self.change_share(&row_key, before, after)?;
+            self.change_share(&row_key, before, after, None)?;
             self.rows.put(Table::Header, &row_key, Some(record));
         }
         Ok(())
@@ -125,23 +149,27 @@ impl<R: IndexRead> Engine<R> {
         self.trees.mended
     }
 
-    /// Makes the header row's change of share part of its leaf.
+    /// Makes the header row's change of share part of its leaf, of which one row may have been `looked` at.
     pub(super) fn change_share(
         &mut self,
         row_key: &[u8],
         before: Share,
         after: Share,
+        looked: Option<StoredLeaf>,
     ) -> Result<(), StorageError> {
         let is_missed = sabotage::is(Bug::TreeMissesChange) && before != Share::Nothing;
         if before == after && after != Share::Damaged || is_missed {
             return Ok(());
         }
-        let leaves = self.trees.leaves;
-        let leaf = leaves.of_row(row_key).expect("a header's key begins with a token");
+        let leaf = self.trees.leaf_of(row_key);
+        let sum_of = |class| match looked {
+            Some(looked) if looked.class == class => Ok(looked.sum),
+            _ => self.leaf(leaf, class),
+        };
         let (mut less, mut more) = (None, None);
         let mut is_known = before != Share::Damaged;
         if let Share::Key { class, digest } = before {
-            let sum = self.leaf(leaf, class)?.and_then(|sum| sum.less(LeafSum::of(digest)));
+            let sum = sum_of(class)?.and_then(|sum| sum.less(LeafSum::of(digest)));
             is_known &= sum.is_some();
             less = sum.map(|sum| (class, sum));
         }
@@ -149,7 +177,7 @@ impl<R: IndexRead> Engine<R> {
             // Most often the class stays: then what is added is added to what was taken away from.
             let sum = match less.take_if(|(of, _)| *of == class) {
                 Some((_, sum)) => Some(sum),
-                None => self.leaf(leaf, class)?,
+                None => sum_of(class)?,
             };
             is_known &= sum.is_some();
             more = sum.map(|sum| (class, sum.plus(LeafSum::of(digest))));
@@ -169,7 +197,7 @@ impl<R: IndexRead> Engine<R> {
     fn leaf(&self, leaf: u32, class: u8) -> Result<Option<LeafSum>, StorageError> {
         let row = self.trees.leaves.row(leaf, class);
         let sum = self.rows.get(Table::Tree, &row, |record| decode_leaf(&row, record).ok())?;
-        Ok(sum.unwrap_or_else(|| Some(LeafSum::default())))
+        Ok(StoredLeaf::of(class, sum).sum)
     }
 
     fn put_leaf(&mut self, leaf: u32, class: u8, sum: LeafSum) {

@@ -63,7 +63,7 @@ impl<R: IndexRead> Engine<R> {
         asked: &Asked,
     ) -> Result<Answer, StorageError> {
         let Asked { operation, lifetime, observed, shown, stamp, named, limits } = asked;
-        let Held { header: held, told } = self.held_to_change(at, key)?;
+        let Held { header: held, before } = self.held_to_change(at, key)?;
         let (header, after) = if held.is_hidden() {
             // A write is later than what was deleted: another member may not have hidden that yet.
             (Header::default(), held.tombstone())
@@ -153,19 +153,22 @@ impl<R: IndexRead> Engine<R> {
         if let (Some(round), Some(minted)) = (round, minted) {
             self.seal_elements(at, key, &header, minted, (round, limits), &mut delta)?;
         }
-        let merged = self.merged(at, key, Held { header, told }, &delta, &looked)?;
+        let merged = self.merged(at, key, Held { header, before }, &delta, &looked)?;
         // Within the scope this is what reading it again would show, for less.
-        view.value.apply(&delta);
+        let is_shown = own.is_none() && merged.header.show_wholes(&delta, &mut view.value);
+        if !is_shown {
+            view.value.apply(&delta);
+        }
         view.collections = merged.header.summaries();
         self.make(at, key, merged, &delta)?;
-        self.current.minted.push((at.as_bytes().to_vec(), tag));
+        self.current.minted.push((at.shared(), tag));
         let sealed_now = |state: &State| state.context().has_sealed(|it| Some(it) == round);
         let is_to_be_folded = named.is_some() && operation.is_folded() && !repeated;
         if is_to_be_folded || delta.value.0.values().any(sealed_now) {
             self.named_in = round.or(self.named_in);
         }
         if schedules {
-            self.current.minted.push((at.as_bytes().to_vec(), Tag::EXPIRY));
+            self.current.minted.push((at.shared(), Tag::EXPIRY));
         }
         let is_here = true;
         Ok(Answer::Prepared { delta, changed, repeated, partial, is_here, minted, view })

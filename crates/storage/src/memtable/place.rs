@@ -55,6 +55,12 @@ impl From<&[u8]> for Place<'static> {
     }
 }
 
+impl From<Arc<[u8]>> for Place<'static> {
+    fn from(key: Arc<[u8]>) -> Self {
+        Self { head: head(&key), key: short(&key).unwrap_or(Whole::Owned(key)) }
+    }
+}
+
 fn head(key: &[u8]) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     let length = key.len().min(HEAD_BYTES);

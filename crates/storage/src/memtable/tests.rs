@@ -122,6 +122,16 @@ proptest! {
             for key in [vec![0], vec![1, 2]] {
                 let got = memtable.get(Table::Header, &key, <[u8]>::to_vec).unwrap();
                 prop_assert_eq!(got.as_ref(), model.get(&key));
+                let at = (Table::Header, &key[..]);
+                for other in [vec![0], vec![2], vec![1, 2]] {
+                    let beside = (Table::Header, &other[..]);
+                    let look = <[u8]>::to_vec;
+                    let (got, beside) = memtable.get_with(at, beside, look, look).unwrap();
+                    prop_assert_eq!(got.as_ref(), model.get(&key));
+                    if let Some(got) = beside {
+                        prop_assert_eq!(got.as_ref(), model.get(&other));
+                    }
+                }
             }
         }
         if taken.is_some() {

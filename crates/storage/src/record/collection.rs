@@ -107,6 +107,14 @@ impl Part {
         }
     }
 
+    /// Whether nothing was ever written.
+    pub(crate) fn is_bottom(&self) -> bool {
+        match self {
+            Self::Whole(state) => state.is_bottom(),
+            Self::Collection(collection) => collection.is_bottom(),
+        }
+    }
+
     pub(crate) fn context(&self) -> &CausalContext {
         match self {
             Self::Whole(state) => state.context(),
