@@ -106,7 +106,7 @@ pub struct Engine<R> {
     census: Census,
     /// What was done since the last batch was taken.
     current: Waiting,
-    /// What the batch under way carries.
+    /// What the batch under way carries; nothing while there is none.
     under_way: Waiting,
     /// Where in the log all that was done before the batch under way ends.
     position: u64,

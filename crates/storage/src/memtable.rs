@@ -111,8 +111,7 @@ fn slot_bytes(key: usize, value: &Option<Vec<u8>>) -> usize {
 /// What rows were in their generation, `None` where they were not in it; each row once.
 type Undo = Vec<(Table, Place<'static>, Option<Slot>)>;
 
-/// Rows that the undo list of a batch is given room for at once, at most: a batch is about as large as the one before. A
-/// guess.
+/// Rows that the undo list of a batch leaves room for to the next one, at most. A guess.
 const UNDO_ROOM_MAX: usize = 8_192;
 
 /// The key right after `key`.
@@ -132,6 +131,8 @@ pub(crate) struct Memtable<R> {
     next: BatchId,
     current: Undo,
     under_way: Option<(BatchId, Undo)>,
+    /// An empty list, with the room of one that was done with.
+    emptied: Undo,
     /// Whether what is changed is in the log already, and is never taken back.
     is_replaying: bool,
 }
@@ -146,6 +147,7 @@ impl<R: IndexRead> Memtable<R> {
             next: BatchId(0),
             current: Undo::new(),
             under_way: None,
+            emptied: Undo::new(),
             is_replaying: false,
         }
     }
@@ -311,7 +313,7 @@ impl<R: IndexRead> Memtable<R> {
         debug_assert!(self.under_way.is_none(), "one batch at a time");
         let id = self.next;
         self.next = BatchId(id.0 + 1);
-        let next = Undo::with_capacity(self.current.len().min(UNDO_ROOM_MAX));
+        let next = std::mem::take(&mut self.emptied);
         self.under_way = Some((id, std::mem::replace(&mut self.current, next)));
         id
     }
@@ -331,7 +333,11 @@ impl<R: IndexRead> Memtable<R> {
 
     /// The batch under way is in the log.
     pub(crate) fn committed(&mut self) {
-        self.under_way = None;
+        if let Some((_, mut undo)) = self.under_way.take() {
+            undo.clear();
+            undo.shrink_to(UNDO_ROOM_MAX);
+            self.emptied = undo;
+        }
         self.frozen_with = None;
     }
 

@@ -12,7 +12,7 @@ use crate::log_record::{self, RecordOut};
 use crate::memtable::BatchId;
 use crate::{Answer, Appended, Durability, IndexRead, SeamError, Shard, StorageError, Ticket};
 
-/// Bytes that each list of a batch is given at once, at most. A guess.
+/// Room, in bytes, that each list of a batch is left with for the next one, at most. A guess.
 const ROOM_MAX: usize = 1 << 20;
 
 /// Records for the log, to be appended together.
@@ -44,17 +44,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// An empty one with room for as much as `other` has: batches are about as large as the one before, and what they
-    /// gather need not move again and again.
-    fn with_room_of(other: &Self) -> Self {
-        fn room<T>(list: &[T]) -> Vec<T> {
-            Vec::with_capacity(list.len().min(ROOM_MAX / size_of::<T>()))
+    /// Nothing of it but the room of its lists: what later batches gather need not move again and again.
+    fn emptied(self) -> Self {
+        fn empty<T>(mut list: Vec<T>) -> Vec<T> {
+            list.clear();
+            list.shrink_to(ROOM_MAX / size_of::<T>());
+            list
         }
         Self {
-            records: room(&other.records),
-            answers: room(&other.answers),
-            counted: room(&other.counted),
-            minted: room(&other.minted),
+            answers: empty(self.answers),
+            counted: empty(self.counted),
+            minted: empty(self.minted),
             ..Self::default()
         }
     }
@@ -76,9 +76,11 @@ impl<R: IndexRead> Engine<R> {
             return None;
         }
         let id = self.rows.take_batch();
-        let next = Waiting::with_room_of(&self.current);
-        self.under_way = std::mem::replace(&mut self.current, next);
+        // What is taken now leaves the lists of the batch before to be filled.
+        std::mem::swap(&mut self.under_way, &mut self.current);
         let records = std::mem::take(&mut self.under_way.records);
+        // Batches are about as large as the one before.
+        self.current.records.reserve(records.len().min(ROOM_MAX));
         self.under_way.bytes = records.len();
         Some(Batch { id, records, sync: self.under_way.sync })
     }
@@ -96,7 +98,7 @@ impl<R: IndexRead> Engine<R> {
         if !self.rows.awaits(batch) {
             return;
         }
-        let done = std::mem::take(&mut self.under_way);
+        let mut done = std::mem::take(&mut self.under_way);
         let is_ignored = sabotage::is(Bug::FailureTakenForSuccess) && result.is_err();
         let unchanged = Appended { position: self.position, synced: true };
         let error = match if is_ignored { Ok(unchanged) } else { result } {
@@ -106,7 +108,8 @@ impl<R: IndexRead> Engine<R> {
                 self.is_unsynced = !synced && (self.is_unsynced || done.is_relied_on);
                 self.batch_ended();
                 self.disk_works();
-                answers.extend(done.answers);
+                answers.append(&mut done.answers);
+                self.under_way = done.emptied();
                 return;
             }
             Err(error) => error,
