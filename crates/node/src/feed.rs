@@ -36,7 +36,8 @@ pub(crate) struct Feed {
 struct Order {
     /// The place of the last one before it.
     after: Option<usize>,
-    is_followed: bool,
+    /// And of the first one after it.
+    next: Option<usize>,
 }
 
 /// A request to be begun.
@@ -108,8 +109,20 @@ impl Feed {
         let place = self.count - self.requests.as_slice().len();
         let request = self.requests.next()?;
         let id = |place| CallId(self.first.0 + u64::try_from(place).expect("a group is small"));
-        let Order { after, is_followed } = self.order.get(place).copied().unwrap_or_default();
-        Some(Next { id: id(place), request, after: after.map(id), is_followed })
+        let Order { after, next } = self.order.get(place).copied().unwrap_or_default();
+        Some(Next { id: id(place), request, after: after.map(id), is_followed: next.is_some() })
+    }
+
+    /// Takes note that a request was refused and is not begun: what comes after it comes after the one before it.
+    pub(crate) fn refused(&mut self, id: CallId) {
+        let place = usize::try_from(id.0 - self.first.0).expect("a group is small");
+        let Some(&Order { after, next }) = self.order.get(place) else { return };
+        if let Some(after) = after {
+            self.order[after].next = next;
+        }
+        if let Some(next) = next {
+            self.order[next].after = after;
+        }
     }
 }
 
@@ -123,7 +136,7 @@ fn order(requests: &[Request]) -> Vec<Order> {
         if let &[(key, before), (next_key, next)] = pair
             && key == next_key
         {
-            order[before].is_followed = true;
+            order[before].next = Some(next);
             order[next].after = Some(before);
         }
     }
@@ -194,5 +207,15 @@ mod tests {
         let after =
             [(32, None, true), (33, None, false), (34, Some(32), true), (35, Some(34), false)];
         assert_eq!(found, after);
+    }
+
+    #[test]
+    fn what_follows_a_request_that_was_refused_follows_the_one_before_it() {
+        let mut feed = feed(vec![add(), add(), add()]);
+        let after = |next: Option<Next>| next.and_then(|next| next.after);
+        assert_eq!(after(feed.next()), None);
+        assert_eq!(after(feed.next()), Some(CallId(32)));
+        feed.refused(CallId(33));
+        assert_eq!(after(feed.next()), Some(CallId(32)));
     }
 }

@@ -119,7 +119,10 @@ impl Running {
             };
             let Some(Next { id, mut request, after, is_followed }) = feed.next() else { break };
             match refusal.or_else(|| self.charge_wait(&mut request, feed.queued_ms)) {
-                Some(error) => self.calls.reply(id, Err(error)),
+                Some(error) => {
+                    feed.refused(id);
+                    self.calls.reply(id, Err(error));
+                }
                 None if is_read => {
                     let event = Event::Request { id, request, after, is_followed };
                     feed.found(self.step_measured(event));

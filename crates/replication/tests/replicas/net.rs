@@ -238,10 +238,9 @@ impl Net {
         let calls: Vec<CallId> = (first..=self.next_call).map(CallId).collect();
         let mut after = None;
         for (&id, request) in calls.iter().zip(requests) {
-            self.event(
-                node,
-                Event::Request { id, request, after: after.replace(id), is_followed: true },
-            );
+            let is_followed = Some(&id) != calls.last();
+            let after = after.replace(id);
+            self.event(node, Event::Request { id, request, after, is_followed });
         }
         calls
     }

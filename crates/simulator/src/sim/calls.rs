@@ -82,10 +82,12 @@ impl Sim {
         assert!(self.nodes[node].paused.is_none(), "the node is paused");
         let process = self.nodes[node].process.as_mut().expect("the node runs");
         process.calls.extend_from_slice(&calls);
-        let mut last = BTreeMap::new();
-        for (&id, request) in calls.iter().zip(requests) {
+        let (mut last, mut requests) = (BTreeMap::new(), requests.into_iter());
+        for &id in &calls {
+            let request = requests.next().expect("as many as there are calls");
             let after = last.insert(request.key.clone(), id);
-            self.step(node, Event::Request { id, request, after, is_followed: true });
+            let is_followed = requests.as_slice().iter().any(|later| later.key == request.key);
+            self.step(node, Event::Request { id, request, after, is_followed });
         }
         calls
     }
