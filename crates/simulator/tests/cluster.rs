@@ -496,6 +496,22 @@ fn too_many_calls_at_once_are_answered_overloaded_at_once() {
 }
 
 #[test]
+fn a_replica_that_answers_a_read_long_after_its_reply_is_repaired() {
+    let mut sim = Sim::new(SEED, SimOptions::default());
+    let key = key("late");
+    // Nobody notices, keeps a hint or compares.
+    write_at_one(&mut sim, 0, &key, put("x"));
+    sim.pause(2);
+    assert_eq!(siblings(&sim.get(0, &key).unwrap().view), ["x"]);
+    sim.advance(500);
+    assert_eq!(sim.counters(0).unwrap().read_repairs, 1, "the one that answered in time");
+    sim.resume(2);
+    sim.run_until_quiet();
+    assert_eq!(siblings(&sim.view(2, &key).unwrap()), ["x"]);
+    assert_eq!(sim.counters(0).unwrap().read_repairs, 2, "each once");
+}
+
+#[test]
 fn a_silent_replica_holds_up_no_read_that_others_answer_and_keeps_none_under_way() {
     let options = SimOptions { requests_max: 4, ..SimOptions::default() };
     let mut sim = Sim::new(SEED, options);

@@ -306,15 +306,15 @@ fn check(seed: u64) -> u64 {
 
 fn check_all(seeds: RangeInclusive<u64>) {
     let rounds: u64 = seeds.map(check).sum();
-    assert!(rounds > 250, "{rounds}");
+    assert!(rounds > 50, "{rounds}");
 }
 
 #[test]
-fn nothing_deleted_comes_back_over_the_barrier_seeds_1_to_250() {
-    check_all(1..=250);
+fn nothing_deleted_comes_back_over_the_barrier_seeds_1_to_50() {
+    check_all(1..=50);
 }
 
 #[test]
-fn nothing_deleted_comes_back_over_the_barrier_seeds_251_to_500() {
-    check_all(251..=500);
+fn nothing_deleted_comes_back_over_the_barrier_seeds_51_to_100() {
+    check_all(51..=100);
 }

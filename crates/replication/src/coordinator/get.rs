@@ -26,6 +26,10 @@ use crate::{
     turn::{PartKind, Timer, Turn, Waiter},
 };
 
+/// Most that a read that was replied to may hold while it waits for late answers (about bytes, of what was merged).
+/// As many reads as a loop takes requests wait at once: they hold some tens of megabytes.
+const LATE_BYTES_MAX: usize = 4 << 10;
+
 /// A view that some replicas showed, or said by their digest to hold.
 #[derive(Debug)]
 struct Distinct {
@@ -131,12 +135,13 @@ impl Get {
         }
         self.compare(turn);
         self.reply_if(false, turn);
-        // A replica that stays silent must not keep reads under way that were replied to: with many
-        // of them there would be no room for others.
-        let is_late = self.is_hurried || now_ms >= self.terms.cover_at;
-        if self.replied && (is_late || !self.asked.is_pending()) {
+        let (is_late, is_pending) = (now_ms >= self.terms.cover_at, self.asked.is_pending());
+        if self.replied && (is_late || self.is_hurried || !is_pending) {
             self.repair(turn);
-            return Progress::Done;
+            // What answers late is repaired, too, unless waiting for it takes room from others.
+            if self.is_hurried || !is_pending || self.merged_weight() > LATE_BYTES_MAX {
+                return Progress::Done;
+            }
         }
         let covers = self.asked.pending().filter(|(_, pending)| !pending.is_covered);
         let covers = covers.map(|(_, pending)| pending.cover_at).filter(|_| !self.replied);
@@ -303,6 +308,11 @@ impl Get {
         self.merged.as_ref().unwrap_or_else(|| &self.views[0].view)
     }
 
+    /// About how many bytes that takes; none if nothing was shown.
+    fn merged_weight(&self) -> usize {
+        if self.views.is_empty() { 0 } else { self.merged().weight() }
+    }
+
     /// Whether there is nothing left to wait for: everybody answered, or those who did not are
     /// silent and as many nodes showed what they hold as owners are needed.
     fn is_over(&self, turn: &Turn<'_>) -> bool {
@@ -402,6 +412,7 @@ impl Get {
         view
     }
 
+    /// Sends what replicas lack to those that showed so. What they show thereby is what was merged.
     fn repair(&mut self, turn: &mut Turn<'_>) {
         if self.views.is_empty() || self.views.len() == 1 && self.damaged.is_empty() {
             return;
@@ -409,11 +420,19 @@ impl Get {
         let me = turn.me();
         // A replica whose record is damaged takes a merge in its place.
         let nothing = View::default();
-        let damaged = self.damaged.iter().filter(|node| !self.asked.is_shown(**node));
-        let damaged = damaged.map(|&node| (node, &nothing));
+        let damaged = std::mem::take(&mut self.damaged);
+        let damaged = damaged.into_iter().filter(|&node| !self.asked.is_shown(node));
+        let damaged = damaged.map(|node| (node, &nothing));
         let shown = self.asked.shown().map(|(node, at)| (node, &self.views[at].view));
-        for (node, delta) in repairs(self.merged(), shown.chain(damaged), &self.terms.owners) {
+        let repairs = repairs(self.merged(), shown.chain(damaged), &self.terms.owners);
+        if self.asked.is_pending() && !repairs.is_empty() {
+            self.views.push(Distinct { view: self.merged().clone(), digest: None });
+        }
+        for (node, delta) in repairs {
             turn.shared.counters.read_repairs += 1;
+            if self.asked.is_pending() {
+                self.asked.set(node, Standing::Shown(self.views.len() - 1));
+            }
             let key = self.terms.key.clone();
             if node == me {
                 turn.shared.note_stray(&key, self.terms.partition);

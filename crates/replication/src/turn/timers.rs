@@ -56,11 +56,7 @@ impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: u64) {
         match self.alarm_mut(timer) {
             Some(alarm) if alarm.queued_at <= at => alarm.at = at,
-            Some(alarm) => {
-                *alarm = Alarm { at, queued_at: at };
-                self.queue.push(Reverse((at, timer)));
-            }
-            None => {
+            _ => {
                 let alarm = Alarm { at, queued_at: at };
                 match timer {
                     Timer::Request(slot) => self.requests.insert(slot.0, alarm),
