@@ -98,6 +98,7 @@ pub(crate) fn of_three_nodes() -> Vec<Contest> {
                 (System::Merganser, "merganser w=2", set(16)),
                 (System::Redis, "redis, WAIT 1 each", waiting(16, Wait::Each)),
                 (System::Redis, "redis, a WAIT for 16", waiting(16, Wait::Batch)),
+                (System::Etcd, "etcd, not pipelined", Load::Etcd(Call::Put)),
                 (System::Keeping, "nothing but logs, w=2", set(16)),
             ],
         },
