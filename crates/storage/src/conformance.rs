@@ -1,10 +1,14 @@
-//! What every implementation of the seams must do: one suite, run against the simulated doubles
-//! and against the real ones, so that what holds in simulation holds on a disk.
+//! What every implementation of the seams must do, and an engine over them: one suite, run against the simulated
+//! doubles and against the real ones, so that what holds in simulation holds on a disk.
 //!
 //! Plain functions that panic with the claim that failed. They read no clock and use no threads;
 //! what only threads, crashes or a full device can show, each implementation tests for itself.
 
+mod commands;
+
 use std::ops::ControlFlow;
+
+pub use commands::{Pace, check_commands};
 
 use crate::seam::{FILE_NAME_MAX, Files, IndexRead, IndexWrite, ROW_KEY_MAX, RowChange, Table};
 

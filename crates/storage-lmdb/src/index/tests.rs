@@ -52,6 +52,22 @@ fn lmdb_keeps_the_contract_of_an_index() {
 }
 
 #[test]
+fn an_engine_answers_over_lmdb_as_over_memory() {
+    for pace in conformance::Pace::ALL {
+        let temp = tempfile::tempdir().unwrap();
+        conformance::check_commands(
+            |config| {
+                let files = crate::DiskFiles::open(&temp.path().join("log")).unwrap();
+                let index = LmdbIndex::open(&temp.path().join("index"), &LmdbOptions::default());
+                let (reader, writer) = index.unwrap();
+                storage::SingleEngine::open(files, reader, writer, 7, config).unwrap().0
+            },
+            pace,
+        );
+    }
+}
+
+#[test]
 fn readers_are_shared_between_threads_and_the_writer_moves_to_one() {
     fn shared<T: Clone + Send + Sync>() {}
     fn moved<T: Send>() {}

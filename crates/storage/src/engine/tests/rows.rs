@@ -5,6 +5,7 @@ use values::{CartOp, CollectionSummary, GsetOp, MapOp, entry_row, is_collection}
 
 use super::*;
 use crate::record::row_digest;
+use crate::{SingleEngine, conformance};
 
 /// Elements that stand in rows of every form: empty, short, two long ones that begin alike.
 fn name() -> impl Strategy<Value = Blob> {
@@ -246,6 +247,18 @@ proptest! {
     ) {
         let name = if long { "k".repeat(400) } else { "k".into() };
         run(&key(&name), steps)?;
+    }
+}
+
+#[test]
+fn an_engine_answers_the_same_whatever_is_in_the_index() {
+    for pace in conformance::Pace::ALL {
+        let disk = SimDisk::new();
+        let open = |config| {
+            let SimDisk { files, index } = disk.clone();
+            SingleEngine::open(files, index.reader(), index.writer(), 0, config).unwrap().0
+        };
+        conformance::check_commands(open, pace);
     }
 }
 
