@@ -65,6 +65,8 @@ pub struct Settings {
     pub anti_entropy_interval_s: Option<u32>,
     /// What comparing may send and receive, in bytes a second. Default 8 MiB.
     pub anti_entropy_bytes_per_second: Option<u64>,
+    /// What rows take in memory when a checkpoint is made, in bytes. Default 64 MiB.
+    pub memtable_bytes: Option<usize>,
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
@@ -81,6 +83,8 @@ pub struct Settings {
     pub siblings_soft: Option<usize>,
     /// A put that would leave more siblings, and more than there were, is refused. Default 100.
     pub siblings_max: Option<usize>,
+    /// Most elements, items or fields of a collection. Default 100,000,000.
+    pub elements_max: Option<u32>,
     /// Client connections at once. Default 10,000.
     pub connections_max: Option<usize>,
     /// Policy of buckets that nobody created, and what a creation leaves open. The same at all
@@ -182,6 +186,7 @@ impl Settings {
             anti_entropy_bytes_per_second: self
                 .anti_entropy_bytes_per_second
                 .or(below.anti_entropy_bytes_per_second),
+            memtable_bytes: self.memtable_bytes.or(below.memtable_bytes),
             hint_bytes_max: self.hint_bytes_max.or(below.hint_bytes_max),
             barrier_interval_s: self.barrier_interval_s.or(below.barrier_interval_s),
             retry_window_s: self.retry_window_s.or(below.retry_window_s),
@@ -189,6 +194,7 @@ impl Settings {
             value_bytes_max: self.value_bytes_max.or(below.value_bytes_max),
             siblings_soft: self.siblings_soft.or(below.siblings_soft),
             siblings_max: self.siblings_max.or(below.siblings_max),
+            elements_max: self.elements_max.or(below.elements_max),
             connections_max: self.connections_max.or(below.connections_max),
             default_bucket: self.default_bucket.or(below.default_bucket),
         }

@@ -57,12 +57,9 @@ const REQUESTS_MAX: usize = 16_384;
 /// Deltas of the outbox under way to one owner from one loop. With 16 hints came at 0.4 of the speed of ordinary writes,
 /// with 64 clients' p99 was twice that of before (`benches/examples/grow_and_deliver.rs`).
 const DELIVERIES_MAX: usize = 32;
-/// What rows take in memory, all loops together, when a checkpoint is made. A guess: large enough
-/// that a page of the index is written once for several rows, small beside what a machine has.
-const CHECKPOINT_BYTES: usize = 64 << 20;
-/// What rows take in memory, all loops together, when writes are refused. With half of it
+/// How many times what a checkpoint begins at rows may take in memory before writes are refused. With half of it
 /// acknowledgements wait for the checkpoint under way. A guess.
-const PENDING_BYTES_MAX: usize = 256 << 20;
+const MEMTABLES_MAX: usize = 4;
 
 /// A running node. Dropped without [`Node::stop`] it stops all the same, but nobody waits.
 pub struct Node {
@@ -198,7 +195,7 @@ impl Node {
             node: config.node(),
             process: random_u64(),
             shards: owners.set(loop_index),
-            pending_bytes_max: PENDING_BYTES_MAX / owners.count(),
+            pending_bytes_max: MEMTABLES_MAX * (config.memtable_bytes / owners.count()),
             hint_bytes_max: config.hint_bytes_max / u64::from(config.loops),
             bounds: storage::EngineBounds::default(),
         })?;
@@ -278,7 +275,7 @@ impl Node {
                 routes: routes.clone(),
                 log: log_sender.clone(),
                 index: index_sender.clone(),
-                checkpoint_bytes: CHECKPOINT_BYTES / owners.count(),
+                checkpoint_bytes: config.memtable_bytes / owners.count(),
                 notices: shared.members.notices.clone(),
                 health: Arc::clone(&shared.health),
                 ownership: Arc::clone(&shared.ownership),

@@ -72,6 +72,8 @@ pub struct BucketPolicy {
     pub siblings_soft: u32,
     /// How long what is written lives, in seconds after its write; 0 for without end.
     pub ttl: u32,
+    /// Most elements, items or fields of a collection; 0 for the node's own limit.
+    pub elements_max: u32,
 }
 
 impl Default for BucketPolicy {
@@ -88,6 +90,7 @@ impl Default for BucketPolicy {
             siblings_max: 0,
             siblings_soft: 0,
             ttl: 0,
+            elements_max: 0,
         }
     }
 }
@@ -117,11 +120,13 @@ pub enum Field {
     SiblingsSoft = 9,
     /// [`BucketPolicy::ttl`].
     Ttl = 10,
+    /// [`BucketPolicy::elements_max`].
+    ElementsMax = 11,
 }
 
 impl Field {
     /// Every field, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::N,
         Self::R,
         Self::W,
@@ -131,6 +136,7 @@ impl Field {
         Self::ValueBytesMax,
         Self::SiblingsMax,
         Self::SiblingsSoft,
+        Self::ElementsMax,
         Self::Ttl,
     ];
 
@@ -147,6 +153,7 @@ impl Field {
             Self::SiblingsMax => "siblings_max",
             Self::SiblingsSoft => "siblings_soft",
             Self::Ttl => "ttl",
+            Self::ElementsMax => "elements_max",
         }
     }
 
@@ -165,7 +172,7 @@ impl Field {
         match self {
             Self::N | Self::R | Self::W => (1, OWNERS_MAX as u64),
             Self::Availability | Self::Raw | Self::Durability => (0, self.words().len() as u64 - 1),
-            Self::ValueBytesMax | Self::Ttl => (0, u32::MAX as u64),
+            Self::ValueBytesMax | Self::ElementsMax | Self::Ttl => (0, u32::MAX as u64),
             Self::SiblingsMax | Self::SiblingsSoft => (0, SIBLINGS_MAX),
         }
     }
@@ -267,6 +274,7 @@ impl BucketPolicy {
             Field::SiblingsMax => self.siblings_max.into(),
             Field::SiblingsSoft => self.siblings_soft.into(),
             Field::Ttl => self.ttl.into(),
+            Field::ElementsMax => self.elements_max.into(),
         }
     }
 
@@ -299,6 +307,7 @@ impl BucketPolicy {
             Field::SiblingsMax => self.siblings_max = number,
             Field::SiblingsSoft => self.siblings_soft = number,
             Field::Ttl => self.ttl = number,
+            Field::ElementsMax => self.elements_max = number,
         }
         is_possible
     }
@@ -379,6 +388,9 @@ impl BucketPolicy {
             limits.siblings_soft = usize::try_from(self.siblings_soft).unwrap_or(usize::MAX);
         }
         limits.siblings_soft = limits.siblings_soft.min(limits.siblings);
+        if self.elements_max > 0 {
+            limits.elements = self.elements_max.into();
+        }
         limits
     }
 }

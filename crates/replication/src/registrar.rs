@@ -5,8 +5,8 @@
 //! a time, so each is decided on what the one before it left. Every other member is told what it
 //! lacks: at a change, and when its link comes up. A message says the digest of the sender's table,
 //! and its answer that of the receiver's, with the whole of it where they differ: both end up with
-//! the join. What is not answered is sent again as long as the link is up. (Gossip will carry the
-//! table later; the table does not care how it travels.)
+//! the join. What is not answered is sent again as long as the link is up. Not by gossip: every two members have a
+//! link, and a change is answered by who has it on disk.
 
 mod peers;
 

@@ -7,7 +7,7 @@ use replication::{
     RequestError, Standing,
 };
 use simulator::{DiskFaults, NetworkFaults, Sim, SimOptions};
-use values::{Blob, BytesOp, CounterOp, Key, Operation, Scope, State, Tag, View};
+use values::{Blob, BytesOp, CounterOp, Key, Operation, OrsetOp, Scope, State, Tag, View};
 
 fn cluster(nodes: usize) -> Sim {
     let mut sim = Sim::new(7, SimOptions { nodes, ..SimOptions::default() });
@@ -386,7 +386,11 @@ fn n_is_changed_of_an_empty_bucket_and_of_no_other() {
 #[test]
 fn a_buckets_limits_are_checked_when_a_delta_is_made_and_by_no_merge() {
     let mut sim = cluster(3);
-    changed(&mut sim, 0, create(&[("value_bytes_max", "4"), ("siblings_max", "2")]));
+    changed(
+        &mut sim,
+        0,
+        create(&[("value_bytes_max", "4"), ("siblings_max", "2"), ("elements_max", "1")]),
+    );
     let long = sim.update(1, &key("a"), put("12345")).map(|_| ());
     let error = values::UpdateError::ValueTooLong { bytes: 5, limit: 4 };
     assert_eq!(long, Err(RequestError::Update(error)));
@@ -395,11 +399,18 @@ fn a_buckets_limits_are_checked_when_a_delta_is_made_and_by_no_merge() {
     sim.advance(1_000);
     sim.update(0, &key("a"), put("2")).unwrap();
     sim.update(2, &key("a"), put("3")).unwrap();
+    let add = |element: &'static str| Operation::Orset(OrsetOp::Add(vec![element.into()]));
+    sim.update(0, &key("s"), add("x")).unwrap();
+    sim.update(2, &key("s"), add("y")).unwrap();
+    let second = sim.update(0, &key("s"), add("z")).map(|_| ());
+    let error = values::UpdateError::CollectionFull { elements: 1, limit: 1 };
+    assert_eq!(second, Err(RequestError::Update(error)));
     let third = sim.update(0, &key("a"), put("4")).map(|_| ());
     assert!(matches!(third, Err(RequestError::Update(values::UpdateError::TooManySiblings(_)))));
     sim.heal();
     sim.run_until_quiet();
     assert_eq!(siblings(&sim.get(0, &key("a")).unwrap().view), ["1", "2", "3"]);
+    assert_eq!(sim.get(0, &key("s")).unwrap().view.collections[&Tag::ORSET].live, 2);
 }
 
 #[test]

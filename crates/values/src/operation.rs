@@ -27,7 +27,7 @@ pub use limits::Limits;
 pub use refusal::{UpdateError, WrongType};
 
 use folding::Folding;
-use limits::{check_elements, check_value};
+use limits::{check_elements, check_room, check_value};
 use living::prepare_expiry;
 use prepare::{
     Dots, add_elements, last_values, prepare_bytes, prepare_cart, prepare_counter, prepare_delete,
@@ -344,6 +344,17 @@ impl Operation {
         count as u64
     }
 
+    /// Whether what it changes are elements that were not there.
+    const fn adds_elements(&self) -> bool {
+        matches!(
+            self,
+            Self::Gset(_)
+                | Self::Orset(OrsetOp::Add(_))
+                | Self::Cart(CartOp::Add { .. } | CartOp::SetQuantity { .. })
+                | Self::Map(MapOp::Set(_) | MapOp::Increment { .. })
+        )
+    }
+
     /// Whether what it takes away are elements of collections that `view` shows, of which nothing but a context is
     /// left, which says of no dot of which element it was; or deadlines, which are taken back last of all.
     fn removes_elements(&self, view: &View) -> bool {
@@ -473,6 +484,9 @@ impl Operation {
         self.check_size(limits)?;
         let mut dots = Dots::new(view, self.minted_tag(), mint.actor);
         let mut prepared = self.delta(seen, observed, &mut dots, mint.stamp, limits)?;
+        if self.adds_elements() {
+            check_room(view, self.minted_tag(), prepared.changed, limits)?;
+        }
         prepared.minted = dots.minted(self.minted_tag());
         living::follow(&mut prepared, self, living, seen, mint.stamp, limits)?;
         // After the schedules: what is sealed is not written.

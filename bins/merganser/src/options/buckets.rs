@@ -47,6 +47,7 @@ const BUCKET_FIELDS: &str = "Fields:
   value_bytes_max  longest value; 0 for the node's own limit
   siblings_max     most siblings that a put may leave; 0 for the node's own limit
   siblings_soft    above so many siblings a put is reported; 0 for the node's own limit
+  elements_max     most elements, items or fields of a collection; 0 for the node's own limit
   ttl              seconds that what is written lives; 0 for without end";
 
 fn field(text: &str) -> Result<(String, String), String> {

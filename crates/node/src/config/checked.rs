@@ -23,6 +23,11 @@ const LOOPS_MAX: u16 = 64;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most siblings that a key may be allowed: a guess, far beyond what anybody reconciles.
 const SIBLINGS_MAX: usize = 10_000;
+/// What rows take in memory when a checkpoint is made, if nothing is said: a guess, large enough that a page of the index
+/// is written once for several rows, small beside what a machine has.
+const MEMTABLE_BYTES: usize = 64 << 20;
+/// And at the least: a checkpoint has costs of its own.
+const MEMTABLE_BYTES_MIN: usize = 64 << 10;
 /// Least bound on hints: each loop has its part of it.
 const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
@@ -74,6 +79,8 @@ pub struct NodeConfig {
     pub timeouts: Timeouts,
     /// How replicas are compared, all loops together.
     pub anti_entropy: AntiEntropyConfig,
+    /// What rows take in memory, in bytes and all loops together, when a checkpoint is made.
+    pub memtable_bytes: usize,
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: u64,
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
@@ -208,11 +215,7 @@ impl NodeConfig {
             partitions,
             loops: loops(settings.loops.unwrap_or(0))?,
             default_policy,
-            limits: limits(
-                settings.value_bytes_max,
-                settings.siblings_soft,
-                settings.siblings_max,
-            )?,
+            limits: limits(&settings)?,
             timeouts: Timeouts {
                 request_ms: positive("timeout_ms", settings.timeout_ms, 2_000)?,
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
@@ -222,6 +225,7 @@ impl NodeConfig {
                 settings.anti_entropy_interval_s,
                 settings.anti_entropy_bytes_per_second,
             )?,
+            memtable_bytes: memtable_bytes(settings.memtable_bytes)?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
             barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
                 0 => None,
@@ -293,27 +297,27 @@ fn positive(setting: &str, value: Option<u32>, default: u32) -> Result<u32, Conf
 }
 
 /// The limits of values.
-fn limits(
-    value_bytes: Option<usize>,
-    siblings_soft: Option<usize>,
-    siblings: Option<usize>,
-) -> Result<Limits, ConfigError> {
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
     let default = Limits::default();
-    let value_bytes = value_bytes.unwrap_or(default.value_bytes);
+    let value_bytes = settings.value_bytes_max.unwrap_or(default.value_bytes);
     if !(1..=FRAME_BYTES_MAX / 2).contains(&value_bytes) {
         let reason = format!("1 to {}, half of what a message may be", FRAME_BYTES_MAX / 2);
         return Err(invalid("value_bytes_max", reason));
     }
-    let siblings = siblings.unwrap_or(default.siblings);
+    let siblings = settings.siblings_max.unwrap_or(default.siblings);
     if !(1..=SIBLINGS_MAX).contains(&siblings) {
         return Err(invalid("siblings_max", format!("1 to {SIBLINGS_MAX}")));
     }
-    let siblings_soft = siblings_soft.unwrap_or(default.siblings_soft.min(siblings));
+    let siblings_soft = settings.siblings_soft.unwrap_or(default.siblings_soft.min(siblings));
     if !(1..=siblings).contains(&siblings_soft) {
         let reason = format!("1 to {siblings}, which is `siblings_max`");
         return Err(invalid("siblings_soft", reason));
     }
-    Ok(Limits { value_bytes, siblings_soft, siblings, ..default })
+    let elements = settings.elements_max.map_or(default.elements, u64::from);
+    if elements == 0 {
+        return Err(invalid("elements_max", "at least 1"));
+    }
+    Ok(Limits { value_bytes, siblings_soft, siblings, elements, ..default })
 }
 
 fn anti_entropy(
@@ -328,6 +332,14 @@ fn anti_entropy(
     }
     let interval_ms = (interval_s > 0).then_some(u64::from(interval_s) * 1_000);
     Ok(AntiEntropyConfig { interval_ms, bytes_per_second })
+}
+
+fn memtable_bytes(wanted: Option<usize>) -> Result<usize, ConfigError> {
+    let wanted = wanted.unwrap_or(MEMTABLE_BYTES);
+    match wanted >= MEMTABLE_BYTES_MIN {
+        true => Ok(wanted),
+        false => Err(invalid("memtable_bytes", format!("at least {MEMTABLE_BYTES_MIN}"))),
+    }
 }
 
 fn hint_bytes_max(wanted: Option<u64>) -> Result<u64, ConfigError> {

@@ -200,6 +200,14 @@ fn a_node_that_could_not_be_connected_to_is_refused() {
 }
 
 #[test]
+fn memory_for_rows_has_room_for_some() {
+    let bytes = |text: &str| settings(&format!("data = \"d\"\n{text}")).resolve().unwrap();
+    assert_eq!(bytes("").memtable_bytes, 64 << 20);
+    assert_eq!(bytes("memtable_bytes = 65536").memtable_bytes, 65_536);
+    assert_eq!(error("data = \"d\"\nmemtable_bytes = 65535"), "`memtable_bytes`: at least 65536");
+}
+
+#[test]
 fn the_soft_limit_of_siblings_is_no_more_than_the_hard_one() {
     let limits = |text: &str| settings(&format!("data = \"d\"\n{text}")).resolve().unwrap().limits;
     let both = |text| (limits(text).siblings_soft, limits(text).siblings);
@@ -211,4 +219,6 @@ fn the_soft_limit_of_siblings_is_no_more_than_the_hard_one() {
         "`siblings_soft`: 1 to 100, which is `siblings_max`"
     );
     assert_eq!(error("data = \"d\"\nsiblings_max = 0"), "`siblings_max`: 1 to 10000");
+    assert_eq!(limits("elements_max = 7").elements, 7);
+    assert_eq!(error("data = \"d\"\nelements_max = 0"), "`elements_max`: at least 1");
 }

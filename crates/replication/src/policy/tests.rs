@@ -27,13 +27,14 @@ fn a_policy_is_said_by_its_fields_and_shown_as_it_is_said() {
         ("value_bytes_max", "1000"),
         ("siblings_max", "7"),
         ("siblings_soft", "6"),
+        ("elements_max", "9"),
         ("ttl", "60"),
     ])
     .unwrap();
     assert_eq!(
         policy.to_string(),
         "n=5 r=1 w=4 availability=quorum raw=lww durability=interval value_bytes_max=1000 \
-         siblings_max=7 siblings_soft=6 ttl=60"
+         siblings_max=7 siblings_soft=6 elements_max=9 ttl=60"
     );
     for field in Field::ALL {
         assert_eq!(Field::try_from(u8::from(field)).ok(), Some(field));
@@ -58,7 +59,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (
             &[("N", "2")],
             "a policy has no field \"N\"; it has n, r, w, availability, raw, durability, \
-             value_bytes_max, siblings_max, siblings_soft, ttl",
+             value_bytes_max, siblings_max, siblings_soft, elements_max, ttl",
         ),
         (&[("ttl", "-1")], "ttl=-1 is not possible: use 0 to 4294967295"),
         (&[("siblings_max", "10001")], "siblings_max=10001 is not possible: use 0 to 10000"),

@@ -1,7 +1,7 @@
 //! Bounds on what operations name and leave, and checking them.
 
 use super::UpdateError;
-use crate::{Blob, ELEMENT_BYTES_MAX};
+use crate::{Blob, ELEMENT_BYTES_MAX, Tag, View};
 
 /// Bounds checked when a delta is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Limits {
     pub siblings_bytes: usize,
     /// Most adds that one cart item may hold apart. Default 10,000.
     pub adds_per_item: usize,
+    /// Most elements, items or fields that a collection may hold; concurrent operations may each add as many as were free.
+    /// Default 100,000,000.
+    pub elements: u64,
     /// Most elements or fields named by one operation. Default 100,000.
     pub elements_per_operation: usize,
     /// Most bytes of names and values in one operation ([`Operation::payload_bytes`](crate::Operation::payload_bytes)), since its
@@ -52,6 +55,7 @@ impl Default for Limits {
             siblings: 100,
             siblings_bytes: 8 << 20,
             adds_per_item: 10_000,
+            elements: 100_000_000,
             elements_per_operation: 100_000,
             operation_bytes: 8 << 20,
             names: 1_024,
@@ -94,4 +98,18 @@ pub(super) fn check_elements<'a>(
         Some(longest) if longest > ELEMENT_BYTES_MAX => Err(UpdateError::ElementTooLong(longest)),
         _ => Ok(()),
     }
+}
+
+/// Whether the collection of type `tag` has room for so many elements that it does not show yet.
+pub(super) fn check_room(
+    view: &View,
+    tag: Tag,
+    new: u64,
+    limits: &Limits,
+) -> Result<(), UpdateError> {
+    let elements = view.collections.get(&tag).map_or(0, |all| all.live);
+    if new > 0 && elements.saturating_add(new) > limits.elements {
+        return Err(UpdateError::CollectionFull { elements, limit: limits.elements });
+    }
+    Ok(())
 }

@@ -134,6 +134,16 @@ pub enum UpdateError {
         /// The limit.
         limit: usize,
     },
+    /// The collection has no room for the elements that would be new in it.
+    #[error(
+        "the collection has {elements} elements, and {limit} are allowed; remove some, or use several keys"
+    )]
+    CollectionFull {
+        /// How many it has.
+        elements: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 fn holds(live: &[Tag]) -> String {

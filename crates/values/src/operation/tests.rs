@@ -15,7 +15,7 @@ fn blob(text: &str) -> Blob {
 
 fn prepare(value: &Value, actor: Actor, operation: &Operation) -> Result<Prepared, UpdateError> {
     let limits = Limits { value_bytes: 8, siblings: 2, adds_per_item: 2, ..Limits::default() };
-    let limits = Limits { elements_per_operation: 3, ..limits };
+    let limits = Limits { elements_per_operation: 3, elements: 4, ..limits };
     let mint = Mint { actor, stamp: Stamp::from_millis(1_000), round: None };
     operation.prepare(&View::of(value.clone()), &CausalContext::default(), mint, &limits)
 }
@@ -259,6 +259,36 @@ fn a_set_that_loses_against_a_later_base_leaves_other_types_alone() {
     assert_eq!(View::of(value.clone()).live_tags(), [Tag::LWW, Tag::ORSET]);
     update(&mut value, A, &at(1_001));
     assert_eq!(View::of(value).live_tags(), [Tag::LWW]);
+}
+
+#[test]
+fn a_collection_takes_so_many_elements_and_goes_on_with_those_it_has() {
+    let refused = |elements| Err(UpdateError::CollectionFull { elements, limit: 4 });
+    let mut value = Value::default();
+    update(&mut value, A, &sadd(&["a", "b"]));
+    assert_eq!(prepare(&value, A, &sadd(&["c", "d", "e"])), refused(2));
+    update(&mut value, A, &sadd(&["b", "c", "d"]));
+    assert_eq!(prepare(&value, A, &sadd(&["d", "e"])), refused(4));
+    update(&mut value, A, &sadd(&["a", "b", "c"]));
+    update(&mut value, A, &Operation::Orset(OrsetOp::Remove(vec![blob("a")])));
+    update(&mut value, A, &sadd(&["e"]));
+
+    let mut map = Value::default();
+    for name in ["a", "b", "c", "d"] {
+        update(&mut map, A, &hset(name, "1"));
+    }
+    let by_one = |field| Operation::Map(MapOp::Increment { field: blob(field), by: 1 });
+    update(&mut map, A, &by_one("d"));
+    for operation in [by_one("e"), hset("e", "1")] {
+        assert_eq!(prepare(&map, A, &operation), refused(4));
+    }
+    let mut cart = Value::default();
+    let add = |item: &str| Operation::Cart(CartOp::Add { item: blob(item), quantity: 1 });
+    for item in ["a", "b", "c", "d"] {
+        update(&mut cart, A, &add(item));
+    }
+    update(&mut cart, A, &add("d"));
+    assert_eq!(prepare(&cart, A, &add("e")), refused(4));
 }
 
 #[test]
