@@ -23,6 +23,8 @@ mod cuts;
 mod disk;
 #[path = "system/drain.rs"]
 mod drain;
+#[path = "system/durability.rs"]
+mod durability;
 #[path = "system/faces.rs"]
 mod faces;
 #[path = "system/forgetting.rs"]
@@ -31,6 +33,8 @@ mod forgetting;
 mod interrupted;
 #[path = "system/load.rs"]
 mod load;
+#[path = "system/lost_writes.rs"]
+mod lost_writes;
 #[path = "system/membership.rs"]
 mod membership;
 #[path = "system/ports.rs"]
@@ -41,6 +45,9 @@ mod process;
 mod proxy;
 #[path = "system/replace.rs"]
 mod replace;
+#[cfg(target_os = "linux")]
+#[path = "system/small_disk.rs"]
+mod small_disk;
 #[path = "system/substitutes.rs"]
 mod substitutes;
 #[path = "system/wipe.rs"]

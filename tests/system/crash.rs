@@ -1,8 +1,12 @@
 //! What a crash must not take: every acknowledged update is there afterwards.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::process::{Process, Spec, eventually, settled};
+use super::agreement::agree;
+use super::faces::http;
+use super::load::{Ends, History, Load, further};
+use super::process::{HASTY, Process, Spec, eventually, settled};
 
 /// What one writer was told of its writes.
 #[derive(Debug)]
@@ -158,32 +162,97 @@ fn three_nodes_killed_with_9_in_turn_and_together_lose_no_acknowledged_update() 
     }
 }
 
-#[test]
-fn with_one_of_three_nodes_killed_no_write_fails_and_it_catches_up_when_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let specs = Spec::cluster(directory.path(), 3);
-    let [first, second, third] = [specs[0].start(), specs[1].start(), specs[2].start()];
-    let mut redis = specs[0].redis();
-    let set = |redis: &mut redis::Connection, from: u32, to: u32| {
-        for number in from..to {
-            let () = redis::cmd("SET").arg(format!("k{number}")).arg(number).query(redis).unwrap();
-        }
-    };
-    set(&mut redis, 0, 100);
-    third.kill();
-    set(&mut redis, 100, 300);
-    let third = specs[2].start();
-    // With the other two gone, only what the third has itself can be read through it.
-    settled(&specs);
-    first.kill();
-    second.kill();
-    let mut redis = specs[2].redis();
-    for number in 100..300 {
-        let value: Option<u32> =
-            redis::cmd("GET").arg(format!("k{number}")).query(&mut redis).unwrap();
-        assert_eq!(value, Some(number), "k{number}");
+/// Three founders that give a silent one up soon.
+fn hasty(directory: &Path) -> Vec<Spec> {
+    let mut specs = Spec::founders_and_others(directory, 3, 0);
+    specs.iter_mut().for_each(|spec| spec.settings += HASTY);
+    specs
+}
+
+/// Has clients of the nodes `specs`, each of one alone, go on while `meanwhile` has things happen, which is given
+/// what waits until each of them has made so many requests more. What they were told.
+fn under_load(specs: &[Spec], name: &str, meanwhile: impl FnOnce(&dyn Fn(u32))) -> Vec<History> {
+    let is_over = AtomicBool::new(false);
+    let progress = [const { AtomicU32::new(0) }; 4];
+    std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
+        let clients: Vec<_> = progress
+            .iter()
+            .enumerate()
+            .map(|(at, progress)| {
+                let node = &specs[at % specs.len()..][..1];
+                let (load, is_over) = (Load::new(&format!("{name}{at}"), node, 0), &is_over);
+                scope.spawn(move || load.until(is_over, progress))
+            })
+            .collect();
+        meanwhile(&|count| progress.iter().for_each(|progress| further(progress, count)));
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+fn assert_no_request_failed(histories: &[History]) {
+    for history in histories {
+        assert_eq!((&history.failed, history.elsewhere), (&Vec::new(), 0));
     }
-    assert_eq!(third.terminate("-TERM"), Some(0));
+}
+
+#[test]
+fn with_one_of_three_nodes_killed_under_load_no_request_fails_and_it_has_all_when_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = hasty(directory.path());
+    let [first, second, mut third] = [0, 1, 2].map(|at| Some(specs[at].start()));
+    let histories = under_load(&specs[..2], "c", |further| {
+        further(60);
+        third.take().expect("it runs").kill();
+        further(100);
+        third = Some(specs[2].start());
+        further(60);
+    });
+    assert_no_request_failed(&histories);
+    agree(&specs, &histories.iter().collect::<Vec<_>>());
+    // With the other two gone, only what the third has itself can be read through it.
+    [first, second].into_iter().flatten().for_each(Process::kill);
+    for history in &histories {
+        assert_eq!(history.fault_shown_by(&specs[2]), None);
+    }
+    assert_eq!(third.expect("it runs").terminate("-TERM"), Some(0));
+}
+
+#[test]
+fn with_two_of_three_killed_under_load_the_third_serves_and_says_how_many_copies_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let specs = hasty(directory.path());
+    let _survivor = specs[0].start();
+    let mut others = [1, 2].map(|at| Some(specs[at].start()));
+    let mut histories = under_load(&specs[..1], "c", |further| {
+        further(60);
+        others.iter_mut().for_each(|node| node.take().expect("it runs").kill());
+        further(100);
+    });
+    // All that clients were told, by the one that is left.
+    for history in &histories {
+        assert_eq!(history.fault_shown_by(&specs[0]), None);
+    }
+    let path = "/v1/buckets/default/keys/alone";
+    let written = http(specs[0].http, "PUT", path, "quack");
+    assert!(written.starts_with("HTTP/1.1 202"), "{written}");
+    assert!(written.contains("merganser-acks: acked=1;needed=2;hinted=2;owners=3"), "{written}");
+    let read = http(specs[0].http, "GET", path, "");
+    assert!(read.starts_with("HTTP/1.1 200") && read.contains("quack"), "{read}");
+    assert!(read.contains("merganser-acks: acked=1;needed=2;hinted=0;owners=3"), "{read}");
+    histories.extend(under_load(&specs[..1], "d", |further| {
+        for (node, spec) in others.iter_mut().zip(&specs[1..]) {
+            *node = Some(spec.start());
+            further(40);
+        }
+    }));
+    assert_no_request_failed(&histories);
+    agree(&specs, &histories.iter().collect::<Vec<_>>());
+    for spec in &specs {
+        let read = http(spec.http, "GET", &format!("{path}?r=3"), "");
+        assert!(read.contains("quack") && read.contains("acked=3;needed=3"), "{read}");
+    }
 }
 
 #[test]

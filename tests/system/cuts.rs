@@ -5,14 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::agreement::{agree, rest, sees};
+use super::agreement::{agree, json, rest, sees};
 use super::load::{Ends, History, Load, further};
-use super::process::{Process, Spec, is_long, within};
+use super::process::{HASTY, Process, Spec, is_long, within};
 use super::proxy::Network;
-
-/// So soon is a silent node given up: more than the defaults, for a busy machine, and no more than a client of
-/// the test waits.
-const HASTY: &str = "timeout_ms = 5000\ncover_ms = 300\n";
 
 /// Nodes that do not wait long for one that is silent.
 fn founders(directory: &std::path::Path, count: usize) -> Vec<Spec> {
@@ -31,7 +27,6 @@ fn cluster(directory: &std::path::Path, count: usize) -> (Vec<Spec>, Network, Ve
     (specs, network, nodes)
 }
 
-/// Waits until a client has made so many more requests.
 fn names(specs: &[Spec]) -> Vec<&str> {
     specs.iter().map(|spec| spec.name.as_str()).collect()
 }
@@ -80,6 +75,11 @@ fn a_cluster_cut_in_two_until_each_side_takes_the_other_for_dead_meets_again_and
         network.cut(&names(few), &names(many));
         suspects(few, many, true);
         suspects(many, few, true);
+        // Some of it on both sides.
+        for (side, share) in [(few, 3), (many, 5)] {
+            before.go_to(side);
+            assert_ne!(before.remove_where(|number| number % share == 0), 0);
+        }
         progress.iter().for_each(|progress| further(progress, 100));
         network.heal();
         suspects(few, many, false);
@@ -98,15 +98,21 @@ fn one_of_three_that_is_cut_off_goes_on_alone_and_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let (specs, network, _nodes) = cluster(directory.path(), 3);
     let (one, two) = specs.split_at(1);
+    let mut before = Load::new("before", &specs, 0);
+    before.go_on(100);
     let mut loads = [Load::new("both", one, 0), Load::new("both", two, 0).from(14_000)];
     loads.iter_mut().for_each(|load| load.go_on(100));
     network.cut(&names(one), &names(two));
     loads.iter_mut().for_each(|load| load.go_on(200));
+    for (side, share) in [(one, 3), (two, 5)] {
+        before.go_to(side);
+        assert_ne!(before.remove_where(|number| number % share == 0), 0);
+    }
     network.heal();
     loads.iter_mut().for_each(|load| load.go_on(100));
     let histories = loads.map(Load::end);
     histories.iter().for_each(tell);
-    agree(&specs, &[&histories[0], &histories[1]]);
+    agree(&specs, &[&before.end(), &histories[0], &histories[1]]);
 }
 
 #[test]
@@ -169,4 +175,53 @@ fn a_node_that_sleeps_and_wakes_as_if_no_time_had_passed_loses_nothing() {
     });
     tell(&history);
     agree(&specs, &[&history]);
+}
+
+/// Whether a node has said that a plan that was committed there lost, and was made again.
+fn has_made_its_plan_again(spec: &Spec) -> bool {
+    let log = std::fs::read_to_string(spec.data.with_extension("log")).expect("it was begun");
+    log.contains("another plan was committed at the same time and won; this one was computed again")
+}
+
+#[test]
+fn of_two_plans_committed_on_the_sides_of_a_cut_one_wins_everywhere_and_the_other_follows_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (specs, network, _nodes) = cluster(directory.path(), 5);
+    let (few, many) = specs.split_at(2);
+    let mut loads = [Load::new("both", few, 0), Load::new("both", many, 0).from(14_000)];
+    loads.iter_mut().for_each(|load| load.go_on(100));
+    network.cut(&names(few), &names(many));
+    suspects(few, many, true);
+    suspects(many, few, true);
+    let committers = [&few[0], &many[0]];
+    for (by, weight) in committers.into_iter().zip(["2", "3"]) {
+        json(by, &["cluster", "weight", &by.name, weight]).expect("it is in reach");
+        // Those beyond the cut cannot say that they have it.
+        let report =
+            json(by, &["--timeout", "1000", "cluster", "commit"]).expect("it is committed");
+        assert_eq!((&report["version"], &report["changed"]), (&2.into(), &true.into()));
+    }
+    loads.iter_mut().for_each(|load| load.go_on(100));
+    assert!(!committers.into_iter().any(has_made_its_plan_again));
+    network.heal();
+    loads.iter_mut().for_each(|load| load.go_on(100));
+    for spec in &specs {
+        within(Duration::from_secs(120), "the plan of both", || {
+            let ring = json(spec, &["status"])?["ring_version"].as_u64()?;
+            (ring == 3).then_some(())
+        });
+    }
+    let histories = loads.map(Load::end);
+    histories.iter().for_each(tell);
+    agree(&specs, &[&histories[0], &histories[1]]);
+    let told = committers.into_iter().filter(|spec| has_made_its_plan_again(spec)).count();
+    assert_eq!(told, 1, "one of them lost");
+    let rings: Vec<_> =
+        specs.iter().map(|spec| json(spec, &["ring"]).expect("it answers")).collect();
+    assert!(rings.iter().all(|ring| *ring == rings[0]), "{rings:?}");
+    for (name, weight) in [("n1", 2), ("n3", 3)] {
+        let members = rings[0]["members"].as_array().expect("a list");
+        let member = members.iter().find(|member| member["name"] == name).expect("a member");
+        assert_eq!(member["weight"], weight, "{name}");
+    }
 }

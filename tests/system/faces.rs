@@ -13,7 +13,7 @@ fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("it prints text")
 }
 
-fn http(port: u16, method: &str, path: &str, body: &str) -> String {
+pub(super) fn http(port: u16, method: &str, path: &str, body: &str) -> String {
     let length = body.len();
     say(
         port,

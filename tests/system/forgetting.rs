@@ -13,15 +13,15 @@ const KEYS: u32 = 40;
 
 /// Three nodes that begin a round of the barrier soon after there is something to forget, and compare more often, as
 /// nodes do that nobody set otherwise: what one got later than another is of one age everywhere in the next round.
-struct Cluster {
+pub(super) struct Cluster {
     /// Ended before their directories are removed.
     nodes: Vec<Option<Process>>,
-    specs: Vec<Spec>,
+    pub(super) specs: Vec<Spec>,
     directory: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::of(3)
     }
 
@@ -39,11 +39,11 @@ impl Cluster {
         cluster
     }
 
-    fn begin(&mut self, at: usize) {
+    pub(super) fn begin(&mut self, at: usize) {
         self.nodes[at] = Some(self.specs[at].start());
     }
 
-    fn kill(&mut self, at: usize) {
+    pub(super) fn kill(&mut self, at: usize) {
         self.nodes[at].take().expect("it runs").kill();
     }
 
@@ -147,7 +147,7 @@ impl Cluster {
 
     /// Waits until all nodes show so many keys, and have forgotten what was deleted. What one had forgotten may
     /// come back from another that got it later, and goes with the next round: so all are looked at twice.
-    fn forgotten(&self, keys: u32) {
+    pub(super) fn forgotten(&self, keys: u32) {
         self.forgotten_at(&[0, 1, 2], keys);
     }
 

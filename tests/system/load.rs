@@ -103,6 +103,25 @@ impl Load {
         self
     }
 
+    /// Goes to these nodes from now on.
+    pub(crate) fn go_to(&mut self, specs: &[Spec]) {
+        self.specs = specs.to_vec();
+        self.connections = specs.iter().map(|_| None).collect();
+        self.at = 0;
+    }
+
+    /// Removes those of its members and registers whose numbers are chosen; how many were seen, and are gone.
+    pub(crate) fn remove_where(&mut self, is_chosen: impl Fn(u32) -> bool) -> usize {
+        let History { added_at_once, set_at_once, .. } = &self.history;
+        let written = added_at_once.union(set_at_once).copied();
+        let chosen: Vec<u32> = written.filter(|&number| is_chosen(number)).collect();
+        let done = self.history.done();
+        for number in chosen {
+            self.remove(number);
+        }
+        self.history.done() - done
+    }
+
     /// Makes `count` requests.
     pub(crate) fn go_on(&mut self, count: u32) {
         for _ in 0..count {
@@ -124,14 +143,17 @@ impl Load {
         self.history
     }
 
+    fn key(&self, kind: &str, which: u32) -> String {
+        format!("{}:{kind}{which}", self.history.name)
+    }
+
     fn step(&mut self) {
         let number = self.next;
         self.next += 1;
-        let key = |kind: &str, which: u32| format!("{}:{kind}{which}", self.history.name);
         match number % 4 {
             0 => {
                 let mut set = redis::cmd("SET");
-                set.arg(key("k", number)).arg(number);
+                set.arg(self.key("k", number)).arg(number);
                 if let Outcome::Done((), doubts) = self.request(&set) {
                     self.history.set.push(number);
                     if doubts == 0 {
@@ -141,7 +163,7 @@ impl Load {
             }
             1 => {
                 let mut add = redis::cmd("SADD");
-                add.arg(key("s", number % SETS)).arg(number);
+                add.arg(self.key("s", number % SETS)).arg(number);
                 if let Outcome::Done::<u32>(_, doubts) = self.request(&add) {
                     self.history.added.insert(number);
                     if doubts == 0 {
@@ -150,7 +172,7 @@ impl Load {
                 }
             }
             2 => {
-                let counter = key("c", number / PER_COUNTER);
+                let counter = self.key("c", number / PER_COUNTER);
                 let id = format!("{}:{number}", self.history.name);
                 let mut increment = redis::cmd("MG.ID");
                 increment.arg(id).arg("INCR").arg(counter);
@@ -162,21 +184,23 @@ impl Load {
                 // Every other member and register, some time after it was written.
                 let (member, register) = (number.saturating_sub(42), number.saturating_sub(43));
                 if member % 8 == 1 && self.history.added_at_once.contains(&member) {
-                    let mut remove = redis::cmd("SREM");
-                    remove.arg(key("s", member % SETS)).arg(member);
-                    self.remove(&remove, member);
+                    self.remove(member);
                 } else if register % 8 == 4 && self.history.set_at_once.contains(&register) {
-                    let mut delete = redis::cmd("DEL");
-                    delete.arg(key("k", register));
-                    self.remove(&delete, register);
+                    self.remove(register);
                 }
             }
         }
     }
 
-    fn remove(&mut self, command: &Cmd, number: u32) {
+    /// Removes the member or the register of this number.
+    fn remove(&mut self, number: u32) {
         let is_member = number % 4 == 1;
-        match self.request(command) {
+        let command = if is_member {
+            redis::cmd("SREM").arg(self.key("s", number % SETS)).arg(number).to_owned()
+        } else {
+            redis::cmd("DEL").arg(self.key("k", number)).to_owned()
+        };
+        match self.request(&command) {
             Outcome::Done(1_u32, _) if is_member => drop(self.history.removed.insert(number)),
             Outcome::Done(1_u32, _) => drop(self.history.deleted.insert(number)),
             // What was not seen was not removed, unless by a try before.

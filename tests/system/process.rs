@@ -15,6 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How nodes are set: no replica is given up only because the machine is busy.
 const PATIENT: &str = "timeout_ms = 30000\ncover_ms = 20000\n";
 
+/// Settings of nodes that give a silent one up soon: later than by default, for a busy machine, and no later than a
+/// client of a test waits.
+pub(crate) const HASTY: &str = "timeout_ms = 5000\ncover_ms = 300\n";
+
 /// Whether scenarios are to be played in their long forms: more nodes, rounds and time.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("MERGANSER_LONG_TESTS").is_some()

@@ -5,7 +5,7 @@ use super::agreement::{agree, json, rest, sees};
 use super::process::{Process, Spec, eventually, run};
 
 /// Five nodes, of which three own a key and two stand in, and others that take the places of lost ones.
-struct Cluster {
+pub(super) struct Cluster {
     specs: Vec<Spec>,
     nodes: Vec<Option<Process>>,
     /// Which of the nodes were never started.
@@ -13,8 +13,9 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(directory: &std::path::Path, spare: usize) -> Self {
-        let specs = Spec::founders_and_others(directory, 5, spare);
+    pub(super) fn start(directory: &std::path::Path, spare: usize, settings: &str) -> Self {
+        let mut specs = Spec::founders_and_others(directory, 5, spare);
+        specs.iter_mut().for_each(|spec| spec.settings += settings);
         let nodes: Vec<Option<Process>> =
             specs[..5].iter().map(|spec| Some(spec.start())).collect();
         rest(&specs[..5]);
@@ -22,7 +23,7 @@ impl Cluster {
         Self { specs, nodes, spare }
     }
 
-    fn spec(&self, name: &str) -> &Spec {
+    pub(super) fn spec(&self, name: &str) -> &Spec {
         self.specs.iter().find(|spec| spec.name == name).expect("it is one of them")
     }
 
@@ -30,20 +31,20 @@ impl Cluster {
         self.specs.iter().position(|spec| spec.name == name).expect("it is one of them")
     }
 
-    fn running(&self) -> Vec<Spec> {
+    pub(super) fn running(&self) -> Vec<Spec> {
         let running = self.specs.iter().zip(&self.nodes).filter(|(_, node)| node.is_some());
         running.map(|(spec, _)| spec.clone()).collect()
     }
 
     /// The preference list of a key, by name: the first three own it.
-    fn list(&self, key: &str) -> Vec<String> {
+    pub(super) fn list(&self, key: &str) -> Vec<String> {
         let found = json(&self.running()[0], &["ring", "--key", key]).expect("it answers");
         let list = found["key"]["preference_list"].as_array().expect("a list").iter();
         list.map(|name| name.as_str().expect("a name").to_owned()).collect()
     }
 
     /// Kills nodes, and waits until all others know.
-    fn kill(&mut self, names: &[String]) {
+    pub(super) fn kill(&mut self, names: &[String]) {
         for name in names {
             let at = self.at(name);
             self.nodes[at].take().expect("it runs").kill();
@@ -55,7 +56,7 @@ impl Cluster {
         }
     }
 
-    fn restart(&mut self, names: &[String]) {
+    pub(super) fn restart(&mut self, names: &[String]) {
         for name in names {
             let at = self.at(name);
             self.nodes[at] = Some(self.specs[at].start());
@@ -88,7 +89,7 @@ impl Cluster {
     }
 
     /// For how many keys a node keeps something for another.
-    fn keeps(&self, name: &str, other: &str) -> u64 {
+    pub(super) fn keeps(&self, name: &str, other: &str) -> u64 {
         let status = json(self.spec(name), &["status"]).expect("it answers");
         let mut members = status["members"].as_array().expect("a list").iter();
         let member = members.find(|member| member["name"] == *other).expect("it is a member");
@@ -109,7 +110,7 @@ impl Cluster {
 #[test]
 fn each_level_is_as_durable_as_its_answer_says_when_substitutes_are_lost_for_good() {
     let directory = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(directory.path(), 3);
+    let mut cluster = Cluster::start(directory.path(), 3, "");
 
     // Two owners have it, a substitute keeps it for the third, and is lost.
     let [one, two, three, stands_in, _] = &cluster.list("a")[..] else { panic!("five") };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stamp      whose data this is (crate storage)
-//! members    what membership left for the next start
+//! members    what membership left for the next start; beside it room for the next (snapshot_file)
 //! .lock      held while a process uses the directory
 //! .secret    of a cluster that was given none, readable by its owner only
 //! index/     LMDB
@@ -88,7 +88,8 @@ impl DataDirectory {
         let (reader, writer) = LmdbIndex::open(&dir.join(INDEX), &options)?;
         if is_new {
             // Before anything is acknowledged.
-            create_durably(&dir, INDEXED)?;
+            create_durably(&dir, INDEXED)
+                .map_err(|source| StartError::File { path: dir.join(INDEXED), source })?;
         }
         Ok(Self { files, stamp, reader, writer, secret, lock: Some(lock) })
     }

@@ -75,7 +75,8 @@ pub(crate) fn prepare(config: &NodeConfig, dir: &Path) -> Result<Prepared, Start
         Effect::Persist(snapshot) => Some(snapshot),
         _ => None,
     });
-    snapshot_file::write(dir, last.expect("a start is persisted"))?;
+    snapshot_file::write(dir, last.expect("a start is persisted"))
+        .map_err(|source| StartError::File { path: dir.join(snapshot_file::FILE), source })?;
     effects.retain(|effect| !matches!(effect, Effect::Persist(_)));
     Ok(Prepared { gossip, effects, dir: dir.to_owned(), ring: ring.map(Arc::new) })
 }
@@ -173,5 +174,20 @@ mod tests {
         let prepared = prepare(&settings.resolve().unwrap(), dir.path()).unwrap();
         assert!(prepared.ring.is_none() && ring_of(&prepared.gossip).is_none());
         assert_eq!(prepared.gossip.cluster_ids().first(), Some(&ClusterId(7)));
+    }
+
+    #[test]
+    fn where_the_start_cannot_be_persisted_the_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        // Here no file can be made.
+        std::fs::create_dir(dir.path().join("members.new")).unwrap();
+        let settings = crate::Settings {
+            data: Some(dir.path().to_owned()),
+            bootstrap: Some(true),
+            ..crate::Settings::default()
+        };
+        let error = prepare(&settings.resolve().unwrap(), dir.path()).unwrap_err();
+        let file = dir.path().join("members");
+        assert!(error.to_string().starts_with(&format!("{}: ", file.display())), "{error}");
     }
 }

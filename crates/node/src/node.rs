@@ -97,7 +97,8 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.listen = bound.addresses;
         let mut directory = DataDirectory::open(&config)?;
-        let is_merging = merging::prepare(&mut config)?;
+        let is_merging = merging::prepare(&mut config)
+            .map_err(|source| StartError::File { path: config.data.join(merging::FILE), source })?;
         let (lock, secret) = (directory.lock.take(), directory.secret.clone());
         let prepared = prepare(&config, &config.data)?;
         let view = View {
@@ -171,7 +172,8 @@ impl Node {
         bound.serve(&node.shared, &node.datastore);
         let is_serving = is_serving && hand.is_open();
         node.shared.serving.send_replace(is_serving);
-        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)?;
+        let thread = membership_thread::start(Arc::clone(&node.shared), prepared, notices, hand)
+            .map_err(StartError::Thread)?;
         node.threads.push(thread);
         tracing::info!(node = node.name(), is_serving, resp = %node.addresses.resp, http = %node.addresses.http,
             peer = %node.addresses.peer, loops = owners.count(), "node started");
@@ -212,10 +214,12 @@ impl Node {
             index_jobs,
             log_sender.clone(),
             hurry,
-        )?;
+        )
+        .map_err(StartError::Thread)?;
         self.unhurried = Some(unhurried);
         self.threads.push(thread);
-        let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)?;
+        let thread = log_thread::start(log, &config.name, routes.clone(), log_jobs, indexed)
+            .map_err(StartError::Thread)?;
         self.threads.push(thread);
         shared.backups.open(Source {
             reader,
@@ -286,7 +290,8 @@ impl Node {
                 stop_limit: config.timeouts.stop,
             };
             let name = format!("{}-loop{loop_index}", config.name);
-            self.threads.push(event_loop::start(name, task, jobs)?);
+            let thread = event_loop::start(name, task, jobs).map_err(StartError::Thread)?;
+            self.threads.push(thread);
         }
         // A directory without a note in which something is has an earlier day's disk: it may have to begin anew.
         let is_new = config.beginning == Beginning::Search && noted_barrier.is_none() && is_blank;

@@ -1,5 +1,6 @@
 //! Why a node did not start.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -118,7 +119,50 @@ pub enum StartError {
     /// The members make no ring.
     #[error("`members`: {0}")]
     Placement(#[from] PlacementError),
-    /// The operating system gave no thread, or no directory for temporary data.
-    #[error("the operating system refused: {0}")]
-    System(#[from] std::io::Error),
+    /// A file of the data directory cannot be read or written.
+    #[error("{}: {source}{}", path.display(), to_do(source))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The operating system gave no thread.
+    #[error(
+        "the operating system gives this process no more threads ({0}): raise the limit on processes \
+         (ulimit -u) or on those of its service, or have the node make fewer event loops"
+    )]
+    Thread(std::io::Error),
+}
+
+/// What to do about an error with a file, if that is clear.
+fn to_do(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            ": free some space on its file system and start again"
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            ": check its owner, its mode and its mount"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// errno of Linux.
+    const ENOSPC: i32 = 28;
+
+    #[test]
+    fn what_cannot_be_written_is_named_and_what_to_do_is_said() {
+        let source = std::io::Error::from_raw_os_error(ENOSPC);
+        let error = StartError::File { path: "/data/n1/members".into(), source };
+        assert_eq!(
+            error.to_string(),
+            "/data/n1/members: No space left on device (os error 28): free some space on its file system and \
+             start again"
+        );
+    }
 }

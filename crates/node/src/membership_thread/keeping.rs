@@ -97,6 +97,7 @@ mod tests {
         keeper.persist(snapshot(1).into());
         assert!(!keeper.is_behind());
         // Here no file can be made.
+        fs::remove_file(dir.join("members.new")).unwrap();
         fs::create_dir(dir.join("members.new")).unwrap();
         for generation in 2..=4 {
             keeper.persist(snapshot(generation).into());

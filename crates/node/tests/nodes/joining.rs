@@ -151,7 +151,12 @@ async fn a_disk_that_takes_no_snapshot_holds_up_neither_members_nor_those_who_as
     let dir = tempfile::tempdir().unwrap();
     let a = first_left_by("b", dir.path()).await;
     let draft = dir.path().join("a/members.new");
-    eventually("no snapshot is being written", async || fs::create_dir(&draft).ok()).await;
+    let takes_none = async || {
+        // The room of the next one.
+        let _ = fs::remove_file(&draft);
+        fs::create_dir(&draft).ok()
+    };
+    eventually("no snapshot is being written", takes_none).await;
     let b = newcomer("b", dir.path(), &a).node().await;
     sees(&a, "b", |member| member.connected && member.generation == 2).await;
     ends("the owner", add(&*b.datastore(), "s", "x")).await.unwrap();
