@@ -1,5 +1,6 @@
 //! The log alone: what is appended is found again, whatever became of the disk meanwhile.
 
+mod foreign;
 mod zeros;
 
 use proptest::prelude::*;
