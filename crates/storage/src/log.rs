@@ -169,8 +169,10 @@ impl<F: Files> Log<F> {
     /// Removes segments whose records all stand before `position`, which is in the index. The last
     /// segment stays: that there is one tells a log from files that were lost.
     pub fn trim(&mut self, position: u64) -> Result<(), SeamError> {
-        if self.is_doubted && position >= self.end {
-            // Nothing rests on what it holds any more: the next records begin another.
+        let holds_records = self.segments.back().is_some_and(|last| last.length() > 0);
+        if self.is_doubted && holds_records && position >= self.end {
+            // Nothing rests on what it holds any more: the next records begin another. Beside one without records that
+            // would have the same name.
             (self.is_doubted, self.is_open) = (false, false);
         }
         while self.segments.len() > 1 && self.segments[0].end <= position {

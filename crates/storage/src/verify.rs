@@ -13,7 +13,9 @@ use values::Tag;
 
 use crate::inspect::show_row;
 use crate::log::first_position;
-use crate::record::{Age, Header, Part, age_unchecked, due_unchecked, standing_unchecked};
+use crate::record::{
+    Age, Header, Part, age_unchecked, decode_cleared, due_unchecked, standing_unchecked,
+};
 use crate::row_key::{
     RowKey, conflict_row, expiry_row, parse_chunks, parse_conflict, parse_elements, parse_expiry,
     parse_remnant, parse_sweep,
@@ -182,7 +184,13 @@ impl<R: IndexRead> Owners<'_, R> {
             // The header's own fault is told where it stands.
             Held::Damaged => None,
             Held::Nothing | Held::Whole if table == Table::Element => {
-                Some((FaultKind::Rows, "no header says that there is such a collection"))
+                // Or of a key that was dropped.
+                let (marker, mut is_dropped) = (at.sweep(tag), false);
+                self.index.get(Table::Meta, &marker, &mut |record| {
+                    is_dropped = decode_cleared(&marker, record).is_ok_and(|it| it.is_empty());
+                })?;
+                let what = "no header says that there is such a collection";
+                (!is_dropped).then_some((FaultKind::Rows, what))
             }
             Held::Collection { is_chunked: false, .. } if is_chunk => {
                 Some((FaultKind::Tree, "its collection is not counted in chunks"))

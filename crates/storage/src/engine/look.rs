@@ -78,8 +78,8 @@ impl<R: IndexRead> Engine<R> {
         header.unwrap_or_else(|| Ok(Header::default()))
     }
 
-    /// The same for whoever is to change it, with what else stands there.
-    pub(super) fn held_to_change(&self, at: &RowKey, key: &Key) -> Result<Held, StorageError> {
+    /// The same for whoever is to change it, with what else stands there. Of one that is not there no rows are left then.
+    pub(super) fn held_to_change(&mut self, at: &RowKey, key: &Key) -> Result<Held, StorageError> {
         let class = self.trees.class_of(key);
         let leaf_row = self.trees.leaf_row(at.as_bytes(), class);
         let (held, leaf) = self.rows.get_with(
@@ -91,7 +91,11 @@ impl<R: IndexRead> Engine<R> {
             },
             |record| decode_leaf(&leaf_row, record).ok(),
         )?;
-        let (header, told) = held.transpose()?.unwrap_or_default();
+        let held = held.transpose()?;
+        if held.is_none() {
+            self.finish_dropping(at)?;
+        }
+        let (header, told) = held.unwrap_or_default();
         Ok(Held {
             header,
             before: Before { told, leaf: leaf.map(|sum| StoredLeaf::of(class, sum)) },

@@ -64,7 +64,7 @@ impl<R: IndexRead> Replay<R> {
             census = Census::of(&rows, config.shards.shards())?;
         }
         let round = remnants::entered(&rows, &config.shards)?;
-        let engine = Engine {
+        let mut engine = Engine {
             round,
             first_round: None,
             // Until then it may have.
@@ -88,6 +88,7 @@ impl<R: IndexRead> Replay<R> {
             is_recorded: false,
             losses: losses::Losses::default(),
         };
+        engine.find_dropped()?;
         Ok(Self {
             engine,
             positions,

@@ -6,6 +6,8 @@
 //! turns, some rows each, so that none waits for one that is cleared again and again. The place
 //! reached in each is kept in memory only: after a crash a collection is swept from its beginning
 //! again. Sweeping changes no view but the summary of a collection that is still to be counted.
+//!
+//! Such a row without a header is of a key that was dropped (`forget`): all rows of that collection go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -18,7 +20,7 @@ use super::look::read_element;
 use super::merge::Merged;
 use super::{Change, Engine};
 use crate::memtable::successor;
-use crate::record::{Collection, Header, Part, encode_element};
+use crate::record::{Collection, Header, Part, decode_cleared, encode_element};
 use crate::row_key::{RowKey, parse_sweep, sweep_prefix};
 use crate::{IndexRead, StorageError, Table};
 
@@ -34,6 +36,8 @@ pub(super) struct Progress {
     places: BTreeMap<Vec<u8>, Place>,
     /// The meta rows of collections whose header was met damaged.
     damaged: BTreeSet<Vec<u8>>,
+    /// Whether there are surely no rows of keys that were dropped.
+    has_no_dropped: bool,
 }
 
 impl Progress {
@@ -41,6 +45,17 @@ impl Progress {
     pub(super) fn failed(&mut self) {
         self.places.clear();
         self.damaged.clear();
+        self.has_no_dropped = false;
+    }
+
+    /// A key was dropped, perhaps without all of its rows.
+    pub(super) fn dropped(&mut self) {
+        self.has_no_dropped = false;
+    }
+
+    /// Whether there may be rows of keys that were dropped.
+    pub(super) const fn may_hold_dropped(&self) -> bool {
+        !self.has_no_dropped
     }
 
     /// The collection's header was made anew, or dropped.
@@ -60,6 +75,19 @@ struct Place {
 }
 
 impl<R: IndexRead> Engine<R> {
+    /// Finds out whether the index has rows of keys that were dropped.
+    pub(super) fn find_dropped(&mut self) -> Result<(), StorageError> {
+        self.sweep.has_no_dropped = true;
+        self.rows.scan(Table::Meta, sweep_prefix(), &[], |marker, record| {
+            // One that is damaged tells nothing: what is surely not such is of a collection that was cleared.
+            if decode_cleared(marker, record).is_ok_and(|cleared| !cleared.is_empty()) {
+                return ControlFlow::Continue(());
+            }
+            self.sweep.has_no_dropped = false;
+            ControlFlow::Break(())
+        })
+    }
+
     /// Looks at up to `rows` rows of cleared collections and takes away what is dead. Returns
     /// whether there may be more; `false` also while the disk is too far behind or refuses batches.
     pub fn sweep(&mut self, rows: usize) -> bool {
@@ -83,6 +111,7 @@ impl<R: IndexRead> Engine<R> {
         let Some(marker) =
             self.marker(&after)?.map_or_else(|| self.marker(&[]), |m| Ok(Some(m)))?
         else {
+            self.sweep.has_no_dropped = true;
             return Ok(false);
         };
         self.sweep.last.clone_from(&marker);
@@ -96,7 +125,13 @@ impl<R: IndexRead> Engine<R> {
             Header::decode(at.as_bytes(), record).ok()
         })?;
         let Some(decoded) = decoded else {
-            self.rows.put(Table::Meta, &marker, None);
+            let from = place.map_or_else(Vec::new, |place| place.from);
+            let next = self.sweep_dropped(marker.clone(), &at, tag, &from, rows)?;
+            if let Some(from) = next
+                && self.sweep.places.len() < self.config.bounds.sweep_places_max
+            {
+                self.sweep.places.insert(marker, Place { cleared: CausalContext::default(), from });
+            }
             return Ok(true);
         };
         let Some((mut header, full)) = decoded else {

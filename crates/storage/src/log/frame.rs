@@ -18,6 +18,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Bytes before the record.
 pub(crate) const FRAME_BYTES: usize = 16;
 
+/// Those of them that tell how long it is.
+pub(crate) const LENGTH_BYTES: usize = 8;
+
 /// All before the frame was durable when it was written.
 const AFTER_SYNC: u32 = 1 << 31;
 
@@ -75,17 +78,26 @@ pub(crate) fn seal(batch: &mut [u8], directory: u64, mut position: u64, mut is_a
     }
 }
 
+/// The check of the length with which `bytes` begin, if they are a frame's that stands at `position`.
+fn checked(bytes: &[u8], directory: u64, position: u64) -> Option<u64> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let check = check_of(*length, directory, position);
+    (rest.first_chunk::<4>()? == check.to_le_bytes().first_chunk()?).then_some(check)
+}
+
+/// Bytes of the frame that begins `bytes` and stands at `position`, whole or not, if its length is whole.
+pub(crate) fn size(bytes: &[u8], directory: u64, position: u64) -> Option<usize> {
+    checked(bytes, directory, position)?;
+    length_of(bytes).map(|(length, _)| FRAME_BYTES + length)
+}
+
 /// The frame with which `bytes` begin, if it is whole and stands at `position`.
 pub(crate) fn read(bytes: &[u8], directory: u64, position: u64) -> Option<Frame<'_>> {
     let (head, rest) = bytes.split_first_chunk::<FRAME_BYTES>()?;
-    let (length, checks) = head.split_first_chunk::<4>()?;
-    let check = check_of(*length, directory, position);
-    if checks[..4] != check.to_le_bytes()[..4] {
-        return None;
-    }
-    let (length, is_after_sync) = length_of(length)?;
+    let check = checked(head, directory, position)?;
+    let (length, is_after_sync) = length_of(head)?;
     let record = rest.get(..length)?;
-    let is_whole = checks[4..] == xxh3_64_with_seed(record, check).to_le_bytes();
+    let is_whole = head[8..] == xxh3_64_with_seed(record, check).to_le_bytes();
     is_whole.then_some(Frame { record, is_after_sync })
 }
 

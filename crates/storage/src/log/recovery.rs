@@ -5,20 +5,24 @@
 //! wait for records, are nothing at all. Where records were written over zeros the disk may have later
 //! ones and lack a sector of those before, which is zeros then: that is cut off too with all that
 //! follows, unless a frame that follows says that what is lacking was durable. Anything
-//! else (a frame that is not whole before one that is, a segment that is missing, cut short, or not
-//! of this log) is damage: records that may have been acknowledged are gone. It is reported with its
+//! else (a frame that is not whole before one that is, or ends before the file does and lacks no sector;
+//! a segment that is missing, cut short, or not of this log) is damage: records that may have been
+//! acknowledged are gone. It is reported with its
 //! place, the segment is copied aside before anything is done to it, and what is whole is
 //! read all the same: each record is a merge, and the other replicas have what is lost. (A disk that
-//! makes zeros of a sector of what was synced last leaves what a loss of power does: that is cut off.)
+//! makes zeros of a sector of what was synced last, or changes the last record and that ends in zeros, leaves what a
+//! loss of power can: that is cut off.)
 //!
-//! Opening twice gives what opening once gives: no record is changed but the tail that is cut.
+//! Opening twice gives what opening once gives: no record is changed but the tail that is cut. Damage at the
+//! end of the log stays where it is, and the log goes on in another segment behind it: so the next start finds that
+//! something is gone, too.
 
 use std::collections::VecDeque;
 
 use super::Log;
 use super::SECTOR_BYTES;
-use super::frame::{self, FRAME_BYTES, Frame};
-use super::segment::{DAMAGED, HEADER_BYTES, Header, Segment, TORN, parse_name};
+use super::frame::{self, FRAME_BYTES, Frame, LENGTH_BYTES};
+use super::segment::{HEADER_BYTES, Header, Segment, parse_name};
 use crate::{Files, SeamError};
 
 /// What damaged segments are called when they are kept aside.
@@ -34,7 +38,7 @@ pub struct LogDamage {
     pub segment: String,
     /// Where in the file the damage begins.
     pub offset: u64,
-    /// How many bytes of records are gone.
+    /// How many bytes of records are gone, as far as the file tells.
     pub bytes: u64,
     /// What was found.
     pub what: &'static str,
@@ -94,6 +98,8 @@ struct Walked {
     frames: u64,
     /// Length of the file without zeros at its end.
     filled: u64,
+    /// Whether what stands after the last whole frame, in the last segment, is not what a crash leaves.
+    is_foreign: bool,
     /// Holes before it, of records that are needed: offset in the file, and length.
     holes: Vec<(u64, u64)>,
 }
@@ -177,13 +183,15 @@ impl<F: Files> Log<F> {
     }
 }
 
-/// Whether of `bytes`, which stand at `at` in their file, a sector never came to the disk, and they end
-/// in another.
-fn lacks_sector(bytes: &[u8], at: usize) -> bool {
-    let is_zeros = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-    bytes
-        .split_at_checked(SECTOR_BYTES - at % SECTOR_BYTES)
-        .is_some_and(|(head, rest)| is_zeros(head) || rest.chunks_exact(SECTOR_BYTES).any(is_zeros))
+/// Whether a crash can leave what stands at `from` of a file that is `filled`, in place of a frame that goes up to `to`:
+/// it is cut off, or a sector of it never came to the disk.
+fn is_torn(filled: &[u8], from: usize, to: usize) -> bool {
+    let sectors = from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES);
+    let lacks = |sector: usize| {
+        let end = filled.len().min((sector + 1) * SECTOR_BYTES);
+        filled[from.max(sector * SECTOR_BYTES)..end].iter().all(|&byte| byte == 0)
+    };
+    to > filled.len() || sectors.into_iter().any(lacks)
 }
 
 /// Where the first segment in `files` begins, if there is one.
@@ -223,9 +231,9 @@ impl<F: Files> Opening<'_, F> {
                 _ => self.read_segment(start, next, &mut before)?,
             }
         }
-        if !self.found.damage.is_empty() && self.read_to < self.log.floor {
-            // Nothing is left that came later: only the index says that there was more.
-            (self.visit)(self.read_to, Logged::GoneTo(self.log.floor));
+        if !self.found.damage.is_empty() && self.read_to < self.log.end() {
+            // Nothing is left that came later.
+            (self.visit)(self.read_to, Logged::GoneTo(self.log.end()));
         }
         Ok(())
     }
@@ -249,32 +257,40 @@ impl<F: Files> Opening<'_, F> {
         if let Err(what) = header
             && walked.frames == 0
         {
-            let is_torn = next.is_none() && matches!(what, TORN | DAMAGED);
-            if is_torn {
+            if next.is_none() && Header::is_begun(&bytes, self.log.directory, start) {
                 // Its beginning was interrupted: nothing was acknowledged that stood in it.
                 self.found.torn_bytes += bytes.len() as u64;
                 let previous_end = self.previous_end(start, *before)?;
                 self.check_gap(&name, previous_end, *before);
                 self.begin_again(start, previous_end)?;
-            } else {
+            } else if let Some(end) = next {
                 let aside = format!("{ASIDE}{name}");
                 self.log.files.rename(&name, &aside)?;
-                let lost = next.map_or(0, |next| next - start);
-                self.damaged(name, 0, lost, what, Some(aside));
+                self.damaged(name, 0, end - start, what, Some(aside));
                 // The one before it is not to blame.
-                *before = next.map(|end| Segment { start, end });
+                *before = Some(Segment { start, end });
+            } else {
+                let kept = self.copy_aside(&name, Some(&bytes));
+                let lost = self.go_on_behind(start, start, walked.filled);
+                self.damaged(name, 0, lost, what, kept);
             }
             return self.log.files.sync_directory();
         }
         let previous_end = header.map_or(start, |header| header.before);
         self.check_gap(&name, previous_end, *before);
-        if header.is_err() || !walked.holes.is_empty() {
+        if header.is_err() || !walked.holes.is_empty() || walked.is_foreign {
             let kept = self.copy_aside(&name, Some(&bytes));
             if let Err(what) = header {
                 self.damaged(name.clone(), 0, 0, what, kept.clone());
             }
             for (at, length) in walked.holes {
                 self.damaged(name.clone(), at, length, "records are damaged", kept.clone());
+            }
+            if walked.is_foreign {
+                let lost = self.go_on_behind(start, walked.end, walked.filled);
+                let at = offset(start, walked.end);
+                self.damaged(name, at, lost, "what follows is no record", kept);
+                return Ok(());
             }
         }
         let whole = Segment { start, end: walked.end };
@@ -333,6 +349,17 @@ impl<F: Files> Opening<'_, F> {
         Ok(())
     }
 
+    /// Has the log go on behind the last segment, of which `filled` bytes are there and nothing from the position `from` on
+    /// is what was written: in another, and at a position that says that something is gone. Returns how much.
+    fn go_on_behind(&mut self, start: u64, from: u64, filled: u64) -> u64 {
+        let end = start + filled.saturating_sub(HEADER_BYTES);
+        let end = end.max(self.log.floor).max(self.read_to + 1);
+        self.log.segments.push_back(Segment { start, end });
+        self.log.is_open = false;
+        self.log.end = end;
+        end - from.max(self.needed)
+    }
+
     /// Visits the whole frames in `bytes`, the segment that begins at `start`.
     fn walk(&mut self, bytes: &[u8], start: u64, next: Option<u64>) -> Walked {
         let ends = |next| usize::try_from(offset(start, next)).unwrap_or(usize::MAX);
@@ -353,14 +380,20 @@ impl<F: Files> Opening<'_, F> {
                 walked.end = position(at);
                 continue;
             }
-            let Some(whole) = next_whole(at + 1) else { break };
+            // What tells how long it is may be lacking itself.
+            let size = frame::size(&bytes[at..], directory, position(at)).unwrap_or(LENGTH_BYTES);
+            let is_torn = next.is_none() && is_torn(&bytes[..filled], at, at.saturating_add(size));
+            let Some(whole) = next_whole(at + 1) else {
+                walked.is_foreign = next.is_none() && !is_torn;
+                break;
+            };
             let was_durable = || {
                 let mut frames = std::iter::successors(Some(whole), |&at| {
                     next_whole(at + FRAME_BYTES + read(at)?.record.len())
                 });
                 frames.any(|at| read(at).is_some_and(|frame| frame.is_after_sync))
             };
-            if next.is_none() && lacks_sector(&bytes[at..whole], at) && !was_durable() {
+            if is_torn && !was_durable() {
                 break;
             }
             if position(whole) > self.needed {

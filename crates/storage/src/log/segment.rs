@@ -14,11 +14,6 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Bytes of a segment's header.
 pub(super) const HEADER_BYTES: u64 = 40;
 
-/// What a header may be that was never written whole.
-pub(super) const TORN: &str = "it is cut short";
-/// The same.
-pub(super) const DAMAGED: &str = "its header is damaged";
-
 const MAGIC: [u8; 8] = *b"MGLOG\0\0\x01";
 const PREFIX: &str = "log-";
 
@@ -80,10 +75,10 @@ impl Header {
 
     /// The header of the segment at `start` of this directory's log, or what is wrong with it.
     pub(super) fn decode(bytes: &[u8], directory: u64, start: u64) -> Result<Self, &'static str> {
-        let header = bytes.first_chunk::<{ HEADER_BYTES as usize }>().ok_or(TORN)?;
+        let header = bytes.first_chunk::<{ HEADER_BYTES as usize }>().ok_or("it is cut short")?;
         let (body, checksum) = header.split_at(HEADER_BYTES as usize - 8);
         if checksum != xxh3_64(body).to_le_bytes() {
-            return Err(DAMAGED);
+            return Err("its header is damaged");
         }
         let number = |at: usize| {
             u64::from_le_bytes(body[at..at + 8].try_into().expect("eight bytes of the header"))
@@ -98,5 +93,17 @@ impl Header {
             return Err("it has the name of another segment");
         }
         Ok(Self { start, before: number(24) })
+    }
+
+    /// Whether `bytes`, without a whole header, are what a crash can leave of the segment at `start` while it is begun:
+    /// a header up to some byte, and zeros.
+    pub(super) fn is_begun(bytes: &[u8], directory: u64, start: u64) -> bool {
+        let filled = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let mut header = [0; HEADER_BYTES as usize];
+        let Some(there) = header.get_mut(..filled) else { return false };
+        there.copy_from_slice(&bytes[..filled]);
+        // Where the one before ended only this says, and the checksum that it is so.
+        let before = u64::from_le_bytes(header[24..32].try_into().expect("eight bytes"));
+        before <= start && header[..filled] == Self { start, before }.encode(directory)[..filled]
     }
 }

@@ -1,5 +1,6 @@
 //! The log alone: what is appended is found again, whatever became of the disk meanwhile.
 
+mod foreign;
 mod zeros;
 
 use proptest::prelude::*;
@@ -390,6 +391,28 @@ fn what_the_index_has_need_not_be_written_again() {
     files.crash(&mut |_| 0);
     let (_, found, records) = open_at(&files, &[Some(end)]);
     assert_eq!((records, found.damage), (vec![(end, b"acknowledged".to_vec())], vec![]));
+}
+
+/// A clean stop left a segment without records, and the start had no room to write it again.
+#[test]
+fn a_doubtful_segment_without_records_is_not_begun_twice() {
+    let (files, _) = filled(3);
+    let (log, _, _) = open(&files);
+    let end = log.end();
+    log.finish().unwrap();
+    files.process_ended();
+    files.full(true);
+    let (mut log, _, records) = open_at(&files, &[Some(end)]);
+    assert!(records.is_empty() && !log.is_synced());
+    log.trim(end).unwrap();
+    assert_eq!(log.commit(&mut next(), true), Err(SeamError::Full));
+    files.full(false);
+    assert!(log.commit(&mut next(), true).unwrap().synced);
+    log.trim(end).unwrap();
+    assert_eq!(append(&mut log, b"more"), end + 16 + 12);
+    files.crash(&mut |_| 0);
+    let (_, found, records) = open_at(&files, &[Some(end)]);
+    assert_eq!((records.len(), found.damage), (2, vec![]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Crashes at every write, and at any write of generated histories: after each, every acknowledged
-//! update is there, nothing is that was not given, no dot is issued twice, and what is counted and
-//! pending is what a twin says that did what was acknowledged.
+//! update is there, nothing is that was not given, no dot is issued twice, what is counted and
+//! pending is what a twin says that did what was acknowledged, and the hash trees, over keys and over the elements of a
+//! large collection, are what a full scan counts.
 //!
 //! The longer form, with as many cases as one likes:
 //! `PROPTEST_CASES=20000 cargo test -p storage --release crash -- --nocapture`
@@ -10,11 +11,11 @@ use std::collections::BTreeMap;
 use clock::Dot;
 use proptest::prelude::*;
 
-use values::ExpiryOp;
+use values::{CartOp, ExpiryOp, MapOp};
 
 use super::expiry::ends;
 use super::*;
-use crate::{Forgetting, IndexWrite, RowChange, SimIndexWriter};
+use crate::{Forgetting, IndexRead, IndexWrite, RowChange, SimIndexWriter, Table};
 
 const OWNER: NodeId = NodeId(9);
 
@@ -74,7 +75,13 @@ enum Step {
     Write,
 }
 
-const NAMES: [&str; 3] = ["k", "l", "m"];
+/// The first are whatever they are written as; then a collection large enough for a tree of its own, a map, a cart and
+/// a counter.
+const NAMES: [&str; 7] = ["k", "l", "m", "large", "map", "cart", "count"];
+const LARGE: usize = 3;
+const MAP: usize = 4;
+const CART: usize = 5;
+const COUNT: usize = 6;
 
 /// What the machine was given and what it acknowledged.
 struct Machine {
@@ -119,6 +126,12 @@ impl Machine {
         self.writer.left = None;
         self.checkpoint = None;
         self.is_stopped = false;
+        self.check_trees();
+    }
+
+    fn check_trees(&self) {
+        let check = self.one.engine.check_trees().unwrap();
+        assert!(check.is_clean(), "{check:?}");
     }
 
     fn give(&mut self, command: Command) -> u64 {
@@ -188,13 +201,19 @@ impl Machine {
                 let ticket = self.give(Command::Delivered { position, version });
                 self.given.insert(ticket, (first.key.clone(), first.delta.clone(), true));
             }
-            Step::Sweep(rows) => drop(self.one.engine.sweep(*rows)),
+            Step::Sweep(rows) => {
+                self.one.engine.sweep(*rows);
+                self.one.engine.count_chunks(*rows);
+            }
             Step::Enter => {
                 let number = self.one.engine.round() + 1;
                 let round = Round { ring: RingId(7), number };
                 self.give(Command::Enter { round });
             }
             Step::Forget(step) => {
+                // What is forgotten of a key is all that tells of a deletion: one that nobody was told of would look like
+                // a loss.
+                self.step(&Step::Log);
                 for name in NAMES {
                     let shown = self.shows(&key(name));
                     merged(&mut self.other, &key(name), &Delta::whole(shown));
@@ -290,11 +309,8 @@ impl Machine {
             };
             // What is left of a deleted key may have been forgotten: it may show more, not less.
             assert_eq!(
-                (
-                    elements(&with(least.get(&key), shown.clone())),
-                    values_of(&with(least.get(&key), shown.clone()))
-                ),
-                (elements(&shown), values_of(&shown)),
+                seen(&with(least.get(&key), shown.clone())),
+                seen(&shown),
                 "an acknowledged update is lost"
             );
             let all = with(most.get(&key), Value::default());
@@ -302,6 +318,7 @@ impl Machine {
             live += u64::from(!View::of(shown).live_tags().is_empty());
         }
         assert_eq!(self.live_keys(), live);
+        self.check_trees();
         let pending = self.pending();
         let keys: BTreeSet<_> = pending.iter().map(|pending| pending.key.clone()).collect();
         assert_eq!(self.one.engine.pending_for(OWNER), keys.len() as u64);
@@ -316,6 +333,38 @@ impl Machine {
             assert_eq!(with, there, "what was pending is lost");
         }
     }
+}
+
+/// What a reader sees: elements, fields and their values, items and how many, values, a count.
+fn seen(value: &Value) -> BTreeSet<(Tag, Blob, Blob)> {
+    let number = |number: i128| blob(&number.to_string());
+    let mut all = BTreeSet::new();
+    for (&tag, state) in &value.0 {
+        let nothing = blob("");
+        match state {
+            State::Bytes(_) => {
+                all.extend(values_of(value).into_iter().map(|it| (tag, it, nothing.clone())))
+            }
+            State::Orset(_) => {
+                all.extend(elements(value).into_iter().map(|it| (tag, it, nothing.clone())))
+            }
+            State::Cart(cart) => all.extend(cart.store.0.iter().map(|(item, adds)| {
+                let quantity = adds.0.values().map(|&quantity| i128::from(quantity)).sum();
+                (tag, item.clone(), number(quantity))
+            })),
+            State::Map(map) => all.extend(
+                map.store
+                    .0
+                    .iter()
+                    .filter_map(|(name, field)| Some((tag, name.clone(), field.read()?))),
+            ),
+            State::Counter(state) if state.tally.value() != 0 => {
+                all.insert((tag, nothing, number(state.tally.value())));
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Runs `steps` up to the crash, restarts twice, goes on a little and restarts again.
@@ -341,10 +390,10 @@ fn run(steps: &[Step], stop: Stop, choice: &mut dyn FnMut(u64) -> u64) -> bool {
     let once = machine.state();
     machine.restart(12);
     assert_eq!(machine.state(), once, "opened twice is opened once");
-    for name in NAMES {
-        machine
-            .step(&Step::Update(NAMES.iter().position(|n| *n == name).unwrap(), add(&["after"])));
+    for at in 0..=LARGE {
+        machine.step(&Step::Update(at, add(&["after"])));
     }
+    machine.step(&Step::Update(MAP, increment("after")));
     machine.step(&Step::Log);
     machine.step(&Step::Freeze);
     machine.step(&Step::Write);
@@ -362,16 +411,45 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
+fn increment(field: &str) -> Operation {
+    Operation::Map(MapOp::Increment { field: blob(field), by: 2 })
+}
+
+fn set(field: &str) -> Operation {
+    Operation::Map(MapOp::Set(vec![(blob(field), blob("7"))]))
+}
+
+fn buy(item: &str) -> Operation {
+    Operation::Cart(CartOp::Add { item: blob(item), quantity: 2 })
+}
+
+fn elements_of(range: std::ops::Range<u32>) -> Vec<Blob> {
+    range.map(|number| blob(&format!("{number:03}"))).collect()
+}
+
+fn add_many(range: std::ops::Range<u32>) -> Operation {
+    Operation::Orset(OrsetOp::Add(elements_of(range)))
+}
+
+fn remove_many(range: std::ops::Range<u32>) -> Operation {
+    Operation::Orset(OrsetOp::Remove(elements_of(range)))
+}
+
 /// All kinds of work, with checkpoints, over several segments.
 fn script() -> Vec<Step> {
     let mut steps = Vec::new();
-    for round in 0..4 {
+    for round in 0..3 {
         let name = format!("{round:0200}");
         steps.extend([
             Step::Update(0, add(&[&name, "x"])),
+            // With chunks from the first round on, without in the last.
+            Step::Update(LARGE, add_many(round * 10..round * 10 + 14)),
+            Step::Update(MAP, increment("sum")),
             Step::Log,
             Step::Merge(1, add(&[&name, "y"])),
             Step::Update(2, put(&name)),
+            Step::Update(CART, buy("milk")),
+            Step::Sweep(3),
             Step::Freeze,
             Step::Update(0, add(&["z"])),
             Step::Log,
@@ -389,12 +467,21 @@ fn script() -> Vec<Step> {
             Step::Sweep(2),
             Step::Deliver,
             Step::Update(2, add(&["w"])),
+            Step::Merge(LARGE, add_many(20..24)),
+            Step::Update(LARGE, remove_many(if round < 2 { 3..5 } else { 0..90 })),
+            Step::Merge(MAP, increment("sum")),
+            Step::Update(MAP, set("other")),
+            Step::Update(COUNT, count(3)),
             Step::Log,
             Step::Freeze,
             Step::Log,
             Step::Sweep(10),
             Step::Write,
             Step::Update(1, Operation::Delete(None)),
+            Step::Update(CART, Operation::Cart(CartOp::Remove(blob("milk")))),
+            Step::Merge(CART, buy("milk")),
+            Step::Update(COUNT, Operation::Delete(None)),
+            Step::Update(MAP, Operation::Map(MapOp::Remove(vec![blob("other")]))),
             Step::Enter,
             Step::Sweep(10),
             Step::Forget(Forgetting::Hide),
@@ -416,8 +503,22 @@ fn script() -> Vec<Step> {
 #[test]
 fn a_crash_at_any_write_of_a_script_loses_nothing_acknowledged() {
     let steps = script();
+    let (mut machine, mut most) = (Machine::open(&SimDisk::new(), 1), 0);
+    for step in &steps {
+        machine.step(step);
+        let mut chunks = 0;
+        let reader = machine.one.disk.index.reader();
+        reader
+            .scan(Table::ElementTree, &[], &mut |_, _| {
+                chunks += 1;
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        most = most.max(chunks);
+    }
+    assert!(most > 2, "no collection is counted in chunks");
     let mut stops = 0;
-    for seed in 0..8 {
+    for seed in 0..4 {
         let points = (0..).map(Stop::File).take_while(|&stop| run(&steps, stop, &mut random(seed)));
         stops += points.count();
         for applied in [false, true] {
@@ -425,24 +526,51 @@ fn a_crash_at_any_write_of_a_script_loses_nothing_acknowledged() {
             stops += at.take_while(|&stop| run(&steps, stop, &mut random(seed))).count();
         }
     }
-    assert!(stops > 8 * 60, "{stops}");
+    assert!(stops > 4 * 60, "{stops}");
 }
 
-fn operation() -> impl Strategy<Value = Operation> {
+/// A key and what is done to it.
+fn operation() -> impl Strategy<Value = (usize, Operation)> {
     let name = || prop::sample::select(vec!["x", "y", "z", "w"]);
-    prop_oneof![
+    let any = prop_oneof![
         4 => name().prop_map(|name| add(&[name])),
         2 => name().prop_map(|name| Operation::Orset(OrsetOp::Remove(vec![blob(name)]))),
         2 => (0..600usize).prop_map(|length| put(&"v".repeat(length))),
         1 => Just(Operation::Delete(None)),
+    ];
+    let some = || (0..30u32, 1..16u32).prop_map(|(from, count)| from..from + count);
+    let large = prop_oneof![
+        6 => some().prop_map(add_many),
+        3 => some().prop_map(remove_many),
+        1 => Just(Operation::Delete(None)),
+    ];
+    let map = prop_oneof![
+        3 => name().prop_map(increment),
+        2 => name().prop_map(set),
+        1 => name().prop_map(|name| Operation::Map(MapOp::Remove(vec![blob(name)]))),
+    ];
+    let cart = prop_oneof![
+        3 => name().prop_map(buy),
+        1 => name().prop_map(|item| Operation::Cart(CartOp::Remove(blob(item)))),
+        1 => name().prop_map(|item| {
+            Operation::Cart(CartOp::SetQuantity { item: blob(item), quantity: 5 })
+        }),
+    ];
+    let counter = prop_oneof![3 => (-3..4i64).prop_map(count), 1 => Just(Operation::Delete(None))];
+    prop_oneof![
+        6 => (0..3usize, any),
+        4 => (Just(LARGE), large),
+        2 => (Just(MAP), map),
+        1 => (Just(CART), cart),
+        1 => (Just(COUNT), counter),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..3usize, operation()).prop_map(|(at, operation)| Step::Update(at, operation)),
-        3 => (0..3usize, operation()).prop_map(|(at, operation)| Step::Merge(at, operation)),
-        3 => (0..3usize).prop_map(Step::Defer),
+        6 => operation().prop_map(|(at, operation)| Step::Update(at, operation)),
+        3 => operation().prop_map(|(at, operation)| Step::Merge(at, operation)),
+        3 => (0..NAMES.len()).prop_map(Step::Defer),
         2 => Just(Step::Deliver),
         2 => (1..4usize).prop_map(Step::Sweep),
         1 => Just(Step::Enter),

@@ -35,6 +35,10 @@ fn found(index: &SimIndex) -> Found {
     found
 }
 
+pub(super) fn faults(engine: &MemoryEngine) -> Vec<Fault> {
+    found(engine.index()).faults
+}
+
 /// A replica with rows in every table.
 fn filled() -> MemoryEngine {
     let mut one = MemoryEngine::new(config(1, 1));
