@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use membership::{ADDRESS_BYTES_MAX, About, ClusterId, Versions};
+use membership::{ADDRESS_BYTES_MAX, About, ClusterId, DetectorConfig, Versions};
 use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Weight, Zone};
 use values::{Limits, identifier};
@@ -23,6 +24,9 @@ const LOOPS_MAX: u16 = 64;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Most siblings that a key may be allowed: a guess, far beyond what anybody reconciles.
 const SIBLINGS_MAX: usize = 10_000;
+/// Phi from which on a member may be suspected: below this a common delay is taken for death, once in a thousand; beyond
+/// it a death is noticed later and nothing is gained. Guesses.
+const PHI_THRESHOLD: RangeInclusive<f64> = 3.0..=100.0;
 /// Least bound on hints: each loop has its part of it.
 const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
@@ -74,6 +78,8 @@ pub struct NodeConfig {
     pub timeouts: Timeouts,
     /// How replicas are compared, all loops together.
     pub anti_entropy: AntiEntropyConfig,
+    /// Phi from which on a member is suspected.
+    pub phi_threshold: f64,
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: u64,
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
@@ -222,6 +228,7 @@ impl NodeConfig {
                 settings.anti_entropy_interval_s,
                 settings.anti_entropy_bytes_per_second,
             )?,
+            phi_threshold: phi_threshold(settings.phi_threshold)?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
             barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
                 0 => None,
@@ -328,6 +335,17 @@ fn anti_entropy(
     }
     let interval_ms = (interval_s > 0).then_some(u64::from(interval_s) * 1_000);
     Ok(AntiEntropyConfig { interval_ms, bytes_per_second })
+}
+
+fn phi_threshold(wanted: Option<f64>) -> Result<f64, ConfigError> {
+    let wanted = wanted.unwrap_or_else(|| DetectorConfig::default().threshold);
+    match PHI_THRESHOLD.contains(&wanted) {
+        true => Ok(wanted),
+        false => {
+            let (least, most) = (PHI_THRESHOLD.start(), PHI_THRESHOLD.end());
+            Err(invalid("phi_threshold", format!("{least} to {most}")))
+        }
+    }
 }
 
 fn hint_bytes_max(wanted: Option<u64>) -> Result<u64, ConfigError> {
