@@ -115,7 +115,7 @@ async fn grow(binary: &Path, keys: u64) -> Result<(), Failure> {
     })
     .await?;
     let (begun, began) = (load.elapsed(), Instant::now());
-    clients[0].commit(false).await?;
+    clients[0].commit(wire::PlanCall::Staged).await?;
     wait_for(LOOK, async || {
         let mut moving = 0;
         for client in &clients {

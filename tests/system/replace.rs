@@ -47,19 +47,19 @@ fn a_node_takes_the_places_of_one_whose_disk_is_lost_and_nothing_acknowledged_is
         let alive = run(&["--node", &by, "cluster", "replace", "n1", &new.name]);
         assert!(!alive.status.success(), "n1 is alive");
         sees(&specs[1], &old.name, "suspected", |member| member["suspected"] == true);
-        let tried = json(&specs[1], &["cluster", "replace", &old.name, &new.name, "--dry-run"]);
+        let tried = json(&specs[1], &["cluster", "plan", "--replace", &old.name, &new.name]);
         assert_eq!(member(&specs[1], &old.name).unwrap()["state"], "up");
         let report = json(&specs[1], &["cluster", "replace", &old.name, &new.name]);
         let report = report.expect("it is replaced");
         assert_eq!((&report["version"], &report["changed"]), (&2.into(), &true.into()));
-        assert_eq!(report["moves"], tried.expect("it can be tried")["moves"]);
+        assert_eq!(report["members"], tried.expect("it can be tried")["members"]);
         assert_eq!(
             report["warnings"],
             serde_json::json!([]),
             "it has the zone and weight of the old one"
         );
         // Only the new one gets anything.
-        let moves = report["moves"].as_array().unwrap();
+        let moves = report["members"].as_array().unwrap();
         let gets: Vec<_> = moves.iter().filter(|moves| moves["gets"] != 0).collect();
         assert_eq!(gets.len(), 1, "{moves:?}");
         assert_eq!(gets[0]["name"], *new.name);

@@ -64,6 +64,19 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -
     table.to_string()
 }
 
+/// A number of bytes in its largest unit.
+pub(crate) fn bytes_in_words(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut size, mut unit) = (bytes as f64, "B");
+    for next in units {
+        if size < 1_024.0 {
+            break;
+        }
+        (size, unit) = (size / 1_024.0, next);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") }
+}
+
 /// Bytes as JSON: a string where they are UTF-8, else their hexadecimal digits under `hex`.
 pub(crate) fn json_bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
@@ -89,6 +102,12 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_said_in_their_largest_unit() {
+        let said = [0, 1_023, 1_024, 1_536 << 10, 5 << 40].map(bytes_in_words);
+        assert_eq!(said, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 TiB"]);
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_shown_as_digits() {

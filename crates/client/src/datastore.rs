@@ -8,7 +8,8 @@ use replication::{
 };
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, ClusterCall, ClusterStatus, DrainCall, DrainProgress, PlanReport,
+    BackupCall, BackupProgress, ClusterCall, ClusterStatus, CommittedPlan, DrainCall,
+    DrainProgress, PlanCall, PlanReport, TransferReport,
 };
 
 /// A datastore: a node from within, a cluster through the native client, or a replica in memory
@@ -60,25 +61,25 @@ pub trait Datastore: Send + Sync {
         )))
     }
 
-    /// Commits a plan: members as the node that answers knows them are to own the partitions, each its share;
-    /// those that leave or are removed own none. Durable at that node when this returns; the handover goes on
-    /// in the background. With `is_trial` nothing changes. Refused while too many plans are under way.
-    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
-        let _ = is_trial;
-        Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
+    /// Says what a plan would change, as the node that answers knows the members. Nothing is changed.
+    async fn plan(&self, call: PlanCall) -> Result<PlanReport, RequestError> {
+        let _ = call;
+        Err(no_cluster())
     }
 
-    /// Commits a plan by which the member called `by`, which owns nothing yet, takes the places of the one
-    /// called `dead`, which is removed unless it is already: only a member that the node that answers cannot
-    /// reach is. Otherwise as [`commit`](Self::commit).
-    async fn replace(
-        &self,
-        dead: &str,
-        by: &str,
-        is_trial: bool,
-    ) -> Result<PlanReport, RequestError> {
-        let _ = (dead, by, is_trial);
-        Err(RequestError::Unsupported("there is no cluster here to make a plan for".into()))
+    /// Commits a plan, as the node that answers knows the members. Durable at that node when this returns; the
+    /// handover goes on in the background. Refused while too many plans are under way. A member whose places another
+    /// one takes ([`PlanCall::Replace`]) is removed unless it is already: only one that the node that answers cannot
+    /// reach is.
+    async fn commit(&self, call: PlanCall) -> Result<CommittedPlan, RequestError> {
+        let _ = call;
+        Err(no_cluster())
+    }
+
+    /// What moves in the cluster while partitions follow a plan, as far as members say it to the node that answers:
+    /// some seconds at most.
+    async fn transfers(&self) -> Result<TransferReport, RequestError> {
+        Err(no_cluster())
     }
 
     /// Has all members of the ring of the node that answers join the ring of the node at `seed`, which was
@@ -113,6 +114,10 @@ pub trait Datastore: Send + Sync {
             .pop()
             .unwrap_or_else(|| Err(RequestError::Disconnected("no answer came".into())))
     }
+}
+
+fn no_cluster() -> RequestError {
+    RequestError::Unsupported("there is no cluster here whose partitions could move".into())
 }
 
 fn alone() -> RequestError {

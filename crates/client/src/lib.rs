@@ -30,6 +30,7 @@ mod datastore;
 pub mod explained;
 mod handles;
 mod memory;
+pub mod moves;
 mod native;
 
 pub use conflicts::{InvalidConflictCursor, conflict_cursor, parse_conflict_cursor};

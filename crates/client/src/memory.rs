@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clock::{Actor, CausalContext, ClusterSecret, ContextToken, HybridClock, NodeId, TokenClaims};
-use membership::{Liveness, MemberState};
+use membership::{Liveness, Load, MemberState};
 use replication::{
     Acks, Action, Answer, BucketCall, BucketError, BucketPolicy, BucketReply, Buckets,
     ConflictCursor, ConflictList, ConflictsRequest, Explanation, PolicyTable, ReplicaView, Request,
@@ -22,7 +22,7 @@ use values::{
     Blob, BucketId, BytesOp, Causal, DotMap, Key, Limits, ManySiblings, Mint, Operation, Scope,
     State, Tag, Value, View,
 };
-use wire::{ClusterStatus, MemberStatus};
+use wire::{ClusterStatus, MemberStatus, PlanCall, PlanReport, PlannedMember, TransferReport};
 
 use crate::Datastore;
 
@@ -378,9 +378,48 @@ impl Datastore for MemoryDatastore {
                 messages: None,
                 cut: false,
                 partitions: 1,
+                copies: 1,
                 pending: 0,
+                pending_bytes: 0,
+                load: Load::default(),
             }],
+            hint_bytes_max: 0,
             counters: Vec::new(),
+        })
+    }
+
+    async fn plan(&self, _: PlanCall) -> Result<PlanReport, RequestError> {
+        let member = PlannedMember {
+            name: "memory".into(),
+            zone: None,
+            weight: Some(1),
+            before: 1,
+            after: 1,
+            gets: 0,
+            gives: 0,
+            fair: 1.0,
+        };
+        Ok(PlanReport {
+            version: 1,
+            is_changed: false,
+            partitions: 1,
+            n: 1,
+            staged: Vec::new(),
+            members: vec![member],
+            bytes: None,
+            narrow: (0, 0),
+            warnings: Vec::new(),
+        })
+    }
+
+    async fn transfers(&self) -> Result<TransferReport, RequestError> {
+        Ok(TransferReport {
+            ring_version: 1,
+            partitions: 1,
+            partitions_moving: 0,
+            transfers: Vec::new(),
+            more: 0,
+            silent: Vec::new(),
         })
     }
 

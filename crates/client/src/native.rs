@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, CallBody, ClientCall, ClusterCall, ClusterStatus, DrainCall,
-    DrainProgress, PlanReport, ReplyBody,
+    BackupCall, BackupProgress, CallBody, ClientCall, ClusterCall, ClusterStatus, CommittedPlan,
+    DrainCall, DrainProgress, PlanCall, PlanReport, ReplyBody, TransferReport,
 };
 
 use crate::Datastore;
@@ -316,22 +316,23 @@ impl Datastore for Client {
         }
     }
 
-    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
-        match self.call(CallBody::Commit { is_trial }).await? {
-            ReplyBody::Commit(report) => *report,
+    async fn plan(&self, call: PlanCall) -> Result<PlanReport, RequestError> {
+        match self.call(CallBody::Plan(call)).await? {
+            ReplyBody::Plan(report) => *report,
             _ => confused(),
         }
     }
 
-    async fn replace(
-        &self,
-        dead: &str,
-        by: &str,
-        is_trial: bool,
-    ) -> Result<PlanReport, RequestError> {
-        let (dead, by) = (dead.to_owned(), by.to_owned());
-        match self.call(CallBody::Replace { dead, by, is_trial }).await? {
-            ReplyBody::Commit(report) => *report,
+    async fn commit(&self, call: PlanCall) -> Result<CommittedPlan, RequestError> {
+        match self.call(CallBody::Commit(call)).await? {
+            ReplyBody::Commit(committed) => *committed,
+            _ => confused(),
+        }
+    }
+
+    async fn transfers(&self) -> Result<TransferReport, RequestError> {
+        match self.call(CallBody::Transfers).await? {
+            ReplyBody::Transfers(report) => *report,
             _ => confused(),
         }
     }

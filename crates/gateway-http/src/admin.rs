@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use client::moves::{plan_json, transfer_json, transfers_json};
 use membership::Liveness;
 use serde_json::{Map, Value, json};
-use wire::{ClusterStatus, MemberStatus};
+use wire::{ClusterStatus, MemberStatus, PlanCall};
 
 use crate::gateway::{Shared, json_response};
 use crate::parameters::Parameters;
@@ -29,6 +30,7 @@ pub(crate) async fn ring(
                 "zone": member.zone,
                 "weight": member.weight,
                 "partitions": member.partitions,
+                "copies": member.copies,
             })
         })
         .collect();
@@ -75,7 +77,9 @@ pub(crate) async fn status(
             "driving": status.handover.driving,
             "departing": status.handover.departing,
             "waits_for": status.handover.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "transfers": status.handover.transfers.iter().map(transfer_json).collect::<Vec<_>>(),
         },
+        "hint_bytes_max": status.hint_bytes_max,
         "compared": {
             "pairs": status.compared.pairs,
             "never": status.compared.never,
@@ -112,8 +116,32 @@ fn member(member: &MemberStatus) -> Value {
         "zone": member.zone,
         "weight": member.weight,
         "partitions": member.partitions,
+        "copies": member.copies,
         "pending": member.pending,
+        "pending_bytes": member.pending_bytes,
+        "stored_bytes": member.load.stored_bytes,
+        "requests_per_second": member.load.requests_per_second,
     })
+}
+
+/// What moves in the cluster.
+pub(crate) async fn transfers(
+    State(gateway): Shared,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    parameters.finish()?;
+    let report = gateway.datastore.transfers().await.map_err(Problem::of_read)?;
+    Ok(json_response(StatusCode::OK, &transfers_json(&report)))
+}
+
+/// What a commit would change now.
+pub(crate) async fn plan(
+    State(gateway): Shared,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    parameters.finish()?;
+    let report = gateway.datastore.plan(PlanCall::Staged).await.map_err(Problem::of_read)?;
+    Ok(json_response(StatusCode::OK, &plan_json(&report)))
 }
 
 /// The process runs.

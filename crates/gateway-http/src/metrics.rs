@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use wire::ClusterStatus;
+use wire::{ClusterStatus, HandoverStatus};
 
 use crate::gateway::Shared;
 use crate::problem::Problem;
@@ -43,6 +43,17 @@ struct PeerLabels {
 struct StateLabels {
     peer: String,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    part: &'static str,
+    reason: &'static str,
 }
 
 type Durations = Family<DurationLabels, Histogram, fn() -> Histogram>;
@@ -199,15 +210,25 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     for (name, help, value) in barrier {
         gauge(&mut registry, name, help, value);
     }
+    register_handover(&mut registry, &status.handover);
+    gauge(
+        &mut registry,
+        "hint_bytes_max",
+        "Most bytes kept here for a peer",
+        status.hint_bytes_max,
+    );
     gauge(&mut registry, "ring_version", "Version of this node's ring", status.ring_version);
     gauge(&mut registry, "uptime_seconds", "Time since the start", status.uptime_ms / 1000);
-    let (pending, owned) = (Gauges::default(), Gauges::default());
+    let (pending, pending_bytes) = (Gauges::default(), Gauges::default());
+    let (owned, copies) = (Gauges::default(), Gauges::default());
     let (suspected, states) = (Gauges::default(), Family::<StateLabels, Gauge>::default());
     let phis = Family::<PeerLabels, Gauge<f64, AtomicU64>>::default();
     for member in &status.members {
         let labels = PeerLabels { peer: member.name.clone() };
         pending.get_or_create(&labels).set(member.pending);
+        pending_bytes.get_or_create(&labels).set(member.pending_bytes);
         owned.get_or_create(&labels).set(member.partitions.into());
+        copies.get_or_create(&labels).set(member.copies.into());
         let is_suspected = member.liveness == Liveness::Suspected;
         suspected.get_or_create(&labels).set(is_suspected.into());
         let state = member.state.word();
@@ -218,7 +239,9 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
     registry.register("member_suspected", "Whether this node takes a member for dead", suspected);
     registry.register("member_phi", "How surprising a member's silence is to this node", phis);
     registry.register("hints_pending", "Keys with writes that wait here for a peer", pending);
+    registry.register("hints_pending_bytes", "Bytes of them", pending_bytes);
     registry.register("ring_partitions_owned", "Partitions that a peer owns", owned);
+    registry.register("ring_copies_owned", "Copies of partitions that a peer owns", copies);
     let counters = registry.sub_registry_with_prefix("node");
     for (name, count) in &status.counters {
         // The encoder adds the suffix.
@@ -230,6 +253,52 @@ fn node_registry(status: Option<&ClusterStatus>, ready: bool) -> Registry {
         }
     }
     registry
+}
+
+/// What this node has to do with partitions that move. Labels are bounded: three parts, ten reasons.
+fn register_handover(registry: &mut Registry, handover: &HandoverStatus) {
+    let [partitions, done, keys, keys_left, seconds] =
+        [(); 5].map(|()| Family::<PartLabels, Gauge<u64, AtomicU64>>::default());
+    let rates = Family::<PartLabels, Gauge<f64, AtomicU64>>::default();
+    let waits = Family::<WaitLabels, Gauge<u64, AtomicU64>>::default();
+    let moving = Gauge::<u64, AtomicU64>::default();
+    moving.set(handover.partitions_moving.into());
+    for transfer in &handover.transfers {
+        let labels = PartLabels { part: transfer.part.word() };
+        partitions.get_or_create(&labels).set(transfer.partitions);
+        done.get_or_create(&labels).set(transfer.done);
+        keys.get_or_create(&labels).set(transfer.keys);
+        rates.get_or_create(&labels).set(transfer.keys_per_1000_s as f64 / 1_000.0);
+        let known =
+            [(&keys_left, transfer.keys_left), (&seconds, transfer.left_ms.map(|ms| ms / 1_000))];
+        for (gauges, value) in known {
+            if let Some(value) = value {
+                gauges.get_or_create(&labels).set(value);
+            }
+        }
+        for wait in &transfer.waits {
+            let labels = WaitLabels { part: labels.part, reason: wait.reason.word() };
+            // One reason may be given for several members.
+            waits.get_or_create(&labels).inc_by(wait.partitions);
+        }
+    }
+    let registry = registry.sub_registry_with_prefix("handover");
+    registry.register("partitions_moving", "Partitions not owned as the plan says yet", moving);
+    registry.register(
+        "partitions",
+        "Partitions left to this node, by its part in them",
+        partitions,
+    );
+    registry.register("partitions_done", "Partitions done for the present plan", done);
+    registry.register("keys", "Keys brought here or dropped for the present plan", keys);
+    registry.register("keys_left", "About how many keys are still to be brought here", keys_left);
+    registry.register(
+        "keys_per_second",
+        "Keys brought here or dropped in a second, of late",
+        rates,
+    );
+    registry.register("left_seconds", "About how long it takes still", seconds);
+    registry.register("partitions_waiting", "Partitions that wait, by what for", waits);
 }
 
 #[cfg(test)]
@@ -251,7 +320,31 @@ mod tests {
             version: "1".into(),
             waiting: None,
             ring_version: 1,
-            handover: wire::HandoverStatus::default(),
+            handover: HandoverStatus {
+                partitions_moving: 9,
+                transfers: vec![wire::TransferStatus {
+                    member: "a".into(),
+                    part: replication::Part::Receiving,
+                    partitions: 5,
+                    done: 4,
+                    keys: 70,
+                    keys_left: Some(30),
+                    keys_per_1000_s: 1_500,
+                    left_ms: None,
+                    peers: Vec::new(),
+                    more_peers: 0,
+                    waits: ["b", "c"]
+                        .map(|member| wire::TransferWait {
+                            reason: replication::WaitReason::OutOfReach,
+                            member: Some(member.into()),
+                            partitions: 2,
+                        })
+                        .into(),
+                    more_waits: 0,
+                }],
+                ..HandoverStatus::default()
+            },
+            hint_bytes_max: 1_024,
             partitions: 1,
             owners: Vec::new(),
             uptime_ms: 0,
@@ -284,6 +377,13 @@ mod tests {
             "keys_siblings 2",
             "siblings_max 5",
             "comparison_oldest_seconds 65",
+            "hint_bytes_max 1024",
+            "handover_partitions_moving 9",
+            "handover_partitions{part=\"receiving\"} 5",
+            "handover_partitions_done{part=\"receiving\"} 4",
+            "handover_keys_left{part=\"receiving\"} 30",
+            "handover_keys_per_second{part=\"receiving\"} 1.5",
+            "handover_partitions_waiting{part=\"receiving\",reason=\"out-of-reach\"} 4",
         ] {
             assert!(text.contains(&format!("\nmerganser_{gauge}\n")), "{text}");
         }

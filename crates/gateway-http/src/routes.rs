@@ -64,6 +64,8 @@ fn table() -> Vec<Route> {
         Route::new("/metrics").get("metrics", metrics::get),
         Route::new("/v1/ring").get("ring", admin::ring),
         Route::new("/v1/status").get("status", admin::status),
+        Route::new("/v1/transfers").get("transfers", admin::transfers),
+        Route::new("/v1/plan").get("plan", admin::plan),
         Route::new("/v1/comparisons").get("comparisons", comparisons::get),
         Route::new("/v1/repair").on(Method::POST, "repair", comparisons::post),
         Route::new("/v1/buckets").get("buckets", buckets::list),

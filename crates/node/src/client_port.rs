@@ -141,7 +141,9 @@ fn encode(reply: &ClientReply) -> Bytes {
         ReplyBody::Comparisons(_) => ReplyBody::Comparisons(Err(error())),
         ReplyBody::Status(_) => ReplyBody::Status(Box::new(Err(error()))),
         ReplyBody::Cluster(_) => ReplyBody::Cluster(Err(error())),
+        ReplyBody::Plan(_) => ReplyBody::Plan(Box::new(Err(error()))),
         ReplyBody::Commit(_) => ReplyBody::Commit(Box::new(Err(error()))),
+        ReplyBody::Transfers(_) => ReplyBody::Transfers(Box::new(Err(error()))),
         ReplyBody::Drain(_) => ReplyBody::Drain(Err(error())),
         ReplyBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error()))),
         ReplyBody::Links(_) => ReplyBody::Links(Err(error())),
@@ -202,12 +204,9 @@ async fn answer(
         CallBody::Comparisons => ReplyBody::Comparisons(datastore.comparisons().await),
         CallBody::Status => ReplyBody::Status(Box::new(datastore.status().await)),
         CallBody::Cluster(call) => ReplyBody::Cluster(datastore.cluster(call).await),
-        CallBody::Commit { is_trial } => {
-            ReplyBody::Commit(Box::new(datastore.commit(is_trial).await))
-        }
-        CallBody::Replace { dead, by, is_trial } => {
-            ReplyBody::Commit(Box::new(datastore.replace(&dead, &by, is_trial).await))
-        }
+        CallBody::Plan(call) => ReplyBody::Plan(Box::new(datastore.plan(call).await)),
+        CallBody::Commit(call) => ReplyBody::Commit(Box::new(datastore.commit(call).await)),
+        CallBody::Transfers => ReplyBody::Transfers(Box::new(datastore.transfers().await)),
         CallBody::Merge { seed } => ReplyBody::Cluster(datastore.merge(&seed).await),
         CallBody::Drain(call) => ReplyBody::Drain(datastore.drain(call).await),
         CallBody::Backup(call) => ReplyBody::Backup(Box::new(datastore.backup(call).await)),

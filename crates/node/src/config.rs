@@ -19,7 +19,7 @@ pub use checked::{Beginning, Listeners, Member, NodeConfig, Timeouts};
 pub use member::MemberSettings;
 
 /// What one layer of configuration says. Field names are those of the TOML file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The node's name, unique in its cluster. Default `node1`.
@@ -67,6 +67,8 @@ pub struct Settings {
     pub anti_entropy_bytes_per_second: Option<u64>,
     /// What rows take in memory when a checkpoint is made, in bytes. Default 64 MiB.
     pub memtable_bytes: Option<usize>,
+    /// Phi from which on a member is suspected. Default 10.
+    pub phi_threshold: Option<f64>,
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: Option<u64>,
     /// What is left of deleted keys is forgotten in rounds that are at least so many seconds apart; 0 for a
@@ -187,6 +189,7 @@ impl Settings {
                 .anti_entropy_bytes_per_second
                 .or(below.anti_entropy_bytes_per_second),
             memtable_bytes: self.memtable_bytes.or(below.memtable_bytes),
+            phi_threshold: self.phi_threshold.or(below.phi_threshold),
             hint_bytes_max: self.hint_bytes_max.or(below.hint_bytes_max),
             barrier_interval_s: self.barrier_interval_s.or(below.barrier_interval_s),
             retry_window_s: self.retry_window_s.or(below.retry_window_s),

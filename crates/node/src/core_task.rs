@@ -473,7 +473,7 @@ impl Running {
             && self.task.work.is_empty()
     }
 
-    fn report(&self) -> LoopReport {
+    fn report(&self, with_flows: bool) -> LoopReport {
         let pending = |node: NodeId| self.task.engine.pending_for(node);
         let mut counters: Vec<(&'static str, u64)> = self.task.core.counters().named().into();
         counters.push(("damaged_records", self.task.engine.damaged_count()));
@@ -484,9 +484,17 @@ impl Running {
             most_siblings: self.task.engine.most_siblings(),
             // Also what is kept for one that is gone: it is to be kept for others.
             pending: self.task.names.keys().map(|&node| (node, pending(node))).collect(),
+            pending_bytes: self
+                .task
+                .names
+                .keys()
+                .map(|&node| (node, self.task.engine.pending_bytes_for(node)))
+                .collect(),
             compared: self.task.core.compared(self.now),
             counters,
-            transfers: self.task.core.transfers(),
+            parts: self.task.core.parts(),
+            changed_bytes: self.task.engine.pending_bytes() as u64,
+            flows: if with_flows { self.task.core.flows(self.now) } else { Vec::new() },
             // What is not swept becomes a remnant then.
             has_remnants: self.sweeping
                 || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),

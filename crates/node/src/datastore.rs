@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::Datastore;
 use clock::NodeId;
-use membership::{Liveness, MemberState};
+use membership::{Liveness, Load, MemberState};
 use replication::{
     Answer, BucketCall, BucketReply, Call, Comparison, ComparisonSummary, ConflictList,
     ConflictsRequest, Explanation, RepairProgress, RepairRequest, Reply, Request, RequestError,
@@ -17,18 +18,18 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use values::Key;
 use wire::{
-    BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, DrainCall,
-    DrainProgress, MemberStatus, PlanReport,
+    BackupCall, BackupProgress, BarrierStatus, ClusterCall, ClusterStatus, CommittedPlan,
+    DrainCall, DrainProgress, HandoverStatus, MemberStatus, PlanCall, PlanReport, TransferReport,
 };
 
 use crate::allowance::Allowance;
 use crate::calls::GROUP_MAX;
 use crate::config::NodeConfig;
 use crate::members::View;
-use crate::plans;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
 use crate::work::{CallGroup, Results, SingleCall, Work};
+use crate::{plan_report, plans, reports, transfers};
 
 mod administration;
 
@@ -66,7 +67,7 @@ impl NodeDatastore {
     }
 
     fn offer(&self, index: usize, work: Work) -> Result<(), RequestError> {
-        if !*self.shared.serving.borrow() && !matches!(work, Work::Report(_)) {
+        if !*self.shared.serving.borrow() {
             if self.shared.drain.is_begun() {
                 self.shared.drain.refused();
                 return Err(RequestError::Stopping);
@@ -241,12 +242,8 @@ impl Datastore for NodeDatastore {
 
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let shared = &self.shared;
-        let mut reports = Vec::new();
-        for index in 0..shared.routes.loops().len() {
-            let (reply, report) = oneshot::channel();
-            self.offer(index, Work::Report(reply))?;
-            reports.push(report.await.map_err(|_| lost())?);
-        }
+        let limit = Duration::from_millis(shared.config.timeouts.request_ms.into());
+        let reports = reports::of_all(shared.routes.loops(), true, limit).await?;
         let mut counters: Vec<(String, u64)> = Vec::new();
         for (place, (name, _)) in reports[0].counters.iter().enumerate() {
             let total = reports.iter().map(|report| report.counters[place].1).sum();
@@ -268,6 +265,11 @@ impl Datastore for NodeDatastore {
         for &node in &first_owners {
             *loads.entry(node).or_default() += 1;
         }
+        let n = usize::from(config.default_policy.n);
+        let copies = match is_known {
+            true => plan_report::held(n, &ownership, |ownership, at| ownership.present(at)),
+            false => BTreeMap::new(),
+        };
         let mut members = self.members().await?;
         // An owner that gossip has not told of yet is shown without what only it says.
         let heard: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
@@ -280,24 +282,30 @@ impl Datastore for NodeDatastore {
             member.messages = link.and_then(|link| link.spoken());
             member.cut = self.is_cut(&member.name);
             member.partitions = loads.get(&node).copied().unwrap_or(0);
+            member.copies = copies.get(&node).copied().unwrap_or(0);
             member.pending =
                 reports.iter().map(|report| report.pending.get(&node).unwrap_or(&0)).sum();
+            let bytes = reports.iter().map(|report| report.pending_bytes.get(&node).unwrap_or(&0));
+            member.pending_bytes = bytes.sum();
         }
         members.sort_by_key(|member| member.node);
         let owners = first_owners.into_iter().map(|owner| {
             let index = members.iter().position(|member| member.node == owner);
             u16::try_from(index.expect("owners were added")).expect("members are few")
         });
+        let flows = transfers::together(reports.iter().flat_map(|report| &report.flows));
+        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
+        let named = flows.iter().map(|flow| transfers::named(&config.name, flow, &names));
         Ok(ClusterStatus {
             cluster: config.cluster.clone(),
             node: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             waiting: self.waiting(&view),
             ring_version: ownership.target().id().version,
-            handover: plans::handover(
-                &ownership,
-                reports.iter().flat_map(|report| &report.transfers),
-            ),
+            handover: HandoverStatus {
+                transfers: named.collect(),
+                ..plans::handover(&ownership, &flows)
+            },
             partitions: config.partitions.get(),
             owners: owners.collect(),
             uptime_ms: shared.clock.monotonic_ms(),
@@ -314,6 +322,7 @@ impl Datastore for NodeDatastore {
                 ..shared.barrier.status.borrow().clone()
             },
             members,
+            hint_bytes_max: config.hint_bytes_max,
             counters,
         })
     }
@@ -343,25 +352,25 @@ impl Datastore for NodeDatastore {
         self.merge_rings(seed).await
     }
 
-    async fn replace(
-        &self,
-        dead: &str,
-        by: &str,
-        is_trial: bool,
-    ) -> Result<PlanReport, RequestError> {
+    async fn plan(&self, call: PlanCall) -> Result<PlanReport, RequestError> {
         let members = self.members().await?;
-        let change = plans::replacement(&self.shared.ownership(), &members, dead, by)?;
-        let is_removed = called(&members, dead)?.state == MemberState::Removed;
-        if !is_trial && !is_removed {
-            self.order(ClusterCall::Remove { member: dead.to_owned() }).await?;
-        }
-        self.commit_change(&members, change, is_trial).await
+        let change = self.change(&call, &members)?;
+        self.planned(&members, &change)
     }
 
-    async fn commit(&self, is_trial: bool) -> Result<PlanReport, RequestError> {
+    async fn commit(&self, call: PlanCall) -> Result<CommittedPlan, RequestError> {
         let members = self.members().await?;
-        let change = plans::change(&self.shared.ownership(), &members)?;
-        self.commit_change(&members, change, is_trial).await
+        let change = self.change(&call, &members)?;
+        if let PlanCall::Replace { dead, .. } = call
+            && called(&members, &dead)?.state != MemberState::Removed
+        {
+            self.order(ClusterCall::Remove { member: dead }).await?;
+        }
+        self.commit_change(&members, change).await
+    }
+
+    async fn transfers(&self) -> Result<TransferReport, RequestError> {
+        Ok(transfers::of_cluster(self.status().await?).await)
     }
 
     async fn backup(&self, call: BackupCall) -> Result<BackupProgress, RequestError> {
@@ -410,7 +419,10 @@ fn unheard(config: &NodeConfig, node: NodeId) -> MemberStatus {
         messages: None,
         cut: false,
         partitions: 0,
+        copies: 0,
         pending: 0,
+        pending_bytes: 0,
+        load: Load::default(),
     }
 }
 

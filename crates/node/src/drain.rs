@@ -176,7 +176,7 @@ async fn look(shared: &Shared) -> Option<DrainProgress> {
     let mut reports = Vec::new();
     for handle in shared.routes.loops() {
         let (reply, report) = oneshot::channel();
-        handle.work.send(Work::Report(reply)).await.ok()?;
+        handle.work.send(Work::Report { reply, with_flows: false }).await.ok()?;
         reports.push(report.await.ok()?);
     }
     let mut kept = BTreeMap::<NodeId, KeptFor>::new();

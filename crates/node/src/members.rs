@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::NodeId;
-use membership::{Incarnation, MemberState, Message};
+use membership::{Incarnation, Load, MemberState, Message};
 use ring::Ring;
 use tokio::sync::{mpsc, oneshot, watch};
 use wire::{ClusterCall, MemberStatus};
@@ -69,6 +69,8 @@ pub(crate) enum Notice {
     Order { call: ClusterCall, reply: oneshot::Sender<Result<(), RequestError>> },
     /// Nothing is left here that another must have before this node goes.
     Emptied,
+    /// How busy this node is.
+    Busy(Load),
     /// How far this node is with the barrier.
     Barrier(Bytes),
     /// What this node holds is older than the barrier.

@@ -106,6 +106,7 @@ fn gossip_config(config: &NodeConfig, snapshot: Option<&Snapshot>) -> Config {
     let mut gossip = Config::new(config.node(), &config.cluster, about, random_u64());
     gossip.seeds.clone_from(&config.seeds);
     gossip.merge_value = merge_value;
+    gossip.detector.threshold = config.phi_threshold;
     gossip.left.clone_from(&config.left);
     gossip.fellows.clone_from(&config.fellows);
     gossip.bootstrap = match config.beginning {
@@ -148,6 +149,17 @@ mod tests {
     use membership::{Incarnation, Table, Values};
 
     use super::*;
+
+    #[test]
+    fn gossip_suspects_from_the_threshold_of_the_configuration_on() {
+        let settings = crate::Settings {
+            data: Some("d".into()),
+            phi_threshold: Some(7.5),
+            ..crate::Settings::default()
+        };
+        let gossip = gossip_config(&settings.resolve().unwrap(), None);
+        assert_eq!(gossip.detector.threshold, 7.5);
+    }
 
     /// Its seed had answered, and died before it could tell of the ring.
     #[test]

@@ -36,7 +36,7 @@ use crate::seeds::Seeds;
 use crate::shared::Shared;
 use crate::threads::{self, Vital, run_local};
 use crate::work::Urgent;
-use crate::{barrier_rounds, barrier_view, ring_value};
+use crate::{barrier_rounds, barrier_view, observer, ring_value};
 
 /// Why a node that is older than the barrier does not serve.
 const OUTDATED: &str = "what this node holds is older than what its cluster has forgotten: it is set aside at the \
@@ -62,6 +62,7 @@ pub(crate) fn start(
             let _vital = vital;
             barrier_rounds::run(shared, hand).await;
         });
+        local.spawn_local(observer::run(Arc::clone(&task.shared)));
         run_local(runtime, local, task.run(prepared, notices));
     })
 }
@@ -153,6 +154,10 @@ impl MembershipTask {
                 done = Some((reply, result));
             }
             Notice::Emptied => self.leave(work),
+            Notice::Busy(load) => {
+                // One that is no member any more has no load to tell of.
+                let _ = work.gossip.command(now_ms, Command::Busy(load), &mut effects);
+            }
             Notice::Barrier(bytes) => {
                 let name = barrier_view::NAME.to_owned();
                 let published =

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use membership::MemberState;
-use replication::{OWNERS_MAX, Part, PlanChange, RequestError, Transfer};
+use replication::{Flow, OWNERS_MAX, Part, PlanChange, RequestError};
 use ring::{CommitError, Member, Ownership, Plan, Replacement, Ring, Stage, Weight, Zone};
-use wire::{HandoverStatus, MemberMoves, MemberStatus};
+use wire::{HandoverStatus, MemberStatus};
 
 /// What `members` change of the target. One that owns partitions and that gossip has not told of stays.
 pub(crate) fn change(
@@ -184,25 +184,8 @@ fn misfits(
     warnings
 }
 
-/// What members get and give up until all partitions follow the target.
-pub(crate) fn moves(
-    ownership: &Ownership,
-    n: u8,
-    names: &BTreeMap<NodeId, String>,
-) -> Vec<MemberMoves> {
-    let moves = ownership.movement(usize::from(n)).into_iter();
-    let moves = moves.map(|(node, (gets, gives))| {
-        let name = names.get(&node).cloned().unwrap_or_else(|| node.to_string());
-        MemberMoves { name, gets, gives }
-    });
-    moves.collect()
-}
-
-/// How far partitions have followed the target, given what the loops have a part in.
-pub(crate) fn handover<'a>(
-    ownership: &Ownership,
-    transfers: impl Iterator<Item = &'a Transfer>,
-) -> HandoverStatus {
+/// How far partitions have followed the target, given what the node has a part in.
+pub(crate) fn handover(ownership: &Ownership, flows: &[Flow]) -> HandoverStatus {
     let there = Stage::Steady { plan: ownership.target().id() };
     let partitions = ownership.partition_count().iter();
     let moving = partitions.filter(|&partition| ownership.tenure(partition).stage != there);
@@ -211,13 +194,14 @@ pub(crate) fn handover<'a>(
         ..HandoverStatus::default()
     };
     let mut waits_for = BTreeSet::new();
-    for transfer in transfers {
-        match transfer.part {
-            Part::Receiving => status.receiving += 1,
-            Part::Driving => status.driving += 1,
-            Part::Departing => status.departing += 1,
-        }
-        waits_for.extend(&transfer.waits_for);
+    for flow in flows {
+        let count = match flow.part {
+            Part::Receiving => &mut status.receiving,
+            Part::Driving => &mut status.driving,
+            Part::Departing => &mut status.departing,
+        };
+        *count = u32::try_from(flow.partitions).unwrap_or(u32::MAX);
+        waits_for.extend(flow.waits.keys().filter_map(|(_, on)| *on));
     }
     status.waits_for = waits_for.into_iter().collect();
     status
@@ -225,7 +209,7 @@ pub(crate) fn handover<'a>(
 
 #[cfg(test)]
 mod tests {
-    use membership::Liveness;
+    use membership::{Liveness, Load};
     use ring::PartitionCount;
 
     use super::*;
@@ -246,7 +230,10 @@ mod tests {
             messages: Some(9),
             cut: false,
             partitions: 0,
+            copies: 0,
             pending: 0,
+            pending_bytes: 0,
+            load: Load::default(),
         }
     }
 
@@ -354,7 +341,7 @@ mod tests {
         let members = [status(1, MemberState::Up, 1), status(2, MemberState::Joining, 1)];
         let change = change(&ownership, &members).unwrap();
         assert_eq!(planned(&ownership, &change), Ok(None));
-        assert_eq!(handover(&ownership, std::iter::empty()), HandoverStatus::default());
+        assert_eq!(handover(&ownership, &[]), HandoverStatus::default());
     }
 
     #[test]
@@ -362,10 +349,8 @@ mod tests {
         let mut ownership = ownership(&[1]);
         let change = change(&ownership, &[status(2, MemberState::Joining, 1)]).unwrap();
         ownership.add_plan(planned(&ownership, &change).unwrap().unwrap());
-        let names = BTreeMap::from([(NodeId(2), "n2".to_owned())]);
         // n is 3 and there are two: the new one gets a copy of each.
-        let expected = MemberMoves { name: "n2".into(), gets: 8, gives: 0 };
-        assert_eq!(moves(&ownership, 3, &names), [expected]);
-        assert_eq!(handover(&ownership, std::iter::empty()).partitions_moving, 8);
+        assert_eq!(ownership.movement(3), BTreeMap::from([(NodeId(2), (8, 0))]));
+        assert_eq!(handover(&ownership, &[]).partitions_moving, 8);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clock::NodeId;
 use membership::Incarnation;
 use replication::{
-    Answer, BarrierStamp, Buckets, Call, ComparisonSummary, Message, Reply, Request, RequestError,
-    Transfer,
+    Answer, BarrierStamp, Buckets, Call, ComparisonSummary, Flow, Message, Part, Reply, Request,
+    RequestError,
 };
 use ring::{Ownership, Partition, Ring, Tenure};
 use storage::{Appended, BatchId, Command, ConflictCounts, SeamError, Ticket};
@@ -57,7 +57,11 @@ pub(crate) enum Work {
     Single(Box<SingleCall>),
     Messages(MessageBatch),
     /// Asks how the loop stands.
-    Report(oneshot::Sender<LoopReport>),
+    Report {
+        reply: oneshot::Sender<LoopReport>,
+        /// Whether also why partitions that move wait, which takes a look at each of them.
+        with_flows: bool,
+    },
 }
 
 /// What must reach a loop whatever its load.
@@ -106,10 +110,17 @@ pub(crate) struct LoopReport {
     pub(crate) most_siblings: u32,
     /// Keys pending per owner.
     pub(crate) pending: BTreeMap<NodeId, u64>,
+    /// Bytes of them.
+    pub(crate) pending_bytes: BTreeMap<NodeId, u64>,
     /// How long ago the loop's partitions were found equal with other owners.
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
-    pub(crate) transfers: Vec<Transfer>,
+    /// Partitions that move, by what it has to do with them.
+    pub(crate) parts: BTreeMap<Part, u64>,
+    /// The same with all that an administrator is told, if that was asked for.
+    pub(crate) flows: Vec<Flow>,
+    /// Bytes of rows that are in memory and not in the index yet.
+    pub(crate) changed_bytes: u64,
     /// Whether there is something left of deleted keys that does not count as gone.
     pub(crate) has_remnants: bool,
     /// Requests that were accepted and are under way.

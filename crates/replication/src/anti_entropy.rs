@@ -27,8 +27,8 @@ use storage::Answer;
 use crate::{
     Body, CoreConfig, RequestId,
     core::COMMANDS_PER_REQUEST,
-    handover::Want,
-    turn::{Timer, Turn},
+    handover::{Comparing, WaitReason, Want},
+    turn::{Shared, Timer, Turn},
 };
 
 pub(crate) use answering::Asked;
@@ -233,6 +233,19 @@ impl AntiEntropy {
         let (cut_off, done) = self.schedule.demand(since_ms, is_cut_off);
         self.go_on(turn);
         RepairProgress { since_ms, pairs, equal, unreachable: cut_off - done }
+    }
+
+    /// What is compared at the moment.
+    pub(crate) fn comparing(&self, shared: &Shared, now_ms: u64) -> Comparing<'_> {
+        let is_busy = shared.stores_waiting() >= COMMANDS_WAITING_MAX;
+        let is_spent = self.budget.ready_at_ms() > now_ms;
+        let held_up = match (is_busy, is_spent) {
+            (true, _) => Some(WaitReason::Clients),
+            (_, true) => Some(WaitReason::Budget),
+            _ => None,
+        };
+        let session = self.session.as_ref().map(|session| (session.pair.peer, &session.open));
+        Comparing { session, held_up }
     }
 
     /// Sessions begun so far, and whether the last of them is under way.

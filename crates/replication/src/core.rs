@@ -28,7 +28,7 @@ use crate::{
     delivery::Delivery,
     drain::Drain,
     forwards::Forwards,
-    handover::{Handover, Transfer},
+    handover::{Flow, Handover, Part, Transfer},
     keeper::Keeper,
     numbered::Numbered,
     registrar::Registrar,
@@ -218,6 +218,17 @@ impl Core {
     /// The handovers that this core has a part in, by partition.
     pub fn transfers(&self) -> Vec<Transfer> {
         self.handover.transfers(&self.shared)
+    }
+
+    /// How many there are of each part; a part with none is left out.
+    pub fn parts(&self) -> BTreeMap<Part, u64> {
+        self.handover.parts()
+    }
+
+    /// How they go on, all of one part together: a look at each of them.
+    pub fn flows(&self, now: Now) -> Vec<Flow> {
+        let comparing = self.anti_entropy.comparing(&self.shared, now.monotonic_ms);
+        self.handover.flows(&self.shared, &comparing, now.monotonic_ms)
     }
 
     /// Who owns partitions, as this core knows it.

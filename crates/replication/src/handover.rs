@@ -22,6 +22,8 @@ mod asking;
 mod depart;
 mod drive;
 mod dropping;
+mod flow;
+mod meter;
 mod pull;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,9 @@ use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
 use storage::KeysOf;
 
-use self::{asking::Questions, depart::Departure, drive::Drive, pull::Pull};
+pub(crate) use self::flow::{Comparing, Seen, SeenWhat};
+pub use self::flow::{Flow, WaitReason};
+use self::{asking::Questions, depart::Departure, drive::Drive, flow::Tally, pull::Pull};
 use crate::{
     Buckets, Classes,
     anti_entropy::Found,
@@ -76,7 +80,9 @@ pub struct Stands {
 }
 
 /// How a partition's handover stands, as this node sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Part {
     /// It is to own the partition, and is being sent it.
     Receiving,
@@ -84,6 +90,17 @@ pub enum Part {
     Driving,
     /// It owned the partition, and makes sure that the owners hold everything before it drops its copy.
     Departing,
+}
+
+impl Part {
+    /// One word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Driving => "driving",
+            Self::Departing => "departing",
+        }
+    }
 }
 
 /// A handover that this node has a part in.
@@ -124,6 +141,7 @@ pub(crate) struct Handover {
     turn: Partition,
     wants: Vec<Want>,
     next_want: u64,
+    tally: Tally,
     decisions: Vec<(Partition, Tenure)>,
 }
 
@@ -152,8 +170,12 @@ impl Handover {
         let (ownership, buckets) = (Arc::clone(ownership), Arc::clone(buckets));
         let before = self.seen.replace((Arc::clone(&ownership), Arc::clone(&buckets)));
         let classes = buckets.classes();
+        let target = ownership.target().id();
+        if before.as_ref().is_some_and(|(before, _)| before.target().id() != target) {
+            self.tally = Tally::default();
+        }
         let all_changed = before.as_ref().is_none_or(|(before, known)| {
-            before.target().id() != ownership.target().id() || known.classes() != classes
+            before.target().id() != target || known.classes() != classes
         });
         let mut departures = 0;
         for partition in ownership.partition_count().iter() {
@@ -196,15 +218,32 @@ impl Handover {
         {
             let now_ms = turn.now.monotonic_ms;
             self.drives.entry(partition).or_default().look(tenure, now_ms);
-        } else {
-            self.drives.remove(&partition);
+        } else if self.drives.remove(&partition).is_some()
+            && tenure.stage == (Stage::Steady { plan: target })
+        {
+            self.tally.driven.note(1, turn.now.monotonic_ms);
         }
         let pull = goal
             .and_then(|plan| Pull::of(partition, (tenure.sequence, plan), me, ownership, classes));
         match (pull, self.pulls.get_mut(&partition)) {
             (Some(pull), Some(had)) if had.goal() == pull.goal() => had.extend_to(pull),
-            (Some(pull), _) => drop(self.pulls.insert(partition, pull)),
-            (None, _) => drop(self.pulls.remove(&partition)),
+            (Some(mut pull), had) => {
+                if let Some(had) = had.filter(|had| had.goal().1 == pull.goal().1) {
+                    pull.follow(had);
+                }
+                self.pulls.insert(partition, pull);
+            }
+            (None, _) => {
+                let is_owned = |had: Pull| match tenure.stage {
+                    Stage::Shifted { to: plan, .. } | Stage::Steady { plan } => {
+                        plan == had.goal().1
+                    }
+                    Stage::Joint { .. } => false,
+                };
+                if self.pulls.remove(&partition).is_some_and(is_owned) {
+                    self.tally.received.note(1, turn.now.monotonic_ms);
+                }
+            }
         }
         self.count(partition);
         let rings = [

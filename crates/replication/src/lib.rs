@@ -50,7 +50,7 @@ pub use bucket_call::{BucketCall, BucketError, BucketInfo, BucketReply};
 pub use counters::Counters;
 pub use digest::ViewDigest;
 pub use event::{Call, CallId, CoreConfig, Effect, Event, Now, Reply};
-pub use handover::{Part, Stands, Transfer};
+pub use handover::{Flow, Part, Stands, Transfer, WaitReason};
 pub use journal::Coordinated;
 pub use keeper::{KeptCommits, KeptStart, ownership_note, provisional_ownership};
 pub use message::{Body, KnownOwnership, KnownPolicies, Message, RequestId};

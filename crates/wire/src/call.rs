@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use clock::NodeId;
-use membership::{Liveness, MemberState};
+use membership::{Liveness, Load, MemberState};
 use replication::{
     Answer, BarrierStage, BucketCall, BucketReply, Comparison, ComparisonSummary, ConflictList,
     ConflictsRequest, Explanation, RepairProgress, RepairRequest, Request, RequestError, ScanPage,
@@ -13,7 +13,10 @@ use replication::{
 use serde::{Deserialize, Serialize};
 use values::Key;
 
-use crate::{BackupCall, BackupProgress, DrainCall, DrainProgress};
+use crate::{
+    BackupCall, BackupProgress, CommittedPlan, DrainCall, DrainProgress, PlanCall, PlanReport,
+    TransferReport, TransferStatus,
+};
 
 /// A client's call. The id is the client's, unique among its calls under way on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,20 +50,12 @@ pub enum CallBody {
     Status,
     /// To change who belongs to the cluster.
     Cluster(ClusterCall),
-    /// To commit a plan: members as they are now are to own the partitions.
-    Commit {
-        /// Only says what it would change.
-        is_trial: bool,
-    },
-    /// To commit a plan by which one member takes the places of another, which is dead.
-    Replace {
-        /// The name of the dead one: it is removed.
-        dead: String,
-        /// The name of the one that takes its places.
-        by: String,
-        /// Only says what it would change.
-        is_trial: bool,
-    },
+    /// To say what a plan would change.
+    Plan(PlanCall),
+    /// To commit a plan.
+    Commit(PlanCall),
+    /// What moves in the cluster.
+    Transfers,
     /// To have all members of the node's ring join that of another node, with all that they hold.
     Merge {
         /// The other node's peer address.
@@ -152,8 +147,12 @@ pub enum ReplyBody {
     Status(Box<Result<ClusterStatus, RequestError>>),
     /// An order about a member, or all, is followed.
     Cluster(Result<(), RequestError>),
-    /// What a committed plan changes: of [`CallBody::Commit`] and [`CallBody::Replace`].
-    Commit(Box<Result<PlanReport, RequestError>>),
+    /// What a plan would change.
+    Plan(Box<Result<PlanReport, RequestError>>),
+    /// What a committed plan changes.
+    Commit(Box<Result<CommittedPlan, RequestError>>),
+    /// What moves in the cluster.
+    Transfers(Box<Result<TransferReport, RequestError>>),
     /// How far a drain is.
     Drain(Result<DrainProgress, RequestError>),
     /// How far the node's backup is.
@@ -197,6 +196,8 @@ pub struct ClusterStatus {
     pub barrier: BarrierStatus,
     /// All members, in order of id.
     pub members: Vec<MemberStatus>,
+    /// Most bytes of deltas that the answering node keeps for one member.
+    pub hint_bytes_max: u64,
     /// Counters since the start, by name: `requests_total` and the like.
     pub counters: Vec<(String, u64)>,
 }
@@ -214,6 +215,8 @@ pub struct HandoverStatus {
     pub departing: u32,
     /// For whom it waits with any of them, ascending.
     pub waits_for: Vec<NodeId>,
+    /// The same in numbers, by part: what is left, how fast it goes, and why it waits.
+    pub transfers: Vec<TransferStatus>,
 }
 
 /// How far members are with forgetting what is left of deleted keys, as the answering node knows it.
@@ -283,35 +286,6 @@ impl fmt::Display for BarrierDoing {
     }
 }
 
-/// What a plan changes, committed or tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanReport {
-    /// The plan's version; if there was nothing to change, that of the plan there is.
-    pub version: u64,
-    /// Whether there was anything to change.
-    pub is_changed: bool,
-    /// What members get and give up until all partitions follow the plan, in order of id. Counted for the
-    /// n of the default policy.
-    pub moves: Vec<MemberMoves>,
-    /// Nodes that have the plan on disk, the answering one included; 0 for a trial.
-    pub known: u16,
-    /// Nodes there are in it and the plans before it; 0 for a trial.
-    pub members: u16,
-    /// What an administrator may not expect of it, in sentences.
-    pub warnings: Vec<String>,
-}
-
-/// Copies of partitions that one member gets and gives up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberMoves {
-    /// Its name.
-    pub name: String,
-    /// Copies that it gets.
-    pub gets: u32,
-    /// Copies that it gives up.
-    pub gives: u32,
-}
-
 /// How one member looks from the answering node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
@@ -343,6 +317,12 @@ pub struct MemberStatus {
     pub cut: bool,
     /// Partitions of which it is the first owner.
     pub partitions: u32,
+    /// Copies of partitions that it owns now, counted for the n of the default policy.
+    pub copies: u32,
     /// Keys with deltas that wait for it in the answering node's outbox.
     pub pending: u64,
+    /// Bytes of these deltas.
+    pub pending_bytes: u64,
+    /// How busy it says it is.
+    pub load: Load,
 }

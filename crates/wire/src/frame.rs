@@ -35,7 +35,7 @@ pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 
 /// Versions of frames that this build speaks: those of nodes and those of clients. A connection
 /// speaks the highest that both ends do, so builds of neighbouring versions work together.
-pub const MESSAGE_VERSIONS: Versions = Versions::only(12);
+pub const MESSAGE_VERSIONS: Versions = Versions::only(13);
 
 /// A connection cut into frames.
 pub type FrameStream<S> = Framed<S, LengthDelimitedCodec>;

@@ -11,11 +11,13 @@ mod drain;
 mod frame;
 mod handshake;
 mod operation_name;
+mod plan;
+mod transfer;
 
 pub use backup::{BackupCall, BackupProgress, BackupTaken};
 pub use call::{
     BarrierDoing, BarrierStatus, CallBody, ClientCall, ClientReply, ClusterCall, ClusterStatus,
-    HandoverStatus, MemberMoves, MemberStatus, PlanReport, ReplyBody,
+    HandoverStatus, MemberStatus, ReplyBody,
 };
 pub use drain::{DrainCall, DrainProgress, KeptFor};
 pub use frame::{
@@ -29,3 +31,5 @@ pub use handshake::{
     connect_peer,
 };
 pub use operation_name::OperationName;
+pub use plan::{CommittedPlan, PlanCall, PlanReport, PlannedMember, Staged, StagedChange};
+pub use transfer::{TransferPeer, TransferReport, TransferStatus, TransferWait};

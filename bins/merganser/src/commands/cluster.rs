@@ -1,19 +1,23 @@
 //! Commands on the cluster: ring, status, contexts, links.
 
+mod plan;
+mod transfers;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use client::moves::{plan_json, transfer_json};
 use client::{Client, Datastore};
 use clock::{ContextToken, NodeId};
 use membership::Liveness;
 use replication::{ComparisonSummary, RequestError, summarize};
 use serde_json::json;
 use values::Key;
-use wire::{ClusterCall, ClusterStatus, HandoverStatus, MemberStatus, PlanReport};
+use wire::{ClusterCall, ClusterStatus, HandoverStatus, MemberStatus, PlanCall};
 
 use crate::options::{ClusterCommand, LinksCommand};
-use crate::output::{Printer, table, text_bytes};
+use crate::output::{Printer, bytes_in_words, table, text_bytes};
 
 /// Shows what a context token says. Names of nodes are asked of a node, if one is in reach.
 pub(crate) async fn context(printer: &Printer, node: &str, token: String) -> Result<ExitCode> {
@@ -56,7 +60,7 @@ pub(crate) async fn ring(
         "version": status.ring_version,
         "partitions": status.partitions,
         "members": status.members.iter().map(|m| json!({ "name": m.name, "zone": m.zone, "weight": m.weight,
-                "partitions": m.partitions }))
+                "partitions": m.partitions, "copies": m.copies }))
             .collect::<Vec<_>>(),
         "key": lookup.as_ref().map(|found| json!({ "partition": found.partition,
             "owners": found.n, "preference_list": list })),
@@ -66,14 +70,25 @@ pub(crate) async fn ring(
             let letter = letter(index).to_string();
             let zone = m.zone.clone().unwrap_or_default();
             let (owned, weight) = (m.partitions.to_string(), m.weight.to_string());
-            [letter, m.name.clone(), zone, weight, owned, share(m.partitions)]
+            let (copies, all) = (m.copies.to_string(), share(m.copies));
+            [letter, m.name.clone(), zone, weight, owned, share(m.partitions), copies, all]
         });
+        let headers = [
+            "",
+            "member",
+            "zone",
+            "weight",
+            "first owner of",
+            "share",
+            "holds copies of",
+            "of all",
+        ];
         let mut text = format!(
             "ring version {}, {} partitions; who owns them, once around:\n{}\n{}",
             status.ring_version,
             status.partitions,
             drawn(&status.owners),
-            table(["", "member", "zone", "weight", "partitions", "share"], rows.collect())
+            table(headers, rows.collect())
         );
         if let (Some(found), Some(list)) = (&lookup, &list) {
             let (owners, fallbacks) = list.split_at(usize::from(found.n).min(list.len()));
@@ -116,7 +131,7 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
         "waiting": status.waiting, "uptime_ms": status.uptime_ms, "keys": status.keys,
         "compared": { "pairs": status.compared.pairs, "never": status.compared.never,
             "oldest_ms": status.compared.oldest_ms },
-        "barrier": barrier_json(&status),
+        "barrier": barrier_json(&status), "hint_bytes_max": status.hint_bytes_max,
         "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "counters": status.counters.iter().cloned().collect::<BTreeMap<_, _>>(),
     });
@@ -135,11 +150,12 @@ pub(crate) async fn status(printer: &Printer, datastore: &dyn Datastore) -> Resu
                 m.peer_address.clone(),
                 state(m),
                 link.to_owned(),
+                phi(m),
                 m.partitions.to_string(),
-                m.pending.to_string(),
+                kept(m, &status),
             ]
         });
-        let headers = ["member", "address", "state", "link", "partitions", "waiting for it"];
+        let headers = ["member", "address", "state", "link", "phi", "partitions", "waiting for it"];
         format!(
             "cluster {}, as node {} sees it: {} keys here, up {} s, version {}\n{}{}\n{}{}\n{}",
             status.cluster,
@@ -172,13 +188,32 @@ fn state(member: &MemberStatus) -> String {
     }
 }
 
+/// How surprising a member's silence is. Of the gone it says nothing.
+fn phi(member: &MemberStatus) -> String {
+    if member.state.is_present() { format!("{:.1}", member.phi) } else { String::new() }
+}
+
+/// How many keys are kept for a member, and how many bytes, of what may be.
+fn kept(member: &MemberStatus, status: &ClusterStatus) -> String {
+    let MemberStatus { pending, pending_bytes, .. } = member;
+    match pending {
+        0 => "0".to_owned(),
+        _ => {
+            let most = bytes_in_words(status.hint_bytes_max);
+            format!("{pending} ({} of {most})", bytes_in_words(*pending_bytes))
+        }
+    }
+}
+
 fn member_json(m: &MemberStatus) -> serde_json::Value {
     json!({
         "name": m.name, "id": m.node.to_string(), "generation": m.generation,
         "peer_address": m.peer_address, "zone": m.zone, "weight": m.weight,
         "state": m.state.word(), "suspected": m.liveness == Liveness::Suspected, "phi": m.phi,
         "version": m.version, "connected": m.connected, "messages": m.messages, "cut": m.cut,
-        "partitions": m.partitions, "pending": m.pending,
+        "partitions": m.partitions, "copies": m.copies, "pending": m.pending,
+        "pending_bytes": m.pending_bytes, "stored_bytes": m.load.stored_bytes,
+        "requests_per_second": m.load.requests_per_second,
     })
 }
 
@@ -229,12 +264,22 @@ pub(crate) async fn cluster(
 ) -> Result<ExitCode> {
     let (call, done) = match command {
         ClusterCommand::Members => return members(printer, datastore).await,
-        ClusterCommand::Commit { dry_run } => {
-            return Ok(committed(printer, &datastore.commit(dry_run).await?, dry_run));
+        ClusterCommand::Status { watch } => {
+            transfers::show(printer, datastore, watch).await?;
+            return Ok(ExitCode::SUCCESS);
         }
-        ClusterCommand::Replace { dead, new, dry_run } => {
-            let report = datastore.replace(&dead, &new, dry_run).await?;
-            return Ok(committed(printer, &report, dry_run));
+        ClusterCommand::Plan { replace } => {
+            let call = match <[String; 2]>::try_from(replace) {
+                Ok([dead, by]) => PlanCall::Replace { dead, by },
+                Err(_) => PlanCall::Staged,
+            };
+            let report = datastore.plan(call).await?;
+            printer.show(&plan_json(&report), || plan::tried(&report));
+            return Ok(ExitCode::SUCCESS);
+        }
+        ClusterCommand::Commit => return commit(printer, datastore, PlanCall::Staged).await,
+        ClusterCommand::Replace { dead, new } => {
+            return commit(printer, datastore, PlanCall::Replace { dead, by: new }).await;
         }
         ClusterCommand::Merge { seed } => {
             datastore.merge(&seed).await?;
@@ -269,43 +314,10 @@ pub(crate) async fn cluster(
     Ok(ExitCode::SUCCESS)
 }
 
-fn committed(printer: &Printer, report: &PlanReport, is_trial: bool) -> ExitCode {
-    let moves = report.moves.iter();
-    let moves = moves.map(|m| json!({ "name": m.name, "gets": m.gets, "gives": m.gives }));
-    let json = json!({
-        "version": report.version, "changed": report.is_changed, "dry_run": is_trial,
-        "moves": moves.collect::<Vec<_>>(), "known": report.known, "members": report.members,
-        "warnings": report.warnings,
-    });
-    printer.show(&json, || in_words(report, is_trial));
-    ExitCode::SUCCESS
-}
-
-fn in_words(report: &PlanReport, is_trial: bool) -> String {
-    let PlanReport { version, is_changed, moves, known, members, warnings } = report;
-    if !is_changed {
-        return format!(
-            "nothing to do: members, weights and zones are those of plan {version} already, and all own what they are to"
-        );
-    }
-    let copies: u32 = moves.iter().map(|m| m.gets).sum();
-    let rows = moves.iter().map(|m| [m.name.clone(), m.gets.to_string(), m.gives.to_string()]);
-    let done = if is_trial {
-        format!("plan {version} would move {copies} copies of partitions; nothing was changed")
-    } else {
-        format!(
-            "plan {version} is committed, and on the disks of {known} of {members} nodes; {copies} copies of \
-             partitions move: `merganser status` shows how far it is"
-        )
-    };
-    let mut text = done;
-    if !moves.is_empty() {
-        text += &format!("\n{}", table(["member", "gets", "gives up"], rows.collect()));
-    }
-    for warning in warnings {
-        text += &format!("\nwarning: {warning}");
-    }
-    text
+async fn commit(printer: &Printer, datastore: &dyn Datastore, call: PlanCall) -> Result<ExitCode> {
+    let committed = datastore.commit(call).await?;
+    printer.show(&plan::committed_json(&committed), || plan::committed(&committed));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn handover_json(handover: &HandoverStatus) -> serde_json::Value {
@@ -313,12 +325,13 @@ fn handover_json(handover: &HandoverStatus) -> serde_json::Value {
         "partitions_moving": handover.partitions_moving, "receiving": handover.receiving,
         "driving": handover.driving, "departing": handover.departing,
         "waits_for": handover.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "transfers": handover.transfers.iter().map(transfer_json).collect::<Vec<_>>(),
     })
 }
 
 /// A line that says how far partitions have followed the plan, unless they have.
 fn handover(status: &ClusterStatus) -> String {
-    let HandoverStatus { partitions_moving, receiving, driving, departing, waits_for } =
+    let HandoverStatus { partitions_moving, receiving, driving, departing, waits_for, .. } =
         &status.handover;
     if (*partitions_moving, *departing) == (0, 0) {
         return String::new();
@@ -336,7 +349,7 @@ fn handover(status: &ClusterStatus) -> String {
         let names: Vec<String> = waits_for.iter().map(name).collect();
         line += &format!("; it waits for {}", names.join(", "));
     }
-    line + "\n"
+    line + ": `merganser cluster status` shows all of it\n"
 }
 
 async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCode> {
@@ -356,12 +369,27 @@ async fn members(printer: &Printer, datastore: &dyn Datastore) -> Result<ExitCod
                 m.weight.to_string(),
                 m.version.clone(),
                 state(m),
-                // Of the gone, silence says nothing.
-                if m.state.is_present() { format!("{:.1}", m.phi) } else { String::new() },
+                phi(m),
+                match m.load.stored_bytes {
+                    0 => String::new(),
+                    bytes => bytes_in_words(bytes),
+                },
+                m.load.requests_per_second.to_string(),
             ]
         });
-        let headers =
-            ["member", "actor", "starts", "address", "zone", "weight", "version", "state", "phi"];
+        let headers = [
+            "member",
+            "actor",
+            "starts",
+            "address",
+            "zone",
+            "weight",
+            "version",
+            "state",
+            "phi",
+            "stored",
+            "requests/s",
+        ];
         let (cluster, node) = (&status.cluster, &status.node);
         let rows = table(headers, rows.collect());
         format!("cluster {cluster}, as node {node} sees it\n{}{rows}", waiting(&status))
@@ -403,26 +431,4 @@ pub(crate) async fn links(
 
 fn named(node: NodeId, names: &BTreeMap<NodeId, String>) -> String {
     names.get(&node).cloned().unwrap_or_else(|| node.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_expected_of_a_plan_is_said_behind_what_moves_whether_it_is_tried_or_committed() {
-        let report = PlanReport {
-            version: 3,
-            is_changed: true,
-            moves: Vec::new(),
-            known: 2,
-            members: 3,
-            warnings: vec!["it is heavy".to_owned(), "a commit would move 9 copies".to_owned()],
-        };
-        for is_trial in [true, false] {
-            let text = in_words(&report, is_trial);
-            let lines = "\nwarning: it is heavy\nwarning: a commit would move 9 copies";
-            assert!(text.starts_with("plan 3 ") && text.ends_with(lines), "{text}");
-        }
-    }
 }

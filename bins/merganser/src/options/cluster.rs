@@ -6,6 +6,19 @@ use clap::{Args, Subcommand};
 pub(crate) enum ClusterCommand {
     /// Show every member that was ever heard of: where it stands, and whether the node takes it for alive.
     Members,
+    /// Show what moves while partitions follow a plan: how far each member is, how fast it goes, how long it takes
+    /// still, and what it waits for.
+    Status {
+        /// Show it once a second until nothing moves.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show what is staged, what data a commit would move, and how even the result is. Nothing is changed.
+    Plan {
+        /// Show it for a replacement instead: what `cluster replace` of these would do.
+        #[arg(long, num_args = 2, value_names = ["DEAD", "NEW"])]
+        replace: Vec<String>,
+    },
     /// Make a member that joins a full one.
     Join {
         /// The member's name.
@@ -30,9 +43,6 @@ pub(crate) enum ClusterCommand {
         dead: String,
         /// The name of the one that takes its places.
         new: String,
-        /// Only say what would move.
-        #[arg(long)]
-        dry_run: bool,
     },
     /// Give a member another capacity beside that of the others.
     Weight {
@@ -43,12 +53,9 @@ pub(crate) enum ClusterCommand {
     },
     /// Have members as they are now own the partitions: who joined gets its share, who leaves gives it up.
     ///
-    /// Data moves in the background, while reads and writes go on; `merganser status` shows how far it is.
-    Commit {
-        /// Only say what would move.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// Data moves in the background, while reads and writes go on; `cluster status` shows how far it is, and `cluster
+    /// plan` beforehand what would move.
+    Commit,
     /// Have all nodes of the asked one's ring join another ring, which was bootstrapped apart under the same name,
     /// with all that they hold.
     ///

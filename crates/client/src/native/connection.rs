@@ -268,9 +268,9 @@ fn refused(body: &CallBody, error: &RequestError) -> ReplyBody {
         CallBody::Comparisons => ReplyBody::Comparisons(Err(error.clone())),
         CallBody::Status => ReplyBody::Status(Box::new(Err(error.clone()))),
         CallBody::Cluster(_) | CallBody::Merge { .. } => ReplyBody::Cluster(Err(error.clone())),
-        CallBody::Commit { .. } | CallBody::Replace { .. } => {
-            ReplyBody::Commit(Box::new(Err(error.clone())))
-        }
+        CallBody::Plan(_) => ReplyBody::Plan(Box::new(Err(error.clone()))),
+        CallBody::Commit(_) => ReplyBody::Commit(Box::new(Err(error.clone()))),
+        CallBody::Transfers => ReplyBody::Transfers(Box::new(Err(error.clone()))),
         CallBody::Drain(_) => ReplyBody::Drain(Err(error.clone())),
         CallBody::Backup(_) => ReplyBody::Backup(Box::new(Err(error.clone()))),
         CallBody::Links { .. } => ReplyBody::Links(Err(error.clone())),

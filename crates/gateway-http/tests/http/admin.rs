@@ -18,10 +18,10 @@ async fn the_ring_is_compact_and_on_request_whole() {
         "version": 7,
         "partitions": 4,
         "members": [
-            { "node": "0000000000000001", "name": "A", "partitions": 2, "weight": 1,
-              "zone": null },
-            { "node": "0000000000000002", "name": "B", "partitions": 2, "weight": 1,
-              "zone": null },
+            { "node": "0000000000000001", "name": "A", "partitions": 2, "copies": 4,
+              "weight": 1, "zone": null },
+            { "node": "0000000000000002", "name": "B", "partitions": 2, "copies": 4,
+              "weight": 1, "zone": null },
         ],
     });
     assert_eq!(get(&two_nodes(), "/v1/ring").await.json(), ring);
@@ -52,7 +52,11 @@ async fn the_status_is_that_of_the_answering_node() {
             "phi": 0.5,
             "cut": true,
             "partitions": 2,
+            "copies": 4,
             "pending": 1,
+            "pending_bytes": 100,
+            "stored_bytes": 5_000,
+            "requests_per_second": 7,
         })
     );
     assert_eq!(status["counters"], json!({ "read_repairs_total": 3, "bad name": 1 }));
@@ -64,6 +68,7 @@ async fn the_status_is_that_of_the_answering_node() {
         ("uptime_ms", json!(65_000)),
         ("keys", json!(12)),
         ("ring_version", json!(7)),
+        ("hint_bytes_max", json!(1 << 30)),
     ] {
         assert_eq!(status[name], value, "{name}");
     }

@@ -156,7 +156,10 @@ impl Datastore for Scripted {
             messages: connected.then_some(9),
             cut: !connected,
             partitions: 2,
+            copies: 4,
             pending: id - 1,
+            pending_bytes: 100 * (id - 1),
+            load: membership::Load { stored_bytes: 5_000, requests_per_second: 7 },
         };
         Ok(ClusterStatus {
             cluster: "ducks".into(),
@@ -180,6 +183,7 @@ impl Datastore for Scripted {
                 ..Default::default()
             },
             members: vec![member(1, "A", true), member(2, "B", false)],
+            hint_bytes_max: 1 << 30,
             counters: vec![("read_repairs_total".into(), 3), ("bad name".into(), 1)],
         })
     }

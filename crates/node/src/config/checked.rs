@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clock::{ClusterSecret, NodeId};
-use membership::{ADDRESS_BYTES_MAX, About, ClusterId, Versions};
+use membership::{ADDRESS_BYTES_MAX, About, ClusterId, DetectorConfig, Versions};
 use replication::{AntiEntropyConfig, BucketPolicy, RETRY_WINDOW_MS};
 use ring::{PartitionCount, Weight, Zone};
 use values::{Limits, identifier};
@@ -28,6 +29,9 @@ const SIBLINGS_MAX: usize = 10_000;
 const MEMTABLE_BYTES: usize = 64 << 20;
 /// And at the least: a checkpoint has costs of its own.
 const MEMTABLE_BYTES_MIN: usize = 64 << 10;
+/// Phi from which on a member may be suspected: below this a common delay is taken for death, once in a thousand; beyond
+/// it a death is noticed later and nothing is gained. Guesses.
+const PHI_THRESHOLD: RangeInclusive<f64> = 3.0..=100.0;
 /// Least bound on hints: each loop has its part of it.
 const HINT_BYTES_MIN: u64 = 1 << 20;
 /// Least that comparing may send and receive in a second, in bytes. A guess: with less a full
@@ -81,6 +85,8 @@ pub struct NodeConfig {
     pub anti_entropy: AntiEntropyConfig,
     /// What rows take in memory, in bytes and all loops together, when a checkpoint is made.
     pub memtable_bytes: usize,
+    /// Phi from which on a member is suspected.
+    pub phi_threshold: f64,
     /// Most bytes of hints kept for one member.
     pub hint_bytes_max: u64,
     /// Rounds in which deleted keys are forgotten are at least so far apart, in milliseconds; `None` for a
@@ -226,6 +232,7 @@ impl NodeConfig {
                 settings.anti_entropy_bytes_per_second,
             )?,
             memtable_bytes: memtable_bytes(settings.memtable_bytes)?,
+            phi_threshold: phi_threshold(settings.phi_threshold)?,
             hint_bytes_max: hint_bytes_max(settings.hint_bytes_max)?,
             barrier_interval_ms: match settings.barrier_interval_s.unwrap_or(600) {
                 0 => None,
@@ -339,6 +346,17 @@ fn memtable_bytes(wanted: Option<usize>) -> Result<usize, ConfigError> {
     match wanted >= MEMTABLE_BYTES_MIN {
         true => Ok(wanted),
         false => Err(invalid("memtable_bytes", format!("at least {MEMTABLE_BYTES_MIN}"))),
+    }
+}
+
+fn phi_threshold(wanted: Option<f64>) -> Result<f64, ConfigError> {
+    let wanted = wanted.unwrap_or_else(|| DetectorConfig::default().threshold);
+    match PHI_THRESHOLD.contains(&wanted) {
+        true => Ok(wanted),
+        false => {
+            let (least, most) = (PHI_THRESHOLD.start(), PHI_THRESHOLD.end());
+            Err(invalid("phi_threshold", format!("{least} to {most}")))
+        }
     }
 }
 

@@ -195,6 +195,17 @@ fn partitions_are_a_power_of_two() {
 }
 
 #[test]
+fn the_threshold_of_suspicion_is_within_bounds() {
+    let threshold =
+        |text: &str| settings(&format!("data = \"d\"\n{text}")).resolve().unwrap().phi_threshold;
+    assert_eq!([threshold(""), threshold("phi_threshold = 8.5")], [10.0, 8.5]);
+    for wrong in ["2.9", "101.0", "nan", "inf"] {
+        let text = format!("data = \"d\"\nphi_threshold = {wrong}");
+        assert_eq!(error(&text), "`phi_threshold`: 3 to 100");
+    }
+}
+
+#[test]
 fn a_node_that_could_not_be_connected_to_is_refused() {
     assert_eq!(error("data = \"d\"\nconnections_max = 0"), "`connections_max`: 1 to 1000000");
 }

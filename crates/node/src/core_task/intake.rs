@@ -29,7 +29,7 @@ impl Running {
                 }));
             }
             // Whoever asked may have left.
-            Work::Report(reply) => drop(reply.send(self.report())),
+            Work::Report { reply, with_flows } => drop(reply.send(self.report(with_flows))),
         }
     }
 

@@ -7,14 +7,15 @@ use membership::MemberState;
 use replication::{
     BucketCall, BucketReply, Call, OwnershipCall, OwnershipReply, PlanChange, Reply, RequestError,
 };
-use ring::Ownership;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use wire::{ClusterCall, DrainCall, DrainProgress, MemberStatus, PlanReport};
+use wire::{
+    ClusterCall, CommittedPlan, DrainCall, DrainProgress, MemberStatus, PlanCall, PlanReport,
+};
 
 use super::{NodeDatastore, lost, unexpected};
 use crate::members::{Members, Notice};
-use crate::{merging, plans, seeds};
+use crate::{merging, plan_report, plans, seeds};
 
 /// How long a question how far a drain is waits for its end: less than any request may take.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -101,40 +102,56 @@ impl NodeDatastore {
         Err(RequestError::Membership(text))
     }
 
-    /// Commits a plan that has the change, or says what it would do.
+    /// What a plan is to change.
+    pub(super) fn change(
+        &self,
+        call: &PlanCall,
+        members: &[MemberStatus],
+    ) -> Result<PlanChange, RequestError> {
+        let ownership = self.shared.ownership();
+        match call {
+            PlanCall::Staged => plans::change(&ownership, members),
+            PlanCall::Replace { dead, by } => plans::replacement(&ownership, members, dead, by),
+        }
+    }
+
+    /// What comes of a plan that has the change.
+    pub(super) fn planned(
+        &self,
+        members: &[MemberStatus],
+        change: &PlanChange,
+    ) -> Result<PlanReport, RequestError> {
+        let ownership = self.shared.ownership();
+        if let Some(refusal) = self.shared.members.refusal() {
+            return Err(refusal);
+        }
+        let n = self.shared.config.default_policy.n;
+        let plan = plans::planned(&ownership, change)?;
+        let mut report = plan_report::of(&ownership, plan.as_ref(), change, n, members);
+        if let Some(plan) = &plan {
+            let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
+            report.warnings = plans::warnings(&ownership, plan, change, n, &names);
+        }
+        Ok(report)
+    }
+
+    /// Commits a plan that has the change.
     pub(super) async fn commit_change(
         &self,
         members: &[MemberStatus],
         change: PlanChange,
-        is_trial: bool,
-    ) -> Result<PlanReport, RequestError> {
-        let (config, ownership) = (&self.shared.config, self.shared.ownership());
-        if let Some(refusal) = self.shared.members.refusal() {
-            return Err(refusal);
-        }
-        let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
-        let mut report = PlanReport {
-            version: ownership.target().id().version,
-            is_changed: false,
-            moves: Vec::new(),
-            known: 0,
-            members: 0,
-            warnings: Vec::new(),
-        };
-        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
-        (report.is_changed, report.version) = (true, plan.id().version);
-        let n = config.default_policy.n;
-        report.warnings = plans::warnings(&ownership, &plan, &change, n, &names);
-        let mut after = Ownership::clone(&ownership);
-        after.add_plan(plan);
-        report.moves = plans::moves(&after, n, &names);
-        if is_trial {
-            return Ok(report);
+    ) -> Result<CommittedPlan, RequestError> {
+        let plan = self.planned(members, &change)?;
+        if !plan.is_changed {
+            return Ok(CommittedPlan { plan, known: 0, members: 0 });
         }
         // The first loop keeps the ownership.
         match self.call(0, Call::Ownership(OwnershipCall::Commit(change))).await? {
-            Reply::Ownership(OwnershipReply::Committed { plan, known, members, .. }) => {
-                Ok(PlanReport { version: plan.version, known, members, ..report })
+            Reply::Ownership(OwnershipReply::Committed { plan: id, known, members, .. }) => {
+                let (name, copies) = (&self.shared.config.name, plan.copies());
+                tracing::info!(name, plan = id.version, copies, known, "a plan was committed here");
+                let plan = PlanReport { version: id.version, ..plan };
+                Ok(CommittedPlan { plan, known, members })
             }
             _ => Err(unexpected()),
         }

@@ -57,7 +57,10 @@ impl MembershipTask {
             messages: None,
             cut: false,
             partitions: 0,
+            copies: 0,
             pending: 0,
+            pending_bytes: 0,
+            load: member.load,
         };
         work.gossip.members(now_ms).map(row).collect()
     }

@@ -1,16 +1,9 @@
 //! What this node's membership follows of who owns partitions: one that is to own some is a full member, and
-//! one that leaves has left once nothing is left here that another must have.
-
-use std::sync::Arc;
+//! one that leaves has left once nothing is left here that another must have (`observer`).
 
 use membership::{Command, Effect, MemberState, Phase};
-use tokio::sync::oneshot;
-use tokio::task::spawn_local;
 
 use super::{MembershipTask, Work};
-use crate::members::Notice;
-use crate::shared::Shared;
-use crate::work::Work as LoopWork;
 
 impl MembershipTask {
     /// Whether this node owns partitions, or is to; `None` while it is not known who does.
@@ -25,18 +18,9 @@ impl MembershipTask {
         if self.ended.is_some() {
             return;
         }
-        match work.gossip.own().state() {
-            MemberState::Joining if self.is_owner() == Some(true) => {
-                let is_up = self.declare(work, Phase::Up);
-                if is_up {
-                    tracing::info!(name = self.shared.config.name, "this node owns partitions");
-                }
-            }
-            MemberState::Leaving if self.is_owner() == Some(false) => {
-                // The loops may take their time; gossip does not wait for them.
-                drop(spawn_local(tell_if_emptied(Arc::clone(&self.shared))));
-            }
-            _ => (),
+        let is_joining = work.gossip.own().state() == MemberState::Joining;
+        if is_joining && self.is_owner() == Some(true) && self.declare(work, Phase::Up) {
+            tracing::info!(name = self.shared.config.name, "this node owns partitions");
         }
     }
 
@@ -63,21 +47,4 @@ impl MembershipTask {
         self.is_stale = true;
         true
     }
-}
-
-/// Tells membership if no loop has a part in a handover or keeps deltas for another node, and those in reach
-/// have heard all that this node, which may have driven handovers, decided.
-async fn tell_if_emptied(shared: Arc<Shared>) {
-    for handle in shared.routes.loops() {
-        let (reply, report) = oneshot::channel();
-        if handle.work.try_send(LoopWork::Report(reply)).is_err() {
-            return;
-        }
-        let Ok(report) = report.await else { return };
-        let has_kept = report.pending.values().any(|&keys| keys > 0);
-        if has_kept || !report.transfers.is_empty() || !report.is_ownership_known {
-            return;
-        }
-    }
-    shared.members.tell(Notice::Emptied);
 }

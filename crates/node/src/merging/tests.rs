@@ -21,7 +21,10 @@ fn member(id: u64, state: MemberState, connected: bool) -> MemberStatus {
         messages: None,
         cut: false,
         partitions: 0,
+        copies: 0,
         pending: 0,
+        pending_bytes: 0,
+        load: Load::default(),
     }
 }
 
@@ -43,6 +46,7 @@ fn ring(members: Vec<MemberStatus>) -> ClusterStatus {
         compared: ComparisonSummary::default(),
         barrier: wire::BarrierStatus::default(),
         members,
+        hint_bytes_max: 0,
         counters: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ use storage::{Answer, Command, StorageError};
 use values::{Delta, Key, Scope, Tag, Value, View, is_collection};
 
 use super::elements::{Elements, News};
+use crate::handover::{Seen, SeenWhat};
 use crate::turn::{Turn, Waiter};
 use crate::{Body, Compare, Compared};
 
@@ -48,6 +49,8 @@ impl Outcome {
 pub(super) struct Hands<'a, 'b> {
     pub(super) turn: &'a mut Turn<'b>,
     pub(super) peer: NodeId,
+    /// Of the buckets whose keys are compared.
+    pub(super) n: u8,
     pub(super) job: u64,
     pub(super) budget_ms: u32,
     /// Bytes of what was asked.
@@ -67,6 +70,9 @@ impl Hands<'_, '_> {
     /// Merges here what this node lacks. Returns how many answers come.
     fn pull(&mut self, key: &Key, delta: Delta) -> usize {
         self.turn.shared.counters.keys_pulled += 1;
+        let partition = self.turn.shared.partition(key);
+        let (peer, n, what) = (self.peer, self.n, SeenWhat::Pulled);
+        self.turn.shared.seen.push(Seen { peer, n, partition, what });
         let durability = self.turn.durability(key);
         self.store(Command::Merge { key: key.clone(), delta, show: None, durability });
         1

@@ -15,6 +15,7 @@ use values::Key;
 use super::key::{Hands, KeyJob, Outcome};
 use super::question::KEYS_PER_ANSWER;
 use super::schedule::Pair;
+use crate::handover::{Seen, SeenWhat};
 use crate::turn::{Shared, Turn};
 use crate::{Body, Compare, Compared};
 
@@ -256,7 +257,8 @@ impl Session {
     ) -> T {
         let before = turn.asked.len();
         let budget_ms = turn.shared.config.timeout_ms;
-        let mut hands = Hands { turn, peer: self.pair.peer, job, budget_ms, bytes: 0 };
+        let Pair { peer, n, .. } = self.pair;
+        let mut hands = Hands { turn, peer, n, job, budget_ms, bytes: 0 };
         let done = act(&mut hands);
         self.bytes += hands.bytes;
         self.asked.extend(turn.asked.drain(before..));
@@ -314,9 +316,12 @@ impl Session {
                 self.with_hands(number, turn, |hands| key.answered(body, hands))
             }
             (_, Body::Compared(Err(error))) => Outcome::of(&error),
-            (Job::Roots { .. }, Body::Compared(Ok(Compared::Equal))) => Outcome::Done,
+            (Job::Roots { partitions, .. }, Body::Compared(Ok(Compared::Equal))) => {
+                partitions.iter().for_each(|&partition| self.saw_missing(partition, 0, turn));
+                Outcome::Done
+            }
             (Job::Roots { partitions, mine }, Body::Compared(Ok(Compared::Nodes(theirs)))) => {
-                self.compare_roots(partitions, mine, &theirs)
+                self.compare_roots(partitions, mine, &theirs, turn)
             }
             (Job::Node { theirs, .. }, Body::Compared(Ok(Compared::Nodes(nodes)))) => {
                 *theirs = Some(nodes);
@@ -385,14 +390,21 @@ impl Session {
         partitions: &[Partition],
         mine: &[TreeNode],
         theirs: &[TreeNode],
+        turn: &mut Turn<'_>,
     ) -> Outcome {
         if partitions.len() != mine.len() || mine.len() != theirs.len() {
             return Outcome::Unfinished;
         }
         for ((&partition, mine), theirs) in partitions.iter().zip(mine).zip(theirs).rev() {
             self.look_below(partition, TreePath::default(), mine, theirs);
+            self.saw_missing(partition, theirs.count.saturating_sub(mine.count), turn);
         }
         Outcome::Done
+    }
+
+    fn saw_missing(&self, partition: Partition, keys: u64, turn: &mut Turn<'_>) {
+        let Pair { peer, n, .. } = self.pair;
+        turn.shared.seen.push(Seen { peer, n, partition, what: SeenWhat::Missing(keys) });
     }
 
     /// Looks at what lies below a node, if it differs.

@@ -21,6 +21,9 @@ impl Core {
         loop {
             let mut turn = Turn::new(&mut self.shared, now, effects);
             self.handover.look(&mut turn);
+            for seen in std::mem::take(&mut turn.shared.seen) {
+                self.handover.saw(seen, now.monotonic_ms);
+            }
             for partition in std::mem::take(&mut turn.shared.strayed) {
                 self.handover.strayed(partition, &mut turn);
             }

@@ -110,6 +110,16 @@ impl Departure {
         self.holders.iter().filter(waits).map(|(&node, _)| node).collect()
     }
 
+    /// The owners that have not said that they hold all, and whether each is being compared with.
+    pub(super) fn unsure(&self, ownership: &Ownership) -> Vec<(NodeId, bool)> {
+        if self.phase != Phase::Comparing {
+            return Vec::new();
+        }
+        let unsure = self.holders.iter().filter(|(_, holder)| !holder.is_sure);
+        let unsure = unsure.filter(|(node, _)| !ownership.is_removed(**node));
+        unsure.map(|(&node, holder)| (node, holder.stands && !holder.left.is_empty())).collect()
+    }
+
     /// Does what can be done, and returns who is to be asked where it stands.
     pub(super) fn go_on(&mut self, ownership: &Ownership, turn: &mut Turn<'_>) -> BTreeSet<NodeId> {
         match self.phase {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clock::NodeId;
 use ring::{Ownership, Partition, PlanId, Ring, Sequence, Stage, Tenure};
 
-use super::{Stands, owners, receivers};
+use super::{Stands, WaitReason, owners, receivers};
 use crate::Classes;
 
 /// After so long in the joint stage a partition goes back to its owners, so that a receiver that does
@@ -101,6 +101,11 @@ impl Drive {
         self.stands.get(&node).is_some_and(is_it)
     }
 
+    /// Whether it is not tried again yet.
+    pub(super) const fn rests(&self, now_ms: u64) -> bool {
+        now_ms < self.rests_until
+    }
+
     /// Whom the next stage waits for.
     pub(super) fn waits_for(
         &self,
@@ -108,22 +113,32 @@ impl Drive {
         ownership: &Ownership,
         classes: &BTreeSet<u8>,
     ) -> BTreeSet<NodeId> {
+        self.waits(partition, ownership, classes).into_keys().collect()
+    }
+
+    /// The same, and what for: that a receiver has all, or that a former owner stands at the tenure.
+    pub(super) fn waits(
+        &self,
+        partition: Partition,
+        ownership: &Ownership,
+        classes: &BTreeSet<u8>,
+    ) -> BTreeMap<NodeId, WaitReason> {
         let Tenure { sequence, stage, .. } = ownership.tenure(partition);
         let (from, to) = (ownership.leaving(partition), ownership.entering(partition));
         let unready = |goal| {
             let mut receivers = all_receivers(from, to, partition, classes);
             receivers.retain(|&node| !self.is_ready(node, (sequence, goal), classes));
-            receivers
+            receivers.into_iter().map(|node| (node, WaitReason::Receiver))
         };
         let elsewhere = || {
             let mut former = remaining_owners(from, partition, ownership, classes);
             former.retain(|&node| !self.stands_at(node, sequence));
-            former
+            former.into_iter().map(|node| (node, WaitReason::Unheard))
         };
         match stage {
-            Stage::Steady { .. } => unready(ownership.target().id()),
-            Stage::Joint { to, .. } => &unready(to) | &elsewhere(),
-            Stage::Shifted { .. } => elsewhere(),
+            Stage::Steady { .. } => unready(ownership.target().id()).collect(),
+            Stage::Joint { to, .. } => elsewhere().chain(unready(to)).collect(),
+            Stage::Shifted { .. } => elsewhere().collect(),
         }
     }
 

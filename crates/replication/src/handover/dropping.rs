@@ -47,6 +47,7 @@ impl Handover {
         self.dropping = None;
         if let Answer::Forgotten { keys, .. } = answer {
             turn.shared.counters.keys_dropped += keys;
+            self.tally.dropped.note(*keys, turn.now.monotonic_ms);
             // To find that a partition is empty costs something, too.
             self.drops = self.drops.saturating_sub((*keys).max(1));
         }
@@ -55,6 +56,7 @@ impl Handover {
             && departure.dropped(answer)
         {
             self.departures.remove(&partition);
+            self.tally.departed.note(1, turn.now.monotonic_ms);
         }
         if !matches!(answer, Answer::Failed(_)) {
             self.drop_next(turn);

@@ -25,6 +25,8 @@ struct Source {
 pub(super) struct Pull {
     goal: (Sequence, PlanId),
     sources: BTreeMap<NodeId, Source>,
+    /// How many keys are still to be brought, by n, as far as that was counted: for an administrator only.
+    missing: BTreeMap<u8, u64>,
 }
 
 impl Pull {
@@ -51,7 +53,7 @@ impl Pull {
                 source.left.insert(n);
             }
         }
-        is_receiver.then_some(Self { goal, sources })
+        is_receiver.then_some(Self { goal, sources, missing: BTreeMap::new() })
     }
 
     /// Goes on with what `other`, which has the same goal, begins: what was compared is, and what buckets
@@ -64,6 +66,57 @@ impl Pull {
             source.stands = had.stands;
             source.wanted = had.wanted;
         }
+    }
+
+    /// Comes after `had`, which was for another stage of the same plan: what that one brought is here.
+    pub(super) fn follow(&mut self, had: &Self) {
+        self.missing = had.classes().filter_map(|n| Some((n, had.missing_of(n)?))).collect();
+    }
+
+    /// The n by which something is compared.
+    fn classes(&self) -> impl Iterator<Item = u8> + '_ {
+        let all = self.sources.values().flat_map(|source| &source.classes);
+        all.copied().collect::<BTreeSet<u8>>().into_iter()
+    }
+
+    /// How many keys by this n are still to be brought. Nothing, once one owner was found equal: the others have hardly
+    /// more.
+    fn missing_of(&self, n: u8) -> Option<u64> {
+        let is_equal = |source: &Source| source.classes.contains(&n) && !source.left.contains(&n);
+        match self.sources.values().any(is_equal) {
+            true => Some(0),
+            false => self.missing.get(&n).copied(),
+        }
+    }
+
+    /// How many keys are still to be brought of what was counted, and how many n were not.
+    pub(super) fn keys_left(&self) -> (u64, u64) {
+        let of_each = self.classes().map(|n| self.missing_of(n));
+        of_each.fold((0, 0), |(keys, unknown), missing| match missing {
+            Some(missing) => (keys + missing, unknown),
+            None => (keys, unknown + 1),
+        })
+    }
+
+    /// So many keys by this n are at an owner and not here. Returns whether it is the first count.
+    pub(super) fn counted(&mut self, n: u8, missing: u64) -> bool {
+        let is_first = self.missing_of(n).is_none();
+        self.missing.insert(n, missing);
+        is_first
+    }
+
+    /// A key by this n was brought.
+    pub(super) fn pulled(&mut self, n: u8) {
+        if let Some(missing) = self.missing.get_mut(&n) {
+            *missing = missing.saturating_sub(1);
+        }
+    }
+
+    /// The present owners with which something is still to be found equal, and whether each stands at the tenure.
+    pub(super) fn left(&self, ownership: &Ownership) -> Vec<(NodeId, bool)> {
+        let left = self.sources.iter().filter(|(_, source)| !source.left.is_empty());
+        let left = left.filter(|(node, _)| !ownership.is_removed(**node));
+        left.map(|(&node, source)| (node, source.stands)).collect()
     }
 
     pub(super) const fn goal(&self) -> (Sequence, PlanId) {

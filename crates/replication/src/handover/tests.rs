@@ -7,9 +7,12 @@ use clock::NodeId;
 use ring::{Member, Ownership, Partition, PartitionCount, Ring, Sequence, Stage};
 use storage::{Answer, Command, KeysOf, ShardSet, Shards};
 
-use super::{Departure, Drive, Handover, Pull, Stands, TURNS_MAX};
+use super::{
+    Comparing, Departure, Drive, Handover, Part, Pull, Seen, SeenWhat, Stands, TURNS_MAX,
+    WaitReason,
+};
 use crate::{
-    BarrierLook, Body, Classes, Core, Effect, Event, Now, RequestId,
+    BarrierLook, Body, Classes, Core, CoreConfig, Effect, Event, Now, RequestId,
     anti_entropy::{COMMANDS_WAITING_MAX, Found},
     core::tests::config,
     turn::{Shared, Turn, Waiter},
@@ -463,4 +466,58 @@ fn a_former_owner_has_a_part_in_a_handover_until_it_hears_that_it_is_over() {
     };
     assert_eq!(shows(false), (0, 1));
     assert_eq!(shows(true), (0, 0));
+}
+
+/// Node 4 joins three others, of which it reaches one.
+#[test]
+fn a_flow_says_what_is_left_how_fast_it_goes_and_what_it_waits_for() {
+    let before = cluster(3, 8);
+    let mut after = before.clone();
+    let plan = before.commit(&members(4), 3, &[]).unwrap();
+    let (from, to) = (before.target().id(), plan.id());
+    after.add_plan(plan);
+    let partition = received(&after);
+    let config = CoreConfig { node: NodeId(4), ..config() };
+    let mut shared = Shared::new(config, Arc::new(before));
+    shared.links.insert(NodeId(1));
+    let (mut handover, mut effects) = (Handover::default(), Vec::new());
+    let mut look = |handover: &mut Handover, shared: &mut Shared, ownership: &Ownership| {
+        shared.ownership = Arc::new(ownership.clone());
+        handover.look(&mut Turn::new(shared, Now::default(), &mut effects));
+    };
+    look(&mut handover, &mut shared, &after);
+    let idle = Comparing { session: None, held_up: None };
+    let flow = handover.flows(&shared, &idle, 0).remove(0);
+    // Three copies of 8 partitions for four: 6 for each.
+    assert_eq!((flow.part, flow.partitions, flow.done), (Part::Receiving, 6, 0));
+    assert_eq!(flow.peers, [1, 2, 3].map(|id| (NodeId(id), (6, 0))).into());
+    assert_eq!((flow.keys, flow.keys_left, flow.left_ms), (0, None, None));
+    let away = [2, 3].map(|id| ((WaitReason::OutOfReach, Some(NodeId(id))), 6));
+    let unheard = ((WaitReason::Unheard, Some(NodeId(1))), 6);
+    assert_eq!(flow.waits, away.into_iter().chain([unheard]).collect());
+
+    let saw = |handover: &mut Handover, what| {
+        handover.saw(Seen { peer: NodeId(1), n: 3, partition, what }, 1_000);
+    };
+    saw(&mut handover, SeenWhat::Missing(10));
+    (0..4).for_each(|_| saw(&mut handover, SeenWhat::Pulled));
+    let one = BTreeSet::from([partition]);
+    let compared =
+        Comparing { session: Some((NodeId(1), &one)), held_up: Some(WaitReason::Budget) };
+    let flow = handover.flows(&shared, &compared, 5_000).remove(0);
+    // Ten are taken for as many as the five others lack.
+    assert_eq!((flow.keys, flow.keys_left), (4, Some(56)));
+    assert_eq!((flow.keys_per_1000_s, flow.left_ms), (1_000, Some(56_000)));
+    assert_eq!(flow.peers[&NodeId(1)], (6, 4));
+    assert_eq!(flow.waits[&(WaitReason::Budget, None)], 1);
+    assert_eq!(flow.waits[&(WaitReason::Unheard, Some(NodeId(1)))], 5);
+
+    for stage in [Stage::Joint { from, to }, Stage::Shifted { from, to }] {
+        let driver = after.driver(partition).unwrap();
+        let tenure = after.next_tenure(partition, driver, stage).unwrap();
+        after.add_tenures([(partition, tenure)]);
+        look(&mut handover, &mut shared, &after);
+    }
+    let flow = handover.flows(&shared, &idle, 5_000).remove(0);
+    assert_eq!((flow.partitions, flow.done, flow.keys_left), (5, 1, Some(50)));
 }

@@ -13,6 +13,7 @@ use super::{Timer, Timers, Waiter};
 use crate::{
     Body, Buckets, Classes, CoreConfig, Now, RequestId,
     counters::Counters,
+    handover::Seen,
     journal::Journal,
     latency::{Latencies, Work},
     numbered::Numbered,
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     full: BTreeMap<NodeId, (u64, u64)>,
     /// Partitions that this node does not own and that were written to here.
     pub(crate) strayed: Vec<Partition>,
+    /// What comparisons saw of partitions in this step.
+    pub(crate) seen: Vec<Seen>,
     /// Questions waited for, by how many numbers after the first one theirs is.
     asks: Numbered<Ask>,
     /// Questions whose asker has gone on, by number.
@@ -103,6 +106,7 @@ impl Shared {
             reported: Reported::default(),
             full: BTreeMap::new(),
             strayed: Vec::new(),
+            seen: Vec::new(),
             asks: Numbered::default(),
             late: BTreeMap::new(),
             tickets: Numbered::default(),

@@ -32,7 +32,7 @@ fn a_frame_is_these_bytes() {
     let expected: &[u8] = &[
         1, // encoding
         0, // PeerFrame::Message
-        12, 0x82, 2, 3, 0x81, 1, 1, 1, 13, 2, 0xfa, 1, 4, b'r', b'e', b'a', b'd', 7, // header
+        13, 0x82, 2, 3, 0x81, 1, 1, 1, 13, 2, 0xfa, 1, 4, b'r', b'e', b'a', b'd', 7, // header
         1, 9, 5, 0xfa, 1, 2, 1, b'b', 0, 1, b'k', 0, // message
     ];
     assert_eq!(bytes, expected);
