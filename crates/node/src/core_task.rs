@@ -275,6 +275,7 @@ impl Running {
                 self.scratch.committed = answers;
                 self.perform();
             }
+            Urgent::LogFailed { error } => self.task.engine.log_failed(&error),
             Urgent::Checkpoint { logged } => self.checkpoints.asked = Some(logged),
             Urgent::Checkpointed { result } => self.checkpointed(result),
             Urgent::Link { node, up: true } => self.step(Event::LinkUp(node)),

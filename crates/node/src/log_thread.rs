@@ -76,6 +76,7 @@ pub(crate) fn start(
         parts: Vec::new(),
         errors: Repeats::default(),
         trim_errors: Repeats::default(),
+        is_failure_told: false,
     };
     threads::spawn(format!("{name}-log"), move || writer.run(&jobs))
 }
@@ -101,6 +102,8 @@ struct LogWriter<F> {
     /// Of writes and syncs.
     errors: Repeats,
     trim_errors: Repeats,
+    /// Whether the loops know that the log takes nothing more.
+    is_failure_told: bool,
 }
 
 impl<F: Files> LogWriter<F> {
@@ -162,6 +165,7 @@ impl<F: Files> LogWriter<F> {
             // Whoever gave up is told in vain.
             let _ = reply.send(self.log.sync().map(|()| self.log.end()));
         }
+        self.tell_failure();
     }
 
     fn write(&mut self, records: &mut [u8], sync: bool) {
@@ -187,6 +191,19 @@ impl<F: Files> LogWriter<F> {
         if let Err(error) = self.log.sync() {
             self.report(&error);
         }
+        self.tell_failure();
+    }
+
+    /// Tells all loops, once, that a sync failed, also those that did not wait for it: what they acknowledged without one
+    /// may be lost, and they are to take no more.
+    fn tell_failure(&mut self) {
+        let Some(error) = self.log.failure().filter(|_| !self.is_failure_told) else { return };
+        for owner in 0..self.loops.len() {
+            let told = Urgent::LogFailed { error: error.clone() };
+            // A loop that is gone has nobody left to tell.
+            let _ = self.routes.handle(owner).urgent.send(told);
+        }
+        self.is_failure_told = true;
     }
 
     /// The position before which the index has everything.
@@ -243,5 +260,65 @@ impl<F: Files> LogWriter<F> {
         {
             tracing::warn!(%error, "the log was not emptied; the next start reads it");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::PartitionCount;
+    use storage::SimFiles;
+    use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+    use super::*;
+    use crate::routing::{LoopHandle, LoopOwners};
+
+    /// A log without records, and what its two loops are told.
+    fn writer(files: &SimFiles) -> (LogWriter<SimFiles>, [UnboundedReceiver<Urgent>; 2]) {
+        let (log, _) = Log::open(files.clone(), 1, &[], &mut |_, _| ()).unwrap();
+        let [(one, told), (two, also_told)] = [(); 2].map(|()| mpsc::unbounded_channel());
+        let handle = |urgent| LoopHandle {
+            work: mpsc::channel(1).0,
+            urgent,
+            jobs: mpsc::unbounded_channel().0,
+        };
+        let owners = LoopOwners::new(PartitionCount::new(8).unwrap(), 2);
+        let writer = LogWriter {
+            log,
+            routes: Routes::new(vec![handle(one), handle(two)], owners),
+            loops: vec![Progress { position: 0, is_asked: false }; 2],
+            holds: 0,
+            sync_at: None,
+            parts: Vec::new(),
+            errors: Repeats::default(),
+            trim_errors: Repeats::default(),
+            is_failure_told: false,
+        };
+        (writer, [told, also_told])
+    }
+
+    /// One that nobody waits for to be synced.
+    fn batch() -> LogJob {
+        // One record of no bytes.
+        let records = vec![0; 16];
+        LogJob::Batch { owner: 0, batch: Batch { id: BatchId(0), records, sync: false } }
+    }
+
+    #[test]
+    fn all_loops_are_told_once_that_a_sync_failed_whoever_waited_for_it() {
+        let files = SimFiles::new();
+        let (mut writer, [mut one, mut two]) = writer(&files);
+        writer.take([batch()].into_iter());
+        assert!(
+            matches!(one.try_recv(), Ok(Urgent::Committed { result: Ok(it), .. }) if !it.synced)
+        );
+        files.fail_next_sync();
+        writer.sync();
+        for told in [&mut one, &mut two] {
+            let Ok(Urgent::LogFailed { error }) = told.try_recv() else { panic!("it is not told") };
+            assert!(error.to_string().contains("restart the node"), "{error}");
+        }
+        writer.take([batch()].into_iter());
+        assert!(matches!(one.try_recv(), Ok(Urgent::Committed { result: Err(_), .. })));
+        assert!(one.try_recv().is_err() && two.try_recv().is_err(), "once");
     }
 }

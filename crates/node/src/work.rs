@@ -69,6 +69,8 @@ pub(crate) enum Work {
 pub(crate) enum Urgent {
     /// The log's result for a batch of this loop.
     Committed { batch: BatchId, result: Result<Appended, SeamError> },
+    /// A sync of the log failed: it takes nothing more.
+    LogFailed { error: SeamError },
     /// The log has grown long, or the loop is about to end: make a checkpoint. The log went up to
     /// `logged` when all results before this were sent.
     Checkpoint { logged: u64 },

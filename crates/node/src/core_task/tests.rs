@@ -172,3 +172,14 @@ fn membership_is_told_of_members_whose_requests_time_out_unless_too_much_waits()
     assert!(matches!(told.try_recv(), Ok(Notice::TimedOut(NodeId(2)))));
     assert!(told.try_recv().is_err());
 }
+
+#[test]
+fn a_log_that_failed_takes_the_node_out_of_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut running, _handle) = running(dir.path());
+    let told = running.task.health.subscribe();
+    let error = storage::SeamError::Io("it could not be synced".into());
+    running.turn(&mut Vec::new(), &mut vec![Urgent::LogFailed { error }], Duration::ZERO);
+    let reason = told.borrow().clone();
+    assert!(reason.is_some_and(|reason| reason.contains("it could not be synced")));
+}

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use ring::Partition;
 use storage::{
-    Files, IndexRead, Log, LogRecovery, Logged, SeamError, StorageError, Table, TreeNode,
-    UnchangedFiles, log_parts, record_shard, show_record, show_row, show_tree,
+    DirectoryStamp, Files, IndexRead, Log, LogRecovery, Logged, SeamError, Shards, StorageError,
+    Table, TreeNode, UnchangedFiles, log_parts, record_shard, show_record, show_row, show_tree,
 };
 
 use super::OfflineError;
-use super::source::{Opened, Source};
+use super::source::{Directory, Opened, is_backup, open_backup};
 
 /// A table of the index, to show one alone.
 pub type DebugTable = Table;
@@ -46,9 +46,13 @@ fn failed(dir: &Path) -> impl Fn(SeamError) -> OfflineError {
     |error| OfflineError::Storage { dir: dir.into(), source: StorageError::from(error) }
 }
 
+fn open(dir: &Path) -> Result<Opened, OfflineError> {
+    Opened::open(dir, &mut |_, _| ())
+}
+
 /// Shows the rows of the index in `dir`, in the order in which they stand: table, partition, key.
 pub fn debug_rows(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(), OfflineError> {
-    let opened = Opened::open(dir, |_| Ok(()))?;
+    let opened = open(dir)?;
     for table in Table::ALL {
         if filter.table.is_some_and(|wanted| wanted != table) {
             continue;
@@ -75,10 +79,24 @@ pub fn debug_rows(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<
 }
 
 /// Shows the records of the log in `dir`, in the order in which they were written, with their
-/// positions; those that the index has, too, as far as their segments are there.
+/// positions; those that the index has, too, as far as their segments are there. The index is not looked at, so it
+/// may be damaged.
 pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(), OfflineError> {
-    let opened = Opened::open(dir, |_| Ok(()))?;
-    let (shards, directory) = (opened.shards, opened.stamp.directory);
+    if is_backup(dir) {
+        let (backup, shards, _lock) = open_backup(dir)?;
+        return show_log(&backup.log(), backup.stamp(), shards, filter, lines).map_err(failed(dir));
+    }
+    let Directory { files, stamp, shards, _lock } = Directory::open(dir)?;
+    show_log(&files, &stamp, shards, filter, lines).map_err(failed(dir))
+}
+
+fn show_log(
+    files: &impl Files,
+    stamp: &DirectoryStamp,
+    shards: Shards,
+    filter: &DebugFilter,
+    lines: Lines<'_>,
+) -> Result<(), SeamError> {
     let mut flow = ControlFlow::Continue(());
     let mut visit = |position: u64, logged: Logged<'_>| {
         // Told with the damage, at the end.
@@ -97,11 +115,7 @@ pub fn debug_log(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(
             flow = lines(format!("{position:>12}  shard {shard:>2}  {}", shown.what));
         }
     };
-    let found = match &opened.source {
-        Source::Node { files, .. } => read_log(files, directory, &mut visit),
-        Source::Backup(backup) => read_log(&backup.log(), directory, &mut visit),
-    };
-    let found = found.map_err(failed(dir))?;
+    let found = read_log(files, stamp.directory, &mut visit)?;
     for damage in found.damage {
         // Whoever reads the first lines only has read enough.
         let _ = lines(format!(
@@ -126,7 +140,7 @@ fn read_log(
 /// Shows the hash trees over keys in `dir`: of each partition with keys its root, by the n of their
 /// buckets; of one partition its leaves.
 pub fn debug_tree(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<(), OfflineError> {
-    let opened = Opened::open(dir, |_| Ok(()))?;
+    let opened = open(dir)?;
     let shown = |node: TreeNode| {
         let settled = if node.is_settled { "" } else { "  (some are not counted yet)" };
         format!("{:>8} keys  {:032x}{settled}", node.count, node.digest)
@@ -164,3 +178,6 @@ pub fn debug_tree(dir: &Path, filter: &DebugFilter, lines: Lines<'_>) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,22 @@ use storage::{
     Backup, DirectoryStamp, IndexRead, MANIFEST_FILE, STAMP_FILE, SeamError, Shards, StampError,
     Table, Visit,
 };
-use storage_lmdb::{DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter};
+use storage_lmdb::{
+    DirectoryLock, DiskFiles, LmdbIndex, LmdbOptions, LmdbReader, LmdbWriter, check_pages,
+};
 
 use super::OfflineError;
 use crate::data_directory::INDEX;
 
 /// What is read.
 pub(super) enum Source {
-    Node { reader: LmdbReader, _writer: LmdbWriter, files: DiskFiles },
+    /// Its index, of so many pages, and its files.
+    Node {
+        reader: LmdbReader,
+        _writer: LmdbWriter,
+        files: DiskFiles,
+        pages: u64,
+    },
     Backup(Box<Backup<DiskFiles>>),
 }
 
@@ -27,34 +35,20 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens `dir`, whichever it is. `before_index` is called before LMDB sees its file.
-    pub(super) fn open(
-        dir: &Path,
-        before_index: impl FnOnce(&Path) -> Result<(), OfflineError>,
-    ) -> Result<Self, OfflineError> {
-        if !dir.is_dir() {
-            return Err(OfflineError::NoDirectory(dir.into()));
-        }
-        if dir.join(MANIFEST_FILE).exists() {
-            // It may stand on media that cannot be written.
-            let lock = DirectoryLock::acquire_to_read(dir)?;
-            let failed = |source| OfflineError::Backup { dir: dir.into(), source };
-            let backup = Backup::open(DiskFiles::open(dir)?).map_err(failed)?;
+    /// Opens `dir`, whichever it is. Of a damaged page LMDB could end the process: so all pages are checked before it
+    /// sees its file, and `passed` is told how many bytes of how many were read.
+    pub(super) fn open(dir: &Path, passed: &mut dyn FnMut(u64, u64)) -> Result<Self, OfflineError> {
+        if is_backup(dir) {
+            let (backup, shards, _lock) = open_backup(dir)?;
             let stamp = backup.stamp().clone();
-            let shards = shards(dir, &stamp)?;
-            return Ok(Self {
-                source: Source::Backup(Box::new(backup)),
-                stamp,
-                shards,
-                _lock: lock,
-            });
+            return Ok(Self { source: Source::Backup(Box::new(backup)), stamp, shards, _lock });
         }
         let Directory { files, stamp, shards, _lock } = Directory::open(dir)?;
         let index = dir.join(INDEX);
-        before_index(&index)?;
+        let pages = check_pages(&index, passed)?;
         let options = LmdbOptions { may_create: false, ..LmdbOptions::default() };
         let (reader, writer) = LmdbIndex::open(&index, &options)?;
-        let source = Source::Node { reader, _writer: writer, files };
+        let source = Source::Node { reader, _writer: writer, files, pages };
         Ok(Self { source, stamp, shards, _lock })
     }
 }
@@ -70,6 +64,9 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn open(dir: &Path) -> Result<Self, OfflineError> {
         let stamped = |source| OfflineError::Stamp { dir: dir.into(), source };
+        if !dir.is_dir() {
+            return Err(OfflineError::NoDirectory(dir.into()));
+        }
         let files = DiskFiles::open(dir)?;
         if !dir.join(STAMP_FILE).exists() {
             return Err(stamped(StampError::Missing));
@@ -79,6 +76,22 @@ impl Directory {
         let shards = shards(dir, &stamp)?;
         Ok(Self { files, stamp, shards, _lock: lock })
     }
+}
+
+/// Whether `dir` holds a backup.
+pub(super) fn is_backup(dir: &Path) -> bool {
+    dir.join(MANIFEST_FILE).exists()
+}
+
+/// Opens the backup in `dir`, which may stand on media that cannot be written.
+pub(super) fn open_backup(
+    dir: &Path,
+) -> Result<(Backup<DiskFiles>, Shards, DirectoryLock), OfflineError> {
+    let lock = DirectoryLock::acquire_to_read(dir)?;
+    let failed = |source| OfflineError::Backup { dir: dir.into(), source };
+    let backup = Backup::open(DiskFiles::open(dir)?).map_err(failed)?;
+    let shards = shards(dir, backup.stamp())?;
+    Ok((backup, shards, lock))
 }
 
 fn shards(dir: &Path, stamp: &DirectoryStamp) -> Result<Shards, OfflineError> {

@@ -6,7 +6,7 @@ use storage::{
     DirectoryStamp, EngineConfig, Fault, FaultKind, Files, LogRecovery, ShardSet, StorageError,
     Table, Verifying, check_census, check_log, check_log_alone, check_rows, check_trees,
 };
-use storage_lmdb::{OpenError, check_pages};
+use storage_lmdb::OpenError;
 
 use super::OfflineError;
 use super::source::{Directory, Opened, Source};
@@ -88,15 +88,8 @@ pub fn verify(
     let progress = VerifyProgress { what: "", done: 0, total: 0, is_bytes: true };
     let mut report =
         Report { passed, progress, faults: Vec::new(), fault_count: 0, checked: Vec::new() };
-    let opened = Opened::open(dir, |index| {
-        report.begin("index pages", 0, true);
-        let pages = check_pages(index, &mut |done, total| {
-            report.progress.total = total;
-            report.progress.done = done;
-            (report.passed)(report.progress);
-        })?;
-        report.checked("pages of the index", pages.to_string());
-        Ok(())
+    let opened = Opened::open(dir, &mut |done, total| {
+        (report.passed)(VerifyProgress { what: "index pages", done, total, is_bytes: true });
     });
     let opened = match opened {
         Err(OfflineError::Open(OpenError::Damaged { reason, .. })) => {
@@ -104,7 +97,10 @@ pub fn verify(
         }
         opened => opened?,
     };
-    report.checked.insert(0, ("stamp", format!("format {}", opened.stamp.format)));
+    report.checked("stamp", format!("format {}", opened.stamp.format));
+    if let Source::Node { pages, .. } = &opened.source {
+        report.checked("pages of the index", pages.to_string());
+    }
     let failed = |source| OfflineError::Storage { dir: dir.into(), source };
     if let Source::Backup(backup) = &opened.source {
         report.begin("files", backup.manifest().bytes(), true);
@@ -134,7 +130,7 @@ fn without_index(
     mut report: Report<'_>,
 ) -> Result<Verified, OfflineError> {
     let Directory { files, stamp, shards, _lock } = Directory::open(dir)?;
-    report.checked.insert(0, ("stamp", format!("format {}", stamp.format)));
+    report.checked("stamp", format!("format {}", stamp.format));
     report.fault(Fault { kind: FaultKind::File, place: INDEX.into(), what: reason });
     members(dir, &mut report);
     report.begin("log", 0, false);

@@ -34,6 +34,12 @@ impl<R: IndexRead> Engine<R> {
         self.disk.error.as_ref()
     }
 
+    /// The log failed, though every batch of this engine came through: of what was acknowledged without a sync nobody
+    /// knows whether it is on the disk, and nothing more is written. Updates are refused, from now on.
+    pub fn log_failed(&mut self, error: &SeamError) {
+        self.disk.error = Some(error.clone().into());
+    }
+
     /// Asks a disk that refused the last batch whether it takes one again, with the next batch.
     /// A refused update does so too; called now and then, this ends the refusals before the next.
     pub fn probe(&mut self) {

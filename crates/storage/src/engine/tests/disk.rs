@@ -128,3 +128,26 @@ fn nothing_is_swept_onto_a_disk_that_refuses_batches() {
     assert_eq!(one.engine().disk_error(), None);
     assert!(one.sweep(1));
 }
+
+/// Nobody waits for the sync of what is acknowledged without one.
+#[test]
+fn after_a_sync_that_nobody_waited_for_failed_updates_are_refused() {
+    let mut one = Stepped::open(&SimDisk::new(), config(1, 1));
+    let mut command = update(&key("k"), count(1));
+    let Command::Update { durability, .. } = &mut command else { panic!("an update was made") };
+    *durability = Durability::Interval;
+    one.give(1, command);
+    assert!(one.take());
+    one.commit();
+    assert_eq!(one.answered().last(), Some(&(1, Answer::Durable)));
+    one.disk.files.fail_next_sync();
+    let error = one.log.sync().unwrap_err();
+    one.engine.log_failed(&error);
+    for ticket in 2..5 {
+        one.give(ticket, update(&key("k"), count(1)));
+        assert_eq!(one.answered(), [(ticket, failed(error.clone()))], "before a dot is minted");
+        assert!(one.take(), "the disk is asked");
+        one.commit();
+        assert_eq!(one.engine.disk_error(), Some(&error.clone().into()));
+    }
+}
