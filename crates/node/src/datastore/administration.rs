@@ -121,9 +121,9 @@ impl NodeDatastore {
             members: 0,
             warnings: Vec::new(),
         };
-        let Some(plan) = plans::planned(&ownership, &change)? else { return Ok(report) };
-        (report.is_changed, report.version) = (true, plan.id().version);
         let n = config.default_policy.n;
+        let Some(plan) = plans::planned(&ownership, &change, n)? else { return Ok(report) };
+        (report.is_changed, report.version) = (true, plan.id().version);
         report.warnings = plans::warnings(&ownership, &plan, &change, n, &names);
         let mut after = Ownership::clone(&ownership);
         after.add_plan(plan);
