@@ -54,6 +54,7 @@ mod seeds;
 mod set_aside;
 mod shard_reader;
 mod shared;
+mod shares;
 mod snapshot_file;
 mod start_error;
 mod switchboard;
@@ -70,5 +71,6 @@ pub use config::{
 pub use dev::{DevCluster, DevError, DevOptions};
 pub use identity::node_id;
 pub use node::Node;
+pub use shares::unmet_shares;
 pub use snapshot_file::SnapshotError;
 pub use start_error::StartError;

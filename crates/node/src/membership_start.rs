@@ -14,10 +14,6 @@ use crate::identity::{random_bytes, random_u64};
 use crate::start_error::StartError;
 use crate::{barrier_view, ring_value, snapshot_file};
 
-/// Any so many consecutive partitions have distinct owners, members permitting: room for n up to
-/// 5 without a node holding two copies of a partition.
-const SPREAD: usize = 5;
-
 /// A membership whose start is on disk and of which nobody has heard yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -57,7 +53,8 @@ pub(crate) fn prepare(config: &NodeConfig, dir: &Path) -> Result<Prepared, Start
             return Err(StartError::RingUnknown);
         }
         (None, Beginning::Bootstrap | Beginning::Founders(_)) => {
-            let ring = Ring::place(&config.members(), config.partitions, SPREAD, None)?.ring;
+            let spread = Ring::spread_for(config.default_policy.n);
+            let ring = Ring::place(&config.members(), config.partitions, spread, None)?.ring;
             let (name, bytes) = (ring_value::NAME.to_owned(), ring_value::encode(&ring));
             let published = gossip.command(0, Command::Publish { name, bytes }, &mut effects);
             published.expect("a first ring is small, and the first value");

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use client::Datastore;
 use replication::{
     AntiEntropyConfig, Barrier, BarrierHand, BarrierStart, BarrierTable, BarrierTask, BarrierTimes,
-    Buckets, Core, CoreConfig, KeptCommits, KeptStart, OWNERS_MAX, PolicyTable,
-    provisional_ownership,
+    Buckets, Core, CoreConfig, KeptCommits, KeptStart, PolicyTable, provisional_ownership,
 };
 use ring::{Ownership, Ring};
 use storage::{Command, Engine, EngineConfig, StorageError, Ticket};
@@ -522,8 +521,6 @@ fn core_config(
         timeout_ms: config.timeouts.request_ms,
         cover_ms: config.timeouts.cover_ms,
         limits: config.limits.clone(),
-        // Room for every n without a node holding two copies of a partition.
-        spread: OWNERS_MAX,
         requests_max: REQUESTS_MAX,
         deliveries_max: DELIVERIES_MAX,
     }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::NodeId;
 use membership::MemberState;
-use replication::{Flow, OWNERS_MAX, Part, PlanChange, RequestError};
+use replication::{Flow, Part, PlanChange, RequestError};
 use ring::{CommitError, Member, Ownership, Plan, Replacement, Ring, Stage, Weight, Zone};
 use wire::{HandoverStatus, MemberStatus};
+
+use crate::shares::unmet_shares;
 
 /// What `members` change of the target. One that owns partitions and that gossip has not told of stays.
 pub(crate) fn change(
@@ -87,22 +89,25 @@ fn member(status: &MemberStatus) -> Result<Member, RequestError> {
     Ok(Member { node: status.node, weight, zone })
 }
 
-/// The plan that has the change; none if there is nothing to change.
+/// The plan that has the change, where keys have `n` owners unless their bucket says otherwise; none if there is
+/// nothing to change.
 pub(crate) fn planned(
     ownership: &Ownership,
     change: &PlanChange,
+    n: u8,
 ) -> Result<Option<Plan>, RequestError> {
     let members = change.members(ownership.target().ring().roster());
-    let spread = usize::from(OWNERS_MAX);
-    match ownership.commit_replacing(&change.replace, &members, spread, &change.remove) {
+    match ownership.commit_replacing(&change.replace, &members, Ring::spread_for(n), &change.remove)
+    {
         Ok(plan) => Ok(Some(plan)),
         Err(CommitError::Unchanged { .. }) => Ok(None),
         Err(error) => Err(RequestError::Plan(error.to_string())),
     }
 }
 
-/// What an administrator may not expect of members that take the places of others: with another zone more may
-/// move, and owners be in fewer zones; with another weight they own less or more than they are due.
+/// What an administrator may not expect. Of members that take the places of others: with another zone more may
+/// move, and owners be in fewer zones; with another weight they own less or more than they are due. Else of what
+/// is too heavy beside the others to be given its due.
 pub(crate) fn warnings(
     ownership: &Ownership,
     plan: &Plan,
@@ -114,14 +119,18 @@ pub(crate) fn warnings(
     let member = |ring: &Ring, node: NodeId| {
         ring.roster().iter().find(|member| member.node == node).cloned()
     };
+    let (n, spread) = (usize::from(n), Ring::spread_for(n));
     let mut warnings = Vec::new();
+    if change.replace.is_empty() {
+        // That it cannot be placed again is said when it is to be.
+        let placed = Ring::place(after.roster(), after.partition_count(), spread, Some(after));
+        warnings.extend(placed.iter().flat_map(|placed| unmet_shares(placed, n, names)));
+    }
     for &(old, new) in &change.replace {
         let (Some(was), Some(is)) = (member(before, old), member(after, new)) else { continue };
         if (was.weight, &was.zone) == (is.weight, &is.zone) {
             continue;
         }
-        let (n, spread) = (usize::from(n), usize::from(OWNERS_MAX));
-        // That it cannot be placed again is said when it is to be.
         let Ok(found) = Replacement::of(before, after, (old, new), n, spread) else { continue };
         let name = |node: NodeId| names.get(&node).cloned().unwrap_or_else(|| node.to_string());
         warnings.extend(misfits((&name(old), &was), (&name(new), &is), before, &found));
@@ -163,8 +172,9 @@ fn misfits(
             warnings.push(format!("{zones}: owners are in as many zones as before"));
         }
     }
+    let has_share = (*owns as f64 - possible).abs() < 1.0;
     if was.weight != is.weight {
-        let share = if (*owns as f64 - possible).abs() < 1.0 {
+        let share = if has_share {
             "as many as it can own beside these members".to_owned()
         } else {
             format!("where its share would be {possible:.0}")
@@ -176,7 +186,9 @@ fn misfits(
         ));
     }
     warnings.push(match next {
-        0 => "`merganser cluster commit` would change nothing of that".to_owned(),
+        0 if has_share => "`merganser cluster commit` would change nothing of that".to_owned(),
+        0 => "the next `merganser cluster commit` would have all own what weights and zones allow, and move no copies"
+            .to_owned(),
         _ => format!(
             "the next `merganser cluster commit` would move {next} copies, for all to own what weights and zones allow"
         ),
@@ -246,11 +258,11 @@ mod tests {
         let mut all: Vec<MemberStatus> = (1..).zip(zones).map(placed).collect();
         let members: Vec<Member> = all.iter().map(|status| member(status).unwrap()).collect();
         let count = PartitionCount::new(64).unwrap();
-        let ring = Ring::place(&members, count, OWNERS_MAX.into(), None).unwrap().ring;
+        let ring = Ring::place(&members, count, Ring::spread_for(3), None).unwrap().ring;
         let ownership = Ownership::new(ring);
         all.push(MemberStatus { weight, ..placed((99, zone)) });
         let change = replacement(&ownership, &all, "n3", "n99").unwrap();
-        let plan = planned(&ownership, &change).unwrap().unwrap();
+        let plan = planned(&ownership, &change, 3).unwrap().unwrap();
         let names = all.iter().map(|status| (status.node, status.name.clone())).collect();
         // It owns what the one before it did, whatever is said.
         let load = |ring: &Ring, id| ring.loads().iter().find(|(of, _)| of.0 == id).unwrap().1;
@@ -285,19 +297,48 @@ mod tests {
 
     #[test]
     fn a_replacement_of_another_weight_says_what_it_is_due_and_what_a_commit_would_do() {
-        let said = warned(["x"; 5], "x", 4);
-        // Five of five hold everything: there is nothing to move.
-        assert_eq!(
-            said,
-            [
-                "\"n99\" has weight 4, and \"n3\" had 1: it takes its places all the same, 13 partitions, as many as \
-                 it can own beside these members",
-                "`merganser cluster commit` would change nothing of that",
-            ]
+        let said = warned(["x"; 3], "x", 4);
+        // Three of three hold everything.
+        assert!(said[0].ends_with("21 partitions, where its share would be 32"), "{said:?}");
+        assert!(
+            said[1].ends_with("all own what weights and zones allow, and move no copies"),
+            "{said:?}"
         );
         let said = warned(["x"; 8], "x", 4);
-        assert!(said[0].ends_with(" 8 partitions, where its share would be 13"), "{said:?}");
+        assert!(said[0].ends_with(" 8 partitions, where its share would be 21"), "{said:?}");
         assert!(said[1].starts_with("the next `merganser cluster commit` would move "), "{said:?}");
+    }
+
+    /// What is said where `n2` of so many members gets this weight.
+    fn weighed(members: u64, weight: u16) -> Vec<String> {
+        let ids: Vec<u64> = (1..=members).collect();
+        let all: Vec<MemberStatus> = ids
+            .iter()
+            .map(|&id| status(id, MemberState::Up, if id == 2 { weight } else { 1 }))
+            .collect();
+        let ownership = ownership(&ids);
+        let change = change(&ownership, &all).unwrap();
+        let plan = planned(&ownership, &change, 3).unwrap().unwrap();
+        let names = all.iter().map(|status| (status.node, status.name.clone())).collect();
+        warnings(&ownership, &plan, &change, 3, &names)
+    }
+
+    #[test]
+    fn a_weight_that_cannot_have_its_share_is_told_of_with_what_it_gets_and_why() {
+        assert_eq!(
+            weighed(3, 2),
+            [
+                "\"n2\" is too heavy beside the others: it gets 8 copies of partitions, and 12 are due to its weight 2: \
+              each of 3 members holds everything, as keys have 3 owners; more members change that"
+            ]
+        );
+        assert_eq!(weighed(5, 2), [""; 0]);
+        let said = weighed(5, 9);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].ends_with("weight 9: it holds every partition, and none twice"),
+            "{said:?}"
+        );
     }
 
     fn ownership(ids: &[u64]) -> Ownership {
@@ -329,7 +370,7 @@ mod tests {
             (change.leave.clone(), change.remove.clone()),
             (vec![NodeId(3)], vec![NodeId(4)])
         );
-        let plan = planned(&ownership, &change).unwrap().unwrap();
+        let plan = planned(&ownership, &change, 3).unwrap().unwrap();
         // Nothing is known of 9 here: it stays.
         assert_eq!(plan.ring().members(), [1, 2, 5, 9].map(NodeId));
         assert_eq!(plan.removed(), [NodeId(4)]);
@@ -340,7 +381,7 @@ mod tests {
         let ownership = ownership(&[1, 2]);
         let members = [status(1, MemberState::Up, 1), status(2, MemberState::Joining, 1)];
         let change = change(&ownership, &members).unwrap();
-        assert_eq!(planned(&ownership, &change), Ok(None));
+        assert_eq!(planned(&ownership, &change, 3), Ok(None));
         assert_eq!(handover(&ownership, &[]), HandoverStatus::default());
     }
 
@@ -348,7 +389,7 @@ mod tests {
     fn what_moves_is_counted_until_it_has_moved() {
         let mut ownership = ownership(&[1]);
         let change = change(&ownership, &[status(2, MemberState::Joining, 1)]).unwrap();
-        ownership.add_plan(planned(&ownership, &change).unwrap().unwrap());
+        ownership.add_plan(planned(&ownership, &change, 3).unwrap().unwrap());
         // n is 3 and there are two: the new one gets a copy of each.
         assert_eq!(ownership.movement(3), BTreeMap::from([(NodeId(2), (8, 0))]));
         assert_eq!(handover(&ownership, &[]).partitions_moving, 8);

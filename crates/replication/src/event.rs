@@ -235,9 +235,6 @@ pub struct CoreConfig {
     pub commits: KeptCommits,
     /// Bounds on operations, checked before one is passed on as by the engine that prepares it.
     pub limits: Limits,
-    /// So many consecutive partitions are placed on distinct members, members permitting: the largest n
-    /// that a bucket may have without a node holding two copies.
-    pub spread: u8,
     /// Time limit of a request that names none, in milliseconds.
     pub timeout_ms: u32,
     /// After this long without an answer an owner's delta goes to the outbox and a read goes on

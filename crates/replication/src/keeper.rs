@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::NodeId;
-use ring::{CommitError, Joined, Ownership, Partition, PlanId, Tenure};
+use ring::{CommitError, Joined, Ownership, Partition, PlanId, Ring, Tenure};
 use serde::{Deserialize, Serialize};
 use storage::{Answer, Command, StorageError};
 
@@ -201,7 +201,7 @@ impl Keeper {
     /// Makes the plan that has the change.
     fn commit(&mut self, change: &PlanChange, turn: &Turn<'_>) -> Result<PlanId, CommitError> {
         let members = change.members(self.learnt.target().ring().roster());
-        let spread = usize::from(turn.shared.config.spread);
+        let spread = Ring::spread_for(turn.shared.config.default_policy.n);
         let plan =
             self.learnt.commit_replacing(&change.replace, &members, spread, &change.remove)?;
         let id = plan.id();

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use storage::Durability;
 use values::{Deadline, Lifetime, Limits, Tag};
 
-/// Most owners of a key: any so many consecutive partitions have distinct owners, members
-/// permitting.
+/// Most owners of a key. A guess: more copies cost every write more than they save.
 pub const OWNERS_MAX: u8 = 5;
 /// Highest limit of siblings that a bucket may have.
 const SIBLINGS_MAX: u64 = 10_000;

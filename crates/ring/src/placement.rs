@@ -3,9 +3,10 @@
 //!
 //! Any `spread` consecutive partitions get distinct owners, so that the first n ≤ `spread` nodes
 //! of a walk are simply the next n owners: replicas are then as balanced as owners are, and a
-//! partition that changes hands moves exactly n replicas. That needs more members than `spread`
-//! (a round of exactly `spread` members closes only if it divides Q). The same with zones, where
-//! there are as many; where there are fewer, each owns as few of `spread` as the others allow.
+//! partition that changes hands moves exactly n replicas. That needs more members than `spread`:
+//! as many take turns, and nothing can stay where one comes. So where there are no more, any
+//! m − 1 of the m members' partitions are apart. The same with zones, where there are as many;
+//! where there are fewer, each owns as few of `spread` as the others allow.
 //!
 //! The ring before is kept where it can be. Gaps left by those who went are filled, then members
 //! above their quota give to those below it; see [`layout`](layout::Layout) for the steps. What a
@@ -27,6 +28,9 @@ use terms::Terms;
 use crate::ring::MEMBERS_MAX;
 use crate::{Member, PartitionCount, Ring, Zone};
 
+/// The least spread of a cluster: the n of buckets that say nothing else.
+const SPREAD_MIN: usize = 3;
+
 /// How often a ring is placed on the terms that it makes itself, at most. A guess.
 const SETTLINGS_MAX: usize = 8;
 
@@ -39,6 +43,27 @@ pub struct Placement {
     pub shares: Vec<Share>,
     /// What could not be given its due, zones first.
     pub limits: Vec<Limit>,
+}
+
+impl Placement {
+    /// Per member, ascending, its share in copies of partitions where keys have `n` owners: none holds a
+    /// partition twice, and what would exceed that falls to the others. An estimate where `n` is more than
+    /// the spread, since whom a walk comes to then depends on whom it passes over.
+    pub fn copies(&self, n: usize) -> Vec<Share> {
+        let count = f64::from(self.ring.partition_count().get());
+        let owners = n.min(self.shares.len()) as f64;
+        let (mut copies, mut parts) = (owners * count, count);
+        let mut all = self.shares.clone();
+        all.sort_by(|a, b| b.possible.total_cmp(&a.possible));
+        for share in &mut all {
+            let part = share.possible;
+            share.due *= owners;
+            share.possible = (copies * part / parts).min(count);
+            (copies, parts) = (copies - share.possible, parts - part);
+        }
+        all.sort_by_key(|share| share.node);
+        all
+    }
 }
 
 /// What one member should own. In partitions, of which a ring gives whole numbers.
@@ -56,8 +81,7 @@ pub struct Share {
 /// What is too heavy beside the others to be given its due.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Limit {
-    /// A member: it can own one of any `spread` consecutive partitions, or with no more members
-    /// than that takes turns with them.
+    /// A member: it can own one of any `spread` consecutive partitions.
     Member {
         /// Which one.
         node: NodeId,
@@ -103,14 +127,22 @@ pub enum PlacementError {
 }
 
 impl Ring {
+    /// The spread of a cluster whose keys have `n` owners, unless their bucket says otherwise.
+    ///
+    /// Buckets with more owners get replicas that are somewhat less even. A larger spread for their sake
+    /// would have all others move much more as a cluster of few members grows.
+    pub const fn spread_for(n: u8) -> usize {
+        if n as usize > SPREAD_MIN { n as usize } else { SPREAD_MIN }
+    }
+
     /// Places `partitions` on `members`, keeping what can be kept of `previous`.
     ///
     /// Pure: the same members (in any order) and the same previous ring give the same ring. Any
     /// `spread` consecutive partitions, also across the top, have distinct owners when there are
-    /// more members than `spread` (and Q is not tiny); with so few members that each replica set
-    /// holds them all, they take turns. Members that take every `spread`-th partition because they
-    /// can hold no more may meet themselves at the top. Costs about Q·members steps when everything
-    /// is new.
+    /// more members than `spread` (and Q is not tiny), else any as many as there are other members.
+    /// With no more members than `spread` zones make no difference: each replica set has all of them.
+    /// Members that take every `spread`-th partition because they can hold no more may meet
+    /// themselves at the top. Costs about Q·members steps when everything is new.
     pub fn place(
         members: &[Member],
         partitions: PartitionCount,
@@ -124,21 +156,22 @@ impl Ring {
             Some(ring) => ring.version().checked_add(1).ok_or(PlacementError::VersionExhausted)?,
             None => 1,
         };
-        let kept = kept_owners(&sorted, partitions, previous);
+        let mut kept = kept_owners(&sorted, partitions, previous);
+        // To go by zones now would move more once there are others; the walk goes by them all the same.
+        let mut placed = sorted.clone();
+        if sorted.len() <= spread {
+            placed.iter_mut().for_each(|member| member.zone = None);
+            if previous.is_none_or(|ring| ring.members().len() < sorted.len()) {
+                kept = take_turns(sorted.len(), &kept);
+            }
+        }
         let count = kept.len();
-        let (owners, report) = if sorted.len() <= spread {
-            let turn = count as f64 / sorted.len() as f64;
-            let zone_full = vec![f64::INFINITY; sorted.len()];
-            let report = Report { possible: vec![turn; sorted.len()], full: turn, zone_full };
-            (take_turns(sorted.len(), &kept), report)
-        } else {
-            let spread = feasible_spread(spread, sorted.len(), count);
-            let same = previous.is_some_and(|ring| ring.roster() == sorted);
-            let (owners, terms) = settled(&sorted, spread, kept, same);
-            let full = count as f64 / spread as f64;
-            let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
-            (owners, Report { possible: terms.shares, full, zone_full })
-        };
+        let spread = feasible_spread(spread.min(sorted.len() - 1), sorted.len(), count);
+        let same = previous.is_some_and(|ring| ring.roster() == sorted);
+        let (owners, terms) = settled(&placed, spread, kept, same);
+        let full = count as f64 / spread as f64;
+        let zone_full = terms.members_zone_limits().map(|limit| limit as f64 * full).collect();
+        let report = Report { possible: terms.shares, full, zone_full };
         let (shares, limits) = report.of(&sorted, count as f64);
         let ring =
             Self::new(version, sorted, owners).expect("a placement keeps the invariants of a ring");
@@ -262,20 +295,17 @@ fn whole(kept: &[Option<u16>]) -> Option<Vec<u16>> {
     kept.iter().copied().collect()
 }
 
-/// Members in turn, round after round. For so few that every replica set holds all of them, where
-/// only the order of owners is at stake; a member keeps the turn it has.
-fn take_turns(member_count: usize, kept: &[Option<u16>]) -> Vec<u16> {
+/// Members in turn, round after round; a member keeps the turn it has. How so few begin: the first
+/// that comes beyond `spread` then takes its part of each round, and nothing else moves.
+fn take_turns(member_count: usize, kept: &[Option<u16>]) -> Vec<Option<u16>> {
     let mut turns: Vec<Option<u16>> = Vec::with_capacity(member_count);
     for turn in 0..member_count {
         let present = kept.get(turn).copied().flatten();
         turns.push(present.filter(|&member| !turns.contains(&Some(member))));
     }
     let mut others = (0..).take(member_count).filter(|&member| !turns.contains(&Some(member)));
-    let turns: Vec<u16> = turns
-        .iter()
-        .map(|turn| turn.or_else(|| others.next()).expect("as many turns as members"))
-        .collect();
-    turns.iter().copied().cycle().take(kept.len()).collect()
+    let turns: Vec<_> = turns.iter().map(|turn| turn.or_else(|| others.next())).collect();
+    turns.into_iter().cycle().take(kept.len()).collect()
 }
 
 /// The largest spread up to `wanted` for which distinct owners exist at all: with q partitions a
@@ -292,7 +322,7 @@ mod tests {
     use clock::NodeId;
 
     use super::{PlacementError, feasible_spread};
-    use crate::{Member, Partition, PartitionCount, Ring};
+    use crate::{Member, PartitionCount, Ring};
 
     fn place(members: &[u64], previous: Option<&Ring>) -> Result<Ring, PlacementError> {
         let members: Vec<Member> = members.iter().map(|&id| Member::new(NodeId(id))).collect();
@@ -331,13 +361,17 @@ mod tests {
     }
 
     #[test]
-    fn up_to_spread_members_take_turns_and_keep_them() {
+    fn up_to_spread_members_begin_in_turn_and_keep_what_they_have() {
         let three = place(&[5, 6, 7], None).unwrap();
-        assert_eq!(owners(&three), [5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5]);
+        // 16 is not three times anything: 5 would meet itself at the top.
+        assert_eq!(owners(&three), [5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 5, 6, 7, 6]);
         let replaced = place(&[9, 6, 7], Some(&three)).unwrap();
-        assert_eq!(owners(&replaced), [9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 9]);
+        assert_eq!(owners(&replaced), [9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 9, 6, 7, 6]);
         let two = place(&[9, 7], Some(&replaced)).unwrap();
-        assert_eq!(owners(&two), [9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7, 9, 7]);
+        let kept =
+            |at: usize| owners(&replaced)[at] == 6 || owners(&replaced)[at] == owners(&two)[at];
+        assert!((0..16).all(kept), "{:?}", owners(&two));
+        assert_eq!(two.loads(), [(NodeId(7), 8), (NodeId(9), 8)]);
         let one = place(&[7], Some(&two)).unwrap();
         assert_eq!(owners(&one), [7; 16]);
     }
@@ -348,8 +382,6 @@ mod tests {
         for partition in ring.partition_count().iter() {
             assert_eq!(ring.owners(partition, 3).count(), 3, "{partition:?}");
         }
-        // 16 is not three times anything: here 5 meets itself, and the walk goes on past it.
-        assert_eq!(ring.owner(Partition(15)), ring.owner(Partition(16)));
     }
 
     #[test]

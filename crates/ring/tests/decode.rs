@@ -44,8 +44,7 @@ fn a_ring_survives_its_encoding() {
 fn a_ring_is_encoded_as_version_members_and_owners() {
     let zone = Some(Zone::new("z").unwrap());
     let heavy = Member { node: NodeId(7), weight: Weight::new(3).unwrap(), zone };
-    let members = [heavy, Member::new(NodeId(5))];
-    let ring = Ring::place(&members, PartitionCount::new(4).unwrap(), 3, None).unwrap().ring;
+    let ring = Ring::new(1, vec![Member::new(NodeId(5)), heavy], vec![0, 1, 0, 1]).unwrap();
     let (light, heavy) = ([5, 1, 0], [7, 3, 1, 1, b'z']);
     let expected: Vec<u8> = [&[1, 1, 2], &light[..], &heavy, &[4, 0, 1, 0, 1]].concat();
     assert_eq!(encode(&ring), expected);

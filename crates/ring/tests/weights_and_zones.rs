@@ -9,7 +9,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 use ring::{Limit, Member, Partition, PartitionCount, Placement, Replacement, Ring, Weight, Zone};
 
-const SPREAD: usize = 3;
+/// What a node places with.
+const SPREAD: usize = Ring::spread_for(3);
 const PARTITIONS: usize = 4096;
 
 /// Ids as a node's name gives them: scattered, so that order of joining is not order of ids.
@@ -52,22 +53,25 @@ fn held(ring: &Ring) -> BTreeMap<NodeId, usize> {
     held
 }
 
+/// Per member, the partitions that it can hold with three owners each: all where there are no more members.
+fn possible(placement: &Placement) -> impl Iterator<Item = (NodeId, f64)> {
+    let is_few = placement.shares.len() <= SPREAD;
+    let copies = move |possible| if is_few { PARTITIONS as f64 } else { SPREAD as f64 * possible };
+    placement.shares.iter().map(move |share| (share.node, copies(share.possible)))
+}
+
 /// Replicas held by the fullest member, beside what is possible for it.
 fn heaviest(placement: &Placement) -> f64 {
     let held = held(&placement.ring);
-    let copies = SPREAD.min(placement.shares.len()) as f64;
-    let parts =
-        placement.shares.iter().map(|share| held[&share.node] as f64 / (copies * share.possible));
-    parts.fold(0.0, f64::max)
+    possible(placement).map(|(node, possible)| held[&node] as f64 / possible).fold(0.0, f64::max)
 }
 
 /// Replicas that a ring which gives each its possible share must send, and those really sent.
 fn least_and_moved(before: &Ring, after: &Placement) -> (f64, f64) {
     let held = held(before);
-    let copies = SPREAD.min(after.shares.len()) as f64;
-    let lacks = after.shares.iter().map(|share| {
-        let has = held.get(&share.node).copied().unwrap_or(0) as f64;
-        (copies * share.possible - has).max(0.0)
+    let lacks = possible(after).map(|(node, possible)| {
+        let has = held.get(&node).copied().unwrap_or(0) as f64;
+        (possible - has).max(0.0)
     });
     (lacks.sum(), before.replica_moves(&after.ring, SPREAD).len() as f64)
 }
@@ -195,6 +199,35 @@ fn the_only_member_of_one_of_two_zones_holds_everything() {
     }
     let zone = Some(Zone::new("zone2").unwrap());
     assert!(matches!(&placement.limits[..], [Limit::Zone { zone: of, .. }] if *of == zone));
+}
+
+/// From four members on weights count where keys have three owners: as far as none holds anything twice.
+#[test]
+fn weights_of_few_members_are_followed_as_far_as_copies_can_be() {
+    for members in 4..=7 {
+        for heavy in 0..members {
+            let roster = |weight: u16| -> Vec<Member> {
+                let weight = |number| if number == heavy { weight } else { 1 };
+                (0..members).map(|number| member(number, weight(number), 0)).collect()
+            };
+            let before = place(&roster(1), None);
+            for weight in [2, 9] {
+                let after = place(&roster(weight), Some(&before.ring));
+                let held = held(&after.ring);
+                for share in after.copies(SPREAD) {
+                    let has = held[&share.node] as f64;
+                    assert!(
+                        (has - share.possible).abs() <= 3.0 + 0.05 * share.possible,
+                        "{members} members, weight {weight}: {has} of {share:?}"
+                    );
+                }
+                let total: f64 = after.copies(SPREAD).iter().map(|share| share.possible).sum();
+                assert!((total - 3.0 * PARTITIONS as f64).abs() < 0.01, "{total}");
+                let heaviest = held[&node(heavy)];
+                assert!(weight == 2 || heaviest >= PARTITIONS - 1, "{members} members: {heaviest}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -293,7 +293,7 @@ impl Sim {
         let rings = rings::founded(&ids, options.apart);
         let placed = rings.iter().map(|ids| {
             let members: Vec<Member> = ids.iter().copied().map(Member::new).collect();
-            let placed = Ring::place(&members, count, usize::from(options.policy.n), None);
+            let placed = Ring::place(&members, count, Ring::spread_for(options.policy.n), None);
             placed.expect("at least one node").ring
         });
         let placed = placed.collect();

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use client::{Client, Datastore as _};
 use clock::NodeId;
-use node::node_id;
-use ring::{Limit, Member, PartitionCount, Placement, PlacementError, Ring, Weight, Zone};
+use node::{node_id, unmet_shares};
+use ring::{Member, PartitionCount, Placement, PlacementError, Ring, Weight, Zone};
 use serde_json::{Value, json};
 
 use crate::options::PlanOptions;
@@ -65,17 +65,17 @@ struct Cluster {
 
 /// Shows what would come of the changes that `options` name.
 pub(crate) async fn plan(printer: &Printer, node: &str, options: PlanOptions) -> Result<ExitCode> {
+    let spread = Ring::spread_for(options.owners);
     let (before, mut cluster) = match &options.nodes {
-        Some(nodes) => offline(nodes, options.partitions, options.owners.into())?,
+        Some(nodes) => offline(nodes, options.partitions, spread)?,
         None => online(node).await?,
     };
     let mut names = cluster.names();
     cluster.change(&options)?;
     names.extend(cluster.names());
     let members: Vec<Member> = cluster.members.values().cloned().collect();
-    let after =
-        Ring::place(&members, before.partition_count(), options.owners.into(), Some(&before))
-            .map_err(PlanError::from)?;
+    let after = Ring::place(&members, before.partition_count(), spread, Some(&before))
+        .map_err(PlanError::from)?;
     let outcome = Outcome::new(&before, &after, options.owners.into(), names);
     printer.show(&outcome.json(), || outcome.text());
     Ok(ExitCode::SUCCESS)
@@ -212,10 +212,9 @@ struct Outcome {
 
 impl Outcome {
     fn new(before: &Ring, after: &Placement, n: usize, names: BTreeMap<NodeId, String>) -> Self {
-        let (rings, shares) = ([before, &after.ring], &after.shares);
+        let (rings, shares) = ([before, &after.ring], after.copies(n));
         let owned = rings.map(|ring| ring.loads().into_iter().collect::<BTreeMap<_, _>>());
         let held = rings.map(|ring| replicas(ring, n));
-        let copies = n.min(after.ring.members().len()) as f64;
         let of = |counts: &[BTreeMap<NodeId, usize>; 2], node| {
             [0, 1].map(|at| counts[at].get(node).copied().unwrap_or(0))
         };
@@ -229,8 +228,8 @@ impl Outcome {
                     member: member.cloned(),
                     owned: of(&owned, node),
                     held: of(&held, node),
-                    due: share.map_or(0.0, |share| copies * share.due),
-                    possible: share.map_or(0.0, |share| copies * share.possible),
+                    due: share.map_or(0.0, |share| share.due),
+                    possible: share.map_or(0.0, |share| share.possible),
                 }
             })
             .collect();
@@ -242,8 +241,7 @@ impl Outcome {
         }
         let least =
             rows.iter().map(|row| (row.possible - row.held[0] as f64).max(0.0)).sum::<f64>();
-        let mut warnings: Vec<String> =
-            after.limits.iter().map(|limit| warning(limit, &names)).collect();
+        let mut warnings = unmet_shares(after, n, &names);
         let members = after.ring.members().len();
         if members < n {
             warnings.push(format!("{members} members for {n} owners: each key has {members}"));
@@ -364,22 +362,6 @@ fn replicas(ring: &Ring, n: usize) -> BTreeMap<NodeId, usize> {
     held
 }
 
-fn warning(limit: &Limit, names: &BTreeMap<NodeId, String>) -> String {
-    match limit {
-        Limit::Member { node, due, possible } => format!(
-            "{} is too heavy beside the others: {possible:.0} partitions of the {due:.0} due to its \
-             weight, since no partition is held twice by one member",
-            names.get(node).map_or("a member", String::as_str)
-        ),
-        Limit::Zone { zone, due, possible } => format!(
-            "{} is too heavy beside the others: {possible:.0} partitions of the {due:.0} due to its \
-             weights, since replicas are kept in as many zones as there are; its members hold less \
-             and the others more",
-            zone.as_ref().map_or("what names no zone".into(), |zone| format!("zone {zone}"))
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,7 +405,7 @@ mod tests {
     fn what_cannot_have_its_due_is_said() {
         let outcome = planned("4", &options(&[], &[], &["node1=9"], &[])).unwrap();
         assert_eq!(outcome.warnings.len(), 1);
-        assert!(outcome.warnings[0].starts_with("node1 is too heavy beside the others"));
+        assert!(outcome.warnings[0].starts_with("\"node1\" is too heavy beside the others"));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(crate) struct PlanOptions {
     /// Partitions of the ring with `--nodes`, a power of two.
     #[arg(long, value_name = "Q", requires = "nodes", default_value_t = 4096)]
     pub(crate) partitions: u32,
-    /// Owners of each key: so many consecutive partitions get distinct owners and zones.
+    /// Owners of each key, as the default policy of the nodes has them. As many consecutive partitions, and at
+    /// least 3, get distinct owners and zones.
     #[arg(short = 'n', long = "owners", value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) owners: u8,

@@ -53,7 +53,6 @@ fn running(dir: &std::path::Path) -> (Running, LoopHandle) {
         timeout_ms: 30_000,
         cover_ms: 30_000,
         limits: Limits::default(),
-        spread: 5,
         requests_max: 100,
         deliveries_max: 1,
     };

@@ -126,7 +126,7 @@ impl NodeDatastore {
             return Err(refusal);
         }
         let n = self.shared.config.default_policy.n;
-        let plan = plans::planned(&ownership, change)?;
+        let plan = plans::planned(&ownership, change, n)?;
         let mut report = plan_report::of(&ownership, plan.as_ref(), change, n, members);
         if let Some(plan) = &plan {
             let names = members.iter().map(|member| (member.node, member.name.clone())).collect();

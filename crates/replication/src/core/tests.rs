@@ -54,7 +54,6 @@ pub(crate) fn config() -> CoreConfig {
         policies: PolicyTable::default(),
         commits: KeptCommits::default(),
         limits: Limits::default(),
-        spread: 3,
         timeout_ms: 1_000,
         cover_ms: 100,
         requests_max: 10,

@@ -71,7 +71,6 @@ impl Pair {
                 policies: PolicyTable::default(),
                 commits: KeptCommits::default(),
                 limits: Limits::default(),
-                spread: 3,
                 timeout_ms: 2_000,
                 cover_ms: 100,
                 requests_max: 100,

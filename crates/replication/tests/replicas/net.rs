@@ -315,7 +315,6 @@ impl Node {
             policies: PolicyTable::default(),
             commits: KeptCommits::default(),
             limits: Limits::default(),
-            spread: 3,
             timeout_ms: 2_000,
             cover_ms: 100,
             requests_max: REQUESTS_MAX,

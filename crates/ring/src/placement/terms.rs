@@ -31,7 +31,7 @@ pub(super) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// The terms of `members` (more than `spread`, which must be feasible) for the partitions that
+    /// The terms of `members` (more than `spread`, which must be feasible, or a single one) for the partitions that
     /// `kept` has, of which it names the present owners.
     pub(super) fn new(members: &'a [Member], spread: usize, kept: &[Option<u16>]) -> Self {
         let mut numbers: BTreeMap<Option<&Zone>, u16> = BTreeMap::new();

@@ -8,6 +8,7 @@ use ring::{Member, PartitionCount, Ring};
 use crate::Failure;
 use crate::charts::{BLUE, Chart, Line, RED, YELLOW, draw as draw_chart};
 
+/// Of the default policy, for which nodes place their rings.
 const N: usize = 3;
 /// Partitions of each ring: the default, and enough for a thousand members.
 const PARTITIONS: [u32; 2] = [4_096, 16_384];
@@ -33,7 +34,9 @@ pub(crate) fn measure() -> Vec<Measured> {
         let count = PartitionCount::new(partitions).expect("a power of two");
         let mut members: Vec<Member> = (0..3).map(|number| Member::new(node(number))).collect();
         let place = |members: &[Member], before: Option<&Ring>| {
-            Ring::place(members, count, N, before).expect("members are distinct").ring
+            Ring::place(members, count, Ring::spread_for(N as u8), before)
+                .expect("members are distinct")
+                .ring
         };
         let mut ring = place(&members, None);
         for entry in &mut measured {

@@ -138,7 +138,6 @@ impl Sim {
                 actors_resting: self.options.actors_resting,
                 ..Limits::default()
             },
-            spread: self.options.policy.n,
             timeout_ms: self.options.timeout_ms,
             cover_ms: self.options.cover_ms,
             requests_max: self.options.requests_max,

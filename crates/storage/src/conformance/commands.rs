@@ -81,12 +81,12 @@ pub fn check_commands<F: Files, R: IndexRead, W: IndexWrite>(
         let due = match pace {
             Pace::EachCommand => true,
             Pace::Never => false,
-            Pace::NowAndThen => step % CHECKPOINT_EVERY == 0,
+            Pace::NowAndThen => step.is_multiple_of(CHECKPOINT_EVERY),
         };
         if due {
             engine.checkpoint().expect("the disk works");
         }
-        if step % START_EVERY == 0 {
+        if step.is_multiple_of(START_EVERY) {
             starts += 1;
             drop(engine);
             engine = open(config(starts));
@@ -205,7 +205,7 @@ fn below(random: &mut u64, bound: u64) -> u64 {
 /// A short name, or one so long that its row stands under a digest.
 fn name(random: &mut u64) -> Blob {
     let number = below(random, NAMES);
-    let length = if number % 5 == 0 { 300 } else { 0 };
+    let length = if number.is_multiple_of(5) { 300 } else { 0 };
     Blob::from([vec![b'l'; length], number.to_string().into_bytes()].concat())
 }
 
