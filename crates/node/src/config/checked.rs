@@ -151,6 +151,7 @@ pub struct Timeouts {
 
 impl NodeConfig {
     pub(super) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let limits = limits(&settings)?;
         let name = settings.name.unwrap_or_else(|| "node1".into());
         let cluster = settings.cluster.unwrap_or_else(|| "merganser".into());
         check_name("name", &name)?;
@@ -221,7 +222,7 @@ impl NodeConfig {
             partitions,
             loops: loops(settings.loops.unwrap_or(0))?,
             default_policy,
-            limits: limits(&settings)?,
+            limits,
             timeouts: Timeouts {
                 request_ms: positive("timeout_ms", settings.timeout_ms, 2_000)?,
                 cover_ms: positive("cover_ms", settings.cover_ms, 100)?,
