@@ -4,6 +4,9 @@
 use super::agreement::{agree, json, rest, sees};
 use super::process::{Process, Spec, eventually, run};
 
+/// No replica is given up only because the machine is busy, and what waits for one that is gone ends within seconds.
+const PATIENT_ENOUGH: &str = "timeout_ms = 8000\ncover_ms = 5000\n";
+
 /// Five nodes, of which three own a key and two stand in, and others that take the places of lost ones.
 pub(super) struct Cluster {
     specs: Vec<Spec>,
@@ -110,7 +113,7 @@ impl Cluster {
 #[test]
 fn each_level_is_as_durable_as_its_answer_says_when_substitutes_are_lost_for_good() {
     let directory = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(directory.path(), 3, "");
+    let mut cluster = Cluster::start(directory.path(), 3, PATIENT_ENOUGH);
 
     // Two owners have it, a substitute keeps it for the third, and is lost.
     let [one, two, three, stands_in, _] = &cluster.list("a")[..] else { panic!("five") };
