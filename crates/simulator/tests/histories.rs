@@ -13,8 +13,8 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
     (Family::All, 1, 0x507d_5744_5d1d_9715),
-    (Family::All, 2, 0x5b82_ae88_2fda_9382),
-    (Family::Large, 3, 0x2f96_3274_24cc_1d10),
+    (Family::All, 2, 0xb3b3_d7a6_e1a3_6146),
+    (Family::Large, 3, 0xf509_bbc2_722b_61a8),
     (Family::Forgetting, 4, 0x15a5_3b53_7823_e78d),
     (Family::AllRings, 5, 0xeb86_2201_b49e_1801),
 ];
