@@ -187,7 +187,7 @@ fn under_load(specs: &[Spec], name: &str, meanwhile: impl FnOnce(&dyn Fn(u32))) 
             .collect();
         meanwhile(&|count| progress.iter().for_each(|progress| further(progress, count)));
         is_over.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients.into_iter().map(|client| client.join().expect("a client ends")).collect()
     })
 }
 

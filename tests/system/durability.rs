@@ -63,7 +63,7 @@ fn under_load(specs: &[Spec], meanwhile: impl FnOnce(&dyn Fn(u32))) -> [u32; 3] 
         });
         meanwhile(&|count| progress.iter().for_each(|progress| further(progress, count)));
         is_over.store(true, Ordering::Relaxed);
-        writers.map(|writer| writer.join().unwrap())
+        writers.map(|writer| writer.join().expect("a writer ends"))
     })
 }
 

@@ -26,7 +26,8 @@ fn read_repairs(spec: &Spec) -> Value {
 
 /// Counts once at a node.
 fn count_at(spec: &Spec) {
-    let _: i64 = redis::cmd("INCR").arg("starts").query(&mut spec.redis()).unwrap();
+    let _: i64 =
+        redis::cmd("INCR").arg("starts").query(&mut spec.redis()).expect("the node counts");
 }
 
 /// By how many actors of a node what `count_at` counted was counted.

@@ -188,7 +188,6 @@ fn bytes(
 #[cfg(test)]
 mod tests {
     use membership::{Liveness, Load, MemberState};
-    use replication::OWNERS_MAX;
     use ring::PartitionCount;
 
     use super::*;
@@ -224,12 +223,12 @@ mod tests {
         };
         let members: Vec<Member> = (1..).zip(zones).map(member).collect();
         let count = PartitionCount::new(64).unwrap();
-        Ownership::new(Ring::place(&members, count, OWNERS_MAX.into(), None).unwrap().ring)
+        Ownership::new(Ring::place(&members, count, Ring::spread_for(3), None).unwrap().ring)
     }
 
     fn report(ownership: &Ownership, members: &[MemberStatus]) -> PlanReport {
         let change = plans::change(ownership, members).unwrap();
-        let plan = plans::planned(ownership, &change).unwrap();
+        let plan = plans::planned(ownership, &change, 3).unwrap();
         of(ownership, plan.as_ref(), &change, 3, members)
     }
 

@@ -46,7 +46,7 @@ pub(crate) enum SeedError {
     Frame(#[from] FrameError),
     /// Of a name with several addresses: each of those that were tried, with its error.
     #[error("{}", .0.iter().map(|(address, error)| format!("at {address} {error}")).collect::<Vec<_>>().join(", "))]
-    Each(Vec<(SocketAddr, SeedError)>),
+    Each(Vec<(SocketAddr, Self)>),
 }
 
 /// The tasks that speak to seeds, one for each address that was spoken to.
