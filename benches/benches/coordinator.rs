@@ -33,7 +33,6 @@ fn core() -> Core {
         policies: PolicyTable::default(),
         commits: KeptCommits::default(),
         limits: Limits::default(),
-        spread: 3,
         timeout_ms: 2_000,
         cover_ms: 100,
         requests_max: 1_000,
