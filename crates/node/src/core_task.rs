@@ -28,7 +28,7 @@ use crate::outgoing::Outgoing;
 use crate::routing::Routes;
 use crate::shard_reader::ShardReader;
 use crate::time::NodeClock;
-use crate::work::{LoopReport, Urgent, Work};
+use crate::work::{Depth, LoopReport, Urgent, Work};
 
 /// Pieces of work taken in one turn. A guess: large enough to share a sync, small enough that the
 /// loop's connections get theirs.
@@ -474,15 +474,16 @@ impl Running {
             && self.task.work.is_empty()
     }
 
-    fn report(&self, with_flows: bool) -> LoopReport {
+    fn report(&self, depth: Depth) -> LoopReport {
+        let is_whole = depth >= Depth::Whole;
         let pending = |node: NodeId| self.task.engine.pending_for(node);
         let mut counters: Vec<(&'static str, u64)> = self.task.core.counters().named().into();
         counters.push(("damaged_records", self.task.engine.damaged_count()));
         counters.push(("damaged_log_places", self.task.log_damage));
         LoopReport {
             live_keys: self.task.engine.live_keys(),
-            conflicts: self.task.engine.conflicts(),
-            most_siblings: self.task.engine.most_siblings(),
+            conflicts: if is_whole { self.task.engine.conflicts() } else { Default::default() },
+            most_siblings: if is_whole { self.task.engine.most_siblings() } else { 0 },
             // Also what is kept for one that is gone: it is to be kept for others.
             pending: self.task.names.keys().map(|&node| (node, pending(node))).collect(),
             pending_bytes: self
@@ -491,14 +492,18 @@ impl Running {
                 .keys()
                 .map(|&node| (node, self.task.engine.pending_bytes_for(node)))
                 .collect(),
-            compared: self.task.core.compared(self.now),
+            compared: if is_whole { self.task.core.compared(self.now) } else { Default::default() },
             counters,
             parts: self.task.core.parts(),
             changed_bytes: self.task.engine.pending_bytes() as u64,
-            flows: if with_flows { self.task.core.flows(self.now) } else { Vec::new() },
+            flows: match depth {
+                Depth::Flows => self.task.core.flows(self.now),
+                _ => Vec::new(),
+            },
             // What is not swept becomes a remnant then.
-            has_remnants: self.sweeping
-                || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some()),
+            has_remnants: is_whole
+                && (self.sweeping
+                    || self.task.engine.oldest_remnant().is_ok_and(|oldest| oldest.is_some())),
             under_way: (self.calls.under_way() + self.task.core.under_way()) as u64,
             is_drain_known: self.task.core.is_drain_known(),
             is_ownership_known: self.task.core.is_ownership_known(),

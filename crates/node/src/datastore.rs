@@ -28,7 +28,7 @@ use crate::config::NodeConfig;
 use crate::members::View;
 use crate::shared::Shared;
 use crate::switchboard::Switchboard;
-use crate::work::{CallGroup, Results, SingleCall, Work};
+use crate::work::{CallGroup, Depth, Results, SingleCall, Work};
 use crate::{plan_report, plans, reports, transfers};
 
 mod administration;
@@ -243,7 +243,7 @@ impl Datastore for NodeDatastore {
     async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let shared = &self.shared;
         let limit = Duration::from_millis(shared.config.timeouts.request_ms.into());
-        let reports = reports::of_all(shared.routes.loops(), true, limit).await?;
+        let reports = reports::of_all(shared.routes.loops(), Depth::Flows, limit).await?;
         let mut counters: Vec<(String, u64)> = Vec::new();
         for (place, (name, _)) in reports[0].counters.iter().enumerate() {
             let total = reports.iter().map(|report| report.counters[place].1).sum();
@@ -355,7 +355,7 @@ impl Datastore for NodeDatastore {
     async fn plan(&self, call: PlanCall) -> Result<PlanReport, RequestError> {
         let members = self.members().await?;
         let change = self.change(&call, &members)?;
-        self.planned(&members, &change)
+        self.planned(&members, &change).await
     }
 
     async fn commit(&self, call: PlanCall) -> Result<CommittedPlan, RequestError> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wire::{DrainProgress, KeptFor};
 
 use crate::shared::Shared;
-use crate::work::{LoopReport, Urgent, Work};
+use crate::work::{Depth, LoopReport, Urgent, Work};
 
 /// Between two looks how far it is.
 const POLL: Duration = Duration::from_millis(20);
@@ -176,7 +176,7 @@ async fn look(shared: &Shared) -> Option<DrainProgress> {
     let mut reports = Vec::new();
     for handle in shared.routes.loops() {
         let (reply, report) = oneshot::channel();
-        handle.work.send(Work::Report { reply, with_flows: false }).await.ok()?;
+        handle.work.send(Work::Report { reply, depth: Depth::Glance }).await.ok()?;
         reports.push(report.await.ok()?);
     }
     let mut kept = BTreeMap::<NodeId, KeptFor>::new();

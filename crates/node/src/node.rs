@@ -196,7 +196,8 @@ impl Node {
             node: config.node(),
             process: random_u64(),
             shards: owners.set(loop_index),
-            pending_bytes_max: MEMTABLES_MAX * (config.memtable_bytes / owners.count()),
+            pending_bytes_max: (config.memtable_bytes / owners.count())
+                .saturating_mul(MEMTABLES_MAX),
             hint_bytes_max: config.hint_bytes_max / u64::from(config.loops),
             bounds: storage::EngineBounds::default(),
         })?;

@@ -12,20 +12,22 @@ use clock::NodeId;
 use membership::{Load, MemberState};
 use replication::Part;
 use ring::{Ownership, PlanId};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::data_directory::INDEX;
 use crate::members::Notice;
 use crate::reports;
 use crate::shared::Shared;
-use crate::work::LoopReport;
+use crate::work::{Depth, LoopReport};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long the loops are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How busy the node is, is told others so often: with a thousand members that is 30 records a second.
-const LOAD_PERIODS: u64 = 30;
+const LOAD_PERIOD: Duration = Duration::from_secs(30);
+/// And where it stores half as much or twice as much as it said, no more often than this.
+const LOAD_PERIOD_MIN: Duration = Duration::from_secs(5);
 /// Of what is kept for a member something is said no more often, in looks.
 const HINT_PERIODS: u64 = 60;
 
@@ -41,9 +43,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = &mut closed => return,
             _ = ticks.tick() => (),
         }
-        let looked = reports::of_all(shared.routes.loops(), false, PATIENCE).await;
+        // Before the loops are asked: what they say goes at least as far as this.
+        let (ownership, is_leaving) = (shared.ownership(), is_leaving(&shared));
+        let looked = reports::of_all(shared.routes.loops(), Depth::Glance, PATIENCE).await;
         match looked {
-            Ok(reports) => observer.saw(&shared, &reports),
+            Ok(reports) => {
+                observer.saw(&shared, &ownership, &reports);
+                if is_leaving && is_emptied(shared.config.node(), &ownership, &reports) {
+                    shared.members.tell(Notice::Emptied);
+                }
+            }
             Err(error) if !observer.is_blind => {
                 observer.is_blind = true;
                 tracing::warn!(name = shared.config.name, %error, "the node cannot look at itself");
@@ -58,7 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 struct Observer {
     looks: u64,
     is_blind: bool,
-    requests: u64,
+    told: Option<Told>,
     /// The target, and whether all partitions followed it.
     plan: Option<(PlanId, bool)>,
     /// Partitions of each part, where there were any.
@@ -67,19 +76,14 @@ struct Observer {
 }
 
 impl Observer {
-    fn saw(&mut self, shared: &Shared, reports: &[LoopReport]) {
+    fn saw(&mut self, shared: &Shared, ownership: &Ownership, reports: &[LoopReport]) {
         if std::mem::take(&mut self.is_blind) {
             tracing::info!(name = shared.config.name, "the node can look at itself again");
         }
-        self.followed(shared, &shared.ownership());
+        self.followed(shared, ownership);
         self.moved(&shared.config.name, reports);
         self.kept(shared, reports);
-        if self.looks.is_multiple_of(LOAD_PERIODS) {
-            self.tell_load(shared, reports);
-        }
-        if is_emptied(shared, reports) {
-            shared.members.tell(Notice::Emptied);
-        }
+        self.tell_load(shared, reports);
         self.looks += 1;
     }
 
@@ -159,29 +163,57 @@ impl Observer {
         let counters = reports.iter().flat_map(|report| &report.counters);
         let requests = counters.filter(|(name, _)| matches!(*name, "reads" | "writes"));
         let requests: u64 = requests.map(|(_, count)| count).sum();
-        let since = requests.saturating_sub(std::mem::replace(&mut self.requests, requests));
         let changed: u64 = reports.iter().map(|report| report.changed_bytes).sum();
-        let load = Load {
-            stored_bytes: index_bytes(&shared.config.data).saturating_add(changed),
-            requests_per_second: u32::try_from(since / LOAD_PERIODS).unwrap_or(u32::MAX),
-        };
-        shared.members.tell(Notice::Busy(load));
+        let stored_bytes = index_bytes(&shared.config.data).saturating_add(changed);
+        let at = Instant::now();
+        if self.told.is_some_and(|told| !told.is_old(stored_bytes, at)) {
+            return;
+        }
+        let new = Told { at, requests, stored_bytes };
+        let requests_per_second = self.told.replace(new).map_or(0, |told| told.rate(&new));
+        shared.members.tell(Notice::Busy(Load { stored_bytes, requests_per_second }));
     }
 }
 
-/// Whether a node that leaves has handed over all that it owned and kept, and those in reach have heard all that it
-/// decided, which may have driven handovers.
-fn is_emptied(shared: &Shared, reports: &[LoopReport]) -> bool {
-    let me = shared.config.node();
-    let is_leaving = shared.members.view().states.get(&me) == Some(&MemberState::Leaving);
-    let ownership = shared.ownership();
+/// What others were told last.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at: Instant,
+    /// Since the start.
+    requests: u64,
+    stored_bytes: u64,
+}
+
+impl Told {
+    /// Whether it is to be told anew at `now`: after a while, and sooner if that many bytes are something else.
+    fn is_old(&self, stored_bytes: u64, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at);
+        let (less, more) =
+            (self.stored_bytes.min(stored_bytes), self.stored_bytes.max(stored_bytes));
+        since >= LOAD_PERIOD || (since >= LOAD_PERIOD_MIN && less < more / 2)
+    }
+
+    /// Requests a second until `later`.
+    fn rate(&self, later: &Self) -> u32 {
+        let seconds = later.at.saturating_duration_since(self.at).as_secs_f64().max(1.0);
+        (later.requests.saturating_sub(self.requests) as f64 / seconds) as u32
+    }
+}
+
+fn is_leaving(shared: &Shared) -> bool {
+    shared.members.view().states.get(&shared.config.node()) == Some(&MemberState::Leaving)
+}
+
+/// Whether a node that leaves has handed over all that it owned by `ownership`, which its loops had when they said this, and
+/// all that it kept, and those in reach have heard all that it decided, which may have driven handovers.
+fn is_emptied(me: NodeId, ownership: &Ownership, reports: &[LoopReport]) -> bool {
     let owns_nothing =
         ownership.target().id().version > 0 && ownership.members().binary_search(&me).is_err();
     let is_empty = |report: &LoopReport| {
         let keeps_nothing = report.pending.values().all(|&keys| keys == 0);
         keeps_nothing && report.parts.is_empty() && report.is_ownership_known
     };
-    is_leaving && owns_nothing && reports.iter().all(is_empty)
+    owns_nothing && reports.iter().all(is_empty)
 }
 
 /// Bytes of the node's index; 0 if that cannot be seen.
@@ -231,6 +263,18 @@ impl Hints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn load_is_told_twice_a_minute_and_sooner_where_it_is_something_else() {
+        let at = Instant::now();
+        let told = Told { at, requests: 100, stored_bytes: 1_000 };
+        let after = |seconds| at + Duration::from_secs(seconds);
+        assert!(told.is_old(1_000, after(30)) && !told.is_old(1_000, after(29)));
+        assert!(!told.is_old(2_001, after(4)) && !told.is_old(2_000, after(29)));
+        assert!(told.is_old(2_002, after(5)) && told.is_old(499, after(5)));
+        let later = Told { at: after(10), requests: 600, stored_bytes: 0 };
+        assert_eq!(told.rate(&later), 50);
+    }
 
     #[test]
     fn hints_are_told_of_once_they_stay_and_when_they_are_gone_and_not_again_within_a_minute() {

@@ -19,12 +19,12 @@ pub(crate) fn of(
     if let Some(plan) = plan {
         after.add_plan(plan.clone());
     }
-    let spread = usize::from(n);
+    let owners = usize::from(n);
     let (now, next) = (ownership.target().ring(), after.target().ring());
-    let movement = after.movement(spread);
-    let held = held(spread, ownership, |ownership, partition| ownership.leaving(partition));
-    let owned = self::held(spread, &after, |ownership, _| ownership.target().ring());
-    let fair = fair(next, spread);
+    let movement = after.movement(owners);
+    let held = held(owners, ownership, |ownership, partition| ownership.leaving(partition));
+    let owned = self::held(owners, &after, |ownership, _| ownership.target().ring());
+    let fair = fair(next, owners);
     let name = |node: NodeId| {
         let member = members.iter().find(|member| member.node == node);
         member.map_or_else(|| node.to_string(), |member| member.name.clone())
@@ -57,8 +57,8 @@ pub(crate) fn of(
         members: planned,
         bytes: None,
         narrow: (
-            narrow(ownership, spread, now, |partition| ownership.leaving(partition)),
-            narrow(ownership, spread, next, |_| next),
+            narrow(ownership, owners, now, |partition| ownership.leaving(partition)),
+            narrow(ownership, owners, next, |_| next),
         ),
         warnings: Vec::new(),
     };
@@ -140,7 +140,8 @@ fn fair(ring: &Ring, n: usize) -> BTreeMap<NodeId, f64> {
     fair
 }
 
-/// Partitions whose owners are in fewer zones than `roster`'s members allow.
+/// Partitions whose owners are in fewer zones than `roster`'s members allow. Members that name no zone count as one zone
+/// together, as they do in the placement.
 fn narrow<'a>(
     ownership: &Ownership,
     n: usize,
@@ -149,16 +150,14 @@ fn narrow<'a>(
 ) -> u32 {
     let zones: BTreeMap<NodeId, Option<&Zone>> =
         roster.roster().iter().map(|member| (member.node, member.zone.as_ref())).collect();
-    let named: BTreeSet<&Zone> = zones.values().copied().flatten().collect();
-    // Members that name no zone are each a zone of its own to nobody: there is nothing to be said.
-    if named.len() < 2 || zones.values().any(Option::is_none) {
-        return 0;
-    }
-    let possible = named.len().min(n).min(zones.len());
+    let different: BTreeSet<Option<&Zone>> = zones.values().copied().collect();
+    let possible = different.len().min(n);
     let is_narrow = |&partition: &Partition| {
-        let owners = ring(partition).owners(partition, n);
-        let found: BTreeSet<&Zone> =
-            owners.filter_map(|node| zones.get(&node).copied().flatten()).collect();
+        let ring = ring(partition);
+        // One that owns it still may be none of the roster's any more.
+        let before = |node| placed(ring, node).and_then(|member| member.zone.as_ref());
+        let zone = |node| zones.get(&node).copied().unwrap_or_else(|| before(node));
+        let found: BTreeSet<Option<&Zone>> = ring.owners(partition, n).map(zone).collect();
         found.len() < possible
     };
     u32::try_from(ownership.partition_count().iter().filter(is_narrow).count()).unwrap_or(u32::MAX)
@@ -274,11 +273,14 @@ mod tests {
 
     #[test]
     fn partitions_with_owners_in_too_few_zones_are_counted_before_and_after() {
-        let ownership = ownership(&[Some("x"), Some("x"), Some("y")]);
+        let mut ownership = ownership(&[Some("x"), Some("x"), Some("y")]);
         let member = |(id, zone)| status(id, MemberState::Up, 1, Some(zone));
         let members: Vec<_> = (1..).zip(["x", "x", "y", "z"]).map(member).collect();
         assert_eq!(report(&ownership, &members[..3]).narrow, (0, 0), "there are no more zones");
-        let (_, after) = report(&ownership, &members).narrow;
-        assert_eq!(after, 0, "one owner in each");
+        assert_eq!(report(&ownership, &members).narrow, (0, 0), "nor were there before");
+        // Now there are, and nobody has followed the plan that goes by them.
+        let change = plans::change(&ownership, &members).unwrap();
+        ownership.add_plan(plans::planned(&ownership, &change, 3).unwrap().unwrap());
+        assert_eq!(report(&ownership, &members).narrow, (64, 0));
     }
 }

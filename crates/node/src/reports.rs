@@ -8,19 +8,19 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::routing::LoopHandle;
-use crate::work::{LoopReport, Work};
+use crate::work::{Depth, LoopReport, Work};
 
 /// What every loop says, in their order, within `limit`. An error names the loop that did not.
 pub(crate) async fn of_all(
     loops: &[LoopHandle],
-    with_flows: bool,
+    depth: Depth,
     limit: Duration,
 ) -> Result<Vec<LoopReport>, RequestError> {
     let end = Instant::now() + limit;
     let mut asked = Vec::with_capacity(loops.len());
     for (index, handle) in loops.iter().enumerate() {
         let (reply, report) = oneshot::channel();
-        let ask = Work::Report { reply, with_flows };
+        let ask = Work::Report { reply, depth };
         handle.work.try_send(ask).map_err(|error| match error {
             TrySendError::Full(_) => unanswered(index, loops.len(), "it has too much to do"),
             TrySendError::Closed(_) => RequestError::Stopping,
@@ -63,11 +63,11 @@ mod tests {
             reply.send(LoopReport::default()).expect("it is waited for");
         };
         let limit = Duration::from_millis(700);
-        let (reports, ()) = tokio::join!(of_all(&loops, false, limit), answers);
+        let (reports, ()) = tokio::join!(of_all(&loops, Depth::Glance, limit), answers);
         let Err(RequestError::Unreachable(why)) = reports else { panic!("{reports:?}") };
         assert_eq!(why, "event loop 1 of this node's 2: it did not answer within 700 ms");
         // Nor has it room for another question.
-        let full = of_all(&loops[1..], false, limit).await;
+        let full = of_all(&loops[1..], Depth::Glance, limit).await;
         assert!(matches!(full, Err(RequestError::Unreachable(_))), "{full:?}");
     }
 }

@@ -98,7 +98,8 @@ fn make_room(draft: &Path, bytes: usize) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(draft)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     // A hole would be no room.
-    file.write_all(&vec![0; bytes.saturating_sub(length)])
+    file.write_all(&vec![0; bytes.saturating_sub(length)])?;
+    file.sync_data()
 }
 
 fn removed(path: &Path) -> io::Result<()> {

@@ -7,7 +7,7 @@ use client::{Client, Datastore};
 use clock::NodeId;
 use futures_util::{StreamExt, stream};
 use replication::Flow;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::{
     ClusterStatus, MemberStatus, TransferPeer, TransferReport, TransferStatus, TransferWait,
 };
@@ -16,6 +16,8 @@ use wire::{
 const ASKED_AT_ONCE: usize = 16;
 /// How long one member is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all of them are.
+const PATIENCE_WITH_ALL: Duration = Duration::from_secs(10);
 
 /// The flows of a node's loops, part by part: those that are not done. Also what a loop did that has done is of them.
 pub(crate) fn together<'a>(flows: impl Iterator<Item = &'a Flow>) -> Vec<Flow> {
@@ -73,8 +75,10 @@ pub(crate) async fn of_cluster(own: ClusterStatus) -> TransferReport {
         member.name != own.node && (member.state.is_present() || member.partitions > 0)
     });
     let others: Vec<MemberStatus> = others.cloned().collect();
+    let end = Instant::now() + PATIENCE_WITH_ALL;
     let asked = stream::iter(others).map(|member| async move {
         let said = match member.connected {
+            true if Instant::now() >= end => Err("others took too long before it".to_owned()),
             true => ask(&member.peer_address).await,
             false => Err("it is out of reach".to_owned()),
         };

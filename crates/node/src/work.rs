@@ -59,9 +59,19 @@ pub(crate) enum Work {
     /// Asks how the loop stands.
     Report {
         reply: oneshot::Sender<LoopReport>,
-        /// Whether also why partitions that move wait, which takes a look at each of them.
-        with_flows: bool,
+        depth: Depth,
     },
+}
+
+/// How much a loop says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    /// What takes no walk over partitions that stand still, nor over rows: often asked for.
+    Glance,
+    /// All, but for flows: for those who wait for an end.
+    Whole,
+    /// And why partitions that move wait, which takes a look at each of them.
+    Flows,
 }
 
 /// What must reach a loop whatever its load.
@@ -108,22 +118,24 @@ pub(crate) enum Urgent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoopReport {
     pub(crate) live_keys: u64,
+    /// Nothing at a glance.
     pub(crate) conflicts: ConflictCounts,
+    /// Nothing at a glance.
     pub(crate) most_siblings: u32,
     /// Keys pending per owner.
     pub(crate) pending: BTreeMap<NodeId, u64>,
     /// Bytes of them.
     pub(crate) pending_bytes: BTreeMap<NodeId, u64>,
-    /// How long ago the loop's partitions were found equal with other owners.
+    /// How long ago the loop's partitions were found equal with other owners. Nothing at a glance.
     pub(crate) compared: ComparisonSummary,
     pub(crate) counters: Vec<(&'static str, u64)>,
     /// Partitions that move, by what it has to do with them.
     pub(crate) parts: BTreeMap<Part, u64>,
-    /// The same with all that an administrator is told, if that was asked for.
+    /// The same with all that an administrator is told, with [`Depth::Flows`].
     pub(crate) flows: Vec<Flow>,
     /// Bytes of rows that are in memory and not in the index yet.
     pub(crate) changed_bytes: u64,
-    /// Whether there is something left of deleted keys that does not count as gone.
+    /// Whether there is something left of deleted keys that does not count as gone. Not told at a glance.
     pub(crate) has_remnants: bool,
     /// Requests that were accepted and are under way.
     pub(crate) under_way: u64,

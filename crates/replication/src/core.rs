@@ -59,6 +59,12 @@ struct Running {
 }
 
 impl Running {
+    const fn waits_for_late_answers(&self) -> bool {
+        self.replied && matches!(self.coordinator, Coordinator::Get(_))
+    }
+}
+
+impl Running {
     /// Whether it is a write that is not made yet.
     fn is_unmade(&self) -> bool {
         matches!(&self.coordinator, Coordinator::Update(update) if !update.is_made())
@@ -203,9 +209,10 @@ impl Core {
         self.waiting
     }
 
-    /// Requests under way, those included that were replied to and go on in the background.
+    /// Requests under way, those included that were replied to and go on in the background; but for reads that wait for
+    /// late answers, for whom nothing needs to wait.
     pub fn under_way(&self) -> usize {
-        self.running.len()
+        self.running.iter().filter(|(_, running)| !running.waits_for_late_answers()).count()
             + usize::from(self.registrar.as_ref().is_some_and(Registrar::is_busy))
             + usize::from(self.keeper.as_ref().is_some_and(Keeper::is_busy))
     }

@@ -512,7 +512,7 @@ fn a_replica_that_answers_a_read_long_after_its_reply_is_repaired() {
 }
 
 #[test]
-fn a_silent_replica_holds_up_no_read_that_others_answer_and_keeps_none_under_way() {
+fn a_silent_replica_holds_up_no_read_that_others_answer_and_leaves_room_for_others() {
     let options = SimOptions { requests_max: 4, ..SimOptions::default() };
     let mut sim = Sim::new(SEED, options);
     let key = key("silent");

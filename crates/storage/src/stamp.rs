@@ -25,7 +25,7 @@ pub const STAMP_FILE: &str = "stamp";
 pub(crate) const DRAFT_FILE: &str = "stamp.new";
 
 /// The format of data directories that this version writes and reads.
-pub const DIRECTORY_FORMAT: u32 = 14;
+pub const DIRECTORY_FORMAT: u32 = 15;
 
 /// Longest stamp that is read, in bytes; a real one has a few hundred.
 pub(crate) const STAMP_MAX: usize = 4_096;

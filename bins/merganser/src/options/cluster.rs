@@ -16,7 +16,7 @@ pub(crate) enum ClusterCommand {
     /// Show what is staged, what data a commit would move, and how even the result is. Nothing is changed.
     Plan {
         /// Show it for a replacement instead: what `cluster replace` of these would do.
-        #[arg(long, num_args = 2, value_names = ["DEAD", "NEW"])]
+        #[arg(long, num_args = 2, value_names = ["DEAD", "NEW"], action = clap::ArgAction::Set)]
         replace: Vec<String>,
     },
     /// Make a member that joins a full one.

@@ -29,7 +29,7 @@ impl Running {
                 }));
             }
             // Whoever asked may have left.
-            Work::Report { reply, with_flows } => drop(reply.send(self.report(with_flows))),
+            Work::Report { reply, depth } => drop(reply.send(self.report(depth))),
         }
     }
 

@@ -115,8 +115,9 @@ impl NodeDatastore {
         }
     }
 
-    /// What comes of a plan that has the change.
-    pub(super) fn planned(
+    /// What comes of a plan that has the change. Worked out beside the loops: with many members and partitions it takes
+    /// some tenths of a second.
+    pub(super) async fn planned(
         &self,
         members: &[MemberStatus],
         change: &PlanChange,
@@ -126,13 +127,19 @@ impl NodeDatastore {
             return Err(refusal);
         }
         let n = self.shared.config.default_policy.n;
-        let plan = plans::planned(&ownership, change, n)?;
-        let mut report = plan_report::of(&ownership, plan.as_ref(), change, n, members);
-        if let Some(plan) = &plan {
-            let names = members.iter().map(|member| (member.node, member.name.clone())).collect();
-            report.warnings = plans::warnings(&ownership, plan, change, n, &names);
-        }
-        Ok(report)
+        let (members, change) = (members.to_vec(), change.clone());
+        let worked_out = tokio::task::spawn_blocking(move || {
+            let plan = plans::planned(&ownership, &change, n)?;
+            let mut report = plan_report::of(&ownership, plan.as_ref(), &change, n, &members);
+            if let Some(plan) = &plan {
+                let names =
+                    members.iter().map(|member| (member.node, member.name.clone())).collect();
+                report.warnings = plans::warnings(&ownership, plan, &change, n, &names);
+            }
+            Ok(report)
+        });
+        // It ends in no other way but with the node.
+        worked_out.await.map_err(|_| RequestError::Stopping)?
     }
 
     /// Commits a plan that has the change.
@@ -141,7 +148,7 @@ impl NodeDatastore {
         members: &[MemberStatus],
         change: PlanChange,
     ) -> Result<CommittedPlan, RequestError> {
-        let plan = self.planned(members, &change)?;
+        let plan = self.planned(members, &change).await?;
         if !plan.is_changed {
             return Ok(CommittedPlan { plan, known: 0, members: 0 });
         }

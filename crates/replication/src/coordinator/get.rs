@@ -425,14 +425,15 @@ impl Get {
         let damaged = damaged.map(|node| (node, &nothing));
         let shown = self.asked.shown().map(|(node, at)| (node, &self.views[at].view));
         let repairs = repairs(self.merged(), shown.chain(damaged), &self.terms.owners);
-        if self.asked.is_pending() && !repairs.is_empty() {
-            self.views.push(Distinct { view: self.merged().clone(), digest: None });
+        if self.asked.is_pending()
+            && let Some(merged) = self.merged.take()
+        {
+            // All that is held for those who answer late.
+            self.views = vec![Distinct { view: merged, digest: None }];
+            self.asked.hold_all();
         }
         for (node, delta) in repairs {
             turn.shared.counters.read_repairs += 1;
-            if self.asked.is_pending() {
-                self.asked.set(node, Standing::Shown(self.views.len() - 1));
-            }
             let key = self.terms.key.clone();
             if node == me {
                 turn.shared.note_stray(&key, self.terms.partition);

@@ -240,7 +240,12 @@ impl Handover {
             flow.keys_left = flow.keys_left.map(|sum| sum + left);
             uncounted += unknown;
             if pull.is_ready(ownership) {
-                flow.wait(WaitReason::Driver, ownership.driver(partition));
+                let driver = ownership.driver(partition);
+                let is_gone = driver.is_some_and(|driver| {
+                    driver != shared.config.node && !shared.is_in_reach(driver)
+                });
+                let reason = if is_gone { WaitReason::OutOfReach } else { WaitReason::Driver };
+                flow.wait(reason, driver);
                 continue;
             }
             let mut is_compared = false;

@@ -69,7 +69,7 @@ impl Ring {
         (0..self.owners.len())
             .filter(move |&steps| {
                 let here = unit(start + steps);
-                // Within `spread` the placement has no repetition, so this scan stays short.
+                // Within `spread` the placement has no repetition, and few beyond it, so this scan stays short.
                 (0..steps).all(|earlier| unit(start + earlier) != here)
             })
             .map(move |steps| self.owner_index(start + steps))

@@ -130,6 +130,7 @@ impl<R: IndexRead> Engine<R> {
         for (table, rows) in [(Table::Element, elements), (Table::ElementTree, chunks)] {
             rows.iter().for_each(|row| self.rows.put(table, row, None));
         }
+        let is_partial = markers.iter().any(|(_, record)| record.is_some());
         for (marker, record) in markers {
             self.rows.put(Table::Meta, &marker, record);
         }
@@ -137,7 +138,9 @@ impl<R: IndexRead> Engine<R> {
             // Should the key come back, it is swept from its beginning.
             self.sweep.rebuilt(&at.sweep(tag));
         }
-        self.sweep.dropped();
+        if is_partial {
+            self.sweep.dropped();
+        }
         self.record(at.token(), &RecordOut::Forget(row_key));
         Ok(dropped)
     }

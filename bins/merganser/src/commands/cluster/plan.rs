@@ -73,7 +73,7 @@ fn staged(report: &PlanReport) -> String {
 
 fn outcome(report: &PlanReport) -> String {
     let copies = report.copies();
-    let all = f64::from(report.partitions) * f64::from(report.n);
+    let all: f64 = report.members.iter().map(|member| f64::from(member.after)).sum();
     let about =
         report.bytes.map_or_else(String::new, |bytes| format!(", about {}", bytes_in_words(bytes)));
     let mut text = format!(

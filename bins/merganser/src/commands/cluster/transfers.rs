@@ -15,7 +15,7 @@ const PEERS_SHOWN: usize = 8;
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Shows it once, or again and again until nothing moves.
+/// Shows it once, or again and again until nothing moves at any member.
 pub(super) async fn show(
     printer: &Printer,
     datastore: &dyn Datastore,
@@ -24,7 +24,8 @@ pub(super) async fn show(
     loop {
         let report = datastore.transfers().await?;
         printer.show(&transfers_json(&report), || in_words(&report));
-        let is_over = report.partitions_moving == 0 && report.transfers.is_empty();
+        let nothing_moves = report.partitions_moving == 0 && report.transfers.is_empty();
+        let is_over = nothing_moves && report.silent.is_empty();
         if !watches || is_over {
             return Ok(());
         }

@@ -125,6 +125,15 @@ impl Asked {
         })
     }
 
+    /// Counts those that hold any view as those that hold the only one.
+    pub(super) fn hold_all(&mut self) {
+        for (_, standing) in &mut self.0 {
+            if let Standing::Shown(at) = standing {
+                *at = 0;
+            }
+        }
+    }
+
     pub(super) fn is_shown(&self, node: NodeId) -> bool {
         self.shown().any(|(shown, _)| shown == node)
     }
