@@ -199,7 +199,7 @@ impl Model {
     fn begin(&mut self, node: NodeId) {
         let member = &self.members[&node];
         let start = match member.disk.note {
-            None if member.disk.comes_over => BarrierStart::ComingOver,
+            _ if member.disk.comes_over => BarrierStart::ComingOver,
             None if member.joins => BarrierStart::Joining,
             _ => BarrierStart::AsNoted,
         };
@@ -208,7 +208,9 @@ impl Model {
 
     fn start(&mut self, node: NodeId, start: BarrierStart) {
         let member = self.members.get_mut(&node).unwrap();
-        let mut barrier = Barrier::new(node, member.disk.note.clone());
+        // What it noted of another ring, or could not say, says nothing here.
+        let note = member.disk.note.clone().filter(|_| !member.disk.comes_over);
+        let mut barrier = Barrier::new(node, note);
         barrier.heard(&member.disk.heard);
         let times = BarrierTimes { interval_ms: Some(0), retries_ms: 0 };
         let mut hand = BarrierHand::new(barrier, start, times, 0);

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::rounds::Takes;
 use super::*;
 
 /// What else happens in a round: without it the round may have to wait for it.
@@ -18,6 +19,8 @@ enum Happens {
     Step(u64),
     /// What it does then is not noted yet.
     Look(u64),
+    /// A disk refuses the step that comes after so many, though it may have done it.
+    Refused(u64, usize, bool),
     Write(u64),
     Delete(u64, u64),
     Read(u64),
@@ -52,6 +55,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         12 => (node(), node()).prop_map(|(from, to)| Happens::Tell(from, to)),
         12 => node().prop_map(Happens::Step),
         6 => node().prop_map(Happens::Look),
+        2 => (node(), 0..3_usize, any::<bool>()).prop_map(|(node, after, is_done)| Happens::Refused(node, after, is_done)),
         4 => node().prop_map(Happens::Write),
         4 => (node(), node()).prop_map(|(node, other)| Happens::Delete(node, other)),
         3 => node().prop_map(Happens::Read),
@@ -151,7 +155,10 @@ fn happen(model: &mut Model, event: &Happens) {
     match *event {
         Happens::Tell(from, to) => model.tell(NodeId(from), NodeId(to)),
         Happens::Step(node) => model.step(NodeId(node)),
-        Happens::Look(node) => model.step_up_to(NodeId(node), false),
+        Happens::Look(node) => model.step_up_to(NodeId(node), Takes::Unnoted),
+        Happens::Refused(node, after, is_done) => {
+            model.step_up_to(NodeId(node), Takes::Refusing { after, is_done });
+        }
         Happens::Write(node) => model.update(NodeId(node), false, NodeId(node)),
         Happens::Delete(node, other) => model.update(NodeId(node), true, NodeId(other)),
         Happens::Read(node) => model.read(NodeId(node)),
@@ -376,7 +383,7 @@ fn a_hint_is_not_passed_on_to_one_that_has_looked_and_not_said_so_yet() {
     model.pass_on(NodeId(1), NodeId(2), NodeId(3));
     model.all_go_further(&[1, 2]);
     model.tell(NodeId(2), NodeId(1));
-    model.step_up_to(NodeId(1), false);
+    model.step_up_to(NodeId(1), Takes::Unnoted);
     model.pass_on(NodeId(3), NodeId(2), NodeId(1));
     model.step(NodeId(1));
     assert_eq!(model.progress(1), BarrierProgress { round: 1, stage: BarrierStage::Emptied });

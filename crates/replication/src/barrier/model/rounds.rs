@@ -2,14 +2,27 @@
 
 use super::*;
 
+/// What a disk takes of what is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    All,
+    /// All before something is to be noted; that comes with the next step.
+    Unnoted,
+    /// All up to what comes after so much: it says that it refuses that, though it may have done it.
+    Refusing {
+        after: usize,
+        is_done: bool,
+    },
+}
+
 impl Model {
     /// Does what is to be done for the barrier now.
     pub(super) fn step(&mut self, node: NodeId) {
-        self.step_up_to(node, true);
+        self.step_up_to(node, Takes::All);
     }
 
-    /// Does it up to what is to be noted, or that too.
-    pub(super) fn step_up_to(&mut self, node: NodeId, notes: bool) {
+    /// Does as much of it as the disk takes.
+    pub(super) fn step_up_to(&mut self, node: NodeId, takes: Takes) {
         if !self.is_up(node) {
             return;
         }
@@ -20,8 +33,21 @@ impl Model {
         let hand = member.hand.as_mut().unwrap();
         hand.set_members(members, gone);
         let mut step = member.noting.take().map_or_else(|| hand.next(0), BarrierStep::Note);
-        let mut dropped = None;
+        let (mut dropped, mut taken) = (None, 0);
         loop {
+            let is_of_disk = matches!(
+                step,
+                BarrierStep::Enter(_) | BarrierStep::Note(_) | BarrierStep::Forget { .. }
+            );
+            let refused = match takes {
+                Takes::Refusing { after, is_done } if is_of_disk && taken == after => Some(is_done),
+                _ => None,
+            };
+            taken += usize::from(is_of_disk);
+            if refused == Some(false) {
+                hand.failed();
+                break;
+            }
             step = match step {
                 BarrierStep::Wait => break,
                 BarrierStep::Look(look) => {
@@ -46,19 +72,21 @@ impl Model {
                 BarrierStep::Enter(round) => {
                     member.disk.round = round.number;
                     member.equal.clear();
-                    hand.entered(0)
+                    if refused.is_none() { hand.entered(0) } else { BarrierStep::Wait }
                 }
-                BarrierStep::Note(standing) if !notes => {
+                BarrierStep::Note(standing) if takes == Takes::Unnoted => {
                     member.noting = Some(standing);
                     break;
                 }
                 BarrierStep::Note(standing) => {
                     let (name, value) = hand.note_of(standing);
                     member.disk.note = Barrier::of_notes(&[(name, Some(value))]).unwrap();
-                    let told = self.told.entry(node).or_default();
-                    *told = standing.max(*told);
-                    hand.noted();
-                    member.disk.comes_over = false;
+                    if refused.is_none() {
+                        let told = self.told.entry(node).or_default();
+                        *told = standing.max(*told);
+                        hand.noted();
+                        member.disk.comes_over = false;
+                    }
                     BarrierStep::Wait
                 }
                 BarrierStep::Forget { step, below } => {
@@ -76,7 +104,7 @@ impl Model {
                             disk.age = disk.age.min(disk.round);
                         }
                     }
-                    hand.forgotten()
+                    if refused.is_none() { hand.forgotten() } else { BarrierStep::Wait }
                 }
                 BarrierStep::BeginAnew => {
                     let table = hand.barrier().table();
@@ -87,6 +115,10 @@ impl Model {
                     return;
                 }
             };
+            if refused.is_some() {
+                hand.failed();
+                break;
+            }
         }
         if let Some((below, content)) = dropped {
             self.check_agreed(node, below);
