@@ -246,7 +246,7 @@ mod tests {
         ];
         let staged = staged.map(|(name, change)| StagedChange { name: name.into(), change });
         assert_eq!(report.staged, staged);
-        assert_eq!((report.version, report.is_changed, report.n), (1, true, 3));
+        assert_eq!((report.version, report.is_changed, report.n), (2, true, 3));
         for member in &report.members {
             assert_eq!(member.before + member.gets - member.gives, member.after, "{member:?}");
         }
