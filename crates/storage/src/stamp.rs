@@ -310,14 +310,14 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "# The data directory of one Merganser node. Written once: do not change it.\n\
-             format = 14\n\
+             format = 15\n\
              cluster = \"shop\"\n\
              node = \"n1\"\n\
              node_id = \"000000000000001f\"\n\
              partitions = 4096\n\
              shards = 8\n\
              directory = \"00000000000000d1\"\n\
-             checksum = \"3b559d99896c6b49\"\n"
+             checksum = \"0f864a2efc5dd0f9\"\n"
         );
     }
 
