@@ -288,9 +288,9 @@ async fn buckets_are_created_changed_shown_and_dropped() {
     let mut client = server.connect().await;
     client.expect("MG.BUCKET LIST", "*0\r\n").await;
     client
-        .expect_start("MG.BUCKET CREATE carts r 1 raw lww", "*32\r\n$4\r\nname\r\n$5\r\ncarts\r\n")
+        .expect_start("MG.BUCKET CREATE carts r 1 raw lww", "*34\r\n$4\r\nname\r\n$5\r\ncarts\r\n")
         .await;
-    client.expect_start("MG.BUCKET SET carts w 3", "*32\r\n").await;
+    client.expect_start("MG.BUCKET SET carts w 3", "*34\r\n").await;
     client.expect_start("MG.BUCKET LIST", "*1\r\n*28\r\n").await;
     client.expect_start("MG.BUCKET SHOW carts", "*28\r\n").await;
     client
@@ -329,7 +329,7 @@ async fn buckets_are_created_changed_shown_and_dropped() {
         .await;
     client.expect_start("SET k v", "-NOBUCKET ").await;
     client.expect_start("DBSIZE", "-NOBUCKET ").await;
-    client.expect_start("MG.BUCKET CREATE default raw lww", "*32\r\n").await;
+    client.expect_start("MG.BUCKET CREATE default raw lww", "*34\r\n").await;
     client.expect("GET k\r\nDBSIZE", "$-1\r\n:0\r\n").await;
     client.expect_start("MG.PUT k one", "$").await;
     client.expect_start("MG.PUT k two", "$").await;
