@@ -12,11 +12,11 @@ use simulator::{Coverage, Family, Fault, Scenario, Sessions, Share, Strikes, Tra
 /// The same on every machine with the same mathematical library; others whenever the core or the simulation does something
 /// else. With gossip and without.
 const TRACES: [(Family, u64, u64); 5] = [
-    (Family::All, 1, 0x507d_5744_5d1d_9715),
-    (Family::All, 2, 0xb3b3_d7a6_e1a3_6146),
-    (Family::Large, 3, 0xf509_bbc2_722b_61a8),
-    (Family::Forgetting, 4, 0x15a5_3b53_7823_e78d),
-    (Family::AllRings, 5, 0xeb86_2201_b49e_1801),
+    (Family::All, 1, 0x7b74_ea8d_a8ae_1080),
+    (Family::All, 2, 0xd017_6786_f937_62ef),
+    (Family::Large, 3, 0xb982_0edf_f3c3_d8f9),
+    (Family::Forgetting, 4, 0xbffa_28cf_ce1a_084e),
+    (Family::AllRings, 5, 0x5e74_1ef8_c40e_a92c),
 ];
 
 fn check_all(family: Family, seeds: RangeInclusive<u64>) {
