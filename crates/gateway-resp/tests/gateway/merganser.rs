@@ -291,8 +291,8 @@ async fn buckets_are_created_changed_shown_and_dropped() {
         .expect_start("MG.BUCKET CREATE carts r 1 raw lww", "*34\r\n$4\r\nname\r\n$5\r\ncarts\r\n")
         .await;
     client.expect_start("MG.BUCKET SET carts w 3", "*34\r\n").await;
-    client.expect_start("MG.BUCKET LIST", "*1\r\n*28\r\n").await;
-    client.expect_start("MG.BUCKET SHOW carts", "*28\r\n").await;
+    client.expect_start("MG.BUCKET LIST", "*1\r\n*30\r\n").await;
+    client.expect_start("MG.BUCKET SHOW carts", "*30\r\n").await;
     client
         .expect(
             "MG.BUCKET SET carts r 4",
